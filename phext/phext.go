@@ -1,0 +1,136 @@
+package phext
+
+import (
+	"slices"
+	"strings"
+)
+
+// Scroll is a text and where it lies.
+type Scroll struct {
+	At   Coordinate
+	Text string
+}
+
+// Phext is a parsed file: its scrolls that are not empty, in coordinate order.
+// It is immutable, and its texts share the memory of what was parsed.
+type Phext struct {
+	scrolls []Scroll
+	size    int // bytes when rendered
+}
+
+// Parse reads a file in one pass, as SQ loads it: empty scrolls are nothing,
+// and of two scrolls at one coordinate (which only a file that counts past Max
+// can have) the later one stands. Any text is a phext.
+func Parse(text string) *Phext {
+	var scrolls []Scroll
+	ordered := true
+	at, begin := Origin(), 0
+	for i := range len(text) {
+		d := dimension[text[i]]
+		if d == 0 {
+			continue
+		}
+		if i > begin {
+			ordered = ordered && follows(scrolls, at)
+			scrolls = append(scrolls, Scroll{at, text[begin:i]})
+		}
+		at.advance(d - 1)
+		begin = i + 1
+	}
+	if begin < len(text) {
+		ordered = ordered && follows(scrolls, at)
+		scrolls = append(scrolls, Scroll{at, text[begin:]})
+	}
+	if !ordered {
+		scrolls = tidy(scrolls)
+	}
+	return &Phext{scrolls: scrolls, size: rendered(scrolls)}
+}
+
+func follows(scrolls []Scroll, at Coordinate) bool {
+	return len(scrolls) == 0 || scrolls[len(scrolls)-1].At.Compare(at) < 0
+}
+
+// tidy sorts scrolls and keeps the last of those at one coordinate.
+func tidy(scrolls []Scroll) []Scroll {
+	slices.SortStableFunc(scrolls, func(a, b Scroll) int { return a.At.Compare(b.At) })
+	kept := scrolls[:0]
+	for i, s := range scrolls {
+		if i+1 < len(scrolls) && scrolls[i+1].At == s.At {
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// Of makes a phext of scrolls in any order; empty ones are left out, and of
+// two at one coordinate the later one stands.
+func Of(scrolls []Scroll) *Phext {
+	kept := tidy(slices.Clone(scrolls))
+	kept = slices.DeleteFunc(kept, func(s Scroll) bool { return s.Text == "" })
+	return &Phext{scrolls: kept, size: rendered(kept)}
+}
+
+// Scrolls are all scrolls in coordinate order. The slice must not be changed.
+func (p *Phext) Scrolls() []Scroll { return p.scrolls }
+
+// Len is the number of scrolls that are not empty.
+func (p *Phext) Len() int { return len(p.scrolls) }
+
+// Select is the text at c, and whether there is any.
+func (p *Phext) Select(c Coordinate) (string, bool) {
+	i, ok := p.find(c)
+	if !ok {
+		return "", false
+	}
+	return p.scrolls[i].Text, true
+}
+
+func (p *Phext) find(c Coordinate) (int, bool) {
+	return slices.BinarySearchFunc(p.scrolls, c, func(s Scroll, c Coordinate) int { return s.At.Compare(c) })
+}
+
+// With is p with text at c, or without a scroll there if text is empty. p stays as it is.
+func (p *Phext) With(c Coordinate, text string) *Phext {
+	i, ok := p.find(c)
+	next := make([]Scroll, 0, len(p.scrolls)+1)
+	next = append(next, p.scrolls[:i]...)
+	if text != "" {
+		next = append(next, Scroll{c, text})
+	}
+	if ok {
+		i++
+	}
+	next = append(next, p.scrolls[i:]...)
+	return &Phext{scrolls: next, size: rendered(next)}
+}
+
+// rendered is the size of scrolls in a file, in bytes.
+func rendered(scrolls []Scroll) int {
+	n, from := 0, Origin()
+	for _, s := range scrolls {
+		n += Delimiters(from, s.At) + len(s.Text)
+		from = s.At
+	}
+	return n
+}
+
+// RenderedSize is len(p.Render()), without rendering.
+func (p *Phext) RenderedSize() int { return p.size }
+
+// Render is the file as SQ writes it: as few delimiters as there can be, and
+// none behind the last scroll.
+func (p *Phext) Render() string {
+	var out strings.Builder
+	out.Grow(p.size)
+	from := Origin()
+	var run []byte
+	for _, s := range p.scrolls {
+		run = AppendDelimiters(run[:0], from, s.At)
+		out.Write(run)
+		out.WriteString(s.Text)
+		from = s.At
+	}
+	return out.String()
+}

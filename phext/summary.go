@@ -1,0 +1,153 @@
+package phext
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/zeebo/xxh3"
+)
+
+// orOrigin gives a phext without scrolls the one empty scroll that SQ finds in
+// an empty file (recorded in "seeded empty").
+func (p *Phext) orOrigin() []Scroll {
+	if len(p.scrolls) == 0 {
+		return []Scroll{{At: Origin()}}
+	}
+	return p.scrolls
+}
+
+// Textmap is what toc prints: a line for each scroll, with its coordinate and
+// its text up to the first line break, and "..." if there is more.
+//
+// This is what every SQ that can be installed prints. The recordings, which
+// were made with a library from before its release, cut the text after 32
+// bytes, and broke where that was inside a character.
+func (p *Phext) Textmap() string {
+	var out strings.Builder
+	for _, s := range p.orOrigin() {
+		out.WriteString("* ")
+		out.WriteString(s.At.String())
+		out.WriteString(": ")
+		line, _, more := strings.Cut(s.Text, "\n")
+		out.WriteString(line)
+		if more {
+			out.WriteString("...")
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+// Checksum is the xxh3-128 of text, as 32 hexadecimal digits.
+func Checksum(text string) string {
+	sum := xxh3.HashString128(text).Bytes()
+	return hex.EncodeToString(sum[:])
+}
+
+// Checksum is that of the rendered phext, which is what SQ hashes: delimiters
+// at the end of a file do not count (recorded in "seeded trail").
+func (p *Phext) Checksum() string { return Checksum(p.Render()) }
+
+// Manifest is what a client sends to delta: a line "coordinate: checksum" for each scroll.
+func (p *Phext) Manifest() string {
+	var out strings.Builder
+	for _, s := range p.scrolls {
+		out.WriteString(s.At.String() + ": " + Checksum(s.Text) + "\n")
+	}
+	return out.String()
+}
+
+// Missing is what delta answers in the place of a scroll that only the client has.
+const Missing = "---sq:Scroll-Missing---"
+
+// Delta is the rendered phext of what a client lacks: each scroll that its
+// manifest lacks or has with another checksum, and Missing where the manifest
+// has a scroll that p has not (recorded in "manifest delta").
+func (p *Phext) Delta(manifest map[Coordinate]string) string {
+	var out []Scroll
+	for _, s := range p.scrolls {
+		if hash, ok := manifest[s.At]; !ok || hash != Checksum(s.Text) {
+			out = append(out, s)
+		}
+	}
+	for at := range manifest {
+		if _, ok := p.Select(at); !ok && !p.holdsEmpty(at) {
+			out = append(out, Scroll{at, Missing})
+		}
+	}
+	return Of(out).Render()
+}
+
+// holdsEmpty says whether SQ has an empty scroll at c in memory, which it
+// counts as there: the one at the origin of an empty file.
+func (p *Phext) holdsEmpty(c Coordinate) bool { return len(p.scrolls) == 0 && c == Origin() }
+
+// JSON is json-export: legacy's layout, in coordinate order, and valid JSON.
+// Legacy escapes quotes and line breaks alone and leaves the order to a hash map.
+func (p *Phext) JSON() string {
+	var out strings.Builder
+	out.WriteString("[\n")
+	for i, s := range p.orOrigin() {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString(`   { "coord": "` + s.At.String() + `", "scroll": "`)
+		writeEscaped(&out, s.Text)
+		out.WriteString("\" }\n")
+	}
+	out.WriteString("]\n")
+	return out.String()
+}
+
+// writeEscaped escapes what JSON must have escaped, and no more. Bytes that
+// are not UTF-8 become U+FFFD, since JSON has no way to hold them.
+func writeEscaped(out *strings.Builder, text string) {
+	for _, r := range text {
+		switch {
+		case r == '"' || r == '\\':
+			out.WriteByte('\\')
+			out.WriteRune(r)
+		case r == '\n':
+			out.WriteString(`\n`)
+		case r < 0x20:
+			out.WriteString(`\u00` + hex.EncodeToString([]byte{byte(r)}))
+		default:
+			out.WriteRune(r)
+		}
+	}
+}
+
+// Where is what `where` answers: the coordinate that SQ computes from a text.
+// limit is in bytes; with checksum, the xxh3-128 decides instead of the scrolls.
+func Where(text string, limit uint64, checksum bool) string {
+	algo, at := "xor", xorOfScrolls(text, limit)
+	if checksum {
+		algo, at = "checksum", spread(Checksum(text))
+	}
+	return "Calculated coordinate " + at.String() + " for input (algo=" + algo + ", limit=" + strconv.FormatUint(limit, 10) + ")."
+}
+
+// xorOfScrolls combines the coordinates of the scrolls of at least limit
+// bytes, starting from the origin (recorded in "whole-phext reads").
+func xorOfScrolls(text string, limit uint64) Coordinate {
+	at := Origin()
+	for _, s := range Sequence(text) {
+		if uint64(len(s.Text)) < limit {
+			continue
+		}
+		for i := range at {
+			at[i] ^= s.At[i]
+		}
+	}
+	return at
+}
+
+// spread maps pairs of a checksum's digits, as characters, to the nine numbers.
+func spread(sum string) Coordinate {
+	var at Coordinate
+	for i := range at {
+		at[i] = max(1, (uint32(sum[2*i])<<8|uint32(sum[2*i+1]))%Max)
+	}
+	return at
+}
