@@ -1,0 +1,139 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// scroll finds the text of insert, update and where. With a coordinate in the
+// query the body is the scroll whatever it looks like; without one, a form or
+// a JSON object may carry phext, coordinate and scroll. A body wins over `s`,
+// as in legacy SQ (recorded in "bodies").
+func (h *Head) scroll(got *collector, body []byte) ([]byte, *Error) {
+	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
+		return []byte(got.values[paramScroll]), nil
+	}
+	if h.Op == Where || got.hasCoordinate() {
+		return body, nil
+	}
+	carried, err := got.carried(body)
+	if err != nil || carried {
+		return []byte(got.values[paramScroll]), err
+	}
+	return body, nil
+}
+
+func (c *collector) hasCoordinate() bool {
+	if _, ok := c.values[paramCoordinate]; ok {
+		return true
+	}
+	for _, name := range dimensions {
+		if _, ok := c.values[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// carried takes the parameters out of a body that is a JSON object or a form
+// holding a scroll by name. Whether it does is told by the body alone: curl -d
+// labels everything a form, JSON and plain text included.
+func (c *collector) carried(body []byte) (bool, *Error) {
+	fields, ok := jsonFields(body)
+	if !ok {
+		fields, ok = formFields(body)
+	}
+	if !ok {
+		return false, nil
+	}
+	delete(c.values, paramScroll) // the body wins over the query's s
+	c.nextSource()
+	for _, f := range fields {
+		if f.problem != "" {
+			return false, badRequest("field %q of the JSON body %s", f.name, f.problem)
+		}
+		if err := c.add(f.name, f.value); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+type field struct{ name, value, problem string }
+
+// formFields reads a form. It is one only if a scroll stands in it by name and
+// every name in it is known; anything else is text that happens to have a '='.
+func formFields(body []byte) ([]field, bool) {
+	var fields []field
+	for _, pair := range strings.Split(string(body), "&") {
+		name, value, ok := strings.Cut(pair, "=")
+		if _, known := canonical(name); !ok || !known {
+			return nil, false
+		}
+		fields = append(fields, field{name: name, value: unescape(value)})
+	}
+	return fields, carriesScroll(fields)
+}
+
+// jsonFields reads one JSON object, repeated names included. It counts as
+// carrying parameters if a scroll stands in it by name beside a coordinate.
+func jsonFields(body []byte) ([]field, bool) {
+	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(body) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if _, err := d.Token(); err != nil {
+		return nil, false
+	}
+	var fields []field
+	for d.More() {
+		f, err := nextField(d)
+		if err != nil {
+			return nil, false
+		}
+		if _, known := canonical(f.name); known {
+			fields = append(fields, f)
+		}
+	}
+	return fields, carriesScroll(fields) && carriesCoordinate(fields)
+}
+
+func nextField(d *json.Decoder) (field, error) {
+	name, err := d.Token()
+	if err != nil {
+		return field{}, err
+	}
+	var value any
+	if err := d.Decode(&value); err != nil && err != io.EOF {
+		return field{}, err
+	}
+	f := field{name: fmt.Sprint(name)}
+	switch v := value.(type) {
+	case string:
+		f.value = v
+	case json.Number: // a dimension may be a number
+		f.value = v.String()
+	default:
+		f.problem = "must be a string"
+	}
+	return f, nil
+}
+
+func carriesScroll(fields []field) bool { return carries(fields, paramScroll) }
+
+func carriesCoordinate(fields []field) bool {
+	return carries(fields, paramCoordinate) || carries(fields, dimensions[:]...)
+}
+
+func carries(fields []field, names ...string) bool {
+	for _, f := range fields {
+		if canon, _ := canonical(f.name); contains(names, canon) {
+			return true
+		}
+	}
+	return false
+}

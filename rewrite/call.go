@@ -1,0 +1,171 @@
+package rewrite
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// Tenant is what rewriting needs to know of the caller.
+type Tenant struct {
+	ID              string
+	SharedDataDir   bool // other tenants' phexts lie in the same directory
+	AllowDelimiters bool // scrolls may hold delimiters
+}
+
+// Call is one request, understood: everything that happens later is decided
+// from it, and nobody looks at the client's request again.
+type Call struct {
+	Op       Op
+	Phext    string           // as the client names it; "" is the unnamed phext
+	At       phext.Coordinate // the scroll, for operations on one scroll; else the origin
+	Scroll   []byte           // the text of insert, update and where
+	Manifest []ManifestLine   // of a delta that has a body
+	Checksum bool             // where: by checksum instead of xor
+	Limit    uint64           // where: the shortest scroll that counts, in bytes
+	tenant   Tenant
+}
+
+// ManifestLine is one line of a delta's body: what the client has at a coordinate.
+type ManifestLine struct {
+	At   phext.Coordinate
+	Hash string // as sent; legacy compares it as text
+}
+
+// Head is a request of which the body has not been read: the operation is
+// known and allowed, so that a body is read only if it can mean something.
+type Head struct {
+	Op     Op
+	method string
+	route  route
+	query  string
+	tenant Tenant
+}
+
+// ParseHead reads method, path (decoded, without a path key) and raw query.
+// Errors are of type *Error: 404, 405, 403 for another tenant's path.
+func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
+	r, err := parseRoute(path, who.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !r.op.allows(method) {
+		return nil, methodNotAllowed(r.op, method)
+	}
+	return &Head{Op: r.op, method: method, route: r, query: rawQuery, tenant: who}, nil
+}
+
+// TakesBody says whether the body of this request means anything. One that
+// means nothing is ignored, as legacy SQ ignores the body of a GET.
+func (h *Head) TakesBody() bool { return h.Op.takesBody(h.method) }
+
+// Call completes the request with its body. Errors are of type *Error.
+func (h *Head) Call(body []byte) (*Call, error) {
+	c, err := h.call(body)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (h *Head) call(body []byte) (*Call, *Error) {
+	got := newCollector()
+	if err := got.query(h.query); err != nil {
+		return nil, err
+	}
+	if h.route.coordinate != "" {
+		got.nextSource()
+		if err := got.add(paramCoordinate, h.route.coordinate); err != nil {
+			return nil, err
+		}
+	}
+	scroll, err := h.scroll(got, body)
+	if err != nil {
+		return nil, err
+	}
+	c := &Call{Op: h.Op, Scroll: scroll, tenant: h.tenant}
+	for _, step := range []func(params) *Error{c.setPhext, c.setCoordinate, c.setWhere} {
+		if err := step(got.values); err != nil {
+			return nil, err
+		}
+	}
+	return c, c.setBody(h, body)
+}
+
+func (c *Call) setBody(h *Head, body []byte) *Error {
+	switch c.Op {
+	case Insert, Update:
+		return c.checkScroll()
+	case Where:
+		return c.checkText()
+	case Delta:
+		return c.setManifest(body)
+	}
+	return nil
+}
+
+// longestName is the longest phext name in bytes, prefix included: with
+// ".phext" and room for a suffix it stays below the file system's 255, past
+// which SQ 0.5.3 breaks for good.
+const longestName = 240
+
+func (c *Call) setPhext(p params) *Error {
+	c.Phext = p[paramPhext]
+	switch {
+	case strings.Contains(c.Phext, "..") || strings.ContainsAny(c.Phext, `/\`):
+		return forbidden("phext name %s: a name must not hold '..', '/' or '\\'", clip(c.Phext))
+	case len(c.wireName()) > longestName:
+		return badPhext("the phext name is %d bytes long: %d is the most", len(c.Phext), longestName-len(c.wireName())+len(c.Phext))
+	case strings.ContainsFunc(c.Phext, isControl):
+		return badPhext("phext name %s has a control character: leave it out", clip(c.Phext))
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
+
+func (c *Call) setCoordinate(p params) *Error {
+	c.At = phext.Origin()
+	if !operations[c.Op].coordinate {
+		return nil
+	}
+	byNumber, given, err := p.dimensionCoordinate()
+	if err != nil {
+		return err
+	}
+	text, spelt := p[paramCoordinate]
+	if !spelt {
+		if given {
+			c.At = byNumber
+		}
+		return nil
+	}
+	if c.At, err = parseCoordinate(text, c.tenant.ID); err != nil {
+		return err
+	}
+	if given && c.At != byNumber {
+		return badRequest("the coordinate %s and the nine dimension parameters differ: give one of them", clip(text))
+	}
+	return nil
+}
+
+// checkScroll refuses what SQ would store as something else: bytes that are
+// not UTF-8 become U+FFFD, a delimiter moves every later scroll (LEGACY.md).
+func (c *Call) checkScroll() *Error {
+	if err := c.checkText(); err != nil {
+		return err
+	}
+	if !c.tenant.AllowDelimiters && phext.HasDelimiter(c.Scroll) {
+		return &Error{Status: 400, Code: "scroll_has_delimiters",
+			Message: "the scroll holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which would move the scrolls after it: remove it, or write each part to its own coordinate"}
+	}
+	return nil
+}
+
+func (c *Call) checkText() *Error {
+	if !utf8.Valid(c.Scroll) {
+		return notUTF8("the text")
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package rewrite
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// FuzzIsolation holds the one property that everything else rests on: whatever
+// bytes a client sends, what goes out has exactly one p and one c, both the
+// tenant's own, in exactly the form that SQ reads as that address.
+func FuzzIsolation(f *testing.F) {
+	f.Add("GET", "/api/v2/select", "p=n&c=1.1.1/1.1.1/1.1.1", "")
+	f.Add("POST", "/api/v2/update", "p=a%26p%3Db&c=will.1.1.1/1.1.1/1.1.1", "x\r\n\r\nGET /api/v2/delete?p=n HTTP/1.1")
+	f.Add("POST", "/api/v2/delta", "p=%0d%0aAuthorization:x", "will.1.1.1/1.1.1/1.1.2: &p=other\n")
+	f.Add("POST", "/api/v2/insert", "", `{"c":"1.1.1/1.1.1/1.1.1","s":"x","p":"a HTTP/1.1"}`)
+	f.Add("DELETE", "/bob/delete/1.1.1/1.1.1/1.1.1", "p=bob.n", "")
+	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
+	f.Fuzz(func(t *testing.T, method, path, query, body string) {
+		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
+			head, err := ParseHead(method, path, query, who)
+			if err != nil {
+				continue
+			}
+			call, err := head.Call([]byte(body))
+			if err != nil {
+				continue
+			}
+			checkOutgoing(t, call, who)
+		}
+	})
+}
+
+// checkOutgoing writes the request out as a transport does and reads the bytes as SQ does.
+func checkOutgoing(t *testing.T, call *Call, who Tenant) {
+	t.Helper()
+	var wire bytes.Buffer
+	if err := call.Build("127.0.0.1:1", "key").Write(&wire); err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(wire.String(), "\r\n")
+	target, ok := strings.CutSuffix(line, " HTTP/1.1")
+	if !ok || strings.Count(target, " ") != 1 || strings.Count(target, "?") != 1 {
+		t.Fatalf("request line %q", line)
+	}
+	_, query, _ := strings.Cut(target, "?")
+	given := map[string][]string{}
+	for _, pair := range strings.Split(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		given[name] = append(given[name], unescape(value))
+	}
+	for name, values := range given {
+		if len(values) != 1 || !contains([]string{"p", "c", "algo", "limit"}, name) {
+			t.Fatalf("parameter %q: %q", name, values)
+		}
+	}
+	checkPhext(t, given["p"][0], call, who)
+	checkCoordinate(t, given["c"][0], call.At, who)
+	checkBody(t, wire.Bytes(), call, who)
+}
+
+func checkPhext(t *testing.T, p string, call *Call, who Tenant) {
+	t.Helper()
+	want := call.Phext
+	if who.SharedDataDir {
+		want = who.ID + "." + want
+	}
+	if p != want || strings.Contains(p, "..") || strings.ContainsAny(p, "/\\\x00\r\n") || len(p)+len(".phext") > 255 {
+		t.Fatalf("phext %q goes out as %q", call.Phext, p)
+	}
+}
+
+// checkCoordinate reads c as SQ does: bytes that are neither digits nor
+// separators are skipped, and a separator before the first digit is nothing.
+func checkCoordinate(t *testing.T, c string, want phext.Coordinate, who Tenant) {
+	t.Helper()
+	prefix, numbers, _ := strings.Cut(c, ".")
+	if strings.ContainsAny(prefix, "0123456789./;") || len(prefix) != len(who.ID) {
+		t.Fatalf("coordinate %q: its prefix has digits", c)
+	}
+	at, err := phext.ParseCoordinate(numbers)
+	if err != nil || at != want || !at.Valid() {
+		t.Fatalf("coordinate %q is read as %v, want %v (%v)", c, at, want, err)
+	}
+}
+
+func checkBody(t *testing.T, wire []byte, call *Call, who Tenant) {
+	t.Helper()
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(wire)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range r.Header {
+		if !contains([]string{"Authorization", "User-Agent", "Content-Type", "Content-Length"}, name) {
+			t.Fatalf("header %q", name)
+		}
+	}
+	if r.Header.Get("Authorization") != "Bearer key" || len(r.Header["Authorization"]) != 1 {
+		t.Fatalf("key %q", r.Header["Authorization"])
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if call.Op == Delta {
+		for i, line := range strings.Split(strings.TrimSuffix(string(body), "\n"), "\n") {
+			if len(call.Manifest) == 0 {
+				continue
+			}
+			at, _, _ := strings.Cut(line, ": ")
+			checkCoordinate(t, at, call.Manifest[i].At, who)
+		}
+		return
+	}
+	if r.Method == "POST" && !bytes.Equal(body, call.Scroll) {
+		t.Fatalf("scroll %q goes out as %q", call.Scroll, body)
+	}
+}

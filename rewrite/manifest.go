@@ -1,0 +1,55 @@
+package rewrite
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// largestMissing bounds the delimiters that the markers of missing scrolls may
+// need, in bytes: legacy renders each at its coordinate, so that a manifest of
+// a few megabytes could ask for an answer of gigabytes.
+const largestMissing = 64 << 20
+
+// setManifest reads the body of delta, lines of "coordinate: hash". Lines
+// without ": " say nothing, as in legacy SQ; the last of two for one
+// coordinate wins. A coordinate that is none is refused: legacy takes it for
+// the origin (recorded in "manifest delta").
+func (c *Call) setManifest(body []byte) *Error {
+	if !utf8.Valid(body) {
+		return notUTF8("the manifest")
+	}
+	for i, line := range strings.Split(string(body), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		text, rest, ok := strings.Cut(line, ": ")
+		if !ok {
+			continue
+		}
+		at, err := parseCoordinate(text, c.tenant.ID)
+		if err != nil {
+			err.Message = "line " + itoa(i+1) + " of the manifest: " + err.Message
+			return err
+		}
+		hash, _, _ := strings.Cut(rest, ": ")
+		c.Manifest = append(c.Manifest, ManifestLine{At: at, Hash: hash})
+	}
+	return c.boundMissing()
+}
+
+func (c *Call) boundMissing() *Error {
+	sorted := slices.Clone(c.Manifest)
+	slices.SortFunc(sorted, func(a, b ManifestLine) int { return a.At.Compare(b.At) })
+	size, from := 0, phext.Origin()
+	for _, line := range sorted {
+		size += phext.Delimiters(from, line.At)
+		from = line.At
+	}
+	if size > largestMissing {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large",
+			Message: "the manifest's coordinates lie so far apart that the answer could not be sent: send it in parts"}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package rewrite
+
+import (
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+var will = Tenant{ID: "will"}
+
+// understand takes a request through both steps.
+func understand(method, target, body string, who Tenant) (*Call, error) {
+	path, query, _ := strings.Cut(target, "?")
+	path, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, err
+	}
+	head, err := ParseHead(method, path, query, who)
+	if err != nil {
+		return nil, err
+	}
+	if !head.TakesBody() {
+		return head.Call(nil)
+	}
+	return head.Call([]byte(body))
+}
+
+const somewhere = "2.3.4/5.6.7/8.9.10"
+
+// TestShapes is every shape of request that clients send (CLIENTS.md), and
+// what SQ must get for it.
+func TestShapes(t *testing.T) {
+	const c = "will." + somewhere
+	for _, s := range []struct{ method, target, body, wire, scroll string }{
+		{"GET", "/api/v2/select?p=n&c=" + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=2.3.4%2F5.6.7%2F8.9.10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=2.3.4;5.6.7;8.9.10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=2.3.4%3B5.6.7%3B8.9.10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=2.3.4.5.6.7.8.9.10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=002.3.4/5.6.7/8.9.0010", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&c=will." + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?%70=n&&x&c=" + somewhere + "&unknown=1&unknown=2", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?phext=n&coord=" + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&phext=n&a=" + somewhere + "&c=2.3.4;5.6.7;8.9.10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select?p=n&library=2&shelf=3&series=4&collection=5&volume=6&book=7&chapter=8&section=9&scroll=10", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select/" + somewhere + "?p=n", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/select/" + somewhere + "?p=n", "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/select?p=n&c=" + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/will/api/v2/select?p=n&c=" + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/will/select/" + somewhere + "?p=n", "", "GET select?p=n&c=" + c, ""},
+		{"HEAD", "/api/v2/select?p=n&c=" + somewhere, "", "GET select?p=n&c=" + c, ""},
+		{"GET", "/api/v2/select", "", "GET select?p=&c=will.1.1.1/1.1.1/1.1.1", ""},
+		{"GET", "/toc?p=n", "", "GET toc?p=n&c=will.1.1.1/1.1.1/1.1.1", ""},
+		{"GET", "/api/v2/get?p=a+b%2Bc%26d%3D%25", "", "GET get?p=a%20b%2Bc%26d%3D%25&c=will.1.1.1/1.1.1/1.1.1", ""},
+		{"GET", "/api/v2/get?p=\u00e9", "", "GET get?p=%C3%A9&c=will.1.1.1/1.1.1/1.1.1", ""},
+		{"GET", "/api/v2/update?p=n&c=" + somewhere + "&s=a%2Bb+c%zz%", "", "POST update?p=n&c=" + c, "a+b c%zz%"},
+		{"GET", "/api/v2/insert?p=n&c=" + somewhere + "&content=x", "ignored", "POST insert?p=n&c=" + c, "x"},
+		{"POST", "/api/v2/update?p=n&c=" + somewhere + "&s=query", "body", "POST update?p=n&c=" + c, "body"},
+		{"POST", "/api/v2/update?p=n&c=" + somewhere + "&data=query", "", "POST update?p=n&c=" + c, "query"},
+		{"PUT", "/api/v2/update?p=n&c=" + somewhere, "body", "POST update?p=n&c=" + c, "body"},
+		{"POST", "/api/v2/insert?p=n&c=" + somewhere, `{"coordinate":"9.9.9/9.9.9/9.9.9","content":"x"}`, "POST insert?p=n&c=" + c, `{"coordinate":"9.9.9/9.9.9/9.9.9","content":"x"}`},
+		{"POST", "/api/v2/insert?p=n&c=" + somewhere, "p=m&content=x", "POST insert?p=n&c=" + c, "p=m&content=x"},
+		{"POST", "/api/v2/insert/" + somewhere + "?p=n", "p=m&content=x", "POST insert?p=n&c=" + c, "p=m&content=x"},
+		{"POST", "/api/v2/insert", "p=n&c=2.3.4%2F5.6.7%2F8.9.10&content=two+words", "POST insert?p=n&c=" + c, "two words"},
+		{"POST", "/api/v2/insert?p=n", `{"coordinate":"` + somewhere + `","content":"x\n\u00e9"}`, "POST insert?p=n&c=" + c, "x\n\u00e9"},
+		{"POST", "/api/v2/insert?p=n", `{"library":2,"shelf":3,"series":4,"collection":5,"volume":6,"book":7,"chapter":8,"section":9,"scroll":"10","s":"x"}`, "POST insert?p=n&c=" + c, "x"},
+		{"POST", "/api/v2/insert?p=n", `{"title":"just JSON"}`, "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", `{"title":"just JSON"}`},
+		{"POST", "/api/v2/insert?p=n", "a=b is not a form", "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", "a=b is not a form"},
+		{"GET", "/api/v2/delete?p=n&c=" + somewhere, "", "GET delete?p=n&c=" + c, ""},
+		{"POST", "/api/v2/delete?p=n&c=" + somewhere, "", "GET delete?p=n&c=" + c, ""},
+		{"DELETE", "/api/v2/delete?p=n&c=" + somewhere, "", "GET delete?p=n&c=" + c, ""},
+		{"GET", "/api/v2/delta?p=n", "", "GET delta?p=n&c=will.1.1.1/1.1.1/1.1.1", ""},
+		{"POST", "/api/v2/delta?p=n", "2.3.4;5.6.7;8.9.10: abc\r\nnothing here\nwill.1.1.1/1.1.1/1.1.1: 0\n", "POST delta?p=n&c=will.1.1.1/1.1.1/1.1.1", "will.2.3.4/5.6.7/8.9.10: abc\nwill.1.1.1/1.1.1/1.1.1: 0\n"},
+		{"POST", "/api/v2/where?algo=checksum&limit=7", "text", "POST where?p=&c=will.1.1.1/1.1.1/1.1.1&algo=checksum&limit=7", "text"},
+	} {
+		call, err := understand(s.method, s.target, s.body, will)
+		if err != nil {
+			t.Errorf("%s %s: %v", s.method, s.target, err)
+			continue
+		}
+		r := call.Build("127.0.0.1:1", "key")
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Method + " " + strings.TrimPrefix(r.URL.RequestURI(), "/api/v2/"); got != s.wire || string(body) != s.scroll {
+			t.Errorf("%s %s (%q)\n goes out as %s %q,\n want %s %q", s.method, s.target, s.body, got, body, s.wire, s.scroll)
+		}
+		if r.Method == "POST" && r.ContentLength != int64(len(body)) {
+			t.Errorf("%s: Content-Length %d for %d bytes", s.target, r.ContentLength, len(body))
+		}
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	call, err := understand("GET", "/api/v2/select?p=n", "", Tenant{ID: "customer-001", SharedDataDir: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := call.Build("h", "k").URL.RawQuery, "p=customer-001.n&c=customer-AAB.1.1.1/1.1.1/1.1.1"; got != want {
+		t.Errorf("goes out as %s, want %s", got, want)
+	}
+	if got := call.FileName(); got != "customer-001.n.phext" {
+		t.Errorf("the file is %s", got)
+	}
+	// An id of digits alone is told by the count of ten.
+	digits := Tenant{ID: "7"}
+	call, err = understand("GET", "/api/v2/select?c=7.1.1.1/1.1.1/1.1.2", "", digits)
+	if err != nil || call.At != (phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, 2}) {
+		t.Errorf("%v, %v", call, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, s := range []struct {
+		method, target, body string
+		status               int
+		code                 string
+	}{
+		{"GET", "/", "", 404, "not_found"},
+		{"GET", "/api/v2/", "", 404, "not_found"},
+		{"GET", "/api/v2/toc/" + somewhere, "", 404, "not_found"},
+		{"GET", "/bob/api/v2/select", "", 403, "forbidden"},
+		{"GET", "/Bob/api/v2/select", "", 404, "not_found"},
+		{"GET", "/bob/nothing", "", 404, "not_found"},
+		{"GET", "/api/v2/select?c=bob." + somewhere, "", 403, "forbidden"},
+		{"GET", "/api/v2/select?c=" + somewhere + "?p=other", "", 400, "bad_coordinate"},
+		{"GET", "/api/v2/select?p=n;c=" + somewhere, "", 403, "forbidden"},
+		{"GET", "/api/v2/select?p=n&p=n", "", 400, "bad_request"},
+		{"GET", "/api/v2/select?c=" + somewhere + "&library=1&shelf=1&series=1&collection=1&volume=1&book=1&chapter=1&section=1&scroll=1", "", 400, "bad_request"},
+		{"POST", "/api/v2/insert", `{"coordinate":"x","content":"y"}`, 400, "bad_coordinate"},
+		{"POST", "/api/v2/insert", `{"coordinate":"` + somewhere + `","content":5}`, 200, ""},
+		{"POST", "/api/v2/insert", `{"coordinate":"` + somewhere + `","content":{}}`, 400, "bad_request"},
+		{"POST", "/api/v2/insert", `{"c":"` + somewhere + `","c":"1.1.1/1.1.1/1.1.1","s":"x"}`, 400, "bad_request"},
+		{"POST", "/api/v2/insert?p=a", `p=b&content=x`, 400, "bad_request"},
+		{"POST", "/api/v2/delta", "bob." + somewhere + ": 0", 403, "forbidden"},
+		{"POST", "/api/v2/delta", "1: 0", 400, "bad_coordinate"},
+		{"POST", "/api/v2/where?algo=sha1", "x", 400, "bad_request"},
+		{"POST", "/api/v2/where?limit=-1", "x", 400, "bad_request"},
+		{"TRACE", "/api/v2/select", "", 405, "method_not_allowed"},
+	} {
+		_, err := understand(s.method, s.target, s.body, will)
+		var e *Error
+		if s.status == 200 {
+			if err != nil {
+				t.Errorf("%s %s: %v", s.method, s.target, err)
+			}
+			continue
+		}
+		if !errors.As(err, &e) || e.Status != s.status || e.Code != s.code {
+			t.Errorf("%s %s %q: %v, want %d %s", s.method, s.target, s.body, err, s.status, s.code)
+		}
+	}
+}
+
+// TestSpreadManifest asks for an answer of gigabytes with a short manifest.
+func TestSpreadManifest(t *testing.T) {
+	var lines strings.Builder
+	for i := range 12000 {
+		c := phext.Coordinate{uint32(i/900) + 1, uint32(i%900) + 1, 999, 999, 999, 999, 999, 999, 999}
+		lines.WriteString(c.String() + ": 0\n")
+	}
+	_, err := understand("POST", "/api/v2/delta?p=n", lines.String(), will)
+	var e *Error
+	if !errors.As(err, &e) || e.Status != 413 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	status, err := understand("GET", "/api/v2/status?p=n", "", will)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(status.Answer([]byte("Hosting: /var/lib/sq/tenants/will/n.phext\nConnection ID: 3\nPhext Size: 0\nScrolls: 1"))); got != "Hosting: n\nConnection ID: 3\nPhext Size: 0\nScrolls: 1" {
+		t.Errorf("status: %q", got)
+	}
+	load, err := understand("GET", "/api/v2/load?p=n", "", will)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(load.Answer([]byte("Loaded /var/lib/sq/tenants/will/n.phext"))); got != "Loaded n" {
+		t.Errorf("load: %q", got)
+	}
+}
