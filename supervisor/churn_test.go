@@ -1,0 +1,54 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Everything at once on one directory: kills, stops, idle stops, evictions,
+// a second gateway. There is never more than one process, and it comes back.
+func TestNeverTwo(t *testing.T) {
+	dir, other := dataDir(t), dataDir(t)
+	watch(t, dir)
+	busy := func(c *Config) { c.IdleTimeout, c.MaxChildren = 3*time.Millisecond, 1 }
+	first, second := newSupervisor(t, busy), newSupervisor(t, busy)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	each := func(f func()) {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				f()
+				_ = sleep(ctx, rand.N(10*time.Millisecond)) // ends with the test
+			}
+		})
+	}
+	for _, s := range []*Supervisor{first, second} {
+		for _, d := range []string{dir, dir, other} {
+			each(func() {
+				if l, err := s.Lease(ctx, d); err == nil {
+					l.Release()
+				}
+			})
+		}
+		each(func() { _ = s.Stop(ctx, dir, "churn") }) // may find the other's child
+	}
+	each(func() {
+		for _, pid := range servers(dir) {
+			kill(t, pid)
+		}
+		_ = sleep(ctx, 100*time.Millisecond) // or all that is seen is a crash loop
+	})
+	all.Wait()
+	if err := first.Stop(soon(t), dir, "end"); err != nil && !errors.Is(err, ErrHeld) {
+		t.Fatal(err)
+	}
+	if err := second.Stop(soon(t), dir, "end"); err != nil {
+		t.Fatal(err)
+	}
+	mustLease(t, first, dir).Release()
+}

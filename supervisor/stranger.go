@@ -1,0 +1,53 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// refuseStranger fails if an SQ that no gateway started serves the directory,
+// as on a host that ran SQ before and still does. Such a process holds no
+// lock, and it is not ours to stop.
+func refuseStranger(f *os.File) error {
+	same, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pids, err := numbers("/proc")
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		dir := hostedBy(pid)
+		if dir == "" || environ(pid, envParent) != "" {
+			continue
+		}
+		if got, err := os.Stat(dir); err == nil && os.SameFile(got, same) {
+			return &heldError{holder: pid, text: fmt.Sprintf(
+				"directory is served by an SQ that sqgate did not start (pid %d): stop it first", pid)}
+		}
+	}
+	return nil
+}
+
+// hostedBy returns the data directory of a process that is `... host PORT ...
+// --data-dir DIR`, as seen through its own root or working directory.
+func hostedBy(pid int) string {
+	line, err := os.ReadFile(procPath(pid, "cmdline"))
+	if err != nil {
+		return ""
+	}
+	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	option := slices.Index(args, "--data-dir")
+	if !slices.Contains(args, "host") || option < 0 || option+1 == len(args) {
+		return ""
+	}
+	dir := args[option+1]
+	if filepath.IsAbs(dir) {
+		return procPath(pid, "root"+dir)
+	}
+	return procPath(pid, "cwd/"+dir)
+}

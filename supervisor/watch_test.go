@@ -1,0 +1,67 @@
+package supervisor
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// eventually polls for conditions of the outside world that send no event.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// servers returns the live processes that serve dir, as /proc has them.
+func servers(dir string) []int {
+	pids, _ := numbers("/proc")
+	var found []int
+	for _, pid := range pids {
+		line, err := os.ReadFile(procPath(pid, "cmdline"))
+		if err == nil && strings.Contains(string(line), "\x00--data-dir\x00"+dir+"\x00") && alive(pid) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// alive is false for a process that has been killed and not yet waited for,
+// and for one on its way out, which cannot run another instruction.
+func alive(pid int) bool {
+	s, err := readStat(procPath(pid, "stat"))
+	return err == nil && !s.dead() && environ(pid, envDataDir) != ""
+}
+
+// watch samples /proc until the test ends and fails it if two processes serve dir.
+func watch(t *testing.T, dir string) {
+	stop := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			if pids := servers(dir); len(pids) > 1 {
+				t.Errorf("%d processes serve %s: %v", len(pids), dir, pids)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); done.Wait() })
+}
+
+func childOf(s *Supervisor, dir string) ChildStatus {
+	for _, c := range s.Children() {
+		if c.Dir == dir {
+			return c
+		}
+	}
+	return ChildStatus{}
+}
