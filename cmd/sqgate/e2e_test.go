@@ -1,0 +1,341 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// asSqgate makes the test binary be sqgate.
+const asSqgate = "SQGATE_TEST_IS_SQGATE"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == standIn {
+		os.Exit(legacysq.Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	if os.Getenv(asSqgate) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds every wait; nothing waits that long unless it is broken.
+const patience = 60 * time.Second
+
+// forEachSQ runs an end-to-end test on the stand-in and, where there is one, on real SQ.
+func forEachSQ(t *testing.T, test func(t *testing.T, sq string)) {
+	t.Run("stand-in", func(t *testing.T) { test(t, builtin) })
+	if real := realSQ(); real != "" {
+		t.Run("real", func(t *testing.T) { test(t, real) })
+	}
+}
+
+func realSQ() string {
+	if path := os.Getenv("SQ_BIN"); path != "" {
+		return path
+	}
+	path, err := exec.LookPath("sq")
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// gate is a running sqgate process with its tenants file.
+type gate struct {
+	t      *testing.T
+	dir    string
+	sq     string
+	args   []string
+	cmd    *exec.Cmd
+	url    string
+	log    *logBuffer
+	exited chan error
+	mu     sync.Mutex
+	order  []string
+	file   map[string]map[string]any
+}
+
+// logBuffer keeps what the process wrote, and lets tests wait for a line.
+type logBuffer struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	grown chan struct{}
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.grown)
+	b.grown = make(chan struct{})
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// await waits for a line that matches, and returns its submatches.
+func (b *logBuffer) await(ctx context.Context, pattern *regexp.Regexp) ([]string, error) {
+	for {
+		b.mu.Lock()
+		found, grown := pattern.FindStringSubmatch(b.text.String()), b.grown
+		b.mu.Unlock()
+		if found != nil {
+			return found, nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no line %v in the log:\n%s", pattern, b)
+		}
+	}
+}
+
+// newGate prepares a gate with tenants of the given ids; start starts it.
+func newGate(t *testing.T, sq string, ids ...string) *gate {
+	t.Helper()
+	g := &gate{t: t, dir: t.TempDir(), sq: sq, file: map[string]map[string]any{}}
+	for _, id := range ids {
+		g.addTenant(id)
+	}
+	g.writeFile()
+	t.Cleanup(g.stop)
+	return g
+}
+
+func startGate(t *testing.T, sq string, ids ...string) *gate {
+	t.Helper()
+	g := newGate(t, sq, ids...)
+	g.start()
+	return g
+}
+
+func (g *gate) addTenant(id string) {
+	key, err := tenants.NewKey()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.order = append(g.order, id)
+	g.file[id] = map[string]any{"id": id, "api_key": key, "data_dir": filepath.Join(g.dir, "data", id)}
+}
+
+func (g *gate) set(id, field string, value any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file[id][field] = value
+}
+
+func (g *gate) removeTenant(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.file, id)
+}
+
+func (g *gate) key(id string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.file[id]["api_key"].(string)
+}
+
+func (g *gate) dataDir(id string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.file[id]["data_dir"].(string)
+}
+
+func (g *gate) configPath() string { return filepath.Join(g.dir, "tenants.json") }
+
+// writeFile writes the tenants file as an editor does: aside, then renamed.
+func (g *gate) writeFile() {
+	g.t.Helper()
+	g.mu.Lock()
+	var list []map[string]any
+	for _, id := range g.order {
+		if t, ok := g.file[id]; ok {
+			list = append(list, t)
+		}
+	}
+	text, err := json.MarshalIndent(map[string]any{"tenants": list, "reload_on_change": true}, "", "  ")
+	g.mu.Unlock()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	aside := g.configPath() + ".new"
+	if err := os.WriteFile(aside, text, 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.Rename(aside, g.configPath()); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+var servingLine = regexp.MustCompile(`msg=serving address=(\S+)`)
+
+// start starts the process and waits until it serves.
+func (g *gate) start() {
+	g.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
+		"--state-dir", filepath.Join(g.dir, "state")}, g.args...)
+	g.cmd = exec.Command(self, args...)
+	g.cmd.Env = append(os.Environ(), asSqgate+"=1")
+	g.log = &logBuffer{grown: make(chan struct{})}
+	g.cmd.Stderr = g.log
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.exited = make(chan error, 1)
+	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait(); close(exited) }(g.cmd, g.exited)
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	found, err := g.log.await(ctx, servingLine)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.url = "http://" + found[1]
+}
+
+// stop ends the process in order, if it runs.
+func (g *gate) stop() {
+	if g.cmd == nil || g.cmd.Process == nil {
+		return
+	}
+	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	g.wait()
+	if g.t.Failed() {
+		g.t.Logf("sqgate's log:\n%s", tail(g.log.String(), 60))
+	}
+}
+
+func (g *gate) wait() {
+	select {
+	case <-g.exited:
+	case <-time.After(patience):
+		g.t.Errorf("sqgate did not stop; killing it\n%s", tail(g.log.String(), 60))
+		_ = g.cmd.Process.Kill() // it may have ended in this moment
+		<-g.exited
+	}
+}
+
+// kill ends the process as a crash would.
+func (g *gate) kill() {
+	_ = g.cmd.Process.Kill() // it may have ended by itself
+	g.wait()
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// reply is an answer, read whole.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request with the tenant's key.
+func (g *gate) do(id, method, target, body string) (reply, error) {
+	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	if id != "" {
+		req.Header.Set("Authorization", "Bearer "+g.key(id))
+	}
+	return send(req)
+}
+
+func send(req *http.Request) (reply, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(text)}, err
+}
+
+// client keeps connections as real clients do.
+var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+// must sends a request and expects status.
+func (g *gate) must(id, method, target, body string, status int) reply {
+	g.t.Helper()
+	r, err := g.do(id, method, target, body)
+	if err != nil {
+		g.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	if r.status != status {
+		g.t.Fatalf("%s %s: %d %q, want %d", method, target, r.status, r.body, status)
+	}
+	return r
+}
+
+func (g *gate) get(id, target string) string {
+	g.t.Helper()
+	return g.must(id, "GET", target, "", 200).body
+}
+
+func at(op, phext, coordinate string) string {
+	return "/api/v2/" + op + "?p=" + url.QueryEscape(phext) + "&c=" + coordinate
+}
+
+const origin = "1.1.1/1.1.1/1.1.1"
+
+// childrenOf are the pids of processes that serve a data directory, from /proc.
+func childrenOf(dataDir string) []int {
+	var pids []int
+	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well-formed
+	for _, entry := range entries {
+		text, err := os.ReadFile(entry)
+		if err != nil || !bytes.HasSuffix(text, []byte("\x00--data-dir\x00"+dataDir+"\x00")) || zombie(filepath.Dir(entry)) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(entry, "/proc/%d/", &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func zombie(proc string) bool {
+	f, err := os.Open(proc + "/status")
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if state, ok := strings.CutPrefix(s.Text(), "State:"); ok {
+			return strings.Contains(state, "Z") || strings.Contains(state, "X")
+		}
+	}
+	return true
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// load keeps tenants busy with writes and reads until it is stopped, and
+// counts what went wrong.
+type load struct {
+	stop     chan struct{}
+	workers  sync.WaitGroup
+	requests atomic.Int64
+	mu       sync.Mutex
+	wrong    []string
+}
+
+// startLoad runs one writer and one reader for each tenant. Every value
+// carries its tenant's name; tolerate says which failures the test causes itself.
+func startLoad(g *gate, tolerate func(id string, r reply, err error) bool, ids ...string) *load {
+	l := &load{stop: make(chan struct{})}
+	for _, id := range ids {
+		l.workers.Go(func() { l.work(g, id, tolerate) })
+	}
+	return l
+}
+
+func (l *load) work(g *gate, id string, tolerate func(string, reply, error) bool) {
+	for n := 0; ; n++ {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		value := fmt.Sprintf("%s %d", id, n)
+		w, err := g.do(id, "POST", at("update", "n", origin), value)
+		l.judge(id, w, err, err == nil && w.status == 200, tolerate)
+		r, err := g.do(id, "GET", at("select", "n", origin), "")
+		l.judge(id, r, err, err == nil && r.status == 200 && strings.HasPrefix(r.body, id+" "), tolerate)
+	}
+}
+
+func (l *load) judge(id string, r reply, err error, good bool, tolerate func(string, reply, error) bool) {
+	l.requests.Add(1)
+	if good || tolerate != nil && tolerate(id, r, err) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrong = append(l.wrong, fmt.Sprintf("%s: %v %d %q", id, err, r.status, r.body))
+}
+
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	close(l.stop)
+	l.workers.Wait()
+	if len(l.wrong) > 0 {
+		t.Errorf("%d of %d requests went wrong, first: %s", len(l.wrong), l.requests.Load(), l.wrong[0])
+	}
+	if l.requests.Load() == 0 {
+		t.Error("the load sent nothing")
+	}
+}
+
+// busy waits until the load has sent n more requests.
+func (l *load) busy(t *testing.T, n int64) {
+	t.Helper()
+	from := l.requests.Load()
+	settle(t, "the load goes on", func() bool { return l.requests.Load() >= from+n })
+}
+
+func TestTenantsComeAndGoUnderLoad(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "stays-1", "stays-2", "goes")
+		l := startLoad(g, nil, "stays-1", "stays-2")
+		g.must("goes", "POST", at("update", "n", origin), "x", 200)
+		l.busy(t, 50)
+		before := [...]string{fmt.Sprint(childrenOf(g.dataDir("stays-1"))), fmt.Sprint(childrenOf(g.dataDir("stays-2")))}
+
+		g.addTenant("comes")
+		g.writeFile()
+		begin := time.Now()
+		settle(t, "the new tenant is served", func() bool {
+			r, err := g.do("comes", "GET", at("select", "n", origin), "")
+			return err == nil && r.status == 200
+		})
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("the new tenant's key worked after %v; 5 s is the hard limit", took)
+		}
+		key := g.key("goes")
+		dir := g.dataDir("goes")
+		g.removeTenant("goes")
+		g.writeFile()
+		settle(t, "the removed tenant is refused", func() bool {
+			r, err := g.doKey(key, "GET", at("select", "n", origin))
+			return err == nil && r.status == 401
+		})
+		settle(t, "the removed tenant's child has ended", func() bool { return len(childrenOf(dir)) == 0 })
+		l.busy(t, 50)
+		l.end(t)
+		after := [...]string{fmt.Sprint(childrenOf(g.dataDir("stays-1"))), fmt.Sprint(childrenOf(g.dataDir("stays-2")))}
+		if before != after {
+			t.Errorf("children were restarted: %v, before %v", after, before)
+		}
+	})
+}
+
+func (g *gate) doKey(key, method, target string) (reply, error) {
+	g.mu.Lock()
+	g.file["by key"] = map[string]any{"api_key": key}
+	g.mu.Unlock()
+	return g.do("by key", method, target, "")
+}
+
+func TestABrokenFileChangesNothing(t *testing.T) {
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "x", 200)
+	good, err := os.ReadFile(g.configPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := bytes.Replace(good, []byte(`"id": "will"`), []byte(`"id": "WILL!"`), 1)
+	if err := os.WriteFile(g.configPath(), broken, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := g.log.await(ctx, regexp.MustCompile(`level=(ERROR|WARN).*WILL!`)); err != nil {
+		t.Error(err)
+	}
+	if got := g.get("will", at("select", "n", origin)); got != "x" {
+		t.Errorf("the tenant reads %q", got)
+	}
+}
+
+// watchForTwo looks at /proc all the while, and reports a moment at which two
+// processes serve one directory.
+func watchForTwo(t *testing.T, dirs ...string) (stop func()) {
+	done, finished := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(finished)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for _, dir := range dirs {
+				// Seen twice in a row: /proc cannot be read in one moment, and a
+				// process that is just exiting still has its command line.
+				if pids := childrenOf(dir); len(pids) > 1 && len(childrenOf(dir)) > 1 {
+					t.Errorf("processes %v serve %s at once", pids, dir)
+					return
+				}
+			}
+		}
+	}()
+	return func() { close(done); <-finished }
+}
+
+func TestKillsUnderLoad(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "a", "b")
+		stopWatch := watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
+		// Only what was in flight at the killed child may fail, and it says so;
+		// and a kill in the middle of SQ's own write leaves an empty file.
+		tolerate := func(id string, r reply, err error) bool {
+			return id == "a" && err == nil && (r.status == 502 || r.status == 503 || r.status == 200 && r.body == "")
+		}
+		l := startLoad(g, tolerate, "a", "b")
+		for range 5 {
+			l.busy(t, 20)
+			for _, pid := range childrenOf(g.dataDir("a")) {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have been replaced in this moment
+			}
+			settle(t, "the tenant is served again", func() bool {
+				r, err := g.do("a", "GET", at("select", "n", origin), "")
+				return err == nil && r.status == 200
+			})
+		}
+		l.end(t)
+		stopWatch()
+	})
+}
+
+func TestKillOfTheGatewayUnderLoad(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "a", "b")
+		stopWatch := watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
+		for range 3 {
+			l := startLoad(g, func(_ string, _ reply, err error) bool { return err != nil }, "a", "b")
+			l.busy(t, 20)
+			g.kill()
+			l.end(t)
+			g.start()
+			for _, id := range []string{"a", "b"} {
+				g.must(id, "POST", at("update", "n", origin), id+" after the crash", 200)
+				if got := g.get(id, at("select", "n", origin)); got != id+" after the crash" {
+					t.Errorf("%s reads %q", id, got)
+				}
+				if pids := childrenOf(g.dataDir(id)); len(pids) != 1 {
+					t.Errorf("%s is served by %v", id, pids)
+				}
+			}
+		}
+		stopWatch()
+	})
+}
+
+func TestStopLeavesNoProcess(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "a", "b")
+		for _, id := range []string{"a", "b"} {
+			g.must(id, "POST", at("update", "n", origin), id, 200)
+		}
+		g.stop()
+		for _, id := range []string{"a", "b"} {
+			if pids := childrenOf(g.dataDir(id)); len(pids) != 0 {
+				t.Errorf("%s is still served by %v", id, pids)
+			}
+			text, err := os.ReadFile(filepath.Join(g.dataDir(id), "n.phext"))
+			if err != nil || string(text) != id {
+				t.Errorf("%v: %s's file holds %q", err, id, text)
+			}
+		}
+		if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("sqgate ended with status %d", code)
+		}
+	})
+}
+
+// sqgateOutput runs sqgate to its end.
+func sqgateOutput(t *testing.T, env []string, args ...string) (string, int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(append(os.Environ(), asSqgate+"=1"), env...)
+	out, _ := cmd.CombinedOutput() // the exit status is what is looked at
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func TestWhatIsAskedForWrongly(t *testing.T) {
+	g := newGate(t, builtin, "will")
+	g.set("will", "quota_mb", -1)
+	g.writeFile()
+	state := filepath.Join(t.TempDir(), "state")
+	good := newGate(t, builtin, "will")
+	for _, c := range []struct {
+		name  string
+		env   []string
+		args  []string
+		names []string
+	}{
+		{"a bad file", nil, []string{"serve", "--sq", builtin, "--config", g.configPath(), "--state-dir", state}, []string{g.configPath(), "will", "quota_mb"}},
+		{"check of a bad file", nil, []string{"check", "--config", g.configPath()}, []string{g.configPath(), "will", "quota_mb"}},
+		{"no file", nil, []string{"--sq", builtin, "--config", "/no/such/file", "--state-dir", state}, []string{"/no/such/file"}},
+		{"no SQ", nil, []string{"serve", "--sq", "/no/such/sq", "--config", good.configPath(), "--state-dir", state}, []string{"--sq", "/no/such/sq", "builtin"}},
+		{"--key", nil, []string{"serve", "--key", "K"}, []string{"tenants file", "api_key"}},
+		{"a bad size", nil, []string{"serve", "--max-body", "1 elephant"}, []string{"max-body", "elephant"}},
+		{"a bad range", nil, []string{"serve", "--child-ports", "9-1"}, []string{"child-ports"}},
+		{"a bad variable", []string{"SQGATE_IDLE_TIMEOUT=soon"}, []string{"serve"}, []string{"SQGATE_IDLE_TIMEOUT"}},
+		{"an unknown flag", nil, []string{"serve", "--nope"}, []string{"--nope"}},
+	} {
+		out, status := sqgateOutput(t, c.env, c.args...)
+		if status != 2 {
+			t.Errorf("%s: status %d, want 2: %s", c.name, status, out)
+		}
+		for _, name := range c.names {
+			if !strings.Contains(out, name) {
+				t.Errorf("%s: %q does not name %q", c.name, out, name)
+			}
+		}
+	}
+	if out, status := sqgateOutput(t, []string{"SQGATE_CONFIG=" + good.configPath()}, "check"); status != 0 || !strings.Contains(out, "1 tenants") {
+		t.Errorf("check: %d %q", status, out)
+	}
+	if out, status := sqgateOutput(t, nil, "version"); status != 0 || !strings.Contains(out, "0.5.5") {
+		t.Errorf("version: %d %q", status, out)
+	}
+	if out, status := sqgateOutput(t, nil, "completion", "bash"); status != 0 || !strings.Contains(out, "sqgate") {
+		t.Errorf("completion: %d %.100q", status, out)
+	}
+}

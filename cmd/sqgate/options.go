@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// options are the flags of serve, with the contract's defaults.
+type options struct {
+	config          string
+	listen          string
+	sq              string
+	stateDir        string
+	logDir          string
+	logFormat       logFormat
+	logLevel        logLevel
+	childPorts      portRange
+	idleTimeout     time.Duration
+	maxChildren     int
+	maxBody         byteSize
+	shutdownTimeout time.Duration
+	key             keyFlag
+}
+
+func defaultOptions() *options {
+	return &options{
+		config:          "/etc/sq/tenants.json",
+		listen:          "127.0.0.1:1337",
+		sq:              "sq",
+		stateDir:        "/var/lib/sqgate",
+		logFormat:       "text",
+		logLevel:        "info",
+		childPorts:      portRange{20000, 29999},
+		idleTimeout:     15 * time.Minute,
+		maxBody:         64 << 20,
+		shutdownTimeout: 30 * time.Second,
+	}
+}
+
+func (o *options) registerConfig(f *pflag.FlagSet) {
+	f.StringVar(&o.config, "config", o.config, "tenants file")
+}
+
+func (o *options) register(f *pflag.FlagSet) {
+	o.registerConfig(f)
+	f.StringVar(&o.listen, "listen", o.listen, "address of the tenant and management API")
+	f.StringVar(&o.sq, "sq", o.sq, "SQ binary, or 'builtin' for the stand-in that ships in sqgate")
+	f.StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
+	f.StringVar(&o.logDir, "log-dir", o.logDir, "directory for rotated logs of children, one per data directory (empty: standard error)")
+	f.Var(&o.logFormat, "log-format", "text or json")
+	f.Var(&o.logLevel, "log-level", "debug, info, warn or error")
+	f.Var(&o.childPorts, "child-ports", "loopback ports for children, LOW-HIGH")
+	f.DurationVar(&o.idleTimeout, "idle-timeout", o.idleTimeout, "stop a child unused for this long (0 = never)")
+	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
+	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
+	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", o.shutdownTimeout, "longest wait for requests in flight")
+	f.Var(&o.key, "key", "")
+	_ = f.MarkHidden("key") // the flag was registered on the line above
+}
+
+// fromEnvironment fills every flag that was not given from SQGATE_<NAME>.
+func fromEnvironment(f *pflag.FlagSet) error {
+	var bad error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "SQGATE_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		value, set := os.LookupEnv(name)
+		if !set || flag.Changed || bad != nil {
+			return
+		}
+		if err := flag.Value.Set(value); err != nil {
+			bad = usageError{fmt.Errorf("environment variable %s: %w", name, err)}
+		}
+	})
+	return bad
+}
+
+// check refuses values that no flag type refuses by itself.
+func (o *options) check() error {
+	switch {
+	case o.idleTimeout < 0:
+		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", o.idleTimeout)}
+	case o.maxChildren < 0:
+		return usageError{fmt.Errorf("--max-children is %d: 0 (no limit) or more is wanted", o.maxChildren)}
+	case o.shutdownTimeout <= 0:
+		return usageError{fmt.Errorf("--shutdown-timeout is %v: more than 0 is wanted", o.shutdownTimeout)}
+	case o.maxBody <= 0 || o.maxBody > largestBody:
+		return usageError{fmt.Errorf("--max-body is %v: 1 byte to 64MiB is wanted, since SQ takes no more", &o.maxBody)}
+	case o.config == "":
+		return usageError{fmt.Errorf("--config is empty: name the tenants file")}
+	case o.stateDir == "":
+		return usageError{fmt.Errorf("--state-dir is empty: name a directory")}
+	}
+	return nil
+}
+
+// largestBody is SQ's own limit, in bytes (LEGACY.md).
+const largestBody = 64 << 20

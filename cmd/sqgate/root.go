@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// usageError is a mistake in what the operator asked for.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func newRoot() *cobra.Command {
+	o := defaultOptions()
+	root := &cobra.Command{
+		Use:           "sqgate",
+		Short:         "A multi-tenant gateway in front of unmodified SQ",
+		Long:          "sqgate authenticates callers by API key, gives each tenant an SQ process of its own on its own\ndata directory, and keeps them apart. Without a command it serves.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return serveCommand(cmd, o) },
+	}
+	o.register(root.Flags())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newServe(), newDemo(), newCheck(), newVersion())
+	if len(os.Args) > 1 && os.Args[1] == standIn {
+		root.AddCommand(newStandIn())
+	}
+	return root
+}
+
+// errKeyFlag explains single-tenant SQ's --key to those who bring its command line along.
+var errKeyFlag = errors.New("there is no --key: sqgate serves many tenants, whose keys stand in the tenants file (--config), " +
+	"one \"api_key\" each; `sqgate check` reads that file and says what is wrong with it. " +
+	"The key of the management API is --admin-key")

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"mirrorborn.us/sqgate/internal/legacysq"
+)
+
+// standIn is the hidden command under which sqgate plays `sq`, so that the
+// supervisor starts the stand-in exactly as it starts the real one.
+const standIn = "legacy-sq"
+
+func newStandIn() *cobra.Command {
+	return &cobra.Command{
+		Use:                standIn,
+		Hidden:             true,
+		DisableFlagParsing: true,
+		Run: func(_ *cobra.Command, args []string) {
+			os.Exit(legacysq.Main(args, os.Stdout, os.Stderr))
+		},
+	}
+}

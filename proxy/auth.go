@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// authenticated lets a request pass only with the key of an enabled tenant.
+func (g *Gateway) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t, ok := g.tenantOf(r)
+		if !ok {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
+			g.refuse(w, r, &answer{status: http.StatusUnauthorized, code: "unauthorized",
+				message: "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'"})
+			return
+		}
+		visitOf(r).tenant = t
+		if !t.Enabled {
+			g.refuse(w, r, &answer{status: http.StatusForbidden, code: "tenant_disabled",
+				message: "this tenant is disabled: ask the operator of the service to enable it"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// tenantOf finds whose request it is. A key in a header decides; only without
+// one does a key in the path.
+func (g *Gateway) tenantOf(r *http.Request) (*tenants.Tenant, bool) {
+	known := g.config.Tenants.Current()
+	if key, given := headerKey(r.Header); given {
+		return known.ByKey(key, g.now())
+	}
+	if key, _, given := rewrite.SplitPathKey(r.URL.Path); given {
+		return known.ByPathKey(key)
+	}
+	return nil, false
+}
+
+// headerKey takes the key from the headers in the contract's order. A header
+// that is there twice with two values is not a key: proxies on the way could
+// each have believed another one.
+func headerKey(h http.Header) (key string, given bool) {
+	for _, name := range []string{"Authorization", "X-Sq-Api-Key"} {
+		values := h.Values(name)
+		if len(values) == 0 {
+			continue
+		}
+		if len(values) > 1 {
+			return "", true
+		}
+		if name == "Authorization" {
+			return credential(values[0]), true
+		}
+		return strings.TrimSpace(values[0]), true
+	}
+	return "", false
+}
+
+// credential reads `Bearer KEY` in any case, `Basic` with the key as password, or a bare key.
+func credential(value string) string {
+	value = strings.TrimSpace(value)
+	scheme, rest, ok := strings.Cut(value, " ")
+	if !ok {
+		return value
+	}
+	rest = strings.TrimSpace(rest)
+	switch strings.ToLower(scheme) {
+	case "bearer":
+		return rest
+	case "basic":
+		return basicPassword(rest)
+	}
+	return value
+}
+
+func basicPassword(encoded string) string {
+	b, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return ""
+	}
+	_, password, _ := strings.Cut(string(b), ":")
+	return password
+}

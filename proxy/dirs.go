@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// readsAtOnce is how many reads may be at one child at a time. SQ answers one
+// request at a time under one lock, and gains nothing from more (LEGACY.md).
+const readsAtOnce = 8
+
+// queuePatience is the longest wait for a turn at a data directory.
+const queuePatience = time.Minute
+
+// dir is the queue of one data directory: one mutation, or a few reads. It is
+// first come, first served, so that a stream of reads cannot keep a write out.
+type dir struct {
+	path  string // symbolic links resolved: two spellings are one directory
+	turns *semaphore.Weighted
+	held  *budget // this directory's part of the bodies in memory
+}
+
+func (d *dir) read(ctx context.Context) (done func(), err error) { return d.take(ctx, 1) }
+
+func (d *dir) write(ctx context.Context) (done func(), err error) { return d.take(ctx, readsAtOnce) }
+
+func (d *dir) take(ctx context.Context, n int64) (func(), error) {
+	waiting, cancel := context.WithTimeout(ctx, queuePatience)
+	defer cancel()
+	if err := d.turns.Acquire(waiting, n); err != nil {
+		if ctx.Err() == nil {
+			return nil, errQueue
+		}
+		return nil, ctx.Err()
+	}
+	return func() { d.turns.Release(n) }, nil
+}
+
+// dirTable holds the queues. An entry stays for good: a directory whose queue
+// was dropped while a request waited in it would have two. There are as many
+// as the tenants file ever named.
+type dirTable struct {
+	mu     sync.RWMutex
+	byPath map[string]*dir
+	bySpec map[string]*dir
+}
+
+func newDirTable() dirTable {
+	return dirTable{byPath: map[string]*dir{}, bySpec: map[string]*dir{}}
+}
+
+func (t *dirTable) of(spec string, held int64) *dir {
+	t.mu.RLock()
+	d, ok := t.bySpec[spec]
+	t.mu.RUnlock()
+	if ok {
+		return d
+	}
+	path := resolve(spec)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d, ok = t.byPath[path]
+	if !ok {
+		d = &dir{path: path, turns: semaphore.NewWeighted(readsAtOnce), held: newBudget(held)}
+		t.byPath[path] = d
+	}
+	t.bySpec[spec] = d
+	return d
+}
+
+// resolve follows symbolic links as far as the path exists.
+func resolve(path string) string {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		return resolved
+	}
+	parent := filepath.Dir(path)
+	if !errors.Is(err, os.ErrNotExist) || parent == path {
+		return path
+	}
+	return filepath.Join(resolve(parent), filepath.Base(path))
+}
+
+// Resolve is the path under which the gateway leases the child of a data directory.
+func Resolve(dataDir string) string { return resolve(dataDir) }

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/supervisor"
+)
+
+// answer is an error in the form a client is told.
+type answer struct {
+	status     int
+	code       string
+	message    string
+	allow      []string
+	retryAfter time.Duration
+}
+
+func (a *answer) Error() string { return a.message }
+
+var (
+	errBusy = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
+		message: "too much is being sent at once to hold it all in memory: try again in a moment"}
+	errQueue = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
+		message: "too many requests of this tenant are waiting for its database: try again in a moment"}
+	errAstray = &answer{status: http.StatusBadGateway, code: "backend_failed",
+		message: "the database did not answer as it should: the operator's log says more"}
+	errTimeout = &answer{status: http.StatusGatewayTimeout, code: "backend_timeout",
+		message: "the database did not answer in time: a read can be repeated; whether a write was stored has to be looked up"}
+)
+
+func tooLarge(limit int64) error {
+	return &answer{status: http.StatusRequestEntityTooLarge, code: "too_large",
+		message: fmt.Sprintf("the body is larger than %d bytes, the most this service takes: store it in parts", limit)}
+}
+
+func shortBody(err error) error {
+	return &answer{status: http.StatusBadRequest, code: "bad_request",
+		message: fmt.Sprintf("the body ended before it was complete (%v): nothing was changed, send it again", err)}
+}
+
+// toAnswer is the one place where an error becomes what a client is told.
+func toAnswer(err error) *answer {
+	var (
+		ready   *answer
+		refused *rewrite.Error
+		crashes *supervisor.CrashLoopError
+		start   *supervisor.StartError
+	)
+	switch {
+	case errors.As(err, &ready):
+		return ready
+	case errors.As(err, &refused):
+		return &answer{status: refused.Status, code: refused.Code, message: refused.Message, allow: refused.Allow}
+	case errors.As(err, &crashes):
+		return &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: crashes.RetryAfter,
+			message: "this tenant's database keeps failing and is given a pause: try again later"}
+	case errors.As(err, &start):
+		return &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
+			message: "this tenant's database could not be started: the operator's log says why; try again"}
+	case errors.Is(err, supervisor.ErrClosed):
+		return &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
+			message: "the service is stopping: try again in a moment"}
+	case isTimeout(err):
+		return errTimeout
+	}
+	return errAstray
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// refuse writes an error answer and keeps its slug for the access log.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	a := toAnswer(err)
+	visitOf(r).code = a.code
+	h := w.Header()
+	if a.allow != nil {
+		h.Set("Allow", strings.Join(a.allow, ", "))
+	}
+	if a.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(a.retryAfter.Seconds()))))
+	}
+	writeJSON(w, a.status, struct {
+		Error string `json:"error"`
+		Code  string `json:"code"`
+	}{a.message, a.code})
+}

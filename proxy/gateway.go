@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"sync/atomic"
+	"time"
+
+	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Directory finds tenants; it is a *tenants.Store in service.
+type Directory interface {
+	Current() *tenants.Snapshot
+}
+
+// Children lends the SQ process of a data directory; it is a
+// *supervisor.Supervisor in service.
+type Children interface {
+	Lease(ctx context.Context, dir string) (*supervisor.Lease, error)
+}
+
+// Config is what a Gateway is made of.
+type Config struct {
+	Tenants        Directory
+	Children       Children
+	MaxBody        int64         // largest request body, in bytes
+	BackendTimeout time.Duration // longest wait for SQ's answer; 0 = 5 minutes
+	BackendVersion string        // legacy version, for the X-SQ-Backend header; may be empty
+	Logger         *slog.Logger
+}
+
+// defaultBackendTimeout is long because legacy SQ is: opening a phext of
+// 20,000 scrolls takes it 18 s (LEGACY.md).
+const defaultBackendTimeout = 5 * time.Minute
+
+// bodiesAtOnce is how many bodies of the largest size may be in memory at once.
+const bodiesAtOnce = 4
+
+// Gateway serves the tenant API.
+type Gateway struct {
+	config   Config
+	log      *slog.Logger
+	dirs     dirTable
+	files    files
+	bodies   *budget // request bodies being held
+	answers  *budget // answers of SQ being held
+	reverse  *httputil.ReverseProxy
+	draining atomic.Bool
+	now      func() time.Time
+}
+
+// New makes a Gateway; it starts nothing.
+func New(c Config) *Gateway {
+	if c.BackendTimeout == 0 {
+		c.BackendTimeout = defaultBackendTimeout
+	}
+	g := &Gateway{
+		config:  c,
+		log:     c.Logger,
+		dirs:    newDirTable(),
+		files:   newFiles(),
+		bodies:  newBudget(bodiesAtOnce * c.MaxBody),
+		answers: newBudget(bodiesAtOnce * max(c.MaxBody, largestPhext)),
+		now:     time.Now,
+	}
+	g.reverse = newReverseProxy(c.BackendTimeout)
+	return g
+}
+
+// Handler is the whole chain a request walks, outermost last.
+func (g *Gateway) Handler() http.Handler {
+	h := http.Handler(http.HandlerFunc(g.serveCall))
+	h = g.authenticated(h)
+	h = g.withHealth(h)
+	h = withPreflight(h)
+	h = withCommonHeaders(h)
+	h = g.withAccessLog(h)
+	h = withoutCancel(h)
+	return h
+}
+
+// Drain makes /health answer 503, so that a load balancer looks elsewhere
+// while the requests in flight finish.
+func (g *Gateway) Drain() { g.draining.Store(true) }

@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+const (
+	textPlain = "text/plain; charset=utf-8"
+	jsonType  = "application/json"
+)
+
+// withoutCancel keeps a request alive whose client has closed its sending side,
+// as firmware and `nc` do when they have said what they want: net/http cannot
+// tell that from a client that has gone, and cancels. Every wait behind this
+// has a limit of its own.
+func withoutCancel(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
+	})
+}
+
+// withCommonHeaders sets what every answer carries. Stored text must never be
+// taken for a page: a scroll may hold HTML.
+func withCommonHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Type", textPlain)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withPreflight answers a browser's preflight, which never carries a key.
+func withPreflight(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions {
+			next.ServeHTTP(w, r)
+			return
+		}
+		h := w.Header()
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key")
+		h.Set("Access-Control-Max-Age", "86400")
+		h.Del("Content-Type")
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// withHealth answers GET /health without a key.
+func (g *Gateway) withHealth(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			g.refuse(w, r, &answer{status: http.StatusMethodNotAllowed, code: "method_not_allowed", message: "health takes GET"})
+			return
+		}
+		g.answerHealth(w)
+	})
+}
+
+func (g *Gateway) answerHealth(w http.ResponseWriter) {
+	status, word := http.StatusOK, "ok"
+	if g.draining.Load() {
+		status, word = http.StatusServiceUnavailable, "draining"
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, status, struct {
+		Status  string `json:"status"`
+		Tenants int    `json:"tenants"`
+	}{word, g.config.Tenants.Current().Len()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", jsonType)
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client may have gone; the access log has the count
+}

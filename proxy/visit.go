@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// visit is what is known of a request on its way through the chain, filled in
+// as it is found out.
+type visit struct {
+	id     string
+	path   string // without a path key, which must not be logged
+	tenant *tenants.Tenant
+	op     rewrite.Op
+	code   string // slug of the error answered, if any
+}
+
+type visitKey struct{}
+
+func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
+
+// Log keys.
+const (
+	keyRequest  = "request"
+	keyRemote   = "remote"
+	keyTenant   = "tenant"
+	keyOp       = "op"
+	keyMethod   = "method"
+	keyStatus   = "status"
+	keyCode     = "code"
+	keyBytes    = "bytes"
+	keyDuration = "duration"
+	keyDataDir  = "data_dir"
+	keyError    = "error"
+)
+
+// withAccessLog gives each request an id and writes one line when it is done.
+// The line has no key, no scroll, no path and no query: all of those can hold
+// secrets or data.
+func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := g.now()
+		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
+		v := &visit{id: newRequestID(), path: path}
+		m := &meter{ResponseWriter: w}
+		m.Header().Set("X-Request-Id", v.id)
+		defer func() { g.logVisit(r, v, m, g.now().Sub(start)) }()
+		next.ServeHTTP(m, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+	})
+}
+
+func (g *Gateway) logVisit(r *http.Request, v *visit, m *meter, took time.Duration) {
+	attrs := []slog.Attr{
+		slog.String(keyRequest, v.id),
+		slog.String(keyRemote, remoteHost(r)),
+		slog.String(keyMethod, knownMethod(r.Method)),
+		slog.Int(keyStatus, m.status),
+		slog.Int64(keyBytes, m.bytes),
+		slog.Duration(keyDuration, took),
+	}
+	if v.tenant != nil {
+		attrs = append(attrs, slog.String(keyTenant, v.tenant.ID))
+	}
+	if v.op != "" {
+		attrs = append(attrs, slog.String(keyOp, string(v.op)))
+	}
+	if v.code != "" {
+		attrs = append(attrs, slog.String(keyCode, v.code))
+	}
+	g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+func newRequestID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the process instead
+	return hex.EncodeToString(b[:])
+}
+
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// knownMethod keeps a client from writing its own words into the log.
+func knownMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+		return m
+	}
+	return "other"
+}
+
+// meter counts what a handler answers.
+type meter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (m *meter) WriteHeader(status int) {
+	if m.status == 0 {
+		m.status = status
+	}
+	m.ResponseWriter.WriteHeader(status)
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	if m.status == 0 {
+		m.status = http.StatusOK
+	}
+	n, err := m.ResponseWriter.Write(b)
+	m.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection's deadlines.
+func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
