@@ -20,6 +20,13 @@ const (
 	DefaultWriteLimit   = 10 * time.Minute
 )
 
+// Why a child was started.
+const (
+	StartedFirst   = "first"   // none has served the directory since it came into use
+	StartedAgain   = "again"   // the one before was stopped in order
+	StartedFailure = "failure" // the one before failed
+)
+
 // Config is what a Supervisor is made of. Only Command and WorkDir have no default.
 type Config struct {
 	// Command is what a child's argv begins with, {"/usr/local/bin/sq"} or
@@ -45,6 +52,9 @@ type Config struct {
 	// gives up with ErrStillWriting. A write is never cut short.
 	WriteLimit time.Duration
 	Logger     *slog.Logger
+	// OnStart, if set, is told of each process that was spawned and why: one
+	// of the Started constants. It must not call back.
+	OnStart func(dir, reason string)
 
 	stderr io.Writer        // output of children without LogDir; for tests
 	now    func() time.Time // clock of backoff and status; for tests

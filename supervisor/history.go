@@ -49,6 +49,17 @@ func (h *history) suspected(now time.Time, proven bool) {
 	}
 }
 
+// reason says why the next child of a place is started.
+func (p *place) reason() string {
+	switch {
+	case p.starts == 0:
+		return StartedFirst
+	case p.history.failures > 0 || p.history.doubts > 0:
+		return StartedFailure
+	}
+	return StartedAgain
+}
+
 func (h *history) calm() { h.failures, h.doubts = 0, 0 }
 
 func (h *history) looping() bool { return h.failures >= loopFailures }

@@ -135,12 +135,21 @@ func (s *Supervisor) command(c *child, port int, lock *os.File, pidfd *int) *exe
 }
 
 func (s *Supervisor) spawned(c *child, port int, p process) {
+	reason := s.noteSpawn(c, port, p)
+	if s.config.OnStart != nil {
+		s.config.OnStart(c.dir, reason)
+	}
+}
+
+func (s *Supervisor) noteSpawn(c *child, port int, p process) (reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	reason = c.place.reason()
 	c.port, c.proc, c.spawned = port, p, true
 	c.startedAt = s.config.now()
 	c.place.starts++
 	s.log.Info("child is starting", keyDir, c.dir, keyPID, p.pid, keyPort, port)
+	return reason
 }
 
 func (s *Supervisor) despawned(c *child, port int) {

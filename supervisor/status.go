@@ -62,3 +62,11 @@ func (s *Supervisor) Lines(dir string) []string {
 	}
 	return p.output.last(ringLines)
 }
+
+// States are all that a child can be in, in the order it walks through them.
+func States() []State {
+	return []State{StateStarting, StateReady, StateDraining, StateStopping, StateBackoff, StateCrashLooping}
+}
+
+// Command is what a child's argv begins with.
+func (s *Supervisor) Command() []string { return s.config.Command }

@@ -12,22 +12,22 @@ const largestFile = 16 << 20
 
 // entry is one tenant as it stands in the file.
 type entry struct {
-	ID                 *string `json:"id"`
-	APIKey             *string `json:"api_key"`
-	APIKeySHA256       *string `json:"api_key_sha256"`
-	PreviousKeySHA256  *string `json:"previous_key_sha256"`
-	PreviousKeyExpires *string `json:"previous_key_expires"`
-	PathKey            *string `json:"path_key"`
-	DataDir            *string `json:"data_dir"`
-	QuotaMB            *int64  `json:"quota_mb"`
-	Enabled            *bool   `json:"enabled"`
-	AdminEmail         *string `json:"admin_email"`
-	CreatedAt          *string `json:"created_at"`
-	RequestsPerMinute  *int64  `json:"requests_per_minute"`
-	CallsPerDay        *int64  `json:"calls_per_day"`
-	MaxPhexts          *int64  `json:"max_phexts"`
-	AllowDelimiters    *bool   `json:"allow_delimiters"`
-	SharedDataDir      *bool   `json:"shared_data_dir"`
+	ID                 *string `json:"id,omitempty"`
+	APIKey             *string `json:"api_key,omitempty"`
+	APIKeySHA256       *string `json:"api_key_sha256,omitempty"`
+	PreviousKeySHA256  *string `json:"previous_key_sha256,omitempty"`
+	PreviousKeyExpires *string `json:"previous_key_expires,omitempty"`
+	PathKey            *string `json:"path_key,omitempty"`
+	DataDir            *string `json:"data_dir,omitempty"`
+	QuotaMB            *int64  `json:"quota_mb,omitempty"`
+	Enabled            *bool   `json:"enabled,omitempty"`
+	AdminEmail         *string `json:"admin_email,omitempty"`
+	CreatedAt          *string `json:"created_at,omitempty"`
+	RequestsPerMinute  *int64  `json:"requests_per_minute,omitempty"`
+	CallsPerDay        *int64  `json:"calls_per_day,omitempty"`
+	MaxPhexts          *int64  `json:"max_phexts,omitempty"`
+	AllowDelimiters    *bool   `json:"allow_delimiters,omitempty"`
+	SharedDataDir      *bool   `json:"shared_data_dir,omitempty"`
 }
 
 // FieldError is one thing wrong with a tenants file. Its text names the

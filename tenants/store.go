@@ -50,7 +50,8 @@ type Store struct {
 	status   atomic.Pointer[ReloadStatus]
 	mu       sync.Mutex // one reload at a time
 	seen     [sha256.Size]byte
-	vanished bool // the file could not be read last time
+	vanished bool                                              // the file could not be read last time
+	write    func(path string, text []byte, as replaced) error // a field, so that tests can fill the disk
 	lastErr  string
 }
 
@@ -62,7 +63,7 @@ func Open(o Options) (*Store, error) {
 	if o.Debounce == 0 {
 		o.Debounce = defaultDebounce
 	}
-	s := &Store{options: o}
+	s := &Store{options: o, write: replaceFile}
 	text, err := read(o.Path)
 	if err != nil {
 		return nil, err
@@ -144,6 +145,9 @@ func (s *Store) takeIntoForce(now *Snapshot) {
 		s.options.OnChange(old, now, diff)
 	}
 }
+
+// remember keeps a file that was written here from being read as news.
+func (s *Store) remember(text []byte) { s.seen, s.vanished = sha256.Sum256(text), false }
 
 // warnIfReadable tells when keys lie open to others on the host.
 func (s *Store) warnIfReadable() {
