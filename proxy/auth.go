@@ -14,6 +14,10 @@ func (g *Gateway) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t, ok := g.tenantOf(r)
 		if !ok {
+			if wait := g.failures.add(clientAddress(r)); wait > 0 {
+				g.refuse(w, r, tooManyFailures(wait))
+				return
+			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
 			g.refuse(w, r, &answer{status: http.StatusUnauthorized, code: "unauthorized",
 				message: "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'"})
@@ -21,8 +25,18 @@ func (g *Gateway) authenticated(next http.Handler) http.Handler {
 		}
 		visitOf(r).tenant = t
 		if !t.Enabled {
-			g.refuse(w, r, &answer{status: http.StatusForbidden, code: "tenant_disabled",
-				message: "this tenant is disabled: ask the operator of the service to enable it"})
+			g.refuse(w, r, errDisabled)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limited counts a call and holds its tenant to what it may make.
+func (g *Gateway) limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := g.config.Calls.Admit(visitOf(r).tenant, g.now()); err != nil {
+			g.refuse(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)

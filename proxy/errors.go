@@ -12,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // answer is an error in the form a client is told.
@@ -32,6 +33,12 @@ var (
 		message: "too many requests of this tenant are waiting for its database: try again in a moment"}
 	errAstray = &answer{status: http.StatusBadGateway, code: "backend_failed",
 		message: "the database did not answer as it should: the operator's log says more"}
+	errDisabled = &answer{status: http.StatusForbidden, code: "tenant_disabled",
+		message: "this tenant is disabled: ask the operator of the service to enable it"}
+	errGone = &answer{status: http.StatusUnauthorized, code: "unauthorized",
+		message: "the tenant of this API key is gone"}
+	errMoved = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
+		message: "this tenant was just changed: try again"}
 	errTimeout = &answer{status: http.StatusGatewayTimeout, code: "backend_timeout",
 		message: "the database did not answer in time: a read can be repeated; whether a write was stored has to be looked up"}
 )
@@ -39,6 +46,11 @@ var (
 func tooLarge(limit int64) error {
 	return &answer{status: http.StatusRequestEntityTooLarge, code: "too_large",
 		message: fmt.Sprintf("the body is larger than %d bytes, the most this service takes: store it in parts", limit)}
+}
+
+func tooManyFailures(wait time.Duration) error {
+	return &answer{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait,
+		message: "too many wrong API keys from this address: try again later, with the right one"}
 }
 
 func shortBody(err error) error {
@@ -53,12 +65,21 @@ func toAnswer(err error) *answer {
 		refused *rewrite.Error
 		crashes *supervisor.CrashLoopError
 		start   *supervisor.StartError
+		quota   *tenants.QuotaError
+		disk    *tenants.DiskError
+		limit   *tenants.LimitError
 	)
 	switch {
 	case errors.As(err, &ready):
 		return ready
 	case errors.As(err, &refused):
 		return &answer{status: refused.Status, code: refused.Code, message: refused.Message, allow: refused.Allow}
+	case errors.As(err, &quota):
+		return &answer{status: http.StatusInsufficientStorage, code: "quota_exceeded", message: quota.Error()}
+	case errors.As(err, &disk):
+		return &answer{status: http.StatusInsufficientStorage, code: "disk_full", message: disk.Error()}
+	case errors.As(err, &limit):
+		return &answer{status: http.StatusTooManyRequests, code: "rate_limited", message: limit.Error(), retryAfter: limit.RetryAfter}
 	case errors.As(err, &crashes):
 		return &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: crashes.RetryAfter,
 			message: "this tenant's database keeps failing and is given a pause: try again later"}

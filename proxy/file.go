@@ -50,24 +50,25 @@ func newFiles() files {
 	return files{vetted: c}
 }
 
-// check says what lies at path, and refuses what would break SQ.
-func (f files) check(path string) (fileState, error) {
+// check says what lies at path and how large it is, in bytes (-1 if there is
+// nothing), and refuses what would break SQ.
+func (f files) check(path string) (state fileState, size int64, err error) {
 	id, err := identify(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.vetted.Remove(path)
-		return fileMissing, nil
+		return fileMissing, -1, nil
 	}
 	if err != nil {
-		return fileMissing, err
+		return fileMissing, -1, err
 	}
 	if known, ok := f.vetted.Get(path); ok && known == id {
-		return fileKnown, nil
+		return fileKnown, id.size, nil
 	}
 	if err := vet(path); err != nil {
-		return fileMissing, err
+		return fileMissing, -1, err
 	}
 	f.vetted.Add(path, id)
-	return fileNew, nil
+	return fileNew, id.size, nil
 }
 
 // wrote notes the file as a mutation of ours left it.

@@ -23,10 +23,21 @@ type Children interface {
 	Lease(ctx context.Context, dir string) (*supervisor.Lease, error)
 }
 
+// Observer is told of every request when it is done, for metrics.
+type Observer interface {
+	// Served is told the tenant's id and the operation as far as they were
+	// found out, the status, the slug of an error, and how long it took.
+	Served(tenant, op string, status int, code string, took time.Duration)
+}
+
 // Config is what a Gateway is made of.
 type Config struct {
 	Tenants        Directory
 	Children       Children
+	Ledger         *tenants.Ledger
+	Calls          *tenants.Calls
+	Observer       Observer
+	Admin          http.Handler  // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
 	MaxBody        int64         // largest request body, in bytes
 	BackendTimeout time.Duration // longest wait for SQ's answer; 0 = 5 minutes
 	BackendVersion string        // legacy version, for the X-SQ-Backend header; may be empty
@@ -48,6 +59,7 @@ type Gateway struct {
 	files    files
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
+	failures *failures
 	reverse  *httputil.ReverseProxy
 	draining atomic.Bool
 	now      func() time.Time
@@ -67,6 +79,7 @@ func New(c Config) *Gateway {
 		answers: newBudget(bodiesAtOnce * max(c.MaxBody, largestPhext)),
 		now:     time.Now,
 	}
+	g.failures = newFailures(g.now)
 	g.reverse = newReverseProxy(c.BackendTimeout)
 	return g
 }
@@ -74,13 +87,21 @@ func New(c Config) *Gateway {
 // Handler is the whole chain a request walks, outermost last.
 func (g *Gateway) Handler() http.Handler {
 	h := http.Handler(http.HandlerFunc(g.serveCall))
+	h = g.limited(h)
 	h = g.authenticated(h)
+	h = g.withAdmin(h)
 	h = g.withHealth(h)
 	h = withPreflight(h)
 	h = withCommonHeaders(h)
 	h = g.withAccessLog(h)
 	h = withoutCancel(h)
 	return h
+}
+
+// Hold keeps everybody out of a data directory until release is called: no
+// request is at its child, and none begins.
+func (g *Gateway) Hold(ctx context.Context, dataDir string) (release func(), err error) {
+	return g.dirs.of(dataDir, g.bodies.limit/2).write(ctx)
 }
 
 // Drain makes /health answer 503, so that a load balancer looks elsewhere

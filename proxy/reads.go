@@ -13,12 +13,12 @@ import (
 // read answers a call that changes nothing. A phext without a file is
 // answered from here, because SQ would make an empty file of it.
 func (g *Gateway) read(w http.ResponseWriter, r *http.Request, d *dir, call *rewrite.Call) error {
-	done, err := d.read(r.Context())
+	done, err := g.turn(r, d.read)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(d.path, call.FileName())
-	state, err := g.files.check(path)
+	state, _, err := g.files.check(path)
 	switch {
 	case err != nil:
 		done()
@@ -113,31 +113,4 @@ func manifest(call *rewrite.Call) map[phext.Coordinate]string {
 
 func whereAnswer(call *rewrite.Call) []byte {
 	return []byte(phext.Where(string(call.Scroll), call.Limit, call.Checksum))
-}
-
-// mutate has SQ change a phext. A write that has begun is seen to its end,
-// whatever becomes of the client: only then may the next one begin.
-func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *rewrite.Call) error {
-	done, err := d.write(r.Context())
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(d.path, call.FileName())
-	state, err := g.files.check(path)
-	if err != nil {
-		done()
-		return err
-	}
-	if state == fileMissing && call.Op == rewrite.Delete {
-		done()
-		g.writeText(w, []byte("Removed 0 bytes"))
-		return nil
-	}
-	finish := func(answered bool) {
-		if answered {
-			g.files.wrote(path)
-		}
-		done()
-	}
-	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, finish: finish})
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -57,6 +58,35 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, d *dir, call 
 		return g.mutate(w, r, d, call)
 	}
 	return g.read(w, r, d, call)
+}
+
+// turn waits for a turn at the tenant's directory, and looks again whether the
+// tenant may have it: it may have been disabled or removed in the meantime, and
+// its files with it.
+func (g *Gateway) turn(r *http.Request, take func(context.Context) (func(), error)) (done func(), err error) {
+	done, err = take(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := g.stillAdmitted(visitOf(r).tenant); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
+}
+
+func (g *Gateway) stillAdmitted(t *tenants.Tenant) error {
+	switch now, ok := g.config.Tenants.Current().ByID(t.ID); {
+	case now == t:
+		return nil
+	case !ok:
+		return errGone
+	case !now.Enabled:
+		return errDisabled
+	case now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
+		return errMoved
+	}
+	return nil
 }
 
 func rewriteTenant(t *tenants.Tenant) rewrite.Tenant {

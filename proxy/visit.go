@@ -52,9 +52,20 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 		v := &visit{id: newRequestID(), path: path}
 		m := &meter{ResponseWriter: w}
 		m.Header().Set("X-Request-Id", v.id)
-		defer func() { g.logVisit(r, v, m, g.now().Sub(start)) }()
+		defer func() { g.done(r, v, m, g.now().Sub(start)) }()
 		next.ServeHTTP(m, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
 	})
+}
+
+func (g *Gateway) done(r *http.Request, v *visit, m *meter, took time.Duration) {
+	id := ""
+	if v.tenant != nil {
+		id = v.tenant.ID
+	}
+	if g.config.Observer != nil {
+		g.config.Observer.Served(id, string(v.op), m.status, v.code, took)
+	}
+	g.logVisit(r, v, m, took)
 }
 
 func (g *Gateway) logVisit(r *http.Request, v *visit, m *meter, took time.Duration) {

@@ -50,6 +50,8 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	}
 	o.config = filepath.Join(dir, "tenants.json")
 	o.stateDir = filepath.Join(dir, "state")
+	o.dataRoot = filepath.Join(dir, "data")
+	o.archiveDir = filepath.Join(dir, "archive")
 	o.logLevel = "warn"
 	if err := writeDemo(dir, o.config); err != nil {
 		return err

@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// adminKey is the management key of every gate; it works nowhere else.
+const adminKey = "management-key-of-the-tests"
+
 // patience bounds every wait; nothing waits that long unless it is broken.
 const patience = 60 * time.Second
 
@@ -64,6 +67,7 @@ type gate struct {
 	dir    string
 	sq     string
 	args   []string
+	env    []string
 	cmd    *exec.Cmd
 	url    string
 	log    *logBuffer
@@ -171,7 +175,7 @@ func (g *gate) configPath() string { return filepath.Join(g.dir, "tenants.json")
 func (g *gate) writeFile() {
 	g.t.Helper()
 	g.mu.Lock()
-	var list []map[string]any
+	list := []map[string]any{}
 	for _, id := range g.order {
 		if t, ok := g.file[id]; ok {
 			list = append(list, t)
@@ -201,9 +205,9 @@ func (g *gate) start() {
 		g.t.Fatal(err)
 	}
 	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
-		"--state-dir", filepath.Join(g.dir, "state")}, g.args...)
+		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
 	g.cmd = exec.Command(self, args...)
-	g.cmd.Env = append(os.Environ(), asSqgate+"=1")
+	g.cmd.Env = append(append(os.Environ(), asSqgate+"=1", "SQ_ADMIN_KEY="+adminKey), g.env...)
 	g.log = &logBuffer{grown: make(chan struct{})}
 	g.cmd.Stderr = g.log
 	if err := g.cmd.Start(); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +15,10 @@ type options struct {
 	config          string
 	listen          string
 	sq              string
+	adminKey        string
+	adminKeyFile    string
+	dataRoot        string
+	archiveDir      string
 	stateDir        string
 	logDir          string
 	logFormat       logFormat
@@ -31,6 +36,8 @@ func defaultOptions() *options {
 		config:          "/etc/sq/tenants.json",
 		listen:          "127.0.0.1:1337",
 		sq:              "sq",
+		dataRoot:        "/var/lib/sq/tenants",
+		archiveDir:      "/var/lib/sq/archive",
 		stateDir:        "/var/lib/sqgate",
 		logFormat:       "text",
 		logLevel:        "info",
@@ -45,10 +52,18 @@ func (o *options) registerConfig(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", o.config, "tenants file")
 }
 
+func (o *options) registerAdminKey(f *pflag.FlagSet) {
+	f.StringVar(&o.adminKey, "admin-key", "", "management key (also SQ_ADMIN_KEY, or admin-key in $CREDENTIALS_DIRECTORY)")
+	f.StringVar(&o.adminKeyFile, "admin-key-file", "", "file that holds the management key")
+}
+
 func (o *options) register(f *pflag.FlagSet) {
 	o.registerConfig(f)
 	f.StringVar(&o.listen, "listen", o.listen, "address of the tenant and management API")
 	f.StringVar(&o.sq, "sq", o.sq, "SQ binary, or 'builtin' for the stand-in that ships in sqgate")
+	o.registerAdminKey(f)
+	f.StringVar(&o.dataRoot, "data-root", o.dataRoot, "where tenants added over the API get their data directories")
+	f.StringVar(&o.archiveDir, "archive-dir", o.archiveDir, "where archives of deleted tenants go")
 	f.StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
 	f.StringVar(&o.logDir, "log-dir", o.logDir, "directory for rotated logs of children, one per data directory (empty: standard error)")
 	f.Var(&o.logFormat, "log-format", "text or json")
@@ -91,6 +106,10 @@ func (o *options) check() error {
 		return usageError{fmt.Errorf("--max-body is %v: 1 byte to 64MiB is wanted, since SQ takes no more", &o.maxBody)}
 	case o.config == "":
 		return usageError{fmt.Errorf("--config is empty: name the tenants file")}
+	case !filepath.IsAbs(o.dataRoot):
+		return usageError{fmt.Errorf("--data-root is %q: a path that begins with / is wanted", o.dataRoot)}
+	case !filepath.IsAbs(o.archiveDir):
+		return usageError{fmt.Errorf("--archive-dir is %q: a path that begins with / is wanted", o.archiveDir)}
 	case o.stateDir == "":
 		return usageError{fmt.Errorf("--state-dir is empty: name a directory")}
 	}

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
@@ -25,11 +27,17 @@ func newRetirer(children *supervisor.Supervisor, log *slog.Logger) *retirer {
 	return &retirer{children: children, log: log, pending: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 }
 
-// changed is told of every reload that changed something.
-func (r *retirer) changed(old, now *tenants.Snapshot, _ tenants.Diff) {
-	used := directories(now)
+// changed is told of every reload that changed something. Directories are
+// compared only if some tenant lost one: adding a tenant must not cost more the
+// more there are.
+func (r *retirer) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
+	lost := lostBy(old, diff)
+	if len(lost) == 0 {
+		return
+	}
+	used := directories(now, false)
 	r.mu.Lock()
-	for dir := range directories(old) {
+	for _, dir := range lost {
 		if _, still := used[dir]; !still {
 			r.pending[dir] = struct{}{}
 		}
@@ -41,14 +49,28 @@ func (r *retirer) changed(old, now *tenants.Snapshot, _ tenants.Diff) {
 	}
 }
 
-// directories are those of enabled tenants, as the gateway leases them.
-func directories(s *tenants.Snapshot) map[string]struct{} {
+// lostBy are the directories that some tenant had and may not have any more.
+func lostBy(old *tenants.Snapshot, diff tenants.Diff) []string {
+	var lost []string
+	for _, t := range diff.Removed {
+		lost = append(lost, proxy.Resolve(t.DataDir))
+	}
+	for _, t := range diff.Changed {
+		if was, ok := old.ByID(t.ID); ok && (was.DataDir != t.DataDir || !t.Enabled) {
+			lost = append(lost, proxy.Resolve(was.DataDir))
+		}
+	}
+	return lost
+}
+
+// directories are those of tenants, of enabled ones or of all, as the gateway leases them.
+func directories(s *tenants.Snapshot, all bool) map[string]struct{} {
 	dirs := map[string]struct{}{}
 	if s == nil {
 		return dirs
 	}
 	for _, t := range s.All() {
-		if t.Enabled {
+		if all || t.Enabled {
 			dirs[proxy.Resolve(t.DataDir)] = struct{}{}
 		}
 	}
@@ -86,4 +108,22 @@ func (r *retirer) stop(ctx context.Context, dir string) {
 	if err := r.children.Stop(ctx, dir, "no tenant uses it any more"); err != nil {
 		r.log.Warn("a child was not stopped", "data_dir", dir, "error", err)
 	}
+}
+
+// endOrphans ends the children that a killed gateway left behind, those of
+// directories too that nobody is going to ask for.
+func (s *service) endOrphans() {
+	ctx, cancel := context.WithTimeout(context.Background(), orphanPatience)
+	defer cancel()
+	var stops errgroup.Group
+	stops.SetLimit(16)
+	for dir := range directories(s.store.Current(), true) {
+		stops.Go(func() error {
+			if err := s.children.Stop(ctx, dir, "left by an earlier gateway"); err != nil {
+				s.log.Warn("a directory is in use", "data_dir", dir, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = stops.Wait() // what went wrong was logged
 }

@@ -9,16 +9,11 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-
-	"mirrorborn.us/sqgate/proxy"
-	"mirrorborn.us/sqgate/supervisor"
-	"mirrorborn.us/sqgate/tenants"
 )
 
 func newServe() *cobra.Command {
@@ -40,19 +35,10 @@ func serveCommand(cmd *cobra.Command, o *options) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if err := adoptAtFirstStart(cmd.ErrOrStderr(), o); err != nil {
+		return err
+	}
 	return serve(o, func(net.Addr) {})
-}
-
-// service is everything that serve puts together.
-type service struct {
-	o        *options
-	log      *slog.Logger
-	store    *tenants.Store
-	children *supervisor.Supervisor
-	gateway  *proxy.Gateway
-	retire   *retirer
-	server   *http.Server
-	listener net.Listener
 }
 
 // serve runs the gateway until a signal ends it. ready is told the address.
@@ -63,48 +49,6 @@ func serve(o *options, ready func(net.Addr)) error {
 	}
 	ready(s.listener.Addr())
 	return s.run()
-}
-
-// assemble makes every part, and starts nothing but the listener.
-func assemble(o *options) (*service, error) {
-	s := &service{o: o, log: newLogger(o, os.Stderr)}
-	command, err := sqCommand(o.sq)
-	if err != nil {
-		return nil, err
-	}
-	work := filepath.Join(o.stateDir, "children")
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		return nil, fmt.Errorf("--state-dir: %w", err)
-	}
-	version, err := sqVersion(command, work)
-	if err != nil {
-		return nil, err
-	}
-	if s.children, err = supervisor.New(s.childConfig(command, work)); err != nil {
-		return nil, err
-	}
-	s.retire = newRetirer(s.children, s.log)
-	s.store, err = tenants.Open(tenants.Options{Path: o.config, Logger: s.log, OnChange: s.retire.changed})
-	if err != nil {
-		return nil, usageError{err}
-	}
-	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store, Children: s.children, MaxBody: int64(o.maxBody), BackendVersion: version, Logger: s.log,
-	})
-	s.server = newServer(s.gateway.Handler(), s.log)
-	if s.listener, err = net.Listen("tcp", o.listen); err != nil {
-		return nil, fmt.Errorf("--listen: %w", err)
-	}
-	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", command[0], "sq_version", version)
-	return s, nil
-}
-
-func (s *service) childConfig(command []string, work string) supervisor.Config {
-	return supervisor.Config{
-		Command: command, WorkDir: work, LogDir: s.o.logDir, Logger: s.log,
-		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
-		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren,
-	}
 }
 
 // Limits of the front door. A request's header may hold a whole scroll,
@@ -134,6 +78,8 @@ func (s *service) run() error {
 	defer stop()
 	var group errgroup.Group
 	group.Go(func() error { return s.store.Run(ctx) })
+	group.Go(func() error { return s.ledger.Run(ctx) })
+	group.Go(func() error { return s.calls.Run(ctx) })
 	group.Go(func() error { s.retire.run(ctx); return nil })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
@@ -142,7 +88,7 @@ func (s *service) run() error {
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
-	return err
+	return errors.Join(err, s.api.Close())
 }
 
 // untilStopped waits for the end, reloading at each HUP, and brings it about.

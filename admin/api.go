@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Config is what an API is made of.
+type Config struct {
+	Key        string // the management key
+	Store      *tenants.Store
+	Ledger     *tenants.Ledger
+	Calls      *tenants.Calls
+	Children   *supervisor.Supervisor
+	Metrics    http.Handler
+	DataRoot   string // where added tenants get their directories
+	ArchiveDir string // where archives of deleted tenants go
+	AuditFile  string
+	Logger     *slog.Logger
+	// Hold keeps all requests out of a data directory until release is called.
+	Hold func(ctx context.Context, dataDir string) (release func(), err error)
+	// Resolve is the path under which a data directory's child is known.
+	Resolve func(dataDir string) string
+	// Failed counts a wrong key against its sender, and says how long that one
+	// has to wait before the next, 0 if not at all.
+	Failed func(*http.Request) time.Duration
+}
+
+// API answers the management calls.
+type API struct {
+	Config
+	key   [sha256.Size]byte
+	vault vault
+	audit *auditLog
+	mux   *http.ServeMux
+	now   func() time.Time
+}
+
+// New makes the API; it opens the audit log.
+func New(c Config) (*API, error) {
+	audit, err := openAudit(c.AuditFile)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), audit: audit, now: time.Now, mux: http.NewServeMux()}
+	a.vault = vault{dir: c.ArchiveDir, now: a.now}
+	a.routes()
+	return a, nil
+}
+
+// Close closes the audit log.
+func (a *API) Close() error { return a.audit.close() }
+
+// handler answers one call, or returns what is wrong with it.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (a *API) routes() {
+	const tenants = "/api/v2/admin/tenants"
+	for pattern, h := range map[string]handler{
+		"POST " + tenants + "/add":             a.addTenant,
+		"GET " + tenants:                       a.listTenants,
+		"GET " + tenants + "/{id}":             a.showTenant,
+		"GET " + tenants + "/{id}/stats":       a.showTenant,
+		"GET " + tenants + "/{id}/logs":        a.showLogs,
+		"PATCH " + tenants + "/{id}":           a.changeTenant,
+		"POST " + tenants + "/{id}/rotate-key": a.rotateKey,
+		"DELETE " + tenants + "/{id}":          a.deleteTenant,
+		"POST " + tenants + "/{id}/restore":    a.restoreTenant,
+		"POST /api/v2/admin/reload":            a.reload,
+	} {
+		a.mux.Handle(pattern, a.answering(h))
+	}
+	if a.Metrics != nil {
+		a.mux.Handle("GET /api/v2/metrics", a.Metrics)
+	}
+}
+
+func (a *API) answering(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.refuse(w, err)
+		}
+	})
+}
+
+// ServeHTTP lets nobody pass without the management key, not even to a 404.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := a.authenticate(r); err != nil {
+		a.refuse(w, err)
+		return
+	}
+	if _, pattern := a.mux.Handler(r); pattern == "" {
+		a.refuse(w, a.unrouted(r))
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+func (a *API) authenticate(r *http.Request) error {
+	key := keyOf(r.Header)
+	sum := sha256.Sum256([]byte(key))
+	if subtle.ConstantTimeCompare(sum[:], a.key[:]) == 1 {
+		return nil
+	}
+	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
+		return &problem{status: http.StatusForbidden, code: "forbidden", message: "this is a tenant's API key: the management API takes the management key"}
+	}
+	if wait := a.Failed(r); wait > 0 {
+		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait, message: "too many wrong keys from this address: try again later, with the right one"}
+	}
+	return &problem{status: http.StatusUnauthorized, code: "unauthorized", message: "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'"}
+}
+
+// keyOf takes the key from Authorization, with or without Bearer, or from X-Admin-API-Key.
+func keyOf(h http.Header) string {
+	value := strings.TrimSpace(h.Get("Authorization"))
+	if value == "" {
+		return strings.TrimSpace(h.Get("X-Admin-API-Key"))
+	}
+	if scheme, key, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(key)
+	}
+	return value
+}
+
+// unrouted tells a wrong path from a wrong method.
+func (a *API) unrouted(r *http.Request) error {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := a.mux.Handler(other); pattern != "" {
+			allow = append(allow, method)
+		}
+	}
+	if allow == nil {
+		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is no such management call"}
+	}
+	return &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", allow: allow, message: "this management call takes " + strings.Join(allow, ", ")}
+}
+
+// who is the caller in the audit log: a fingerprint of the key.
+func (a *API) who() string { return hex.EncodeToString(a.key[:4]) }
+
+func (a *API) reload(w http.ResponseWriter, r *http.Request) error {
+	if err := a.Store.Reload(); err != nil {
+		return &problem{status: http.StatusConflict, code: "conflict", message: err.Error()}
+	}
+	n := a.Store.Current().Len()
+	a.record(r, "reload", "", nil, n)
+	writeJSON(w, http.StatusOK, map[string]any{"status": "reloaded", "tenants": n})
+	return nil
+}

@@ -1,0 +1,72 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// auditLog is an append-only file, one JSON line for each change. It never
+// holds a key.
+type auditLog struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+// auditLine is one change.
+type auditLine struct {
+	Time   time.Time `json:"time"`
+	Who    string    `json:"who"`  // fingerprint of the management key
+	From   string    `json:"from"` // address
+	What   string    `json:"what"`
+	Tenant string    `json:"tenant,omitempty"`
+	Before any       `json:"before,omitempty"`
+	After  any       `json:"after,omitempty"`
+}
+
+func openAudit(path string) (*auditLog, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	return &auditLog{file: f}, nil
+}
+
+func (l *auditLog) close() error { return l.file.Close() }
+
+// write puts a line on the disk before the caller is answered.
+func (l *auditLog) write(line auditLine) error {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err = l.file.Write(append(text, '\n'))
+	return errors.Join(err, l.file.Sync())
+}
+
+// record notes a change that was made. A line that cannot be written is in the
+// log instead: the change has happened, and the caller must be told so.
+func (a *API) record(r *http.Request, what, tenant string, before, after any) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	line := auditLine{Time: a.now().UTC(), Who: a.who(), From: host, What: what, Tenant: tenant, Before: before, After: after}
+	if err := a.audit.write(line); err != nil {
+		a.Logger.Error("the audit log could not be written", "error", err, "what", what, "tenant", tenant)
+	}
+}
+
+func trimJSON(name string) string { return strings.TrimSuffix(name, ".json") }

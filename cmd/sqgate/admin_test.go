@@ -1,0 +1,535 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// manage makes a management call and expects status.
+func (g *gate) manage(method, path, body string, status int) map[string]any {
+	g.t.Helper()
+	r := g.manageRaw(adminKey, method, path, body)
+	if r.status != status {
+		g.t.Fatalf("%s %s %s: %d %s, want %d", method, path, body, r.status, r.body, status)
+	}
+	var out map[string]any
+	if err := json.Unmarshal([]byte(r.body), &out); err != nil {
+		g.t.Fatalf("%s %s: %v in %q", method, path, err, r.body)
+	}
+	return out
+}
+
+func (g *gate) manageRaw(key, method, path, body string) reply {
+	g.t.Helper()
+	req, err := http.NewRequest(method, g.url+"/api/v2/admin/"+path, strings.NewReader(body))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	r, err := send(req)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return r
+}
+
+// add adds a tenant over the API, and makes its key known to the test.
+func (g *gate) add(id string, quotaMB int) {
+	g.t.Helper()
+	out := g.manage("POST", "tenants/add", fmt.Sprintf(`{"tenant_id": %q, "quota_mb": %d}`, id, quotaMB), 201)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file[id] = map[string]any{"api_key": out["api_key"], "data_dir": out["data_dir"]}
+}
+
+// TestALifeOfATenant is the operator's session: add, use, stats, raise the
+// quota, rotate, list, metrics, delete, restore.
+func TestALifeOfATenant(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.add("acme", 1)
+		g.must("acme", "POST", at("update", "notes", origin), "hello", 200)
+		stats := g.manage("GET", "tenants/acme/stats", "", 200)
+		if stats["storage_used_bytes"] != 5.0 || stats["api_calls_today"] != 1.0 || stats["quota_mb"] != 1.0 || stats["status"] != "active" || stats["last_active"] == nil {
+			t.Errorf("stats: %v", stats)
+		}
+		if got := g.manage("PATCH", "tenants/acme", `{"quota_mb": 2, "admin_email": "a@example.org"}`, 200); got["quota_mb"] != 2.0 || got["admin_email"] != "a@example.org" {
+			t.Errorf("changed: %v", got)
+		}
+		old := g.key("acme")
+		rotated := g.manage("POST", "tenants/acme/rotate-key", `{"overlap": "1h"}`, 200)
+		for _, key := range []string{old, rotated["api_key"].(string)} {
+			if r, err := g.doKey(key, "GET", at("select", "notes", origin)); err != nil || r.body != "hello" {
+				t.Errorf("during the overlap: %v %d %q", err, r.status, r.body)
+			}
+		}
+		again := g.manage("POST", "tenants/acme/rotate-key", "", 200)["api_key"].(string)
+		for _, key := range []string{old, rotated["api_key"].(string)} {
+			if r, err := g.doKey(key, "GET", at("select", "notes", origin)); err != nil || r.status != 401 {
+				t.Errorf("an old key after the overlap: %v %d", err, r.status)
+			}
+		}
+		g.set("acme", "api_key", again)
+		if lines := g.manage("GET", "tenants/acme/logs", "", 200)["lines"].([]any); len(lines) == 0 {
+			t.Error("no output of the child")
+		}
+		g.deleteAndRestore(t)
+		g.checkSecrets(t, old, again, adminKey)
+	})
+}
+
+func (g *gate) deleteAndRestore(t *testing.T) {
+	t.Helper()
+	before := snapshot(t, g.dataDir("acme"), ".")
+	deleted := g.manage("DELETE", "tenants/acme", "", 200)
+	g.must("acme", "GET", at("select", "notes", origin), "", 403)
+	if files := snapshot(t, g.dataDir("acme"), "."); files != "" || len(childrenOf(g.dataDir("acme"))) != 0 {
+		t.Errorf("after the delete: files %q, processes %v", files, childrenOf(g.dataDir("acme")))
+	}
+	if again := g.manage("DELETE", "tenants/acme", "", 200); again["archive"] != deleted["archive"] {
+		t.Errorf("deleted again: %v, before %v", again, deleted)
+	}
+	list := g.manage("GET", "tenants?status=disabled", "", 200)["tenants"].([]any)
+	if len(list) != 1 || list[0].(map[string]any)["tenant_id"] != "acme" {
+		t.Errorf("disabled tenants: %v", list)
+	}
+	archive := deleted["archive"].(string)
+	g.manage("POST", "tenants/acme/restore", fmt.Sprintf(`{"archive": %q}`, archive), 200)
+	if got := g.get("acme", at("select", "notes", origin)); got != "hello" {
+		t.Errorf("restored: %q", got)
+	}
+	if after := snapshot(t, g.dataDir("acme"), "."); after != before {
+		t.Errorf("restored:\n%s\nwas\n%s", after, before)
+	}
+}
+
+// checkSecrets looks for keys where none may stand.
+func (g *gate) checkSecrets(t *testing.T, keys ...string) {
+	t.Helper()
+	audit, err := os.ReadFile(filepath.Join(g.dir, "state", "audit.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{`"what":"add"`, `"what":"change"`, `"what":"rotate-key"`, `"what":"delete"`, `"what":"restore"`} {
+		if !strings.Contains(string(audit), what) {
+			t.Errorf("the audit log has no %s:\n%s", what, audit)
+		}
+	}
+	metrics := g.metrics(t)
+	for _, key := range keys {
+		for place, text := range map[string]string{"audit log": string(audit), "log": g.log.String(), "metrics": metrics} {
+			if strings.Contains(text, key) {
+				t.Errorf("a key stands in the %s", place)
+			}
+		}
+	}
+}
+
+func (g *gate) metrics(t *testing.T) string {
+	t.Helper()
+	req, err := http.NewRequest("GET", g.url+"/api/v2/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Admin-API-Key", adminKey)
+	r, err := send(req)
+	if err != nil || r.status != 200 {
+		t.Fatalf("metrics: %v %d %s", err, r.status, r.body)
+	}
+	return r.body
+}
+
+// sample is the value of one series, -1 if there is none.
+func sample(metrics, series string) float64 {
+	for _, line := range strings.Split(metrics, "\n") {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				return v
+			}
+		}
+	}
+	return -1
+}
+
+func TestManagementNeedsItsKey(t *testing.T) {
+	g := startGate(t, builtin, "will")
+	for _, path := range []string{"tenants", "tenants/will", "reload", "nope"} {
+		if r := g.manageRaw("", "GET", path, ""); r.status != 401 || r.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s without a key: %d", path, r.status)
+		}
+		if r := g.manageRaw(g.key("will"), "GET", path, ""); r.status != 403 {
+			t.Errorf("%s with a tenant's key: %d", path, r.status)
+		}
+	}
+	g.must("will", "GET", "/api/v2/metrics", "", 403)
+	limited := false
+	for range 100 {
+		r := g.manageRaw("a-wrong-key", "GET", "tenants", "")
+		limited = limited || r.status == 429 && r.header.Get("Retry-After") != ""
+	}
+	if !limited {
+		t.Error("wrong keys are not limited")
+	}
+	g.manage("GET", "tenants", "", 200) // the right key still works from there
+}
+
+func TestBadManagementCalls(t *testing.T) {
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "x", 200)
+	before, err := os.ReadFile(g.configPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		names              string
+	}{
+		{"POST", "tenants/add", `{`, 400, "JSON"},
+		{"POST", "tenants/add", `[]`, 400, "object"},
+		{"POST", "tenants/add", `{"tenant_id": "a"} x`, 400, "behind"},
+		{"POST", "tenants/add", ``, 400, "tenant_id"},
+		{"POST", "tenants/add", `{"tenant_id": 5}`, 400, "tenant_id"},
+		{"POST", "tenants/add", `{"tenant_id": "A B"}`, 400, "tenant_id"},
+		{"POST", "tenants/add", `{"tenant_id": "../etc"}`, 400, "tenant_id"},
+		{"POST", "tenants/add", `{"tenant_id": "select"}`, 400, "tenant_id"},
+		{"POST", "tenants/add", `{"tenant_id": "a", "quota_mb": -1}`, 400, "quota_mb"},
+		{"POST", "tenants/add", `{"tenant_id": "a", "quota_mb": "1"}`, 400, "quota_mb"},
+		{"POST", "tenants/add", `{"tenant_id": "a", "quota": 1}`, 400, "quota"},
+		{"POST", "tenants/add", `{"tenant_id": "a", "data_dir": "/etc"}`, 400, "data_dir"},
+		{"POST", "tenants/add", `{"tenant_id": "will"}`, 409, "already"},
+		{"POST", "tenants/add", `{"tenant_id": "` + strings.Repeat("a", 70000) + `"}`, 413, "larger"},
+		{"PATCH", "tenants/will", `{}`, 400, "quota_mb"},
+		{"PATCH", "tenants/will", `{"quota_mb": -5}`, 400, "quota_mb"},
+		{"PATCH", "tenants/will", `{"calls_per_day": -5}`, 400, "calls_per_day"},
+		{"PATCH", "tenants/will", `{"enabled": "no"}`, 400, "enabled"},
+		{"PATCH", "tenants/will", `{"id": "other"}`, 400, "id"},
+		{"PATCH", "tenants/nobody", `{"quota_mb": 5}`, 404, "no such tenant"},
+		{"POST", "tenants/will/rotate-key", `{"overlap": "soon"}`, 400, "overlap"},
+		{"POST", "tenants/will/rotate-key", `{"overlap": "-1h"}`, 400, "overlap"},
+		{"POST", "tenants/will/restore", `{}`, 400, "archive"},
+		{"POST", "tenants/will/restore", `{"archive": "x"}`, 409, "not deleted"},
+		{"DELETE", "tenants/nobody", ``, 404, "no such tenant"},
+		{"GET", "tenants?status=odd", ``, 400, "status"},
+		{"GET", "tenants?idle_since=odd", ``, 400, "idle_since"},
+		{"DELETE", "tenants", ``, 405, "GET"},
+		{"GET", "nothing", ``, 404, "no such management call"},
+	} {
+		if out := g.manage(c.method, c.path, c.body, c.status); !strings.Contains(fmt.Sprint(out["error"]), c.names) {
+			t.Errorf("%s %s %.60s: %v does not name %s", c.method, c.path, c.body, out["error"], c.names)
+		}
+	}
+	if after, err := os.ReadFile(g.configPath()); err != nil || string(after) != string(before) {
+		t.Errorf("%v: the tenants file was changed:\n%s", err, after)
+	}
+	g.manage("DELETE", "tenants/will", "", 200)
+	for _, archive := range []string{"../../../etc/passwd", "/etc/passwd", "nobody-20260101T000000.000000000Z.tar.gz", "will-20260101T000000.000000000Z.tar.gz", ""} {
+		if r := g.manageRaw(adminKey, "POST", "tenants/will/restore", fmt.Sprintf(`{"archive": %q}`, archive)); r.status != 400 && r.status != 404 || !strings.Contains(r.body, "archive") {
+			t.Errorf("archive %q: %d %s", archive, r.status, r.body)
+		}
+	}
+}
+
+func TestEditsByHandAndOverTheAPI(t *testing.T) {
+	g := startGate(t, builtin, "b", "a")
+	text, err := os.ReadFile(g.configPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := strings.Replace(string(text), `"id": "a"`, `"id": "a", "quota_mb": 7`, 1)
+	edited = strings.Replace(edited, `"reload_on_change": true`, `"reload_on_change": false`, 1)
+	if err := os.WriteFile(g.configPath(), []byte(edited), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	g.add("c", 5) // at once: the hand edit may not have been seen yet
+	g.must("c", "GET", "/api/v2/version", "", 200)
+	if got := g.manage("GET", "tenants/a", "", 200)["quota_mb"]; got != 7.0 {
+		t.Errorf("the edit by hand was lost: quota_mb is %v", got)
+	}
+	text, err = os.ReadFile(g.configPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := regexp.MustCompile(`(?s)"id": "b".*"id": "a".*"id": "c".*"reload_on_change": false`)
+	if !order.Match(text) || strings.Contains(string(text), g.key("c")) {
+		t.Errorf("the file is\n%s", text)
+	}
+	if info, err := os.Stat(g.configPath()); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: mode %v", err, info.Mode())
+	}
+	if err := os.WriteFile(g.configPath(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.manage("POST", "tenants/add", `{"tenant_id": "d"}`, 409)
+	g.manage("POST", "reload", "", 409)
+	g.must("c", "GET", "/api/v2/version", "", 200)
+	if sample(g.metrics(t), "sq_config_last_reload_successful") != 0 {
+		t.Error("the metric says that the broken file is in force")
+	}
+}
+
+func TestQuotaToTheByte(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.add("acme", 1)
+		const quota = 1 << 20
+		var acknowledged atomic.Int64
+		var clients sync.WaitGroup
+		written := make([]map[string]string, 32)
+		for c := range 32 {
+			written[c] = map[string]string{}
+			clients.Go(func() {
+				for n := range 8 {
+					coordinate, text := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", c+1, n+1), strings.Repeat(string(rune('a'+c%26)), 5000)
+					r, err := g.do("acme", "POST", at("update", fmt.Sprint("p", c%4), coordinate), text)
+					switch {
+					case err == nil && r.status == 200:
+						acknowledged.Add(1)
+						written[c][coordinate] = text
+					case err == nil && r.status == 507 && strings.Contains(r.body, "quota_exceeded"):
+					default:
+						t.Errorf("%v %d %q", err, r.status, r.body)
+					}
+				}
+			})
+		}
+		clients.Wait()
+		used := sizeOfPhexts(t, g.dataDir("acme"))
+		if used > quota || used < quota-6000 || acknowledged.Load() == 32*8 {
+			t.Errorf("%d bytes used of %d, %d writes acknowledged", used, quota, acknowledged.Load())
+		}
+		for c := range 32 {
+			for n := range 8 {
+				coordinate := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", c+1, n+1)
+				if got := g.get("acme", at("select", fmt.Sprint("p", c%4), coordinate)); got != written[c][coordinate] {
+					t.Errorf("%s of p%d holds %d bytes, %d were acknowledged", coordinate, c%4, len(got), len(written[c][coordinate]))
+				}
+			}
+		}
+		g.atTheQuota(t)
+	})
+}
+
+// atTheQuota shrinks, deletes and raises where there is no room left.
+func (g *gate) atTheQuota(t *testing.T) {
+	t.Helper()
+	room := int(1<<20 - sizeOfPhexts(t, g.dataDir("acme")))
+	fill := g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room), 200)
+	if fill.header.Get("X-SQ-Quota-Used") != "1.000" {
+		t.Errorf("X-SQ-Quota-Used at the quota is %q", fill.header.Get("X-SQ-Quota-Used"))
+	}
+	refused := g.must("acme", "POST", at("insert", "q", origin), "y", 507)
+	for _, number := range []string{"1048576", "1048577"} { // used and quota; needed
+		if !strings.Contains(refused.body, number) {
+			t.Errorf("the refusal %q does not name %s", refused.body, number)
+		}
+	}
+	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("z", room-1), 200)
+	g.must("acme", "POST", at("insert", "q", origin), "z", 200)
+	g.must("acme", "GET", at("delete", "p1", "1.1.1/1.1.1/1.2.1"), "", 200)
+	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room+10000), 507)
+	g.manage("PATCH", "tenants/acme", `{"quota_mb": 2}`, 200)
+	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room+10000), 200)
+	if n := strings.Count(g.log.String(), "nearly used up"); n != 1 {
+		t.Errorf("warned %d times", n)
+	}
+}
+
+func sizeOfPhexts(t *testing.T, dir string) int64 {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.phext"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := int64(0)
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += info.Size()
+	}
+	return total
+}
+
+func TestMetricsAreExact(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "a", "b")
+		var clients sync.WaitGroup
+		var counted [3]atomic.Int64 // update, insert, delete of a
+		ops := [...]string{"update", "insert", "delete"}
+		for c := range 8 {
+			clients.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(c), 1))
+				for range 125 {
+					op := random.IntN(3)
+					target := at(ops[op], fmt.Sprint("p", random.IntN(3)), fmt.Sprintf("1.1.1/1.1.%d/1.1.%d", 1+random.IntN(3), 1+random.IntN(9)))
+					body := strings.Repeat("x", random.IntN(300))
+					if r, err := g.do("a", "POST", target, body); err != nil || r.status != 200 {
+						t.Errorf("%v %d %s", err, r.status, r.body)
+						return
+					}
+					counted[op].Add(1)
+				}
+			})
+		}
+		clients.Wait()
+		metrics := g.metrics(t)
+		for i, op := range ops {
+			if got := sample(metrics, fmt.Sprintf(`sq_api_calls_total{method=%q,tenant="a"}`, op)); got != float64(counted[i].Load()) {
+				t.Errorf("%s: counted %v, sent %d", op, got, counted[i].Load())
+			}
+		}
+		if got, want := sample(metrics, `sq_storage_bytes{tenant="a"}`), sizeOfPhexts(t, g.dataDir("a")); got != float64(want) {
+			t.Errorf("sq_storage_bytes is %v, the files have %d", got, want)
+		}
+		if sample(metrics, "sq_tenants_active") != 2 || sample(metrics, `sq_children{state="ready"}`) != 1 || sample(metrics, `sq_child_starts_total{reason="first",tenant="a"}`) != 1 {
+			t.Errorf("tenants or children:\n%s", grep(metrics, "sq_tenants_active|sq_child"))
+		}
+		if err := os.WriteFile(filepath.Join(g.dataDir("a"), "by-hand.phext"), make([]byte, 12345), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, "a file dropped in by hand counts", func() bool {
+			return sample(g.metrics(t), `sq_storage_bytes{tenant="a"}`) == float64(sizeOfPhexts(t, g.dataDir("a")))
+		})
+		g.removeTenant("a")
+		g.writeFile()
+		settle(t, "the series go with the tenant", func() bool { return !strings.Contains(g.metrics(t), `tenant="a"`) })
+	})
+}
+
+func grep(text, pattern string) string {
+	var out []string
+	for _, line := range strings.Split(text, "\n") {
+		if regexp.MustCompile(pattern).MatchString(line) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestFiveHundredTenantsAdded(t *testing.T) {
+	g := startGate(t, builtin)
+	begin := time.Now()
+	for i := range 500 {
+		id := fmt.Sprintf("tenant-%03d", i)
+		g.add(id, 10)
+		g.must(id, "GET", at("select", "n", origin), "", 200)
+		if i%100 == 99 {
+			if out, status := sqgateOutput(t, nil, "check", "--config", g.configPath()); status != 0 || !strings.Contains(out, fmt.Sprintf("%d tenants", i+1)) {
+				t.Fatalf("after %d: %s", i+1, out)
+			}
+		}
+	}
+	t.Logf("500 tenants in %v", time.Since(begin))
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("500 tenants took %v; 30 s is the limit", took)
+	}
+}
+
+func TestCallsAndLimits(t *testing.T) {
+	g := startGate(t, builtin, "will", "daily", "quick")
+	for range 5 {
+		g.must("will", "GET", "/api/v2/version", "", 200)
+	}
+	calls := func() float64 { return g.manage("GET", "tenants/will/stats", "", 200)["api_calls_today"].(float64) }
+	if calls() != 5 {
+		t.Errorf("%v calls, 5 were made", calls())
+	}
+	g.stop()
+	g.start()
+	if calls() != 5 {
+		t.Errorf("%v calls after a restart, 5 were made", calls())
+	}
+	g.manage("PATCH", "tenants/daily", `{"calls_per_day": 3}`, 200)
+	g.manage("PATCH", "tenants/quick", `{"requests_per_minute": 3}`, 200)
+	for _, id := range []string{"daily", "quick"} {
+		for range 3 {
+			g.must(id, "GET", "/api/v2/version", "", 200)
+		}
+		r := g.must(id, "GET", "/api/v2/version", "", 429)
+		wait, err := strconv.Atoi(r.header.Get("Retry-After"))
+		if err != nil || wait < 1 || id == "quick" && wait > 20 || wait > 86400 || !strings.Contains(r.body, "rate_limited") {
+			t.Errorf("%s: Retry-After %q, %s", id, r.header.Get("Retry-After"), r.body)
+		}
+	}
+	g.must("will", "GET", "/api/v2/version", "", 200) // nobody else is held up
+}
+
+func TestMaxPhexts(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will")
+		g.set("will", "max_phexts", 2)
+		g.writeFile()
+		g.start()
+		for _, p := range []string{"a", "b"} {
+			g.must("will", "POST", at("update", p, origin), "x", 200)
+		}
+		if r := g.must("will", "POST", at("update", "c", origin), "x", 507); !strings.Contains(r.body, "2 phexts") {
+			t.Errorf("refused with %s", r.body)
+		}
+		g.must("will", "POST", at("update", "a", origin), "xx", 200)
+		if _, err := os.Stat(filepath.Join(g.dataDir("will"), "c.phext")); err == nil {
+			t.Error("a refused phext left a file")
+		}
+	})
+}
+
+// TestAFullDisk writes to a small file system until it is full, and expects
+// everything that was acknowledged to be there.
+func TestAFullDisk(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will")
+		small := filepath.Join(g.dir, "small")
+		if err := os.Mkdir(small, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
+			t.Skipf("no small file system to be had: %v", err)
+		}
+		t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it goes with the test's directory
+		g.set("will", "data_dir", filepath.Join(small, "will"))
+		g.writeFile()
+		g.start()
+		acknowledged := map[string]string{}
+		full := 0
+		for n := range 200 {
+			coordinate, text := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", n/20+1, n%20+1), strings.Repeat(string(rune('a'+n%26)), 60000)
+			r, err := g.do("will", "POST", at("update", fmt.Sprint("p", n%3), coordinate), text)
+			switch {
+			case err == nil && r.status == 200:
+				acknowledged[fmt.Sprint("p", n%3)+" "+coordinate] = text
+			case err == nil && r.status == 507 && strings.Contains(r.body, "disk_full"):
+				full++
+			default:
+				t.Fatalf("%v %d %s", err, r.status, r.body)
+			}
+		}
+		if full == 0 || len(acknowledged) < 20 {
+			t.Errorf("%d writes acknowledged, %d refused", len(acknowledged), full)
+		}
+		for place, text := range acknowledged {
+			phext, coordinate, _ := strings.Cut(place, " ")
+			if got := g.get("will", at("select", phext, coordinate)); got != text {
+				t.Errorf("%s holds %d bytes, %d were acknowledged", place, len(got), len(text))
+			}
+		}
+		g.must("will", "POST", at("update", "p0", "1.1.1/1.1.1/1.1.1"), "short", 200) // shrinking still works
+		g.must("will", "GET", at("delete", "p0", "1.1.1/1.1.1/1.1.1"), "", 200)
+	})
+}

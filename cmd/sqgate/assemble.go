@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/proxy"
+	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// service is everything that serve puts together.
+type service struct {
+	o        *options
+	log      *slog.Logger
+	store    *tenants.Store
+	ledger   *tenants.Ledger
+	calls    *tenants.Calls
+	metrics  *admin.Metrics
+	api      *admin.API
+	children *supervisor.Supervisor
+	gateway  *proxy.Gateway
+	retire   *retirer
+	server   *http.Server
+	listener net.Listener
+}
+
+// assemble makes every part, each from those before it, and starts nothing but
+// the listener.
+func assemble(o *options) (*service, error) {
+	s := &service{o: o, log: newLogger(o, os.Stderr)}
+	for _, step := range []func() error{s.openTenants, s.makeChildren, s.makeGateway, s.listen} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *service) openTenants() (err error) {
+	if err := os.MkdirAll(s.workDir(), 0o700); err != nil {
+		return fmt.Errorf("--state-dir: %w", err)
+	}
+	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: write one with `sqgate init --config %s`, or name another with --config", err, s.o.config)
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	s.ledger = tenants.NewLedger(s.store.Current, s.log)
+	s.calls = tenants.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
+	s.metrics = admin.NewMetrics(buildVersion(), s.store.Current, proxy.Resolve)
+	return nil
+}
+
+// changed is told of every reload that changed something.
+func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
+	s.retire.changed(old, now, diff)
+	s.ledger.Changed()
+	s.metrics.Forget(diff.Removed)
+}
+
+// workDir is where children run: SQ makes a .sq folder wherever it is started.
+func (s *service) workDir() string { return filepath.Join(s.o.stateDir, "children") }
+
+func (s *service) makeChildren() error {
+	command, err := sqCommand(s.o.sq)
+	if err != nil {
+		return err
+	}
+	s.children, err = supervisor.New(supervisor.Config{
+		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Logger: s.log,
+		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
+		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, OnStart: s.metrics.Started,
+	})
+	if err != nil {
+		return err
+	}
+	s.retire = newRetirer(s.children, s.log)
+	s.metrics.Watch(s.store, s.ledger, s.children)
+	return nil
+}
+
+func (s *service) makeGateway() error {
+	version, err := sqVersion(s.children.Command(), s.workDir())
+	if err != nil {
+		return err
+	}
+	door := &adminDoor{}
+	s.gateway = proxy.New(proxy.Config{
+		Tenants: s.store, Children: s.children, Ledger: s.ledger, Calls: s.calls, Observer: s.metrics, Admin: door,
+		MaxBody: int64(s.o.maxBody), BackendVersion: version, Logger: s.log,
+	})
+	door.api, err = s.makeAPI()
+	s.api = door.api
+	s.server = newServer(s.gateway.Handler(), s.log)
+	return err
+}
+
+// adminDoor is where the gateway finds the API, which is made after it: each
+// needs a part of the other.
+type adminDoor struct{ api *admin.API }
+
+func (d *adminDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.api.ServeHTTP(w, r) }
+
+func (s *service) makeAPI() (*admin.API, error) {
+	key, err := s.o.managementKey(s.log)
+	if err != nil {
+		return nil, err
+	}
+	return admin.New(admin.Config{
+		Key: key, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
+		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
+		Hold: s.gateway.Hold, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
+	})
+}
+
+// listen is last, so that nobody is connected to a gateway that does not come up.
+func (s *service) listen() (err error) {
+	s.endOrphans()
+	if s.listener, err = net.Listen("tcp", s.o.listen); err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
+	return nil
+}
+
+// orphanPatience is how long the start waits for children of a gateway that
+// was killed; a lease waits for what is left.
+const orphanPatience = 10 * time.Second

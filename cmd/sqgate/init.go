@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// adoptedID is the id of the tenant that a single-tenant data directory becomes.
+const adoptedID = "default"
+
+func newInit() *cobra.Command {
+	o := defaultOptions()
+	var adopt, key, id string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Write a first tenants file; adopt a single-tenant data directory as tenant " + adoptedID,
+		Long: "Writes a first tenants file with one tenant.\n\n" +
+			"With --adopt DIR the tenant is `" + adoptedID + "`, and its data are the files of single-tenant SQ in DIR:\n" +
+			"they stay where they are, byte for byte. With --key K its clients go on with the key they have.\n" +
+			"To undo it, delete the tenants file and start SQ on DIR again.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			if adopt != "" {
+				return adoptDir(cmd.OutOrStdout(), o.config, adopt, key)
+			}
+			return firstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
+		},
+	}
+	f := cmd.Flags()
+	o.registerConfig(f)
+	f.StringVar(&o.dataRoot, "data-root", o.dataRoot, "directory in which the tenant gets its own")
+	f.StringVar(&id, "id", "first", "id of the tenant")
+	f.StringVar(&adopt, "adopt", "", "data directory of a single-tenant SQ")
+	f.StringVar(&key, "key", "", "the tenant's API key (default: a new one)")
+	return cmd
+}
+
+func adoptDir(out io.Writer, config, dir, key string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return usageError{fmt.Errorf("--adopt: %s is not a directory", dir)}
+	}
+	if err := firstTenant(out, config, adoptedID, dir, key); err != nil {
+		return err
+	}
+	phexts, err := phextsIn(dir)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d phexts in %s are tenant %q now; none was touched. Stop the old SQ before sqgate serves them.\nTo undo this, delete %s and start SQ on %s again.\n",
+		len(phexts), dir, adoptedID, config, dir)
+	return err
+}
+
+// firstTenant writes a tenants file of one tenant. It never replaces a file.
+func firstTenant(out io.Writer, config, id, dataDir, key string) error {
+	made := key == ""
+	if made {
+		var err error
+		if key, err = tenants.NewKey(); err != nil {
+			return err
+		}
+	}
+	if err := writeFirst(config, id, dataDir, key); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s: tenant %q with its data in %s\n", config, id, dataDir)
+	if made {
+		fmt.Fprintf(out, "API key (it stands in that file, mode 0600): %s\n", key)
+	}
+	return nil
+}
+
+func writeFirst(config, id, dataDir, key string) error {
+	err := tenants.Create(config, tenants.Entry{ID: &id, APIKey: &key, DataDir: &dataDir})
+	if errors.Is(err, fs.ErrExist) {
+		return usageError{fmt.Errorf("%s exists already, and is left as it is: add tenants with `sqgate tenant add`", config)}
+	}
+	var field *tenants.FieldError
+	if errors.As(err, &field) {
+		return usageError{err}
+	}
+	return err
+}
+
+func phextsIn(dir string) ([]string, error) {
+	return (&tenants.Tenant{DataDir: dir}).OwnFiles()
+}
+
+// adoptAtFirstStart writes the tenants file of a host that ran single-tenant
+// SQ until now: there is no tenants file, and the directory above the data root
+// holds phexts. The key is a new one and stands in the file.
+func adoptAtFirstStart(out io.Writer, o *options) error {
+	if _, err := os.Stat(o.config); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what is wrong with it, if anything, is said by who reads it
+	}
+	dir := filepath.Dir(o.dataRoot)
+	phexts, err := phextsIn(dir)
+	if err != nil || len(phexts) == 0 {
+		return err
+	}
+	key, err := tenants.NewKey()
+	if err != nil {
+		return err
+	}
+	if err := writeFirst(o.config, adoptedID, dir, key); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "sqgate: %s holds %d phexts and there was no tenants file: they are tenant %q now, whose key stands in %s\n", dir, len(phexts), adoptedID, o.config)
+	return err
+}

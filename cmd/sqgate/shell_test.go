@@ -1,0 +1,115 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestTenantCommand is the management API from a shell.
+func TestTenantCommand(t *testing.T) {
+	g := startGate(t, builtin, "will")
+	tenant := func(args ...string) (string, int) {
+		return sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, append([]string{"tenant"}, args...)...)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"add", "acme", "--quota-mb", "5"}, 0, `api_key +pmb-v1-[0-9a-f]{32}`},
+		{[]string{"add", "acme"}, 1, "already"},
+		{[]string{"list"}, 0, `(?s)TENANT.*will.*acme +active +0.000 +5 `},
+		{[]string{"list", "--json"}, 0, `"tenant_id":"acme"`},
+		{[]string{"show", "acme"}, 0, `quota_mb +5\n`},
+		{[]string{"set", "acme", "--quota-mb", "6", "--calls-per-day", "9"}, 0, `(?s)calls_per_day +9\n.*quota_mb +6\n`},
+		{[]string{"set", "acme"}, 2, "nothing to change"},
+		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
+		{[]string{"rotate-key", "acme", "--overlap", "1h"}, 0, "previous_key_expires"},
+		{[]string{"disable", "acme"}, 0, `status +disabled`},
+		{[]string{"delete", "acme"}, 0, `archive +/.*acme-.*tar.gz`},
+		{[]string{"restore", "acme"}, 1, "archive"},
+		{[]string{"show", "nobody"}, 1, "no such tenant"},
+	} {
+		out, status := tenant(c.args...)
+		if status != c.status || !regexp.MustCompile(c.says).MatchString(out) {
+			t.Errorf("%v: status %d, %s\nwant %d and %s", c.args, status, out, c.status, c.says)
+		}
+	}
+	if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY="}, "tenant", "list", "--state-dir", t.TempDir()); status != 2 || !strings.Contains(out, "--admin-key") {
+		t.Errorf("without a key: %d %s", status, out)
+	}
+}
+
+// TestGeneratedManagementKey starts without one, and uses the one it made.
+func TestGeneratedManagementKey(t *testing.T) {
+	g := newGate(t, builtin, "will")
+	t.Setenv("SQ_ADMIN_KEY", "")
+	g.env = []string{"SQ_ADMIN_KEY="}
+	g.start()
+	path := filepath.Join(g.dir, "state", "admin-key")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := strings.TrimSpace(string(text))
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || !strings.Contains(g.log.String(), path) || strings.Contains(g.log.String(), key) {
+		t.Errorf("%v: mode %v, or the log does not name the file, or has the key", err, info.Mode())
+	}
+	if r := g.manageRaw(key, "GET", "tenants", ""); r.status != 200 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	g.stop()
+	g.start()
+	if r := g.manageRaw(key, "GET", "tenants", ""); r.status != 200 {
+		t.Errorf("after a restart: %d %s", r.status, r.body)
+	}
+	out, status := sqgateOutput(t, nil, "tenant", "list", "--url", g.url, "--state-dir", filepath.Join(g.dir, "state"))
+	if status != 0 || !strings.Contains(out, "will") {
+		t.Errorf("the command does not find the key: %d %s", status, out)
+	}
+}
+
+// TestAdopting takes the data of a single-tenant SQ over, in both ways.
+func TestAdopting(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq)
+		if err := os.Remove(g.configPath()); err != nil {
+			t.Fatal(err)
+		}
+		old := filepath.Join(g.dir, "sq")
+		if err := os.MkdirAll(filepath.Join(old, "tenants"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(old, "notes.phext"), []byte("from before\x17second"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := snapshot(t, old, ".")
+		const oldKey = "key-of-the-old-service"
+		out, status := sqgateOutput(t, nil, "init", "--config", g.configPath(), "--adopt", old, "--key", oldKey)
+		if status != 0 || snapshot(t, old, ".") != before || !strings.Contains(out, "undo") {
+			t.Fatalf("%d %s", status, out)
+		}
+		g.start()
+		if r, err := g.doKey(oldKey, "GET", at("select", "notes", origin)); err != nil || r.body != "from before" {
+			t.Errorf("%v %d %q", err, r.status, r.body)
+		}
+		if out, status := sqgateOutput(t, nil, "init", "--config", g.configPath()); status != 2 || !strings.Contains(out, "exists") {
+			t.Errorf("init over a file: %d %s", status, out)
+		}
+		g.stop()
+
+		if err := os.Remove(g.configPath()); err != nil {
+			t.Fatal(err)
+		}
+		g.args = []string{"--data-root", filepath.Join(old, "tenants")}
+		g.start()
+		found := g.manage("GET", "tenants/default", "", http.StatusOK)
+		if found["data_dir"] != old || found["phexts"] != 1.0 {
+			t.Errorf("adopted by itself: %v", found)
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const tenantsPath = "/api/v2/admin/tenants"
+
+// newTenant is the management API from a shell.
+func newTenant() *cobra.Command {
+	o := defaultOptions()
+	c := &apiClient{o: o}
+	cmd := &cobra.Command{Use: "tenant", Short: "Add, show, change and remove tenants of a running sqgate"}
+	f := cmd.PersistentFlags()
+	f.StringVar(&c.url, "url", "http://127.0.0.1:1337", "address of the running sqgate")
+	f.BoolVar(&c.json, "json", false, "print the API's JSON, for scripts")
+	f.StringVar(&o.stateDir, "state-dir", o.stateDir, "directory where serve keeps a generated management key")
+	o.registerAdminKey(f)
+	for _, sub := range []*cobra.Command{
+		tenantList(c), tenantShow(c), tenantAdd(c), tenantSet(c), tenantRotate(c), tenantDisable(c), tenantDelete(c), tenantRestore(c),
+	} {
+		run := sub.RunE
+		sub.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			c.out = cmd.OutOrStdout()
+			return run(cmd, args)
+		}
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+func tenantList(c *apiClient) *cobra.Command {
+	var status, idle string
+	cmd := &cobra.Command{Use: "list", Short: "List tenants", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		q := url.Values{}
+		for name, value := range map[string]string{"status": status, "idle_since": idle} {
+			if value != "" {
+				q.Set(name, value)
+			}
+		}
+		return c.call(http.MethodGet, tenantsPath+"?"+q.Encode(), nil, printList)
+	}}
+	cmd.Flags().StringVar(&status, "status", "", "active or disabled")
+	cmd.Flags().StringVar(&idle, "idle-since", "", "only those not active since: a time, a date, or a duration such as 720h")
+	return cmd
+}
+
+func tenantShow(c *apiClient) *cobra.Command {
+	return &cobra.Command{Use: "show ID", Short: "Show one tenant", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodGet, tenantPath(args[0]), nil, printFields)
+	}}
+}
+
+func tenantPath(id string) string { return tenantsPath + "/" + url.PathEscape(id) }
+
+func tenantAdd(c *apiClient) *cobra.Command {
+	var quota int64
+	var email string
+	cmd := &cobra.Command{Use: "add ID", Short: "Add a tenant and print its key, once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		in := map[string]any{"tenant_id": args[0]}
+		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email})
+		return c.call(http.MethodPost, tenantsPath+"/add", in, printFields)
+	}}
+	cmd.Flags().Int64Var(&quota, "quota-mb", 0, "quota in megabytes (0 = no limit)")
+	cmd.Flags().StringVar(&email, "admin-email", "", "whom to write to")
+	return cmd
+}
+
+// given adds the flags that were given, under the API's names.
+func given(f *pflag.FlagSet, in map[string]any, values map[string]any) {
+	for flag, value := range values {
+		if f.Changed(flag) {
+			in[strings.ReplaceAll(flag, "-", "_")] = value
+		}
+	}
+}
+
+func tenantSet(c *apiClient) *cobra.Command {
+	var quota, perMinute, perDay, phexts int64
+	var email string
+	var enabled bool
+	cmd := &cobra.Command{Use: "set ID", Short: "Change a tenant", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		in := map[string]any{}
+		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email, "enabled": enabled,
+			"requests-per-minute": perMinute, "calls-per-day": perDay, "max-phexts": phexts})
+		if len(in) == 0 {
+			return usageError{fmt.Errorf("nothing to change: give a flag, see `sqgate tenant set --help`")}
+		}
+		return c.call(http.MethodPatch, tenantPath(args[0]), in, printFields)
+	}}
+	f := cmd.Flags()
+	f.Int64Var(&quota, "quota-mb", 0, "quota in megabytes (0 = no limit)")
+	f.StringVar(&email, "admin-email", "", "whom to write to")
+	f.BoolVar(&enabled, "enabled", true, "whether the tenant may call")
+	f.Int64Var(&perMinute, "requests-per-minute", 0, "most calls a minute (0 = no limit)")
+	f.Int64Var(&perDay, "calls-per-day", 0, "most calls a UTC day (0 = no limit)")
+	f.Int64Var(&phexts, "max-phexts", 0, "most phexts")
+	return cmd
+}
+
+func tenantRotate(c *apiClient) *cobra.Command {
+	var overlap string
+	cmd := &cobra.Command{Use: "rotate-key ID", Short: "Give a tenant a new key and print it, once", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodPost, tenantPath(args[0])+"/rotate-key", map[string]any{"overlap": overlap}, printFields)
+	}}
+	cmd.Flags().StringVar(&overlap, "overlap", "0s", "how long the old key goes on working")
+	return cmd
+}
+
+func tenantDisable(c *apiClient) *cobra.Command {
+	return &cobra.Command{Use: "disable ID", Short: "Refuse a tenant's calls; its data stays", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodPatch, tenantPath(args[0]), map[string]any{"enabled": false}, printFields)
+	}}
+}
+
+func tenantDelete(c *apiClient) *cobra.Command {
+	return &cobra.Command{Use: "delete ID", Short: "Disable a tenant, archive its data and empty its directory", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodDelete, tenantPath(args[0]), nil, printFields)
+	}}
+}
+
+func tenantRestore(c *apiClient) *cobra.Command {
+	var archive string
+	cmd := &cobra.Command{Use: "restore ID --archive FILE", Short: "Bring a deleted tenant and its data back", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodPost, tenantPath(args[0])+"/restore", map[string]any{"archive": archive}, printFields)
+	}}
+	cmd.Flags().StringVar(&archive, "archive", "", "the archive that deleting the tenant named")
+	_ = cmd.MarkFlagRequired("archive") // the flag was registered on the line above
+	return cmd
+}
+
+// clientKey is the management key, or the one that serve generated on this host.
+func clientKey(o *options) (string, error) {
+	key, err := o.givenAdminKey()
+	if key != "" || err != nil {
+		return key, err
+	}
+	key, err = readAdminKey(o.stateDir + "/" + adminKeyFile)
+	if os.IsNotExist(err) || err != nil {
+		return "", usageError{fmt.Errorf("no management key: give --admin-key, --admin-key-file or SQ_ADMIN_KEY (%w)", err)}
+	}
+	return key, nil
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// mutate has SQ change a phext. A write that has begun is seen to its end,
+// whatever becomes of the client: only then may the next one begin.
+func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *rewrite.Call) error {
+	done, err := g.turn(r, d.write)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, call.FileName())
+	state, size, err := g.files.check(path)
+	if err == nil && state == fileMissing && call.Op == rewrite.Delete {
+		done()
+		g.writeText(w, []byte("Removed 0 bytes"))
+		return nil
+	}
+	var reserved *tenants.Reservation
+	if err == nil {
+		reserved, err = g.config.Ledger.Reserve(visitOf(r).tenant, intended(call, path, size))
+	}
+	if err != nil {
+		done()
+		return err
+	}
+	finish := func(answered bool) {
+		part := reserved.Settle()
+		if answered {
+			g.files.wrote(path)
+			w.Header().Set("X-SQ-Quota-Used", fmt.Sprintf("%.3f", min(1, part)))
+		}
+		done()
+	}
+	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, finish: finish})
+}
+
+// mostDelimiters is how many delimiter bytes one scroll more can cost at the most.
+const mostDelimiters = 9 * (phext.Max - phext.Min)
+
+// intended is what a mutation is going to make of the phext's file.
+func intended(call *rewrite.Call, path string, size int64) tenants.Write {
+	return tenants.Write{
+		File:    call.FileName(),
+		Size:    size,
+		Most:    max(0, size) + int64(len(call.Scroll)) + mostDelimiters,
+		Exact:   func() (int64, error) { return sizeAfter(call, path) },
+		Removes: call.Op == rewrite.Delete,
+	}
+}
+
+// sizeAfter is the size of the file that SQ will write, to the byte.
+func sizeAfter(call *rewrite.Call, path string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return 0, err
+	}
+	p := phext.Parse(string(text))
+	scroll := string(call.Scroll)
+	if call.Op == rewrite.Insert {
+		old, _ := p.Select(call.At)
+		scroll = old + scroll
+	}
+	return int64(p.With(call.At, scroll).RenderedSize()), nil
+}
