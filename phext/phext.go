@@ -1,6 +1,7 @@
 package phext
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -24,27 +25,35 @@ type Phext struct {
 func Parse(text string) *Phext {
 	var scrolls []Scroll
 	ordered := true
-	at, begin := Origin(), 0
-	for i := range len(text) {
-		d := dimension[text[i]]
-		if d == 0 {
-			continue
-		}
-		if i > begin {
-			ordered = ordered && follows(scrolls, at)
-			scrolls = append(scrolls, Scroll{at, text[begin:i]})
-		}
-		at.advance(d - 1)
-		begin = i + 1
-	}
-	if begin < len(text) {
-		ordered = ordered && follows(scrolls, at)
-		scrolls = append(scrolls, Scroll{at, text[begin:]})
+	for s := range runs(text) {
+		ordered = ordered && follows(scrolls, s.At)
+		scrolls = append(scrolls, s)
 	}
 	if !ordered {
 		scrolls = tidy(scrolls)
 	}
 	return &Phext{scrolls: scrolls, size: rendered(scrolls)}
+}
+
+// runs yields the text between delimiters wherever there is any, in the file's order.
+func runs(text string) iter.Seq[Scroll] {
+	return func(yield func(Scroll) bool) {
+		at, begin := Origin(), 0
+		for i := range len(text) {
+			d := dimension[text[i]]
+			if d == 0 {
+				continue
+			}
+			if i > begin && !yield(Scroll{at, text[begin:i]}) {
+				return
+			}
+			at.advance(d - 1)
+			begin = i + 1
+		}
+		if begin < len(text) {
+			yield(Scroll{at, text[begin:]})
+		}
+	}
 }
 
 func follows(scrolls []Scroll, at Coordinate) bool {

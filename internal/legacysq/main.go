@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 )
 
 // The releases that the stand-in can be.
@@ -31,18 +33,14 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, release)
 		return 0
 	case len(args) >= 2 && args[0] == "host":
-		return host(release, args[1], args[2:], stdout, stderr)
+		return host(args[1], configOf(release, args[2:], stdout, stderr))
 	}
 	fmt.Fprintln(stderr, "usage: host PORT [--key K] [--data-dir D]")
 	return 2
 }
 
-func host(release, port string, args []string, stdout, stderr io.Writer) int {
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		fmt.Fprintln(stderr, "not a port:", port)
-		return 2
-	}
-	c := Config{Release: release, Log: stderr}
+func configOf(release string, args []string, stdout, stderr io.Writer) Config {
+	c := Config{Release: release, Out: stdout, Log: stderr}
 	for i := 0; i+1 < len(args); i++ {
 		switch args[i] {
 		case "--key":
@@ -54,18 +52,29 @@ func host(release, port string, args []string, stdout, stderr io.Writer) int {
 			i++
 		}
 	}
+	return c
+}
+
+func host(port string, c Config) int {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		fmt.Fprintln(c.Log, "not a port:", port)
+		return 2
+	}
+	// A Rust program lives on when nobody reads its output: it gets an error
+	// from the write, which is what breaks SQ in its own way.
+	signal.Ignore(syscall.SIGPIPE)
 	if c.HasKey {
-		fmt.Fprintln(stdout, "Auth enabled (pmb-v1 key required)")
+		fmt.Fprintln(c.Out, "Auth enabled (pmb-v1 key required)")
 	}
 	if c.DataDir != "" {
-		fmt.Fprintln(stdout, "Tenant data directory:", c.DataDir)
+		fmt.Fprintln(c.Out, "Tenant data directory:", c.DataDir)
 	}
 	l, err := net.Listen("tcp4", "0.0.0.0:"+port)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(c.Log, err)
 		return 101 // the status of a Rust program that panicked
 	}
-	fmt.Fprintf(stdout, "SQ v%s listening on port %s (max %d concurrent connections)...\n", release, port, mostConnections)
+	fmt.Fprintf(c.Out, "SQ v%s listening on port %s (max %d concurrent connections)...\n", c.Release, port, mostConnections)
 	New(c).Serve(l)
 	return 0
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strconv"
+	"iter"
 	"strings"
 )
 
@@ -47,7 +47,7 @@ func readBody(r io.Reader, header string, body []byte) (request, error) {
 	if length > largestBody {
 		return request{}, tooMuchError(fmt.Sprintf("body too large: %d bytes (max %d)", length, largestBody))
 	}
-	if missing := length - len(body); missing > 0 {
+	if missing := int(length) - len(body); missing > 0 {
 		rest := make([]byte, missing)
 		n, err := io.ReadFull(r, rest)
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -58,13 +58,14 @@ func readBody(r io.Reader, header string, body []byte) (request, error) {
 	return request{header, body}, nil
 }
 
-func contentLength(header string) int {
-	for _, line := range lines(header) {
+// contentLength is that of the first header of the name, 0 if it is no number.
+func contentLength(header string) uint64 {
+	for line := range lines(header) {
 		if !strings.HasPrefix(strings.ToLower(line), "content-length:") {
 			continue
 		}
-		n, err := strconv.Atoi(strings.TrimSpace(strings.Split(line, ":")[1]))
-		if err != nil || n < 0 {
+		n, err := unsigned(strings.TrimSpace(strings.Split(line, ":")[1]))
+		if err != nil {
 			return 0
 		}
 		return n
@@ -72,20 +73,25 @@ func contentLength(header string) int {
 	return 0
 }
 
-// lines splits as Rust does: at LF, a CR before it taken off, no empty last line.
-func lines(s string) []string {
-	s = strings.TrimSuffix(s, "\n")
-	all := strings.Split(s, "\n")
-	for i := range all {
-		all[i] = strings.TrimSuffix(all[i], "\r")
+// lines splits as Rust does: at LF, with a CR before it taken off. A CR at the
+// very end stays.
+func lines(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(s) {
+			if bare, ok := strings.CutSuffix(line, "\n"); ok {
+				line = strings.TrimSuffix(bare, "\r")
+			}
+			if !yield(line) {
+				return
+			}
+		}
 	}
-	return all
 }
 
 // authorized looks at the first header that starts with "authorization",
 // whatever its name is (recorded in "auth").
 func (r request) authorized(key string) bool {
-	for _, line := range lines(r.header) {
+	for line := range lines(r.header) {
 		if !strings.HasPrefix(strings.ToLower(line), "authorization") {
 			continue
 		}

@@ -1,100 +1,126 @@
 package legacysq
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
-)
-
-// Limits of SQ (LEGACY.md).
-const (
-	mostConnections = 512
-	ioTimeout       = 32 * time.Second
-	largestHeader   = 64 << 10
-	largestBody     = 64 << 20
 )
 
 // Config is the command line of one SQ process.
 type Config struct {
 	Release string // Release053 or Release056
 	Key     string
-	HasKey  bool // without a key everything is let in
-	DataDir string
-	Log     io.Writer // standard error
+	HasKey  bool      // without a key everything is let in
+	DataDir string    // empty: the working directory, and any path for a name
+	Out     io.Writer // standard output; nil discards
+	Log     io.Writer // standard error; nil discards
 }
 
 // Server is one SQ process.
 type Server struct {
-	config  Config
-	store   store
-	active  atomic.Int64
+	config Config
+	store  store
+	active atomic.Int64 // connections that count against mostConnections
+	say    sync.Mutex   // one line of the log at a time
+
+	mu      sync.Mutex
+	closed  bool
+	open    map[io.Closer]struct{} // listeners and connections
 	serving sync.WaitGroup
 }
 
 // New makes a server; Serve runs it.
 func New(c Config) *Server {
-	return &Server{config: c, store: store{release: c.Release}}
-}
-
-// Serve answers one request on each connection until the listener is closed,
-// and returns when the last of them is answered.
-func (s *Server) Serve(l net.Listener) {
-	defer s.serving.Wait()
-	id := uint64(0)
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		if s.active.Load() >= mostConnections {
-			respond(conn, 503, "Service Unavailable: connection limit reached")
-			_ = conn.Close() // nobody is told in SQ either
-			continue
-		}
-		id++
-		s.active.Add(1)
-		this := id
-		s.serving.Go(func() { s.serve(conn, this) })
+	if c.Out == nil {
+		c.Out = io.Discard
 	}
+	if c.Log == nil {
+		c.Log = io.Discard
+	}
+	s := &Server{config: c, open: map[io.Closer]struct{}{}}
+	s.store = store{release: c.Release, out: c.Out, logf: s.logf}
+	return s
 }
 
-func (s *Server) serve(conn net.Conn, id uint64) {
-	defer s.active.Add(-1)
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(ioTimeout)) // a TCP connection takes deadlines
-	r, err := readRequest(conn)
-	if err != nil {
-		if tooMuch, ok := err.(tooMuchError); ok {
-			respond(conn, 413, string(tooMuch))
-		}
+// Serve answers one request on each connection of l, until Close.
+func (s *Server) Serve(l net.Listener) {
+	if !s.hold(l) {
+		_ = l.Close() // nothing was ever accepted from it
 		return
 	}
-	defer func() {
-		// SQ catches its panics and answers 500; what they did to its lock stays.
-		if p := recover(); p != nil {
-			fmt.Fprintf(s.config.Log, "[#%d] panic: %v\n", id, p)
-			respond(conn, 500, "Internal Server Error")
+	defer s.release(l)
+	for id := uint64(1); ; {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			s.logf("Accept error: %v", err)
+		case s.admit(conn, id):
+			id++
 		}
+	}
+}
+
+// admit serves conn in a goroutine of its own, unless there are too many.
+func (s *Server) admit(conn net.Conn, id uint64) bool {
+	if n := s.active.Load(); n >= mostConnections {
+		s.logf("[!] Connection limit reached (%d/%d), rejecting", n, mostConnections)
+		respond(conn, 503, "Service Unavailable: connection limit reached")
+		_ = conn.Close() // nobody is told in SQ either
+		return false
+	}
+	if !s.hold(conn) {
+		_ = conn.Close() // the server is closing
+		return false
+	}
+	s.active.Add(1)
+	go func() {
+		defer s.release(conn)
+		s.thread(patient{conn}, id)
 	}()
-	s.answer(conn, id, r)
+	return true
 }
 
-var statusText = map[int]string{
-	200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-	413: "Payload Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
+// Close stops Serve, cuts every connection, and waits until nothing runs any more.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.open {
+		_ = c.Close() // it is released, and closed again, by who serves it
+	}
+	s.mu.Unlock()
+	s.serving.Wait()
 }
 
-func respond(w io.Writer, status int, body string) {
-	// A client that has gone is not noticed by SQ either.
-	_, _ = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n%s",
-		status, statusText[status], len(body), body)
+func (s *Server) hold(c io.Closer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.open[c] = struct{}{}
+	s.serving.Add(1)
+	return true
 }
 
-const preflight = "HTTP/1.1 204 No Content\r\n" +
-	"Access-Control-Allow-Origin: *\r\n" +
-	"Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n" +
-	"Access-Control-Allow-Headers: Authorization, Content-Type\r\n" +
-	"Access-Control-Max-Age: 86400\r\n\r\n"
+func (s *Server) release(c io.Closer) {
+	defer s.serving.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	_ = c.Close() // Close may have been there first
+}
+
+// logf writes a line to standard error. Like Rust's eprintln it panics when
+// nobody reads there.
+func (s *Server) logf(format string, args ...any) {
+	s.say.Lock()
+	defer s.say.Unlock()
+	if _, err := fmt.Fprintf(s.config.Log, format+"\n", args...); err != nil {
+		panic(panicked("failed printing to stderr"))
+	}
+}

@@ -1,0 +1,97 @@
+package phext
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestSummaries(t *testing.T) {
+	p := Parse("one\nmore\x17\"q\"\\\t\x18")
+	if got, want := p.Textmap(), "* 1.1.1/1.1.1/1.1.1: one...\n* 1.1.1/1.1.1/1.1.2: \"q\"\\\t\n"; got != want {
+		t.Errorf("textmap %q, want %q", got, want)
+	}
+	if got, want := Parse("").Textmap(), "* 1.1.1/1.1.1/1.1.1: \n"; got != want {
+		t.Errorf("textmap of nothing %q", got)
+	}
+	// The checksums are recorded: "seeded plain" and "seeded empty".
+	if got := Parse("one\x17two\x18three\x19four").Checksum(); got != "f66d7e0c8982d5eaa4be343b76de8276" {
+		t.Errorf("checksum %s", got)
+	}
+	if got := Parse("\x01\x01").Checksum(); got != "99aa06d3014798d86001c324468d497f" {
+		t.Errorf("checksum of nothing %s", got)
+	}
+}
+
+func TestExportIsJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := phexts().Draw(t, "phext")
+		var back []struct{ Coord, Scroll string }
+		if err := json.Unmarshal([]byte(p.JSON()), &back); err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range p.Scrolls() {
+			if back[i].Coord != s.At.String() || back[i].Scroll != s.Text {
+				t.Fatalf("entry %d is %q, the scroll %q", i, back[i], s)
+			}
+		}
+	})
+}
+
+// TestDeltaBringsAClientUpToDate applies what delta answers to what a client
+// has, and expects the client to have everything.
+func TestDeltaBringsAClientUpToDate(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		server, client := phexts().Draw(t, "server"), phexts().Draw(t, "client")
+		for _, s := range server.Scrolls() { // some in common
+			if rapid.Bool().Draw(t, "common") {
+				client = client.With(s.At, s.Text)
+			}
+		}
+		manifest := map[Coordinate]string{}
+		for _, line := range strings.Split(strings.TrimSpace(client.Manifest()), "\n") {
+			if at, hash, ok := strings.Cut(line, ": "); ok {
+				c, err := ParseCoordinate(at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				manifest[c] = hash
+			}
+		}
+		for _, s := range Parse(server.Delta(manifest)).Scrolls() {
+			if s.Text == Missing {
+				s.Text = ""
+			}
+			client = client.With(s.At, s.Text)
+		}
+		want := server
+		if len(server.Scrolls()) == 0 { // SQ counts an empty scroll at the origin as there
+			if text, ok := client.Select(Origin()); ok {
+				want = want.With(Origin(), text)
+			}
+		}
+		if client.Render() != want.Render() {
+			t.Fatalf("the client has %q, the server %q", client.Scrolls(), server.Scrolls())
+		}
+	})
+}
+
+// TestWhere are recorded answers ("whole-phext reads").
+func TestWhere(t *testing.T) {
+	for _, c := range []struct {
+		text     string
+		limit    uint64
+		checksum bool
+		want     string
+	}{
+		{"short", 100, false, "Calculated coordinate 1.1.1/1.1.1/1.1.1 for input (algo=xor, limit=100)."},
+		{"some longer text that is hashed", 100, true, "Calculated coordinate 117.119.420/674.979.379/726.703.635 for input (algo=checksum, limit=100)."},
+		{"a\x17bb\x18ccc", 1, false, "Calculated coordinate 0.0.0/0.0.0/0.3.3 for input (algo=xor, limit=1)."},
+	} {
+		if got := Where(c.text, c.limit, c.checksum); got != c.want {
+			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
+	}
+}
