@@ -38,8 +38,13 @@ func (s *Supervisor) launch(c *child) error {
 }
 
 func startError(c *child, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) && c.ctx.Err() != nil {
 		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		// Nobody dismissed the child: its own end canceled the probe. That is
+		// a failure, and must not pass for a start that was called off.
+		err = errors.New(err.Error())
 	}
 	failed := &StartError{Dir: c.dir, Err: err}
 	var held *heldError
