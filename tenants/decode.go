@@ -3,148 +3,98 @@ package tenants
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 )
 
-// decodeFile reads the file's JSON: one object of known fields, nothing twice,
-// nothing behind it.
-func decodeFile(text []byte) (list []entry, reload bool, err error) {
-	if err := oneValue(text); err != nil {
-		return nil, false, err
-	}
-	var top map[string]json.RawMessage
-	if err := json.Unmarshal(text, &top); err != nil {
-		return nil, false, errors.New(`a JSON object is wanted, {"tenants": [...]}`)
-	}
-	if err := otherFormat(top["tenants"]); err != nil {
-		return nil, false, err
-	}
-	var file struct {
-		Tenants        *[]entry `json:"tenants"`
-		ReloadOnChange *bool    `json:"reload_on_change"`
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&file); err != nil {
-		return nil, false, explain(text, d.InputOffset(), err)
-	}
-	if file.Tenants == nil {
-		return nil, false, &FieldError{Field: "tenants", Problem: "is missing: give a list, [] if there are none yet"}
-	}
-	return *file.Tenants, file.ReloadOnChange == nil || *file.ReloadOnChange, nil
+// field is one field of a JSON object, as it stands there.
+type field struct {
+	name  string
+	value json.RawMessage
 }
 
-// oneValue refuses text that is not JSON, that goes on behind the first value,
-// or that names a field twice in one object: encoding/json would let the last
-// one win, and not say so.
-func oneValue(text []byte) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	if err := scanValue(d, ""); err != nil {
-		return explain(text, d.InputOffset(), err)
+// fieldsOf takes a sound JSON value apart, in its order and with what stands
+// there twice: encoding/json would let the last one win, and not say so. It
+// reports false for anything but an object.
+func fieldsOf(sound json.RawMessage) (list []field, isObject bool) {
+	d := json.NewDecoder(bytes.NewReader(sound))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, false
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("%s: there is more behind the end of the JSON object", place(text, d.InputOffset()))
-	}
-	return nil
-}
-
-func scanValue(d *json.Decoder, name string) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	switch token {
-	case json.Delim('{'):
-		return scanObject(d)
-	case json.Delim('['):
-		for d.More() {
-			if err := scanValue(d, name); err != nil {
-				return err
-			}
-		}
-		_, err = d.Token()
-	}
-	return err
-}
-
-func scanObject(d *json.Decoder) error {
-	seen := map[string]bool{}
 	for d.More() {
-		token, err := d.Token()
+		name, err := d.Token()
 		if err != nil {
-			return err
+			return nil, false
 		}
-		name := fmt.Sprint(token)
-		if folded := strings.ToLower(name); seen[folded] {
-			return &FieldError{Field: name, Problem: "stands there twice: keep one"}
-		} else {
-			seen[folded] = true // encoding/json does not tell Id from id
+		f := field{name: fmt.Sprint(name)}
+		if err := d.Decode(&f.value); err != nil {
+			return nil, false
 		}
-		if err := scanValue(d, name); err != nil {
-			return err
+		list = append(list, f)
+	}
+	return list, true
+}
+
+// slots is where each field of an entry goes.
+func (e *entry) slots() map[string]any {
+	return map[string]any{
+		"id": &e.ID, "api_key": &e.APIKey, "api_key_sha256": &e.APIKeySHA256,
+		"previous_key_sha256": &e.PreviousKeySHA256, "previous_key_expires": &e.PreviousKeyExpires,
+		"path_key": &e.PathKey, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled,
+		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt,
+		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
+		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
+	}
+}
+
+// decode puts each field into its slot, and reports whether nothing was wrong.
+func (b *builder) decode(list []field, slots map[string]any) bool {
+	before, seen := len(b.wrong), make(map[string]bool, len(list))
+	for _, f := range list {
+		slot, known := slots[f.name]
+		switch {
+		case !known:
+			b.refuse(fitName(f), "is unknown", "remove it, or correct its spelling (capitals count)")
+		case seen[f.name]:
+			b.refuse(f.name, "stands there twice", "keep one")
+		case string(f.value) == "null" || json.Unmarshal(f.value, slot) != nil:
+			b.refuse(f.name, "has a value of the wrong kind", "write "+wanted(slot))
+		}
+		seen[f.name] = true
+	}
+	return len(b.wrong) == before
+}
+
+// fitName is the name of an unknown field, or nothing if it might be a key:
+// other formats have keys as names.
+func fitName(f field) string {
+	odd := strings.ContainsFunc(f.name, func(r rune) bool { return r != '_' && (!isAlphanumeric(r) || r <= '9') })
+	if _, isObject := fieldsOf(f.value); odd || isObject || len(f.name) > 32 {
+		return ""
+	}
+	return f.name
+}
+
+func wanted(slot any) string {
+	switch slot.(type) {
+	case **string:
+		return `a text in quotes, "..."`
+	case **int64:
+		return "a whole number, without quotes, point or exponent"
+	case **bool:
+		return "true or false, without quotes"
+	}
+	return "a list, [...]"
+}
+
+// soundID is the id among an entry's fields if it is fit to name the tenant
+// with, so that whatever else is wrong there can be said of somebody.
+func soundID(list []field) string {
+	for _, f := range list {
+		var id string
+		if f.name == "id" && json.Unmarshal(f.value, &id) == nil && ValidID(id) == nil {
+			return id
 		}
 	}
-	_, err := d.Token()
-	return err
-}
-
-// explain says where in the file an error is, and names the field.
-func explain(text []byte, offset int64, err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	var field *FieldError
-	switch {
-	case errors.As(err, &field):
-		return fmt.Errorf("%s: %w", place(text, offset), err)
-	case errors.As(err, &syntax):
-		return fmt.Errorf("%s: not JSON: %s", place(text, syntax.Offset), strings.TrimPrefix(err.Error(), "json: "))
-	case errors.As(err, &kind):
-		return fmt.Errorf("%s: %w", place(text, kind.Offset), &FieldError{Field: kind.Field,
-			Problem: fmt.Sprintf("is a %s: a %s is wanted", kind.Value, wanted(kind.Type.Kind().String()))})
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the file is empty or ends before its JSON does")
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return fmt.Errorf("%s: unknown field %s: remove it, or correct its spelling", place(text, offset), name)
-	}
-	return err
-}
-
-func wanted(kind string) string {
-	switch kind {
-	case "int64":
-		return "whole number"
-	case "bool":
-		return "true or false"
-	case "slice":
-		return "list"
-	case "struct":
-		return "tenant, an object,"
-	}
-	return kind
-}
-
-func place(text []byte, offset int64) string {
-	before := text[:min(int64(len(text)), max(0, offset))]
-	line := bytes.Count(before, []byte("\n")) + 1
-	return fmt.Sprintf("line %d, column %d", line, len(before)-bytes.LastIndexByte(before, '\n'))
-}
-
-// otherFormat recognises the tenants files of other programs on such hosts.
-func otherFormat(list json.RawMessage) error {
-	trimmed := bytes.TrimLeft(list, " \t\r\n")
-	if len(trimmed) > 0 && trimmed[0] == '{' {
-		return errors.New("this is a tenants file of SQ's own multi-tenant mode, with keys as names: write one entry for each tenant, {\"id\", \"api_key\", \"data_dir\"}")
-	}
-	var routed []struct {
-		Token *string `json:"token"`
-	}
-	if json.Unmarshal(list, &routed) == nil && len(routed) > 0 && routed[0].Token != nil {
-		return errors.New("this is a configuration of the SQ router, with tokens and ports: write one entry for each tenant, {\"id\", \"api_key\", \"data_dir\"}")
-	}
-	return nil
+	return ""
 }

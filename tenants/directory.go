@@ -8,6 +8,9 @@ import "path/filepath"
 func (b *builder) checkDirectories() {
 	first := make(map[string]int, len(b.snapshot.all))
 	for i, t := range b.snapshot.all {
+		if t.DataDir == "" {
+			continue // refused already
+		}
 		dir := realDirectory(t.DataDir)
 		other, taken := first[dir]
 		if !taken {
@@ -18,15 +21,17 @@ func (b *builder) checkDirectories() {
 		if t.SharedDataDir && o.SharedDataDir {
 			continue
 		}
-		b.index, b.id = i+1, t.ID
-		b.refuse("data_dir", "is the directory of tenant %q too: give each its own, or set \"shared_data_dir\" on both", o.ID)
+		b.id, b.index = t.ID, b.places[i]
+		b.refuse("data_dir", "is the directory of "+who(o.ID, b.places[other])+" too",
+			`give each its own, or set "shared_data_dir" on both`)
 	}
 }
 
-// realDirectory follows symbolic links where the directory exists.
+// realDirectory follows symbolic links, in what exists of a path: a directory
+// is made later than it is named.
 func realDirectory(dir string) string {
-	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+	if resolved, err := filepath.EvalSymlinks(dir); err == nil || dir == "/" {
 		return resolved
 	}
-	return dir
+	return filepath.Join(realDirectory(filepath.Dir(dir)), filepath.Base(dir))
 }

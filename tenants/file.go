@@ -1,6 +1,7 @@
 package tenants
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,26 +31,8 @@ type entry struct {
 	SharedDataDir      *bool   `json:"shared_data_dir,omitempty"`
 }
 
-// FieldError is one thing wrong with a tenants file. Its text names the
-// tenant, the field and what to do, and never a key.
-type FieldError struct {
-	Tenant  string // id, or "" if that is what is wrong
-	Index   int    // position in the file, from 1; 0 for the file itself
-	Field   string
-	Problem string
-}
-
-func (e *FieldError) Error() string {
-	switch {
-	case e.Index == 0:
-		return fmt.Sprintf("field %q %s", e.Field, e.Problem)
-	case e.Tenant == "":
-		return fmt.Sprintf("tenant number %d: field %q %s", e.Index, e.Field, e.Problem)
-	}
-	return fmt.Sprintf("tenant %q: field %q %s", e.Tenant, e.Field, e.Problem)
-}
-
-// Load reads a tenants file. The error names the file and everything wrong with it.
+// Load reads a tenants file. The error names the file and everything wrong
+// with it: what Parse says, or that of the file system.
 func Load(path string) (*Snapshot, error) {
 	text, err := read(path)
 	if err != nil {
@@ -67,7 +50,7 @@ func fileError(path string, err error) error { return fmt.Errorf("tenants file %
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("tenants file: %w", err)
+		return nil, fmt.Errorf("tenants file: %w", err) // which names the path
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, largestFile+1))
@@ -75,22 +58,27 @@ func read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("tenants file: %w", err)
 	}
 	if len(text) > largestFile {
-		return nil, fmt.Errorf("tenants file %s: larger than %d bytes", path, largestFile)
+		return nil, fileError(path, tooLarge())
 	}
 	return text, nil
 }
 
 // Parse reads the text of a tenants file, strictly. The whole file is refused
-// for one thing wrong with it; the error joins everything that is.
+// for one thing wrong with it. The error is a *FormatError, or joins a
+// *FieldError for each thing that is wrong.
 func Parse(text []byte) (*Snapshot, error) {
-	list, reload, err := decodeFile(text)
+	top, err := parseTop(text)
 	if err != nil {
 		return nil, err
 	}
-	b := newBuilder(len(list), reload)
-	for i, e := range list {
-		b.add(i+1, e)
+	var list *[]json.RawMessage
+	var reload *bool
+	b := &builder{}
+	sound := b.decode(top, map[string]any{"tenants": &list, "reload_on_change": &reload})
+	if sound && list == nil {
+		b.refuse("tenants", "is missing", "give a list, [] if there are none yet")
 	}
+	b.begin(value(list, nil), value(reload, true))
 	b.checkDirectories()
 	if len(b.wrong) > 0 {
 		return nil, errors.Join(b.wrong...)

@@ -55,25 +55,29 @@ const (
 	longestPathKey  = 128
 )
 
-// keyProblem says what is wrong with a key, never repeating it.
-func keyProblem(key string) string {
+// keyProblem says what is wrong with a key; nil if nothing is.
+func keyProblem(key string) *ValueError {
 	switch {
 	case len(key) < shortestKey || len(key) > longestKey:
-		return fmt.Sprintf("is %d characters long, and %d to %d are wanted", len(key), shortestKey, longestKey)
+		return wrongLength(len(key), shortestKey, longestKey)
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
-		return "has a character that a key must not have: visible ASCII without ':' and spaces is wanted"
+		return &ValueError{"has a character that a key must not have", "use visible ASCII without ':' and spaces"}
 	}
-	return ""
+	return nil
 }
 
-func pathKeyProblem(key string) string {
+func pathKeyProblem(key string) *ValueError {
 	switch {
 	case len(key) < shortestPathKey || len(key) > longestPathKey:
-		return fmt.Sprintf("is %d characters long, and %d to %d are wanted", len(key), shortestPathKey, longestPathKey)
+		return wrongLength(len(key), shortestPathKey, longestPathKey)
 	case strings.ContainsFunc(key, func(r rune) bool { return !isAlphanumeric(r) && r != '-' && r != '_' }):
-		return "has a character that does not belong in a URL: letters, digits, '-' and '_' are wanted"
+		return &ValueError{"has a character that does not belong in a URL", "use letters, digits, '-' and '_'"}
 	}
-	return ""
+	return nil
+}
+
+func wrongLength(n, least, most int) *ValueError {
+	return &ValueError{fmt.Sprintf("is %d bytes long", n), fmt.Sprintf("use %d to %d characters", least, most)}
 }
 
 func isAlphanumeric(r rune) bool {
@@ -88,17 +92,39 @@ var reserved = []string{
 
 const longestID = 63
 
-// ValidID refuses what cannot be a tenant's id; the error says what can.
+// ValidID refuses what cannot be a tenant's id, with a *ValueError that says
+// what can.
 func ValidID(id string) error {
-	switch {
-	case id == "" || len(id) > longestID:
-		return fmt.Errorf("is %d characters long: 1 to %d are wanted", len(id), longestID)
-	case strings.ContainsFunc(id, func(r rune) bool { return r != '-' && !(isAlphanumeric(r) && (r < 'A' || r > 'Z')) }):
-		return fmt.Errorf("is %q: lower-case letters, digits and '-' are wanted", id)
-	case id[0] == '-' || id[len(id)-1] == '-':
-		return fmt.Errorf("is %q: '-' may stand inside, not at the ends", id)
-	case slices.Contains(reserved, id):
-		return fmt.Errorf("is %q, a word that paths of the API use: choose another one", id)
+	if wrong := idProblem(id); wrong != nil {
+		return wrong
 	}
 	return nil
 }
+
+func idProblem(id string) *ValueError {
+	switch {
+	case id == "" || len(id) > longestID:
+		return wrongLength(len(id), 1, longestID)
+	case strings.ContainsFunc(id, unfitForID):
+		return &ValueError{quoteShort(id) + "has a character that an id must not have", "use lower-case letters, digits and '-'"}
+	case id[0] == '-' || id[len(id)-1] == '-':
+		return &ValueError{"begins or ends with '-'", "use it inside only"}
+	case slices.Contains(reserved, id):
+		return &ValueError{"is a word that paths of the API use", "choose another one"}
+	case strings.HasPrefix(id, keyPrefix):
+		// It would stand in every log: most likely key and id were swapped.
+		return &ValueError{"begins as keys do", "a key belongs in \"api_key\"; choose a name"}
+	}
+	return nil
+}
+
+// quoteShort repeats a wrong id, so that it is found, if it is too short to
+// hold a key; another one is found by its place in the file.
+func quoteShort(id string) string {
+	if len(id) >= shortestKey {
+		return ""
+	}
+	return fmt.Sprintf("is %q, which ", id)
+}
+
+func unfitForID(r rune) bool { return r != '-' && (!isAlphanumeric(r) || r >= 'A' && r <= 'Z') }

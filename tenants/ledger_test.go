@@ -3,11 +3,13 @@ package tenants
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -229,5 +231,28 @@ func TestEditStartsFromTheDisk(t *testing.T) {
 	})
 	if err != nil || tries != 2 || s.Current().Len() != 2 || s.Current().All()[0].QuotaBytes != 5<<20 {
 		t.Errorf("%v after %d tries: %d tenants", err, tries, s.Current().Len())
+	}
+}
+
+func TestEditsAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileOf("a"))
+	s, err := Open(Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var edits sync.WaitGroup
+	for i := range 20 {
+		edits.Go(func() {
+			id := fmt.Sprint("tenant-", i)
+			key, dir := "key-of-"+id, "/d/"+id
+			if err := s.Edit(func(d *Document) error { return d.Add(Entry{ID: &id, APIKey: &key, DataDir: &dir}) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	edits.Wait()
+	if onDisk, err := Load(path); err != nil || onDisk.Len() != 21 || s.Current().Len() != 21 {
+		t.Errorf("%v: %d tenants in force, 21 were written", err, s.Current().Len())
 	}
 }

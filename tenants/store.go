@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // Options are what a Store is made of.
@@ -16,10 +18,12 @@ type Options struct {
 	Poll     time.Duration // how often the file is looked at besides the watcher; 0 = 2 s
 	Debounce time.Duration // how long a burst of events is waited out; 0 = 50 ms
 	// OnChange is told of each reload that changed something, one at a time;
-	// the new snapshot is in force already.
+	// the new snapshot is in force already. It must not call the Store's
+	// Reload or Edit, which wait for it. A diff may be empty: then only the
+	// order or reload_on_change is new.
 	OnChange func(old, now *Snapshot, diff Diff)
 
-	blind bool // tests: do without the watcher
+	notify func() (*fsnotify.Watcher, error) // a field, so that tests can run out of watchers
 }
 
 const (
@@ -32,6 +36,10 @@ const (
 	keyFile    = "file"
 	keyError   = "error"
 	keyTenants = "tenants"
+	keyAdded   = "added"
+	keyRemoved = "removed"
+	keyChanged = "changed"
+	keyMode    = "mode"
 )
 
 // ReloadStatus is how the last look at the file ended.
@@ -52,18 +60,11 @@ type Store struct {
 	seen     [sha256.Size]byte
 	vanished bool                                              // the file could not be read last time
 	write    func(path string, text []byte, as replaced) error // a field, so that tests can fill the disk
-	lastErr  string
 }
 
 // Open reads the file; a bad one is an error, since there is nothing that could stay in force.
 func Open(o Options) (*Store, error) {
-	if o.Poll == 0 {
-		o.Poll = defaultPoll
-	}
-	if o.Debounce == 0 {
-		o.Debounce = defaultDebounce
-	}
-	s := &Store{options: o, write: replaceFile}
+	s := &Store{options: o.withDefaults(), write: replaceFile}
 	text, err := read(o.Path)
 	if err != nil {
 		return nil, err
@@ -77,6 +78,22 @@ func Open(o Options) (*Store, error) {
 	s.status.Store(&ReloadStatus{At: time.Now()})
 	s.warnIfReadable()
 	return s, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Poll == 0 {
+		o.Poll = defaultPoll
+	}
+	if o.Debounce == 0 {
+		o.Debounce = defaultDebounce
+	}
+	if o.notify == nil {
+		o.notify = fsnotify.NewWatcher
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
 }
 
 // Current is the snapshot in force.
@@ -103,8 +120,10 @@ func (s *Store) look() {
 func (s *Store) reload(always bool) error {
 	text, err := read(s.options.Path)
 	if err != nil {
+		// The file is read often: that it still cannot be is no news.
+		news := always || !s.vanished || !sameText(err, s.Status().Err)
 		s.vanished = true
-		return s.failed(err, always)
+		return s.failed(err, news)
 	}
 	sum := sha256.Sum256(text)
 	if sum == s.seen && !always && !s.vanished {
@@ -113,34 +132,37 @@ func (s *Store) reload(always bool) error {
 	s.seen, s.vanished = sum, false
 	now, err := Parse(text)
 	if err != nil {
-		return s.failed(fileError(s.options.Path, err), always)
+		return s.failed(fileError(s.options.Path, err), true)
 	}
 	s.takeIntoForce(now)
 	return nil
 }
 
-// failed logs an error once, however often the file is looked at.
-func (s *Store) failed(err error, always bool) error {
+func sameText(a, b error) bool { return b != nil && a.Error() == b.Error() }
+
+// failed keeps an error for Status, and logs it if it is news.
+func (s *Store) failed(err error, news bool) error {
 	s.status.Store(&ReloadStatus{At: time.Now(), Err: err})
-	if text := err.Error(); always || text != s.lastErr {
-		s.lastErr = text
+	if news {
 		s.options.Logger.Error("the tenants file was not taken into force; what was loaded before stays", keyFile, s.options.Path, keyError, err)
 	}
 	return err
 }
 
 func (s *Store) takeIntoForce(now *Snapshot) {
-	old := s.Current()
-	s.lastErr = ""
+	old, mended := s.Current(), !s.Status().Successful()
 	s.status.Store(&ReloadStatus{At: time.Now()})
-	diff := Compare(old, now)
-	if diff.Empty() && old.reloadOnChange == now.reloadOnChange {
+	if same(old, now) {
+		if mended {
+			s.options.Logger.Info("the tenants file is sound again, and as it was", keyFile, s.options.Path)
+		}
 		return
 	}
 	s.current.Store(now)
 	s.warnIfReadable()
+	diff := Compare(old, now)
 	s.options.Logger.Info("the tenants file is in force", keyFile, s.options.Path, keyTenants, now.Len(),
-		"added", len(diff.Added), "removed", len(diff.Removed), "changed", len(diff.Changed))
+		keyAdded, len(diff.Added), keyRemoved, len(diff.Removed), keyChanged, len(diff.Changed))
 	if s.options.OnChange != nil {
 		s.options.OnChange(old, now, diff)
 	}
@@ -153,6 +175,6 @@ func (s *Store) remember(text []byte) { s.seen, s.vanished = sha256.Sum256(text)
 func (s *Store) warnIfReadable() {
 	info, err := os.Stat(s.options.Path)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		s.options.Logger.Warn("the tenants file holds keys and can be read by others: chmod 600 it", keyFile, s.options.Path, "mode", info.Mode().Perm().String())
+		s.options.Logger.Warn("the tenants file holds keys and can be read by others: chmod 600 it", keyFile, s.options.Path, keyMode, info.Mode().Perm().String())
 	}
 }

@@ -3,6 +3,7 @@ package tenants
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"slices"
 	"time"
 )
 
@@ -86,6 +87,12 @@ func (s *Snapshot) Len() int { return len(s.all) }
 
 // ReloadOnChange says whether the file wants to be watched.
 func (s *Snapshot) ReloadOnChange() bool { return s.reloadOnChange }
+
+// same says whether two snapshots are alike in everything, order too.
+func same(a, b *Snapshot) bool {
+	return a.reloadOnChange == b.reloadOnChange &&
+		slices.EqualFunc(a.all, b.all, func(t, u *Tenant) bool { return *t == *u })
+}
 
 // Diff is what one file changed against another.
 type Diff struct {

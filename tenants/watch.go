@@ -2,34 +2,35 @@ package tenants
 
 import (
 	"context"
-	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
-// Run watches the file until ctx ends. One goroutine, this one, owns the
-// watcher, the waiting-out of bursts and the polling.
+// Run looks at the file whenever its directory changes, and now and then
+// besides, until ctx ends; the error is that of ctx. One goroutine, this one,
+// owns the watcher, the waiting-out of bursts and the polling.
 //
-// What is watched is the directory: editors rename a new file into place, and
-// a watch on the file would go with the old one. Where the path is a symbolic
-// link, the directory it leads to is watched too.
+// A poll reads the file and compares its bytes: size and time of change may
+// stay the same across a change, and the file is small.
 func (s *Store) Run(ctx context.Context) error {
 	w := s.newWatcher()
 	defer w.close()
 	poll := time.NewTicker(s.options.Poll)
 	defer poll.Stop()
-	settled := time.NewTimer(0)
-	defer settled.Stop()
+	b := newBurst(s.options.Debounce)
+	defer b.timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-w.events():
-			settled.Reset(s.options.Debounce)
-		case err := <-w.errors():
-			s.options.Logger.Warn("watching the tenants file's directory failed; it is still looked at now and then", keyFile, s.options.Path, keyError, err)
-		case <-settled.C:
+		case _, ok := <-w.events():
+			w.stillOpen(ok)
+			b.event(time.Now())
+		case err, ok := <-w.errors():
+			w.stillOpen(ok)
+			w.complain(err)
+			b.event(time.Now()) // events may have been lost
+		case <-b.timer.C:
+			b.over()
 			s.lookIfWanted(w)
 		case <-poll.C:
 			s.lookIfWanted(w)
@@ -37,6 +38,8 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
+// lookIfWanted follows first: what changes behind a new watch is an event, and
+// what changed before it is seen by the look.
 func (s *Store) lookIfWanted(w *watcher) {
 	if !s.Current().ReloadOnChange() {
 		return
@@ -45,65 +48,31 @@ func (s *Store) lookIfWanted(w *watcher) {
 	s.look()
 }
 
-// watcher is an fsnotify.Watcher, or nothing where there is none to be had.
-type watcher struct {
-	*fsnotify.Watcher
-	watched map[string]bool
+// longestBurst is how many times the debounce a burst may last: a directory in
+// which others write all the time must not hold a change up.
+const longestBurst = 8
+
+// burst waits out events that come close together: a file is often written in
+// several steps.
+type burst struct {
+	timer *time.Timer
+	quiet time.Duration
+	began time.Time // zero between bursts
 }
 
-func (s *Store) newWatcher() *watcher {
-	w := &watcher{watched: map[string]bool{}}
-	if s.options.blind {
-		return w
-	}
-	inner, err := fsnotify.NewWatcher()
-	if err != nil {
-		s.options.Logger.Warn("the tenants file cannot be watched; it is looked at now and then", keyFile, s.options.Path, keyError, err)
-		return w
-	}
-	w.Watcher = inner
-	w.follow(s.options.Path)
-	return w
+// newBurst begins with one, for what changed before the watch began.
+func newBurst(quiet time.Duration) *burst {
+	return &burst{timer: time.NewTimer(0), quiet: quiet}
 }
 
-// follow watches the directories of path and of what it leads to, if they are not watched yet.
-func (w *watcher) follow(path string) {
-	if w.Watcher == nil {
-		return
+func (b *burst) event(now time.Time) {
+	if b.began.IsZero() {
+		b.began = now
 	}
-	want := map[string]bool{filepath.Dir(path): true}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		want[filepath.Dir(target)] = true
-	}
-	for dir := range want {
-		if !w.watched[dir] && w.Add(dir) == nil {
-			w.watched[dir] = true
-		}
-	}
-	for dir := range w.watched {
-		if !want[dir] {
-			_ = w.Remove(dir) // it may be gone, and its watch with it
-			delete(w.watched, dir)
-		}
+	left := b.began.Add(longestBurst * b.quiet).Sub(now)
+	if left > 0 { // else the timer is about to fire
+		b.timer.Reset(min(b.quiet, left))
 	}
 }
 
-func (w *watcher) events() <-chan fsnotify.Event {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Events
-}
-
-func (w *watcher) errors() <-chan error {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Errors
-}
-
-func (w *watcher) close() {
-	if w.Watcher != nil {
-		_ = w.Close() // nothing is left to do about it
-	}
-}
+func (b *burst) over() { b.began = time.Time{} }

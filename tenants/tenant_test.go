@@ -1,0 +1,68 @@
+package tenants
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestCompare holds a diff against what sets say of the same two files.
+func TestCompare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		// A file is tenants with quotas; equal quotas are equal tenants.
+		files := rapid.MapOfN(rapid.StringMatching(`[a-d]`), rapid.Int64Range(0, 2), 0, 4)
+		was, is := files.Draw(t, "was"), files.Draw(t, "is")
+		d := Compare(snapshotOf(t, was), snapshotOf(t, is))
+		for id := range maps.Keys(is) {
+			quota, had := was[id]
+			check(t, "added", d.Added, id, !had)
+			check(t, "changed", d.Changed, id, had && quota != is[id])
+		}
+		for id := range maps.Keys(was) {
+			_, has := is[id]
+			check(t, "removed", d.Removed, id, !has)
+		}
+		if d.Empty() != maps.Equal(was, is) {
+			t.Fatalf("%+v", d)
+		}
+		for _, now := range d.Changed {
+			if now.QuotaBytes != is[now.ID]<<20 {
+				t.Fatalf("%s is told of as it was", now.ID)
+			}
+		}
+	})
+}
+
+func check(t *rapid.T, what string, list []*Tenant, id string, want bool) {
+	if slices.ContainsFunc(list, func(t *Tenant) bool { return t.ID == id }) != want {
+		t.Fatalf("%s: %s %v", id, what, !want)
+	}
+}
+
+func snapshotOf(t *rapid.T, quotas map[string]int64) *Snapshot {
+	var entries string
+	for _, id := range slices.Sorted(maps.Keys(quotas)) {
+		entries += fmt.Sprintf(`,{"id": %q, "api_key": "key-of-%s", "data_dir": "/d/%s", "quota_mb": %d}`, id, id, id, quotas[id])
+	}
+	s, err := Parse([]byte(fileWith(entries[min(1, len(entries)):])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestCompareWithNothing(t *testing.T) {
+	s, err := Parse([]byte(fileOf("a", "b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := Compare(nil, s); len(d.Added) != 2 || len(d.Removed)+len(d.Changed) != 0 {
+		t.Errorf("%+v", d)
+	}
+	if a, ok := s.ByID("a"); !ok || a != s.All()[0] || s.Len() != 2 {
+		t.Errorf("%+v", a)
+	}
+}
