@@ -25,6 +25,7 @@ type passage struct {
 	call    *rewrite.Call
 	dir     *dir
 	reload  bool                // SQ must read the file again first
+	stored  func() error        // after a mutation: whether SQ can have written it
 	finish  func(answered bool) // gives the turn at the directory back; called once
 	lease   *supervisor.Lease   // of the present attempt
 	err     error               // why the present attempt failed
@@ -150,6 +151,11 @@ func (p *passage) failed(err error) error {
 func (p *passage) arrived(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("SQ answered %s", resp.Status)
+	}
+	if p.stored != nil {
+		if err := p.stored(); err != nil {
+			return err
+		}
 	}
 	held := &share{of: []*budget{p.gateway.answers}}
 	body, err := readAnswer(resp, held)

@@ -41,7 +41,17 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 		}
 		done()
 	}
-	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, finish: finish})
+	stored := func() error { return mustExist(path) }
+	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, stored: stored, finish: finish})
+}
+
+// mustExist catches the write that SQ answered with 200 into a directory that
+// is gone: it does not look at the result of its writes (LEGACY.md).
+func mustExist(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("SQ did not store a write: %w", err)
+	}
+	return nil
 }
 
 // mostDelimiters is how many delimiter bytes one scroll more can cost at the most.

@@ -263,6 +263,25 @@ func TestAPhextChangedByHandIsReadAgain(t *testing.T) {
 	})
 }
 
+// TestADirectoryThatGoesAway: SQ answers 200 to a write into nothing. Here that
+// is an error, and the next write has a fresh child and a directory again.
+func TestADirectoryThatGoesAway(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "x", 200)
+		if err := os.RemoveAll(g.dataDir("will")); err != nil {
+			t.Fatal(err)
+		}
+		if r := g.must("will", "POST", at("update", "n", origin), "lost", 502); !strings.Contains(r.body, "backend_failed") {
+			t.Errorf("answered %s", r.body)
+		}
+		g.must("will", "POST", at("update", "n", origin), "kept", 200)
+		if text, err := os.ReadFile(filepath.Join(g.dataDir("will"), "n.phext")); err != nil || string(text) != "kept" {
+			t.Errorf("%v: the file holds %q", err, text)
+		}
+	})
+}
+
 func TestAFileThatIsNotTextIsNeverFedToSQ(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
