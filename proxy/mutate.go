@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -25,6 +29,9 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 		g.writeText(w, []byte("Removed 0 bytes"))
 		return nil
 	}
+	if err == nil {
+		err = writable(path, state)
+	}
 	var reserved *tenants.Reservation
 	if err == nil {
 		reserved, err = g.config.Ledger.Reserve(visitOf(r).tenant, intended(call, path, size))
@@ -43,6 +50,19 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 	}
 	stored := func() error { return mustExist(path) }
 	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, stored: stored, finish: finish})
+}
+
+// writable refuses a write that SQ could not make: it would answer 200 all the
+// same. A directory that does not exist yet is made with the child.
+func writable(path string, state fileState) error {
+	if state == fileMissing {
+		path = filepath.Dir(path)
+	}
+	err := unix.Access(path, unix.W_OK)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return damaged("cannot be written (" + err.Error() + ")")
 }
 
 // mustExist catches the write that SQ answered with 200 into a directory that

@@ -528,5 +528,15 @@ func TestAFullDisk(t *testing.T) {
 		}
 		g.must("will", "POST", at("update", "p0", "1.1.1/1.1.1/1.1.1"), "short", 200) // shrinking still works
 		g.must("will", "GET", at("delete", "p0", "1.1.1/1.1.1/1.1.1"), "", 200)
+
+		if err := unix.Mount("", small, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{"p1", "new"} { // SQ would answer 200
+			g.must("will", "POST", at("update", p, "1.1.1/1.1.1/1.9.9"), "x", 502)
+		}
+		if got := g.get("will", at("select", "p1", "1.1.1/1.1.1/1.1.2")); got != acknowledged["p1 1.1.1/1.1.1/1.1.2"] {
+			t.Errorf("read-only, p1 reads %d bytes", len(got))
+		}
 	})
 }
