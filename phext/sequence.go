@@ -7,6 +7,12 @@ package phext
 // for it began (recorded in "seeded trail").
 func Sequence(text string) []Scroll {
 	var out []Scroll
+	eachScroll(text, func(s Scroll) { out = append(out, s) })
+	return out
+}
+
+// eachScroll is Sequence without the memory.
+func eachScroll(text string, visit func(Scroll)) {
 	at, i := Origin(), 0
 	for {
 		began, first := at, -1
@@ -25,13 +31,13 @@ func Sequence(text string) []Scroll {
 			}
 		}
 		if first < 0 {
-			out = append(out, Scroll{At: began})
-			return out
+			visit(Scroll{At: began})
+			return
 		}
-		out = append(out, Scroll{begin, text[first:i]})
+		visit(Scroll{begin, text[first:i]})
 		i++
 		if i >= len(text) {
-			return out
+			return
 		}
 	}
 }

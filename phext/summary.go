@@ -132,14 +132,14 @@ func Where(text string, limit uint64, checksum bool) string {
 // bytes, starting from the origin (recorded in "whole-phext reads").
 func xorOfScrolls(text string, limit uint64) Coordinate {
 	at := Origin()
-	for _, s := range Sequence(text) {
+	eachScroll(text, func(s Scroll) {
 		if uint64(len(s.Text)) < limit {
-			continue
+			return
 		}
 		for i := range at {
 			at[i] ^= s.At[i]
 		}
-	}
+	})
 	return at
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 )
 
@@ -68,15 +67,21 @@ type field struct{ name, value, problem string }
 // every name in it is known; anything else is text that happens to have a '='.
 func formFields(body []byte) ([]field, bool) {
 	var fields []field
-	for _, pair := range strings.Split(string(body), "&") {
+	for rest, more := string(body), true; more; {
+		var pair string
+		pair, rest, more = strings.Cut(rest, "&")
 		name, value, ok := strings.Cut(pair, "=")
-		if _, known := canonical(name); !ok || !known {
+		if _, known := canonical(name); !ok || !known || len(fields) == mostFields {
 			return nil, false
 		}
 		fields = append(fields, field{name: name, value: unescape(value)})
 	}
 	return fields, carriesScroll(fields)
 }
+
+// mostFields is more than there are parameters; a body with more is a text
+// that looks like something else.
+const mostFields = 64
 
 // jsonFields reads one JSON object, repeated names included. It counts as
 // carrying parameters if a scroll stands in it by name beside a coordinate.
@@ -85,7 +90,6 @@ func jsonFields(body []byte) ([]field, bool) {
 		return nil, false
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
 	if _, err := d.Token(); err != nil {
 		return nil, false
 	}
@@ -95,9 +99,13 @@ func jsonFields(body []byte) ([]field, bool) {
 		if err != nil {
 			return nil, false
 		}
-		if _, known := canonical(f.name); known {
-			fields = append(fields, f)
+		if _, known := canonical(f.name); !known {
+			continue
 		}
+		if len(fields) == mostFields {
+			return nil, false
+		}
+		fields = append(fields, f)
 	}
 	return fields, carriesScroll(fields) && carriesCoordinate(fields)
 }
@@ -107,16 +115,20 @@ func nextField(d *json.Decoder) (field, error) {
 	if err != nil {
 		return field{}, err
 	}
-	var value any
-	if err := d.Decode(&value); err != nil && err != io.EOF {
+	var raw json.RawMessage // of a field that means nothing, no more is made
+	if err := d.Decode(&raw); err != nil {
 		return field{}, err
 	}
 	f := field{name: fmt.Sprint(name)}
-	switch v := value.(type) {
-	case string:
-		f.value = v
-	case json.Number: // a dimension may be a number
-		f.value = v.String()
+	if _, known := canonical(f.name); !known {
+		return f, nil
+	}
+	var number json.Number
+	switch {
+	case raw[0] == '"':
+		return f, json.Unmarshal(raw, &f.value)
+	case json.Unmarshal(raw, &number) == nil && number != "": // a dimension may be a number
+		f.value = number.String()
 	default:
 		f.problem = "must be a string"
 	}

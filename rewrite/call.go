@@ -113,6 +113,8 @@ const longestName = 240
 func (c *Call) setPhext(p params) *Error {
 	c.Phext = p[paramPhext]
 	switch {
+	case strings.Contains(c.wireName(), "..") && !strings.Contains(c.Phext, ".."):
+		return forbidden("phext name %s: in a shared data directory a name must not begin with '.'", clip(c.Phext))
 	case strings.Contains(c.Phext, "..") || strings.ContainsAny(c.Phext, `/\`):
 		return forbidden("phext name %s: a name must not hold '..', '/' or '\\'", clip(c.Phext))
 	case len(c.wireName()) > longestName:

@@ -20,6 +20,8 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("POST", "/api/v2/delta", "p=%0d%0aAuthorization:x", "will.1.1.1/1.1.1/1.1.2: &p=other\n")
 	f.Add("POST", "/api/v2/insert", "", `{"c":"1.1.1/1.1.1/1.1.1","s":"x","p":"a HTTP/1.1"}`)
 	f.Add("DELETE", "/bob/delete/1.1.1/1.1.1/1.1.1", "p=bob.n", "")
+	f.Add("POST", "/api/v2/update", "p=n&c=1.1.1/1.1.1/1.1.1", "")
+	f.Add("GET", "/api/v2/insert", "p=n&c=1.1.1/1.1.1/1.1.1&s=", "")
 	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
@@ -70,6 +72,9 @@ func checkPhext(t *testing.T, p string, call *Call, who Tenant) {
 	if who.SharedDataDir {
 		want = who.ID + "." + want
 	}
+	if who.SharedDataDir && call.Phext == "" {
+		want = who.ID + "."
+	}
 	if p != want || strings.Contains(p, "..") || strings.ContainsAny(p, "/\\\x00\r\n") || len(p)+len(".phext") > 255 {
 		t.Fatalf("phext %q goes out as %q", call.Phext, p)
 	}
@@ -106,6 +111,9 @@ func checkBody(t *testing.T, wire []byte, call *Call, who Tenant) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(r.TransferEncoding) > 0 || r.Method == "POST" && r.Header.Get("Content-Length") == "" && r.ContentLength < 0 {
+		t.Fatalf("the body has no Content-Length: %q", wire)
 	}
 	if call.Op == Delta {
 		for i, line := range strings.Split(strings.TrimSuffix(string(body), "\n"), "\n") {

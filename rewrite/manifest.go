@@ -22,21 +22,35 @@ func (c *Call) setManifest(body []byte) *Error {
 	if !utf8.Valid(body) {
 		return notUTF8("the manifest")
 	}
-	for i, line := range strings.Split(string(body), "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		text, rest, ok := strings.Cut(line, ": ")
-		if !ok {
-			continue
-		}
-		at, err := parseCoordinate(text, c.tenant.ID)
-		if err != nil {
-			err.Message = "line " + itoa(i+1) + " of the manifest: " + err.Message
+	number := 0
+	for line := range strings.Lines(string(body)) {
+		number++
+		if err := c.addLine(strings.TrimRight(line, "\r\n")); err != nil {
+			err.Message = "line " + itoa(number) + " of the manifest: " + err.Message
 			return err
 		}
-		hash, _, _ := strings.Cut(rest, ": ")
-		c.Manifest = append(c.Manifest, ManifestLine{At: at, Hash: hash})
 	}
 	return c.boundMissing()
+}
+
+// mostLines bounds the memory of a manifest: a line of 22 bytes takes several times that.
+const mostLines = 1_000_000
+
+func (c *Call) addLine(line string) *Error {
+	text, rest, ok := strings.Cut(line, ": ")
+	if !ok {
+		return nil
+	}
+	if len(c.Manifest) == mostLines {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "a manifest may have " + itoa(mostLines) + " lines: send it in parts"}
+	}
+	at, err := parseCoordinate(text, c.tenant.ID)
+	if err != nil {
+		return err
+	}
+	hash, _, _ := strings.Cut(rest, ": ")
+	c.Manifest = append(c.Manifest, ManifestLine{At: at, Hash: hash})
+	return nil
 }
 
 func (c *Call) boundMissing() *Error {

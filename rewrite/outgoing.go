@@ -31,10 +31,15 @@ func (c *Call) Build(addr, key string) *http.Request {
 		},
 		Body: http.NoBody,
 	}
-	if r.Method == http.MethodPost {
+	if r.Method != http.MethodPost {
+		return r
+	}
+	r.Header.Set("Content-Type", "text/plain; charset=utf-8")
+	// An empty body must stay http.NoBody: net/http sends any other body of
+	// length 0 in chunks, and SQ would store their framing.
+	if len(body) > 0 {
 		r.ContentLength = int64(len(body))
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		r.Header.Set("Content-Type", "text/plain; charset=utf-8")
 	}
 	return r
 }
