@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,5 +145,15 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 	writeFile(t, path, strings.Replace(fileOf("a"), "/d/a", "d/a", 1))
 	if _, err := Open(Options{Path: path, Logger: nil}); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("a bad file: %v", err)
+	}
+}
+
+func TestAFIFOInItsPlaceIsRefusedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
 	}
 }
