@@ -24,7 +24,9 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, s *share) ([]
 	defer pace.stop()
 	buf := make([]byte, 0, firstSize(r.ContentLength))
 	for {
-		if !s.grow(int64(cap(buf))) {
+		// A small body is not counted: large ones must not keep it out, and
+		// there are no more of them than requests.
+		if cap(buf) > bodyStep && !s.grow(int64(cap(buf))) {
 			return nil, errBusy
 		}
 		pace.at(len(buf))

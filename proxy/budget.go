@@ -2,7 +2,7 @@ package proxy
 
 import "sync/atomic"
 
-// budget bounds bytes held in memory at once. It refuses rather than waits:
+// budget bounds what is held at once, bytes of memory or requests. It refuses rather than waits:
 // waiting while holding a part of it is how two requests could wait for each
 // other for ever.
 type budget struct {
@@ -12,7 +12,7 @@ type budget struct {
 
 func newBudget(limit int64) *budget { return &budget{limit: limit} }
 
-// take reserves n bytes, or nothing.
+// take reserves n, or nothing.
 func (b *budget) take(n int64) bool {
 	if b.used.Add(n) > b.limit {
 		b.used.Add(-n)

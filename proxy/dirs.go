@@ -18,12 +18,28 @@ const readsAtOnce = 8
 // queuePatience is the longest wait for a turn at a data directory.
 const queuePatience = time.Minute
 
+// mostInside is how many requests of one data directory may be anywhere behind
+// the door: sending a body, waiting for a turn, taking an answer. What a tenant
+// sends beyond that is refused at once, so that no flood of its requests takes
+// the memory and the file descriptors that others need.
+const mostInside = 512
+
 // dir is the queue of one data directory: one mutation, or a few reads. It is
 // first come, first served, so that a stream of reads cannot keep a write out.
 type dir struct {
 	path  string // symbolic links resolved: two spellings are one directory
 	turns *semaphore.Weighted
 	held  *budget // this directory's part of the bodies in memory
+	// inside counts requests, bounded by mostInside.
+	inside *budget
+}
+
+// enter lets a request in, or refuses it with errQueue.
+func (d *dir) enter() (leave func(), err error) {
+	if !d.inside.take(1) {
+		return nil, errQueue
+	}
+	return func() { d.inside.give(1) }, nil
 }
 
 func (d *dir) read(ctx context.Context) (done func(), err error) { return d.take(ctx, 1) }
@@ -67,7 +83,7 @@ func (t *dirTable) of(spec string, held int64) *dir {
 	defer t.mu.Unlock()
 	d, ok = t.byPath[path]
 	if !ok {
-		d = &dir{path: path, turns: semaphore.NewWeighted(readsAtOnce), held: newBudget(held)}
+		d = &dir{path: path, turns: semaphore.NewWeighted(readsAtOnce), held: newBudget(held), inside: newBudget(mostInside)}
 		t.byPath[path] = d
 	}
 	t.bySpec[spec] = d

@@ -45,7 +45,7 @@ var (
 
 func tooLarge(limit int64) error {
 	return &answer{status: http.StatusRequestEntityTooLarge, code: "too_large",
-		message: fmt.Sprintf("the body is larger than %d bytes, the most this service takes: store it in parts", limit)}
+		message: fmt.Sprintf("this is larger than %d bytes, or would make the phext so, which is the most there can be: store it in parts", limit)}
 }
 
 func tooManyFailures(wait time.Duration) error {

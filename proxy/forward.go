@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -98,7 +97,7 @@ func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("load answered %d", resp.StatusCode)
+		return refusedBySQ(resp.StatusCode)
 	}
 	return nil
 }
@@ -134,7 +133,7 @@ func newTransport(patience time.Duration) *http.Transport {
 func (p *passage) failed(err error) error {
 	var dial *net.OpError
 	switch {
-	case errors.Is(err, errBusy), isTimeout(err) && !p.call.Op.Mutates():
+	case errors.Is(err, errBusy), isTimeout(err) && !p.call.Op.Mutates(), isRefusal(err):
 		p.lease.Release()
 	case errors.As(err, &dial) && dial.Op == "dial":
 		p.lease.Retire("it accepts no connections")
@@ -146,11 +145,23 @@ func (p *passage) failed(err error) error {
 	return err
 }
 
+// refusedBySQ is an answer other than 200, by its status.
+type refusedBySQ int
+
+func (e refusedBySQ) Error() string { return "SQ answered " + strconv.Itoa(int(e)) }
+
+// isRefusal says whether SQ is well and merely did not want the call. A 401 is
+// none: that was not our child, or not our key.
+func isRefusal(err error) bool {
+	var status refusedBySQ
+	return errors.As(err, &status) && status >= 400 && status < 500 && status != http.StatusUnauthorized
+}
+
 // arrived takes SQ's answer whole, so that a client that is slow to read does
 // not keep the child or the directory's turn, and makes it sqgate's own.
 func (p *passage) arrived(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("SQ answered %s", resp.Status)
+		return refusedBySQ(resp.StatusCode)
 	}
 	if p.stored != nil {
 		if err := p.stored(); err != nil {

@@ -48,8 +48,13 @@ type Config struct {
 // 20,000 scrolls takes it 18 s (LEGACY.md).
 const defaultBackendTimeout = 5 * time.Minute
 
-// bodiesAtOnce is how many bodies of the largest size may be in memory at once.
-const bodiesAtOnce = 4
+// How many bodies, and answers, of the largest size may be in memory at once.
+const (
+	bodiesAtOnce  = 8
+	answersAtOnce = 4
+	// tenantsPart is the part of all bodies that those of one data directory may take.
+	tenantsPart = 4
+)
 
 // Gateway serves the tenant API.
 type Gateway struct {
@@ -76,7 +81,7 @@ func New(c Config) *Gateway {
 		dirs:    newDirTable(),
 		files:   newFiles(),
 		bodies:  newBudget(bodiesAtOnce * c.MaxBody),
-		answers: newBudget(bodiesAtOnce * max(c.MaxBody, largestPhext)),
+		answers: newBudget(answersAtOnce * max(c.MaxBody, largestPhext)),
 		now:     time.Now,
 	}
 	g.failures = newFailures(g.now)
@@ -101,7 +106,7 @@ func (g *Gateway) Handler() http.Handler {
 // Hold keeps everybody out of a data directory until release is called: no
 // request is at its child, and none begins.
 func (g *Gateway) Hold(ctx context.Context, dataDir string) (release func(), err error) {
-	return g.dirs.of(dataDir, g.bodies.limit/2).write(ctx)
+	return g.dirs.of(dataDir, g.bodies.limit/tenantsPart).write(ctx)
 }
 
 // Drain makes /health answer 503, so that a load balancer looks elsewhere

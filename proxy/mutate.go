@@ -32,9 +32,13 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 	if err == nil {
 		err = writable(path, state)
 	}
+	planned := intended(call, path, size)
+	if err == nil {
+		err = fitsSQ(planned)
+	}
 	var reserved *tenants.Reservation
 	if err == nil {
-		reserved, err = g.config.Ledger.Reserve(visitOf(r).tenant, intended(call, path, size))
+		reserved, err = g.config.Ledger.Reserve(visitOf(r).tenant, planned)
 	}
 	if err != nil {
 		done()
@@ -49,7 +53,7 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 		done()
 	}
 	stored := func() error { return mustExist(path) }
-	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, stored: stored, finish: finish})
+	return g.forward(w, r, &passage{call: call, dir: d, reload: state != fileKnown, stored: stored, finish: finish})
 }
 
 // writable refuses a write that SQ could not make: it would answer 200 all the
@@ -86,6 +90,18 @@ func intended(call *rewrite.Call, path string, size int64) tenants.Write {
 		Exact:   func() (int64, error) { return sizeAfter(call, path) },
 		Removes: call.Op == rewrite.Delete,
 	}
+}
+
+// fitsSQ refuses a write after which SQ could not read the phext any more.
+func fitsSQ(w tenants.Write) error {
+	if w.Removes || w.Most <= largestPhext {
+		return nil
+	}
+	size, err := w.Exact()
+	if err == nil && size > largestPhext && size > w.Size {
+		return tooLarge(largestPhext)
+	}
+	return err
 }
 
 // sizeAfter is the size of the file that SQ will write, to the byte.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"mirrorborn.us/sqgate/tenants"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -166,9 +168,27 @@ func TestReadBody(t *testing.T) {
 		}
 	}
 	tight := &share{of: []*budget{newBudget(100)}}
-	r := httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 1000)))
+	r := httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 200000)))
 	if _, err := g.readBody(httptest.NewRecorder(), r, tight); !errors.Is(err, errBusy) {
 		t.Errorf("no room: %v", err)
+	}
+}
+
+func TestNoWriteMakesAPhextThatSQCannotRead(t *testing.T) {
+	exactly := func(n int64) func() (int64, error) { return func() (int64, error) { return n, nil } }
+	for _, c := range []struct {
+		write tenants.Write
+		ok    bool
+	}{
+		{tenants.Write{Size: 10, Most: largestPhext}, true},
+		{tenants.Write{Size: 10, Most: largestPhext + 1, Exact: exactly(largestPhext)}, true},
+		{tenants.Write{Size: 10, Most: largestPhext + 1, Exact: exactly(largestPhext + 1)}, false},
+		{tenants.Write{Size: largestPhext + 5, Most: largestPhext + 9, Exact: exactly(largestPhext + 4)}, true},
+		{tenants.Write{Size: largestPhext + 5, Removes: true}, true},
+	} {
+		if err := fitsSQ(c.write); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c.write, err)
+		}
 	}
 }
 

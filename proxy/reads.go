@@ -41,6 +41,10 @@ func renderedHere(op rewrite.Op) bool {
 	return op == rewrite.Toc || op == rewrite.JSONExport || op == rewrite.Delta
 }
 
+// renderedSize is how much larger than a file all that is made of it can be:
+// its text, the scrolls, and JSON, where a character may take six bytes.
+const renderedSize = 8
+
 func (g *Gateway) renderFile(w http.ResponseWriter, call *rewrite.Call, path string, done func()) error {
 	held := &share{of: []*budget{g.answers}}
 	defer held.release()
@@ -58,7 +62,8 @@ func (g *Gateway) readPhext(path string, held *share) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !held.grow(info.Size()) {
+	// What is made of the file counts too; the largest must still find room when nobody else does.
+	if !held.grow(min(info.Size()*renderedSize, held.of[0].limit)) {
 		return "", errBusy
 	}
 	text, err := os.ReadFile(path)

@@ -24,7 +24,13 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		g.answerVersion(w, r)
 		return
 	}
-	d := g.dirs.of(v.tenant.DataDir, g.bodies.limit/2)
+	d := g.dirs.of(v.tenant.DataDir, g.bodies.limit/tenantsPart)
+	leave, err := d.enter()
+	if err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	defer leave()
 	held := &share{of: []*budget{g.bodies, d.held}}
 	defer held.release()
 	call, err := g.understand(w, r, head, held)

@@ -242,6 +242,31 @@ func TestSlowClientsKeepNobodyElseWaiting(t *testing.T) {
 	})
 }
 
+// TestAFloodOfOneTenant sends more requests than one tenant may have inside,
+// and leaves. The tenant is refused what is too much, and nobody else is.
+func TestAFloodOfOneTenant(t *testing.T) {
+	g := startGate(t, builtin, "flood", "quick")
+	u, err := url.Parse(g.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 700 {
+		conn, err := net.Dial("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nAuthorization: Bearer %s\r\n\r\nx", at("update", "n", origin), g.key("flood")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, "the flood is refused", func() bool {
+		r, err := g.do("flood", "GET", at("select", "n", origin), "")
+		return err == nil && r.status == 503 && r.header.Get("Retry-After") != ""
+	})
+	g.must("quick", "POST", at("update", "n", origin), "x", 200)
+}
+
 func TestAPhextChangedByHandIsReadAgain(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -263,8 +288,67 @@ func TestAPhextChangedByHandIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestADirectoryThatGoesAway: SQ answers 200 to a write into nothing. Here that
-// is an error, and the next write has a fresh child and a directory again.
+func TestAnEmptyScroll(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		for _, c := range []struct{ method, target, want string }{
+			{"POST", at("update", "n", origin), "Updated 0 bytes"}, {"GET", at("update", "n", origin) + "&s=", "Updated 0 bytes"},
+			{"GET", at("update", "n", origin), "Updated 0 bytes"}, {"POST", at("insert", "n", origin), "Inserted 0 bytes"},
+			{"PUT", at("update", "n", "1.1.1/1.1.1/1.1.2"), "Updated 0 bytes"},
+		} {
+			if r := g.must("will", c.method, c.target, "", 200); r.body != c.want {
+				t.Errorf("%s %s: %q", c.method, c.target, r.body)
+			}
+		}
+		if text, err := os.ReadFile(filepath.Join(g.dataDir("will"), "n.phext")); err != nil || len(text) != 0 {
+			t.Errorf("%v: the file holds %q", err, text)
+		}
+	})
+}
+
+// TestARefusalOfOneIsNoFailureForAll: in a shared directory, what one tenant
+// asks for must not cost the others their child.
+func TestARefusalOfOneIsNoFailureForAll(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "a", "b")
+		for _, id := range []string{"a", "b"} {
+			g.set(id, "data_dir", filepath.Join(g.dir, "data", "common"))
+			g.set(id, "shared_data_dir", true)
+		}
+		g.writeFile()
+		g.start()
+		g.must("b", "POST", at("update", "n", origin), "b's", 200)
+		before := fmt.Sprint(childrenOf(g.dataDir("b")))
+		for range 20 {
+			g.must("a", "POST", at("update", ".z", origin), "x", 403)
+			if got := g.get("b", at("select", "n", origin)); got != "b's" {
+				t.Fatalf("b reads %q", got)
+			}
+		}
+		g.must("a", "POST", at("update", "", origin), "the unnamed one", 200)
+		if after := fmt.Sprint(childrenOf(g.dataDir("b"))); after != before {
+			t.Errorf("the child is %s, was %s", after, before)
+		}
+	})
+}
+
+func TestAPhextRemovedByHandStaysRemoved(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "old", 200)
+		file := filepath.Join(g.dataDir("will"), "n.phext")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		g.must("will", "POST", at("update", "n", "1.1.1/1.1.1/1.1.2"), "new", 200)
+		if text, err := os.ReadFile(file); err != nil || string(text) != "\x17new" {
+			t.Errorf("%v: the file holds %q", err, text)
+		}
+	})
+}
+
+// TestADirectoryThatGoesAway: SQ answers 200 to a write into nothing. Here it is
+// stored after all or an error, and the next write has a directory again.
 func TestADirectoryThatGoesAway(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -272,8 +356,12 @@ func TestADirectoryThatGoesAway(t *testing.T) {
 		if err := os.RemoveAll(g.dataDir("will")); err != nil {
 			t.Fatal(err)
 		}
-		if r := g.must("will", "POST", at("update", "n", origin), "lost", 502); !strings.Contains(r.body, "backend_failed") {
-			t.Errorf("answered %s", r.body)
+		r, err := g.do("will", "POST", at("update", "n", origin), "first")
+		if err != nil || r.status != 200 && r.status != 502 {
+			t.Errorf("%v %d %s", err, r.status, r.body)
+		}
+		if text, err := os.ReadFile(filepath.Join(g.dataDir("will"), "n.phext")); r.status == 200 && string(text) != "first" {
+			t.Errorf("acknowledged, and %v: the file holds %q", err, text)
 		}
 		g.must("will", "POST", at("update", "n", origin), "kept", 200)
 		if text, err := os.ReadFile(filepath.Join(g.dataDir("will"), "n.phext")); err != nil || string(text) != "kept" {
