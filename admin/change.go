@@ -18,8 +18,12 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 		ID         *string `json:"tenant_id"`
 		QuotaMB    *int64  `json:"quota_mb"`
 		AdminEmail *string `json:"admin_email"`
+		PathKey    pathKey `json:"path_key"`
 	}
 	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := in.PathKey.check(); err != nil {
 		return err
 	}
 	if in.ID == nil {
@@ -35,11 +39,18 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 	dir := filepath.Join(a.DataRoot, *in.ID)
 	e := tenants.Entry{ID: in.ID, DataDir: &dir, QuotaMB: in.QuotaMB, AdminEmail: in.AdminEmail,
 		APIKeySHA256: hashed(key), CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Enabled: ptr(true)}
+	if e.PathKey, err = in.PathKey.carryOut(nil); err != nil {
+		return err
+	}
 	if err := a.add(e, dir); err != nil {
 		return err
 	}
-	a.record(r, "add", *in.ID, nil, map[string]any{"data_dir": dir, "quota_mb": in.QuotaMB, "admin_email": in.AdminEmail})
-	writeJSON(w, http.StatusCreated, map[string]string{"tenant_id": *in.ID, "api_key": key, "data_dir": dir, "status": "active"})
+	a.record(r, "add", *in.ID, nil, map[string]any{"data_dir": dir, "quota_mb": in.QuotaMB, "admin_email": in.AdminEmail, "path_key": audited(e.PathKey)})
+	out := map[string]string{"tenant_id": *in.ID, "api_key": key, "data_dir": dir, "status": "active"}
+	if e.PathKey != nil {
+		out["path_key"] = *e.PathKey
+	}
+	writeJSON(w, http.StatusCreated, out)
 	return nil
 }
 
@@ -75,6 +86,7 @@ type patch struct {
 	RequestsPerMinute *int64  `json:"requests_per_minute,omitempty"`
 	CallsPerDay       *int64  `json:"calls_per_day,omitempty"`
 	MaxPhexts         *int64  `json:"max_phexts,omitempty"`
+	PathKey           pathKey `json:"path_key,omitempty"`
 }
 
 // of is what the fields that p sets are in e.
@@ -86,6 +98,9 @@ func (p patch) of(e *tenants.Entry) patch {
 	keep(&was.RequestsPerMinute, p.RequestsPerMinute, e.RequestsPerMinute)
 	keep(&was.CallsPerDay, p.CallsPerDay, e.CallsPerDay)
 	keep(&was.MaxPhexts, p.MaxPhexts, e.MaxPhexts)
+	if p.PathKey != "" {
+		was.PathKey = audited(e.PathKey)
+	}
 	return was
 }
 
@@ -116,79 +131,30 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if p == (patch{}) {
-		return bad("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, calls_per_day, max_phexts")
+		return bad("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, calls_per_day, max_phexts, path_key")
 	}
-	id, was := r.PathValue("id"), patch{}
-	err := a.changeEntry(id, func(e *tenants.Entry) error {
+	if err := p.PathKey.check(); err != nil {
+		return err
+	}
+	id, was, shown := r.PathValue("id"), patch{}, ""
+	err := a.changeEntry(id, func(e *tenants.Entry) (err error) {
 		was = p.of(e)
 		p.apply(e)
-		return nil
+		if e.PathKey, err = p.PathKey.carryOut(e.PathKey); p.PathKey == newPathKey && err == nil {
+			shown = *e.PathKey
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	if shown != "" {
+		p.PathKey = audited(&shown)
+	}
 	a.record(r, "change", id, was, p)
-	return a.showTenant(w, r)
+	return a.show(w, r, shown)
 }
 
 func (a *API) changeEntry(id string, change func(*tenants.Entry) error) error {
 	return a.Store.Edit(func(d *tenants.Document) error { return d.Change(id, change) })
-}
-
-// longestOverlap bounds how long a rotated key goes on working.
-const longestOverlap = 90 * 24 * time.Hour
-
-func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
-	var in struct {
-		Overlap *string `json:"overlap"`
-	}
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	overlap, err := overlapOf(in.Overlap)
-	if err != nil {
-		return err
-	}
-	key, err := tenants.NewKey()
-	if err != nil {
-		return err
-	}
-	id, expires := r.PathValue("id"), a.now().UTC().Add(overlap).Truncate(time.Second)
-	err = a.changeEntry(id, func(e *tenants.Entry) error {
-		rotate(e, key, overlap, expires)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	out := map[string]any{"tenant_id": id, "api_key": key}
-	if overlap > 0 {
-		out["previous_key_expires"] = expires
-	}
-	a.record(r, "rotate-key", id, nil, map[string]any{"fingerprint": tenants.Fingerprint(key), "overlap": overlap.String()})
-	writeJSON(w, http.StatusOK, out)
-	return nil
-}
-
-func overlapOf(text *string) (time.Duration, error) {
-	if text == nil {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(*text)
-	if err != nil || d < 0 || d > longestOverlap {
-		return 0, bad(fmt.Sprintf("field \"overlap\" is %q: a duration from 0s to %v is wanted, such as 24h", *text, longestOverlap))
-	}
-	return d, nil
-}
-
-func rotate(e *tenants.Entry, key string, overlap time.Duration, expires time.Time) {
-	old := e.APIKeySHA256
-	if e.APIKey != nil {
-		old = hashed(*e.APIKey)
-	}
-	e.APIKey, e.APIKeySHA256 = nil, hashed(key)
-	e.PreviousKeySHA256, e.PreviousKeyExpires = nil, nil
-	if overlap > 0 {
-		e.PreviousKeySHA256, e.PreviousKeyExpires = old, ptr(expires.Format(time.RFC3339))
-	}
 }

@@ -28,6 +28,9 @@ type view struct {
 	AdminEmail        string     `json:"admin_email,omitempty"`
 	DataDir           string     `json:"data_dir"`
 	Child             string     `json:"child"` // state of the SQ process, or "stopped"
+	// PathKeyFingerprint tells which path key there is, without giving it away.
+	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
+	PathKey            string `json:"path_key,omitempty"` // in the answer to the call that made it, and never again
 }
 
 const (
@@ -45,7 +48,8 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	v := view{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,
-		LastActive: moment(calls.LastActive), CreatedAt: moment(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped}
+		LastActive: moment(calls.LastActive), CreatedAt: moment(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
+		PathKeyFingerprint: t.PathKeyFingerprint()}
 	if !t.Enabled {
 		v.Status = disabled
 	}
@@ -79,7 +83,10 @@ func (a *API) tenant(r *http.Request) (*tenants.Tenant, error) {
 	return t, nil
 }
 
-func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error {
+func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error { return a.show(w, r, "") }
+
+// show answers with a tenant, and with the path key if it was just made.
+func (a *API) show(w http.ResponseWriter, r *http.Request, pathKey string) error {
 	t, err := a.tenant(r)
 	if err != nil {
 		return err
@@ -88,6 +95,7 @@ func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	v.PathKey = pathKey
 	writeJSON(w, http.StatusOK, v)
 	return nil
 }

@@ -43,8 +43,7 @@ func randomBytes() ([]byte, error) {
 // Fingerprint tells keys apart in logs without giving them away: the first
 // eight hexadecimal digits of the SHA-256.
 func Fingerprint(key string) string {
-	d := digestOf(key)
-	return hex.EncodeToString(d[:4])
+	return digestOf(key).fingerprint()
 }
 
 // Lengths of keys in characters.

@@ -3,6 +3,7 @@ package tenants
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"slices"
 	"time"
 )
@@ -31,6 +32,9 @@ type Tenant struct {
 type digest [sha256.Size]byte
 
 func digestOf(key string) digest { return sha256.Sum256([]byte(key)) }
+
+// fingerprint is short enough that nobody can check guesses of a key by it.
+func (d digest) fingerprint() string { return hex.EncodeToString(d[:4]) }
 
 func (d digest) isZero() bool { return d == digest{} }
 
@@ -71,6 +75,15 @@ func (s *Snapshot) ByPathKey(key string) (*Tenant, bool) {
 		return nil, false
 	}
 	return t, true
+}
+
+// PathKeyFingerprint tells the tenant's path key apart from others without
+// giving it away, as Fingerprint does; "" if there is none.
+func (t *Tenant) PathKeyFingerprint() string {
+	if t.path.isZero() {
+		return ""
+	}
+	return t.path.fingerprint()
 }
 
 // ByID finds a tenant by its id.

@@ -66,13 +66,18 @@ func tenantPath(id string) string { return tenantsPath + "/" + url.PathEscape(id
 func tenantAdd(c *apiClient) *cobra.Command {
 	var quota int64
 	var email string
+	var pathKey bool
 	cmd := &cobra.Command{Use: "add ID", Short: "Add a tenant and print its key, once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		in := map[string]any{"tenant_id": args[0]}
 		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email})
+		if pathKey {
+			in["path_key"] = newPathKey
+		}
 		return c.call(http.MethodPost, tenantsPath+"/add", in, printFields)
 	}}
 	cmd.Flags().Int64Var(&quota, "quota-mb", 0, "quota in megabytes (0 = no limit)")
 	cmd.Flags().StringVar(&email, "admin-email", "", "whom to write to")
+	cmd.Flags().BoolVar(&pathKey, "path-key", false, "make a path key too, for clients that can set nothing but a URL: /k/KEY/api/v2")
 	return cmd
 }
 
@@ -89,10 +94,11 @@ func tenantSet(c *apiClient) *cobra.Command {
 	var quota, perMinute, perDay, phexts int64
 	var email string
 	var enabled bool
-	cmd := &cobra.Command{Use: "set ID", Short: "Change a tenant", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	var pathKey pathKeyFlag
+	cmd := &cobra.Command{Use: "set ID", Short: "Change a tenant", Example: "  sqgate tenant set acme --quota-mb 500\n  sqgate tenant set acme --path-key new   # prints KEY once; the client's endpoint is https://HOST/k/KEY/api/v2\n  sqgate tenant set acme --path-key off   # revokes it; the API key goes on working", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		in := map[string]any{}
 		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email, "enabled": enabled,
-			"requests-per-minute": perMinute, "calls-per-day": perDay, "max-phexts": phexts})
+			"requests-per-minute": perMinute, "calls-per-day": perDay, "max-phexts": phexts, "path-key": &pathKey})
 		if len(in) == 0 {
 			return usageError{fmt.Errorf("nothing to change: give a flag, see `sqgate tenant set --help`")}
 		}
@@ -105,6 +111,8 @@ func tenantSet(c *apiClient) *cobra.Command {
 	f.Int64Var(&perMinute, "requests-per-minute", 0, "most calls a minute (0 = no limit)")
 	f.Int64Var(&perDay, "calls-per-day", 0, "most calls a UTC day (0 = no limit)")
 	f.Int64Var(&phexts, "max-phexts", 0, "most phexts")
+	f.Var(&pathKey, "path-key", "new: make a path key and print it, once, in place of the one there may be; off: revoke it")
+	_ = cmd.RegisterFlagCompletionFunc("path-key", cobra.FixedCompletions([]string{newPathKey, noPathKey}, cobra.ShellCompDirectiveNoFileComp)) // the flag was registered on the line above
 	return cmd
 }
 

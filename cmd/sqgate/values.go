@@ -86,6 +86,26 @@ func (l *logLevel) Set(s string) error {
 func (l *logLevel) String() string { return string(*l) }
 func (*logLevel) Type() string     { return "level" }
 
+// What can be done with a path key, in the API's words.
+const (
+	newPathKey = "new"
+	noPathKey  = "off"
+)
+
+// pathKeyFlag is newPathKey or noPathKey.
+type pathKeyFlag string
+
+func (p *pathKeyFlag) Set(s string) error {
+	if s != newPathKey && s != noPathKey {
+		return fmt.Errorf("%s or %s is wanted: the key itself is made by sqgate", newPathKey, noPathKey)
+	}
+	*p = pathKeyFlag(s)
+	return nil
+}
+
+func (p *pathKeyFlag) String() string { return string(*p) }
+func (*pathKeyFlag) Type() string     { return "new|off" }
+
 // keyFlag is legacy SQ's --key, which is only there to say what replaced it.
 type keyFlag struct{}
 
