@@ -11,15 +11,12 @@ import (
 
 // parseTop reads the file's outermost JSON: one object and nothing behind it.
 func parseTop(text []byte) ([]field, error) {
-	if len(text) > largestFile {
-		return nil, tooLarge()
+	if isTOML(text) {
+		return nil, foreign("the Python gateway, in TOML")
 	}
-	if err := checkSyntax(text); err != nil {
+	top, err := parseObject(text)
+	if err != nil {
 		return nil, err
-	}
-	top, ok := fieldsOf(text)
-	if !ok {
-		return nil, &FormatError{Problem: "the file is not a JSON object", Fix: `write {"tenants": [...]}`}
 	}
 	for _, f := range top {
 		if f.name != "tenants" {
@@ -32,6 +29,20 @@ func parseTop(text []byte) ([]field, error) {
 	return top, nil
 }
 
+func parseObject(text []byte) ([]field, error) {
+	if len(text) > largestFile {
+		return nil, tooLarge()
+	}
+	if err := checkSyntax(text); err != nil {
+		return nil, err
+	}
+	top, ok := fieldsOf(text)
+	if !ok {
+		return nil, &FormatError{Problem: "the file is not a JSON object", Fix: `write {"tenants": [...]}`}
+	}
+	return top, nil
+}
+
 func tooLarge() error {
 	return &FormatError{Problem: fmt.Sprintf("the file is larger than %d bytes", largestFile), Fix: "a tenants file is wanted"}
 }
@@ -39,9 +50,6 @@ func tooLarge() error {
 // checkSyntax refuses what is not one JSON value in UTF-8. json.Unmarshal
 // bounds how deep values may nest, which a scanner of ours would have to.
 func checkSyntax(text []byte) error {
-	if isTOML(text) {
-		return foreign("the Python gateway, in TOML")
-	}
 	if !utf8.Valid(text) {
 		return &FormatError{Problem: "the file is not UTF-8", Fix: "save it as UTF-8"}
 	}
@@ -82,13 +90,18 @@ func otherFormat(list json.RawMessage) error {
 	if _, isObject := fieldsOf(list); isObject {
 		return foreign("SQ's own multi-tenant mode, with keys as names")
 	}
-	var routed []struct {
-		Token json.RawMessage `json:"token"`
-	}
-	if json.Unmarshal(list, &routed) == nil && len(routed) > 0 && routed[0].Token != nil {
+	if isRouted(list) {
 		return foreign("the SQ router, with tokens and ports")
 	}
 	return nil
+}
+
+// isRouted says whether it is tokens that the first tenant of a list has.
+func isRouted(list json.RawMessage) bool {
+	var routed []struct {
+		Token json.RawMessage `json:"token"`
+	}
+	return json.Unmarshal(list, &routed) == nil && len(routed) > 0 && routed[0].Token != nil
 }
 
 func isTOML(text []byte) bool {
@@ -102,5 +115,5 @@ func isTOML(text []byte) bool {
 
 func foreign(program string) error {
 	return &FormatError{Problem: "this is a tenants file of " + program,
-		Fix: "write one entry for each tenant, {\"id\", \"api_key\", \"data_dir\"}"}
+		Fix: "`sqgate init --from FILE` converts it"}
 }

@@ -169,7 +169,7 @@ func TestTopLevelRefused(t *testing.T) {
 
 func TestForeignFormatsNameTheConverter(t *testing.T) {
 	_, err := Parse([]byte(`{"tenants": {"` + k1 + `": {}}}`))
-	if err == nil || !strings.Contains(err.Error(), "write one entry for each tenant") {
+	if err == nil || !strings.Contains(err.Error(), "sqgate init --from") {
 		t.Errorf("%v", err)
 	}
 }

@@ -19,19 +19,33 @@ const adoptedID = "default"
 func newInit() *cobra.Command {
 	o := defaultOptions()
 	var adopt, key, id string
+	var convert conversion
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Write a first tenants file; adopt a single-tenant data directory as tenant " + adoptedID,
 		Long: "Writes a first tenants file with one tenant.\n\n" +
 			"With --adopt DIR the tenant is `" + adoptedID + "`, and its data are the files of single-tenant SQ in DIR:\n" +
 			"they stay where they are, byte for byte. With --key K its clients go on with the key they have.\n" +
-			"To undo it, delete the tenants file and start SQ on DIR again.",
-		Args: cobra.NoArgs,
+			"To undo it, delete the tenants file and start SQ on DIR again.\n\n" +
+			"With --from FILE the tenants are those of another program's file, with the keys that they have:\n" +
+			`  SQ 0.5.6 (sq host --config)  {"tenants": {KEY: {"name", "data_dir"}}}` + "\n" +
+			`  SQ router (sq route)         {"tenants": [{"token", "port", "data_dir"}]}` + "\n" +
+			"  Python gateway, TOML         [[tenants]] with token, name, port, phext\n" +
+			"No data is touched; what is left to do is printed. FILE itself is replaced only if it is --config and\n" +
+			"--replace is given, and then kept beside it.",
+		Example: "  sqgate init --from /etc/sq/router-config.json\n  sqgate init --from /etc/sq/tenants.json --replace",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			if adopt != "" {
+			convert.config, convert.dataRoot = o.config, o.dataRoot
+			switch {
+			case convert.from != "":
+				return runConversion(cmd, &convert)
+			case convert.replace:
+				return usageError{errors.New("--replace goes with --from")}
+			case adopt != "":
 				return adoptDir(cmd.OutOrStdout(), o.config, adopt, key)
 			}
 			return firstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
@@ -43,7 +57,16 @@ func newInit() *cobra.Command {
 	f.StringVar(&id, "id", "first", "id of the tenant")
 	f.StringVar(&adopt, "adopt", "", "data directory of a single-tenant SQ")
 	f.StringVar(&key, "key", "", "the tenant's API key (default: a new one)")
+	f.StringVar(&convert.from, "from", "", "tenants file of SQ's multi-tenant mode, the SQ router or the Python gateway, to be converted")
+	f.BoolVar(&convert.replace, "replace", false, "with --from: rename a tenants file that is there already, and write the new one in its place")
 	return cmd
+}
+
+func runConversion(cmd *cobra.Command, c *conversion) error {
+	if err := c.check(cmd.Flags()); err != nil {
+		return err
+	}
+	return c.run(cmd.OutOrStdout())
 }
 
 func adoptDir(out io.Writer, config, dir, key string) error {

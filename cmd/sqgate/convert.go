@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// conversion is what `init --from` was asked for.
+type conversion struct {
+	from     string // tenants file of another program
+	config   string // tenants file to be written
+	dataRoot string
+	replace  bool
+}
+
+// notWith are flags that say what --from reads in the file.
+var notWith = []string{"adopt", "key", "id"}
+
+func (c *conversion) check(f *pflag.FlagSet) error {
+	for _, name := range notWith {
+		if f.Changed(name) {
+			return usageError{fmt.Errorf("--from and --%s do not go together: the tenants, their keys and their directories are those of the file", name)}
+		}
+	}
+	if !filepath.IsAbs(c.dataRoot) {
+		return usageError{fmt.Errorf("--data-root is %q: a path that begins with / is wanted", c.dataRoot)}
+	}
+	return nil
+}
+
+// run converts the tenants file of another program. It touches no data.
+func (c *conversion) run(out io.Writer) error {
+	text, err := os.ReadFile(c.from)
+	if err != nil {
+		return usageError{fmt.Errorf("--from: %w", err)}
+	}
+	made, err := tenants.Convert(text, filepath.Clean(c.dataRoot))
+	if err != nil {
+		return usageError{fmt.Errorf("--from: %s cannot be converted: %w", c.from, err)}
+	}
+	if err := tenants.Check(made.Entries...); err != nil {
+		return usageError{fmt.Errorf("--from: %s cannot be converted as it is: %w", c.from, err)}
+	}
+	if err := c.write(out, made.Entries); err != nil {
+		return err
+	}
+	return c.report(out, made)
+}
+
+// write never overwrites a tenants file; asked to replace one, it keeps it
+// beside the new one, since the keys of all clients stand in it.
+func (c *conversion) write(out io.Writer, list []tenants.Entry) error {
+	if c.replace {
+		if err := keepAside(out, c.config); err != nil {
+			return err
+		}
+	}
+	err := tenants.Create(c.config, list...)
+	if errors.Is(err, fs.ErrExist) {
+		return usageError{fmt.Errorf("%s exists already, and is left as it is: name another file with --config, or give --replace to have it renamed to %s", c.config, asideOf(c.config))}
+	}
+	return err
+}
+
+func asideOf(path string) string { return path + ".before-sqgate" }
+
+// keepAside renames a file. A hard link cannot replace what has its name.
+func keepAside(out io.Writer, path string) error {
+	err := os.Link(path, asideOf(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return usageError{fmt.Errorf("%s exists already, and is left as it is: move it away first", asideOf(path))}
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s is %s now\n", path, asideOf(path))
+	return err
+}
+
+func (c *conversion) report(out io.Writer, made *tenants.Conversion) error {
+	fmt.Fprintf(out, "%s: %d tenants of %s, with the keys that they have\n", c.config, len(made.Entries), made.From)
+	for _, e := range made.Entries {
+		phexts, err := phextsIn(*e.DataDir)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "  %s: %d phexts in %s\n", *e.ID, len(phexts), *e.DataDir)
+	}
+	for _, note := range made.Notes {
+		fmt.Fprintln(out, "-", note)
+	}
+	_, err := fmt.Fprintf(out, "Next: sqgate check --config %s\n", c.config)
+	return err
+}

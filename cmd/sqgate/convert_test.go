@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// foreignFile is a tenants file of another program; DIR is where its data lie.
+type foreignFile struct{ name, text string }
+
+var foreignFiles = []foreignFile{
+	{"SQ", `{"tenants": {"key-of-alice": {"name": "Alice", "data_dir": "DIR/alice"}, "key-of-bob": {"name": "bob", "data_dir": "DIR/bob"}}}`},
+	{"SQ router", `{"tenants": [{"token": "key-of-alice", "port": 1338, "data_dir": "DIR/alice"}, {"token": "key-of-bob", "port": 1339, "data_dir": "DIR/bob"}]}`},
+	{"Python gateway", "[gateway]\nlisten_port = 8080\nadmin_key = \"the-old-admin-key\"\n\n[[tenants]]\ntoken = \"key-of-alice\"\nname = \"alice\"\nport = 1337\nphext = \"notes\"\n\n[[tenants]]\ntoken = \"key-of-bob\"\nname = \"bob\"\nport = 1338\nphext = \"bob\"\n"},
+}
+
+// TestInitFrom converts each of them, and serves its tenants with the keys that
+// they had.
+func TestInitFrom(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		for _, f := range foreignFiles {
+			t.Run(f.name, func(t *testing.T) {
+				g := newGate(t, sq)
+				if err := os.Remove(g.configPath()); err != nil {
+					t.Fatal(err)
+				}
+				data := filepath.Join(g.dir, "data")
+				fillPhext(t, filepath.Join(data, "alice", "notes.phext"), "hers")
+				fillPhext(t, filepath.Join(data, "bob", "notes.phext"), "his")
+				from := filepath.Join(g.dir, "from")
+				fillPhext(t, from, strings.ReplaceAll(f.text, "DIR", data))
+				before := snapshot(t, data, ".")
+				out, status := sqgateOutput(t, nil, "init", "--from", from, "--config", g.configPath(), "--data-root", data)
+				if status != 0 || !strings.Contains(out, "alice: 1 phexts in "+data+"/alice") || strings.Contains(out, "key-of") {
+					t.Fatalf("%d %s", status, out)
+				}
+				if info, err := os.Stat(g.configPath()); err != nil || info.Mode().Perm() != 0o600 || snapshot(t, data, ".") != before {
+					t.Errorf("%v: mode %v, or data were touched", err, info.Mode())
+				}
+				g.start()
+				for key, want := range map[string]string{"key-of-alice": "hers", "key-of-bob": "his"} {
+					if r, err := g.doKey(key, "GET", at("select", "notes", origin)); err != nil || r.body != want {
+						t.Errorf("%s reads %v %d %q", key, err, r.status, r.body)
+					}
+				}
+			})
+		}
+	})
+}
+
+func fillPhext(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestInitFromLeavesWhatIsThere has the file of SQ 0.5.6 in sqgate's own place,
+// as the conventions have it.
+func TestInitFromLeavesWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "tenants.json")
+	text := strings.ReplaceAll(foreignFiles[0].text, "DIR", dir)
+	fillPhext(t, config, text)
+	convert := func(args ...string) (string, int) {
+		return sqgateOutput(t, nil, append([]string{"init", "--config", config, "--from"}, args...)...)
+	}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{config}, "--replace"},
+		{[]string{filepath.Join(dir, "none"), "--replace"}, "none"},
+		{[]string{config, "--replace", "--key", "a-new-key"}, "--key"},
+		{[]string{config, "--replace", "--adopt", dir}, "--adopt"},
+		{[]string{config, "--replace", "--data-root", "data"}, "--data-root"},
+	} {
+		out, status := convert(c.args...)
+		now, err := os.ReadFile(config)
+		if status != 2 || !strings.Contains(out, c.says) || err != nil || string(now) != text {
+			t.Errorf("%v: %d %s, or the file was changed (%v)", c.args, status, out, err)
+		}
+	}
+	if out, status := convert(config, "--replace"); status != 0 || !strings.Contains(out, "Alice") {
+		t.Fatalf("%d %s", status, out)
+	}
+	if kept, err := os.ReadFile(config + ".before-sqgate"); err != nil || string(kept) != text {
+		t.Errorf("%v: kept is %q", err, kept)
+	}
+	if out, status := sqgateOutput(t, nil, "check", "--config", config); status != 0 {
+		t.Errorf("check: %d %s", status, out)
+	}
+	if out, status := convert(config+".before-sqgate", "--replace"); status != 2 || !strings.Contains(out, "move it away") {
+		t.Errorf("a second time: %d %s", status, out)
+	}
+	if out, status := sqgateOutput(t, nil, "check", "--config", config+".before-sqgate"); status != 2 || !strings.Contains(out, "init --from") {
+		t.Errorf("check of the old one: %d %s", status, out)
+	}
+}

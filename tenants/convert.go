@@ -1,0 +1,192 @@
+package tenants
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// Conversion is the tenants file of another program in the terms of this one.
+type Conversion struct {
+	From    string   // the other program
+	Entries []Entry  // in the file's order, with the keys that clients have
+	Notes   []string // what was changed, and what is left to do; no keys
+}
+
+// converter reads an entry of another program after the other, as a builder
+// reads entries of ours.
+type converter struct {
+	builder
+	Conversion
+	dataRoot string
+	ids      map[string]string // id -> whose it is
+	ports    map[int64]string  // port -> whose SQ listens there
+}
+
+// Convert reads the tenants file of SQ's own multi-tenant mode, of the SQ
+// router or of the Python gateway, told apart by what stands in it. The last
+// does not say where data lie; its tenants get directories below dataRoot.
+//
+// It is as strict as Parse and its errors are of the same kinds; the entries
+// still have to go through Create, which checks their values.
+func Convert(text []byte, dataRoot string) (*Conversion, error) {
+	c := &converter{dataRoot: dataRoot, ids: map[string]string{}, ports: map[int64]string{}}
+	err := c.convert(text)
+	if err == nil {
+		err = errors.Join(c.wrong...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &c.Conversion, nil
+}
+
+func (c *converter) convert(text []byte) (err error) {
+	gateway := isTOML(text)
+	if gateway {
+		if text, err = fromTOML(text); err != nil {
+			return err
+		}
+	}
+	top, err := parseObject(text)
+	if err != nil {
+		return err
+	}
+	list := tenantsOf(top)
+	_, byKey := fieldsOf(list)
+	switch {
+	case gateway:
+		c.fromGateway(top)
+	case byKey:
+		c.fromSQ(top)
+	case isRouted(list):
+		c.fromRouter(top)
+	default:
+		return &FormatError{Problem: "this is none of the tenants files that can be converted",
+			Fix: `what is understood is {"tenants": {KEY: {"name", "data_dir"}}} of SQ, {"tenants": [{"token", "port", "data_dir"}]} of the SQ router and [[tenants]] of the Python gateway; one with "id" and "api_key" needs no conversion`}
+	}
+	return nil
+}
+
+func tenantsOf(top []field) json.RawMessage {
+	for _, f := range top {
+		if f.name == "tenants" {
+			return f.value
+		}
+	}
+	return nil
+}
+
+// fromSQ reads {"tenants": {KEY: {"name", "data_dir"}}}.
+func (c *converter) fromSQ(top []field) {
+	c.From = "SQ's own multi-tenant mode"
+	var all json.RawMessage
+	if !c.decode(top, map[string]any{"tenants": &all}) {
+		return
+	}
+	list, _ := fieldsOf(all)
+	for _, f := range list {
+		var name *string
+		e := Entry{APIKey: &f.name}
+		if c.next(f.value, map[string]any{"name": &name, "data_dir": &e.DataDir}) {
+			c.add(e, "name", name)
+		}
+	}
+}
+
+// fromRouter reads {"tenants": [{"token", "port", "data_dir"}]}. The router has
+// no names: the last part of the directory is one, unless a "name" is put
+// there, which the router ignores.
+func (c *converter) fromRouter(top []field) {
+	c.From = "the SQ router"
+	var list []json.RawMessage
+	if !c.decode(top, map[string]any{"tenants": &list}) {
+		return
+	}
+	for _, raw := range list {
+		var e Entry
+		var name *string
+		var port *int64
+		if !c.next(raw, map[string]any{"token": &e.APIKey, "port": &port, "data_dir": &e.DataDir, "name": &name}) {
+			continue
+		}
+		c.claimPort(port)
+		if name == nil && e.DataDir != nil {
+			last := filepath.Base(*e.DataDir)
+			c.add(e, "data_dir", &last)
+			continue
+		}
+		c.add(e, "name", name)
+	}
+	if len(list) > 0 {
+		c.note("stop the router, and the SQ process behind each of its ports, before sqgate serves their directories")
+	}
+}
+
+// next takes the next entry apart, and reports whether its form is right.
+func (c *converter) next(raw json.RawMessage, slots map[string]any) bool {
+	c.index, c.id = c.index+1, ""
+	list, isObject := fieldsOf(raw)
+	if !isObject {
+		c.refuse("tenants", "has something here that is not a tenant", "remove it")
+		return false
+	}
+	return c.decode(list, slots)
+}
+
+func (c *converter) note(format string, args ...any) {
+	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+}
+
+// add makes the entry of ours, with an id made of the name that stood in field.
+func (c *converter) add(e Entry, field string, name *string) {
+	if name == nil {
+		c.refuse(field, "is missing", "give the tenant a name")
+		return
+	}
+	id := idOf(*name)
+	switch other, taken := c.ids[id]; {
+	case ValidID(id) != nil:
+		c.refuse(field, "cannot be made an id", "give the tenant a \"name\" of letters and digits that is not a key")
+		return
+	case taken:
+		c.refuse(field, fmt.Sprintf("gives the id %q, which %s gets too", id, other), "give one of them another \"name\"")
+		return
+	}
+	c.id, c.ids[id] = id, fmt.Sprintf("tenant number %d", c.index)
+	if id != *name {
+		c.note("tenant number %d, %q, has the id %q now", c.index, *name, id)
+	}
+	if e.DataDir != nil && !filepath.IsAbs(*e.DataDir) {
+		c.refuse("data_dir", "is a relative path", "write the whole path, beginning with /: it counts from the directory in which SQ was started")
+	}
+	e.ID = &id
+	c.Entries = append(c.Entries, e)
+}
+
+// claimPort refuses two tenants behind one port: they share one SQ and its data.
+func (c *converter) claimPort(port *int64) {
+	if port == nil {
+		return
+	}
+	if other, taken := c.ports[*port]; taken {
+		c.refuse("port", "is that of "+other+" too, so that both have the same data", "keep one of them, or give the other its own SQ first")
+		return
+	}
+	c.ports[*port] = fmt.Sprintf("tenant number %d", c.index)
+}
+
+// idOf makes an id of a name: lower-case, and '-' for what an id must not have.
+// What does not come out valid has to be refused.
+func idOf(name string) string {
+	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '-' || unfitForID(r) })
+	id := strings.Join(parts, "-")
+	for _, word := range reserved {
+		if id == word {
+			return "tenant-" + id
+		}
+	}
+	return id
+}
