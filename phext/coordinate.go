@@ -68,6 +68,18 @@ func (c Coordinate) Valid() bool {
 	return true
 }
 
+// Next is the valid coordinate right behind c, and whether there is one.
+func (c Coordinate) Next() (Coordinate, bool) {
+	for i := len(c) - 1; i >= 0; i-- {
+		if c[i] < Max {
+			c[i]++
+			return c, true
+		}
+		c[i] = Min
+	}
+	return c, false
+}
+
 // Compare orders coordinates as their scrolls lie in a file.
 func (c Coordinate) Compare(d Coordinate) int { return slices.CompareFunc(c[:], d[:], cmp.Compare) }
 

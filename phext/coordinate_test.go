@@ -67,3 +67,23 @@ func FuzzParseCoordinate(f *testing.F) {
 		}
 	})
 }
+
+func TestNext(t *testing.T) {
+	for from, want := range map[string]string{
+		"1.1.1/1.1.1/1.1.1":       "1.1.1/1.1.1/1.1.2",
+		"1.1.1/1.1.1/1.1.999":     "1.1.1/1.1.1/1.2.1",
+		"999.1.1/1.1.1/1.999.999": "999.1.1/1.1.1/2.1.1",
+	} {
+		at, err := ParseCoordinate(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next, ok := at.Next(); !ok || next.String() != want {
+			t.Errorf("behind %s lies %s, %v: want %s", from, next, ok, want)
+		}
+	}
+	last := Coordinate{999, 999, 999, 999, 999, 999, 999, 999, 999}
+	if next, ok := last.Next(); ok {
+		t.Errorf("behind the last lies %s", next)
+	}
+}

@@ -1,6 +1,7 @@
 package phext
 
 import (
+	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -111,8 +112,35 @@ func (p *Phext) With(c Coordinate, text string) *Phext {
 	if ok {
 		i++
 	}
-	next = append(next, p.scrolls[i:]...)
-	return &Phext{scrolls: next, size: rendered(next)}
+	rest := p.scrolls[i:]
+	return &Phext{scrolls: append(next, rest...), size: p.size + p.growth(c, text, rest)}
+}
+
+// growth is by how many bytes the file grows when text comes to c and rest is
+// all that stands behind c: only the way from the scroll before to the scroll
+// behind changes, so that no other scroll has to be looked at.
+func (p *Phext) growth(c Coordinate, text string, rest []Scroll) int {
+	i, replaces := p.find(c)
+	from := Origin()
+	if i > 0 {
+		from = p.scrolls[i-1].At
+	}
+	was, is := toNext(from, rest), toNext(from, rest)
+	around := Delimiters(from, c) + toNext(c, rest)
+	if replaces {
+		was = around + len(p.scrolls[i].Text)
+	}
+	if text != "" {
+		is = around + len(text)
+	}
+	return is - was
+}
+
+func toNext(from Coordinate, rest []Scroll) int {
+	if len(rest) == 0 {
+		return 0
+	}
+	return Delimiters(from, rest[0].At)
 }
 
 // rendered is the size of scrolls in a file, in bytes.
@@ -142,4 +170,22 @@ func (p *Phext) Render() string {
 		from = s.At
 	}
 	return out.String()
+}
+
+// Same says whether r holds exactly what Render would make, without making it.
+// Errors are those of reading.
+func (p *Phext) Same(r io.Reader) (bool, error) {
+	c := comparison{r: r, same: true, buf: make([]byte, min(p.size+1, 64<<10))}
+	from := Origin()
+	var run []byte
+	for _, s := range p.scrolls {
+		run = AppendDelimiters(run[:0], from, s.At)
+		c.expect(string(run))
+		c.expect(s.Text)
+		from = s.At
+		if !c.same || c.err != nil {
+			return false, c.err
+		}
+	}
+	return c.ended()
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"pgregory.net/rapid"
 )
@@ -60,6 +61,12 @@ func TestWithIsAMap(t *testing.T) {
 		before := p.Render()
 		text := rapid.OneOf(texts(), rapid.Just("")).Draw(t, "text")
 		q := p.With(at, text)
+		for _, other := range []*Phext{p, q} {
+			same, err := q.Same(iotest.OneByteReader(strings.NewReader(other.Render())))
+			if err != nil || same != (q.Render() == other.Render()) {
+				t.Fatalf("%q is the same as %q: %v, %v", q.Render(), other.Render(), same, err)
+			}
+		}
 		if got, ok := q.Select(at); got != text || ok != (text != "") {
 			t.Fatalf("selected %q, %v after writing %q", got, ok, text)
 		}

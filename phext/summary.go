@@ -23,11 +23,14 @@ func (p *Phext) orOrigin() []Scroll {
 // This is what every SQ that can be installed prints. The recordings, which
 // were made with a library from before its release, cut the text after 32
 // bytes, and broke where that was inside a character.
-func (p *Phext) Textmap() string {
+func (p *Phext) Textmap() string { return p.TextmapBy(Coordinate.String) }
+
+// TextmapBy is Textmap with other labels for the scrolls than their coordinates.
+func (p *Phext) TextmapBy(label func(Coordinate) string) string {
 	var out strings.Builder
 	for _, s := range p.orOrigin() {
 		out.WriteString("* ")
-		out.WriteString(s.At.String())
+		out.WriteString(label(s.At))
 		out.WriteString(": ")
 		line, _, more := strings.Cut(s.Text, "\n")
 		out.WriteString(line)
@@ -85,14 +88,19 @@ func (p *Phext) holdsEmpty(c Coordinate) bool { return len(p.scrolls) == 0 && c 
 
 // JSON is json-export: legacy's layout, in coordinate order, and valid JSON.
 // Legacy escapes quotes and line breaks alone and leaves the order to a hash map.
-func (p *Phext) JSON() string {
+func (p *Phext) JSON() string { return p.JSONBy(Coordinate.String) }
+
+// JSONBy is JSON with other labels for the scrolls than their coordinates.
+func (p *Phext) JSONBy(label func(Coordinate) string) string {
 	var out strings.Builder
 	out.WriteString("[\n")
 	for i, s := range p.orOrigin() {
 		if i > 0 {
 			out.WriteByte(',')
 		}
-		out.WriteString(`   { "coord": "` + s.At.String() + `", "scroll": "`)
+		out.WriteString(`   { "coord": "`)
+		writeEscaped(&out, label(s.At))
+		out.WriteString(`", "scroll": "`)
 		writeEscaped(&out, s.Text)
 		out.WriteString("\" }\n")
 	}

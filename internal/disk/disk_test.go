@@ -60,3 +60,35 @@ func TestAFailedReplaceChangesNothing(t *testing.T) {
 		t.Errorf("left in the directory: %v, %v", entries, err)
 	}
 }
+
+func TestASpareBecomesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "notes.phext")
+	if err := os.WriteFile(path, []byte("torn"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSpare(path, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Become(path, "whole"); err != nil {
+		t.Fatal(err)
+	}
+	s.Drop()
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "whole" {
+		t.Errorf("%q, %v", text, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if s, err = NewSpare(path, 100); err != nil {
+		t.Fatal(err)
+	}
+	s.Drop()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
