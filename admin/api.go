@@ -28,6 +28,7 @@ type Config struct {
 	Logger     *slog.Logger
 	// Hold keeps all requests out of a data directory until release is called.
 	Hold func(ctx context.Context, dataDir string) (release func(), err error)
+	Past Past
 	// Resolve is the path under which a data directory's child is known.
 	Resolve func(dataDir string) string
 	// Failed counts a wrong key against its sender, and says how long that one
@@ -74,7 +75,9 @@ func (a *API) routes() {
 		"PATCH " + tenants + "/{id}":           a.changeTenant,
 		"POST " + tenants + "/{id}/rotate-key": a.rotateKey,
 		"DELETE " + tenants + "/{id}":          a.deleteTenant,
-		"POST " + tenants + "/{id}/restore":    a.restoreTenant,
+		"POST " + tenants + "/{id}/restore":    a.restore,
+		"GET " + tenants + "/{id}/history":     a.showHistory,
+		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,
 	} {
 		a.mux.Handle(pattern, a.answering(h))

@@ -59,16 +59,7 @@ func (a *API) quiet(r *http.Request, t *tenants.Tenant) (release func(), err err
 
 // restoreTenant is the inverse: the files of an archive come back, and the
 // tenant is enabled.
-func (a *API) restoreTenant(w http.ResponseWriter, r *http.Request) error {
-	var in struct {
-		Archive *string `json:"archive"`
-	}
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	if in.Archive == nil {
-		return bad(`field "archive" is missing: name the archive that deleting the tenant answered`)
-	}
+func (a *API) restoreTenant(w http.ResponseWriter, r *http.Request, archive string) error {
 	t, err := a.tenant(r)
 	if err != nil {
 		return err
@@ -76,14 +67,14 @@ func (a *API) restoreTenant(w http.ResponseWriter, r *http.Request) error {
 	if t.Enabled {
 		return conflict(fmt.Sprintf("tenant %q is not deleted: delete it first, so that its present files are archived", t.ID))
 	}
-	n, err := a.refill(r, t, *in.Archive)
+	n, err := a.refill(r, t, archive)
 	if err != nil {
 		return err
 	}
 	if err := a.changeEntry(t.ID, func(e *tenants.Entry) error { e.Enabled = ptr(true); return nil }); err != nil {
 		return err
 	}
-	a.record(r, "restore", t.ID, nil, map[string]any{"archive": *in.Archive, "files": n})
+	a.record(r, "restore", t.ID, nil, map[string]any{"archive": archive, "files": n})
 	writeJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": active, "files": n})
 	return nil
 }

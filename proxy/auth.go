@@ -12,7 +12,7 @@ import (
 // authenticated lets a request pass only with the key of an enabled tenant.
 func (g *Gateway) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		t, ok := g.tenantOf(r)
+		t, key, ok := g.tenantOf(r)
 		if !ok {
 			if wait := g.failures.add(clientAddress(r)); wait > 0 {
 				g.refuse(w, r, tooManyFailures(wait))
@@ -23,7 +23,7 @@ func (g *Gateway) authenticated(next http.Handler) http.Handler {
 				message: "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'"})
 			return
 		}
-		visitOf(r).tenant = t
+		visitOf(r).tenant, visitOf(r).key = t, key
 		if !t.Enabled {
 			g.refuse(w, r, errDisabled)
 			return
@@ -45,15 +45,17 @@ func (g *Gateway) limited(next http.Handler) http.Handler {
 
 // tenantOf finds whose request it is. A key in a header decides; only without
 // one does a key in the path.
-func (g *Gateway) tenantOf(r *http.Request) (*tenants.Tenant, bool) {
+func (g *Gateway) tenantOf(r *http.Request) (t *tenants.Tenant, key string, ok bool) {
 	known := g.config.Tenants.Current()
 	if key, given := headerKey(r.Header); given {
-		return known.ByKey(key, g.now())
+		t, ok = known.ByKey(key, g.now())
+		return t, key, ok
 	}
 	if key, _, given := rewrite.SplitPathKey(r.URL.Path); given {
-		return known.ByPathKey(key)
+		t, ok = known.ByPathKey(key)
+		return t, key, ok
 	}
-	return nil, false
+	return nil, "", false
 }
 
 // headerKey takes the key from the headers in the contract's order. A header

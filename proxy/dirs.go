@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -32,6 +33,8 @@ type dir struct {
 	held  *budget // this directory's part of the bodies in memory
 	// inside counts requests, bounded by mostInside.
 	inside *budget
+	// settled says that the files are what the journal says.
+	settled atomic.Bool
 }
 
 // enter lets a request in, or refuses it with errQueue.

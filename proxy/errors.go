@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -26,6 +27,9 @@ type answer struct {
 
 func (a *answer) Error() string { return a.message }
 
+// Told is the status and the slug with which a client is told of the error.
+func (a *answer) Told() (status int, code string) { return a.status, a.code }
+
 var (
 	errBusy = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
 		message: "too much is being sent at once to hold it all in memory: try again in a moment"}
@@ -39,9 +43,30 @@ var (
 		message: "the tenant of this API key is gone"}
 	errMoved = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: time.Second,
 		message: "this tenant was just changed: try again"}
+	errUnsettled = &answer{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 5 * time.Second,
+		message: "this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more"}
+	errDiskFull = &answer{status: http.StatusInsufficientStorage, code: "disk_full",
+		message: "the disk has no room for this write: nothing was changed; the operator has to make room"}
+	errNotDurable = &answer{status: http.StatusInternalServerError, code: "backend_failed",
+		message: "the write was made, but could not be made safe against a power failure: look it up before you repeat it"}
+	errChanged = &answer{status: http.StatusPreconditionFailed, code: "precondition_failed",
+		message: "the scroll is not the one that If-Match names: read it again, and decide anew; nothing was changed"}
+	errReused = &answer{status: http.StatusConflict, code: "conflict",
+		message: "this Idempotency-Key was used for another request: nothing was changed; use a new key for a new request"}
+	errNoRoomForNames = &answer{status: http.StatusInsufficientStorage, code: "quota_exceeded",
+		message: "the last coordinate of the phext is taken, and new names come behind it: delete the scroll at 999.999.999/999.999.999/999.999.999"}
+	errScrollAlone = &answer{status: http.StatusBadRequest, code: "bad_request",
+		message: "one scroll is restored into its own phext: name the phext, and leave the other name out"}
+	errNameMoved = &answer{status: http.StatusConflict, code: "conflict",
+		message: "the coordinate that had this name then is another scroll's now: restore the whole phext under another name, and copy the scroll from there"}
 	errTimeout = &answer{status: http.StatusGatewayTimeout, code: "backend_timeout",
-		message: "the database did not answer in time: a read can be repeated; whether a write was stored has to be looked up"}
+		message: "the database did not answer in time: a read can be repeated; a write was not stored, or will be whole: look it up before you repeat it"}
 )
+
+func errNoName(name string) error {
+	return &answer{status: http.StatusNotFound, code: "not_found",
+		message: fmt.Sprintf("there is no scroll named %.80q in this phext: toc lists the names", name)}
+}
 
 func tooLarge(limit int64) error {
 	return &answer{status: http.StatusRequestEntityTooLarge, code: "too_large",
@@ -104,6 +129,9 @@ func isTimeout(err error) bool {
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	a := toAnswer(err)
 	visitOf(r).code = a.code
+	if a == errAstray {
+		g.log.LogAttrs(r.Context(), slog.LevelError, "a request failed", slog.String(keyRequest, visitOf(r).id), slog.Any(keyError, err))
+	}
 	h := w.Header()
 	if a.allow != nil {
 		h.Set("Allow", strings.Join(a.allow, ", "))

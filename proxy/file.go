@@ -2,21 +2,22 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
-	"syscall"
+	"path/filepath"
+	"strconv"
 	"unicode/utf8"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/parsed"
 )
 
-// largestPhext is the largest file that SQ reads whole, in bytes; it cuts a
-// larger one off, and its next mutation would make the loss permanent.
-const largestPhext = 512 << 20
-
-// vettedFiles is how many files are remembered as fit for SQ; one more costs a read, no more.
+// vettedFiles is how many files are remembered as what SQ has in memory; one
+// more costs SQ a reload, no more.
 const vettedFiles = 1 << 14
 
 // fileState is what is known of a phext's file before a request.
@@ -28,72 +29,60 @@ const (
 	fileNew               // not seen before, or changed by somebody else
 )
 
-// fileID tells one state of a file from another.
-type fileID struct {
-	dev, ino    uint64
-	size        int64
-	mtime, ctim syscall.Timespec
-}
-
-// files remembers which phext files may be fed to SQ: 0.5.3 breaks for good on
-// one that is not UTF-8, and 0.5.6 takes it for empty and replaces it with its
-// next mutation (LEGACY.md).
+// files remembers in which state SQ has seen which file: where that is not the
+// present one, it has to read the file again, or it would answer from memory
+// and write that memory over the change (LEGACY.md).
 type files struct {
-	vetted *lru.Cache[string, fileID]
+	seen *lru.Cache[string, disk.FileID]
 }
 
 func newFiles() files {
-	c, err := lru.New[string, fileID](vettedFiles)
+	c, err := lru.New[string, disk.FileID](vettedFiles)
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
-	return files{vetted: c}
+	return files{seen: c}
 }
 
-// check says what lies at path and how large it is, in bytes (-1 if there is
-// nothing), and refuses what would break SQ.
-func (f files) check(path string) (state fileState, size int64, err error) {
-	id, err := identify(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		f.vetted.Remove(path)
-		return fileMissing, -1, nil
-	}
-	if err != nil {
-		return fileMissing, -1, err
-	}
-	if known, ok := f.vetted.Get(path); ok && known == id {
-		return fileKnown, id.size, nil
-	}
-	if err := vet(path); err != nil {
-		return fileMissing, -1, err
-	}
-	f.vetted.Add(path, id)
-	return fileNew, id.size, nil
+// knows says whether SQ, if it has the file in memory, has this state of it.
+func (f files) knows(path string, id disk.FileID) bool {
+	known, ok := f.seen.Get(path)
+	return ok && known == id
 }
 
-// wrote notes the file as a mutation of ours left it.
-func (f files) wrote(path string) {
-	id, err := identify(path)
-	if err != nil {
-		f.vetted.Remove(path)
+// wrote notes the file as a mutation left it. What SQ has in memory of a text
+// with delimiters is not what stands in the file.
+func (f files) wrote(path string, id disk.FileID, delimited bool) {
+	if delimited {
+		f.seen.Remove(path)
 		return
 	}
-	f.vetted.Add(path, id)
+	f.seen.Add(path, id)
 }
 
-func identify(path string) (fileID, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fileID{}, err
+// check says what lies at path before SQ reads it, and refuses what would
+// break SQ: 0.5.3 breaks for good on a file that is not UTF-8, and 0.5.6 takes
+// it for empty and replaces it with its next mutation (LEGACY.md).
+func (f files) check(path string) (fileState, error) {
+	id, err := disk.Identify(path)
+	switch {
+	case errors.Is(err, disk.ErrNotRegular):
+		return fileMissing, damaged(err.Error())
+	case err != nil:
+		return fileMissing, err
+	case !id.Exists():
+		f.seen.Remove(path)
+		return fileMissing, nil
+	case id.Size > parsed.Largest:
+		return fileMissing, damaged(parsed.ErrTooLarge.Error())
+	case f.knows(path, id):
+		return fileKnown, nil
 	}
-	if !info.Mode().IsRegular() {
-		return fileID{}, damaged("is not a regular file")
+	if err := vet(path); err != nil {
+		return fileMissing, err
 	}
-	if info.Size() > largestPhext {
-		return fileID{}, damaged(fmt.Sprintf("is larger than the %d bytes that SQ can hold", largestPhext))
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	return fileID{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctim: st.Ctim}, nil
+	f.seen.Add(path, id)
+	return fileNew, nil
 }
 
 func vet(path string) error {
@@ -102,12 +91,30 @@ func vet(path string) error {
 		return err
 	}
 	if !utf8.Valid(text) {
-		return damaged("is not UTF-8 text")
+		return damaged(parsed.ErrNotText.Error())
 	}
 	return nil
+}
+
+// writable refuses a write that SQ could not make. A directory that does not
+// exist yet is made with the child.
+func writable(path string, exists bool) error {
+	if !exists {
+		path = filepath.Dir(path)
+	}
+	err := unix.Access(path, unix.W_OK)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return damaged("cannot be written (" + err.Error() + ")")
 }
 
 func damaged(how string) error {
 	return &answer{status: http.StatusBadGateway, code: "backend_failed",
 		message: "the file of this phext " + how + ", so it was not given to SQ and nothing was changed: the operator can put it right"}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// quotaUsed is the form of X-SQ-Quota-Used, 0.000 to 1.000.
+func quotaUsed(part float64) string { return strconv.FormatFloat(min(1, part), 'f', 3, 64) }

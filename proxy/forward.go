@@ -23,11 +23,12 @@ type passage struct {
 	client  http.ResponseWriter
 	call    *rewrite.Call
 	dir     *dir
-	reload  bool                // SQ must read the file again first
-	stored  func() error        // after a mutation: whether SQ can have written it
-	finish  func(answered bool) // gives the turn at the directory back; called once
-	lease   *supervisor.Lease   // of the present attempt
-	err     error               // why the present attempt failed
+	reload  bool              // SQ must read the file again first
+	sent    bool              // a child may have seen the call
+	finish  func() error      // is told that SQ answered 200; its error makes that a failure
+	failed  func()            // is told that it did not; may be nil
+	lease   *supervisor.Lease // of the present attempt
+	err     error             // why the present attempt failed
 }
 
 type passageKey struct{}
@@ -47,7 +48,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, p *passage) er
 		err = g.attempt(r.Context(), p)
 	}
 	if err != nil {
-		p.finish(false)
+		if p.failed != nil {
+			p.failed()
+		}
 		g.logFailure(r, p, err)
 	}
 	return err
@@ -71,10 +74,12 @@ func (g *Gateway) attempt(ctx context.Context, p *passage) error {
 	ctx = context.WithValue(ctx, passageKey{}, p)
 	if p.reload {
 		if err := g.loadFirst(ctx, p); err != nil {
-			return p.failed(err)
+			return p.ended(err)
 		}
 	}
+	p.sent = true
 	g.reverse.ServeHTTP(p.client, blankRequest(ctx))
+	p.sent = !errors.Is(p.err, errUnreached)
 	return p.err
 }
 
@@ -111,7 +116,7 @@ func newReverseProxy(patience time.Duration) *httputil.ReverseProxy {
 			pr.Out = p.call.Build(p.lease.Addr(), p.lease.Key()).WithContext(pr.Out.Context())
 		},
 		ModifyResponse: func(resp *http.Response) error { return passageOf(resp.Request).arrived(resp) },
-		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { p := passageOf(r); p.err = p.failed(err) },
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { p := passageOf(r); p.err = p.ended(err) },
 	}
 }
 
@@ -128,9 +133,9 @@ func newTransport(patience time.Duration) *http.Transport {
 	}
 }
 
-// failed ends the present attempt. The child is suspect, unless it was sqgate
+// ended ends the present attempt. The child is suspect, unless it was sqgate
 // that had no room for the answer, or a read that was merely slow.
-func (p *passage) failed(err error) error {
+func (p *passage) ended(err error) error {
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, errBusy), isTimeout(err) && !p.call.Op.Mutates(), isRefusal(err):
@@ -163,20 +168,18 @@ func (p *passage) arrived(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		return refusedBySQ(resp.StatusCode)
 	}
-	if p.stored != nil {
-		if err := p.stored(); err != nil {
-			return err
-		}
-	}
 	held := &share{of: []*budget{p.gateway.answers}}
 	body, err := readAnswer(resp, held)
 	if err != nil {
 		held.release()
 		return err
 	}
+	if err := p.finish(); err != nil {
+		held.release()
+		return err
+	}
 	p.lease.Release()
 	p.lease = nil
-	p.finish(true)
 	p.gateway.paceAnswer(p.client, len(body))
 	p.dress(resp, p.call.Answer(body), held)
 	return nil

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/parsed"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -21,6 +23,8 @@ type Directory interface {
 // *supervisor.Supervisor in service.
 type Children interface {
 	Lease(ctx context.Context, dir string) (*supervisor.Lease, error)
+	// Clear returns when no process serves the directory.
+	Clear(ctx context.Context, dir, reason string) error
 }
 
 // Observer is told of every request when it is done, for metrics.
@@ -36,6 +40,8 @@ type Config struct {
 	Children       Children
 	Ledger         *tenants.Ledger
 	Calls          *tenants.Calls
+	Journal        *journal.Set
+	ReadMemory     int64 // bytes for parsed phexts; 0 = SQ answers the reads that it gets right
 	Observer       Observer
 	Admin          http.Handler  // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
 	MaxBody        int64         // largest request body, in bytes
@@ -62,6 +68,8 @@ type Gateway struct {
 	log      *slog.Logger
 	dirs     dirTable
 	files    files
+	pages    *parsed.Cache
+	nothing  *parsed.Page
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
 	failures *failures
@@ -80,10 +88,12 @@ func New(c Config) *Gateway {
 		log:     c.Logger,
 		dirs:    newDirTable(),
 		files:   newFiles(),
+		nothing: parsed.Nothing(),
 		bodies:  newBudget(bodiesAtOnce * c.MaxBody),
-		answers: newBudget(answersAtOnce * max(c.MaxBody, largestPhext)),
+		answers: newBudget(answersAtOnce * max(c.MaxBody, parsed.Largest)),
 		now:     time.Now,
 	}
+	g.pages = parsed.New(c.ReadMemory, g.admitFile)
 	g.failures = newFailures(g.now)
 	g.reverse = newReverseProxy(c.BackendTimeout)
 	return g
@@ -104,9 +114,18 @@ func (g *Gateway) Handler() http.Handler {
 }
 
 // Hold keeps everybody out of a data directory until release is called: no
-// request is at its child, and none begins.
+// request is at its child, and none begins. Its files are in order.
 func (g *Gateway) Hold(ctx context.Context, dataDir string) (release func(), err error) {
-	return g.dirs.of(dataDir, g.bodies.limit/tenantsPart).write(ctx)
+	d := g.dir(dataDir)
+	release, err = d.write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.settleHeld(ctx, d); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // Drain makes /health answer 503, so that a load balancer looks elsewhere

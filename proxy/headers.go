@@ -31,6 +31,7 @@ func withCommonHeaders(next http.Handler) http.Handler {
 		h.Set("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "no-referrer") // the URL may hold a path key
 		h.Set("Content-Type", textPlain)
 		next.ServeHTTP(w, r)
 	})

@@ -14,7 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/parsed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -174,29 +175,11 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
-func TestNoWriteMakesAPhextThatSQCannotRead(t *testing.T) {
-	exactly := func(n int64) func() (int64, error) { return func() (int64, error) { return n, nil } }
-	for _, c := range []struct {
-		write tenants.Write
-		ok    bool
-	}{
-		{tenants.Write{Size: 10, Most: largestPhext}, true},
-		{tenants.Write{Size: 10, Most: largestPhext + 1, Exact: exactly(largestPhext)}, true},
-		{tenants.Write{Size: 10, Most: largestPhext + 1, Exact: exactly(largestPhext + 1)}, false},
-		{tenants.Write{Size: largestPhext + 5, Most: largestPhext + 9, Exact: exactly(largestPhext + 4)}, true},
-		{tenants.Write{Size: largestPhext + 5, Removes: true}, true},
-	} {
-		if err := fitsSQ(c.write); (err == nil) != c.ok {
-			t.Errorf("%+v: %v", c.write, err)
-		}
-	}
-}
-
 func TestWhatMayBeFedToSQ(t *testing.T) {
 	f, dir := newFiles(), t.TempDir()
 	path := filepath.Join(dir, "n.phext")
-	if state, size, err := f.check(path); state != fileMissing || size != -1 || err != nil {
-		t.Errorf("no file: %v %d %v", state, size, err)
+	if state, err := f.check(path); state != fileMissing || err != nil {
+		t.Errorf("no file: %v %v", state, err)
 	}
 	put := func(text string) {
 		t.Helper()
@@ -206,30 +189,38 @@ func TestWhatMayBeFedToSQ(t *testing.T) {
 	}
 	put("text")
 	for i, want := range []fileState{fileNew, fileKnown} {
-		if state, size, err := f.check(path); state != want || size != 4 || err != nil {
-			t.Errorf("look %d: %v %d %v", i, state, size, err)
+		if state, err := f.check(path); state != want || err != nil {
+			t.Errorf("look %d: %v %v", i, state, err)
 		}
 	}
 	put("other")
-	if state, _, err := f.check(path); state != fileNew || err != nil {
+	if state, err := f.check(path); state != fileNew || err != nil {
 		t.Errorf("changed: %v %v", state, err)
 	}
 	put("caf\xe9")
-	if _, _, err := f.check(path); err == nil {
+	if _, err := f.check(path); err == nil {
 		t.Error("a file that is not UTF-8 was let through")
 	}
 	put("mine")
-	f.wrote(path)
-	if state, _, err := f.check(path); state != fileKnown || err != nil {
-		t.Errorf("as we left it: %v %v", state, err)
-	}
-	if err := os.Truncate(path, largestPhext+1); err != nil {
+	id, err := disk.Identify(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := f.check(path); err == nil {
+	f.wrote(path, id, false)
+	if state, err := f.check(path); state != fileKnown || err != nil {
+		t.Errorf("as we left it: %v %v", state, err)
+	}
+	f.wrote(path, id, true)
+	if state, err := f.check(path); state != fileNew || err != nil {
+		t.Errorf("with delimiters, which SQ does not take apart: %v %v", state, err)
+	}
+	if err := os.Truncate(path, parsed.Largest+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.check(path); err == nil {
 		t.Error("a file that SQ would cut off was let through")
 	}
-	if _, _, err := f.check(dir); err == nil {
+	if _, err := f.check(dir); err == nil {
 		t.Error("a directory was let through")
 	}
 }

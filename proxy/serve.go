@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		g.answerVersion(w, r)
 		return
 	}
-	d := g.dirs.of(v.tenant.DataDir, g.bodies.limit/tenantsPart)
+	d := g.dir(v.tenant.DataDir)
 	leave, err := d.enter()
 	if err != nil {
 		g.refuse(w, r, err)
@@ -66,13 +67,21 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, d *dir, call 
 	return g.read(w, r, d, call)
 }
 
-// turn waits for a turn at the tenant's directory, and looks again whether the
-// tenant may have it: it may have been disabled or removed in the meantime, and
-// its files with it.
-func (g *Gateway) turn(r *http.Request, take func(context.Context) (func(), error)) (done func(), err error) {
-	done, err = take(r.Context())
-	if err != nil {
-		return nil, err
+// turn waits for a turn at the tenant's directory, of which the files are in
+// order, and looks again whether the tenant may have it: it may have been
+// disabled or removed in the meantime, and its files with it.
+func (g *Gateway) turn(r *http.Request, d *dir, take func(context.Context) (func(), error)) (done func(), err error) {
+	for {
+		if err := g.settled(r.Context(), d); err != nil {
+			return nil, err
+		}
+		if done, err = take(r.Context()); err != nil {
+			return nil, err
+		}
+		if d.settled.Load() {
+			break
+		}
+		done() // the write before this one came to a bad end
 	}
 	if err := g.stillAdmitted(visitOf(r).tenant); err != nil {
 		done()
@@ -107,7 +116,7 @@ func (g *Gateway) answerVersion(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-SQ-Backend", g.config.BackendVersion)
 	}
 	if wantsPlainText(r.Header.Get("Accept")) {
-		g.writeText(w, []byte(ServiceVersion))
+		g.writeText(w, ServiceVersion)
 		return
 	}
 	writeJSON(w, http.StatusOK, struct {
@@ -134,8 +143,8 @@ func (g *Gateway) paceAnswer(w http.ResponseWriter, n int) {
 	_ = http.NewResponseController(w).SetWriteDeadline(g.now().Add(limit)) // a test's recorder has no deadlines
 }
 
-func (g *Gateway) writeText(w http.ResponseWriter, body []byte) {
+func (g *Gateway) writeText(w http.ResponseWriter, body string) {
 	g.paceAnswer(w, len(body))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // the client may have gone; the access log has the count
+	_, _ = io.WriteString(w, body) // the client may have gone; the access log has the count
 }

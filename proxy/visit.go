@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ type visit struct {
 	id     string
 	path   string // without a path key, which must not be logged
 	tenant *tenants.Tenant
+	key    string // the one that was given; for its fingerprint alone
 	op     rewrite.Op
 	code   string // slug of the error answered, if any
 }
@@ -131,6 +133,16 @@ func (m *meter) Write(b []byte) (int, error) {
 		m.status = http.StatusOK
 	}
 	n, err := m.ResponseWriter.Write(b)
+	m.bytes += int64(n)
+	return n, err
+}
+
+// WriteString spares a text the copy.
+func (m *meter) WriteString(s string) (int, error) {
+	if m.status == 0 {
+		m.status = http.StatusOK
+	}
+	n, err := io.WriteString(m.ResponseWriter, s)
 	m.bytes += int64(n)
 	return n, err
 }

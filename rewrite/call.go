@@ -20,6 +20,7 @@ type Call struct {
 	Op       Op
 	Phext    string           // as the client names it; "" is the unnamed phext
 	At       phext.Coordinate // the scroll, for operations on one scroll; else the origin
+	Name     string           // of the coordinate, if it has one: then At means nothing before Resolve
 	Scroll   []byte           // the text of insert, update and where
 	Manifest []ManifestLine   // of a delta that has a body
 	Checksum bool             // where: by checksum instead of xor
@@ -30,6 +31,7 @@ type Call struct {
 // ManifestLine is one line of a delta's body: what the client has at a coordinate.
 type ManifestLine struct {
 	At   phext.Coordinate
+	Name string // of the coordinate, if it was given by name: then At means nothing before it is looked up
 	Hash string // as sent; legacy compares it as text
 }
 
@@ -121,6 +123,8 @@ func (c *Call) setPhext(p params) *Error {
 		return badPhext("the phext name is %d bytes long: %d is the most", len(c.Phext), longestName-len(c.wireName())+len(c.Phext))
 	case strings.ContainsFunc(c.Phext, isControl):
 		return badPhext("phext name %s has a control character: leave it out", clip(c.Phext))
+	case c.Op.Mutates() && strings.HasSuffix(c.Phext, namesSuffix):
+		return forbidden("phext %s holds the names of coordinates, which are kept by the service: it can be read, and is changed by writing to named coordinates", clip(c.Phext))
 	}
 	return nil
 }
@@ -143,14 +147,26 @@ func (c *Call) setCoordinate(p params) *Error {
 		}
 		return nil
 	}
-	if c.At, err = parseCoordinate(text, c.tenant.ID); err != nil {
+	if c.At, c.Name, err = parseCoordinate(text, c.tenant.ID); err != nil {
 		return err
 	}
-	if given && c.At != byNumber {
+	if given && (c.Name != "" || c.At != byNumber) {
 		return badRequest("the coordinate %s and the nine dimension parameters differ: give one of them", clip(text))
+	}
+	return c.checkNamed()
+}
+
+// checkNamed refuses a phext whose name leaves no room for that of its names.
+func (c *Call) checkNamed() *Error {
+	if c.Name != "" && len(c.wireName())+len(namesSuffix) > longestName {
+		return badPhext("the phext name is %d bytes long, and the names of its coordinates need a phext of their own: %d bytes less are wanted",
+			len(c.Phext), len(c.wireName())+len(namesSuffix)-longestName)
 	}
 	return nil
 }
+
+// Resolve gives a call by name the coordinate that the name stands for.
+func (c *Call) Resolve(at phext.Coordinate) { c.At = at }
 
 // checkScroll refuses what SQ would store as something else: bytes that are
 // not UTF-8 become U+FFFD, a delimiter moves every later scroll (LEGACY.md).

@@ -14,25 +14,48 @@ func components(s string) []string {
 
 func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 
-// parseCoordinate reads a client's coordinate. The caller's own id may stand
-// in front; another id in that place is refused in the same words whether or
-// not there is such a tenant, so that ids cannot be guessed.
-func parseCoordinate(s, ownID string) (phext.Coordinate, *Error) {
+// parseCoordinate reads a client's coordinate: nine numbers, or a name. The
+// caller's own id may stand in front of numbers; another id in that place is
+// refused in the same words whether or not there is such a tenant, so that ids
+// cannot be guessed.
+func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *Error) {
 	if id, numbers, ok := splitPrefix(s); ok {
 		if id != ownID {
-			return phext.Coordinate{}, forbidden("coordinate %s has a prefix that is not your tenant id: leave the prefix out", clip(s))
+			return at, "", forbidden("coordinate %s has a prefix that is not your tenant id: leave the prefix out", clip(s))
 		}
 		s = numbers
 	}
-	at, err := phext.ParseCoordinate(s)
-	if err == nil {
-		return at, nil
+	at, bad := phext.ParseCoordinate(s)
+	switch {
+	case bad == nil:
+		return at, "", nil
+	case hasLetter(s):
+		name, err = parseName(s)
+		return phext.Origin(), name, err
 	}
-	if hasLetter(s) {
-		return phext.Coordinate{}, badCoordinate("coordinate %s has a name in it, and named coordinates are not served yet: use nine numbers, such as 1.1.1/1.1.1/1.1.1", clip(s))
-	}
-	return phext.Coordinate{}, badCoordinate("coordinate %s: %v", clip(s), err)
+	return at, "", badCoordinate("coordinate %s: %v", clip(s), bad)
 }
+
+// longestCoordinateName bounds the name of a coordinate, in bytes.
+const longestCoordinateName = 512
+
+// parseName reads the name of a coordinate. It stands in a phext, and in lines
+// of toc, so that nothing may be in it that would break those.
+func parseName(s string) (string, *Error) {
+	switch {
+	case len(s) > longestCoordinateName:
+		return "", badCoordinate("the coordinate's name %s is %d bytes long: %d is the most", clip(s), len(s), longestCoordinateName)
+	case strings.ContainsFunc(s, isControl):
+		return "", badCoordinate("the coordinate's name %s has a control character: leave it out", clip(s))
+	case strings.ContainsAny(s, "?&="):
+		return "", badCoordinate("the coordinate's name %s has a '?', '&' or '=' in it, as if the URL were put together wrongly: leave it out", clip(s))
+	}
+	return canonicalName(s), nil
+}
+
+// canonicalName makes the spellings with ';', which needs no escaping in a
+// URL, and with '/' one name.
+func canonicalName(s string) string { return strings.ReplaceAll(s, ";", "/") }
 
 // splitPrefix recognises `<id>.` in front of nine numbers. An id may be all
 // digits, so it is the count of ten that tells, not the letters.

@@ -17,6 +17,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
+// Told is the status and the slug.
+func (e *Error) Told() (status int, code string) { return e.Status, e.Code }
+
 func badRequest(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: fmt.Sprintf(format, args...)}
 }

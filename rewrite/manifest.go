@@ -44,12 +44,12 @@ func (c *Call) addLine(line string) *Error {
 	if len(c.Manifest) == mostLines {
 		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "a manifest may have " + itoa(mostLines) + " lines: send it in parts"}
 	}
-	at, err := parseCoordinate(text, c.tenant.ID)
+	at, name, err := parseCoordinate(text, c.tenant.ID)
 	if err != nil {
 		return err
 	}
 	hash, _, _ := strings.Cut(rest, ": ")
-	c.Manifest = append(c.Manifest, ManifestLine{At: at, Hash: hash})
+	c.Manifest = append(c.Manifest, ManifestLine{At: at, Name: name, Hash: hash})
 	return nil
 }
 

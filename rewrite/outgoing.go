@@ -61,7 +61,7 @@ func (c *Call) wireMethod() string {
 }
 
 func (c *Call) wireQuery() string {
-	q := "p=" + escape(c.wireName()) + "&c=" + c.wirePrefix() + c.At.String()
+	q := "p=" + Escape(c.wireName()) + "&c=" + c.wirePrefix() + c.At.String()
 	if c.Op != Where {
 		return q
 	}
@@ -78,6 +78,9 @@ func (c *Call) wireBody() []byte {
 	}
 	var b []byte
 	for _, line := range c.Manifest {
+		if line.Name != "" {
+			continue // a name that stands for nothing: SQ would take it for the origin
+		}
 		b = append(b, c.wirePrefix()...)
 		b = line.At.Append(b)
 		b = append(b, ": "...)
@@ -112,9 +115,16 @@ func (c *Call) wireName() string {
 // FileName is the name of the phext's file in the tenant's data directory.
 func (c *Call) FileName() string { return c.wireName() + ".phext" }
 
-// escape percent-encodes everything that is not a letter, a digit or one of
+// namesSuffix ends the name of the phext that holds another's names: the scroll
+// at a coordinate there is the name of that coordinate here (SPEC section 7).
+const namesSuffix = ".names"
+
+// NamesFileName is the name of the file with the names of the phext's coordinates.
+func (c *Call) NamesFileName() string { return c.wireName() + namesSuffix + ".phext" }
+
+// Escape percent-encodes everything that is not a letter, a digit or one of
 // -._~, so that SQ decodes exactly what was encoded.
-func escape(s string) string {
+func Escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 

@@ -74,8 +74,11 @@ func (c *collector) add(name, value string) *Error {
 // sameValue compares two spellings of one parameter; a coordinate may be
 // written with other separators and still be the same.
 func sameValue(canon, a, b string) bool {
-	if canon != paramCoordinate {
+	switch {
+	case canon != paramCoordinate:
 		return a == b
+	case hasLetter(a) || hasLetter(b):
+		return canonicalName(a) == canonicalName(b)
 	}
 	return strings.Join(components(a), ".") == strings.Join(components(b), ".")
 }

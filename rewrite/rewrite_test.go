@@ -132,7 +132,14 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/api/v2/select?p=n;c=" + somewhere, "", 403, "forbidden"},
 		{"GET", "/api/v2/select?p=n&p=n", "", 400, "bad_request"},
 		{"GET", "/api/v2/select?c=" + somewhere + "&library=1&shelf=1&series=1&collection=1&volume=1&book=1&chapter=1&section=1&scroll=1", "", 400, "bad_request"},
-		{"POST", "/api/v2/insert", `{"coordinate":"x","content":"y"}`, 400, "bad_coordinate"},
+		{"POST", "/api/v2/insert", `{"coordinate":"1.2","content":"y"}`, 400, "bad_coordinate"},
+		{"POST", "/api/v2/insert", `{"coordinate":"a\u0017b","content":"y"}`, 400, "bad_coordinate"},
+		{"GET", "/api/v2/select?c=a" + strings.Repeat("b", 512), "", 400, "bad_coordinate"},
+		{"GET", "/api/v2/update?c=name&s=x&p=" + strings.Repeat("n", 236), "", 400, "bad_phext"},
+		{"GET", "/api/v2/update?p=notes.names&c=" + somewhere + "&s=x", "", 403, "forbidden"},
+		{"GET", "/api/v2/select?c=name&coord=other", "", 400, "bad_request"},
+		{"GET", "/api/v2/select?c=name&library=1&shelf=1&series=1&collection=1&volume=1&book=1&chapter=1&section=1&scroll=1", "", 400, "bad_request"},
+		{"GET", "/api/v2/select?p=notes.names&c=" + somewhere, "", 200, ""},
 		{"POST", "/api/v2/insert", `{"coordinate":"` + somewhere + `","content":5}`, 200, ""},
 		{"POST", "/api/v2/insert", `{"coordinate":"` + somewhere + `","content":{}}`, 400, "bad_request"},
 		{"POST", "/api/v2/insert", `{"c":"` + somewhere + `","c":"1.1.1/1.1.1/1.1.1","s":"x"}`, 400, "bad_request"},
@@ -154,6 +161,28 @@ func TestRefusals(t *testing.T) {
 		if !errors.As(err, &e) || e.Status != s.status || e.Code != s.code {
 			t.Errorf("%s %s %q: %v, want %d %s", s.method, s.target, s.body, err, s.status, s.code)
 		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for target, want := range map[string]string{
+		"/api/v2/select?c=my-assistant.1.1/user.name/1.1.1":     "my-assistant.1.1/user.name/1.1.1",
+		"/api/v2/select?c=my-assistant.1.1%2Fuser.name%2F1.1.1": "my-assistant.1.1/user.name/1.1.1",
+		"/api/v2/select?coord=my-assistant.1.1;user.name;1.1.1": "my-assistant.1.1/user.name/1.1.1",
+		"/api/v2/select/my-assistant.1.1/user.name/1.1.1":       "my-assistant.1.1/user.name/1.1.1",
+		"/api/v2/select?c=a%3Bb&coordinate=a/b":                 "a/b",
+		"/api/v2/select?c=%C3%A9":                               "é",
+		"/api/v2/select?c=will.1.1.1/1.1.1/1.1.x":               "will.1.1.1/1.1.1/1.1.x",
+		"/api/v2/select?c=will.1.1.1/1.1.1/1.1.1":               "",
+	} {
+		call, err := understand("GET", target, "", will)
+		if err != nil || call.Name != want {
+			t.Errorf("%s: %+v, %v; want the name %q", target, call, err, want)
+		}
+	}
+	call, err := understand("POST", "/api/v2/delta?p=n", "user.name: 00\n1.1.1/1.1.1/1.1.1: 01\n", will)
+	if err != nil || len(call.Manifest) != 2 || call.Manifest[0].Name != "user.name" || call.Manifest[1].Name != "" {
+		t.Errorf("the manifest: %+v, %v", call, err)
 	}
 }
 

@@ -14,6 +14,19 @@ import (
 //
 // If ctx ends, its error is returned and the child still goes.
 func (s *Supervisor) Stop(ctx context.Context, dir, reason string) error {
+	if err := s.Clear(ctx, dir, reason); err != nil {
+		return err
+	}
+	dir, err := cleanDir(dir)
+	if err == nil {
+		s.forget(dir)
+	}
+	return err
+}
+
+// Clear is Stop without forgetting: for a caller who has to touch the
+// directory's files and then goes on with it.
+func (s *Supervisor) Clear(ctx context.Context, dir, reason string) error {
 	dir, err := cleanDir(dir)
 	if err != nil {
 		return err
@@ -23,7 +36,6 @@ func (s *Supervisor) Stop(ctx context.Context, dir, reason string) error {
 			return err
 		}
 	}
-	s.forget(dir)
 	return s.stopOrphan(ctx, dir)
 }
 

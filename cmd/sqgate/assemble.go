@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/journal"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
@@ -27,6 +31,7 @@ type service struct {
 	metrics  *admin.Metrics
 	api      *admin.API
 	children *supervisor.Supervisor
+	journal  *journal.Set
 	gateway  *proxy.Gateway
 	retire   *retirer
 	server   *http.Server
@@ -37,7 +42,7 @@ type service struct {
 // the listener.
 func assemble(o *options) (*service, error) {
 	s := &service{o: o, log: newLogger(o, os.Stderr)}
-	for _, step := range []func() error{s.openTenants, s.makeChildren, s.makeGateway, s.listen} {
+	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeGateway, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -90,6 +95,39 @@ func (s *service) makeChildren() error {
 	return nil
 }
 
+func (s *service) openJournal() error {
+	policy, err := journal.ParsePolicy(string(s.o.fsync))
+	if err != nil {
+		return err
+	}
+	s.journal, err = journal.New(journal.Config{
+		Dir: filepath.Join(s.o.stateDir, "journal"), Quarantine: filepath.Join(s.o.stateDir, "quarantine"),
+		Sync: policy, History: s.o.history, Limit: int64(s.o.historyLimit), Logger: s.log,
+	})
+	return err
+}
+
+// settle puts the directories in order that were written to before this start,
+// one by one; a request for one of them does not wait for the others.
+func (s *service) settle(ctx context.Context) error {
+	dirs, err := s.journal.Dirs()
+	if err != nil {
+		return fmt.Errorf("--state-dir: %w", err)
+	}
+	served := directories(s.store.Current(), true)
+	var group errgroup.Group
+	group.SetLimit(settlers)
+	for _, dir := range dirs {
+		if _, ok := served[dir]; ok {
+			group.Go(func() error { _ = s.gateway.Settle(ctx, dir); return nil }) // it is logged, and the next request tries again
+		}
+	}
+	return group.Wait()
+}
+
+// settlers is how many directories are put in order at a time.
+const settlers = 4
+
 func (s *service) makeGateway() error {
 	version, err := sqVersion(s.children.Command(), s.workDir())
 	if err != nil {
@@ -98,6 +136,7 @@ func (s *service) makeGateway() error {
 	door := &adminDoor{}
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store, Children: s.children, Ledger: s.ledger, Calls: s.calls, Observer: s.metrics, Admin: door,
+		Journal: s.journal, ReadMemory: int64(s.o.readMemory),
 		MaxBody: int64(s.o.maxBody), BackendVersion: version, Logger: s.log,
 	})
 	door.api, err = s.makeAPI()
@@ -120,7 +159,7 @@ func (s *service) makeAPI() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Key: key, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
-		Hold: s.gateway.Hold, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
+		Hold: s.gateway.Hold, Past: s.gateway, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
 	})
 }
 

@@ -25,10 +25,6 @@ const callPatience = 30 * time.Minute
 
 // call sends one call and prints its answer, by print or as it is.
 func (c *apiClient) call(method, path string, in map[string]any, print func(io.Writer, []byte) error) error {
-	key, err := clientKey(c.o)
-	if err != nil {
-		return err
-	}
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -37,15 +33,36 @@ func (c *apiClient) call(method, path string, in map[string]any, print func(io.W
 		}
 		body = bytes.NewReader(text)
 	}
+	resp, err := c.send(method, path, "application/json", body)
+	if err != nil {
+		return err
+	}
+	return c.show(resp, print)
+}
+
+// send sends one call; the caller closes the answer.
+func (c *apiClient) send(method, path, contentType string, body io.Reader) (*http.Response, error) {
+	key, err := clientKey(c.o)
+	if err != nil {
+		return nil, err
+	}
 	req, err := http.NewRequest(method, strings.TrimSuffix(c.url, "/")+path, body)
 	if err != nil {
-		return usageError{fmt.Errorf("--url: %w", err)}
+		return nil, usageError{fmt.Errorf("--url: %w", err)}
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
 	resp, err := (&http.Client{Timeout: callPatience}).Do(req)
 	if err != nil {
-		return fmt.Errorf("sqgate does not answer: %w", err)
+		return nil, fmt.Errorf("sqgate does not answer: %w", err)
 	}
+	return resp, nil
+}
+
+// show prints an answer, by print or as it is, and closes it.
+func (c *apiClient) show(resp *http.Response, print func(io.Writer, []byte) error) error {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {

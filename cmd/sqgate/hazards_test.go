@@ -152,7 +152,11 @@ func TestEveryAnswerIsDressed(t *testing.T) {
 			if v := h.Values("Access-Control-Allow-Origin"); len(v) != 1 || v[0] != "*" {
 				t.Errorf("%s: CORS headers %q", target, v)
 			}
-			if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || h.Get("X-Request-Id") == "" {
+			caching := "no-store"
+			if h.Get("ETag") != "" {
+				caching = "private, no-cache"
+			}
+			if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != caching || h.Get("X-Request-Id") == "" || h.Get("Referrer-Policy") != "no-referrer" {
 				t.Errorf("%s: headers %v", target, h)
 			}
 			if ct := h.Get("Content-Type"); ct != "text/plain; charset=utf-8" && ct != "application/json" {

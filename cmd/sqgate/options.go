@@ -27,6 +27,10 @@ type options struct {
 	idleTimeout     time.Duration
 	maxChildren     int
 	maxBody         byteSize
+	readMemory      byteSize
+	fsync           fsyncPolicy
+	history         time.Duration
+	historyLimit    byteSize
 	shutdownTimeout time.Duration
 	key             keyFlag
 }
@@ -44,6 +48,10 @@ func defaultOptions() *options {
 		childPorts:      portRange{20000, 29999},
 		idleTimeout:     15 * time.Minute,
 		maxBody:         64 << 20,
+		readMemory:      256 << 20,
+		fsync:           "batch",
+		history:         7 * 24 * time.Hour,
+		historyLimit:    1 << 30,
 		shutdownTimeout: 30 * time.Second,
 	}
 }
@@ -72,6 +80,10 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.DurationVar(&o.idleTimeout, "idle-timeout", o.idleTimeout, "stop a child unused for this long (0 = never)")
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
+	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
+	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off")
+	f.DurationVar(&o.history, "history", o.history, "how far back phexts can be restored (0 = only what a crash needs)")
+	f.Var(&o.historyLimit, "history-limit", "most that the journal of one data directory may take, in bytes or KiB, MiB, GiB (0 = no limit)")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", o.shutdownTimeout, "longest wait for requests in flight")
 	f.Var(&o.key, "key", "")
 	_ = f.MarkHidden("key") // the flag was registered on the line above
@@ -100,6 +112,8 @@ func (o *options) check() error {
 		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", o.idleTimeout)}
 	case o.maxChildren < 0:
 		return usageError{fmt.Errorf("--max-children is %d: 0 (no limit) or more is wanted", o.maxChildren)}
+	case o.history < 0:
+		return usageError{fmt.Errorf("--history is %v: 0 (none) or more is wanted", o.history)}
 	case o.shutdownTimeout <= 0:
 		return usageError{fmt.Errorf("--shutdown-timeout is %v: more than 0 is wanted", o.shutdownTimeout)}
 	case o.maxBody <= 0 || o.maxBody > largestBody:

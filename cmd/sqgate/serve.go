@@ -81,6 +81,7 @@ func (s *service) run() error {
 	group.Go(func() error { return s.ledger.Run(ctx) })
 	group.Go(func() error { return s.calls.Run(ctx) })
 	group.Go(func() error { s.retire.run(ctx); return nil })
+	group.Go(func() error { return s.settle(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
 	err := s.untilStopped(signals, served)
@@ -88,7 +89,7 @@ func (s *service) run() error {
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
-	return errors.Join(err, s.api.Close())
+	return errors.Join(err, s.api.Close(), s.journal.Close())
 }
 
 // untilStopped waits for the end, reloading at each HUP, and brings it about.

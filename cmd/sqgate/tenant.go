@@ -15,26 +15,13 @@ const tenantsPath = "/api/v2/admin/tenants"
 
 // newTenant is the management API from a shell.
 func newTenant() *cobra.Command {
-	o := defaultOptions()
-	c := &apiClient{o: o}
+	c := newAPIClient()
 	cmd := &cobra.Command{Use: "tenant", Short: "Add, show, change and remove tenants of a running sqgate"}
-	f := cmd.PersistentFlags()
-	f.StringVar(&c.url, "url", "http://127.0.0.1:1337", "address of the running sqgate")
-	f.BoolVar(&c.json, "json", false, "print the API's JSON, for scripts")
-	f.StringVar(&o.stateDir, "state-dir", o.stateDir, "directory where serve keeps a generated management key")
-	o.registerAdminKey(f)
+	c.register(cmd.PersistentFlags())
 	for _, sub := range []*cobra.Command{
 		tenantList(c), tenantShow(c), tenantAdd(c), tenantSet(c), tenantRotate(c), tenantDisable(c), tenantDelete(c), tenantRestore(c),
 	} {
-		run := sub.RunE
-		sub.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := fromEnvironment(cmd.Flags()); err != nil {
-				return err
-			}
-			c.out = cmd.OutOrStdout()
-			return run(cmd, args)
-		}
-		cmd.AddCommand(sub)
+		cmd.AddCommand(c.prepared(sub))
 	}
 	return cmd
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"mirrorborn.us/sqgate/journal"
 )
 
 // byteSize is a flag in bytes that understands KiB, MiB and GiB.
@@ -70,6 +72,20 @@ func (f *logFormat) Set(s string) error {
 
 func (f *logFormat) String() string { return string(*f) }
 func (*logFormat) Type() string     { return "format" }
+
+// fsyncPolicy is always, batch or off.
+type fsyncPolicy string
+
+func (p *fsyncPolicy) Set(s string) error {
+	if _, err := journal.ParsePolicy(s); err != nil {
+		return err
+	}
+	*p = fsyncPolicy(s)
+	return nil
+}
+
+func (p *fsyncPolicy) String() string { return string(*p) }
+func (*fsyncPolicy) Type() string     { return "policy" }
 
 // logLevel is one of slog's four.
 type logLevel string

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"mirrorborn.us/sqgate/internal/disk"
+)
+
+// newHistory, newRestore and newBackup are the past of tenants' phexts from a shell.
+func newHistory() *cobra.Command {
+	return forOperator(func(c *apiClient) *cobra.Command {
+		return &cobra.Command{
+			Use: "history TENANT [PHEXT [COORDINATE]]", Short: "List what was done to a tenant's phexts", Args: cobra.RangeArgs(1, 3),
+			Example: "  sqgate history will\n  sqgate history will notes 1.1.1/1.1.1/1.1.1",
+			RunE: func(_ *cobra.Command, args []string) error {
+				q := url.Values{}
+				for i, name := range []string{"phext", "coordinate"} {
+					if len(args) > i+1 {
+						q.Set(name, args[i+1])
+					}
+				}
+				return c.call(http.MethodGet, tenantPath(args[0])+"/history?"+q.Encode(), nil, printHistory)
+			},
+		}
+	})
+}
+
+func printHistory(out io.Writer, text []byte) error {
+	var list struct {
+		Events []struct {
+			Time, Phext, Op, Coordinate, Key, Note string
+			Bytes                                  int
+		}
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TIME\tPHEXT\tCHANGE\tCOORDINATE\tBYTES\tKEY\tNOTE")
+	for _, e := range list.Events {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Time, e.Phext, e.Op, orDash(e.Coordinate), e.Bytes, orDash(e.Key), orDash(e.Note))
+	}
+	return w.Flush()
+}
+
+// restoring are the flags of restore.
+type restoring struct {
+	at, coordinate, to, from string
+	dryRun                   bool
+}
+
+func newRestore() *cobra.Command {
+	return forOperator(func(c *apiClient) *cobra.Command {
+		var o restoring
+		cmd := &cobra.Command{
+			Use: "restore TENANT [PHEXT] --at TIME | --from FILE", Short: "Make a tenant's phexts what they were, at a moment or in a backup", Args: cobra.RangeArgs(1, 2),
+			Example: "  sqgate restore will notes --at 10m --dry-run\n  sqgate restore will notes --at 2026-01-31T15:04:05Z --to notes-before\n  sqgate restore will --from will.tar",
+			RunE:    func(_ *cobra.Command, args []string) error { return o.run(c, args) },
+		}
+		f := cmd.Flags()
+		f.StringVar(&o.at, "at", "", "the moment: a time, a date, or a duration back from now such as 90m")
+		f.StringVar(&o.from, "from", "", "a file that sqgate backup wrote")
+		f.StringVar(&o.coordinate, "coordinate", "", "only the scroll at this coordinate, by number or name")
+		f.StringVar(&o.to, "to", "", "under this name, and leave the phext as it is")
+		f.BoolVar(&o.dryRun, "dry-run", false, "say what would change, and change nothing")
+		return cmd
+	})
+}
+
+func (o *restoring) run(c *apiClient, args []string) error {
+	switch {
+	case (o.at == "") == (o.from == ""):
+		return usageError{errors.New("one of --at and --from is wanted: the moment to go back to, or a backup")}
+	case o.from != "" && (o.coordinate != "" || o.to != ""):
+		return usageError{errors.New("--coordinate and --to go with --at alone: restore the backup's phext, or use --at")}
+	case o.from != "":
+		return o.upload(c, args)
+	}
+	in := map[string]any{"at": o.at, "dry_run": o.dryRun}
+	if len(args) > 1 {
+		in["phext"] = args[1]
+	}
+	for name, value := range map[string]string{"coordinate": o.coordinate, "to": o.to} {
+		if value != "" {
+			in[name] = value
+		}
+	}
+	return c.call(http.MethodPost, tenantPath(args[0])+"/restore", in, printRestored)
+}
+
+func (o *restoring) upload(c *apiClient, args []string) error {
+	f, err := os.Open(o.from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	q := url.Values{}
+	if o.dryRun {
+		q.Set("dry_run", "true")
+	}
+	if len(args) > 1 {
+		q.Set("phext", args[1])
+	}
+	resp, err := c.send(http.MethodPost, tenantPath(args[0])+"/restore?"+q.Encode(), "application/x-tar", f)
+	if err != nil {
+		return err
+	}
+	return c.show(resp, printRestored)
+}
+
+func printRestored(out io.Writer, text []byte) error {
+	var list struct {
+		Restored []struct {
+			Phext            string
+			Bytes            int64
+			Changed, Removed bool
+		}
+		DryRun bool `json:"dry_run"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PHEXT\tBYTES\tRESULT")
+	for _, r := range list.Restored {
+		fmt.Fprintf(w, "%s\t%d\t%s\n", r.Phext, r.Bytes, result(r.Changed, r.Removed, list.DryRun))
+	}
+	return w.Flush()
+}
+
+func result(changed, removed, dry bool) string {
+	words := []string{"as it was already"}
+	if changed {
+		words = []string{"restored"}
+		if removed {
+			words = []string{"removed"}
+		}
+		if dry {
+			words = append([]string{"would be"}, words...)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func newBackup() *cobra.Command {
+	return forOperator(func(c *apiClient) *cobra.Command {
+		return &cobra.Command{
+			Use: "backup TENANT FILE", Short: "Write a tar of a tenant's phexts, all of one moment", Args: cobra.ExactArgs(2),
+			RunE: func(_ *cobra.Command, args []string) error { return c.download(tenantPath(args[0])+"/backup", args[1]) },
+		}
+	})
+}
+
+// download writes an answer to a file that is there only when it is whole.
+func (c *apiClient) download(path, file string) error {
+	resp, err := c.send(http.MethodGet, path, "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return c.show(resp, printFields)
+	}
+	aside, err := os.CreateTemp(filepath.Dir(file), disk.Temporary+"*")
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(aside, resp.Body)
+	err = errors.Join(err, aside.Sync(), aside.Close())
+	if err == nil {
+		err = os.Rename(aside.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(aside.Name()))
+	}
+	fmt.Fprintf(c.out, "%s: %d bytes\n", file, n)
+	return nil
+}

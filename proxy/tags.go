@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// tagOf is the entity tag of a text: two texts have the same one only if they
+// are the same.
+func tagOf(text string) string { return `"` + phext.Checksum(text) + `"` }
+
+// writeTagged answers with text; tagged, a client that has it already is told so.
+func (g *Gateway) writeTagged(w http.ResponseWriter, r *http.Request, text string, tagged bool) {
+	if tagged {
+		tag := tagOf(text)
+		w.Header().Set("ETag", tag)
+		w.Header().Set("Cache-Control", "private, no-cache") // it may be kept, and is to be asked for again
+		if matches(r.Header.Values("If-None-Match"), tag, true) {
+			w.Header().Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	g.writeText(w, text)
+}
+
+// matches says whether a list of entity tags has tag in it, or is "*". A weak
+// tag never stands for the right to write (RFC 9110, 13.1.1).
+func matches(headers []string, tag string, weak bool) bool {
+	for _, header := range headers {
+		for one := range strings.SplitSeq(header, ",") {
+			one = strings.TrimSpace(one)
+			if weak {
+				one = strings.TrimPrefix(one, "W/")
+			}
+			if one == tag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
