@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// page is what a page of another origin does: its script calls as browsers
+// let it, and shows what it was answered.
+var page = template.Must(template.New("page").Parse(`<!doctype html>
+<title>calls</title>
+<pre id="result">not done</pre>
+<script>
+const url = {{.URL}}, pathKey = {{.PathKey}};
+const bearer = {"Authorization": "Bearer " + {{.Key}}};
+const c = "p=web&c=1.1.1/1.1.1/1.1.";
+const lines = [];
+async function call(name, path, options) {
+  try {
+    const r = await fetch(url + path, options);
+    lines.push(name + ": " + r.status + " " + (await r.text()).trim() + (r.headers.get("X-Request-Id") ? "" : " without X-Request-Id"));
+  } catch (e) {
+    lines.push(name + ": failed, " + e);
+  }
+}
+(async () => {
+  await call("put", "/api/v2/update?" + c + "1", {method: "PUT", headers: bearer, body: "h\u00e9llo"});
+  await call("post", "/api/v2/insert?" + c + "1", {method: "POST", headers: {...bearer, "Content-Type": "application/json"}, body: "{\"a\":1}"});
+  await call("conditional", "/api/v2/update?" + c + "2", {method: "POST", headers: {...bearer, "Idempotency-Key": "one"}, body: "second"});
+  await call("get", "/api/v2/select?" + c + "1", {headers: bearer});
+  await call("other header", "/toc?p=web", {headers: {"X-SQ-API-Key": {{.Key}}}});
+  await call("delete", "/api/v2/delete?" + c + "1", {method: "DELETE", headers: bearer});
+  await call("path key", "/k/" + pathKey + "/api/v2/select?" + c + "2");
+  await call("head", "/k/" + pathKey + "/select/1.1.1/1.1.1/1.1.2?p=web", {method: "HEAD"});
+  await call("simple post", "/k/" + pathKey + "/api/v2/update?" + c + "3", {method: "POST", body: new URLSearchParams({form: "as it is"})});
+  await call("no key", "/api/v2/select?" + c + "2");
+  await call("no such call", "/api/v2/nope", {headers: bearer});
+  await call("health", "/health");
+  document.getElementById("result").textContent = lines.join("\n") + "\ndone";
+})();
+</script>
+`))
+
+// browserSays is the result, as the page shows it.
+const browserSays = `put: 200 Updated 6 bytes
+post: 200 Inserted 7 bytes
+conditional: 200 Updated 6 bytes
+get: 200 héllo{"a":1}
+other header: 200 * 1.1.1/1.1.1/1.1.1: héllo{"a":1}
+* 1.1.1/1.1.1/1.1.2: second
+delete: 200 Removed 13 bytes
+path key: 200 second
+head: 200
+simple post: 200 Updated 13 bytes
+no key: 401 {"error":"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'","code":"unauthorized"}
+no such call: 404 {"error":
+health: 200 {"status":"ok","tenants":1}
+done`
+
+var shownResult = regexp.MustCompile(`(?s)<pre id="result">(.*?)</pre>`)
+
+// TestABrowser has Chromium load a page from one origin that calls the gateway
+// at another. It needs CHROMIUM, which .ci/browser sets.
+func TestABrowser(t *testing.T) {
+	chromium := os.Getenv("CHROMIUM")
+	if chromium == "" {
+		t.Skip("NO BROWSER: CHROMIUM is not set; .ci/browser installs one and sets it")
+	}
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will")
+		g.set("will", "path_key", "a-path-key-for-browsers")
+		g.writeFile()
+		g.start()
+		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			if err := page.Execute(w, map[string]string{"URL": g.url, "Key": g.key("will"), "PathKey": "a-path-key-for-browsers"}); err != nil {
+				t.Error(err)
+			}
+		}))
+		defer site.Close()
+		found := shownResult.FindStringSubmatch(dumpDOM(t, chromium, site.URL))
+		if found == nil {
+			t.Fatal("the page shows no result")
+		}
+		want := strings.Split(browserSays, "\n")
+		for i, line := range strings.Split(found[1], "\n") {
+			if i >= len(want) || !strings.HasPrefix(line, want[i]) || strings.Contains(line, "without") {
+				t.Errorf("the page shows %q, want %q", line, want[min(i, len(want)-1)])
+			}
+		}
+		if !strings.HasSuffix(found[1], "\ndone") {
+			t.Errorf("the page did not come to its end: %s", found[1])
+		}
+		for _, method := range []string{"OPTIONS", "PUT", "DELETE"} {
+			if !strings.Contains(g.log.String(), "method="+method) {
+				t.Errorf("the browser sent no %s", method)
+			}
+		}
+		if got := g.get("will", at("select", "web", "1.1.1/1.1.1/1.1.3")); got != "form=as+it+is" {
+			t.Errorf("the simple post stored %q", got)
+		}
+	})
+}
+
+// dumpDOM loads a page and returns the document as it is when its script is done.
+func dumpDOM(t *testing.T, chromium, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	home := t.TempDir()
+	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--user-data-dir="+home, "--virtual-time-budget=20000", "--dump-dom", url)
+	cmd.Env = append(os.Environ(), "HOME="+home)
+	cmd.WaitDelay = patience // its helpers hold its output
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(fmt.Errorf("%w\n%s", err, tail(problems.String(), 20)))
+	}
+	return string(out)
+}
