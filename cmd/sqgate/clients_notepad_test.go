@@ -173,7 +173,7 @@ func TestPhextNotepadOnNETFramework(t *testing.T) {
 }
 
 // TestPhextNotepadBefore042 puts everything into the URL: scrolls, and for sync
-// a checksum that SQ does not read.
+// its manifest.
 func TestPhextNotepadBefore042(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "reader")
@@ -186,9 +186,9 @@ func TestPhextNotepadBefore042(t *testing.T) {
 		if got := n.get("select", origin); got != text {
 			t.Errorf("pull: %q", got)
 		}
-		r = n.ask(lines("GET "+n.target("delta", origin)+"&s="+strings.Repeat("0123456789abcdef", 2)+" HTTP/1.1", "Host: HOST"), "")
-		if r.status != 200 || r.body != text {
-			t.Errorf("sync: %d %q", r.status, r.body)
+		manifest := phext.Of([]phext.Scroll{{At: phext.Origin(), Text: text}}).Manifest()
+		for s, want := range map[string]string{strings.Repeat("0123456789abcdef", 2): text, manifest: "", manifest + "1.1.1/1.1.1/1.1.2: 0\n": "\x17" + phext.Missing} {
+			n.want(200, want, lines("GET "+n.target("delta", origin)+"&s="+escape(s, "-_.~")+" HTTP/1.1", "Host: HOST"), "")
 		}
 	})
 }

@@ -132,6 +132,8 @@ func (s *sequence) next() *exchange {
 	switch {
 	case x.op == "delta" && x.method == http.MethodPost:
 		x.body = s.manifest(x)
+	case x.op == "delta" && s.chance(2):
+		params = append(params, "s="+s.encode(s.manifest(x)))
 	case x.op == "where":
 		x.body = s.anyText() + pick(s, "", "\x17", "\x18\x01x\x1f")
 		params = append(params, s.whereParams()...)
@@ -168,7 +170,9 @@ func (s *sequence) write(x *exchange, params []string) []string {
 // largestInQuery is what fits SQ's 64 KiB of header when each byte is escaped.
 const largestInQuery = 20 << 10
 
-func clipped(text string) string { return strings.ToValidUTF8(text[:min(len(text), largestInQuery)], "") }
+func clipped(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), largestInQuery)], "")
+}
 
 // after notes what a request that was answered has changed.
 func (s *sequence) after(x *exchange) {
