@@ -144,6 +144,10 @@ func TestLibphextPython(t *testing.T) {
 		body := `{"coordinate": "1.1.1/1.1.1/1.1.3", "content": "as json"}`
 		w.want(200, "Inserted 7 bytes", requests("POST", "/api/v2/insert?p=n", key, fmt.Sprintf("Content-Length: %d", len(body)), "Content-Type: application/json"), body)
 		w.want(200, "h\u00e9\x17text\x17as json", requests("GET", "/api/v2/get?p=n", key), "")
+		// What Python's libraries refuse to send, and a socket would: SQ takes it as it comes.
+		if got := g.wire(t).untilEOF("GET /api/v2/update?p=n&c=1.1.1/1.1.1/1.1.9&s=two words HTTP/1.1\r\nHost: HOST\r\nAuthorization: " + key + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
+			t.Errorf("a space in the request line: %q", got)
+		}
 		w.want(200, "Removed 7 bytes", requests("DELETE", "/api/v2/delete?p=n&c=1.1.1/1.1.1/1.1.3", key, "Content-Length: 0"), "")
 	})
 }
