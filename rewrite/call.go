@@ -102,6 +102,9 @@ func (c *Call) setBody(h *Head, body []byte) *Error {
 	case Where:
 		return c.checkText()
 	case Delta:
+		if len(body) == 0 {
+			body = c.Scroll // legacy takes a manifest from the query too
+		}
 		return c.setManifest(body)
 	}
 	return nil
