@@ -123,15 +123,7 @@ func newReverseProxy(patience time.Duration) *httputil.ReverseProxy {
 // newTransport is for a backend that closes every connection without saying
 // so: a pooled connection would be dead, and the default transport repeats a
 // GET on it, which for SQ may be a second insert (LEGACY.md).
-func newTransport(patience time.Duration) *http.Transport {
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		ResponseHeaderTimeout:  patience,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
-}
+func newTransport(patience time.Duration) http.RoundTripper { return newWire(patience) }
 
 // ended ends the present attempt. The child is suspect, unless it was sqgate
 // that had no room for the answer, or a read that was merely slow.

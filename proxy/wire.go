@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// wire is an http.RoundTripper for a backend that answers one request on a
+// connection and then closes it without saying so (LEGACY.md). It does what
+// such an exchange needs and no more: no pool, no goroutines, one write, and
+// most often one read. A request is never repeated: for SQ that may be a second
+// insert, or a write that was thought to have failed.
+type wire struct {
+	dialer   net.Dialer
+	patience time.Duration // longest wait for the head of an answer, from the end of the request; 0 = as long as the context
+}
+
+// dialPatience is the longest wait for a connection. On this host one is made
+// at once, unless the backend's queue is full.
+const dialPatience = 5 * time.Second
+
+func newWire(patience time.Duration) *wire {
+	// Probes that a peer on this host is alive say nothing that the context's deadline does not.
+	return &wire{dialer: net.Dialer{Timeout: dialPatience, KeepAlive: -1}, patience: patience}
+}
+
+// RoundTrip sends r, of which the URL's host must be an IP address and a port,
+// and reads the head of the answer. The body follows as it is read, up to the
+// Content-Length, and ends with r's context. An error of dialling is a
+// *net.OpError with Op "dial": the backend has seen nothing then.
+func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer closeBody(r)
+	if err := sendable(r); err != nil {
+		return nil, err
+	}
+	ctx := r.Context()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	conn, err := w.dial(ctx, r.URL.Host)
+	if err != nil {
+		return nil, err
+	}
+	x := newExchange(ctx, conn)
+	resp, err := w.exchange(x, r)
+	if err != nil {
+		x.end()
+		return nil, x.explain(err)
+	}
+	return resp, nil
+}
+
+// closeBody is owed to whoever sends a request, also if nothing of it was read.
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close() // what was read of it is known to be right by its length
+	}
+}
+
+func (w *wire) dial(ctx context.Context, host string) (*net.TCPConn, error) {
+	addr, err := netip.ParseAddrPort(host)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	return w.dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+}
+
+// exchange sends and reads. SQ may answer and close before it has read all,
+// when it is full or the request is too large; such an answer is believed if
+// it is an error.
+func (w *wire) exchange(x *exchange, r *http.Request) (*http.Response, error) {
+	sent := send(x, r)
+	if sent != nil && !hungUp(sent) {
+		return nil, sent
+	}
+	x.limit(w.patience)
+	a, err := x.readAnswer()
+	switch {
+	case sent != nil && (err != nil || a.status < http.StatusBadRequest):
+		return nil, sent
+	case err != nil:
+		return nil, err
+	}
+	x.limit(0)
+	return a.response(r, x), nil
+}
+
+// exchange is one connection, for as long as it lasts.
+type exchange struct {
+	ctx  context.Context
+	conn *net.TCPConn
+	stop func() bool // ends the watch of ctx
+
+	mu    sync.Mutex
+	head  *[]byte // pooled; nil when it was given back
+	rest  []byte  // the part of head that belongs to the body
+	ended bool
+}
+
+// newExchange has the end of ctx cut whatever conn waits for.
+func newExchange(ctx context.Context, conn *net.TCPConn) *exchange {
+	x := &exchange{ctx: ctx, conn: conn, head: heads.Get().(*[]byte)}
+	x.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) }) // fails only if it is closed already
+	return x
+}
+
+var longAgo = time.Unix(1, 0)
+
+// limit bounds the reads that follow; 0 leaves them to the context. The context
+// may end at any moment: then its deadline must not be undone.
+func (x *exchange) limit(patience time.Duration) {
+	var until time.Time
+	if patience > 0 {
+		until = time.Now().Add(patience)
+		if by, ok := x.ctx.Deadline(); ok && !by.After(until) {
+			return
+		}
+	}
+	_ = x.conn.SetReadDeadline(until) // fails only on a closed connection, on which the read fails as well
+	if x.ctx.Err() != nil {
+		_ = x.conn.SetReadDeadline(longAgo) // as above
+	}
+}
+
+// end closes the connection and gives the buffer back; it may be called again.
+// It closes with a reset. After an exchange that was cut, SQ must see an error:
+// it would take the end of the stream for the end of the body, and store what
+// came. After one that is complete, a reset leaves no socket in TIME_WAIT on
+// either side.
+func (x *exchange) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended {
+		return
+	}
+	x.ended = true
+	x.stop()
+	x.giveBack()
+	_ = x.conn.SetLinger(0) // an orderly close is the worst that a failure leads to
+	_ = x.conn.Close()      // everything that was wanted from it has been read
+}
+
+// explain says that it was the context that cut an exchange, if it was.
+func (x *exchange) explain(err error) error {
+	if cause := x.ctx.Err(); cause != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("an exchange with SQ was given up: %w", cause)
+	}
+	return err
+}
