@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Breaks between scrolls, sections and chapters, and libraries.
+const (
+	scrollBreak  = "\x17"
+	sectionBreak = "\x18"
+	chapterBreak = "\x19"
+	libraryBreak = "\x01"
+)
+
+// perSection and perChapter keep every number of a coordinate below 1000.
+const (
+	perSection = 100
+	perChapter = 100 * perSection
+)
+
+// at is the coordinate of scroll i of a phext that textOf has made.
+func at(i int) string {
+	return fmt.Sprintf("1.1.1/1.1.1/%d.%d.%d", i/perChapter+1, i/perSection%100+1, i%perSection+1)
+}
+
+// textOf is a phext of n scrolls.
+func textOf(n int, scroll func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		switch {
+		case i == 0:
+		case i%perChapter == 0:
+			b.WriteString(chapterBreak)
+		case i%perSection == 0:
+			b.WriteString(sectionBreak)
+		default:
+			b.WriteString(scrollBreak)
+		}
+		b.WriteString(scroll(i))
+	}
+	return b.String()
+}
+
+// numbered is a scroll of size bytes with a line that tells it from others.
+func numbered(size int) func(i int) string {
+	return func(i int) string {
+		head := fmt.Sprintf("scroll %d\n", i)
+		return head + strings.Repeat("x", max(0, size-len(head)))
+	}
+}
+
+// scrollSize makes 20,000 scrolls 4 MB.
+const scrollSize = 200
+
+// putPhext writes a phext into a data directory.
+func putPhext(dir, name, text string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), 0o600)
+}
+
+func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }
+
+func updateOf(phext string, i int) string { return "/api/v2/update?p=" + phext + "&c=" + at(i) }

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// target is a figure that sqgate is to reach.
+type target struct {
+	what string
+	want string
+	// got computes the figure and whether it is reached from what was measured
+	// under the names in needs.
+	needs []string
+	got   func(v []float64) (text string, met bool)
+}
+
+// atLeast wants the first figure to be so many times the second.
+func atLeast(times float64) func(v []float64) (string, bool) {
+	return func(v []float64) (string, bool) { return fmt.Sprintf("%.2f times", v[0]/v[1]), v[0] >= times*v[1] }
+}
+
+// atMost wants the first time to be at most so many times the second.
+func atMost(times float64) func(v []float64) (string, bool) {
+	return func(v []float64) (string, bool) {
+		return inSeconds(v[0]) + " beside " + inSeconds(v[1]), v[0] <= times*v[1]
+	}
+}
+
+func below(limit float64, show func(float64) string) func(v []float64) (string, bool) {
+	return func(v []float64) (string, bool) { return show(v[0]), v[0] < limit }
+}
+
+func inKB(bytes float64) string { return fmt.Sprintf("%.1f KB", bytes/1024) }
+
+const direct, gateOff, forwarding = "SQ, direct", "sqgate, fsync off", "sqgate, forwarding"
+
+var targets = []target{
+	{"select, one phext, rate", "at least 4 times direct", []string{"select/sqgate", "select/" + direct}, atLeast(4)},
+	{"select, one phext, p99", "below direct", []string{"select-p99/sqgate", "select-p99/" + direct}, atMost(1)},
+	{"select, two phexts of 5,000 scrolls in turn", "at least 1,000 times direct", []string{"alternating/sqgate", "alternating/" + direct}, atLeast(1000)},
+	{"toc of 20,000 scrolls", "at least 500 times direct", []string{"toc/sqgate", "toc/" + direct}, atLeast(500)},
+	{"first read of 4 MB, 20,000 scrolls, after a start", "under 30 ms", []string{"first-read/sqgate"}, below(.030, inSeconds)},
+	{"update, 16 connections, fsync off", "at least 1.0 of direct", []string{"update-16/" + gateOff, "update-16/" + direct}, atLeast(1)},
+	{"update, 64 connections, fsync off", "at least 1.2 of direct", []string{"update-64/" + gateOff, "update-64/" + direct}, atLeast(1.2)},
+	{"update, 64 connections, fsync off, p99", "half of direct's", []string{"update-64-p99/" + gateOff, "update-64-p99/" + direct}, atMost(.5)},
+	{"forwarded select", "at least Caddy's rate", []string{"forwarded/" + forwarding, "forwarded/Caddy"}, atLeast(1)},
+	{"forwarded select", "within 15 % of nginx's rate", []string{"forwarded/" + forwarding, "forwarded/nginx"}, atLeast(.85)},
+	{"500 tenants configured and idle", "under 40 MB", []string{"tenants/500"}, below(40<<20, func(v float64) string { return inMB(int64(v)) })},
+	{"each further tenant", "under 10 KB", []string{"tenants/each further"}, below(10<<10, inKB)},
+	{"first write to a tenant whose child is stopped", "under 15 ms", []string{"wake/write"}, below(.015, inSeconds)},
+	{"children started by reads", "none", []string{"wake/children for reads"}, below(1, func(v float64) string { return fmt.Sprint(v) })},
+}
+
+// targets is a table of what was wanted, what was measured, and whether it was reached.
+func (r *report) targets() string {
+	var t strings.Builder
+	line(&t, []string{"figure", "target", "measured", "reached"})
+	line(&t, []string{"---", "---", "---", "---"})
+	for _, x := range targets {
+		text, word := "not measured", "-"
+		if values, ok := r.lookUp(x.needs); ok {
+			var met bool
+			text, met = x.got(values)
+			word = "not met"
+			if met {
+				word = "met"
+			}
+		}
+		line(&t, []string{x.what, x.want, text, word})
+	}
+	return t.String()
+}
+
+func (r *report) lookUp(names []string) (values []float64, ok bool) {
+	for _, n := range names {
+		v, ok := r.values[n]
+		if !ok {
+			return nil, false
+		}
+		values = append(values, v)
+	}
+	return values, true
+}
