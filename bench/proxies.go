@@ -75,7 +75,6 @@ backend sq
 {
   admin off
   auto_https off
-  persist_config off
 }
 http://:PORT {
   bind 127.0.0.1
@@ -94,7 +93,7 @@ http://:PORT {
 }
 
 // startOthers runs every proxy that is installed in front of an SQ.
-func (b *bench) startOthers(ctx context.Context, backend side) (running []side, err error) {
+func (b *bench) startOthers(ctx context.Context, backend side) (running []side) {
 	for _, o := range others {
 		path := programPath(o.program)
 		if path == "" {
@@ -103,11 +102,12 @@ func (b *bench) startOthers(ctx context.Context, backend side) (running []side, 
 		}
 		s, err := b.startOther(ctx, o, path, backend)
 		if err != nil {
-			return running, err
+			b.noteOnce("%s was left out: %v", o.name, err)
+			continue
 		}
 		running = append(running, s)
 	}
-	return running, nil
+	return running
 }
 
 // programPath finds a program, also where only root has it on the PATH.
