@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strconv"
 	"time"
 )
 
@@ -16,6 +14,7 @@ var cells = []cell{
 	{"alternating", "select in two phexts of 5,000 scrolls in turn, 16 connections", (*bench).cellAlternating},
 	{"large-phext", "20,000 scrolls, 4 MB: first read after a start, and toc", (*bench).cellLargePhext},
 	{"update", "update of 200 bytes, 1 to 64 connections", (*bench).cellUpdate},
+	{"memory-update", "the same on a file system in memory", (*bench).cellUpdateInMemory},
 	{"wake", "first request to a tenant whose child is stopped", (*bench).cellWake},
 	{"tenants", "500 and 5,000 tenants, idle; reload", (*bench).cellTenants},
 	{"children", "200 live children", (*bench).cellChildren},
@@ -23,76 +22,6 @@ var cells = []cell{
 	{"scroll", "a scroll of 64 MB", (*bench).cellScroll},
 	{"phext", "a phext of 200 MB", (*bench).cellPhext},
 	{"names", "100,000 names", (*bench).cellNames},
-}
-
-// rounds is how often each side has its turn within a cell.
-const rounds = 3
-
-// manyConnections is the number of connections where nothing else is said.
-const manyConnections = 16
-
-// race has all sides do the same work in turns, the first last every other
-// time, so that a machine that is slow for a while is slow for all.
-func race(ctx context.Context, sides []side, conns int, each time.Duration, pick func(s side) func(conn, i int) []byte) []result {
-	loads := make([][]load, len(sides))
-	order := make([]int, len(sides))
-	for i := range order {
-		order[i] = i
-	}
-	for range rounds {
-		for _, i := range order {
-			loads[i] = append(loads[i], drive(ctx, sides[i], conns, each/rounds, pick(sides[i])))
-		}
-		slices.Reverse(order)
-	}
-	results := make([]result, len(sides))
-	for i, s := range sides {
-		results[i] = summary(s.name, loads[i])
-	}
-	return results
-}
-
-// spread is the median of the rounds, the lowest and the highest.
-type spread struct{ median, low, high float64 }
-
-func spreadOf(values []float64) spread {
-	slices.Sort(values)
-	return spread{values[len(values)/2], values[0], values[len(values)-1]}
-}
-
-// result is what one side came to in a cell: answers a second, and times in seconds.
-type result struct {
-	side           string
-	rate, p50, p99 spread
-	errors         int
-	firstErr       error
-}
-
-func summary(name string, loads []load) result {
-	var rates, p50, p99 []float64
-	r := result{side: name}
-	for _, l := range loads {
-		rates, p50, p99 = append(rates, l.rate), append(p50, l.p50.Seconds()), append(p99, l.p99.Seconds())
-		r.errors += l.errors
-		if r.firstErr == nil {
-			r.firstErr = l.firstErr
-		}
-	}
-	r.rate, r.p50, r.p99 = spreadOf(rates), spreadOf(p50), spreadOf(p99)
-	return r
-}
-
-// selecting reads the scrolls of phexts in turn.
-func selecting(scrolls int, phexts ...string) func(s side) func(conn, i int) []byte {
-	return func(s side) func(conn, i int) []byte {
-		var all [][]byte
-		for i := range scrolls {
-			for _, p := range phexts {
-				all = append(all, s.request("GET", selectOf(p, i), nil))
-			}
-		}
-		return func(conn, i int) []byte { return all[(conn+i)%len(all)] }
-	}
 }
 
 // stopAll ends the servers of a cell.
@@ -221,46 +150,6 @@ func (b *bench) warm(ctx context.Context, sides []side, phexts ...string) error 
 				return fmt.Errorf("warming up %s: %w", s.name, err)
 			}
 		}
-	}
-	return nil
-}
-
-// fsyncModes are the sides of a cell of writes: a gateway for each setting.
-func (b *bench) fsyncModes() (names []string, flags [][]string) {
-	if !b.has("fsync") {
-		b.noteOnce("this sqgate has no --fsync: it was measured as it is")
-		return []string{"sqgate"}, [][]string{nil}
-	}
-	for _, mode := range []string{"off", "batch", "always"} {
-		names, flags = append(names, "sqgate, fsync "+mode), append(flags, []string{"--fsync", mode})
-	}
-	return names, flags
-}
-
-func (b *bench) cellUpdate(ctx context.Context) (err error) {
-	text := textOf(64, numbered(scrollSize))
-	var sides []side
-	defer func() { stopAll(sides) }()
-	direct, err := b.sqOn(ctx, b.startSQ, map[string]string{"notes": text})
-	if err != nil {
-		return err
-	}
-	sides = append(sides, direct)
-	names, flags := b.fsyncModes()
-	for i, name := range names {
-		g, err := b.gateOn(ctx, name, "notes", text, flags[i]...)
-		if err != nil {
-			return err
-		}
-		sides = append(sides, g.side)
-	}
-	body := []byte(numbered(scrollSize)(0))
-	updating := func(s side) func(conn, i int) []byte {
-		return func(conn, _ int) []byte { return s.request("POST", updateOf("notes", conn), body) }
-	}
-	for _, conns := range []int{1, 4, 16, 64} {
-		name := "update-" + strconv.Itoa(conns)
-		b.race(name, fmt.Sprintf("update of 200 bytes, %d connections", conns), race(ctx, sides, conns, b.time, updating))
 	}
 	return nil
 }

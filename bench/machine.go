@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 // versions says on what and with what a run was made.
@@ -14,6 +16,7 @@ func (b *bench) versions() []string {
 		fmt.Sprintf("machine: %d cores, %s, %s of memory, Linux %s", runtime.NumCPU(), procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"), firstLine("uname", "-r")),
 		"sqgate: " + commit(),
 		"Go: " + runtime.Version(),
+		"data on: " + fileSystem(b.root),
 		"SQ: " + b.sqVersion(),
 	}
 	for _, o := range others {
@@ -51,7 +54,22 @@ func (b *bench) sqVersion() string {
 	if err != nil {
 		return "unknown version"
 	}
-	return strings.TrimSpace(string(text))
+	return strings.TrimSpace(string(text)) + b.library()
+}
+
+// libraryName is how paths in an SQ binary name the library that parses phexts.
+// How long SQ takes to open a phext depends on its version above all.
+var libraryName = regexp.MustCompile(`libphext-[0-9]+\.[0-9]+\.[0-9]+`)
+
+func (b *bench) library() string {
+	text, err := os.ReadFile(b.sq)
+	if err != nil {
+		return ""
+	}
+	if name := libraryName.Find(text); name != nil {
+		return " with " + string(name)
+	}
+	return ""
 }
 
 func procField(path, name string) string {
@@ -65,4 +83,19 @@ func procField(path, name string) string {
 		}
 	}
 	return "unknown"
+}
+
+// fileSystems are those that a run is likely to be on, by the magic numbers of statfs(2).
+var fileSystems = map[int64]string{0xef53: "ext4", 0x01021994: "tmpfs", 0x58465342: "XFS", 0x9123683e: "Btrfs", 0x794c7630: "overlayfs", 0x2fc12fc1: "ZFS"}
+
+// fileSystem names what dir is on.
+func fileSystem(dir string) string {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return "an unknown file system"
+	}
+	if name, ok := fileSystems[int64(st.Type)]; ok {
+		return name
+	}
+	return fmt.Sprintf("file system %#x", st.Type)
 }
