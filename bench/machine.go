@@ -99,3 +99,14 @@ func fileSystem(dir string) string {
 	}
 	return fmt.Sprintf("file system %#x", st.Type)
 }
+
+// timeWait is how many sockets of this host wait for late packets.
+func timeWait() string {
+	fields := strings.Fields(procField("/proc/net/sockstat", "TCP"))
+	for i := 0; i+1 < len(fields); i++ {
+		if fields[i] == "tw" {
+			return fields[i+1]
+		}
+	}
+	return "an unknown number of"
+}

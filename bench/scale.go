@@ -45,7 +45,7 @@ func (b *bench) cellWake(ctx context.Context) error {
 		writes = append(writes, took.Seconds())
 	}
 	read, write := spreadOf(reads), spreadOf(writes)
-	b.table("First request to a tenant whose child is stopped, 20 tenants each", []string{"request", "median", "lowest", "highest", "children started"}, [][]string{
+	b.table("First request to a tenant whose child is stopped, 20 tenants each; "+timeWait()+" sockets of this host are in TIME_WAIT", []string{"request", "median", "lowest", "highest", "children started"}, [][]string{
 		{"select", inSeconds(read.median), inSeconds(read.low), inSeconds(read.high), fmt.Sprint(woken)},
 		{"update", inSeconds(write.median), inSeconds(write.low), inSeconds(write.high), fmt.Sprint(len(childrenOf(g.pid())) - woken)},
 	})

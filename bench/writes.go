@@ -61,6 +61,11 @@ func (b *bench) updates(ctx context.Context, cell, where string, connections []i
 	updating := func(s side) func(conn, i int) []byte {
 		return func(conn, _ int) []byte { return s.request("POST", updateOf("notes", conn), body) }
 	}
+	for _, s := range sides {
+		if _, _, err := s.once(ctx, patience, updating(s)(0, 0)); err != nil {
+			return fmt.Errorf("warming up: %w", err)
+		}
+	}
 	for _, conns := range connections {
 		name := cell + "-" + strconv.Itoa(conns)
 		b.race(name, fmt.Sprintf("update of 200 bytes, %d connections%s", conns, where), race(ctx, sides, conns, b.time, updating))
