@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bufio"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// Every scroll must stand where the requests look for it.
+func TestScrollsStandWhereTheyAreRead(t *testing.T) {
+	const n = 2*perChapter + 3
+	scrolls := strings.Split(strings.TrimSuffix(phext.Parse(textOf(n, strconv.Itoa)).Textmap(), "\n"), "\n")
+	if len(scrolls) != n {
+		t.Fatalf("%d scrolls", len(scrolls))
+	}
+	for i, line := range scrolls {
+		if want := "* " + at(i) + ": " + strconv.Itoa(i); line != want {
+			t.Fatalf("%q, not %q", line, want)
+		}
+	}
+}
+
+func TestReadAnswer(t *testing.T) {
+	for text, want := range map[string]struct {
+		status, size int
+		last, ok     bool
+	}{
+		"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi":                        {200, 2, false, true},
+		"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n":     {401, 0, true, true},
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi":                        {200, 3, false, false},
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n": {0, 0, false, false},
+	} {
+		status, size, last, err := readAnswer(bufio.NewReader(strings.NewReader(text)))
+		if (err == nil) != want.ok || want.ok && (status != want.status || size != want.size || last != want.last) {
+			t.Errorf("%q: %d, %d, %v, %v", text, status, size, last, err)
+		}
+	}
+}
+
+func TestQuantilesAndSpread(t *testing.T) {
+	times := []time.Duration{1, 2, 3, 4}
+	if quantile(times, .5) != 3 || quantile(times, .99) != 4 || quantile(nil, .5) != 0 {
+		t.Error("quantile")
+	}
+	if s := spreadOf([]float64{3, 1, 2}); s != (spread{2, 1, 3}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTargetsSayWhatWasReached(t *testing.T) {
+	var r report
+	r.keep("tenants", "500", 41<<20)
+	r.keep("wake", "write", .014)
+	text := r.targets()
+	for _, want := range []string{"| under 40 MB | 41.0 MB | not met |", "| under 15 ms | 14 ms | met |", "| not measured | - |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
