@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-func named(op, phext, name string) string {
+func byName(op, phext, name string) string {
 	return "/api/v2/" + op + "?p=" + url.QueryEscape(phext) + "&c=" + url.QueryEscape(name)
 }
 
@@ -20,14 +20,14 @@ func TestNamedCoordinates(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		const user, home = "my-assistant.1.1/user.name/1.1.1", "my-assistant.1.1/user.home/1.1.1"
-		g.must("will", "GET", named("select", "memory", user), "", 404)
-		if body := g.must("will", "POST", named("update", "memory", user), "Will", 200).body; body != "Updated 4 bytes" {
+		g.must("will", "GET", byName("select", "memory", user), "", 404)
+		if body := g.must("will", "POST", byName("update", "memory", user), "Will", 200).body; body != "Updated 4 bytes" {
 			t.Errorf("update: %q", body)
 		}
-		g.must("will", "POST", named("insert", "memory", home), "Aurora\n\"quoted\"", 200)
+		g.must("will", "POST", byName("insert", "memory", home), "Aurora\n\"quoted\"", 200)
 		g.must("will", "POST", at("update", "memory", origin), "by number", 200)
 		for name, want := range map[string]string{user: "Will", strings.ReplaceAll(user, "/", ";"): "Will", home: "Aurora\n\"quoted\""} {
-			if got := g.get("will", named("select", "memory", name)); got != want {
+			if got := g.get("will", byName("select", "memory", name)); got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
@@ -49,14 +49,14 @@ func TestNamedCoordinates(t *testing.T) {
 
 		// What delta gives, a client can write back by number: it is the same scroll.
 		g.must("will", "POST", at("update", "memory", first), "William", 200)
-		if got := g.get("will", named("select", "memory", user)); got != "William" {
+		if got := g.get("will", byName("select", "memory", user)); got != "William" {
 			t.Errorf("written by number: %q", got)
 		}
-		if body := g.must("will", "POST", named("delete", "memory", user), "", 200).body; body != "Removed 7 bytes" {
+		if body := g.must("will", "POST", byName("delete", "memory", user), "", 200).body; body != "Removed 7 bytes" {
 			t.Errorf("delete: %q", body)
 		}
-		g.must("will", "GET", named("select", "memory", user), "", 404)
-		if body := g.must("will", "POST", named("delete", "memory", user), "", 200).body; body != "Removed 0 bytes" {
+		g.must("will", "GET", byName("select", "memory", user), "", 404)
+		if body := g.must("will", "POST", byName("delete", "memory", user), "", 200).body; body != "Removed 0 bytes" {
 			t.Errorf("delete again: %q", body)
 		}
 		// A scroll deleted by its number takes its name along.
@@ -79,7 +79,7 @@ func TestNamesCountToTheQuota(t *testing.T) {
 	refused := false
 	for i := 0; i < 4000 && !refused; i++ {
 		name := fmt.Sprintf("n%d-%s", i, strings.Repeat("x", 480))
-		r, err := g.do("will", "POST", named("update", "memory", name), "y")
+		r, err := g.do("will", "POST", byName("update", "memory", name), "y")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestNamesAcrossKills(t *testing.T) {
 				writers.Go(func() {
 					for i := range 40 {
 						name := fmt.Sprintf("round%d.writer%d/%d", round, w, i)
-						r, err := g.do("will", "POST", named("update", "memory", name), "value of "+name)
+						r, err := g.do("will", "POST", byName("update", "memory", name), "value of "+name)
 						if err != nil {
 							return // the gateway was killed
 						}
@@ -126,7 +126,7 @@ func TestNamesAcrossKills(t *testing.T) {
 						acknowledged[name] = r.status == 200
 						mu.Unlock()
 						if i%5 == 4 {
-							if _, err := g.do("will", "POST", named("delete", "memory", name), ""); err != nil {
+							if _, err := g.do("will", "POST", byName("delete", "memory", name), ""); err != nil {
 								return
 							}
 							mu.Lock()
@@ -149,7 +149,7 @@ func TestNamesAcrossKills(t *testing.T) {
 				g.start()
 			}
 			for name, ok := range acknowledged {
-				r, err := g.do("will", "GET", named("select", "memory", name), "")
+				r, err := g.do("will", "GET", byName("select", "memory", name), "")
 				if err != nil {
 					t.Fatal(err)
 				}
