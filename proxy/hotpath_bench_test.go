@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -52,9 +55,21 @@ func benchGateway(b *testing.B) *Gateway {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return New(Config{Tenants: store, Calls: tenants.OpenCalls("", log), Ledger: tenants.NewLedger(store.Current, log),
+	past, err := journal.New(journal.Config{Dir: filepath.Join(dir, "journal"), Logger: log})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return New(Config{Tenants: store, Journal: past, Children: noChildren{}, ReadMemory: 1 << 20, Calls: tenants.OpenCalls("", log), Ledger: tenants.NewLedger(store.Current, log),
 		Observer: admin.NewMetrics("bench", store.Current, Resolve), MaxBody: 1 << 20, Logger: log})
 }
+
+// noChildren is for reads from memory, which need none.
+type noChildren struct{}
+
+func (noChildren) Lease(context.Context, string) (*supervisor.Lease, error) {
+	return nil, supervisor.ErrClosed
+}
+func (noChildren) Clear(context.Context, string, string) error { return nil }
 
 // benchWriter is a ResponseWriter that costs nothing.
 type benchWriter struct {
