@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,12 +117,15 @@ func checkBody(t *testing.T, wire []byte, call *Call, who Tenant) {
 		t.Fatalf("the body has no Content-Length: %q", wire)
 	}
 	if call.Op == Delta {
-		for i, line := range strings.Split(strings.TrimSuffix(string(body), "\n"), "\n") {
-			if len(call.Manifest) == 0 {
-				continue
-			}
+		// A name that stands for nothing stays here: SQ would take it for the origin.
+		numbered := slices.DeleteFunc(slices.Clone(call.Manifest), func(l ManifestLine) bool { return l.Name != "" })
+		lines := slices.Collect(strings.Lines(string(body)))
+		if len(lines) != len(numbered) {
+			t.Fatalf("%d lines of %d go out: %q", len(lines), len(numbered), body)
+		}
+		for i, line := range lines {
 			at, _, _ := strings.Cut(line, ": ")
-			checkCoordinate(t, at, call.Manifest[i].At, who)
+			checkCoordinate(t, at, numbered[i].At, who)
 		}
 		return
 	}
