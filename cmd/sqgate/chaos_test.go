@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// chaosRounds is how often something is killed: SQGATE_CHAOS, or a few.
+func chaosRounds(t *testing.T) int {
+	text := os.Getenv("SQGATE_CHAOS")
+	if text == "" {
+		return 6
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("SQGATE_CHAOS is %q: a number of rounds is wanted", text)
+	}
+	return n
+}
+
+// slot is what one writer knows of its coordinate.
+type slot struct {
+	target string
+	known  string          // acknowledged last
+	maybe  map[string]bool // sent since, and not answered
+}
+
+// TestChaos kills SQ and sqgate with SIGKILL while writers change a phext that
+// is large enough for a kill to meet SQ in the middle of its write. Whatever
+// was acknowledged must be there, what was refused must not, and what got no
+// answer must be there whole or not at all.
+func TestChaos(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		seed := rand.Uint64()
+		r := rand.New(rand.NewPCG(seed, 0))
+		g := newGate(t, sq, "will")
+		dir := g.dataDir("will")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ballast := strings.Repeat(strings.Repeat("b", 8<<10)+"\x18", 800) // 6.5 MB
+		path := filepath.Join(dir, "large.phext")
+		if err := os.WriteFile(path, []byte("x\x17"+strings.TrimSuffix(ballast, "\x18")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
+		slots := make([]*slot, 4)
+		for i := range slots {
+			slots[i] = &slot{target: fmt.Sprintf("&c=1.1.1/1.1.1/1.900.%d", i+1), maybe: map[string]bool{"": true}}
+		}
+		torn := 0
+		for round := range chaosRounds(t) {
+			stop := make(chan struct{})
+			var writers sync.WaitGroup
+			for i, s := range slots {
+				writers.Go(func() { s.write(g, stop, round, i) })
+			}
+			torn += strike(t, g, dir, path, r.IntN(3))
+			close(stop)
+			writers.Wait()
+			if g.cmd.ProcessState != nil || len(g.exited) > 0 {
+				g.wait()
+				g.start()
+			}
+			for i, s := range slots {
+				if problem := s.check(g); problem != "" {
+					t.Fatalf("seed %d, round %d, writer %d: %s", seed, round, i, problem)
+				}
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(text), "b"); n < 800*8<<10 {
+				t.Fatalf("seed %d, round %d: the phext has lost %d bytes of what nobody touched", seed, round, 800*8<<10-n)
+			}
+			if phext.Parse(string(text)).Render() != g.get("will", "/api/v2/get?p=large") {
+				t.Fatalf("seed %d, round %d: the service does not answer with what the file holds", seed, round)
+			}
+		}
+		t.Logf("%d kills met SQ in the middle of a write", torn)
+	})
+}
+
+func (s *slot) write(g *gate, stop <-chan struct{}, round, writer int) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		value := fmt.Sprintf("round %d writer %d number %d", round, writer, n)
+		r, err := g.do("will", "POST", "/api/v2/update?p=large"+s.target, value)
+		switch {
+		case err != nil:
+			s.maybe[value] = true
+			return
+		case r.status == 200:
+			s.known, s.maybe = value, map[string]bool{}
+		case r.status == 504 || r.status == 500:
+			s.maybe[value] = true
+		}
+	}
+}
+
+// check says what is wrong with what stands at the writer's coordinate.
+func (s *slot) check(g *gate) string {
+	r, err := g.do("will", "GET", "/api/v2/select?p=large"+s.target, "")
+	if err != nil || r.status != 200 {
+		return fmt.Sprintf("select: %d %s %v", r.status, r.body, err)
+	}
+	if r.body != s.known && !s.maybe[r.body] {
+		return fmt.Sprintf("%q stands there; %q was acknowledged last, %d writes got no answer", r.body, s.known, len(s.maybe))
+	}
+	s.known, s.maybe = r.body, map[string]bool{}
+	return ""
+}
+
+// strike kills the child, the gateway or both in the middle of a write, if it
+// meets one, and says how many writes it met.
+func strike(t *testing.T, g *gate, dir, path string, whom int) (torn int) {
+	t.Helper()
+	var pids []int
+	settle(t, "a write is under way", func() bool {
+		pids = childrenOf(dir)
+		return len(pids) == 1 && beingWritten(pids[0], path)
+	})
+	if whom != 0 {
+		_ = g.cmd.Process.Kill() // it may have ended by itself, which the next wait tells
+	}
+	if whom != 1 {
+		_ = syscall.Kill(pids[0], syscall.SIGKILL) // it may have ended already
+	}
+	if info, err := os.Stat(path); err == nil && info.Size() < 800*8<<10 {
+		torn = 1
+	}
+	if whom != 0 {
+		g.wait()
+		g.start()
+	}
+	return torn
+}
+
+// beingWritten says whether a process has the file open for writing.
+func beingWritten(pid int, path string) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is well-formed
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && target == path {
+			return true
+		}
+	}
+	return false
+}
