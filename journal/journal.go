@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/disk"
 )
 
@@ -25,6 +27,7 @@ type Journal struct {
 	number  int      // of the newest segment; 0 = none
 	file    *os.File // of the newest segment; nil = closed
 	size    int64    // of the newest segment, in bytes
+	room    int64    // up to where the disk has room for it, in bytes
 	created time.Time
 	held    int64 // bytes of checkpoints in the newest segment
 	beside  int   // checkpoint files of the newest segment
@@ -202,12 +205,39 @@ func (j *Journal) append(r *record) error {
 		return err
 	}
 	b := frame(nil, r)
+	if r.kind == kindBegin || r.kind == kindCheckpoint {
+		if err := j.secure(int64(len(b))); err != nil {
+			return err
+		}
+	}
 	if _, err := j.set.write(j.file, b, j.size); err != nil {
 		_ = j.file.Truncate(j.size) // what is left of it is damage that the next opening cuts off
 		return err
 	}
 	j.size += int64(len(b))
 	j.flush.appended += uint64(len(b))
+	return nil
+}
+
+// ending is the room that the end of a mutation needs at the most, and secured
+// how much is taken at a time, in bytes.
+const (
+	ending  = 4 << 10
+	secured = 64 << 10
+)
+
+// secure takes room on the disk for a record and for what ends its mutation,
+// so that a disk which fills up meanwhile cannot keep that out: without it,
+// recovery would make a mutation that was refused.
+func (j *Journal) secure(n int64) error {
+	if j.size+n+ending <= j.room {
+		return nil
+	}
+	err := unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, j.size, n+secured)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return &os.PathError{Op: "fallocate", Path: j.file.Name(), Err: err}
+	}
+	j.room = j.size + n + secured
 	return nil
 }
 
@@ -219,7 +249,7 @@ func (j *Journal) reopen() error {
 	if err != nil {
 		return err
 	}
-	j.file = f
+	j.file, j.room = f, 0
 	j.set.used(j)
 	return nil
 }
@@ -247,7 +277,7 @@ func (j *Journal) rotate() error {
 		return errors.Join(err, f.Close(), os.Remove(path))
 	}
 	j.number, j.file, j.size, j.created = j.number+1, f, int64(len(head)), now
-	j.held, j.beside, j.fresh, j.left = 0, 0, false, map[string]disk.FileID{}
+	j.room, j.held, j.beside, j.fresh, j.left = 0, 0, 0, false, map[string]disk.FileID{}
 	j.set.used(j)
 	j.prune()
 	return nil
@@ -277,7 +307,7 @@ func (j *Journal) rest() error {
 		return nil
 	}
 	err := j.flush.all(j)
-	err = errors.Join(err, j.file.Close())
-	j.file = nil
+	err = errors.Join(err, j.file.Truncate(j.size), j.file.Close()) // the room behind its end is given back
+	j.file, j.room = nil, 0
 	return errors.Join(err, j.answers.close())
 }
