@@ -2,6 +2,7 @@
 // serve or forward, answer.
 //
 // It never passes a client's own request on: what SQ gets is built by rewrite
-// from what was understood. It never starts or stops a child itself, and it
-// never writes to a data directory.
+// from what was understood. It never starts a child itself. To a data directory
+// it writes only the names of coordinates, what puts a torn write right, and
+// what an operator restores.
 package proxy

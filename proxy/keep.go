@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/phext"
+)
+
+// finish is told that SQ says it is done. What it says is not believed.
+func (c *change) finish() error {
+	id, same, err := holds(c.path, c.next)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return errNotStored
+	}
+	return c.keep(id)
+}
+
+// keep makes the mutation, which stands in the file, seen by everybody. It
+// returns when the journal is as durable as it is wanted.
+func (c *change) keep(id disk.FileID) error {
+	if err := c.pending.Done(id); err != nil {
+		c.log("the journal could not note the end of a write", err) // recovery finds the file right
+	}
+	c.after[c.path] = c.next.As(id)
+	if c.lostName {
+		c.removeName()
+	}
+	c.gateway.files.wrote(c.path, id, phext.HasDelimiter(c.call.Scroll))
+	part := c.settle()
+	h := c.w.Header()
+	h.Set("X-SQ-Quota-Used", quotaUsed(part))
+	if text, ok := c.next.Phext.Select(c.call.At); ok {
+		h.Set("ETag", tagOf(text))
+	}
+	c.kept = true
+	c.forgo()
+	return c.pending.Flushed()
+}
+
+// settle ends what begin began, except for the journal.
+func (c *change) settle() (part float64) {
+	if c.hold != nil {
+		c.hold.End(c.after)
+	}
+	if c.names != nil {
+		c.names.Settle()
+	}
+	if c.reserved != nil {
+		part = c.reserved.Settle()
+	}
+	c.spare.Drop()
+	return part
+}
+
+// giveUp ends a mutation of which SQ has seen nothing.
+func (c *change) giveUp() {
+	if c.newName && c.hold != nil {
+		c.removeName()
+	}
+	c.settle()
+	c.forgo()
+}
+
+// clearing is how long an end is waited for of a child that failed.
+const clearing = 2 * time.Minute
+
+func (c *change) clear() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), clearing)
+	defer cancel()
+	return c.gateway.config.Children.Clear(ctx, c.dir.path, "a write failed")
+}
+
+// holds says whether the file at path is the page, and what its identity is.
+func holds(path string, page *parsed.Page) (disk.FileID, bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return disk.FileID{}, !page.Exists() && os.IsNotExist(err) && page.Size() == 0, ignoreMissing(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return disk.FileID{}, false, err
+	}
+	id, err := disk.IDOf(info)
+	if err != nil || id.Size != page.Size() {
+		return id, false, err
+	}
+	same, err := page.Same(f)
+	return id, same, err
+}
+
+func ignoreMissing(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
