@@ -166,8 +166,8 @@ func (s *service) makeAPI() (*admin.API, error) {
 // listen is last, so that nobody is connected to a gateway that does not come up.
 func (s *service) listen() (err error) {
 	s.endOrphans()
-	if s.listener, err = net.Listen("tcp", s.o.listen); err != nil {
-		return fmt.Errorf("--listen: %w", err)
+	if s.listener, err = openListener(s.o.listen); err != nil {
+		return err
 	}
 	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
 	return nil

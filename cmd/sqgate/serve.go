@@ -83,8 +83,13 @@ func (s *service) run() error {
 	group.Go(func() error { s.retire.run(ctx); return nil })
 	group.Go(func() error { return s.settle(ctx) })
 	served := make(chan error, 1)
+	bye := attachFarewell(s.server)
 	go func() { served <- s.server.Serve(s.listener) }()
-	err := s.untilStopped(signals, served)
+	u := s.newUnit()
+	u.ready()
+	group.Go(func() error { u.keepStatus(ctx); return nil })
+	group.Go(func() error { u.keepWatchdog(ctx); return nil })
+	err := s.untilStopped(signals, served, u, bye)
 	stop()
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
@@ -93,23 +98,24 @@ func (s *service) run() error {
 }
 
 // untilStopped waits for the end, reloading at each HUP, and brings it about.
-func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error) error {
+func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, u *unit, bye *farewell) error {
 	for {
 		select {
 		case err := <-served:
 			return errors.Join(fmt.Errorf("the listener failed: %w", err), s.stopChildren(context.Background()))
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				_ = s.store.Reload() // the store logs it and keeps the error for the status
+				u.reloading(func() { _ = s.store.Reload() }) // the store logs it and keeps the error for the status
 				continue
 			}
-			return s.shutdown(signals, served)
+			u.stopping()
+			return s.shutdown(signals, served, bye)
 		}
 	}
 }
 
 // shutdown drains and stops; a second signal cuts the draining short.
-func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error {
+func (s *service) shutdown(signals <-chan os.Signal, served <-chan error, bye *farewell) error {
 	s.log.Info("stopping", "patience", s.o.shutdownTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), s.o.shutdownTimeout)
 	defer cancel()
@@ -126,6 +132,10 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 		}
 	}()
 	s.gateway.Drain()
+	if l, ok := s.listener.(*inherited); ok {
+		_ = l.Close() // systemd keeps the socket: who connects from now on waits for the next sqgate
+	}
+	bye.say(ctx)
 	if err := s.server.Shutdown(ctx); err != nil {
 		s.log.Warn("requests were cut off", "error", err)
 		_ = s.server.Close() // they had their time; the listener is closed already

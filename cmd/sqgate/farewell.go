@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// farewellPatience is how long connections that are kept open may take to send
+// one more request, whose answer tells the client that it is the last one.
+const farewellPatience = time.Second
+
+// farewell ends connections in a way that costs no request: a server that
+// closes one that is kept open may do so while a request is on its way, which
+// a client must not repeat if it was a POST. So there is a time in which every
+// answer carries `Connection: close` and everything is still answered.
+type farewell struct {
+	leaving atomic.Bool
+	mu      sync.Mutex
+	open    int
+	alone   chan struct{} // closed when leaving and no connection is open
+	once    sync.Once
+}
+
+// attach has the server, which must not serve yet, take part.
+func attachFarewell(server *http.Server) *farewell {
+	f := &farewell{alone: make(chan struct{})}
+	next := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+	server.ConnState = f.track
+	return f
+}
+
+func (f *farewell) track(_ net.Conn, state http.ConnState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		f.open++
+	case http.StateClosed, http.StateHijacked:
+		f.open--
+	}
+	f.checkLocked()
+}
+
+func (f *farewell) checkLocked() {
+	if f.leaving.Load() && f.open == 0 {
+		f.once.Do(func() { close(f.alone) })
+	}
+}
+
+// say begins the farewell and waits until nobody is connected, the time is up
+// or ctx ends.
+func (f *farewell) say(ctx context.Context) {
+	f.leaving.Store(true)
+	f.mu.Lock()
+	f.checkLocked()
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, farewellPatience)
+	defer cancel()
+	select {
+	case <-f.alone:
+	case <-ctx.Done():
+	}
+}
