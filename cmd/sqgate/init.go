@@ -18,7 +18,8 @@ const adoptedID = "default"
 
 func newInit() *cobra.Command {
 	o := defaultOptions()
-	var adopt, key, id string
+	var key, id string
+	var adopt adoption
 	var convert conversion
 	cmd := &cobra.Command{
 		Use:   "init",
@@ -26,15 +27,17 @@ func newInit() *cobra.Command {
 		Long: "Writes a first tenants file with one tenant.\n\n" +
 			"With --adopt DIR the tenant is `" + adoptedID + "`, and its data are the files of single-tenant SQ in DIR:\n" +
 			"they stay where they are, byte for byte. With --key K its clients go on with the key they have.\n" +
-			"To undo it, delete the tenants file and start SQ on DIR again.\n\n" +
+			"To undo it, delete the tenants file and start SQ on DIR again.\n" +
+			"Without DIR, directory and key are those of the unit that runs SQ, " + unitName + " or --unit FILE. If that unit would\n" +
+			"hide the one of sqgate's package, it becomes " + legacyName + ". No process is stopped or started.\n\n" +
 			"With --from FILE the tenants are those of another program's file, with the keys that they have:\n" +
 			`  SQ 0.5.6 (sq host --config)  {"tenants": {KEY: {"name", "data_dir"}}}` + "\n" +
 			`  SQ router (sq route)         {"tenants": [{"token", "port", "data_dir"}]}` + "\n" +
 			"  Python gateway, TOML         [[tenants]] with token, name, port, phext\n" +
 			"No data is touched; what is left to do is printed. FILE itself is replaced only if it is --config and\n" +
 			"--replace is given, and then kept beside it.",
-		Example: "  sqgate init --from /etc/sq/router-config.json\n  sqgate init --from /etc/sq/tenants.json --replace",
-		Args:    cobra.NoArgs,
+		Example: "  sqgate init --adopt\n  sqgate init --from /etc/sq/router-config.json\n  sqgate init --from /etc/sq/tenants.json --replace",
+		Args:    adopt.args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
@@ -45,8 +48,8 @@ func newInit() *cobra.Command {
 				return runConversion(cmd, &convert)
 			case convert.replace:
 				return usageError{errors.New("--replace goes with --from")}
-			case adopt != "":
-				return adoptDir(cmd.OutOrStdout(), o.config, adopt, key)
+			case adopt.wanted():
+				return adopt.run(cmd.OutOrStdout(), o.config, key)
 			}
 			return firstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
 		},
@@ -55,7 +58,7 @@ func newInit() *cobra.Command {
 	o.registerConfig(f)
 	f.StringVar(&o.dataRoot, "data-root", o.dataRoot, "directory in which the tenant gets its own")
 	f.StringVar(&id, "id", "first", "id of the tenant")
-	f.StringVar(&adopt, "adopt", "", "data directory of a single-tenant SQ")
+	adopt.register(f)
 	f.StringVar(&key, "key", "", "the tenant's API key (default: a new one)")
 	f.StringVar(&convert.from, "from", "", "tenants file of SQ's multi-tenant mode, the SQ router or the Python gateway, to be converted")
 	f.BoolVar(&convert.replace, "replace", false, "with --from: rename a tenants file that is there already, and write the new one in its place")
@@ -66,7 +69,10 @@ func runConversion(cmd *cobra.Command, c *conversion) error {
 	if err := c.check(cmd.Flags()); err != nil {
 		return err
 	}
-	return c.run(cmd.OutOrStdout())
+	if err := c.run(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return ownLikeDir(c.config)
 }
 
 func adoptDir(out io.Writer, config, dir, key string) error {
@@ -117,7 +123,10 @@ func writeFirst(config, id, dataDir, key string) error {
 	if errors.As(err, &field) {
 		return usageError{err}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return ownLikeDir(config)
 }
 
 func phextsIn(dir string) ([]string, error) {
