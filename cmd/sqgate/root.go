@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 	}
 	o.register(root.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newHistory(), newRestore(), newBackup(), newVersion())
+	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newHistory(), newRestore(), newBackup(), newVersion(), newMan())
 	if len(os.Args) > 1 && os.Args[1] == standIn {
 		root.AddCommand(newStandIn())
 	}
