@@ -104,7 +104,7 @@ func (m *machine) secondKey() string { return m.read(secondKeyFile) }
 
 // explain prints what a person would look at first.
 func (m *machine) explain() {
-	out, _ := exec.Command("/bin/sh", "-c", "systemctl --no-pager status sq.service sq.socket sq-legacy; journalctl --no-pager -b -u 'sq*' | tail -n 60; cat /etc/sq/tenants.json | sed 's/key[^,]*/key/'").CombinedOutput() // what fails says so in the output
+	out, _ := exec.Command("/bin/sh", "-c", "systemctl --no-pager status sq.service sq.socket sq-legacy; journalctl --no-pager -b -u 'sq*' | grep -v status=200 | tail -n 40; cat /etc/sq/tenants.json | sed 's/key[^,]*/key/'").CombinedOutput() // what fails says so in the output
 	m.Logf("%s", out)
 }
 

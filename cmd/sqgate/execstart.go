@@ -46,7 +46,7 @@ func legacyFrom(settings []setting) (*legacyUnit, error) {
 		}
 		args, err := commandLine(s.value, env)
 		if err != nil {
-			return nil, fmt.Errorf("ExecStart=: %w", err)
+			return nil, fmt.Errorf("in ExecStart=: %w", err)
 		}
 		if at := hostsAt(args); at > 0 {
 			return u, u.take(args[at+1:], last(settings, "WorkingDirectory"))
@@ -88,7 +88,7 @@ func (u *legacyUnit) take(args []string, workDir string) error {
 		}
 		if !joined {
 			if i++; i == len(args) {
-				return fmt.Errorf("ExecStart=: nothing follows %s", name)
+				return fmt.Errorf("in ExecStart=: nothing follows %s", name)
 			}
 			value = args[i]
 		}
@@ -112,7 +112,7 @@ func (u *legacyUnit) place(workDir string) error {
 		workDir = "/"
 	}
 	if !filepath.IsAbs(workDir) {
-		return fmt.Errorf("WorkingDirectory=%s is not known here: name the directory and the key yourself, --adopt DIR --key K", workDir)
+		return fmt.Errorf("the directory of WorkingDirectory=%s is not known here: name the directory and the key yourself, --adopt DIR --key K", workDir)
 	}
 	u.dataDir = filepath.Join(workDir, u.dataDir)
 	return nil

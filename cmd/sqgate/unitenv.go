@@ -18,7 +18,7 @@ func environmentOf(settings []setting) (map[string]string, error) {
 		}
 		words, err := splitWords(s.value)
 		if err != nil {
-			return nil, fmt.Errorf("Environment=: %w", err)
+			return nil, fmt.Errorf("in Environment=: %w", err)
 		}
 		assign(env, words)
 	}
@@ -32,10 +32,10 @@ func environmentOf(settings []setting) (map[string]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("EnvironmentFile=: %w", err)
+			return nil, fmt.Errorf("in EnvironmentFile=: %w", err)
 		}
 		if err := assignFile(env, string(text)); err != nil {
-			return nil, fmt.Errorf("EnvironmentFile=%s: %w", path, err)
+			return nil, fmt.Errorf("in EnvironmentFile=%s: %w", path, err)
 		}
 	}
 	return env, nil
