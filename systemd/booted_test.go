@@ -58,6 +58,7 @@ func TestBooted(t *testing.T) {
 		{"restarts under load lose no request", restartsUnderLoad},
 		{"an upgrade over itself loses no request", upgradesUnderLoad},
 		{"kill -9 loses no acknowledged write", survivesKill},
+		{"a gateway that hangs is replaced", isWatched},
 		{"a child cannot be reached, nor reach out", isUnreachable},
 		{"a child writes nowhere else", isConfined},
 		{"no key is in the journal", logsNoKey},
@@ -228,6 +229,19 @@ func survivesKill(m *machine) {
 	m.await("there is one child for a directory", func() bool {
 		return len(childrenOf(data)) == 1 && len(childrenOf(data+"/tenants/second")) <= 1
 	})
+}
+
+func isWatched(m *machine) {
+	m.write("/etc/systemd/system/sq.service.d/watchdog.conf", "[Service]\nWatchdogSec=3\n")
+	m.sh("systemctl daemon-reload && systemctl restart sq")
+	pid := m.out("systemctl show -p MainPID --value sq")
+	m.sh("sleep 4; [ $(systemctl show -p MainPID --value sq) = %s ]", pid) // one that answers stays
+	m.sh("kill -STOP %s", pid)
+	m.await("systemd replaces it", func() bool {
+		now := m.out("systemctl show -p MainPID --value sq")
+		return now != "0" && now != pid && m.status(legacyKey, "GET", "/health", "") == 200
+	})
+	m.sh("rm /etc/systemd/system/sq.service.d/watchdog.conf && systemctl daemon-reload && systemctl restart sq")
 }
 
 func isUnreachable(m *machine) {
