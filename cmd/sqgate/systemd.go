@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -40,8 +41,24 @@ func (s *service) newUnit() *unit {
 	}
 }
 
+// telling is how long systemd may take to make room for a message. The library's
+// own SdNotify waits for ever, which would keep a gateway from ending.
+const telling = 2 * time.Second
+
 func notify(state string) error {
-	_, err := daemon.SdNotify(false, state)
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(telling)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
 	return err
 }
 
