@@ -28,7 +28,10 @@ type Config struct {
 	Logger     *slog.Logger
 	// Hold keeps all requests out of a data directory until release is called.
 	Hold func(ctx context.Context, dataDir string) (release func(), err error)
-	Past Past
+	// Moved is told which of a tenant's files were put into its directory or
+	// taken out of it while it was held.
+	Moved func(t *tenants.Tenant, files []string) error
+	Past  Past
 	// Resolve is the path under which a data directory's child is known.
 	Resolve func(dataDir string) string
 	// Failed counts a wrong key against its sender, and says how long that one

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -42,7 +43,7 @@ func (a *API) empty(r *http.Request, t *tenants.Tenant) (archive string, files i
 	if archive, err = a.vault.store(t.ID, t.DataDir, names); err != nil {
 		return "", 0, err
 	}
-	return archive, len(names), a.Ledger.Recount(t)
+	return archive, len(names), errors.Join(a.Moved(t, names), a.Ledger.Recount(t))
 }
 
 func (a *API) quiet(r *http.Request, t *tenants.Tenant) (release func(), err error) {
@@ -93,5 +94,9 @@ func (a *API) refill(r *http.Request, t *tenants.Tenant, archive string) (files 
 	if files, err = a.vault.restore(t.ID, archive, t.DataDir, names, own); err != nil {
 		return 0, err
 	}
-	return files, a.Ledger.Recount(t)
+	now, err := t.OwnFiles()
+	if err != nil {
+		return 0, err
+	}
+	return files, errors.Join(a.Moved(t, append(names, now...)), a.Ledger.Recount(t))
 }

@@ -49,6 +49,8 @@ var (
 		message: "the disk has no room for this write: nothing was changed; the operator has to make room"}
 	errNotDurable = &answer{status: http.StatusInternalServerError, code: "backend_failed",
 		message: "the write was made, but could not be made safe against a power failure: look it up before you repeat it"}
+	errUndecided = &answer{status: http.StatusInternalServerError, code: "backend_failed",
+		message: "it is not known yet whether the write was made: it will be whole or not at all; look it up before you repeat it"}
 	errChanged = &answer{status: http.StatusPreconditionFailed, code: "precondition_failed",
 		message: "the scroll is not the one that If-Match names: read it again, and decide anew; nothing was changed"}
 	errReused = &answer{status: http.StatusConflict, code: "conflict",

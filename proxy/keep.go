@@ -26,7 +26,9 @@ func (c *change) finish() error {
 // returns when the journal is as durable as it is wanted.
 func (c *change) keep(id disk.FileID) error {
 	if err := c.pending.Done(id); err != nil {
-		c.log("the journal could not note the end of a write", err) // recovery finds the file right
+		// It was begun, and the file holds it: recovery finds both, and notes it.
+		c.log("the journal could not note the end of a write", err)
+		c.dir.settled.Store(false)
 	}
 	c.after[c.path] = c.next.As(id)
 	if c.lostName {

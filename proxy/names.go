@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -106,19 +107,37 @@ func (c *change) writeNames(next *parsed.Page, name string) (err error) {
 		return err
 	}
 	if err := storeNames(c.namesPath, now, next, c.call.At); err != nil {
-		_ = pending.Abort() // the error that led here says more, and recovery finds the file as it was
-		return err
+		return errors.Join(err, c.namesUnwritten(pending, now))
 	}
 	id, err := disk.Identify(c.namesPath)
-	if err != nil {
-		return err
+	if err == nil {
+		err = pending.Done(id)
 	}
-	if err := pending.Done(id); err != nil {
-		c.log("the journal could not note the end of a write", err)
+	if err != nil {
+		c.dir.settled.Store(false)
+		return err
 	}
 	c.after[c.namesPath] = next.As(id)
 	next.Noted(c.call.At, name)
 	return nil
+}
+
+// namesUnwritten takes down that names were not written, and has recovery put
+// right what may be left of them.
+func (c *change) namesUnwritten(pending *journal.Pending, now *parsed.Page) error {
+	if id, err := disk.Identify(c.namesPath); err == nil && id.Size == sizeOnDisk(now) {
+		return pending.Undone(id)
+	}
+	c.dir.settled.Store(false)
+	return pending.Refused()
+}
+
+// sizeOnDisk is 0 for no file, as in its identity.
+func sizeOnDisk(p *parsed.Page) int64 {
+	if !p.Exists() {
+		return 0
+	}
+	return p.Size()
 }
 
 // storeNames writes the names. One that lies behind all others, as a new one

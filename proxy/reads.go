@@ -17,7 +17,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, d *dir, call *rew
 	if g.config.ReadMemory == 0 && !renderedHere(call) {
 		return g.readForwarded(w, r, d, call)
 	}
-	v, err := g.view(d, call)
+	v, err := g.settledView(r, d, call)
 	if err != nil {
 		return err
 	}
@@ -34,6 +34,21 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, d *dir, call *rew
 	}
 	g.writeTagged(w, r, rendered(v, call), call.Op != rewrite.Load)
 	return nil
+}
+
+// settledView is a view of files that were in order when it was taken: a write
+// that came to a bad end meanwhile leaves files that nobody must see.
+func (g *Gateway) settledView(r *http.Request, d *dir, call *rewrite.Call) (view, error) {
+	for range looks {
+		v, err := g.view(d, call)
+		if d.settled.Load() {
+			return v, err
+		}
+		if err := g.settled(r.Context(), d); err != nil {
+			return v, err
+		}
+	}
+	return view{}, errUnsettled
 }
 
 // readForwarded has SQ answer, where reads are not to be held in memory. A

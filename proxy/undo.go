@@ -21,15 +21,15 @@ func (c *change) fail(sent bool, cause error) error {
 		c.log("a write stands in its file, but the journal is not on disk", cause)
 		return errNotDurable
 	case !sent:
-		return c.undone(c.before.page.ID, cause)
+		return c.undone(c.pending.Abort(), c.before.page.ID, cause)
 	}
 	if err := c.clear(); err != nil {
-		return c.abandon(errors.Join(cause, err))
+		return c.undecided(errors.Join(cause, err))
 	}
 	id, stands, err := holds(c.path, c.next)
 	switch {
 	case err != nil:
-		return c.abandon(errors.Join(cause, err))
+		return c.undecided(errors.Join(cause, err))
 	case stands:
 		return c.standing(id)
 	}
@@ -58,10 +58,9 @@ func (c *change) rollBack(cause error) error {
 		id, err = disk.Identify(c.path)
 	}
 	if err != nil {
-		_ = c.pending.Abort() // recovery does the rest, and knows an aborted write's traces
-		return c.abandon(errors.Join(cause, err))
+		return c.refused(errors.Join(cause, err))
 	}
-	return c.undone(id, cause)
+	return c.undone(c.pending.Undone(id), id, cause)
 }
 
 // restore puts the file of before in the place of what was left of it.
@@ -81,11 +80,11 @@ func (c *change) restore() error {
 // newFileMode is that of a file that SQ makes.
 const newFileMode = 0o644
 
-// undone ends a mutation that has not happened.
-func (c *change) undone(id disk.FileID, cause error) error {
-	if err := c.pending.Abort(); err != nil {
-		c.log("the journal could not note that a write did not happen", err)
-		return c.abandon(cause)
+// undone ends a mutation that has not happened; noted is what the journal said
+// to that. If it could not take it down, recovery makes the mutation.
+func (c *change) undone(noted error, id disk.FileID, cause error) error {
+	if noted != nil {
+		return c.undecided(errors.Join(cause, noted))
 	}
 	c.after[c.path] = c.before.page.As(id)
 	if c.newName {
@@ -99,16 +98,31 @@ func (c *change) undone(id disk.FileID, cause error) error {
 	return cause
 }
 
+// refused leaves it to recovery to put the file back as it was, and answers
+// that the mutation did not happen.
+func (c *change) refused(cause error) error {
+	if err := c.pending.Refused(); err != nil {
+		return c.undecided(errors.Join(cause, err))
+	}
+	c.abandon(cause)
+	return c.explained(cause)
+}
+
+// undecided leaves it to recovery whether the mutation happened, and says so.
+func (c *change) undecided(cause error) error {
+	c.abandon(cause)
+	return errUndecided
+}
+
 // abandon leaves the phext to recovery, which the next request of the
 // directory begins with.
-func (c *change) abandon(cause error) error {
+func (c *change) abandon(cause error) {
 	c.log("a write failed, and its phext could not be put in order at once", cause)
 	c.dir.settled.Store(false)
 	delete(c.after, c.path)
 	delete(c.after, c.namesPath)
 	c.settle()
 	c.forgo()
-	return c.explained(cause)
 }
 
 func (c *change) log(message string, err error) {

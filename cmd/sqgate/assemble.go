@@ -159,7 +159,7 @@ func (s *service) makeAPI() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Key: key, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
-		Hold: s.gateway.Hold, Past: s.gateway, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
+		Hold: s.gateway.Hold, Moved: s.gateway.Moved, Past: s.gateway, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
 	})
 }
 

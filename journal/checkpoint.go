@@ -1,0 +1,95 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/zeebo/xxh3"
+)
+
+// hold makes the content of a checkpoint of state, in a file of its own if it
+// is long.
+func (j *Journal) hold(state State, seq uint64) (content, error) {
+	c := content{exists: state.Exists, size: int64(len(state.Text)), sum: xxh3.HashString128(state.Text).Bytes()}
+	if c.size <= j.cfg.inline {
+		c.text = state.Text
+		return c, nil
+	}
+	c.beside = true
+	f, err := os.OpenFile(filepath.Join(j.dir, checkpointName(j.seg.number, seq)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return content{}, fmt.Errorf("making a checkpoint: %w", err)
+	}
+	if err := j.writeAll(f, state.Text); err != nil {
+		return content{}, errors.Join(fmt.Errorf("making a checkpoint: %w", err), f.Close(), os.Remove(f.Name()))
+	}
+	if j.cfg.Sync == Off {
+		return c, f.Close()
+	}
+	j.seg.fresh = append(j.seg.fresh, f)
+	return c, nil
+}
+
+// writeAll writes text piece by piece, so that no second copy of it is made.
+func (j *Journal) writeAll(f *os.File, text string) error {
+	piece := make([]byte, min(len(text), 1<<20))
+	for off := 0; off < len(text); {
+		n := copy(piece, text[off:])
+		if err := j.write(f, piece[:n], int64(off)); err != nil {
+			return err
+		}
+		off += n
+	}
+	return nil
+}
+
+// drop forgets the checkpoint of a mutation that was refused.
+func (j *Journal) drop(c content, seq uint64) error {
+	if !c.beside {
+		return nil
+	}
+	name := filepath.Join(j.dir, checkpointName(j.seg.number, seq))
+	err := os.Remove(name)
+	if n := len(j.seg.fresh); n > 0 && j.seg.fresh[n-1].Name() == name {
+		err = errors.Join(err, j.seg.fresh[n-1].Close())
+		j.seg.fresh = j.seg.fresh[:n-1]
+	}
+	return err
+}
+
+// held is the state in a checkpoint of a segment in dir.
+func held(dir string, number uint64, r record) (State, error) {
+	text, c := r.content.text, r.content
+	if c.beside {
+		var err error
+		if text, err = readBeside(filepath.Join(dir, checkpointName(number, r.seq)), c.size); err != nil {
+			return State{}, fmt.Errorf("the checkpoint of %s: %w", r.m.File, err)
+		}
+	}
+	if int64(len(text)) != c.size || xxh3.HashString128(text).Bytes() != c.sum {
+		return State{}, fmt.Errorf("the checkpoint of %s %w", r.m.File, ErrDamaged)
+	}
+	return State{text, c.exists}, nil
+}
+
+func readBeside(path string, size int64) (text string, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if info, err := f.Stat(); err != nil || info.Size() != size {
+		return "", errors.Join(ErrDamaged, err)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return "", err
+	}
+	return string(b), nil
+}

@@ -1,0 +1,124 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Policy says when what is journalled has to be on disk.
+type Policy int
+
+// Batch is the default.
+const (
+	Off    Policy = iota // whenever the kernel writes it: a power cut may lose what was acknowledged
+	Batch                // before the caller is answered; those who wait together share a sync
+	Always               // before SQ sees the mutation, and before the caller is answered
+)
+
+var policies = [...]string{Off: "off", Batch: "batch", Always: "always"}
+
+// ParsePolicy reads off, batch or always.
+func ParsePolicy(s string) (Policy, error) {
+	for p, name := range policies {
+		if s == name {
+			return Policy(p), nil
+		}
+	}
+	return Batch, fmt.Errorf("%q is not one of off, batch and always", s)
+}
+
+// String is what ParsePolicy reads.
+func (p Policy) String() string {
+	if p < 0 || int(p) >= len(policies) {
+		return fmt.Sprintf("Policy(%d)", int(p))
+	}
+	return policies[p]
+}
+
+// Config is what New needs. Dir and Quarantine must be given.
+type Config struct {
+	Dir        string        // holds a directory for each data_dir; made on demand, mode 0700
+	Quarantine string        // where what was damaged is set aside; made on demand, mode 0700
+	Sync       Policy        // the zero Policy is Off
+	History    time.Duration // how far back states can be restored; 0 = only what recovery needs
+	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept.
+	Logger     *slog.Logger  // nil = slog.Default
+	Now        func() time.Time
+	BootID     string // "" = that of the running kernel
+
+	// Write and Sync for tests: a disk that is full, a disk that is counted.
+	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt
+	Datasync func(f *os.File) error                             // nil = fdatasync
+}
+
+// Errors of the journal. They come wrapped, with what went wrong.
+var (
+	ErrBeyondHistory = errors.New("is further back than the journal goes")
+	ErrDamaged       = errors.New("is damaged")
+	ErrClosed        = errors.New("the journal is closed")
+	ErrVersion       = errors.New("was written by a newer sqgate")
+	ErrName          = errors.New("is not the name of a phext's file")
+	ErrFinished      = errors.New("the mutation is finished already")
+)
+
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+func (c Config) complete() (Config, error) {
+	if c.Dir == "" || c.Quarantine == "" {
+		return c, errors.New("a journal needs a directory and a quarantine")
+	}
+	if c.Sync < Off || c.Sync > Always || c.History < 0 || c.Limit < 0 {
+		return c, fmt.Errorf("sync %v, history %v and limit %d are not all valid", c.Sync, c.History, c.Limit)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Write == nil {
+		c.Write = func(f *os.File, b []byte, off int64) (int, error) { return f.WriteAt(b, off) }
+	}
+	if c.Datasync == nil {
+		c.Datasync = fdatasync
+	}
+	return c.booted()
+}
+
+// booted finds out which run of the kernel this is: only within one run does
+// the identity of a file say that its content is still the same.
+func (c Config) booted() (Config, error) {
+	if c.BootID != "" {
+		return c, nil
+	}
+	id, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return c, fmt.Errorf("finding out whether the machine was restarted: %w", err)
+	}
+	c.BootID = strings.TrimSpace(string(id))
+	return c, nil
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// makeDir makes a directory that only sqgate may look into.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
+		return fmt.Errorf("making the directory of the journal: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// crashed is a real journal with its data_dir, as a crash left them, and what
+// was true before.
+type crashed struct {
+	journal, data map[string]string // files by name
+	newest        string            // the segment that recovery reads
+	states        map[string][]State
+	seen          map[string][]sight
+	end           time.Time
+}
+
+// makeCrashed has two segments that ended and one in which sqgate died, with a
+// checkpoint beside it, answers, an edit, an abort, and a torn phext.
+func makeCrashed(t failer, root string) *crashed {
+	w := newWorld(t, root, func(c *Config) { c.Sync = Off })
+	w.tune = func(s *settings) { s.inline, s.rotate = 60, 700 }
+	w.reopen()
+	c := &crashed{states: map[string][]State{}, seen: map[string][]sight{}}
+	w.put("a.phext", text(strings.Repeat("long ", 14)))
+	w.put("b.phext", text("short"))
+	for _, f := range []string{"a.phext", "b.phext"} {
+		c.states[f] = []State{w.read(f)}
+	}
+	w.steps(c)
+	last := update("b.phext", 3, "under way")
+	w.begin(last)
+	whole := w.read("b.phext").After(last)
+	c.states["b.phext"] = append(c.states["b.phext"], whole)
+	w.put("b.phext", text(whole.Text[:4]))
+	c.newest, c.end = filepath.Base(w.newest()), w.now
+	w.must(w.set.Close())
+	c.journal, c.data = contents(t, w.j.dir), contents(t, w.data)
+	return c
+}
+
+func (w *world) steps(c *crashed) {
+	for i := range 24 {
+		w.now = w.now.Add(time.Second)
+		file := []string{"a.phext", "b.phext"}[i%2]
+		switch {
+		case i == 20:
+			w.must(w.j.Edited(file, text("by hand"), w.put(file, text("by hand"))))
+		case i == 21:
+			w.must(w.begin(update(file, 1, "refused")).Abort())
+		default:
+			m := update(file, uint32(i%3+1), fmt.Sprint("text ", i))
+			m.Idempotency, m.Answer = fmt.Sprint("key-", i), fmt.Sprint("answer ", i)
+			w.mutate(m)
+		}
+		c.states[file] = append(c.states[file], w.read(file))
+		c.seen[file] = append(c.seen[file], sight{w.j.last, w.read(file)})
+	}
+}
+
+func contents(t failer, dir string) map[string]string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = string(b)
+	}
+	return files
+}
+
+// damage is what happens to one file of a journal.
+type damage struct {
+	file string
+	pos  int
+	bit  uint8 // 0 to 7: flipped at pos; else: cut at pos
+}
+
+func (d damage) to(b string) string {
+	if d.bit > 7 {
+		return b[:d.pos]
+	}
+	return b[:d.pos] + string([]byte{b[d.pos] ^ 1<<d.bit}) + b[d.pos+1:]
+}
+
+// after is a world in which c was damaged and sqgate starts again.
+func (c *crashed) after(t failer, root string, d damage, boot string) *world {
+	w := newWorld(t, root, func(c *Config) { c.Sync, c.BootID = Off, boot })
+	w.tune = func(s *settings) { s.inline, s.rotate = 60, 700 }
+	w.reopen()
+	w.now = c.end
+	w.must(os.MkdirAll(w.j.dir, 0o700))
+	for name, b := range c.journal {
+		if name == d.file {
+			b = d.to(b)
+		}
+		w.must(os.WriteFile(filepath.Join(w.j.dir, name), []byte(b), 0o600))
+	}
+	for name, b := range c.data {
+		w.put(name, text(b))
+	}
+	return w
+}
+
+// boundary is where the last record ends that is whole before pos.
+func boundary(t failer, segment string, pos int) int {
+	good, err := walk(strings.NewReader(segment), int64(pos), func(record) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(good)
+}
+
+// survives is the property: whatever the damage, nothing is invented, nothing
+// before it is lost, and what is dropped is said.
+func (c *crashed) survives(t failer, root string, d damage, boot string) {
+	w := c.after(t, root, d, boot)
+	defer func() { w.must(w.set.Close()) }()
+	report, err := w.j.Recover(context.Background())
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		t.Fatalf("%+v: %v", d, err)
+	}
+	for _, file := range slices.Sorted(maps.Keys(c.states)) {
+		if got := w.read(file); got.Text != c.data[file] && !slices.Contains(c.states[file], got) {
+			t.Fatalf("%+v: %s became %q", d, file, got.Text)
+		}
+	}
+	c.saysWhatItDropped(t, w, d, report)
+	c.keepsTheMoments(t, w, d)
+	w.mutate(update("a.phext", 1, "and it goes on"))
+	w.mutate(update("b.phext", 1, "and it goes on"))
+}
+
+func (c *crashed) saysWhatItDropped(t failer, w *world, d damage, report Report) {
+	if d.file != c.newest {
+		if report.Dropped != 0 {
+			t.Fatalf("%+v: dropped %d bytes of another segment", d, report.Dropped)
+		}
+		return
+	}
+	original, end := c.journal[d.file], boundary(t, c.journal[d.file], d.pos)
+	lost := len(d.to(original)) - end
+	if report.Dropped != int64(lost) || (lost > 0) != (len(report.Quarantined) > 0 && strings.Contains(report.Quarantined[0], "journal-damage")) {
+		t.Fatalf("%+v: dropped %d bytes, should be %d; set aside %v", d, report.Dropped, lost, report.Quarantined)
+	}
+	if lost > 0 {
+		if b, err := os.ReadFile(report.Quarantined[0]); err != nil || string(b) != d.to(original)[end:] {
+			t.Fatalf("%+v: the quarantine holds %d bytes, %v", d, len(b), err)
+		}
+	}
+	if end == 0 {
+		return // no header: the segment is gone
+	}
+	b, err := os.ReadFile(filepath.Join(w.j.dir, d.file))
+	if err != nil || !strings.HasPrefix(string(b), original[:end]) {
+		t.Fatalf("%+v: records before the damage are lost", d)
+	}
+	if boundary(t, string(b), len(b)) != len(b) {
+		t.Fatalf("%+v: the damage is still there", d)
+	}
+}
+
+// keepsTheMoments compares each moment. After the damage an older state may
+// come back, never one that there was not.
+func (c *crashed) keepsTheMoments(t failer, w *world, d damage) {
+	for _, file := range slices.Sorted(maps.Keys(c.seen)) {
+		for _, s := range c.seen[file] {
+			got, err := w.j.At(file, time.Unix(0, s.from))
+			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrBeyondHistory) {
+				if d.file == c.newest && !c.mayLose(t, d, s.from) {
+					t.Fatalf("%+v: %s at a moment before the damage: %v", d, file, err)
+				}
+				continue
+			}
+			if err != nil || got.Text != c.data[file] && !slices.Contains(c.states[file], got) {
+				t.Fatalf("%+v: %s was never %q, %v", d, file, got.Text, err)
+			}
+			if got != s.state && !c.mayLose(t, d, s.from) {
+				t.Fatalf("%+v: %s is %q, was %q", d, file, got.Text, s.state.Text)
+			}
+		}
+	}
+}
+
+// mayLose says whether what happened at a moment stands at or behind the damage.
+func (c *crashed) mayLose(t failer, d damage, moment int64) bool {
+	segment, ok := c.journal[d.file]
+	if !ok || !strings.HasSuffix(d.file, segmentSuffix) {
+		return strings.HasSuffix(d.file, ".chk")
+	}
+	last := int64(0)
+	_, err := walk(strings.NewReader(segment), int64(boundary(t, segment, d.pos)), func(r record) error { last = r.time; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return moment > last
+}
+
+// TestEveryByteDamaged cuts and flips the newest segment at every byte, and
+// everything else at some.
+func TestEveryByteDamaged(t *testing.T) {
+	c := makeCrashed(t, t.TempDir())
+	root, n := t.TempDir(), 0
+	for _, file := range slices.Sorted(maps.Keys(c.journal)) {
+		stride := 37
+		if file == c.newest {
+			stride = 1
+		}
+		if testing.Short() {
+			stride *= 11
+		}
+		for pos := 0; pos < len(c.journal[file]); pos += stride {
+			for _, bit := range []uint8{uint8(pos % 8), 8} {
+				if file == pathFile {
+					continue
+				}
+				n++
+				dir := filepath.Join(root, fmt.Sprint(n))
+				c.survives(t, dir, damage{file, pos, bit}, []string{"boot-1", "boot-2"}[n/2%2])
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	t.Logf("%d damages of %d files", n, len(c.journal))
+}
+
+// FuzzRecovery is TestEveryByteDamaged at any place, with any two phexts found.
+func FuzzRecovery(f *testing.F) {
+	c := makeCrashed(f, f.TempDir())
+	names := slices.Sorted(maps.Keys(c.journal))
+	f.Add(uint8(0), uint16(0), uint8(0), false, "", "")
+	f.Add(uint8(1), uint16(100), uint8(3), true, "long", "sh\x00\x00")
+	f.Add(uint8(5), uint16(9), uint8(8), true, "caf\xc3", "text 1")
+	f.Fuzz(func(t *testing.T, file uint8, pos uint16, bit uint8, reboot bool, a, b string) {
+		d := damage{file: names[int(file)%len(names)], bit: bit}
+		if d.file == pathFile {
+			return
+		}
+		d.pos = int(pos) % len(c.journal[d.file])
+		found := *c
+		found.data = map[string]string{"a.phext": a, "b.phext": b}
+		boot := "boot-1"
+		if reboot {
+			boot = "boot-2"
+		}
+		found.survives(t, t.TempDir(), d, boot)
+	})
+}

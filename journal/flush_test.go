@@ -1,0 +1,172 @@
+package journal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// spindle counts syncs, and holds them up if so wanted.
+type spindle struct {
+	mu      sync.Mutex
+	synced  []string      // names, in order
+	entered chan struct{} // if not nil, told of each sync of a segment
+	release chan struct{} // and waited for
+	fail    error
+}
+
+func (s *spindle) sync(f *os.File) error {
+	if s.entered != nil {
+		s.entered <- struct{}{}
+		<-s.release
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.synced = append(s.synced, filepath.Base(f.Name()))
+	return s.fail
+}
+
+func (s *spindle) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.synced)
+}
+
+func spinning(t *testing.T, p Policy) (*world, *spindle) {
+	s := &spindle{}
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync, c.Datasync = p, s.sync }))
+	w.mutate(update("a.phext", 1, "first"))
+	s.synced = nil
+	return w, s
+}
+
+func (w *world) unflushed(text string) *Pending {
+	p := w.begin(update("a.phext", 1, text))
+	w.must(p.Done(w.put("a.phext", State{text, true})))
+	return p
+}
+
+// TestThoseWhoWaitTogetherShareASync has one sync under way while 16 others are
+// journalled: one more is enough for them.
+func TestThoseWhoWaitTogetherShareASync(t *testing.T) {
+	w, s := spinning(t, Batch)
+	s.entered, s.release = make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	flush := func(p *Pending) {
+		all.Go(func() {
+			if err := p.Flushed(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	flush(w.unflushed("leader"))
+	<-s.entered
+	for range 16 {
+		flush(w.unflushed("follower"))
+	}
+	s.release <- struct{}{}
+	<-s.entered
+	s.release <- struct{}{}
+	all.Wait()
+	if s.count() != 2 {
+		t.Errorf("%d syncs", s.count())
+	}
+	s.entered = nil
+}
+
+func TestEachPolicySyncsAsOftenAsItMust(t *testing.T) {
+	for policy, want := range map[Policy][3]int{Off: {0, 0, 0}, Batch: {0, 1, 1}, Always: {1, 2, 2}} {
+		w, s := spinning(t, policy)
+		p := w.unflushed("x")
+		got := [3]int{s.count()}
+		w.must(p.Flushed())
+		got[1] = s.count()
+		w.must(p.Flushed())
+		got[2] = s.count()
+		if got != want {
+			t.Errorf("%v: %v syncs, want %v", policy, got, want)
+		}
+	}
+}
+
+// TestASegmentEndsOnDisk expects the old segment and the checkpoints beside it
+// to be synced after the last record, and before the new one counts.
+func TestASegmentEndsOnDisk(t *testing.T) {
+	w, s := spinning(t, Batch)
+	w.set.cfg.inline = 4
+	w.must(os.WriteFile(w.path("b.phext"), []byte("long enough"), 0o644))
+	p := w.begin(update("b.phext", 1, "x"))
+	w.must(p.Done(w.put("b.phext", text("x"))))
+	w.j.renew = true
+	w.unflushed("y")
+	if got := strings.Join(s.synced, " "); got != "00000001-3.chk 00000001.seg 00000002.seg" {
+		t.Errorf("synced %s", got)
+	}
+	n := s.count()
+	w.must(p.Flushed())
+	if s.count() != n {
+		t.Error("what is in the old segment was synced again")
+	}
+}
+
+// TestAFailedSyncIsNotForgiven has a disk that fails once: the kernel would say
+// yes to a second sync, although the records may be lost.
+func TestAFailedSyncIsNotForgiven(t *testing.T) {
+	w, s := spinning(t, Batch)
+	p := w.unflushed("lost")
+	s.fail = syscall.EIO
+	for range 2 {
+		if err := p.Flushed(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("flushed on a broken disk: %v", err)
+		}
+		s.fail = nil
+	}
+	late := p
+	p = w.unflushed("after")
+	w.must(p.Flushed())
+	if err := late.Flushed(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("flushed after all: %v", err)
+	}
+	if filepath.Base(w.newest()) != segmentName(2) {
+		t.Errorf("the broken segment goes on: %s", w.newest())
+	}
+}
+
+func TestAlwaysRefusesWhatIsNotOnDisk(t *testing.T) {
+	w, s := spinning(t, Always)
+	s.fail = syscall.EIO
+	if _, err := w.j.Begin(update("a.phext", 1, "x"), nil); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("begun on a broken disk: %v", err)
+	}
+	s.fail = nil
+	w.reopen()
+	if r := w.recover(); r.Completed != 0 || w.read("a.phext") != text("first") {
+		t.Errorf("what was refused was done: %+v", r)
+	}
+}
+
+func BenchmarkMutation(b *testing.B) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		b.Run(policy.String(), func(b *testing.B) {
+			w := newWorld(b, b.TempDir(), func(c *Config) { c.Sync, c.Datasync = policy, nil })
+			defer func() { w.must(w.set.Close()) }()
+			id := w.put("a.phext", text("x"))
+			m := update("a.phext", 1, strings.Repeat("x", 200))
+			var turn sync.Mutex
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					turn.Lock()
+					p := w.begin(m)
+					w.must(p.Done(id))
+					turn.Unlock()
+					w.must(p.Flushed())
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,100 @@
+package journal
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/zeebo/xxh3"
+)
+
+// A frame is the length of a record (4 bytes), its xxh3 (8 bytes), both little
+// endian, and the record.
+const frameHead = 12
+
+// ErrTooLong is a record that no frame can hold.
+var ErrTooLong = errors.New("is too long for the journal")
+
+// frame appends r to b, framed.
+func frame(b []byte, r record) ([]byte, error) {
+	start := len(b)
+	b = r.encode(append(b, make([]byte, frameHead)...))
+	payload := b[start+frameHead:]
+	if uint64(len(payload)) > math.MaxUint32 {
+		return nil, fmt.Errorf("a mutation of %s %w", r.m.File, ErrTooLong)
+	}
+	binary.LittleEndian.PutUint32(b[start:], uint32(len(payload)))
+	binary.LittleEndian.PutUint64(b[start+4:], xxh3.Hash(payload))
+	return b, nil
+}
+
+// walk shows visit the records of the first size bytes of r, in order, and says
+// where the last whole one ends. Damage is no error: it is where the walk ends.
+func walk(r io.ReaderAt, size int64, visit func(record) error) (good int64, err error) {
+	in := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), int(min(size, 1<<16)))
+	for {
+		rec, n, err := next(in, size-good)
+		if err != nil || n == 0 {
+			return good, err
+		}
+		rec.offset = good
+		if err := visit(rec); err != nil {
+			return good, err
+		}
+		good += n
+	}
+}
+
+// next is the next record and its size in bytes, which is 0 if there is none
+// that is whole.
+func next(in io.Reader, left int64) (record, int64, error) {
+	var head [frameHead]byte
+	if left <= frameHead {
+		return record{}, 0, nil
+	}
+	if err := fill(in, head[:]); err != nil {
+		return record{}, 0, unlessShort(err)
+	}
+	size := int64(binary.LittleEndian.Uint32(head[:]))
+	if size == 0 || size > left-frameHead {
+		return record{}, 0, nil
+	}
+	payload := make([]byte, size)
+	if err := fill(in, payload); err != nil {
+		return record{}, 0, unlessShort(err)
+	}
+	if xxh3.Hash(payload) != binary.LittleEndian.Uint64(head[4:]) {
+		return record{}, 0, nil
+	}
+	rec, ok := decode(string(payload))
+	if !ok {
+		return record{}, 0, nil
+	}
+	return rec, frameHead + size, nil
+}
+
+func fill(in io.Reader, b []byte) error {
+	_, err := io.ReadFull(in, b)
+	return err
+}
+
+// unlessShort tells a disk that cannot be read from a file that ends early.
+func unlessShort(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return fmt.Errorf("reading the journal: %w", err)
+}
+
+// readAt is the record that walk found at off.
+func readAt(r io.ReaderAt, off, size int64) (record, error) {
+	rec, n, err := next(io.NewSectionReader(r, off, size-off), size-off)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
+	}
+	rec.offset = off
+	return rec, err
+}

@@ -1,0 +1,203 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// tight is a disk that is full at the n-th write: nothing, or half of it, is
+// written.
+type tight struct {
+	n, at int
+	half  bool
+}
+
+func (d *tight) write(f *os.File, b []byte, off int64) (int, error) {
+	d.n++
+	if d.n-1 != d.at {
+		return f.WriteAt(b, off)
+	}
+	if !d.half {
+		return 0, syscall.ENOSPC
+	}
+	n, err := f.WriteAt(b[:len(b)/2], off)
+	return n, errors.Join(err, syscall.ENOSPC)
+}
+
+// TestAFullDiskAtEveryWrite makes the same mutations with a disk that is full at
+// each of the journal's writes in turn. Whatever fails says so and leaves
+// nothing; everything else is there after a restart.
+func TestAFullDiskAtEveryWrite(t *testing.T) {
+	for _, half := range []bool{false, true} {
+		writes := 1000
+		for i := 0; i < writes; i++ {
+			d := &tight{at: i, half: half}
+			failed := fillUp(t, d)
+			if d.n <= i {
+				writes = d.n
+			} else if failed != 1 {
+				t.Errorf("write %d: %d failures", i, failed)
+			}
+		}
+		if writes < 20 || writes == 1000 {
+			t.Errorf("%d writes: this is no test", writes)
+		}
+	}
+}
+
+func fillUp(t *testing.T, d *tight) (failed int) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.Write = d.write })
+	w.tune = func(s *settings) { s.inline, s.rotate = 50, 500 }
+	w.reopen()
+	w.put("a.phext", text(strings.Repeat("long ", 20)))
+	for i := range 10 {
+		failed += w.attempt(t, update([]string{"a.phext", "b.phext"}[i%2], uint32(i), fmt.Sprint("text ", i)))
+	}
+	id := w.put("a.phext", text("by hand"))
+	if err := w.j.Edited("a.phext", text("by hand"), id); err != nil {
+		failed++
+		w.must(w.j.Edited("a.phext", text("by hand"), id))
+	}
+	want := map[string]State{"a.phext": w.read("a.phext"), "b.phext": w.read("b.phext")}
+	w.reopen()
+	report := w.recover()
+	if report.Dropped != 0 || report.Kept+report.Healed != 0 {
+		t.Errorf("write %d: %+v", d.at, report)
+	}
+	for file, s := range want {
+		got, err := w.j.At(file, w.now.Add(1e9))
+		if err != nil || got != s || w.read(file) != s {
+			t.Errorf("write %d: %s is %q, %v, want %q", d.at, file, got.Text, err, s.Text)
+		}
+	}
+	w.must(w.set.Close())
+	return failed
+}
+
+// attempt makes m as far as the journal lets it, and says whether it did not.
+func (w *world) attempt(t *testing.T, m Mutation) int {
+	t.Helper()
+	defer w.nothingHalf(t)
+	p, err := w.j.Begin(m, func() (State, error) { return w.read(m.File), nil })
+	if err != nil {
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("begun with %v", err)
+		}
+		return 1
+	}
+	err = p.Done(w.put(m.File, w.read(m.File).After(m)))
+	if err == nil {
+		w.must(p.Flushed())
+		return 0
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("done with %v", err)
+	}
+	return 1
+}
+
+// nothingHalf expects that the newest segment has whole records and no more.
+func (w *world) nothingHalf(t *testing.T) {
+	t.Helper()
+	if w.segments() == 0 {
+		return
+	}
+	b, err := os.ReadFile(w.newest())
+	if err != nil || boundary(t, string(b), len(b)) != len(b) {
+		t.Errorf("half a record is left, %v", err)
+	}
+}
+
+// TestNoRoomToComplete undoes a mutation that was begun and cannot be made now.
+func TestNoRoomToComplete(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.put("a.phext", text(big))
+	w.begin(update("a.phext", 2, "new"))
+	w.reopen()
+	v, err := w.j.view(true)
+	w.must(err)
+	defer v.close()
+	r := w.j.recovery(v, &Report{})
+	all, err := v.tracks(r.o)
+	w.must(err)
+	r.replace = func(string, State) error { return syscall.ENOSPC }
+	w.must(r.file("a.phext", all["a.phext"]))
+	if w.read("a.phext") != text(big) || r.report.Completed != 0 {
+		t.Errorf("%+v, %q", r.report, w.read("a.phext").Text)
+	}
+	if again := w.recover(); again.Completed+again.Healed+again.Kept != 0 {
+		t.Errorf("a second recovery: %+v", again)
+	}
+}
+
+// TestAFullDiskKeepsNoEndOut fills the disk between the beginning of a mutation
+// and its end, for which there has to be room.
+func TestAFullDiskKeepsNoEndOut(t *testing.T) {
+	full, taken := false, map[string]int64{}
+	write := func(f *os.File, b []byte, off int64) (int, error) {
+		if full && off+int64(len(b)) > taken[f.Name()] {
+			return 0, syscall.ENOSPC
+		}
+		return f.WriteAt(b, off)
+	}
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Write = write }))
+	w.set.cfg.allocate = func(f *os.File, off, n int64) error {
+		if full {
+			return syscall.ENOSPC
+		}
+		taken[f.Name()] = off + n
+		return nil
+	}
+	for i := range 200 {
+		full = false
+		m := update("a.phext", 1, strings.Repeat("x", 100*i))
+		p := w.begin(m)
+		full = true
+		if i%2 == 0 {
+			w.must(p.Abort())
+			continue
+		}
+		w.must(p.Done(w.put("a.phext", w.read("a.phext").After(m))))
+	}
+	if _, err := w.j.Begin(update("a.phext", 1, strings.Repeat("x", 1<<20)), nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("begun without room for its end: %v", err)
+	}
+	want := w.read("a.phext")
+	full = false
+	w.reopen()
+	if r := w.recover(); r.Completed+r.Healed+r.Kept != 0 || r.Dropped != 0 || w.read("a.phext") != want {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestAnEndThatWasLost has an end that could not be written, and a crash in the
+// mutation after it: both stand in the file.
+func TestAnEndThatWasLost(t *testing.T) {
+	broken := false
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) {
+		c.Write = func(f *os.File, b []byte, off int64) (int, error) {
+			if broken {
+				return 0, syscall.EIO
+			}
+			return f.WriteAt(b, off)
+		}
+	}))
+	w.mutate(update("a.phext", 1, "one"))
+	m := update("a.phext", 2, "two")
+	p := w.begin(m)
+	broken = true
+	if err := p.Done(w.put("a.phext", w.read("a.phext").After(m))); !errors.Is(err, syscall.EIO) {
+		t.Errorf("done: %v", err)
+	}
+	broken = false
+	w.begin(update("a.phext", 3, "three"))
+	w.put("a.phext", text(""))
+	w.reopen()
+	if w.recover(); w.read("a.phext") != text("one\x17two\x17three") {
+		t.Errorf("recovered %q", w.read("a.phext").Text)
+	}
+}

@@ -1,0 +1,127 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func (w *world) segments() int {
+	numbers, _, err := segments(w.j.dir)
+	w.must(err)
+	return len(numbers)
+}
+
+func TestASegmentEndsWithADay(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "x"))
+	w.now = w.now.Add(24 * time.Hour)
+	w.mutate(update("a.phext", 1, "y"))
+	if n := w.segments(); n != 1 {
+		t.Errorf("%d segments after a day", n)
+	}
+	w.now = w.now.Add(time.Second)
+	if id, ok := w.j.Left("a.phext"); !ok || !id.Exists() {
+		t.Error("nothing is known of the file")
+	}
+	w.mutate(update("a.phext", 1, "z"))
+	if n := w.segments(); n != 2 {
+		t.Errorf("%d segments after more than a day", n)
+	}
+}
+
+// TestLargePhextsDoNotMakeManySegments lets a segment grow as its checkpoints do.
+func TestLargePhextsDoNotMakeManySegments(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil)
+	w.tune = func(s *settings) { s.rotate = 1000 }
+	w.reopen()
+	closing(t, w)
+	w.put("a.phext", text(strings.Repeat("x", 50_000)))
+	for i := range 300 {
+		w.mutate(update("a.phext", 2, fmt.Sprint(i)))
+	}
+	if n := w.segments(); n != 1 {
+		t.Errorf("%d segments", n)
+	}
+}
+
+// TestAJournalWithoutItsNewestSegment goes back to the one before, and never
+// takes a number twice.
+func TestAJournalWithoutItsNewestSegment(t *testing.T) {
+	for name, header := range map[string]string{"empty": "", "rubbish": "rubbish and more rubbish"} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.mutate(update("a.phext", 1, "x"))
+		w.must(w.j.Rest())
+		w.must(os.WriteFile(filepath.Join(w.j.dir, segmentName(2)), []byte(header), 0o600))
+		w.must(os.WriteFile(filepath.Join(w.j.dir, checkpointName(2, 1)), []byte("text"), 0o600))
+		if r := w.recover(); r.Dropped != int64(len(header)) {
+			t.Errorf("%s: %+v", name, r)
+		}
+		w.mutate(update("a.phext", 1, "y"))
+		if filepath.Base(w.newest()) != segmentName(3) {
+			t.Errorf("%s: the next segment is %s", name, w.newest())
+		}
+		if s, err := w.j.At("a.phext", w.now.Add(time.Hour)); err != nil || s != text("y") {
+			t.Errorf("%s: %q, %v", name, s.Text, err)
+		}
+	}
+}
+
+// TestReadersAndWritersTogether reads states and rests while mutations, with
+// rotation and pruning, go on. It is for the race detector, too.
+func TestReadersAndWritersTogether(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
+	w.cfg.Now = time.Now // the world's clock is not for several at a time
+	w.tune = func(s *settings) { s.rotate = 300 }
+	w.reopen()
+	closing(t, w)
+	w.mutate(update("a.phext", 1, "0"))
+	stop, all := make(chan struct{}), sync.WaitGroup{}
+	for _, read := range []func() error{
+		func() error { _, err := w.j.At("a.phext", time.Now()); return err },
+		func() error { _, err := w.j.History(""); return err },
+		func() error { w.j.Left("a.phext"); w.j.Answered("will", "k"); w.j.Size(); return w.j.Rest() },
+	} {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := read(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		w.mutate(update("a.phext", 1, fmt.Sprint(i)))
+		if s, err := w.j.At("a.phext", time.Now()); err != nil || s != text(fmt.Sprint(i)) {
+			t.Errorf("after %d: %q, %v", i, s.Text, err)
+		}
+	}
+	close(stop)
+	all.Wait()
+}
+
+func TestASegmentOfANewerSqgateIsLeftAlone(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "x"))
+	w.must(w.j.Rest())
+	b, err := frame(nil, record{kind: opened, version: version + 1, boot: "boot-1"})
+	w.must(err)
+	path := filepath.Join(w.j.dir, segmentName(2))
+	w.must(os.WriteFile(path, append(b, "unknown"...), 0o600))
+	if _, err := w.j.History(""); err == nil {
+		t.Error("it was read")
+	}
+	if got, err := os.ReadFile(path); err != nil || len(got) != len(b)+7 {
+		t.Errorf("it was changed: %v", err)
+	}
+}

@@ -1,0 +1,126 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Set is the journals of one sqgate, one for each data_dir.
+type Set struct {
+	cfg settings
+
+	mu     sync.Mutex
+	of     map[string]*Journal
+	closed bool
+}
+
+// settings are a Config that was checked, and what only tests of this package set.
+type settings struct {
+	Config
+	inline  int64 // bytes; a longer checkpoint gets a file of its own
+	rotate  int64 // bytes of records after which a segment ends
+	answers int   // most answers to Idempotency-Keys that are kept
+	settle  func(phext *os.File) error
+	// allocate takes room on the disk for n bytes of f at off.
+	allocate func(f *os.File, off, n int64) error
+}
+
+// New makes a set. It touches no disk but to ask for the boot id.
+func New(c Config) (*Set, error) {
+	c, err := c.complete()
+	if err != nil {
+		return nil, err
+	}
+	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate}, of: map[string]*Journal{}}, nil
+}
+
+// Of is the journal of a data_dir. It costs nothing until it is used.
+func (s *Set) Of(dataDir string) (*Journal, error) {
+	data, err := filepath.Abs(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	j := s.of[data]
+	if j == nil {
+		j = &Journal{cfg: &s.cfg, data: data, dir: filepath.Join(s.cfg.Dir, dirName(data))}
+		s.of[data] = j
+	}
+	return j, nil
+}
+
+// dirName is unique, through the hash, and tells a person which it is.
+func dirName(data string) string {
+	sum := sha256.Sum256([]byte(data))
+	return hex.EncodeToString(sum[:8]) + "-" + readable(data)
+}
+
+// readable is the end of a path, in characters that need no quoting.
+func readable(path string) string {
+	tail := filepath.Base(path)
+	tail = tail[:min(len(tail), 40)]
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, tail)
+}
+
+// Dirs are the data_dirs that have a journal on disk, in the order of their paths.
+func (s *Set) Dirs() ([]string, error) {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for journals: %w", err)
+	}
+	var dirs []string
+	for _, e := range entries {
+		path, err := os.ReadFile(filepath.Join(s.cfg.Dir, e.Name(), pathFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // begun and not finished: it holds nothing
+		}
+		if err != nil {
+			return nil, fmt.Errorf("looking for journals: %w", err)
+		}
+		dirs = append(dirs, strings.TrimSuffix(string(path), "\n"))
+	}
+	slices.Sort(dirs)
+	return dirs, nil
+}
+
+// Forget removes the journal of a data_dir that is no more, with its history.
+func (s *Set) Forget(dataDir string) error {
+	j, err := s.Of(dataDir)
+	if err != nil {
+		return err
+	}
+	return j.forget()
+}
+
+// Close flushes and closes all files. What is called afterwards fails with ErrClosed.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	all := make([]*Journal, 0, len(s.of))
+	for _, j := range s.of {
+		all = append(all, j)
+	}
+	s.mu.Unlock()
+	var err error
+	for _, j := range all {
+		err = errors.Join(err, j.end())
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package journal
+
+import (
+	"errors"
+	"path/filepath"
+	"syscall"
+
+	"mirrorborn.us/sqgate/internal/disk"
+)
+
+// recovery is one Recover of one segment.
+type recovery struct {
+	v        *view
+	o        *opening
+	sameBoot bool
+	report   *Report
+	replace  func(path string, s State) error // as put; a full disk in tests
+}
+
+func (j *Journal) recovery(v *view, report *Report) *recovery {
+	return &recovery{v: v, o: v.segments[0], sameBoot: j.sameBoot(), report: report, replace: j.put}
+}
+
+// subject is one file under recovery.
+type subject struct {
+	*recovery
+	name, path   string
+	t            *track
+	found        State
+	id           disk.FileID
+	before, want State // before and after the mutation under way; equal if there is none
+}
+
+func (r *recovery) file(name string, t *track) error {
+	r.report.Checked++
+	s := &subject{recovery: r, name: name, path: filepath.Join(r.v.j.data, name), t: t}
+	var err error
+	if s.id, err = disk.Identify(s.path); err != nil {
+		return err
+	}
+	if r.sameBoot && t.open == 0 && t.sure && t.left == s.id {
+		return nil
+	}
+	if s.found, err = readState(s.path); err != nil {
+		return err
+	}
+	if err := s.replay(); err != nil {
+		return s.withoutCheckpoint(err)
+	}
+	if t.open != 0 {
+		return s.underWay()
+	}
+	return s.atRest()
+}
+
+func (s *subject) replay() error {
+	f, err := s.v.file(s.o)
+	if err != nil {
+		return err
+	}
+	d, err := s.v.replayFrom(f, s.o, s.t)
+	if err == nil {
+		s.before = d.state()
+		s.want = s.before
+	}
+	if err == nil && s.t.open != 0 {
+		var r record
+		r, err = readAt(f, s.t.open, s.o.end)
+		d.apply(r.m)
+		s.want = d.state()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// withoutCheckpoint keeps what is there if nobody can say any more what should
+// be, as long as SQ can read it.
+func (s *subject) withoutCheckpoint(err error) error {
+	if !errors.Is(err, ErrDamaged) || !s.found.Exists || !readableText(s.found) {
+		return err
+	}
+	s.v.j.cfg.Logger.Error("a phext cannot be checked, since its checkpoint is damaged", "path", s.path, "error", err)
+	return s.keep()
+}
+
+// underWay settles a mutation of which nobody knows how far it came.
+func (s *subject) underWay() error {
+	switch {
+	case s.found == s.want:
+		return s.complete(s.id)
+	case s.found == s.before:
+		return s.carryOut()
+	case !readableText(s.found):
+		return s.heal("not-utf8", true)
+	case torn(s.found, s.want), torn(s.found, s.before), holed(s.found, s.want), holed(s.found, s.before):
+		return s.heal("torn", false)
+	}
+	if older, err := s.older(); err != nil || older {
+		return s.healOlder(err)
+	}
+	if err := s.record(record{kind: aborted, seq: s.t.seq}); err != nil {
+		return err
+	}
+	return s.keep()
+}
+
+// carryOut makes the mutation, or says that it did not happen if there is no room.
+func (s *subject) carryOut() error {
+	err := s.replace(s.path, s.want)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		s.v.j.cfg.Logger.Warn("no room to complete a mutation; it is undone", "path", s.path)
+		return s.record(record{kind: aborted, seq: s.t.seq, left: s.id, sure: true})
+	}
+	if err != nil {
+		return err
+	}
+	return s.completed()
+}
+
+func (s *subject) completed() error {
+	id, err := disk.Identify(s.path)
+	if err != nil {
+		return err
+	}
+	return s.complete(id)
+}
+
+func (s *subject) complete(id disk.FileID) error {
+	if err := s.record(record{kind: done, seq: s.t.seq, left: id, sure: true}); err != nil {
+		return err
+	}
+	s.report.Completed++
+	return nil
+}
+
+// atRest settles a file that is not the one which the last mutation left.
+func (s *subject) atRest() error {
+	switch {
+	case s.found == s.want:
+		return s.record(record{kind: seen, left: s.id, sure: true})
+	case !readableText(s.found):
+		return s.heal("not-utf8", true)
+	case s.t.doubt:
+		return s.heal("refused", false)
+	case s.sameBoot: // SQ was not writing: it was a person
+		return s.keep()
+	case torn(s.found, s.want), holed(s.found, s.want):
+		return s.heal("torn", false)
+	}
+	if older, err := s.older(); err != nil || older {
+		return s.healOlder(err)
+	}
+	return s.keep()
+}
+
+func (s *subject) healOlder(err error) error {
+	if err != nil {
+		return s.withoutCheckpoint(err)
+	}
+	return s.heal("outdated", false)
+}
