@@ -54,9 +54,10 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 		t.Fatal(err)
 	}
 	g.start()
-	slots := make([]*slot, 3)
-	for i := range slots {
-		slots[i] = &slot{target: fmt.Sprintf("&c=1.1.1/1.1.1/1.900.%d", i+1), maybe: map[string]bool{"": true}}
+	slots := []*slot{
+		newSlot("will", "large&c=1.1.1/1.1.1/1.900.1", updates),
+		newSlot("will", "large&c=1.1.1/1.1.1/1.900.2", inserts),
+		newSlot("will", "large&c=a.name", updatesAndDeletes()),
 	}
 	refused := 0
 	for round := range max(2, chaosRounds(t, sq)/4) {
@@ -119,14 +120,7 @@ func fillWhileWriting(t *testing.T, g *gate, slots []*slot, round int, filler st
 	for i, s := range slots {
 		writers.Go(func() {
 			for n := range 20 {
-				value := fmt.Sprintf("round %d writer %d number %d", round, i, n)
-				reply, err := g.do("will", "POST", "/api/v2/update?p=large"+s.target, value)
-				switch {
-				case err != nil || reply.status == 504 || reply.status == 500:
-					s.maybe[value] = true
-				case reply.status == 200:
-					s.known, s.maybe = value, map[string]bool{}
-				default:
+				if no, _ := s.once(g, fmt.Sprintf("round %d writer %d number %d;", round, i, n)); no { // s knows of the error
 					refused.Add(1)
 				}
 			}

@@ -2,14 +2,17 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"mirrorborn.us/sqgate/phext"
 )
@@ -31,11 +34,35 @@ func chaosRounds(t *testing.T, sq string) int {
 	return n
 }
 
-// slot is what one writer knows of its coordinate.
+// slot is what one writer knows of what stands at its coordinate: one text,
+// or several, if some of its writes got no answer.
 type slot struct {
-	target string
-	known  string          // acknowledged last
-	maybe  map[string]bool // sent since, and not answered
+	tenant, target string
+	next           func(value string) (op, body string, after func(old string) string)
+	may            map[string]bool
+}
+
+func newSlot(tenant, target string, next func(string) (string, string, func(string) string)) *slot {
+	return &slot{tenant: tenant, target: target, next: next, may: map[string]bool{"": true}}
+}
+
+func updates(value string) (string, string, func(string) string) {
+	return "update", value, func(string) string { return value }
+}
+
+func inserts(value string) (string, string, func(string) string) {
+	return "insert", value, func(old string) string { return old + value }
+}
+
+// updatesAndDeletes deletes every third time.
+func updatesAndDeletes() func(string) (string, string, func(string) string) {
+	n := 0
+	return func(value string) (string, string, func(string) string) {
+		if n++; n%3 == 0 {
+			return "delete", "", func(string) string { return "" }
+		}
+		return updates(value)
+	}
 }
 
 // TestChaos kills SQ and sqgate with SIGKILL while writers change a phext that
@@ -46,7 +73,7 @@ func TestChaos(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		seed := rand.Uint64()
 		r := rand.New(rand.NewPCG(seed, 0))
-		g := newGate(t, sq, "will")
+		g := newGate(t, sq, "will", "emi")
 		dir := g.dataDir("will")
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -57,10 +84,20 @@ func TestChaos(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.start()
-		slots := make([]*slot, 4)
-		for i := range slots {
-			slots[i] = &slot{target: fmt.Sprintf("&c=1.1.1/1.1.1/1.900.%d", i+1), maybe: map[string]bool{"": true}}
+		slots := []*slot{
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.1", updates),
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.2", inserts),
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.3", updatesAndDeletes()),
+			newSlot("will", "large&c=a.name", updatesAndDeletes()),
+			newSlot("will", "another&c=1.1.1/1.1.1/1.1.1", inserts),
+			newSlot("emi", "large&c=1.1.1/1.1.1/1.1.1", updates),
 		}
+		watch := watchChildren(dir, g.dataDir("emi"))
+		defer func() {
+			if both := watch(); both != "" {
+				t.Errorf("seed %d: two processes at once: %s", seed, both)
+			}
+		}()
 		torn := 0
 		for round := range chaosRounds(t, sq) {
 			stop := make(chan struct{})
@@ -102,31 +139,74 @@ func (s *slot) write(g *gate, stop <-chan struct{}, round, writer int) {
 			return
 		default:
 		}
-		value := fmt.Sprintf("round %d writer %d number %d", round, writer, n)
-		r, err := g.do("will", "POST", "/api/v2/update?p=large"+s.target, value)
-		switch {
-		case err != nil:
-			s.maybe[value] = true
+		if _, err := s.once(g, fmt.Sprintf("round %d writer %d number %d;", round, writer, n)); err != nil {
 			return
-		case r.status == 200:
-			s.known, s.maybe = value, map[string]bool{}
-		case r.status == 504 || r.status == 500:
-			s.maybe[value] = true
 		}
 	}
 }
 
+// once writes the next value, and says whether it was refused.
+func (s *slot) once(g *gate, value string) (refused bool, err error) {
+	op, body, after := s.next(value)
+	r, err := g.do(s.tenant, "POST", "/api/v2/"+op+"?p="+s.target, body)
+	done := map[string]bool{}
+	for text := range s.may {
+		done[after(text)] = true
+	}
+	switch {
+	case err != nil || r.status == 504 || r.status == 500:
+		maps.Copy(s.may, done)
+		return false, err
+	case r.status == 200:
+		s.may = done
+		return false, nil
+	}
+	return true, nil
+}
+
 // check says what is wrong with what stands at the writer's coordinate.
 func (s *slot) check(g *gate) string {
-	r, err := g.do("will", "GET", "/api/v2/select?p=large"+s.target, "")
+	r, err := g.do(s.tenant, "GET", "/api/v2/select?p="+s.target, "")
 	if err != nil || r.status != 200 {
 		return fmt.Sprintf("select: %d %s %v", r.status, r.body, err)
 	}
-	if r.body != s.known && !s.maybe[r.body] {
-		return fmt.Sprintf("%q stands there; %q was acknowledged last, %d writes got no answer", r.body, s.known, len(s.maybe))
+	if !s.may[r.body] {
+		return fmt.Sprintf("%q stands there; it may be one of %q", r.body, slices.Collect(maps.Keys(s.may)))
 	}
-	s.known, s.maybe = r.body, map[string]bool{}
+	s.may = map[string]bool{r.body: true}
 	return ""
+}
+
+// watchChildren looks all the time for two processes on one directory. What it
+// gives back ends that, and says which it saw.
+func watchChildren(dirs ...string) (end func() string) {
+	stop, seen := make(chan struct{}), make(chan string, 1)
+	go func() {
+		defer close(seen)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			for _, dir := range dirs {
+				// One may end and the next begin during a look: those that
+				// two looks find were there together.
+				first, second := childrenOf(dir), []int(nil)
+				if len(first) > 1 {
+					second = childrenOf(dir)
+				}
+				both := slices.DeleteFunc(first, func(pid int) bool { return !slices.Contains(second, pid) })
+				if len(both) > 1 {
+					seen <- fmt.Sprint(dir, both)
+					return
+				}
+			}
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() string { close(stop); return <-seen }
 }
 
 // strike kills the child, the gateway or both in the middle of a write, if it
