@@ -8,11 +8,9 @@ import (
 	"strings"
 )
 
-const tcpListen = "0A"
-
 // ownsListener checks that every socket listening on the port is a descriptor
-// of the process. Where the table of sockets cannot be read, the keys alone
-// must do.
+// of the process. Where the sockets of this host cannot be listed, the keys
+// alone must do.
 func ownsListener(pid, port int) error {
 	listening, err := listeners(port)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
@@ -36,36 +34,18 @@ func ownsListener(pid, port int) error {
 	return nil
 }
 
-// listeners returns the sockets that listen on a port, as /proc/PID/fd names them.
+// listeners returns the sockets that listen on a port, as /proc/PID/fd names
+// them. A kernel without sock_diag, or a filter of system calls, is no reason
+// not to know: /proc has the same, among every other socket of the host.
 func listeners(port int) ([]string, error) {
-	var found []string
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		text, err := os.ReadFile(table)
-		if errors.Is(err, os.ErrNotExist) && len(found) > 0 {
-			continue // no IPv6 on this host
-		}
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(string(text)) {
-			if socket, ok := listenerOf(line, port); ok {
-				found = append(found, socket)
-			}
-		}
+	asked, err := askListeners(port)
+	if err == nil {
+		return asked.sockets, nil
 	}
-	return found, nil
+	return readListeners(port)
 }
 
-// listenerOf reads a line: number, local address, remote address, state,
-// five more, inode.
-func listenerOf(line string, port int) (socket string, ok bool) {
-	fields := strings.Fields(line)
-	if len(fields) < 10 || fields[3] != tcpListen {
-		return "", false
-	}
-	_, hexPort, _ := strings.Cut(fields[1], ":")
-	return "socket:[" + fields[9] + "]", hexPort == fmt.Sprintf("%04X", port)
-}
+func socketName(inode string) string { return "socket:[" + inode + "]" }
 
 func sockets(pid int) ([]string, error) {
 	fds, err := numbers(procPath(pid, "fd"))
