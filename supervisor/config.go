@@ -41,9 +41,12 @@ type Config struct {
 	MaxChildren int
 	// LogDir takes one rotated file per data directory; "" = standard error.
 	LogDir string
-	// WorkDir is the working directory of all children, made with mode 0700.
-	// SQ makes a folder .sq in it.
+	// WorkDir is the working directory of all children, made with mode 0700,
+	// with the folder .sq in it that SQ wants.
 	WorkDir string
+	// Unconfined lets children do what this user can: for a Command that needs
+	// more than its own file, the system's libraries and the data directory.
+	Unconfined bool
 	// StopTimeout is the time between TERM and KILL.
 	StopTimeout time.Duration
 	// StartTimeout is the longest a child may take to prove itself ready.

@@ -3,6 +3,9 @@
 // callers, and stops it between two writes when it is idle, in the way,
 // suspect or no longer wanted.
 //
+// A child can reach no file of another's, nor of sqgate's own, as far as the
+// kernel's Landlock goes.
+//
 // It never runs two processes on one directory (not even across a crash of
 // the gateway: the child holds a lock on the directory itself), never signals
 // a process while it writes a phext, never relies on the parent's death

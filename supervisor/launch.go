@@ -103,7 +103,7 @@ func (s *Supervisor) spawn(c *child, port int, lock *os.File) error {
 	c.out = newOutput(c.key, &c.place.output, s.logs.sink(c.dir))
 	pidfd := -1
 	c.cmd = s.command(c, port, lock, &pidfd)
-	if err := c.cmd.Start(); err != nil {
+	if err := s.confinement.start(c.cmd.Path, lock, port, c.cmd.Start); err != nil {
 		return err
 	}
 	s.spawned(c, port, process{pid: c.cmd.Process.Pid, fd: pidfd})

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -148,19 +147,19 @@ func inTimeWait(t *testing.T, port int) int {
 // A unit that does not allow AF_NETLINK has the sockets read from /proc.
 func TestListenersWithoutNetlink(t *testing.T) {
 	_, port := listen(t, "tcp4", "127.0.0.1:0")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with its filter
+	if err := onOwnThread(func() error { // whose filter ends with it
 		refuseNetlink(t)
 		if _, err := askListeners(port); !errors.Is(err, unix.EAFNOSUPPORT) {
 			t.Errorf("sock_diag can be asked: %v", err)
 		}
-		if found, err := listeners(port); err != nil || len(found) != 1 {
-			t.Errorf("found %v, %v", found, err)
+		found, err := listeners(port)
+		if len(found) != 1 {
+			t.Errorf("found %v", found)
 		}
-	}()
-	<-done
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 // refuseNetlink has the kernel answer socket(AF_NETLINK) on this thread as

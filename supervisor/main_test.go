@@ -22,12 +22,15 @@ import (
 )
 
 // TestMain lets the test binary be what the tests start: the stand-in for SQ,
-// a child that fails, or a gateway that dies.
+// one that first tries what it may do, a child that fails, or a gateway that
+// dies.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "legacy-sq":
 			os.Exit(legacysq.Main(os.Args[2:], os.Stdout, os.Stderr))
+		case "probes":
+			os.Exit(legacysq.Main(probe(os.Args[2:]), os.Stdout, os.Stderr))
 		case "fails":
 			fmt.Println("something is broken")
 			os.Exit(3)

@@ -21,6 +21,8 @@ type Supervisor struct {
 	ports  ports
 	logs   logs
 
+	confinement confinement
+
 	running sync.WaitGroup // one per child, from reservation to exit
 	urgent  chan struct{}  // closed when Close stops waiting for leases
 
@@ -46,13 +48,16 @@ type place struct {
 	starts  int
 }
 
-// New checks the configuration and makes WorkDir; it starts no process.
+// sqFolder is what SQ makes in its working directory. A confined one cannot.
+const sqFolder = ".sq"
+
+// New checks the configuration and makes WorkDir; it starts no child.
 func New(c Config) (*Supervisor, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{c.WorkDir, c.LogDir} {
+	for _, dir := range []string{filepath.Join(c.WorkDir, sqFolder), c.LogDir} {
 		if err := makeDir(dir); err != nil {
 			return nil, fmt.Errorf("supervisor: %w", err)
 		}
@@ -84,12 +89,13 @@ func assemble(c Config) (*Supervisor, error) {
 	}
 	return &Supervisor{
 		config: c, log: c.Logger, marker: marker,
-		ports:  ports{low: c.PortLow, high: c.PortHigh, workDir: c.WorkDir, held: map[int]bool{}},
-		logs:   logs{dir: c.LogDir, stderr: c.stderr, open: map[string]*childLog{}},
-		urgent: make(chan struct{}),
-		places: map[string]*place{},
-		idle:   idle,
-		freed:  make(chan struct{}),
+		ports:       ports{low: c.PortLow, high: c.PortHigh, workDir: c.WorkDir, held: map[int]bool{}},
+		logs:        logs{dir: c.LogDir, stderr: c.stderr, open: map[string]*childLog{}},
+		confinement: c.confine(),
+		urgent:      make(chan struct{}),
+		places:      map[string]*place{},
+		idle:        idle,
+		freed:       make(chan struct{}),
 	}, nil
 }
 
