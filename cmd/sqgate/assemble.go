@@ -85,7 +85,7 @@ func (s *service) makeChildren() error {
 	s.children, err = supervisor.New(supervisor.Config{
 		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Logger: s.log,
 		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
-		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, OnStart: s.metrics.Started,
+		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, OnStart: s.metrics.Started,
 	})
 	if err != nil {
 		return err

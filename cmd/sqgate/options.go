@@ -26,6 +26,7 @@ type options struct {
 	childPorts      portRange
 	idleTimeout     time.Duration
 	maxChildren     int
+	confine         bool
 	maxBody         byteSize
 	readMemory      byteSize
 	fsync           fsyncPolicy
@@ -47,6 +48,7 @@ func defaultOptions() *options {
 		logLevel:        "info",
 		childPorts:      portRange{20000, 29999},
 		idleTimeout:     15 * time.Minute,
+		confine:         true,
 		maxBody:         64 << 20,
 		readMemory:      256 << 20,
 		fsync:           "batch",
@@ -79,6 +81,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.Var(&o.childPorts, "child-ports", "loopback ports for children, LOW-HIGH")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", o.idleTimeout, "stop a child unused for this long (0 = never)")
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
+	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
 	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off")
