@@ -61,6 +61,7 @@ func TestBooted(t *testing.T) {
 		{"a gateway that hangs is replaced", isWatched},
 		{"a child cannot be reached, nor reach out", isUnreachable},
 		{"a child writes nowhere else", isConfined},
+		{"a child keeps to its own directory", keepsToItself},
 		{"no key is in the journal", logsNoKey},
 		{"rollback serves every byte", rollsBack},
 		{"removed, purged, installed again", purges},
