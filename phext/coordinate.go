@@ -23,6 +23,13 @@ const (
 // ErrCoordinate is wrapped by every error of ParseCoordinate.
 var ErrCoordinate = errors.New("not a coordinate")
 
+// errMalformed and errRange are made once: a named coordinate is tried as a
+// numeric one first, on every request.
+var (
+	errMalformed = fmt.Errorf("%w: nine numbers separated by '.', '/' or ';' are wanted, such as 1.1.1/1.1.1/1.1.1", ErrCoordinate)
+	errRange     = fmt.Errorf("%w: each of the nine numbers must be from %d to %d", ErrCoordinate, Min, Max)
+)
+
 // Origin is 1.1.1/1.1.1/1.1.1, where every phext begins.
 func Origin() Coordinate { return Coordinate{1, 1, 1, 1, 1, 1, 1, 1, 1} }
 
@@ -40,20 +47,16 @@ func ParseCoordinate(s string) (Coordinate, error) {
 		case isSeparator(b) && digits > 0 && field < len(c)-1:
 			field, digits = field+1, 0
 		default:
-			return Coordinate{}, malformed()
+			return Coordinate{}, errMalformed
 		}
 	}
 	if field != len(c)-1 || digits == 0 {
-		return Coordinate{}, malformed()
+		return Coordinate{}, errMalformed
 	}
 	if !c.Valid() {
-		return Coordinate{}, fmt.Errorf("%w: each of the nine numbers must be from %d to %d", ErrCoordinate, Min, Max)
+		return Coordinate{}, errRange
 	}
 	return c, nil
-}
-
-func malformed() error {
-	return fmt.Errorf("%w: nine numbers separated by '.', '/' or ';' are wanted, such as 1.1.1/1.1.1/1.1.1", ErrCoordinate)
 }
 
 func isSeparator(b byte) bool { return b == '.' || b == '/' || b == ';' }

@@ -13,24 +13,26 @@ import (
 // as in legacy SQ (recorded in "bodies").
 func (h *Head) scroll(got *collector, body []byte) ([]byte, *Error) {
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
-		return []byte(got.values[paramScroll]), nil
+		return got.text(), nil
 	}
 	if h.Op == Where || got.hasCoordinate() {
 		return body, nil
 	}
 	carried, err := got.carried(body)
 	if err != nil || carried {
-		return []byte(got.values[paramScroll]), err
+		return got.text(), err
 	}
 	return body, nil
 }
 
-func (c *collector) hasCoordinate() bool {
-	if _, ok := c.values[paramCoordinate]; ok {
-		return true
-	}
-	for _, name := range dimensions {
-		if _, ok := c.values[name]; ok {
+// text is the scroll that the parameters carry.
+func (p *params) text() []byte { return []byte(p.get(paramScroll)) }
+
+func (p *params) hasCoordinate() bool { return p.given(paramCoordinate) || p.hasDimension() }
+
+func (p *params) hasDimension() bool {
+	for which := paramLibrary; which < parameters; which++ {
+		if p.given(which) {
 			return true
 		}
 	}
@@ -48,7 +50,7 @@ func (c *collector) carried(body []byte) (bool, *Error) {
 	if !ok {
 		return false, nil
 	}
-	delete(c.values, paramScroll) // the body wins over the query's s
+	c.drop(paramScroll) // the body wins over the query's s
 	c.nextSource()
 	for _, f := range fields {
 		if f.problem != "" {
@@ -135,15 +137,17 @@ func nextField(d *json.Decoder) (field, error) {
 	return f, nil
 }
 
-func carriesScroll(fields []field) bool { return carries(fields, paramScroll) }
-
-func carriesCoordinate(fields []field) bool {
-	return carries(fields, paramCoordinate) || carries(fields, dimensions[:]...)
+func carriesScroll(fields []field) bool {
+	return carries(fields, func(p param) bool { return p == paramScroll })
 }
 
-func carries(fields []field, names ...string) bool {
+func carriesCoordinate(fields []field) bool {
+	return carries(fields, func(p param) bool { return p == paramCoordinate || p >= paramLibrary })
+}
+
+func carries(fields []field, wanted func(param) bool) bool {
 	for _, f := range fields {
-		if canon, _ := canonical(f.name); contains(names, canon) {
+		if which, known := canonical(f.name); known && wanted(which) {
 			return true
 		}
 	}

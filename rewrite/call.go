@@ -72,25 +72,29 @@ func (h *Head) Call(body []byte) (*Call, error) {
 }
 
 func (h *Head) call(body []byte) (*Call, *Error) {
-	got := newCollector()
+	var got collector
 	if err := got.query(h.query); err != nil {
 		return nil, err
 	}
 	if h.route.coordinate != "" {
 		got.nextSource()
-		if err := got.add(paramCoordinate, h.route.coordinate); err != nil {
+		if err := got.add("c", h.route.coordinate); err != nil {
 			return nil, err
 		}
 	}
-	scroll, err := h.scroll(got, body)
+	scroll, err := h.scroll(&got, body)
 	if err != nil {
 		return nil, err
 	}
 	c := &Call{Op: h.Op, Scroll: scroll, tenant: h.tenant}
-	for _, step := range []func(params) *Error{c.setPhext, c.setCoordinate, c.setWhere} {
-		if err := step(got.values); err != nil {
-			return nil, err
-		}
+	if err := c.setPhext(&got.params); err != nil {
+		return nil, err
+	}
+	if err := c.setCoordinate(&got.params); err != nil {
+		return nil, err
+	}
+	if err := c.setWhere(&got.params); err != nil {
+		return nil, err
 	}
 	return c, c.setBody(h, body)
 }
@@ -115,8 +119,8 @@ func (c *Call) setBody(h *Head, body []byte) *Error {
 // which SQ 0.5.3 breaks for good.
 const longestName = 240
 
-func (c *Call) setPhext(p params) *Error {
-	c.Phext = p[paramPhext]
+func (c *Call) setPhext(p *params) *Error {
+	c.Phext = p.get(paramPhext)
 	switch {
 	case strings.Contains(c.wireName(), "..") && !strings.Contains(c.Phext, ".."):
 		return forbidden("phext name %s: in a shared data directory a name must not begin with '.'", clip(c.Phext))
@@ -134,7 +138,7 @@ func (c *Call) setPhext(p params) *Error {
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
-func (c *Call) setCoordinate(p params) *Error {
+func (c *Call) setCoordinate(p *params) *Error {
 	c.At = phext.Origin()
 	if !operations[c.Op].coordinate {
 		return nil
@@ -143,13 +147,13 @@ func (c *Call) setCoordinate(p params) *Error {
 	if err != nil {
 		return err
 	}
-	text, spelt := p[paramCoordinate]
-	if !spelt {
+	if !p.given(paramCoordinate) {
 		if given {
 			c.At = byNumber
 		}
 		return nil
 	}
+	text := p.get(paramCoordinate)
 	if c.At, c.Name, err = parseCoordinate(text, c.tenant.ID); err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 // refused in the same words whether or not there is such a tenant, so that ids
 // cannot be guessed.
 func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *Error) {
+	if at, bad := phext.ParseCoordinate(s); bad == nil {
+		return at, "", nil // with a prefix it would have ten components, and not be one
+	}
 	if id, numbers, ok := splitPrefix(s); ok {
 		if id != ownID {
 			return at, "", forbidden("coordinate %s has a prefix that is not your tenant id: leave the prefix out", clip(s))
@@ -96,14 +99,17 @@ func hasLetter(s string) bool {
 
 // dimensionCoordinate puts the nine dimension parameters together. All nine or
 // none: a missing one would silently address another scroll.
-func (p params) dimensionCoordinate() (at phext.Coordinate, given bool, err *Error) {
+func (p *params) dimensionCoordinate() (at phext.Coordinate, given bool, err *Error) {
+	if !p.hasDimension() {
+		return at, false, nil
+	}
 	var missing []string
 	for i, name := range dimensions {
-		value, ok := p[name]
-		if !ok {
+		if !p.given(paramLibrary + param(i)) {
 			missing = append(missing, name)
 			continue
 		}
+		value := p.get(paramLibrary + param(i))
 		given = true
 		n, bad := strconv.ParseUint(value, 10, 16)
 		if bad != nil || n < phext.Min || n > phext.Max {

@@ -5,77 +5,107 @@ import (
 	"unicode/utf8"
 )
 
-// params are the parameters of a request that sqgate knows, by canonical name.
-// Each may be given once in the query and once in the body, with one value.
-type params map[string]string
+// param is one of the parameters that sqgate knows.
+type param int
 
-// Canonical parameter names.
+// The parameters. The nine dimensions, which spell a coordinate one number
+// each, come last, outermost first.
 const (
-	paramPhext      = "p"
-	paramCoordinate = "c"
-	paramScroll     = "s"
-	paramAlgo       = "algo"
-	paramLimit      = "limit"
+	paramPhext param = iota
+	paramCoordinate
+	paramScroll
+	paramAlgo
+	paramLimit
+	paramLibrary
+	parameters = paramLibrary + param(len(dimensions))
 )
 
-// aliases maps every name a client may use to the canonical one (CLIENTS.md).
-var aliases = map[string]string{
-	"p": paramPhext, "phext": paramPhext,
-	"c": paramCoordinate, "coord": paramCoordinate, "coordinate": paramCoordinate, "a": paramCoordinate,
-	"s": paramScroll, "content": paramScroll, "data": paramScroll,
-	"algo": paramAlgo, "limit": paramLimit,
-}
-
-// dimensions are the nine parameters that spell a coordinate one number each, outermost first.
+// dimensions are the names of the nine dimensions.
 var dimensions = [9]string{"library", "shelf", "series", "collection", "volume", "book", "chapter", "section", "scroll"}
 
-func canonical(name string) (string, bool) {
-	if c, ok := aliases[name]; ok {
-		return c, true
-	}
-	return name, contains(dimensions[:], name)
+// names are all that a client may use, with the parameter that each stands for
+// (CLIENTS.md). A name's place here is its bit in collector.seen.
+var names = [...]struct {
+	text string
+	is   param
+}{
+	{"p", paramPhext}, {"phext", paramPhext},
+	{"c", paramCoordinate}, {"coord", paramCoordinate}, {"coordinate", paramCoordinate}, {"a", paramCoordinate},
+	{"s", paramScroll}, {"content", paramScroll}, {"data", paramScroll},
+	{"algo", paramAlgo}, {"limit", paramLimit},
+	{dimensions[0], paramLibrary}, {dimensions[1], paramLibrary + 1}, {dimensions[2], paramLibrary + 2},
+	{dimensions[3], paramLibrary + 3}, {dimensions[4], paramLibrary + 4}, {dimensions[5], paramLibrary + 5},
+	{dimensions[6], paramLibrary + 6}, {dimensions[7], paramLibrary + 7}, {dimensions[8], paramLibrary + 8},
 }
+
+// named is the place of a name in names.
+func named(name string) (at int, known bool) {
+	for i := range names {
+		if names[i].text == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// canonical is the parameter that a name stands for.
+func canonical(name string) (param, bool) {
+	at, known := named(name)
+	return names[at].is, known
+}
+
+// params are the values of a request's parameters. Each may be given once in
+// the query and once in the body, with one value. They are an array, and not a
+// map, since every request makes one.
+type params [parameters]struct {
+	value string
+	spelt string // the name it came under; "" if it was not given
+}
+
+func (p *params) given(which param) bool { return p[which].spelt != "" }
+
+// get is the value of a parameter, "" if it was not given.
+func (p *params) get(which param) string { return p[which].value }
+
+// drop forgets a parameter.
+func (p *params) drop(which param) { p[which].value, p[which].spelt = "", "" }
 
 // collector gathers parameters and refuses what legacy would resolve silently:
 // there, the last of a repeated parameter wins (recorded in "query spellings").
 type collector struct {
-	values params
-	spelt  map[string]string // canonical name -> the name it came under
-	seen   map[string]bool   // names as written, in this source
-}
-
-func newCollector() *collector {
-	return &collector{values: params{}, spelt: map[string]string{}, seen: map[string]bool{}}
+	params
+	seen uint32 // the names that were given in this source, by their places
 }
 
 // nextSource lets a name that stood in the query stand in the body as well.
-func (c *collector) nextSource() { c.seen = map[string]bool{} }
+func (c *collector) nextSource() { c.seen = 0 }
 
 // add takes one parameter; unknown names are ignored, as in legacy SQ.
 func (c *collector) add(name, value string) *Error {
-	canon, known := canonical(name)
+	at, known := named(name)
 	if !known {
 		return nil
 	}
-	if c.seen[name] {
+	if c.seen&(1<<at) != 0 {
 		return badRequest("parameter %q is given twice: give it once", name)
 	}
-	c.seen[name] = true
+	c.seen |= 1 << at
 	if !utf8.ValidString(value) {
 		return notUTF8("parameter " + name)
 	}
-	if had, ok := c.values[canon]; ok && !sameValue(canon, had, value) {
-		return badRequest("parameters %q and %q are the same parameter with different values: give one of them", c.spelt[canon], name)
+	had := &c.params[names[at].is]
+	if had.spelt != "" && !sameValue(names[at].is, had.value, value) {
+		return badRequest("parameters %q and %q are the same parameter with different values: give one of them", had.spelt, name)
 	}
-	c.values[canon], c.spelt[canon] = value, name
+	had.value, had.spelt = value, names[at].text
 	return nil
 }
 
 // sameValue compares two spellings of one parameter; a coordinate may be
 // written with other separators and still be the same.
-func sameValue(canon, a, b string) bool {
+func sameValue(which param, a, b string) bool {
 	switch {
-	case canon != paramCoordinate:
+	case which != paramCoordinate:
 		return a == b
 	case hasLetter(a) || hasLetter(b):
 		return canonicalName(a) == canonicalName(b)
