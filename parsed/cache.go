@@ -32,7 +32,9 @@ type Cache struct {
 	bytes   int64
 	loading map[string]*load
 	holds   map[string]*Hold
+	begun   uint64 // holds so far
 	stats   Stats
+	nothing *Page
 }
 
 // Stats counts what a cache did.
@@ -44,7 +46,7 @@ type Stats struct {
 // New makes a cache of limit bytes; with 0 nothing is kept. admit is asked for
 // room before a file is read; its error is Read's.
 func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
-	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, holds: map[string]*Hold{}}
+	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, holds: map[string]*Hold{}, nothing: Nothing()}
 	pages, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Page) { c.bytes -= p.cost() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused
@@ -65,23 +67,25 @@ func (c *Cache) Stats() Stats {
 // Read is the file as it is; while it is held, as it was before. Errors:
 // ErrNotText, ErrTooLarge, disk.ErrNotRegular, those of admit and of reading.
 func (c *Cache) Read(path string) (*Page, error) {
-	if p := c.held(path); p != nil {
+	p, begun := c.held(path)
+	if p != nil {
 		return p, nil
 	}
 	id, err := disk.Identify(path)
 	if err != nil {
 		return nil, err
 	}
-	if p := c.known(path, id); p != nil {
+	if p := c.known(path, id, begun); p != nil {
 		return p, nil
 	}
 	return c.load(path)
 }
 
-func (c *Cache) held(path string) *Page {
+// held is the page of a path that is being written, and how many holds have begun.
+func (c *Cache) held(path string) (*Page, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.heldLocked(path)
+	return c.heldLocked(path), c.begun
 }
 
 func (c *Cache) heldLocked(path string) *Page {
@@ -91,11 +95,18 @@ func (c *Cache) heldLocked(path string) *Page {
 	return nil
 }
 
-func (c *Cache) known(path string, id disk.FileID) *Page {
+// known is the page of a file in the state id, if there is no need to read it.
+// That there was no file says what a reader may see only if no write has begun
+// since the count was begun.
+func (c *Cache) known(path string, id disk.FileID, begun uint64) *Page {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.heldLocked(path); p != nil {
 		return p
+	}
+	if !id.Exists() && begun == c.begun {
+		c.stats.Misses++
+		return c.nothing
 	}
 	if p, ok := c.pages.Get(path); ok && p.ID == id {
 		c.stats.Hits++

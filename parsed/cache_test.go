@@ -230,3 +230,38 @@ func identity(t *testing.T, path string) disk.FileID {
 	}
 	return id
 }
+
+// All files that are not there read as one page: what is written where there
+// was none must not be found in another.
+func TestPagesOfNoFileShareNoNames(t *testing.T) {
+	c, dir, first := New(1<<20, anything), t.TempDir(), at(t, "999.1.1/1.1.1/1.1.1")
+	one := read(t, c, filepath.Join(dir, "a.names.phext"))
+	if _, found := one.Find("memory"); found {
+		t.Error("a name in no file")
+	}
+	next := one.With(first, "memory")
+	next.Noted(first, "memory")
+	if got, found := next.Find("memory"); !found || got != first {
+		t.Errorf("%v, %v", got, found)
+	}
+	later := read(t, c, filepath.Join(dir, "b.names.phext")).With(first, "other")
+	if _, found := later.Find("memory"); found {
+		t.Error("another file's name")
+	}
+	if got, found := later.Find("other"); !found || got != first {
+		t.Errorf("%v, %v", got, found)
+	}
+}
+
+// A file that is away for a moment, while it is written, is not seen to be away.
+func TestNoFileIsNotSeenDuringAWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n.phext")
+	put(t, path, "before")
+	c := New(1<<20, anything)
+	before := map[string]*Page{path: read(t, c, path)}
+	_, begun := c.held(path) // a reader has begun, and looks while the file is away
+	c.Hold(before).End(before)
+	if p := c.known(path, disk.FileID{}, begun); p != nil {
+		t.Errorf("it reads as %q", p.Text())
+	}
+}

@@ -12,6 +12,7 @@ func (c *Cache) Hold(before map[string]*Page) *Hold {
 	h := &Hold{cache: c, before: before}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.begun++
 	for path := range before {
 		c.holds[path] = h
 		if l, ok := c.loading[path]; ok {

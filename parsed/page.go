@@ -80,6 +80,9 @@ const wasteful = 64 << 10
 // has no identity until it is published.
 func (p *Page) With(at phext.Coordinate, text string) *Page {
 	next := &Page{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
+	if !p.Exists() {
+		next.names = newIndex() // the page of no file is that of all files that are not there
+	}
 	size := int64(next.Phext.RenderedSize())
 	if next.retained > 2*size+wasteful || phext.HasDelimiter(text) {
 		// Of texts that stand in no scroll any more, none may stay in memory;
