@@ -46,6 +46,7 @@ type counter struct {
 	stats   CallStats
 	limiter *rate.Limiter
 	dirty   bool
+	day     int64 // the day that stats.Day spells, in days since 1970; 0 if that was not looked at
 }
 
 // saveEvery bounds what a kill loses.
@@ -110,6 +111,11 @@ func (c *Calls) Admit(t *Tenant, now time.Time) error {
 
 // roll begins a new day at midnight UTC.
 func (n *counter) roll(now time.Time) {
+	day := now.Unix() / (24 * 60 * 60)
+	if day == n.day && day != 0 {
+		return
+	}
+	n.day = day
 	if day := now.UTC().Format(time.DateOnly); day != n.stats.Day {
 		n.stats.Day, n.stats.Today = day, 0
 	}
