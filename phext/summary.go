@@ -44,8 +44,14 @@ func (p *Phext) TextmapBy(label func(Coordinate) string) string {
 
 // Checksum is the xxh3-128 of text, as 32 hexadecimal digits.
 func Checksum(text string) string {
+	var b [32]byte
+	return string(AppendChecksum(b[:0], text))
+}
+
+// AppendChecksum appends Checksum(text) to b.
+func AppendChecksum(b []byte, text string) []byte {
 	sum := xxh3.HashString128(text).Bytes()
-	return hex.EncodeToString(sum[:])
+	return hex.AppendEncode(b, sum[:])
 }
 
 // Checksum is that of the rendered phext, which is what SQ hashes: delimiters

@@ -49,16 +49,29 @@ func (d *dir) read(ctx context.Context) (done func(), err error) { return d.take
 
 func (d *dir) write(ctx context.Context) (done func(), err error) { return d.take(ctx, readsAtOnce) }
 
+// take does not make a context to wait with where there is nothing to wait for.
 func (d *dir) take(ctx context.Context, n int64) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !d.turns.TryAcquire(n) {
+		if err := d.await(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	return func() { d.turns.Release(n) }, nil
+}
+
+func (d *dir) await(ctx context.Context, n int64) error {
 	waiting, cancel := context.WithTimeout(ctx, queuePatience)
 	defer cancel()
 	if err := d.turns.Acquire(waiting, n); err != nil {
 		if ctx.Err() == nil {
-			return nil, errQueue
+			return errQueue
 		}
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	return func() { d.turns.Release(n) }, nil
+	return nil
 }
 
 // dirTable holds the queues. An entry stays for good: a directory whose queue

@@ -109,7 +109,6 @@ func (g *Gateway) Handler() http.Handler {
 	h = withPreflight(h)
 	h = withCommonHeaders(h)
 	h = g.withAccessLog(h)
-	h = withoutCancel(h)
 	return h
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -12,27 +11,28 @@ const (
 	jsonType  = "application/json"
 )
 
-// withoutCancel keeps a request alive whose client has closed its sending side,
-// as firmware and `nc` do when they have said what they want: net/http cannot
-// tell that from a client that has gone, and cancels. Every wait behind this
-// has a limit of its own.
-func withoutCancel(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
-	})
+// commonHeaders are what every answer carries, by canonical name. Stored text
+// must never be taken for a page: a scroll may hold HTML. The values are shared
+// by all answers: one is replaced, never changed in its place.
+var commonHeaders = []struct {
+	name  string
+	value []string
+}{
+	{"Access-Control-Allow-Origin", []string{"*"}},
+	{"Access-Control-Expose-Headers", []string{"ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used"}},
+	{"X-Content-Type-Options", []string{"nosniff"}},
+	{"Cache-Control", []string{"no-store"}},
+	{"Referrer-Policy", []string{"no-referrer"}}, // the URL may hold a path key
+	{"Content-Type", []string{textPlain}},
 }
 
-// withCommonHeaders sets what every answer carries. Stored text must never be
-// taken for a page: a scroll may hold HTML.
+// withCommonHeaders sets them.
 func withCommonHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
-		h.Set("Referrer-Policy", "no-referrer") // the URL may hold a path key
-		h.Set("Content-Type", textPlain)
+		for _, c := range commonHeaders {
+			h[c.name] = c.value
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -42,10 +42,21 @@ type view struct {
 // looks is how often a view is tried for whose names do not change meanwhile.
 const looks = 100
 
+// viewFor reads what a reading call has to know. Where it neither gives nor
+// shows a name, that is the phext alone.
+func (g *Gateway) viewFor(d *dir, call *rewrite.Call) (v view, err error) {
+	if call.Names() {
+		return g.view(d, call)
+	}
+	v.names = g.nothing
+	v.page, err = g.page(call.FilePath(d.path))
+	return v, err
+}
+
 // view reads a phext and its names. A name must never be looked up in one
 // state and its scroll in another: the coordinate may have become another's.
 func (g *Gateway) view(d *dir, call *rewrite.Call) (v view, err error) {
-	path, namesPath := filepath.Join(d.path, call.FileName()), filepath.Join(d.path, call.NamesFileName())
+	path, namesPath := call.FilePath(d.path), filepath.Join(d.path, call.NamesFileName())
 	if v.names, err = g.page(namesPath); err != nil {
 		return v, err
 	}

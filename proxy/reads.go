@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"path/filepath"
 
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -40,7 +39,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, d *dir, call *rew
 // that came to a bad end meanwhile leaves files that nobody must see.
 func (g *Gateway) settledView(r *http.Request, d *dir, call *rewrite.Call) (view, error) {
 	for range looks {
-		v, err := g.view(d, call)
+		v, err := g.viewFor(d, call)
 		if d.settled.Load() {
 			return v, err
 		}
@@ -58,7 +57,7 @@ func (g *Gateway) readForwarded(w http.ResponseWriter, r *http.Request, d *dir, 
 	if err != nil {
 		return err
 	}
-	state, err := g.files.check(filepath.Join(d.path, call.FileName()))
+	state, err := g.files.check(call.FilePath(d.path))
 	switch {
 	case err != nil:
 		done()

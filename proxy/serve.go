@@ -145,6 +145,6 @@ func (g *Gateway) paceAnswer(w http.ResponseWriter, n int) {
 
 func (g *Gateway) writeText(w http.ResponseWriter, body string) {
 	g.paceAnswer(w, len(body))
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	_, _ = io.WriteString(w, body) // the client may have gone; the access log has the count
 }

@@ -9,14 +9,20 @@ import (
 
 // tagOf is the entity tag of a text: two texts have the same one only if they
 // are the same.
-func tagOf(text string) string { return `"` + phext.Checksum(text) + `"` }
+func tagOf(text string) string {
+	var b [len(`""`) + 32]byte
+	return string(append(phext.AppendChecksum(append(b[:0], '"'), text), '"'))
+}
+
+// askedAgain lets an answer be kept, if it is asked for again before it is used.
+var askedAgain = []string{"private, no-cache"}
 
 // writeTagged answers with text; tagged, a client that has it already is told so.
 func (g *Gateway) writeTagged(w http.ResponseWriter, r *http.Request, text string, tagged bool) {
 	if tagged {
 		tag := tagOf(text)
-		w.Header().Set("ETag", tag)
-		w.Header().Set("Cache-Control", "private, no-cache") // it may be kept, and is to be asked for again
+		w.Header()["Etag"] = []string{tag}
+		w.Header()["Cache-Control"] = askedAgain
 		if matches(r.Header.Values("If-None-Match"), tag, true) {
 			w.Header().Del("Content-Type")
 			w.WriteHeader(http.StatusNotModified)

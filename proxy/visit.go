@@ -15,8 +15,12 @@ import (
 )
 
 // visit is what is known of a request on its way through the chain, filled in
-// as it is found out.
+// as it is found out. It is the request's context at the same time, so that one
+// request needs one.
 type visit struct {
+	context.Context // the client's, without its end
+	meter           meter
+
 	id     string
 	path   string // without a path key, which must not be logged
 	tenant *tenants.Tenant
@@ -26,6 +30,14 @@ type visit struct {
 }
 
 type visitKey struct{}
+
+// Value finds the visit itself.
+func (v *visit) Value(key any) any {
+	if key == (visitKey{}) {
+		return v
+	}
+	return v.Context.Value(key)
+}
 
 func visitOf(r *http.Request) *visit { return r.Context().Value(visitKey{}).(*visit) }
 
@@ -47,38 +59,45 @@ const (
 // withAccessLog gives each request an id and writes one line when it is done.
 // The line has no key, no scroll, no path and no query: all of those can hold
 // secrets or data.
+//
+// From here on a request is not cancelled when its client closes its sending
+// side, as firmware and `nc` do when they have said what they want: net/http
+// cannot tell that from a client that has gone. Every wait behind this has a
+// limit of its own.
 func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := g.now()
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
-		v := &visit{id: newRequestID(), path: path}
-		m := &meter{ResponseWriter: w}
-		m.Header().Set("X-Request-Id", v.id)
-		defer func() { g.done(r, v, m, g.now().Sub(start)) }()
-		next.ServeHTTP(m, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+		v := &visit{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w}, id: newRequestID(), path: path}
+		w.Header()["X-Request-Id"] = []string{v.id}
+		defer func() { g.done(r, v, g.now().Sub(start)) }()
+		next.ServeHTTP(&v.meter, r.WithContext(v))
 	})
 }
 
-func (g *Gateway) done(r *http.Request, v *visit, m *meter, took time.Duration) {
+func (g *Gateway) done(r *http.Request, v *visit, took time.Duration) {
 	id := ""
 	if v.tenant != nil {
 		id = v.tenant.ID
 	}
 	if g.config.Observer != nil {
-		g.config.Observer.Served(id, string(v.op), m.status, v.code, took)
+		g.config.Observer.Served(id, string(v.op), v.meter.status, v.code, took)
 	}
-	g.logVisit(r, v, m, took)
+	g.logVisit(r, v, took)
 }
 
-func (g *Gateway) logVisit(r *http.Request, v *visit, m *meter, took time.Duration) {
-	attrs := []slog.Attr{
+// mostAttrs is how many attributes a line of the access log has at most.
+const mostAttrs = 9
+
+func (g *Gateway) logVisit(r *http.Request, v *visit, took time.Duration) {
+	attrs := append(make([]slog.Attr, 0, mostAttrs),
 		slog.String(keyRequest, v.id),
 		slog.String(keyRemote, remoteHost(r)),
 		slog.String(keyMethod, knownMethod(r.Method)),
-		slog.Int(keyStatus, m.status),
-		slog.Int64(keyBytes, m.bytes),
+		slog.Int(keyStatus, v.meter.status),
+		slog.Int64(keyBytes, v.meter.bytes),
 		slog.Duration(keyDuration, took),
-	}
+	)
 	if v.tenant != nil {
 		attrs = append(attrs, slog.String(keyTenant, v.tenant.ID))
 	}
@@ -94,7 +113,9 @@ func (g *Gateway) logVisit(r *http.Request, v *visit, m *meter, took time.Durati
 func newRequestID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the process instead
-	return hex.EncodeToString(b[:])
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }
 
 func remoteHost(r *http.Request) string {

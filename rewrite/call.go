@@ -172,6 +172,12 @@ func (c *Call) checkNamed() *Error {
 	return nil
 }
 
+// Names says whether names of coordinates matter to a call that reads: whether
+// it gives one, or its answer may show some.
+func (c *Call) Names() bool {
+	return c.Name != "" || c.Op == Toc || c.Op == JSONExport || c.Op == Delta
+}
+
 // Resolve gives a call by name the coordinate that the name stands for.
 func (c *Call) Resolve(at phext.Coordinate) { c.At = at }
 

@@ -115,6 +115,9 @@ func (c *Call) wireName() string {
 // FileName is the name of the phext's file in the tenant's data directory.
 func (c *Call) FileName() string { return c.wireName() + ".phext" }
 
+// FilePath is the phext's file in dir, a clean path.
+func (c *Call) FilePath(dir string) string { return dir + "/" + c.FileName() }
+
 // namesSuffix ends the name of the phext that holds another's names: the scroll
 // at a coordinate there is the name of that coordinate here (SPEC section 7).
 const namesSuffix = ".names"
