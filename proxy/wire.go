@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -18,18 +17,10 @@ import (
 // most often one read. A request is never repeated: for SQ that may be a second
 // insert, or a write that was thought to have failed.
 type wire struct {
-	dialer   net.Dialer
 	patience time.Duration // longest wait for the head of an answer, from the end of the request; 0 = as long as the context
 }
 
-// dialPatience is the longest wait for a connection. On this host one is made
-// at once, unless the backend's queue is full.
-const dialPatience = 5 * time.Second
-
-func newWire(patience time.Duration) *wire {
-	// Probes that a peer on this host is alive say nothing that the context's deadline does not.
-	return &wire{dialer: net.Dialer{Timeout: dialPatience, KeepAlive: -1}, patience: patience}
-}
+func newWire(patience time.Duration) *wire { return &wire{patience: patience} }
 
 // RoundTrip sends r, of which the URL's host must be an IP address and a port,
 // and reads the head of the answer. The body follows as it is read, up to the
@@ -44,7 +35,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	conn, err := w.dial(ctx, r.URL.Host)
+	conn, err := dial(ctx, r.URL.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -62,14 +53,6 @@ func closeBody(r *http.Request) {
 	if r.Body != nil {
 		_ = r.Body.Close() // what was read of it is known to be right by its length
 	}
-}
-
-func (w *wire) dial(ctx context.Context, host string) (*net.TCPConn, error) {
-	addr, err := netip.ParseAddrPort(host)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
-	}
-	return w.dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
 }
 
 // exchange sends and reads. SQ may answer and close before it has read all,
@@ -95,7 +78,7 @@ func (w *wire) exchange(x *exchange, r *http.Request) (*http.Response, error) {
 // exchange is one connection, for as long as it lasts.
 type exchange struct {
 	ctx  context.Context
-	conn *net.TCPConn
+	conn *os.File
 	stop func() bool // ends the watch of ctx
 
 	mu    sync.Mutex
@@ -105,7 +88,7 @@ type exchange struct {
 }
 
 // newExchange has the end of ctx cut whatever conn waits for.
-func newExchange(ctx context.Context, conn *net.TCPConn) *exchange {
+func newExchange(ctx context.Context, conn *os.File) *exchange {
 	x := &exchange{ctx: ctx, conn: conn, head: heads.Get().(*[]byte)}
 	x.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) }) // fails only if it is closed already
 	return x
@@ -130,7 +113,7 @@ func (x *exchange) limit(patience time.Duration) {
 }
 
 // end closes the connection and gives the buffer back; it may be called again.
-// It closes with a reset. After an exchange that was cut, SQ must see an error:
+// dial has seen to it that it closes with a reset. After an exchange that was cut, SQ must see an error:
 // it would take the end of the stream for the end of the body, and store what
 // came. After one that is complete, a reset leaves no socket in TIME_WAIT on
 // either side.
@@ -143,14 +126,16 @@ func (x *exchange) end() {
 	x.ended = true
 	x.stop()
 	x.giveBack()
-	_ = x.conn.SetLinger(0) // an orderly close is the worst that a failure leads to
-	_ = x.conn.Close()      // everything that was wanted from it has been read
+	_ = x.conn.Close() // everything that was wanted from it has been read
 }
 
 // explain says that it was the context that cut an exchange, if it was.
 func (x *exchange) explain(err error) error {
 	if cause := x.ctx.Err(); cause != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("an exchange with SQ was given up: %w", cause)
+	}
+	if errors.Is(err, os.ErrClosed) {
+		return net.ErrClosed
 	}
 	return err
 }

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,10 +57,10 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, headSize); return &
 
 const headSize = 4 << 10
 
-// smallBody is copied behind the head; a larger one is gathered by the kernel.
+// smallBody is copied behind the head; of a larger one, its beginning is.
 const smallBody = headSize / 2
 
-// send writes r in one write: a head that comes alone costs SQ another read, and
+// send writes r in one write, or two if it is large: a head that comes alone costs SQ another read, and
 // the network another packet.
 func send(x *exchange, r *http.Request) error {
 	head := appendHead((*x.head)[:0], r)
@@ -122,7 +122,7 @@ func framing(name string) bool {
 // known to be complete. A body that comes in one piece, as one in memory does,
 // is not copied.
 type gatherer struct {
-	conn   *net.TCPConn
+	conn   *os.File
 	head   []byte
 	length int64
 	parts  []byte
@@ -152,12 +152,12 @@ func (g *gatherer) finish() error {
 }
 
 func (g *gatherer) flush(body []byte) error {
-	if len(body) <= smallBody {
-		_, err := g.conn.Write(append(g.head, body...))
+	first := min(len(body), smallBody)
+	if _, err := g.conn.Write(append(g.head, body[:first]...)); err != nil || first == len(body) {
 		return err
 	}
-	pieces := net.Buffers{g.head, body}
-	_, err := pieces.WriteTo(g.conn)
+	noDelay(g.conn)
+	_, err := g.conn.Write(body[first:])
 	return err
 }
 
