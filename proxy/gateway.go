@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +72,7 @@ type Gateway struct {
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
 	failures *failures
-	reverse  *httputil.ReverseProxy
+	wire     *wire
 	draining atomic.Bool
 	now      func() time.Time
 }
@@ -95,7 +94,7 @@ func New(c Config) *Gateway {
 	}
 	g.pages = parsed.New(c.ReadMemory, g.admitFile)
 	g.failures = newFailures(g.now)
-	g.reverse = newReverseProxy(c.BackendTimeout)
+	g.wire = newWire(c.BackendTimeout)
 	return g
 }
 

@@ -144,7 +144,16 @@ func (g *Gateway) paceAnswer(w http.ResponseWriter, n int) {
 }
 
 func (g *Gateway) writeText(w http.ResponseWriter, body string) {
-	g.paceAnswer(w, len(body))
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	g.announce(w, len(body))
 	_, _ = io.WriteString(w, body) // the client may have gone; the access log has the count
+}
+
+func (g *Gateway) writeBytes(w http.ResponseWriter, body []byte) {
+	g.announce(w, len(body))
+	_, _ = w.Write(body) // as above
+}
+
+func (g *Gateway) announce(w http.ResponseWriter, n int) {
+	g.paceAnswer(w, n)
+	w.Header()["Content-Length"] = []string{strconv.Itoa(n)}
 }
