@@ -90,7 +90,7 @@ func benchGateway(b testing.TB) *Gateway {
 	if err != nil {
 		b.Fatal(err)
 	}
-	past, err := journal.New(journal.Config{Dir: filepath.Join(dir, "journal"), Logger: log})
+	past, err := journal.New(journal.Config{Dir: filepath.Join(dir, "journal"), Quarantine: filepath.Join(dir, "quarantine"), Logger: log})
 	if err != nil {
 		b.Fatal(err)
 	}
