@@ -18,7 +18,7 @@ import (
 )
 
 // chaosRounds is how often something is killed: SQGATE_CHAOS, or a few. The
-// stand-in gets a quarter: it is real SQ that has to be shown.
+// stand-in gets a part of that: it is real SQ that has to be shown.
 func chaosRounds(t *testing.T, sq string) int {
 	text := os.Getenv("SQGATE_CHAOS")
 	if text == "" {
@@ -29,7 +29,7 @@ func chaosRounds(t *testing.T, sq string) int {
 		t.Fatalf("SQGATE_CHAOS is %q: a number of rounds is wanted", text)
 	}
 	if sq == builtin {
-		return max(1, n/4)
+		return max(1, n/10)
 	}
 	return n
 }
