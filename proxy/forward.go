@@ -78,7 +78,7 @@ func (g *Gateway) attempt(ctx context.Context, p *passage) error {
 // loadFirst has SQ read a phext that somebody else may have changed: SQ would
 // answer from memory, and write that memory over the change (LEGACY.md).
 func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
-	resp, err := g.wire.RoundTrip(p.call.BuildLoad(p.lease.Addr(), p.lease.Key()).WithContext(ctx))
+	resp, err := g.wire.roundTrip(ctx, p.call.BuildLoad(p.lease.Addr(), p.lease.Key()))
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func isRefusal(err error) bool {
 // slow to read does not keep the child or the directory's turn. Of that answer
 // the client gets the body; the headers are sqgate's own.
 func (g *Gateway) exchange(ctx context.Context, p *passage) error {
-	resp, err := g.wire.RoundTrip(p.call.Build(p.lease.Addr(), p.lease.Key()).WithContext(ctx))
+	resp, err := g.wire.roundTrip(ctx, p.call.Build(p.lease.Addr(), p.lease.Key()))
 	if err != nil {
 		return err
 	}

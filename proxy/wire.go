@@ -27,11 +27,15 @@ func newWire(patience time.Duration) *wire { return &wire{patience: patience} }
 // Content-Length, and ends with r's context. An error of dialling is a
 // *net.OpError with Op "dial": the backend has seen nothing then.
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	return w.roundTrip(r.Context(), r)
+}
+
+// roundTrip is RoundTrip with another context than r's, without a copy of r.
+func (w *wire) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
 		return nil, err
 	}
-	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (w *wire) exchange(x *exchange, r *http.Request) (*http.Response, error) {
 	if sent != nil && !hungUp(sent) {
 		return nil, sent
 	}
-	x.limit(w.patience)
+	limited := x.limit(w.patience)
 	a, err := x.readAnswer()
 	switch {
 	case sent != nil && (err != nil || a.status < http.StatusBadRequest):
@@ -71,7 +75,9 @@ func (w *wire) exchange(x *exchange, r *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, err
 	}
-	x.limit(0)
+	if limited {
+		x.limit(0)
+	}
 	return a.response(r, x), nil
 }
 
@@ -96,20 +102,22 @@ func newExchange(ctx context.Context, conn *os.File) *exchange {
 
 var longAgo = time.Unix(1, 0)
 
-// limit bounds the reads that follow; 0 leaves them to the context. The context
-// may end at any moment: then its deadline must not be undone.
-func (x *exchange) limit(patience time.Duration) {
+// limit bounds the reads that follow; 0 leaves them to the context. It says
+// whether there was anything to do: not if the context ends earlier. That may
+// be at any moment: then its deadline must not be undone.
+func (x *exchange) limit(patience time.Duration) bool {
 	var until time.Time
 	if patience > 0 {
 		until = time.Now().Add(patience)
 		if by, ok := x.ctx.Deadline(); ok && !by.After(until) {
-			return
+			return false
 		}
 	}
 	_ = x.conn.SetReadDeadline(until) // fails only on a closed connection, on which the read fails as well
 	if x.ctx.Err() != nil {
 		_ = x.conn.SetReadDeadline(longAgo) // as above
 	}
+	return true
 }
 
 // end closes the connection and gives the buffer back; it may be called again.
