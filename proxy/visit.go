@@ -107,7 +107,19 @@ func (g *Gateway) logVisit(r *http.Request, v *visit, took time.Duration) {
 	if v.code != "" {
 		attrs = append(attrs, slog.String(keyCode, v.code))
 	}
-	g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	g.logRequest(r.Context(), attrs)
+}
+
+// logRequest is Logger.LogAttrs without its look for the source line, which is
+// the same for all requests.
+func (g *Gateway) logRequest(ctx context.Context, attrs []slog.Attr) {
+	h := g.log.Handler()
+	if !h.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
+	line.AddAttrs(attrs...)
+	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
 }
 
 func newRequestID() string {
