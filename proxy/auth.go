@@ -35,7 +35,7 @@ func (g *Gateway) authenticated(next http.Handler) http.Handler {
 // limited counts a call and holds its tenant to what it may make.
 func (g *Gateway) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := g.config.Calls.Admit(visitOf(r).tenant, g.now()); err != nil {
+		if err := g.config.Calls.Admit(visitOf(r).tenant, visitOf(r).began); err != nil {
 			g.refuse(w, r, err)
 			return
 		}
@@ -48,7 +48,7 @@ func (g *Gateway) limited(next http.Handler) http.Handler {
 func (g *Gateway) tenantOf(r *http.Request) (t *tenants.Tenant, key string, ok bool) {
 	known := g.config.Tenants.Current()
 	if key, given := headerKey(r.Header); given {
-		t, ok = known.ByKey(key, g.now())
+		t, ok = known.ByKey(key, visitOf(r).began)
 		return t, key, ok
 	}
 	if key, _, given := rewrite.SplitPathKey(r.URL.Path); given {

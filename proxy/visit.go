@@ -21,6 +21,7 @@ type visit struct {
 	context.Context // the client's, without its end
 	meter           meter
 
+	began  time.Time
 	id     string
 	path   string // without a path key, which must not be logged
 	tenant *tenants.Tenant
@@ -66,11 +67,10 @@ const (
 // limit of its own.
 func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := g.now()
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
-		v := &visit{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w}, id: newRequestID(), path: path}
+		v := &visit{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w}, began: g.now(), id: newRequestID(), path: path}
 		w.Header()["X-Request-Id"] = []string{v.id}
-		defer func() { g.done(r, v, g.now().Sub(start)) }()
+		defer func() { g.done(r, v, g.now().Sub(v.began)) }()
 		next.ServeHTTP(&v.meter, r.WithContext(v))
 	})
 }
@@ -107,17 +107,17 @@ func (g *Gateway) logVisit(r *http.Request, v *visit, took time.Duration) {
 	if v.code != "" {
 		attrs = append(attrs, slog.String(keyCode, v.code))
 	}
-	g.logRequest(r.Context(), attrs)
+	g.logRequest(r.Context(), v.began.Add(took), attrs)
 }
 
 // logRequest is Logger.LogAttrs without its look for the source line, which is
 // the same for all requests.
-func (g *Gateway) logRequest(ctx context.Context, attrs []slog.Attr) {
+func (g *Gateway) logRequest(ctx context.Context, at time.Time, attrs []slog.Attr) {
 	h := g.log.Handler()
 	if !h.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
+	line := slog.NewRecord(at, slog.LevelInfo, "request", 0)
 	line.AddAttrs(attrs...)
 	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
 }
