@@ -50,7 +50,7 @@ func TestDialWaitsForRoom(t *testing.T) {
 	select {
 	case err := <-dialled:
 		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(100 * time.Millisecond): // of a dial that waits there is nothing to be seen
 	}
 	taken, _, err := unix.Accept(fd)
 	if err != nil {
