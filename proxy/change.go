@@ -70,7 +70,7 @@ func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *r
 // decided says that it changes nothing and has its answer.
 func (c *change) plan() (decided bool, err error) {
 	g := c.gateway
-	c.path, c.namesPath = filepath.Join(c.dir.path, c.call.FileName()), filepath.Join(c.dir.path, c.call.NamesFileName())
+	c.path, c.namesPath = c.call.FilePath(c.dir.path), filepath.Join(c.dir.path, c.call.NamesFileName())
 	if c.journal, err = g.config.Journal.Of(c.dir.path); err != nil {
 		return false, err
 	}

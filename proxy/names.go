@@ -125,19 +125,11 @@ func (c *change) writeNames(next *parsed.Page, name string) (err error) {
 // namesUnwritten takes down that names were not written, and has recovery put
 // right what may be left of them.
 func (c *change) namesUnwritten(pending *journal.Pending, now *parsed.Page) error {
-	if id, err := disk.Identify(c.namesPath); err == nil && id.Size == sizeOnDisk(now) {
+	if id, err := disk.Identify(c.namesPath); err == nil && id.Size == now.Size() {
 		return pending.Undone(id)
 	}
 	c.dir.settled.Store(false)
 	return pending.Refused()
-}
-
-// sizeOnDisk is 0 for no file, as in its identity.
-func sizeOnDisk(p *parsed.Page) int64 {
-	if !p.Exists() {
-		return 0
-	}
-	return p.Size()
 }
 
 // storeNames writes the names. One that lies behind all others, as a new one
