@@ -54,7 +54,7 @@ func (v *view) at(file string, t int64) (State, error) {
 	if later == nil {
 		return v.current(file)
 	}
-	return v.stateAfter(later, &track{trail: []int64{first}})
+	return v.stateAfter(later, &track{trail: []step{{offset: first}}})
 }
 
 // errEnough ends a walk that has found what it looks for.

@@ -8,5 +8,5 @@
 // them. Checkpoints too long to stand in a segment are files beside it.
 //
 // It never talks to SQ or to a client, never decides who may do what, and never
-// changes a phext but in Recover and RecoverFile.
+// changes a phext but in Recover.
 package journal

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"bytes"
 	"maps"
 	"slices"
+	"strings"
 
 	"mirrorborn.us/sqgate/phext"
 )
@@ -68,6 +70,15 @@ func (d *draft) holds(c phext.Coordinate, want string) bool {
 	}
 	text, _ := d.phext().Select(c)
 	return text == want
+}
+
+// begins says whether the text at c begins with part.
+func (d *draft) begins(c phext.Coordinate, part string) bool {
+	if text, ok := d.changed[c]; ok {
+		return bytes.HasPrefix(text, []byte(part))
+	}
+	text, _ := d.phext().Select(c)
+	return strings.HasPrefix(text, part)
 }
 
 // state is the file as it stands now. More can be applied afterwards.

@@ -23,7 +23,7 @@ func (s *subject) heal(reason string, unique bool) error {
 	}
 	s.v.j.cfg.Logger.Warn("a phext was damaged and is put right", "path", s.path, "reason", reason, "quarantine", aside)
 	s.report.Healed++
-	if s.t.open != 0 {
+	if len(s.t.open) > 0 {
 		return s.completed()
 	}
 	id, err := disk.Identify(s.path)
@@ -71,13 +71,24 @@ func (j *Journal) put(path string, state State) error {
 	return disk.SyncDir(filepath.Dir(path))
 }
 
-func (s *subject) record(r record) error {
+func (s *subject) record(all ...record) error {
 	j := s.v.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.open(); err != nil {
 		return err
 	}
-	r.time, r.m.File = j.tick(), s.name
-	return j.append(r)
+	for i := range all {
+		all[i].time, all[i].m.File = j.tick(), s.name
+	}
+	return j.append(all...)
+}
+
+// end records the end of all that is under way.
+func (s *subject) end(r record) error {
+	all := make([]record, len(s.t.open))
+	for i, o := range s.t.open {
+		all[i], all[i].seq = r, o.seq
+	}
+	return s.record(all...)
 }

@@ -30,7 +30,7 @@ func (j *Journal) History(file string) (events []Event, err error) {
 	}
 	defer v.close()
 	for _, o := range v.segments {
-		under := map[string]record{}
+		under := map[string][]record{}
 		err := v.walk(o, func(r record) error {
 			if file != "" && r.m.File != file {
 				return nil
@@ -48,21 +48,32 @@ func (j *Journal) History(file string) (events []Event, err error) {
 }
 
 // eventOf is the event that r completes. under has the mutations under way.
-func eventOf(r record, under map[string]record) (Event, bool) {
+func eventOf(r record, under map[string][]record) (Event, bool) {
 	switch r.kind {
 	case begun:
-		under[r.m.File] = r
+		under[r.m.File] = append(under[r.m.File], r)
 	case edited:
 		delete(under, r.m.File)
 		return Event{Time: time.Unix(0, r.time), File: strings.Clone(r.m.File), Op: "edited", At: phext.Origin(), Bytes: int(r.content.size)}, true
-	case checkpoint, aborted, refused:
+	case checkpoint:
 		delete(under, r.m.File)
-	case done:
-		b, ok := under[r.m.File]
-		delete(under, r.m.File)
-		return eventFrom(b.m, r.time), ok && b.seq == r.seq
+	case done, aborted, refused:
+		b, ok := end(under, r)
+		return eventFrom(b.m, r.time), ok && r.kind == done
 	}
 	return Event{}, false
+}
+
+// end takes the mutation that r ends from those under way.
+func end(under map[string][]record, r record) (record, bool) {
+	open := under[r.m.File]
+	b, ok := take(&open, r.seq)
+	if len(open) > 0 {
+		under[r.m.File] = open
+	} else {
+		delete(under, r.m.File)
+	}
+	return b, ok
 }
 
 // eventFrom has copies of all texts: the scroll beside them in memory may be long.
@@ -105,7 +116,7 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 func (v *view) existed(t int64) (map[string]bool, error) {
 	there := map[string]bool{}
 	for _, o := range v.segments {
-		under := map[string]record{}
+		under := map[string][]record{}
 		err := v.walk(o, func(r record) error {
 			existence(there, under, r, t)
 			return nil
@@ -117,7 +128,7 @@ func (v *view) existed(t int64) (map[string]bool, error) {
 	return there, nil
 }
 
-func existence(there map[string]bool, under map[string]record, r record, t int64) {
+func existence(there map[string]bool, under map[string][]record, r record, t int64) {
 	file := r.m.File
 	_, known := there[file]
 	switch r.kind {
@@ -127,9 +138,9 @@ func existence(there map[string]bool, under map[string]record, r record, t int64
 		}
 	case begun:
 		r.m.Text = ""
-		under[file] = r
-	case done:
-		if b, ok := under[file]; ok && b.seq == r.seq && r.time <= t {
+		under[file] = append(under[file], r)
+	case done, aborted, refused:
+		if b, ok := end(under, r); ok && r.kind == done && r.time <= t {
 			there[strings.Clone(file)] = b.m.Op != Remove
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // Journal is that of one data_dir. Its methods may be called by several at a
-// time, but of mutations there is one under way at most.
+// time, but of mutations there is one under way at most, or one set of them.
 type Journal struct {
 	cfg       *settings
 	data, dir string // the data_dir; where the journal is
@@ -41,9 +42,9 @@ type Journal struct {
 type trace struct {
 	based bool // the newest segment has a checkpoint of it
 	left  disk.FileID
-	sure  bool    // whether left is known
-	doubt bool    // a refused mutation left traces in it
-	open  *record // begun, and neither done nor aborted; without text
+	sure  bool     // whether left is known
+	doubt bool     // a refused mutation left traces in it
+	open  []record // begun, and neither done nor aborted, in their order; without text
 }
 
 // tick is the time now, later than any that was given out before.
@@ -143,24 +144,35 @@ func (j *Journal) note(r record) {
 		t.left, t.sure, t.doubt = r.left, r.sure, false
 	case begun:
 		r.m.Text = ""
-		t.open = &r
+		t.open = append(t.open, r)
 	case done, aborted, refused:
 		j.finished(t, r)
 	}
 }
 
 func (j *Journal) finished(t *trace, r record) {
-	if t.open == nil || t.open.seq != r.seq {
+	b, ok := take(&t.open, r.seq)
+	if !ok {
 		return
 	}
 	if r.kind == done {
-		j.answers.add(t.open.m, r.time)
+		j.answers.add(b.m, r.time)
 	}
 	if r.kind == done || r.kind == refused || r.sure {
 		t.left, t.sure = r.left, r.sure
 	}
 	t.doubt = r.kind == refused
-	t.open = nil
+}
+
+// take removes the record with that number from those under way.
+func take(open *[]record, seq uint64) (record, bool) {
+	for i, r := range *open {
+		if r.seq == seq {
+			*open = slices.Delete(*open, i, i+1)
+			return r, true
+		}
+	}
+	return record{}, false
 }
 
 func (j *Journal) trace(file string) *trace {
@@ -183,17 +195,8 @@ func (j *Journal) Left(file string) (disk.FileID, bool) {
 		return disk.FileID{}, false
 	}
 	t := j.files[file]
-	if t == nil || !t.sure || t.open != nil {
+	if t == nil || !t.sure || len(t.open) > 0 {
 		return disk.FileID{}, false
 	}
 	return t.left, true
-}
-
-// Size is the bytes that the journal takes on disk.
-func (j *Journal) Size() int64 {
-	_, total, err := sizes(j.dir)
-	if err != nil {
-		j.cfg.Logger.Error("measuring the journal", "data_dir", j.data, "error", err)
-	}
-	return total
 }

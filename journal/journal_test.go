@@ -158,14 +158,6 @@ func TestOneJournalForEachDirectory(t *testing.T) {
 	if dirs, err := w.set.Dirs(); err != nil || !slices.Equal(dirs, []string{w.data}) {
 		t.Errorf("journals: %v, %v", dirs, err)
 	}
-	if w.j.Size() == 0 {
-		t.Error("a journal of no size")
-	}
-	w.must(w.set.Forget(w.data))
-	if dirs, err := w.set.Dirs(); err != nil || len(dirs) != 0 || w.j.Size() != 0 {
-		t.Errorf("journals after Forget: %v, %v, %d bytes", dirs, err, w.j.Size())
-	}
-	w.mutate(update("a.phext", 1, "y"))
 }
 
 func TestRestHarmsNothing(t *testing.T) {

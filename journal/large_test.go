@@ -33,7 +33,9 @@ func TestRecoveryOfMuch(t *testing.T) {
 		w.must(p.Done(w.put("touched", text("x")))) // SQ's own time is not of interest
 		w.must(p.Flushed())
 	}
-	t.Logf("%d mutations of %d phexts were journalled in %v, %d bytes", mutations, files, time.Since(begun), w.j.Size())
+	_, bytes, err := sizes(w.j.dir)
+	w.must(err)
+	t.Logf("%d mutations of %d phexts were journalled in %v, %d bytes", mutations, files, time.Since(begun), bytes)
 	for i := range drafts {
 		want := drafts[i].state()
 		switch i % 4 {

@@ -155,6 +155,8 @@ func TestEveryMomentComesBack(t *testing.T) {
 			"mutate":  m.mutate,
 			"another": m.mutate,
 			"abort":   m.abort,
+			"set":     m.together,
+			"halfway": m.crashTogether,
 			"edit":    m.edit,
 			"crash":   m.crash,
 			"wait": func(t *rapid.T) {

@@ -39,12 +39,16 @@ func (s *subject) older() (bool, error) {
 
 func (s *subject) passed(f io.ReaderAt) (bool, error) {
 	look := searchFor(s.found.Text)
-	for _, off := range s.t.trail {
-		r, err := readAt(f, off, s.o.end)
+	for i, step := range s.t.trail {
+		r, err := readAt(f, step.offset, s.o.end)
 		if err != nil {
 			return false, err
 		}
 		if r.kind == begun {
+			amid, err := s.amid(look, f, i)
+			if err != nil || amid {
+				return amid, err
+			}
 			look.apply(r.m)
 		} else if err := look.begin(held(s.v.j.dir, s.o.number, r)); err != nil {
 			return false, err

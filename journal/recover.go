@@ -45,24 +45,6 @@ func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	return report, j.afterRecovery()
 }
 
-// RecoverFile is Recover for one file, of whose data_dir nothing else is in doubt.
-func (j *Journal) RecoverFile(file string) (report Report, err error) {
-	v, err := j.view(true)
-	if err != nil {
-		return Report{}, err
-	}
-	defer v.close()
-	if len(v.segments) == 0 {
-		return Report{}, nil
-	}
-	all, err := v.tracks(v.segments[0])
-	if err != nil || all[file] == nil {
-		return Report{}, err
-	}
-	err = j.recovery(v, &report).file(file, all[file])
-	return report, err
-}
-
 func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 	if len(v.segments) == 0 {
 		return Report{}, nil

@@ -136,7 +136,7 @@ func TestRecoveryStopsAndGoesOn(t *testing.T) {
 	}
 }
 
-func TestRecoveryOfOneFileAndWithoutACheckpoint(t *testing.T) {
+func TestRecoveryWithoutACheckpoint(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil)
 	w.tune = func(s *settings) { s.inline = 8 }
 	w.reopen()
@@ -145,8 +145,8 @@ func TestRecoveryOfOneFileAndWithoutACheckpoint(t *testing.T) {
 	w.begin(update("a.phext", 2, "new"))
 	w.put("a.phext", text(""))
 	w.must(w.j.Rest())
-	if r, err := w.j.RecoverFile("a.phext"); err != nil || r.Completed != 1 || w.read("a.phext") != text(big+"\x17new") {
-		t.Errorf("%+v, %v, %q", r, err, w.read("a.phext").Text)
+	if r := w.recover(); r.Completed != 1 || w.read("a.phext") != text(big+"\x17new") {
+		t.Errorf("%+v, %q", r, w.read("a.phext").Text)
 	}
 	beside, err := filepath.Glob(filepath.Join(w.j.dir, "*.chk"))
 	if err != nil || len(beside) != 1 {

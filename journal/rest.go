@@ -1,10 +1,6 @@
 package journal
 
-import (
-	"errors"
-	"fmt"
-	"os"
-)
+import "errors"
 
 // Rest flushes, closes all files and forgets what can be read again, until the
 // next use. Mutations under way are not harmed.
@@ -32,21 +28,4 @@ func (j *Journal) end() error {
 	defer j.mu.Unlock()
 	j.closed = true
 	return j.rest()
-}
-
-func (j *Journal) forget() error {
-	j.flush.Lock()
-	defer j.flush.Unlock()
-	j.reading.Lock()
-	defer j.reading.Unlock()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err := j.rest(); err != nil {
-		j.cfg.Logger.Warn("closing a journal that goes", "data_dir", j.data, "error", err)
-	}
-	j.renew, j.dropped, j.aside = false, 0, nil
-	if err := os.RemoveAll(j.dir); err != nil {
-		return fmt.Errorf("removing the journal of %s: %w", j.data, err)
-	}
-	return nil
 }

@@ -15,11 +15,11 @@ const (
 	portion = 64 << 10
 )
 
-// secure takes room on the disk for n bytes and for what ends the mutation they
-// are of. A disk that fills up meanwhile would keep an Abort out of the journal,
-// and recovery would make a mutation that was refused. Called under mu.
+// secure takes room on the disk for n bytes: of a mutation, and of what ends it.
+// A disk that fills up meanwhile would keep an Abort out of the journal, and
+// recovery would make a mutation that was refused. Called under mu.
 func (j *Journal) secure(n int) error {
-	s, need := j.seg, j.seg.end+int64(n)+ending
+	s, need := j.seg, j.seg.end+int64(n)
 	if need <= s.room {
 		return nil
 	}

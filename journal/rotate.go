@@ -81,7 +81,7 @@ func (j *Journal) turn() error {
 func carried(files map[string]*trace) map[string]*trace {
 	next := map[string]*trace{}
 	for file, t := range files {
-		if t.sure && t.open == nil {
+		if t.sure && len(t.open) == 0 {
 			next[file] = &trace{left: t.left, sure: true}
 		}
 	}

@@ -84,7 +84,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 	for _, read := range []func() error{
 		func() error { _, err := w.j.At("a.phext", time.Now()); return err },
 		func() error { _, err := w.j.History(""); return err },
-		func() error { w.j.Left("a.phext"); w.j.Answered("will", "k"); w.j.Size(); return w.j.Rest() },
+		func() error { w.j.Left("a.phext"); w.j.Answered("will", "k"); return w.j.Rest() },
 	} {
 		all.Go(func() {
 			for {

@@ -100,15 +100,6 @@ func (s *Set) Dirs() ([]string, error) {
 	return dirs, nil
 }
 
-// Forget removes the journal of a data_dir that is no more, with its history.
-func (s *Set) Forget(dataDir string) error {
-	j, err := s.Of(dataDir)
-	if err != nil {
-		return err
-	}
-	return j.forget()
-}
-
 // Close flushes and closes all files. What is called afterwards fails with ErrClosed.
 func (s *Set) Close() error {
 	s.mu.Lock()

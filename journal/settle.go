@@ -28,7 +28,8 @@ type subject struct {
 	t            *track
 	found        State
 	id           disk.FileID
-	before, want State // before and after the mutation under way; equal if there is none
+	before, want State      // before and after the mutations under way; equal if there is none
+	set          []Mutation // those under way
 }
 
 func (r *recovery) file(name string, t *track) error {
@@ -38,7 +39,7 @@ func (r *recovery) file(name string, t *track) error {
 	if s.id, err = disk.Identify(s.path); err != nil {
 		return err
 	}
-	if r.sameBoot && t.open == 0 && t.sure && t.left == s.id {
+	if r.sameBoot && len(t.open) == 0 && t.sure && t.left == s.id {
 		return nil
 	}
 	if s.found, err = readState(s.path); err != nil {
@@ -47,7 +48,7 @@ func (r *recovery) file(name string, t *track) error {
 	if err := s.replay(); err != nil {
 		return s.withoutCheckpoint(err)
 	}
-	if t.open != 0 {
+	if len(t.open) > 0 {
 		return s.underWay()
 	}
 	return s.atRest()
@@ -63,11 +64,10 @@ func (s *subject) replay() error {
 		s.before = d.state()
 		s.want = s.before
 	}
-	if err == nil && s.t.open != 0 {
-		var r record
-		r, err = readAt(f, s.t.open, s.o.end)
-		d.apply(r.m)
-		s.want = d.state()
+	if err == nil && len(s.t.open) > 0 {
+		if s.set, err = s.mutations(f, s.t.open); err == nil {
+			s.want = draftOf(s.before, s.set).state()
+		}
 	}
 	return errors.Join(err, f.Close())
 }
@@ -82,7 +82,7 @@ func (s *subject) withoutCheckpoint(err error) error {
 	return s.keep()
 }
 
-// underWay settles a mutation of which nobody knows how far it came.
+// underWay settles mutations of which nobody knows how far they came.
 func (s *subject) underWay() error {
 	switch {
 	case s.found == s.want:
@@ -93,11 +93,16 @@ func (s *subject) underWay() error {
 		return s.heal("not-utf8", true)
 	case torn(s.found, s.want), torn(s.found, s.before), holed(s.found, s.want), holed(s.found, s.before):
 		return s.heal("torn", false)
+	case s.partway():
+		return s.finishAll()
 	}
 	if older, err := s.older(); err != nil || older {
 		return s.healOlder(err)
 	}
-	if err := s.record(record{kind: aborted, seq: s.t.seq}); err != nil {
+	if !s.sameBoot && holes(s.found, s.want) {
+		return s.heal("torn", true)
+	}
+	if err := s.end(record{kind: aborted}); err != nil {
 		return err
 	}
 	return s.keep()
@@ -108,7 +113,7 @@ func (s *subject) carryOut() error {
 	err := s.replace(s.path, s.want)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		s.v.j.cfg.Logger.Warn("no room to complete a mutation; it is undone", "path", s.path)
-		return s.record(record{kind: aborted, seq: s.t.seq, left: s.id, sure: true})
+		return s.end(record{kind: aborted, left: s.id, sure: true})
 	}
 	if err != nil {
 		return err
@@ -125,10 +130,10 @@ func (s *subject) completed() error {
 }
 
 func (s *subject) complete(id disk.FileID) error {
-	if err := s.record(record{kind: done, seq: s.t.seq, left: id, sure: true}); err != nil {
+	if err := s.end(record{kind: done, left: id, sure: true}); err != nil {
 		return err
 	}
-	s.report.Completed++
+	s.report.Completed += len(s.t.open)
 	return nil
 }
 
@@ -148,6 +153,9 @@ func (s *subject) atRest() error {
 	}
 	if older, err := s.older(); err != nil || older {
 		return s.healOlder(err)
+	}
+	if holes(s.found, s.want) {
+		return s.heal("torn", true)
 	}
 	return s.keep()
 }

@@ -31,4 +31,10 @@ func holed(found, want State) bool {
 	return strings.IndexByte(found.Text, 0) >= 0
 }
 
+// holes says whether found has NULs although nothing in want has: it is what a
+// power cut left, whatever of.
+func holes(found, want State) bool {
+	return strings.IndexByte(found.Text, 0) >= 0 && strings.IndexByte(want.Text, 0) < 0
+}
+
 func readableText(s State) bool { return utf8.ValidString(s.Text) }

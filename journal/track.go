@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/disk"
@@ -11,14 +12,20 @@ import (
 
 // track is the way of one file through one segment, up to a moment.
 type track struct {
-	trail []int64 // offsets of checkpoints and of mutations that were done
-	base  int     // index in trail of the last checkpoint
-	first int64   // offset of the first checkpoint after the moment; 0 = none
-	open  int64   // offset of the mutation that is neither done nor aborted; 0 = none
-	seq   uint64  // its number
+	trail []step // checkpoints, and mutations that were done
+	base  int    // index in trail of the last checkpoint
+	first int64  // offset of the first checkpoint after the moment; 0 = none
+	open  []step // mutations that are neither done nor aborted
 	left  disk.FileID
 	sure  bool
 	doubt bool // a refused mutation left traces in the file
+}
+
+// step is one record on the way.
+type step struct {
+	offset int64
+	seq    uint64
+	set    uint64 // number of the first of those that were begun together
 }
 
 // add takes a record into account, if it is not after until.
@@ -31,29 +38,38 @@ func (t *track) add(r record, until int64) {
 	}
 	switch r.kind {
 	case checkpoint, edited:
-		t.base, t.trail = len(t.trail), append(t.trail, r.offset)
-		t.left, t.sure, t.open, t.doubt = r.left, r.sure, 0, false
+		t.base, t.trail = len(t.trail), append(t.trail, step{r.offset, r.seq, r.seq})
+		t.left, t.sure, t.open, t.doubt = r.left, r.sure, nil, false
 	case seen:
 		t.left, t.sure, t.doubt = r.left, r.sure, false
 	case begun:
-		t.open, t.seq = r.offset, r.seq
+		t.begin(r)
 	case done, aborted, refused:
 		t.finish(r)
 	}
 }
 
+func (t *track) begin(r record) {
+	s := step{r.offset, r.seq, r.seq}
+	if len(t.open) > 0 {
+		s.set = t.open[0].set
+	}
+	t.open = append(t.open, s)
+}
+
 func (t *track) finish(r record) {
-	if t.open == 0 || t.seq != r.seq {
+	i := slices.IndexFunc(t.open, func(s step) bool { return s.seq == r.seq })
+	if i < 0 {
 		return
 	}
 	if r.kind == done {
-		t.trail = append(t.trail, t.open)
+		t.trail = append(t.trail, t.open[i])
 	}
+	t.open = slices.Delete(t.open, i, i+1)
 	if r.kind == done || r.kind == refused || r.sure {
 		t.left, t.sure = r.left, r.sure
 	}
 	t.doubt = r.kind == refused
-	t.open = 0
 }
 
 // tracks are those of all files in a segment.
@@ -89,8 +105,8 @@ func (v *view) replayFrom(f io.ReaderAt, o *opening, t *track) (*draft, error) {
 		return nil, fmt.Errorf("a mutation without its checkpoint: the journal %w", ErrDamaged)
 	}
 	d := &draft{}
-	for _, off := range t.trail[t.base:] {
-		if err := v.step(d, f, o, off); err != nil {
+	for _, s := range t.trail[t.base:] {
+		if err := v.step(d, f, o, s.offset); err != nil {
 			return nil, err
 		}
 	}

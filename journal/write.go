@@ -10,12 +10,13 @@ import (
 	"mirrorborn.us/sqgate/internal/disk"
 )
 
-// Pending is a mutation that was begun.
+// Pending is a mutation that was begun, or several together.
 type Pending struct {
 	j       *Journal
 	file    string
 	segment uint64
-	seq     uint64
+	first   uint64 // number of the first of them
+	count   int
 
 	mu   sync.Mutex
 	upTo uint64 // bytes of the journal that hold its records
@@ -26,10 +27,17 @@ type Pending struct {
 // journal. With Always it returns when the record is on disk. If it fails,
 // nothing was journalled and nothing may be done; a full disk is ENOSPC.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
-	if err := m.check(); err != nil {
+	return j.BeginTogether([]Mutation{m}, before)
+}
+
+// BeginTogether is Begin for mutations of one file that are made in no certain
+// order, and end together. They must be of different scrolls, and their texts
+// without delimiters, or it is ErrTogether.
+func (j *Journal) BeginTogether(all []Mutation, before func() (State, error)) (*Pending, error) {
+	if err := checkAll(all); err != nil {
 		return nil, err
 	}
-	p, err := j.start(m, before)
+	p, err := j.start(all, before)
 	if err != nil {
 		return nil, err
 	}
@@ -42,33 +50,36 @@ func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, err
 	return p, nil
 }
 
-func (j *Journal) start(m Mutation, before func() (State, error)) (*Pending, error) {
+func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending, error) {
 	if err := j.ready(); err != nil {
 		return nil, err
 	}
 	defer j.mu.Unlock()
-	var all []record
-	if t := j.files[m.File]; t == nil || !t.based || t.open != nil || t.doubt {
+	file, records := all[0].File, make([]record, 0, len(all)+1)
+	if t := j.files[file]; t == nil || !t.based || len(t.open) > 0 || t.doubt {
 		state, err := before()
 		if err != nil {
-			return nil, fmt.Errorf("reading %s for its checkpoint: %w", m.File, err)
+			return nil, fmt.Errorf("reading %s for its checkpoint: %w", file, err)
 		}
-		c, err := j.checkpoint(m.File, state)
+		c, err := j.checkpoint(file, state)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, c)
+		records = append(records, c)
 	}
-	all = append(all, record{kind: begun, time: j.tick(), seq: j.seg.seq + uint64(len(all)) + 1, m: m})
-	if err := j.append(all...); err != nil {
-		return nil, errors.Join(err, j.drop(all[0].content, all[0].seq))
+	first := j.seg.seq + uint64(len(records)) + 1
+	for i, m := range all {
+		records = append(records, record{kind: begun, time: j.tick(), seq: first + uint64(i), m: m})
 	}
-	return &Pending{j: j, file: m.File, segment: j.seg.number, seq: j.seg.seq, upTo: j.written}, nil
+	if err := j.append(records...); err != nil {
+		return nil, errors.Join(err, j.drop(records[0].content, records[0].seq))
+	}
+	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
 }
 
 func (j *Journal) checkpoint(file string, state State) (record, error) {
 	r := record{kind: checkpoint, time: j.tick(), seq: j.seg.seq + 1, m: Mutation{File: file}}
-	if t := j.files[file]; t != nil && t.open == nil {
+	if t := j.files[file]; t != nil && len(t.open) == 0 {
 		r.left, r.sure = t.left, t.sure // from the segment before
 	}
 	var err error
@@ -127,17 +138,27 @@ func (p *Pending) finish(r record) error {
 	if err := j.open(); err != nil {
 		return err
 	}
-	if t := j.files[p.file]; j.seg == nil || j.seg.number != p.segment || t == nil || t.open == nil || t.open.seq != p.seq {
+	if !p.underWay() {
 		return fmt.Errorf("%s: %w", p.file, ErrFinished)
 	}
-	r.time, r.seq, r.m.File = j.tick(), p.seq, p.file
-	if err := j.append(r); err != nil {
+	all := make([]record, p.count)
+	for i := range all {
+		r.time, r.seq, r.m.File = j.tick(), p.first+uint64(i), p.file
+		all[i] = r
+	}
+	if err := j.append(all...); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.upTo = j.written
 	return nil
+}
+
+// underWay says whether nothing has ended them yet. Called under mu.
+func (p *Pending) underWay() bool {
+	j, t := p.j, p.j.files[p.file]
+	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.open) == p.count && t.open[0].seq == p.first
 }
 
 // append adds records to the newest segment: all, or none and an error. Called
@@ -151,7 +172,7 @@ func (j *Journal) append(records ...record) error {
 		}
 	}
 	if records[len(records)-1].kind == begun {
-		if err := j.secure(len(b)); err != nil {
+		if err := j.secure(len(b) + len(records)*ending); err != nil {
 			return err
 		}
 	}
