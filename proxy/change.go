@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"mirrorborn.us/sqgate/internal/disk"
 	"mirrorborn.us/sqgate/journal"
@@ -11,23 +14,40 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// change is one mutation, from the look at the file before it to the look at
-// the file after it. Nobody sees anything of it before it is verified.
+// part is one client's mutation. It is a change of its own, or goes into one
+// with others.
+type part struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	call   *rewrite.Call
+	tenant *tenants.Tenant
+
+	alone    bool   // it must be a change of its own
+	answer   string // what SQ is going to say
+	newName  bool   // the call's name gets a coordinate
+	lostName bool   // a name goes with its scroll
+
+	body []byte // what the client is told
+	used string // of the quota
+	tag  string // of the scroll as it is now; "" if there is none
+
+	cancel context.CancelFunc // ends its wait for a turn
+	ended  chan error         // is sent how a change ended that another leads
+}
+
+// change is one mutation of a phext, or several together, from the look at the
+// file before it to the look at the file after it. Nobody sees anything of it
+// before it is verified.
 type change struct {
+	*part   // the first, which has the turn
+	others  []*part
 	gateway *Gateway
-	w       http.ResponseWriter
-	r       *http.Request
 	dir     *dir
-	call    *rewrite.Call
-	tenant  *tenants.Tenant
 	journal *journal.Journal
 
 	path, namesPath string
 	before          view
 	next            *parsed.Page
-	answer          string // what SQ is going to say
-	newName         bool   // the call's name gets a coordinate
-	lostName        bool   // a name goes with its scroll
 
 	pending  *journal.Pending
 	hold     *parsed.Hold
@@ -42,28 +62,76 @@ type change struct {
 // mutate has SQ change a phext. A write that has begun is seen to its end,
 // whatever becomes of the client: only then may the next one begin.
 func (g *Gateway) mutate(w http.ResponseWriter, r *http.Request, d *dir, call *rewrite.Call) error {
-	done, err := g.turn(r, d, d.write)
+	p := newPart(w, r, call)
+	err := g.change(d, p)
+	if errors.Is(err, errAlone) {
+		p.alone = true
+		err = g.change(d, p)
+	}
+	return err
+}
+
+// change makes p stand in the file and answers it, unless it returns an error.
+func (g *Gateway) change(d *dir, p *part) error {
+	done, err := g.turn(p.r, d, func(ctx context.Context) (func(), error) { return d.writeWith(ctx, p) })
+	if errors.Is(err, errTaken) {
+		err = <-p.ended
+		if err == nil {
+			g.reply(p)
+		}
+		return err
+	}
 	if err != nil {
 		return err
 	}
-	c := &change{gateway: g, w: w, r: r, dir: d, call: call, tenant: visitOf(r).tenant, forgo: done}
+	c := &change{part: p, gateway: g, dir: d, forgo: done}
 	decided, err := c.plan()
 	if err != nil || decided {
 		done()
 		if err == nil {
-			g.writeText(w, c.answer)
+			g.writeText(p.w, p.answer)
 		}
 		return err
 	}
-	if err := c.begin(); err != nil {
-		c.giveUp()
+	if err := c.make(); err != nil {
 		return err
 	}
-	p := &passage{call: call, dir: d, reload: !g.files.knows(c.path, c.before.page.ID), finish: c.finish}
-	if err := g.forward(w, r, p); err != nil {
+	g.reply(p)
+	return nil
+}
+
+// make has it done, together with others that wait, and tells those.
+func (c *change) make() (err error) {
+	err = errUndecided
+	defer func() {
+		for _, p := range c.others {
+			p.ended <- err
+		}
+	}()
+	c.gather()
+	if err = c.begin(); err != nil {
+		c.giveUp()
+		return c.each(err)
+	}
+	p := &passage{calls: c.calls(), dir: c.dir, reload: !c.gateway.files.knows(c.path, c.before.page.ID), finish: c.finish}
+	defer p.held.release()
+	if err = c.gateway.forward(c.r, p); err != nil {
 		return c.fail(p.sent, err)
 	}
+	for i, part := range c.parts() {
+		part.body = part.call.Answer(p.answers[i])
+	}
 	return nil
+}
+
+// reply tells a client that its mutation stands.
+func (g *Gateway) reply(p *part) {
+	h := p.w.Header()
+	h.Set("X-SQ-Quota-Used", p.used)
+	if p.tag != "" {
+		h.Set("ETag", p.tag)
+	}
+	g.writeBytes(p.w, p.body)
 }
 
 // plan works out what the mutation makes of the phext, and whether it may.
@@ -83,17 +151,26 @@ func (c *change) plan() (decided bool, err error) {
 	if decided, err := c.aim(); decided || err != nil {
 		return decided, err
 	}
-	old, there := c.before.page.Phext.Select(c.call.At)
-	if err := precondition(c.r, old, there); err != nil {
-		return false, err
-	}
 	if c.call.Op == rewrite.Delete && !c.before.page.Exists() {
 		c.answer = answerTo(c.call, "")
-		return true, nil
+		return true, precondition(c.r, "", false)
 	}
-	c.next = c.before.page.With(c.call.At, outcome(c.call, old))
-	c.answer = answerTo(c.call, old)
+	c.next = c.before.page
+	if err := c.foresee(c.part); err != nil {
+		return false, err
+	}
 	return false, c.possible()
+}
+
+// foresee adds to what the file is going to hold.
+func (c *change) foresee(p *part) error {
+	old, there := c.next.Phext.Select(p.call.At)
+	if err := precondition(p.r, old, there); err != nil {
+		return err
+	}
+	c.next = c.next.With(p.call.At, outcome(p.call, old))
+	p.answer = answerTo(p.call, old)
+	return nil
 }
 
 // outcome is what stands at the coordinate after the call.
@@ -145,8 +222,12 @@ func (c *change) begin() error {
 			return err
 		}
 	}
+	entries := make([]journal.Mutation, 0, 1+len(c.others))
+	for _, p := range c.parts() {
+		entries = append(entries, p.entry())
+	}
 	var err error
-	c.pending, err = c.journal.Begin(c.entry(), func() (journal.State, error) { return stateOf(c.before.page), nil })
+	c.pending, err = c.journal.BeginTogether(entries, func() (journal.State, error) { return stateOf(c.before.page), nil })
 	return err
 }
 
@@ -160,9 +241,14 @@ func (c *change) reserve() (err error) {
 	c.reserved, err = c.gateway.config.Ledger.Reserve(c.tenant, tenants.Write{
 		File: c.call.FileName(), Size: before, Most: after,
 		Exact:   func() (int64, error) { return after, nil },
-		Removes: c.call.Op == rewrite.Delete,
+		Removes: c.removes(),
 	})
 	return err
+}
+
+// removes says whether nothing but deletes is in the change.
+func (c *change) removes() bool {
+	return !slices.ContainsFunc(c.parts(), func(p *part) bool { return p.call.Op != rewrite.Delete })
 }
 
 func sizeBefore(p *parsed.Page) int64 {
@@ -188,14 +274,24 @@ func noticeEdit(j *journal.Journal, file string, now *parsed.Page) error {
 	return j.Edited(file, stateOf(now), now.ID)
 }
 
-func (c *change) entry() journal.Mutation {
-	ops := map[rewrite.Op]journal.Op{rewrite.Insert: journal.Insert, rewrite.Update: journal.Update, rewrite.Delete: journal.Delete}
+func (p *part) entry() journal.Mutation {
 	m := journal.Mutation{
-		File: c.call.FileName(), Op: ops[c.call.Op], At: c.call.At, Text: string(c.call.Scroll),
-		Tenant: c.tenant.ID, Key: tenants.Fingerprint(visitOf(c.r).key), Note: c.call.Name,
+		File: p.call.FileName(), Op: noted(p.call.Op), At: p.call.At, Text: string(p.call.Scroll),
+		Tenant: p.tenant.ID, Key: tenants.Fingerprint(visitOf(p.r).key), Note: p.call.Name,
 	}
-	if key := c.r.Header.Get(idempotencyKey); key != "" {
-		m.Idempotency, m.Digest, m.Answer = key, digestOf(c.call), c.answer
+	if key := p.r.Header.Get(idempotencyKey); key != "" {
+		m.Idempotency, m.Digest, m.Answer = key, digestOf(p.call), p.answer
 	}
 	return m
+}
+
+// noted is the journal's word for an operation.
+func noted(op rewrite.Op) journal.Op {
+	switch op {
+	case rewrite.Insert:
+		return journal.Insert
+	case rewrite.Update:
+		return journal.Update
+	}
+	return journal.Delete
 }

@@ -13,16 +13,18 @@ import (
 	"mirrorborn.us/sqgate/supervisor"
 )
 
-// passage is one call on its way to a child and back.
+// passage is calls of one phext on their way to a child and back: one, or some
+// of which it does not matter which SQ does first.
 type passage struct {
-	client http.ResponseWriter
-	call   *rewrite.Call
-	dir    *dir
-	reload bool              // SQ must read the file again first
-	sent   bool              // a child may have seen the call
-	finish func() error      // is told that SQ answered 200; its error makes that a failure
-	failed func()            // is told that it did not; may be nil
-	lease  *supervisor.Lease // of the present attempt
+	calls   []*rewrite.Call
+	dir     *dir
+	reload  bool              // SQ must read the file again first
+	sent    bool              // a child may have seen a call
+	finish  func() error      // is told that SQ answered 200 to all; its error makes that a failure
+	failed  func()            // is told that it did not; may be nil
+	lease   *supervisor.Lease // of the present attempt
+	answers [][]byte          // what SQ said to each call
+	held    share             // the memory of the answers, which whoever made this gives back
 }
 
 // errUnreached is a child that could not be connected to: it has seen nothing
@@ -31,8 +33,8 @@ var errUnreached = errors.New("the child did not accept a connection")
 
 // forward sends a call to the child of its directory. One that has reached a
 // child is never sent again: insert appends, and SQ may have done it.
-func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, p *passage) error {
-	p.client = w
+func (g *Gateway) forward(r *http.Request, p *passage) error {
+	p.held.of = []*budget{g.answers}
 	err := g.attempt(r.Context(), p)
 	if errors.Is(err, errUnreached) {
 		err = g.attempt(r.Context(), p)
@@ -50,7 +52,7 @@ func (g *Gateway) logFailure(r *http.Request, p *passage, err error) {
 	v := visitOf(r)
 	g.log.LogAttrs(r.Context(), slog.LevelWarn, "the database did not answer",
 		slog.String(keyRequest, v.id), slog.String(keyTenant, v.tenant.ID),
-		slog.String(keyOp, string(p.call.Op)), slog.String(keyDataDir, p.dir.path), slog.Any(keyError, err))
+		slog.String(keyOp, string(p.calls[0].Op)), slog.String(keyDataDir, p.dir.path), slog.Any(keyError, err))
 }
 
 func (g *Gateway) attempt(ctx context.Context, p *passage) error {
@@ -78,7 +80,7 @@ func (g *Gateway) attempt(ctx context.Context, p *passage) error {
 // loadFirst has SQ read a phext that somebody else may have changed: SQ would
 // answer from memory, and write that memory over the change (LEGACY.md).
 func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
-	resp, err := g.wire.roundTrip(ctx, p.call.BuildLoad(p.lease.Addr(), p.lease.Key()))
+	resp, err := g.wire.roundTrip(ctx, p.calls[0].BuildLoad(p.lease.Addr(), p.lease.Key()))
 	if err != nil {
 		return err
 	}
@@ -97,7 +99,7 @@ func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
 func (p *passage) ended(err error) error {
 	var dial *net.OpError
 	switch {
-	case errors.Is(err, errBusy), isTimeout(err) && !p.call.Op.Mutates(), isRefusal(err):
+	case errors.Is(err, errBusy), isTimeout(err) && !p.calls[0].Op.Mutates(), isRefusal(err):
 		p.lease.Release()
 	case errors.As(err, &dial) && dial.Op == "dial":
 		p.lease.Retire("it accepts no connections")
@@ -121,27 +123,66 @@ func isRefusal(err error) bool {
 	return errors.As(err, &status) && status >= 400 && status < 500 && status != http.StatusUnauthorized
 }
 
-// exchange sends the call and takes SQ's answer whole, so that a client that is
-// slow to read does not keep the child or the directory's turn. Of that answer
-// the client gets the body; the headers are sqgate's own.
+// exchange sends the calls and takes SQ's answers whole, so that a client that
+// is slow to read does not keep the child or the directory's turn. SQ has them
+// all before the first answer is awaited: it takes up the next while its answer
+// to the one before is on the way. Of an answer the client gets the body; the
+// headers are sqgate's own.
 func (g *Gateway) exchange(ctx context.Context, p *passage) error {
-	resp, err := g.wire.roundTrip(ctx, p.call.Build(p.lease.Addr(), p.lease.Key()))
+	all, err := g.sendAll(ctx, p)
 	if err != nil {
 		return err
 	}
-	held := &share{of: []*budget{g.answers}}
-	defer held.release()
-	body, err := readAnswer(resp, held)
-	if err != nil {
-		return err
+	for i, s := range all {
+		body, err := g.takeAnswer(s, &p.held)
+		if err != nil {
+			drop(all[i+1:])
+			return err
+		}
+		p.answers = append(p.answers, body)
 	}
 	if err := p.finish(); err != nil {
 		return err
 	}
 	p.lease.Release()
 	p.lease = nil
-	g.writeBytes(p.client, p.call.Answer(body))
 	return nil
+}
+
+func (g *Gateway) sendAll(ctx context.Context, p *passage) ([]*sending, error) {
+	all := make([]*sending, 0, len(p.calls))
+	for _, call := range p.calls {
+		s, err := g.wire.send(ctx, call.Build(p.lease.Addr(), p.lease.Key()))
+		if err != nil {
+			drop(all)
+			if len(all) > 0 {
+				err = errPartly{err}
+			}
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func drop(all []*sending) {
+	for _, s := range all {
+		s.drop()
+	}
+}
+
+// errPartly is a failure after some of the calls were sent. It is never that of
+// a child which has seen nothing, so that its cause is not to be looked at.
+type errPartly struct{ cause error }
+
+func (e errPartly) Error() string { return "some of the calls were sent: " + e.cause.Error() }
+
+func (g *Gateway) takeAnswer(s *sending, held *share) ([]byte, error) {
+	resp, err := g.wire.answer(s)
+	if err != nil {
+		return nil, err
+	}
+	return readAnswer(resp, held)
 }
 
 // readAnswer is the body of an answer that says that all is well.

@@ -35,11 +35,12 @@ func (c *change) keep(id disk.FileID) error {
 		c.removeName()
 	}
 	c.gateway.files.wrote(c.path, id, phext.HasDelimiter(c.call.Scroll))
-	part := c.settle()
-	h := c.w.Header()
-	h.Set("X-SQ-Quota-Used", quotaUsed(part))
-	if text, ok := c.next.Phext.Select(c.call.At); ok {
-		h.Set("ETag", tagOf(text))
+	used := c.settle()
+	for _, p := range c.parts() {
+		p.used = quotaUsed(used)
+		if text, ok := c.next.Phext.Select(p.call.At); ok {
+			p.tag = tagOf(text)
+		}
 	}
 	c.kept = true
 	c.forgo()

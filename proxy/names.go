@@ -24,13 +24,12 @@ func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1,
 // aim finds the coordinate of a call by name, and whether a name comes or goes
 // with it. decided says that there is nothing to change.
 func (c *change) aim() (decided bool, err error) {
-	empties := c.call.Op == rewrite.Delete || len(c.call.Scroll) == 0 && c.call.Op == rewrite.Update
 	if c.call.Name != "" {
 		at, known := c.before.names.Find(c.call.Name)
 		switch {
 		case known:
 			c.call.Resolve(at)
-		case empties || len(c.call.Scroll) == 0:
+		case empties(c.call) || len(c.call.Scroll) == 0:
 			c.answer = answerTo(c.call, "")
 			return true, precondition(c.r, "", false)
 		default:
@@ -41,9 +40,13 @@ func (c *change) aim() (decided bool, err error) {
 			c.newName = true
 		}
 	}
-	_, named := c.before.names.Phext.Select(c.call.At)
-	c.lostName = empties && named
+	c.lostName = c.unnames(c.call)
 	return false, nil
+}
+
+// empties says whether nothing is left at the coordinate after the call.
+func empties(call *rewrite.Call) bool {
+	return call.Op == rewrite.Delete || len(call.Scroll) == 0 && call.Op == rewrite.Update
 }
 
 // nextFree is the coordinate behind all that have a name, and behind all

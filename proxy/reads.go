@@ -68,7 +68,13 @@ func (g *Gateway) readForwarded(w http.ResponseWriter, r *http.Request, d *dir, 
 		g.writeTagged(w, r, rendered(nothing, call), false)
 		return nil
 	}
-	return g.forward(w, r, &passage{call: call, dir: d, reload: state == fileNew, finish: func() error { done(); return nil }, failed: done})
+	p := &passage{calls: []*rewrite.Call{call}, dir: d, reload: state == fileNew, finish: func() error { done(); return nil }, failed: done}
+	defer p.held.release()
+	if err := g.forward(r, p); err != nil {
+		return err
+	}
+	g.writeBytes(w, call.Answer(p.answers[0]))
+	return nil
 }
 
 // renderedHere are the reads that SQ gets wrong: toc breaks 0.5.3 for good on

@@ -43,7 +43,9 @@ func (c *change) standing(id disk.FileID) error {
 		c.log("a write stands in its file, but the journal is not on disk", err)
 		return errNotDurable
 	}
-	c.gateway.writeText(c.w, c.answer)
+	for _, p := range c.parts() {
+		p.body = []byte(p.answer)
+	}
 	return nil
 }
 
@@ -95,7 +97,7 @@ func (c *change) undone(noted error, id disk.FileID, cause error) error {
 	if err := c.pending.Flushed(); err != nil {
 		c.log("the journal is not on disk", err)
 	}
-	return cause
+	return c.each(cause)
 }
 
 // refused leaves it to recovery to put the file back as it was, and answers

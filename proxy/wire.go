@@ -32,6 +32,26 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // roundTrip is RoundTrip with another context than r's, without a copy of r.
 func (w *wire) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
+	sent, err := w.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return w.answer(sent)
+}
+
+// sending is a request that was sent, or as much of it as the backend took.
+type sending struct {
+	exchange *exchange
+	request  *http.Request
+	cut      error // it hung up before the end
+}
+
+// drop ends a request of which the answer is not wanted.
+func (s *sending) drop() { s.exchange.end() }
+
+// send is the first half of roundTrip. Of what it returns, answer or drop has
+// to be called.
+func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
 		return nil, err
@@ -44,10 +64,20 @@ func (w *wire) roundTrip(ctx context.Context, r *http.Request) (*http.Response, 
 		return nil, err
 	}
 	x := newExchange(ctx, conn)
-	resp, err := w.exchange(x, r)
-	if err != nil {
+	cut := send(x, r)
+	if cut != nil && !hungUp(cut) {
 		x.end()
-		return nil, x.explain(err)
+		return nil, x.explain(cut)
+	}
+	return &sending{x, r, cut}, nil
+}
+
+// answer is the second half of roundTrip.
+func (w *wire) answer(s *sending) (*http.Response, error) {
+	resp, err := w.receive(s)
+	if err != nil {
+		s.exchange.end()
+		return nil, s.exchange.explain(err)
 	}
 	return resp, nil
 }
@@ -59,26 +89,23 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// exchange sends and reads. SQ may answer and close before it has read all,
-// when it is full or the request is too large; such an answer is believed if
-// it is an error.
-func (w *wire) exchange(x *exchange, r *http.Request) (*http.Response, error) {
-	sent := send(x, r)
-	if sent != nil && !hungUp(sent) {
-		return nil, sent
-	}
+// receive reads an answer. SQ may answer and close before it has read all, when
+// it is full or the request is too large; such an answer is believed if it is
+// an error.
+func (w *wire) receive(s *sending) (*http.Response, error) {
+	x := s.exchange
 	limited := x.limit(w.patience)
 	a, err := x.readAnswer()
 	switch {
-	case sent != nil && (err != nil || a.status < http.StatusBadRequest):
-		return nil, sent
+	case s.cut != nil && (err != nil || a.status < http.StatusBadRequest):
+		return nil, s.cut
 	case err != nil:
 		return nil, err
 	}
 	if limited {
 		x.limit(0)
 	}
-	return a.response(r, x), nil
+	return a.response(s.request, x), nil
 }
 
 // exchange is one connection, for as long as it lasts.

@@ -88,6 +88,9 @@ func TestChaos(t *testing.T) {
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.1", updates),
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.2", inserts),
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.3", updatesAndDeletes()),
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.4", updates), // these are made together
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.5", inserts),
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.6", updatesAndDeletes()),
 			newSlot("will", "large&c=a.name", updatesAndDeletes()),
 			newSlot("will", "another&c=1.1.1/1.1.1/1.1.1", inserts),
 			newSlot("emi", "large&c=1.1.1/1.1.1/1.1.1", updates),

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+)
+
+// Mutations of different scrolls of one phext come to the same file in
+// whichever order SQ makes them. So whoever gets the turn takes those along
+// that wait for it: they are journalled together, SQ has them all at once, the
+// file is looked at once for all of them, and nobody is answered before that.
+// What goes wrong together has not happened, and is tried for each.
+
+// mostTogether is how many mutations make one change: as many as SQ answers
+// fastest (see readsAtOnce). Others wait for no more than that at a time.
+const mostTogether = readsAtOnce
+
+// smallScroll is the largest scroll, in bytes, that is made together with
+// others: what they wait for the sending of it is less than they save.
+const smallScroll = 64 << 10
+
+var (
+	// errTaken is a wait for a turn that ended because another's took the mutation along.
+	errTaken = errors.New("the mutation is made together with another")
+	// errAlone has a mutation tried again for itself: nothing has happened.
+	errAlone = errors.New("several mutations could not be made together")
+)
+
+func newPart(w http.ResponseWriter, r *http.Request, call *rewrite.Call) *part {
+	return &part{
+		w: w, r: r, call: call, tenant: visitOf(r).tenant, ended: make(chan error, 1),
+		alone: call.Name != "" || len(call.Scroll) > smallScroll || phext.HasDelimiter(call.Scroll) || r.Header.Get(idempotencyKey) != "",
+	}
+}
+
+// lobby has the mutations that wait for a turn and may be taken along.
+type lobby struct {
+	mu      sync.Mutex
+	waiting []*part // first come first
+}
+
+func (l *lobby) enter(p *part) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, p)
+}
+
+// leave says whether p was still waiting.
+func (l *lobby) leave(p *part) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.waiting, p)
+	if i < 0 {
+		return false
+	}
+	l.waiting = slices.Delete(l.waiting, i, i+1)
+	return true
+}
+
+// take takes up to most of those that fit. Only who has the turn may.
+func (l *lobby) take(most int, fits func(*part) bool) (taken []*part) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(p *part) bool {
+		if len(taken) == most || !fits(p) {
+			return false
+		}
+		taken = append(taken, p)
+		return true
+	})
+	for _, p := range taken {
+		p.cancel()
+	}
+	return taken
+}
+
+// writeWith is write for a mutation that may be taken along meanwhile, errTaken.
+func (d *dir) writeWith(ctx context.Context, p *part) (done func(), err error) {
+	if p.alone {
+		return d.write(ctx)
+	}
+	if d.turns.TryAcquire(readsAtOnce) {
+		return d.giveBack(readsAtOnce), nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, queuePatience)
+	defer cancel()
+	p.cancel = cancel
+	d.lobby.enter(p)
+	err = d.turns.Acquire(waiting, readsAtOnce)
+	if !d.lobby.leave(p) {
+		if err == nil {
+			d.turns.Release(readsAtOnce)
+		}
+		return nil, errTaken
+	}
+	if err != nil {
+		return nil, refusal(ctx, err)
+	}
+	return d.giveBack(readsAtOnce), nil
+}
+
+// gather takes others along.
+func (c *change) gather() {
+	page := c.before.page
+	if c.alone || !page.Exists() || !c.gateway.files.knows(c.path, page.ID) {
+		return
+	}
+	taken := map[phext.Coordinate]bool{c.call.At: true}
+	for _, p := range c.dir.lobby.take(mostTogether-1, func(p *part) bool {
+		fits := p.tenant == c.tenant && p.call.Phext == c.call.Phext && !taken[p.call.At] && !c.unnames(p.call)
+		taken[p.call.At] = taken[p.call.At] || fits
+		return fits
+	}) {
+		if err := c.foresee(p); err != nil {
+			p.ended <- err
+			continue
+		}
+		c.others = append(c.others, p)
+	}
+}
+
+// unnames says whether a name goes with the scroll of a call.
+func (c *change) unnames(call *rewrite.Call) bool {
+	_, named := c.before.names.Phext.Select(call.At)
+	return named && empties(call)
+}
+
+// parts are all mutations of the change.
+func (c *change) parts() []*part { return append([]*part{c.part}, c.others...) }
+
+func (c *change) calls() []*rewrite.Call {
+	all := make([]*rewrite.Call, 0, 1+len(c.others))
+	for _, p := range c.parts() {
+		all = append(all, p.call)
+	}
+	return all
+}
+
+// each is the end of a change of which nothing has happened: where it was of
+// several mutations, each is tried for itself, since one may have kept the
+// others from it.
+func (c *change) each(cause error) error {
+	if len(c.others) > 0 && !isTimeout(cause) {
+		return errAlone
+	}
+	return cause
+}
