@@ -36,10 +36,9 @@ func makeCrashed(t failer, root string) *crashed {
 		c.states[f] = []State{w.read(f)}
 	}
 	w.steps(c)
-	last := update("b.phext", 3, "under way")
-	w.begin(last)
-	whole := w.read("b.phext").After(last)
-	c.states["b.phext"] = append(c.states["b.phext"], whole)
+	last := []Mutation{update("b.phext", 3, "under way"), update("b.phext", 4, "as well")}
+	w.beginTogether(last)
+	whole := c.parts(w.read("b.phext"), last)
 	w.put("b.phext", text(whole.Text[:4]))
 	c.newest, c.end = filepath.Base(w.newest()), w.now
 	w.must(w.set.Close())
@@ -54,6 +53,10 @@ func (w *world) steps(c *crashed) {
 		switch {
 		case i == 20:
 			w.must(w.j.Edited(file, text("by hand"), w.put(file, text("by hand"))))
+		case i == 7:
+			both := []Mutation{update(file, 1, "one"), update(file, 2, "of two")}
+			p := w.beginTogether(both)
+			w.must(p.Done(w.put(file, c.parts(w.read(file), both))))
 		case i == 21:
 			w.must(w.begin(update(file, 1, "refused")).Abort())
 		default:
@@ -64,6 +67,13 @@ func (w *world) steps(c *crashed) {
 		c.states[file] = append(c.states[file], w.read(file))
 		c.seen[file] = append(c.seen[file], sight{w.j.last, w.read(file)})
 	}
+}
+
+// parts notes the states between s and that after two mutations, which it gives.
+func (c *crashed) parts(s State, two []Mutation) State {
+	file, whole := two[0].File, s.After(two[0]).After(two[1])
+	c.states[file] = append(c.states[file], s.After(two[0]), s.After(two[1]), whole)
+	return whole
 }
 
 func contents(t failer, dir string) map[string]string {
