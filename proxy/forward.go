@@ -128,18 +128,20 @@ func isRefusal(err error) bool {
 // all before the first answer is awaited: it takes up the next while its answer
 // to the one before is on the way. Of an answer the client gets the body; the
 // headers are sqgate's own.
+//
+// Whatever becomes of one call, the answers to all that were sent are awaited:
+// nobody may stop a child that is in the middle of a write.
 func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 	all, err := g.sendAll(ctx, p)
-	if err != nil {
-		return err
-	}
-	for i, s := range all {
-		body, err := g.takeAnswer(s, &p.held)
-		if err != nil {
-			drop(all[i+1:])
-			return err
+	for _, s := range all {
+		body, failed := g.takeAnswer(s, &p.held)
+		if err == nil {
+			err = failed
 		}
 		p.answers = append(p.answers, body)
+	}
+	if err != nil {
+		return err
 	}
 	if err := p.finish(); err != nil {
 		return err
@@ -149,33 +151,21 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 	return nil
 }
 
-func (g *Gateway) sendAll(ctx context.Context, p *passage) ([]*sending, error) {
-	all := make([]*sending, 0, len(p.calls))
+// sendAll sends the calls. Those that were sent it returns also with an error,
+// which is then never that of a child which has seen nothing.
+func (g *Gateway) sendAll(ctx context.Context, p *passage) (all []*sending, err error) {
 	for _, call := range p.calls {
 		s, err := g.wire.send(ctx, call.Build(p.lease.Addr(), p.lease.Key()))
+		if err != nil && len(all) > 0 {
+			return all, errors.New("only some of the calls were sent: " + err.Error())
+		}
 		if err != nil {
-			drop(all)
-			if len(all) > 0 {
-				err = errPartly{err}
-			}
 			return nil, err
 		}
 		all = append(all, s)
 	}
 	return all, nil
 }
-
-func drop(all []*sending) {
-	for _, s := range all {
-		s.drop()
-	}
-}
-
-// errPartly is a failure after some of the calls were sent. It is never that of
-// a child which has seen nothing, so that its cause is not to be looked at.
-type errPartly struct{ cause error }
-
-func (e errPartly) Error() string { return "some of the calls were sent: " + e.cause.Error() }
 
 func (g *Gateway) takeAnswer(s *sending, held *share) ([]byte, error) {
 	resp, err := g.wire.answer(s)

@@ -46,11 +46,7 @@ type sending struct {
 	cut      error // it hung up before the end
 }
 
-// drop ends a request of which the answer is not wanted.
-func (s *sending) drop() { s.exchange.end() }
-
-// send is the first half of roundTrip. Of what it returns, answer or drop has
-// to be called.
+// send is the first half of roundTrip; answer has to follow.
 func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
