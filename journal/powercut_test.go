@@ -121,7 +121,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter) {
 	m.recover()
 	for _, file := range m.files {
 		got := m.read(file)
-		if got != want[file] && !(file == last[0].File && m.someOf(got, want[file], last)) {
+		if got != want[file] && !(file == last[0].File && someOf(got, want[file], last)) {
 			t.Fatalf("%s: %q %v, want %q %v", file, got.Text, got.Exists, want[file].Text, want[file].Exists)
 		}
 	}

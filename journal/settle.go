@@ -65,9 +65,11 @@ func (s *subject) replay() error {
 		s.want = s.before
 	}
 	if err == nil && len(s.t.open) > 0 {
-		if s.set, err = s.mutations(f, s.t.open); err == nil {
-			s.want = draftOf(s.before, s.set).state()
+		s.set, err = s.mutations(f, s.t.open)
+		for _, m := range s.set {
+			d.apply(m)
 		}
+		s.want = d.state()
 	}
 	return errors.Join(err, f.Close())
 }
@@ -96,11 +98,8 @@ func (s *subject) underWay() error {
 	case s.partway():
 		return s.finishAll()
 	}
-	if older, err := s.older(); err != nil || older {
-		return s.healOlder(err)
-	}
-	if !s.sameBoot && holes(s.found, s.want) {
-		return s.heal("torn", true)
+	if done, err := s.afterPowerCut(); done {
+		return err
 	}
 	if err := s.end(record{kind: aborted}); err != nil {
 		return err
@@ -151,18 +150,22 @@ func (s *subject) atRest() error {
 	case torn(s.found, s.want), holed(s.found, s.want):
 		return s.heal("torn", false)
 	}
-	if older, err := s.older(); err != nil || older {
-		return s.healOlder(err)
-	}
-	if holes(s.found, s.want) {
-		return s.heal("torn", true)
+	if done, err := s.afterPowerCut(); done {
+		return err
 	}
 	return s.keep()
 }
 
-func (s *subject) healOlder(err error) error {
-	if err != nil {
-		return s.withoutCheckpoint(err)
+// afterPowerCut heals what only a power cut leaves; done says whether it was that.
+func (s *subject) afterPowerCut() (done bool, err error) {
+	older, err := s.older()
+	switch {
+	case err != nil:
+		return true, s.withoutCheckpoint(err)
+	case older:
+		return true, s.heal("outdated", false)
+	case !s.sameBoot && holes(s.found, s.want):
+		return true, s.heal("torn", true)
 	}
-	return s.heal("outdated", false)
+	return false, nil
 }

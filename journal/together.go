@@ -44,14 +44,6 @@ func (s *subject) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
 	return all, nil
 }
 
-func draftOf(base State, all []Mutation) *draft {
-	d := &draft{base: base}
-	for _, m := range all {
-		d.apply(m)
-	}
-	return d
-}
-
 // partway says whether the file holds some of those under way, or a beginning
 // of that.
 func (s *subject) partway() bool {

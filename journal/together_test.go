@@ -46,7 +46,7 @@ func afterAll(s State, all []Mutation) State {
 }
 
 // someOf says whether got is before with some of the mutations.
-func (w *world) someOf(got, before State, all []Mutation) bool {
+func someOf(got, before State, all []Mutation) bool {
 	for chosen := range 1 << len(all) {
 		s := before
 		for i, m := range all {

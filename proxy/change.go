@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
-	"slices"
 
 	"mirrorborn.us/sqgate/internal/disk"
 	"mirrorborn.us/sqgate/journal"
@@ -39,8 +38,8 @@ type part struct {
 // file before it to the look at the file after it. Nobody sees anything of it
 // before it is verified.
 type change struct {
-	*part   // the first, which has the turn
-	others  []*part
+	*part           // the one that has the turn
+	parts   []*part // all of them, that one first
 	gateway *Gateway
 	dir     *dir
 	journal *journal.Journal
@@ -84,7 +83,7 @@ func (g *Gateway) change(d *dir, p *part) error {
 	if err != nil {
 		return err
 	}
-	c := &change{part: p, gateway: g, dir: d, forgo: done}
+	c := &change{part: p, parts: []*part{p}, gateway: g, dir: d, forgo: done}
 	decided, err := c.plan()
 	if err != nil || decided {
 		done()
@@ -104,21 +103,24 @@ func (g *Gateway) change(d *dir, p *part) error {
 func (c *change) make() (err error) {
 	err = errUndecided
 	defer func() {
-		for _, p := range c.others {
+		for _, p := range c.parts[1:] {
 			p.ended <- err
 		}
 	}()
-	c.gather()
+	reload := !c.gateway.files.knows(c.path, c.before.page.ID)
+	if !reload {
+		c.gather()
+	}
 	if err = c.begin(); err != nil {
 		c.giveUp()
 		return c.each(err)
 	}
-	p := &passage{calls: c.calls(), dir: c.dir, reload: !c.gateway.files.knows(c.path, c.before.page.ID), finish: c.finish}
+	p := &passage{calls: c.calls(), dir: c.dir, reload: reload, finish: c.finish}
 	defer p.held.release()
 	if err = c.gateway.forward(c.r, p); err != nil {
 		return c.fail(p.sent, err)
 	}
-	for i, part := range c.parts() {
+	for i, part := range c.parts {
 		part.body = part.call.Answer(p.answers[i])
 	}
 	return nil
@@ -202,96 +204,4 @@ func (c *change) possible() error {
 		return tooLarge(parsed.Largest)
 	}
 	return writable(c.path, c.before.page.Exists())
-}
-
-// begin enters the mutation in the books: quota, journal, and what readers see.
-func (c *change) begin() error {
-	if err := c.reserve(); err != nil {
-		return err
-	}
-	if err := c.noticeEdits(); err != nil {
-		return err
-	}
-	if err := c.setSpare(); err != nil {
-		return err
-	}
-	c.hold = c.gateway.pages.Hold(map[string]*parsed.Page{c.path: c.before.page, c.namesPath: c.before.names})
-	c.after = map[string]*parsed.Page{c.path: c.before.page, c.namesPath: c.before.names}
-	if c.newName {
-		if err := c.addName(); err != nil {
-			return err
-		}
-	}
-	entries := make([]journal.Mutation, 0, 1+len(c.others))
-	for _, p := range c.parts() {
-		entries = append(entries, p.entry())
-	}
-	var err error
-	c.pending, err = c.journal.BeginTogether(entries, func() (journal.State, error) { return stateOf(c.before.page), nil })
-	return err
-}
-
-func stateOf(p *parsed.Page) journal.State {
-	return journal.State{Text: p.Text(), Exists: p.Exists()}
-}
-
-// reserve finds room for the growth of the phext and, with it, of its names.
-func (c *change) reserve() (err error) {
-	before, after := sizeBefore(c.before.page), c.next.Size()+c.nameGrowth()
-	c.reserved, err = c.gateway.config.Ledger.Reserve(c.tenant, tenants.Write{
-		File: c.call.FileName(), Size: before, Most: after,
-		Exact:   func() (int64, error) { return after, nil },
-		Removes: c.removes(),
-	})
-	return err
-}
-
-// removes says whether nothing but deletes is in the change.
-func (c *change) removes() bool {
-	return !slices.ContainsFunc(c.parts(), func(p *part) bool { return p.call.Op != rewrite.Delete })
-}
-
-func sizeBefore(p *parsed.Page) int64 {
-	if !p.Exists() {
-		return -1
-	}
-	return p.Size()
-}
-
-// noticeEdits takes down what somebody else made of the files since this
-// gateway wrote them last, so that it is part of their history.
-func (c *change) noticeEdits() error {
-	if err := noticeEdit(c.journal, c.call.FileName(), c.before.page); err != nil {
-		return err
-	}
-	return noticeEdit(c.journal, c.call.NamesFileName(), c.before.names)
-}
-
-func noticeEdit(j *journal.Journal, file string, now *parsed.Page) error {
-	if left, known := j.Left(file); !known || left == now.ID {
-		return nil
-	}
-	return j.Edited(file, stateOf(now), now.ID)
-}
-
-func (p *part) entry() journal.Mutation {
-	m := journal.Mutation{
-		File: p.call.FileName(), Op: noted(p.call.Op), At: p.call.At, Text: string(p.call.Scroll),
-		Tenant: p.tenant.ID, Key: tenants.Fingerprint(visitOf(p.r).key), Note: p.call.Name,
-	}
-	if key := p.r.Header.Get(idempotencyKey); key != "" {
-		m.Idempotency, m.Digest, m.Answer = key, digestOf(p.call), p.answer
-	}
-	return m
-}
-
-// noted is the journal's word for an operation.
-func noted(op rewrite.Op) journal.Op {
-	switch op {
-	case rewrite.Insert:
-		return journal.Insert
-	case rewrite.Update:
-		return journal.Update
-	}
-	return journal.Delete
 }

@@ -63,23 +63,19 @@ func (d *dir) take(ctx context.Context, n int64) (func(), error) {
 			return nil, err
 		}
 	}
-	return d.giveBack(n), nil
+	return func() { d.turns.Release(n) }, nil
 }
-
-func (d *dir) giveBack(n int64) func() { return func() { d.turns.Release(n) } }
 
 func (d *dir) await(ctx context.Context, n int64) error {
 	waiting, cancel := context.WithTimeout(ctx, queuePatience)
 	defer cancel()
-	return refusal(ctx, d.turns.Acquire(waiting, n))
-}
-
-// refusal is the end of a wait: err's, or that of the client's own context.
-func refusal(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil {
-		return errQueue
+	if err := d.turns.Acquire(waiting, n); err != nil {
+		if ctx.Err() == nil {
+			return errQueue
+		}
+		return ctx.Err()
 	}
-	return err
+	return nil
 }
 
 // dirTable holds the queues. An entry stays for good: a directory whose queue

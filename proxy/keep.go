@@ -35,9 +35,9 @@ func (c *change) keep(id disk.FileID) error {
 		c.removeName()
 	}
 	c.gateway.files.wrote(c.path, id, phext.HasDelimiter(c.call.Scroll))
-	used := c.settle()
-	for _, p := range c.parts() {
-		p.used = quotaUsed(used)
+	used := quotaUsed(c.settle())
+	for _, p := range c.parts {
+		p.used = used
 		if text, ok := c.next.Phext.Select(p.call.At); ok {
 			p.tag = tagOf(text)
 		}

@@ -85,30 +85,23 @@ func (d *dir) writeWith(ctx context.Context, p *part) (done func(), err error) {
 	if p.alone {
 		return d.write(ctx)
 	}
-	if d.turns.TryAcquire(readsAtOnce) {
-		return d.giveBack(readsAtOnce), nil
-	}
-	waiting, cancel := context.WithTimeout(ctx, queuePatience)
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.cancel = cancel
 	d.lobby.enter(p)
-	err = d.turns.Acquire(waiting, readsAtOnce)
-	if !d.lobby.leave(p) {
-		if err == nil {
-			d.turns.Release(readsAtOnce)
-		}
-		return nil, errTaken
+	done, err = d.write(waiting)
+	if d.lobby.leave(p) {
+		return done, err
 	}
-	if err != nil {
-		return nil, refusal(ctx, err)
+	if err == nil {
+		done()
 	}
-	return d.giveBack(readsAtOnce), nil
+	return nil, errTaken
 }
 
 // gather takes others along.
 func (c *change) gather() {
-	page := c.before.page
-	if c.alone || !page.Exists() || !c.gateway.files.knows(c.path, page.ID) {
+	if c.alone || !c.before.page.Exists() {
 		return
 	}
 	taken := map[phext.Coordinate]bool{c.call.At: true}
@@ -121,7 +114,7 @@ func (c *change) gather() {
 			p.ended <- err
 			continue
 		}
-		c.others = append(c.others, p)
+		c.parts = append(c.parts, p)
 	}
 }
 
@@ -131,13 +124,10 @@ func (c *change) unnames(call *rewrite.Call) bool {
 	return named && empties(call)
 }
 
-// parts are all mutations of the change.
-func (c *change) parts() []*part { return append([]*part{c.part}, c.others...) }
-
 func (c *change) calls() []*rewrite.Call {
-	all := make([]*rewrite.Call, 0, 1+len(c.others))
-	for _, p := range c.parts() {
-		all = append(all, p.call)
+	all := make([]*rewrite.Call, len(c.parts))
+	for i, p := range c.parts {
+		all[i] = p.call
 	}
 	return all
 }
@@ -146,7 +136,7 @@ func (c *change) calls() []*rewrite.Call {
 // several mutations, each is tried for itself, since one may have kept the
 // others from it.
 func (c *change) each(cause error) error {
-	if len(c.others) > 0 && !isTimeout(cause) {
+	if len(c.parts) > 1 && !isTimeout(cause) {
 		return errAlone
 	}
 	return cause

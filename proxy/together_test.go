@@ -40,11 +40,10 @@ func TestGather(t *testing.T) {
 	d := g.dir(will.DataDir)
 	other := *will
 	lead := aPart(t, will, "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "lead")
-	c := &change{part: lead, gateway: g, dir: d}
+	c := &change{part: lead, parts: []*part{lead}, gateway: g, dir: d}
 	if decided, err := c.plan(); decided || err != nil {
 		t.Fatal(decided, err)
 	}
-	g.files.wrote(c.path, c.before.page.ID, false)
 	joins := []*part{
 		aPart(t, will, "/api/v2/insert?p=notes&c=1.1.1/1.1.1/1.1.3", " longer"),
 		aPart(t, will, "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.2", "two"),
@@ -62,8 +61,8 @@ func TestGather(t *testing.T) {
 		d.lobby.enter(p)
 	}
 	c.gather()
-	if !slices.Equal(c.others, joins) || !slices.Equal(d.lobby.waiting, stays) || ended != len(joins)+1 {
-		t.Errorf("%d were taken along, %d wait, the wait of %d has ended", len(c.others), len(d.lobby.waiting), ended)
+	if !slices.Equal(c.parts[1:], joins) || !slices.Equal(d.lobby.waiting, stays) || ended != len(joins)+1 {
+		t.Errorf("%d were taken along, %d wait, the wait of %d has ended", len(c.parts)-1, len(d.lobby.waiting), ended)
 	}
 	if err := <-refused.ended; !errors.Is(err, errChanged) {
 		t.Errorf("a precondition that does not hold: %v", err)

@@ -43,7 +43,7 @@ func (c *change) standing(id disk.FileID) error {
 		c.log("a write stands in its file, but the journal is not on disk", err)
 		return errNotDurable
 	}
-	for _, p := range c.parts() {
+	for _, p := range c.parts {
 		p.body = []byte(p.answer)
 	}
 	return nil

@@ -470,10 +470,7 @@ func TestCallsAndLimits(t *testing.T) {
 
 func TestMaxPhexts(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		g.set("will", "max_phexts", 2)
-		g.writeFile()
-		g.start()
+		g := startGateWith(t, sq, "max_phexts", 2)
 		for _, p := range []string{"a", "b"} {
 			g.must("will", "POST", at("update", p, origin), "x", 200)
 		}

@@ -75,10 +75,7 @@ func TestABrowser(t *testing.T) {
 		t.Skip("NO BROWSER: CHROMIUM is not set; .ci/browser installs one and sets it")
 	}
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		g.set("will", "path_key", "a-path-key-for-browsers")
-		g.writeFile()
-		g.start()
+		g := startGateWith(t, sq, "path_key", "a-path-key-for-browsers")
 		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			if err := page.Execute(w, map[string]string{"URL": g.url, "Key": g.key("will"), "PathKey": "a-path-key-for-browsers"}); err != nil {

@@ -134,6 +134,16 @@ func startGate(t *testing.T, sq string, ids ...string) *gate {
 	return g
 }
 
+// startGateWith starts a gate of one tenant, will, of which a field is set.
+func startGateWith(t *testing.T, sq, field string, value any) *gate {
+	t.Helper()
+	g := newGate(t, sq, "will")
+	g.set("will", field, value)
+	g.writeFile()
+	g.start()
+	return g
+}
+
 func (g *gate) addTenant(id string) {
 	key, err := tenants.NewKey()
 	if err != nil {

@@ -72,10 +72,7 @@ func TestNamedCoordinates(t *testing.T) {
 
 // TestNamesCountToTheQuota fills a tenant with names that are longer than what they name.
 func TestNamesCountToTheQuota(t *testing.T) {
-	g := newGate(t, builtin, "will")
-	g.set("will", "quota_mb", 1)
-	g.writeFile()
-	g.start()
+	g := startGateWith(t, builtin, "quota_mb", 1)
 	refused := false
 	for i := 0; i < 4000 && !refused; i++ {
 		name := fmt.Sprintf("n%d-%s", i, strings.Repeat("x", 480))

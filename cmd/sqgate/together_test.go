@@ -63,10 +63,7 @@ func TestMutationsMadeTogether(t *testing.T) {
 // come at once, and refuses the others for themselves.
 func TestAQuotaThatHasRoomForSome(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		g.set("will", "quota_mb", 1)
-		g.writeFile()
-		g.start()
+		g := startGateWith(t, sq, "quota_mb", 1)
 		g.must("will", "POST", at("update", "n", origin), strings.Repeat("b", 1<<20-200<<10), 200)
 		text := strings.Repeat("x", 60<<10) // three of them fit
 		var stored, refused atomic.Int32
