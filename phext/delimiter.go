@@ -1,6 +1,6 @@
 package phext
 
-import "bytes"
+import "math/bits"
 
 // delimiters are the bytes that move to the next library, shelf, ... scroll,
 // in the order of a Coordinate's numbers.
@@ -16,6 +16,40 @@ var dimension = func() (table [256]uint8) {
 
 // IsDelimiter says whether b is one of 01 17 18 19 1A 1C 1D 1E 1F.
 func IsDelimiter(b byte) bool { return dimension[b] != 0 }
+
+// nextDelimiter is where in text the first delimiter stands from i on, or len(text).
+func nextDelimiter(text string, i int) int {
+	for ; i < len(text); i++ {
+		i += plain(text[i:])
+		if i < len(text) && dimension[text[i]] != 0 {
+			return i
+		}
+	}
+	return len(text)
+}
+
+// plain is how many bytes at the start of text are surely no delimiter. It
+// looks at eight at once: a delimiter is 01, or has 1 as its upper half.
+func plain(text string) int {
+	i := 0
+	for ; i+8 <= len(text); i += 8 {
+		s := text[i : i+8]
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if found := zeros(word^1*each) | zeros(word&(0xf0*each)^0x10*each); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	return i
+}
+
+// each has the number 1 in each of eight bytes.
+const each = 0x0101010101010101
+
+// zeros sets the top bit of the first byte of word that is 0, as numbers of
+// several bytes are stored from the lowest on; what it sets behind that one
+// means nothing.
+func zeros(word uint64) uint64 { return (word - each) & ^word & (0x80 * each) }
 
 // HasDelimiter says whether a scroll of text s would be more than one scroll
 // after the file is read again.
@@ -54,7 +88,9 @@ func Delimiters(from, to Coordinate) int {
 func AppendDelimiters(b []byte, from, to Coordinate) []byte {
 	level := firstDifference(from, to)
 	for i := level; i < len(to); i++ {
-		b = append(b, bytes.Repeat(delimiters[i:i+1], steps(from, to, i, level))...)
+		for range steps(from, to, i, level) {
+			b = append(b, delimiters[i])
+		}
 	}
 	return b
 }

@@ -3,6 +3,8 @@ package phext
 import (
 	"bytes"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestDelimiterBytes(t *testing.T) {
@@ -40,4 +42,20 @@ func TestDelimitersBetween(t *testing.T) {
 	if n := Delimiters(Origin(), Coordinate{300000000, 1, 1, 1, 1, 1, 1, 1, 1}); n != 299999999 {
 		t.Errorf("%d delimiters to library 300000000", n)
 	}
+}
+
+// TestNextDelimiter looks at every byte on its own, where the code looks at eight.
+func TestNextDelimiter(t *testing.T) {
+	odd := rapid.SampledFrom([]byte("\x00\x02\x0a\x0f\x10\x11\x16\x1b\x20\x80\x81\x90\xff" + delimitersText))
+	rapid.Check(t, func(t *rapid.T) {
+		text := string(rapid.SliceOf(rapid.OneOf(odd, rapid.Just(byte('a')), rapid.Byte())).Draw(t, "text"))
+		from := rapid.IntRange(0, len(text)).Draw(t, "from")
+		want := from
+		for want < len(text) && !IsDelimiter(text[want]) {
+			want++
+		}
+		if got := nextDelimiter(text, from); got != want {
+			t.Fatalf("in %q from %d: %d, want %d", text, from, got, want)
+		}
+	})
 }

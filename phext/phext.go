@@ -2,7 +2,6 @@ package phext
 
 import (
 	"io"
-	"iter"
 	"slices"
 	"strings"
 )
@@ -26,9 +25,17 @@ type Phext struct {
 func Parse(text string) *Phext {
 	var scrolls []Scroll
 	ordered := true
-	for s := range runs(text) {
-		ordered = ordered && follows(scrolls, s.At)
-		scrolls = append(scrolls, s)
+	at := Origin()
+	for begin := 0; begin < len(text); {
+		end := nextDelimiter(text, begin)
+		if end > begin {
+			ordered = ordered && follows(scrolls, at)
+			scrolls = append(withRoom(scrolls, end, len(text)), Scroll{at, text[begin:end]})
+		}
+		if end < len(text) {
+			at.advance(dimension[text[end]] - 1)
+		}
+		begin = end + 1
 	}
 	if !ordered {
 		scrolls = tidy(scrolls)
@@ -36,25 +43,15 @@ func Parse(text string) *Phext {
 	return &Phext{scrolls: scrolls, size: rendered(scrolls)}
 }
 
-// runs yields the text between delimiters wherever there is any, in the file's order.
-func runs(text string) iter.Seq[Scroll] {
-	return func(yield func(Scroll) bool) {
-		at, begin := Origin(), 0
-		for i := range len(text) {
-			d := dimension[text[i]]
-			if d == 0 {
-				continue
-			}
-			if i > begin && !yield(Scroll{at, text[begin:i]}) {
-				return
-			}
-			at.advance(d - 1)
-			begin = i + 1
-		}
-		if begin < len(text) {
-			yield(Scroll{at, text[begin:]})
-		}
+// withRoom is scrolls, of the first read bytes of all, with room for one more at
+// least. If the rest is like those, it has room for all, so that they are not
+// moved again and again; but no more than as many again.
+func withRoom(scrolls []Scroll, read, all int) []Scroll {
+	n := len(scrolls)
+	if n < cap(scrolls) {
+		return scrolls
 	}
+	return slices.Grow(scrolls, 1+min(n, n*(all-read)/read))
 }
 
 func follows(scrolls []Scroll, at Coordinate) bool {
