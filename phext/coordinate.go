@@ -104,6 +104,10 @@ func (c Coordinate) appendWith(b []byte, macro byte) []byte {
 		default:
 			b = append(b, '.')
 		}
+		if n < 10 { // most are
+			b = append(b, '0'+byte(n))
+			continue
+		}
 		b = strconv.AppendUint(b, uint64(n), 10)
 	}
 	return b

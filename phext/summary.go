@@ -23,23 +23,31 @@ func (p *Phext) orOrigin() []Scroll {
 // This is what every SQ that can be installed prints. The recordings, which
 // were made with a library from before its release, cut the text after 32
 // bytes, and broke where that was inside a character.
-func (p *Phext) Textmap() string { return p.TextmapBy(Coordinate.String) }
+func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext)) }
 
-// TextmapBy is Textmap with other labels for the scrolls than their coordinates.
-func (p *Phext) TextmapBy(label func(Coordinate) string) string {
-	var out strings.Builder
-	for _, s := range p.orOrigin() {
-		out.WriteString("* ")
-		out.WriteString(label(s.At))
-		out.WriteString(": ")
-		line, _, more := strings.Cut(s.Text, "\n")
-		out.WriteString(line)
-		if more {
-			out.WriteString("...")
+// TextmapBy is Textmap with names in the place of coordinates: each stands as
+// text at the coordinate that it names.
+func (p *Phext) TextmapBy(names *Phext) string {
+	var label []byte
+	return built(func(out sink) {
+		named := names.inOrder()
+		for _, s := range p.orOrigin() {
+			out.WriteString("* ")
+			if name, ok := named(s.At); ok {
+				out.WriteString(name)
+			} else {
+				label = s.At.Append(label[:0])
+				out.Write(label)
+			}
+			out.WriteString(": ")
+			line, _, more := strings.Cut(s.Text, "\n")
+			out.WriteString(line)
+			if more {
+				out.WriteString("...")
+			}
+			out.WriteString("\n")
 		}
-		out.WriteByte('\n')
-	}
-	return out.String()
+	})
 }
 
 // Checksum is the xxh3-128 of text, as 32 hexadecimal digits.
@@ -91,46 +99,6 @@ func (p *Phext) Delta(manifest map[Coordinate]string) string {
 // holdsEmpty says whether SQ has an empty scroll at c in memory, which it
 // counts as there: the one at the origin of an empty file.
 func (p *Phext) holdsEmpty(c Coordinate) bool { return len(p.scrolls) == 0 && c == Origin() }
-
-// JSON is json-export: legacy's layout, in coordinate order, and valid JSON.
-// Legacy escapes quotes and line breaks alone and leaves the order to a hash map.
-func (p *Phext) JSON() string { return p.JSONBy(Coordinate.String) }
-
-// JSONBy is JSON with other labels for the scrolls than their coordinates.
-func (p *Phext) JSONBy(label func(Coordinate) string) string {
-	var out strings.Builder
-	out.WriteString("[\n")
-	for i, s := range p.orOrigin() {
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		out.WriteString(`   { "coord": "`)
-		writeEscaped(&out, label(s.At))
-		out.WriteString(`", "scroll": "`)
-		writeEscaped(&out, s.Text)
-		out.WriteString("\" }\n")
-	}
-	out.WriteString("]\n")
-	return out.String()
-}
-
-// writeEscaped escapes what JSON must have escaped, and no more. Bytes that
-// are not UTF-8 become U+FFFD, since JSON has no way to hold them.
-func writeEscaped(out *strings.Builder, text string) {
-	for _, r := range text {
-		switch {
-		case r == '"' || r == '\\':
-			out.WriteByte('\\')
-			out.WriteRune(r)
-		case r == '\n':
-			out.WriteString(`\n`)
-		case r < 0x20:
-			out.WriteString(`\u00` + hex.EncodeToString([]byte{byte(r)}))
-		default:
-			out.WriteRune(r)
-		}
-	}
-}
 
 // Where is what `where` answers: the coordinate that SQ computes from a text.
 // limit is in bytes; with checksum, the xxh3-128 decides instead of the scrolls.

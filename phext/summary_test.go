@@ -2,6 +2,7 @@ package phext
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -15,6 +16,20 @@ func TestSummaries(t *testing.T) {
 	}
 	if got, want := Parse("").Textmap(), "* 1.1.1/1.1.1/1.1.1: \n"; got != want {
 		t.Errorf("textmap of nothing %q", got)
+	}
+	names := Of([]Scroll{{Origin(), `a "name"`}, {Coordinate{9, 9, 9, 9, 9, 9, 9, 9, 9}, "of nothing"}})
+	if got, want := p.TextmapBy(names), "* a \"name\": one...\n* 1.1.1/1.1.1/1.1.2: \"q\"\\\t\n"; got != want {
+		t.Errorf("textmap by names %q, want %q", got, want)
+	}
+	if got, want := p.JSONBy(names), `[
+   { "coord": "a \"name\"", "scroll": "one\nmore" }
+,   { "coord": "1.1.1/1.1.1/1.1.2", "scroll": "\"q\"\\\u0009" }
+]
+`; got != want {
+		t.Errorf("JSON by names %q, want %q", got, want)
+	}
+	if got, want := Parse("caf\xe9\xef\xbf\xbd.").JSON(), "[\n   { \"coord\": \"1.1.1/1.1.1/1.1.1\", \"scroll\": \"caf\ufffd\ufffd.\" }\n]\n"; got != want {
+		t.Errorf("JSON of what is not UTF-8 %q, want %q", got, want)
 	}
 	// The checksums are recorded: "seeded plain" and "seeded empty".
 	if got := Parse("one\x17two\x18three\x19four").Checksum(); got != "f66d7e0c8982d5eaa4be343b76de8276" {
@@ -93,5 +108,46 @@ func TestWhere(t *testing.T) {
 		if got := Where(c.text, c.limit, c.checksum); got != c.want {
 			t.Errorf("%q: %q, want %q", c.text, got, c.want)
 		}
+	}
+}
+
+// large is a phext of 20,000 scrolls, which takes 4 MB.
+func large() *Phext {
+	var scrolls []Scroll
+	for i := range uint32(20_000) {
+		text := fmt.Sprintf("scroll %d\n%s", i, strings.Repeat("x", 187))
+		scrolls = append(scrolls, Scroll{Coordinate{1, 1, 1, 1, 1, 1, i/10_000 + 1, i/100%100 + 1, i%100 + 1}, text})
+	}
+	return Of(scrolls)
+}
+
+func TestInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, asked := phexts().Draw(t, "phext"), phexts().Draw(t, "asked")
+		for _, s := range p.Scrolls() {
+			if rapid.Bool().Draw(t, "common") {
+				asked = asked.With(s.At, s.Text)
+			}
+		}
+		find := p.inOrder()
+		for _, s := range asked.Scrolls() {
+			want, there := p.Select(s.At)
+			if got, ok := find(s.At); got != want || ok != there {
+				t.Fatalf("%v: %q, %v, want %q, %v", s.At, got, ok, want, there)
+			}
+		}
+	})
+}
+
+func BenchmarkTextmap(b *testing.B) { benchmark(b, large().Textmap) }
+
+func BenchmarkJSON(b *testing.B) { benchmark(b, large().JSON) }
+
+func BenchmarkChecksum(b *testing.B) { benchmark(b, large().Checksum) }
+
+func benchmark(b *testing.B, answer func() string) {
+	b.ReportAllocs()
+	for b.Loop() {
+		answer()
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"mirrorborn.us/sqgate/internal/disk"
 	"mirrorborn.us/sqgate/parsed"
-	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 )
 
@@ -74,14 +73,6 @@ func (g *Gateway) view(d *dir, call *rewrite.Call) (v view, err error) {
 		v.names = again
 	}
 	return v, errBusy
-}
-
-// label is how a coordinate is shown: by its name, if it has one.
-func (v view) label(at phext.Coordinate) string {
-	if name, ok := v.names.Phext.Select(at); ok {
-		return name
-	}
-	return at.String()
 }
 
 // resolve finds the coordinates that a call gives by name.

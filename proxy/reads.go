@@ -107,7 +107,7 @@ func rendered(v view, call *rewrite.Call) string {
 		scroll, _ := p.Select(call.At)
 		return scroll
 	case rewrite.Toc:
-		return p.TextmapBy(v.label)
+		return p.TextmapBy(v.names.Phext)
 	case rewrite.Get:
 		return v.page.Text()
 	case rewrite.Delta:
@@ -119,7 +119,7 @@ func rendered(v view, call *rewrite.Call) string {
 	case rewrite.Load:
 		return string(call.LoadAnswer())
 	case rewrite.JSONExport:
-		return p.JSONBy(v.label)
+		return p.JSONBy(v.names.Phext)
 	}
 	return ""
 }
