@@ -76,7 +76,7 @@ func (c *Cache) readOnce(path string) (p *Page, settled bool, err error) {
 		return nil, false, err
 	}
 	if !id.Exists() {
-		return Nothing(), true, nil
+		return c.nothing, true, nil
 	}
 	if id.Size > Largest {
 		return nil, false, ErrTooLarge
@@ -125,6 +125,11 @@ func (c *Cache) putLocked(path string, p *Page) {
 	}
 	c.pages.Add(path, p)
 	c.bytes += p.cost()
+	c.trimLocked()
+}
+
+// trimLocked has pages go, and what is kept of them, until the rest fits.
+func (c *Cache) trimLocked() {
 	for c.bytes > c.limit {
 		c.pages.RemoveOldest()
 		c.stats.Outs++

@@ -9,7 +9,8 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Page is one state of a phext's file. It is immutable.
+// Page is one state of a phext's file. It is immutable, but for the answers that
+// are kept of it: those are its own, and no other page has them.
 type Page struct {
 	Phext *phext.Phext
 	ID    disk.FileID // the file that holds it; zero if there is none
@@ -18,6 +19,8 @@ type Page struct {
 	verbatim string
 	retained int64 // bytes of text that the scrolls keep in memory
 	names    *index
+	kept     [kinds]kept
+	answers  int64 // bytes that kept takes; the cache's lock guards it
 }
 
 // Of is the page of a file that holds text.
@@ -95,9 +98,7 @@ func (p *Page) With(at phext.Coordinate, text string) *Page {
 
 // As is p with the identity of the file that holds it now.
 func (p *Page) As(id disk.FileID) *Page {
-	q := *p
-	q.ID = id
-	return &q
+	return &Page{Phext: p.Phext, ID: id, verbatim: p.verbatim, retained: p.retained, names: p.names}
 }
 
 // perScroll is the memory of one parsed scroll beside its text, and perPage
@@ -107,9 +108,10 @@ const (
 	perPage   = 1024
 )
 
-// cost is what the page takes in memory, in bytes.
+// cost is what the page takes in memory, with what is kept of it, in bytes. The
+// cache's lock is held.
 func (p *Page) cost() int64 {
-	return p.retained + perScroll*int64(p.Phext.Len()) + perPage + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
+	return p.answers + p.retained + perScroll*int64(p.Phext.Len()) + perPage + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
 }
 
 // index finds the coordinate of a name without walking the names. It is shared
