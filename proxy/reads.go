@@ -85,19 +85,26 @@ func renderedHere(call *rewrite.Call) bool {
 	return call.Op == rewrite.Toc || call.Op == rewrite.JSONExport || call.Op == rewrite.Delta || call.Name != ""
 }
 
-// sizeOfAnswer bounds the memory that an answer takes, in bytes. In JSON a
-// character may take six.
+// sizeOfAnswer bounds the memory that an answer takes while it is made, in
+// bytes. In JSON a byte may take six.
 func sizeOfAnswer(v view, call *rewrite.Call) int64 {
 	switch call.Op {
 	case rewrite.Get, rewrite.Delta, rewrite.ChecksumOf:
 		return v.page.Size()
 	case rewrite.Toc:
-		return 2 * v.page.Size()
+		return v.shown() + v.page.Size() + v.names.Size()
 	case rewrite.JSONExport:
-		return 7 * v.page.Size()
+		return v.shown() + 6*(v.page.Size()+v.names.Size())
 	}
 	return 0
 }
+
+// perShown is what toc and json-export write for a scroll beside its text and
+// its name, in bytes, if all numbers of its coordinate are 999.
+const perShown = 72
+
+// shown is perShown for all scrolls; of none, an empty one is shown.
+func (v view) shown() int64 { return perShown * int64(1+v.page.Phext.Len()) }
 
 // rendered answers call from its phext, as legacy SQ would.
 func rendered(v view, call *rewrite.Call) string {
