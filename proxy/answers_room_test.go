@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -10,6 +11,44 @@ import (
 	"mirrorborn.us/sqgate/parsed"
 	"mirrorborn.us/sqgate/rewrite"
 )
+
+func TestAnAnswerThatIsSentToManyCountsOnce(t *testing.T) {
+	all := newBudget(100)
+	out := newOutgoing(all)
+	a, b, huge := &parsed.Answer{Text: strings.Repeat("a", 60)}, &parsed.Answer{Text: strings.Repeat("b", 60)}, &parsed.Answer{Text: strings.Repeat("c", 600)}
+	if !out.begin(a) || !out.begin(a) || all.used.Load() != 60 {
+		t.Errorf("sent twice: %d bytes", all.used.Load())
+	}
+	if out.begin(b) || out.begin(huge) || all.used.Load() != 60 {
+		t.Errorf("no room: %d bytes", all.used.Load())
+	}
+	out.end(a)
+	if all.used.Load() != 60 {
+		t.Errorf("sent once: %d bytes", all.used.Load())
+	}
+	out.end(a)
+	if !out.begin(huge) || out.begin(b) {
+		t.Error("the largest finds no room when nobody else wants any, or leaves some")
+	}
+	out.end(huge)
+	if all.used.Load() != 0 || len(out.to) != 0 {
+		t.Errorf("at the end: %d bytes, %d answers", all.used.Load(), len(out.to))
+	}
+}
+
+func TestNoRoomForAnAnswer(t *testing.T) {
+	r := newReader(t)
+	r.g.answers.take(r.g.answers.limit)
+	if w := r.ask("toc", ""); w.Code != http.StatusServiceUnavailable || w.Header().Get("ETag") != "" {
+		t.Errorf("to be made: %d, %v", w.Code, w.Header())
+	}
+	r.g.answers.give(r.g.answers.limit)
+	r.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	r.g.answers.take(r.g.answers.limit)
+	if w := r.ask("toc", ""); w.Code != http.StatusServiceUnavailable || w.Header().Get("ETag") != "" {
+		t.Errorf("to be sent: %d, %v", w.Code, w.Header())
+	}
+}
 
 func TestAnswersAreNoLargerThanForeseen(t *testing.T) {
 	far := strings.Repeat("\x01", 998) + strings.Repeat("\x1f", 998) + strings.Repeat("\x17", 998)

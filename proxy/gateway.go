@@ -71,6 +71,7 @@ type Gateway struct {
 	nothing  *parsed.Page
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
+	outgoing *outgoing
 	failures *failures
 	wire     *wire
 	draining atomic.Bool
@@ -92,6 +93,7 @@ func New(c Config) *Gateway {
 		answers: newBudget(answersAtOnce * max(c.MaxBody, parsed.Largest)),
 		now:     time.Now,
 	}
+	g.outgoing = newOutgoing(g.answers)
 	g.pages = parsed.New(c.ReadMemory, g.admitFile)
 	g.failures = newFailures(g.now)
 	g.wire = newWire(c.BackendTimeout)

@@ -23,15 +23,19 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, d *dir, call *rew
 	if err := v.resolve(call); err != nil {
 		return err
 	}
+	if _, kept := keptKinds[call.Op]; kept {
+		return g.readKept(w, r, d, v, call)
+	}
 	room := min(sizeOfAnswer(v, call), g.answers.limit)
 	if !g.answers.take(room) {
 		return errBusy
 	}
 	defer g.answers.give(room)
-	if call.Op == rewrite.JSONExport {
-		w.Header().Set("Content-Type", jsonType)
+	text, tag := rendered(v, call), ""
+	if call.Op != rewrite.Load {
+		tag = tagOf(text)
 	}
-	g.writeTagged(w, r, rendered(v, call), call.Op != rewrite.Load)
+	g.writeTagged(w, r, text, tag)
 	return nil
 }
 
@@ -65,7 +69,7 @@ func (g *Gateway) readForwarded(w http.ResponseWriter, r *http.Request, d *dir, 
 	case state == fileMissing:
 		done()
 		nothing := view{page: g.nothing, names: g.nothing}
-		g.writeTagged(w, r, rendered(nothing, call), false)
+		g.writeText(w, rendered(nothing, call))
 		return nil
 	}
 	p := &passage{calls: []*rewrite.Call{call}, dir: d, reload: state == fileNew, finish: func() error { done(); return nil }, failed: done}

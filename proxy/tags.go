@@ -17,10 +17,10 @@ func tagOf(text string) string {
 // askedAgain lets an answer be kept, if it is asked for again before it is used.
 var askedAgain = []string{"private, no-cache"}
 
-// writeTagged answers with text; tagged, a client that has it already is told so.
-func (g *Gateway) writeTagged(w http.ResponseWriter, r *http.Request, text string, tagged bool) {
-	if tagged {
-		tag := tagOf(text)
+// writeTagged answers with text. A client that has it already, by its tag, is
+// told so; there may be no tag.
+func (g *Gateway) writeTagged(w http.ResponseWriter, r *http.Request, text, tag string) {
+	if tag != "" {
 		w.Header()["Etag"] = []string{tag}
 		w.Header()["Cache-Control"] = askedAgain
 		if matches(r.Header.Values("If-None-Match"), tag, true) {
