@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"strings"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/phext"
 )
@@ -29,8 +30,12 @@ func (g *Gateway) writeTagged(w http.ResponseWriter, r *http.Request, text, tag 
 			return
 		}
 	}
-	g.writeText(w, text)
+	g.writeBytes(w, bytesOf(text))
 }
+
+// bytesOf is text without a copy of it; it must not be written to. net/http
+// sends bytes as they are, and a string in pieces of 4 KB.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // matches says whether a list of entity tags has tag in it, or is "*". A weak
 // tag never stands for the right to write (RFC 9110, 13.1.1).
