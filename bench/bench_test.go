@@ -2,8 +2,11 @@ package main
 
 import (
 	"bufio"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +23,19 @@ func TestScrollsStandWhereTheyAreRead(t *testing.T) {
 	for i, line := range scrolls {
 		if want := "* " + at(i) + ": " + strconv.Itoa(i); line != want {
 			t.Fatalf("%q, not %q", line, want)
+		}
+	}
+}
+
+func TestPhextsHaveTheModeOfSQsOwn(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := putPhext(dir, "notes", "x"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "notes.phext"): 0o644} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
 }

@@ -55,12 +55,12 @@ func numbered(size int) func(i int) string {
 // scrollSize makes 20,000 scrolls 4 MB.
 const scrollSize = 200
 
-// putPhext writes a phext into a data directory.
+// putPhext writes a phext into a data directory, with the mode that SQ gives it.
 func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), 0o600)
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), 0o644)
 }
 
 func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }
