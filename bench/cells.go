@@ -115,41 +115,6 @@ func (b *bench) cellForwarded(ctx context.Context) (err error) {
 	return nil
 }
 
-// alternatingScrolls take SQ about a second to load.
-const alternatingScrolls = 5000
-
-func (b *bench) cellAlternating(ctx context.Context) (err error) {
-	text := textOf(alternatingScrolls, numbered(scrollSize))
-	phexts := map[string]string{"one": text, "two": text}
-	var sides []side
-	defer func() { stopAll(sides) }()
-	direct, err := b.sqOn(ctx, b.startSQ, phexts)
-	if err != nil {
-		return err
-	}
-	// SQ goes on with what nobody waits for any more, far into the next turn: it has one turn, and then it is ended.
-	alone := drive(ctx, direct, manyConnections, max(b.time, 8*time.Second), selecting(100, "one", "two")(direct))
-	direct.process.kill()
-	g, err := b.gateOn(ctx, "sqgate", "one", text)
-	if err != nil {
-		return err
-	}
-	sides = append(sides, g.side)
-	if err := putPhext(g.dataDir(0), "two", text); err != nil {
-		return err
-	}
-	config, err := b.sqOn(ctx, b.startSQConfig, phexts)
-	if err == nil {
-		sides = append(sides, config)
-	}
-	if err := b.warm(ctx, sides, "one", "two"); err != nil {
-		return err
-	}
-	results := race(ctx, sides, manyConnections, b.time, selecting(100, "one", "two"))
-	b.race("alternating", "select, two phexts of 5,000 scrolls in turn, 16 connections", append([]result{summary(direct.name, []load{alone})}, results...))
-	return nil
-}
-
 // warm has each side read each phext once.
 func (b *bench) warm(ctx context.Context, sides []side, phexts ...string) error {
 	for _, s := range sides {

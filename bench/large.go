@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -12,78 +9,6 @@ import (
 
 // patience is for what takes long.
 const patience = 2 * time.Minute
-
-// directPatience is for SQ itself, which may take far longer: what it has not
-// done by then is reported as this long, in its favour.
-const directPatience = 90 * time.Second
-
-// starts is how often a gateway is started to time its first read.
-const starts = 5
-
-func (b *bench) cellLargePhext(ctx context.Context) error {
-	text := textOf(20000, numbered(scrollSize))
-	first, toc, err := b.largeDirect(ctx, text)
-	if err != nil {
-		return err
-	}
-	var firsts, rates []float64
-	for range starts {
-		f, rate, err := b.largeGate(ctx, text)
-		if err != nil {
-			return err
-		}
-		firsts, rates = append(firsts, f), append(rates, rate)
-	}
-	f, r := spreadOf(firsts), spreadOf(rates)
-	b.table("20,000 scrolls, 4 MB", []string{"side", "first read after a start", "toc, a second"}, [][]string{
-		{"SQ, direct", inSeconds(first), fmt.Sprintf("%.3f (one took %s)", 1/toc, inSeconds(toc))},
-		{"sqgate", inSeconds(f.median) + " (" + inSeconds(f.low) + " to " + inSeconds(f.high) + ")", fmt.Sprintf("%.0f (%.0f to %.0f)", r.median, r.low, r.high)},
-	})
-	b.keep("first-read", "SQ, direct", first)
-	b.keep("first-read", "sqgate", f.median)
-	b.keep("toc", "SQ, direct", 1/toc)
-	b.keep("toc", "sqgate", r.median)
-	return nil
-}
-
-// largeDirect times SQ's first read, and a toc behind it. SQ answers one
-// request at a time under one lock, so that one says what many would take.
-func (b *bench) largeDirect(ctx context.Context, text string) (first, toc float64, err error) {
-	s, err := b.sqOn(ctx, b.startSQ, map[string]string{"large": text})
-	if err != nil {
-		return 0, 0, err
-	}
-	defer s.process.kill()
-	took, _, err := s.once(ctx, directPatience, s.request("GET", selectOf("large", 7), nil))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.note("SQ took more than %v to open 20,000 scrolls, and is taken to need that long, and as long for a toc", directPatience)
-		return directPatience.Seconds(), directPatience.Seconds(), nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	again, _, err := s.once(ctx, directPatience, s.request("GET", "/api/v2/toc?p=large", nil))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.note("SQ took more than %v for a toc of 20,000 scrolls, and is taken to need that long", directPatience)
-		return took.Seconds(), directPatience.Seconds(), nil
-	}
-	return took.Seconds(), again.Seconds(), err
-}
-
-func (b *bench) largeGate(ctx context.Context, text string) (first, tocRate float64, err error) {
-	g, err := b.gateOn(ctx, "sqgate", "large", text)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer g.process.stop()
-	took, _, err := g.once(ctx, patience, g.request("GET", selectOf("large", 7), nil))
-	if err != nil {
-		return 0, 0, err
-	}
-	toc := g.request("GET", "/api/v2/toc?p=large", nil)
-	l := drive(ctx, g.side, manyConnections, b.time/starts, func(int, int) []byte { return toc })
-	return took.Seconds(), l.rate, l.firstErr
-}
 
 // cellScroll writes and reads a large scroll, each size on a gateway of its own.
 func (b *bench) cellScroll(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -17,8 +16,8 @@ func (b *bench) versions() []string {
 		"sqgate: " + commit(),
 		"Go: " + runtime.Version(),
 		"data on: " + fileSystem(b.root),
-		"SQ: " + b.sqVersion(),
 	}
+	all = append(all, b.sqVersions()...)
 	for _, o := range others {
 		if path := programPath(o.program); path != "" {
 			all = append(all, o.name+": "+firstLine(path, o.version...))
@@ -44,32 +43,6 @@ func firstLine(program string, args ...string) string {
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	return strings.TrimSpace(line)
-}
-
-// sqVersion asks SQ in the temporary directory, since it makes a .sq folder wherever it is.
-func (b *bench) sqVersion() string {
-	cmd := exec.Command(b.sq, "version")
-	cmd.Dir = b.root
-	text, err := cmd.Output()
-	if err != nil {
-		return "unknown version"
-	}
-	return strings.TrimSpace(string(text)) + b.library()
-}
-
-// libraryName is how paths in an SQ binary name the library that parses phexts.
-// How long SQ takes to open a phext depends on its version above all.
-var libraryName = regexp.MustCompile(`libphext-[0-9]+\.[0-9]+\.[0-9]+`)
-
-func (b *bench) library() string {
-	text, err := os.ReadFile(b.sq)
-	if err != nil {
-		return ""
-	}
-	if name := libraryName.Find(text); name != nil {
-		return " with " + string(name)
-	}
-	return ""
 }
 
 func procField(path, name string) string {

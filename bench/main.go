@@ -29,7 +29,8 @@ const longestRun = 30 * time.Minute
 func main() {
 	b := &bench{}
 	only := flag.String("only", "", "measure only the cells whose name matches this regular expression")
-	flag.StringVar(&b.sq, "sq", "sq", "SQ binary")
+	flag.StringVar(&b.sq, "sq", "sq", "SQ binary, which sqgate runs too")
+	flag.StringVar(&b.lockedSQ, "sq-locked", "", "a further SQ binary, built with --locked, to measure beside it")
 	flag.DurationVar(&b.time, "time", 3*time.Second, "time for each side of a cell")
 	flag.StringVar(&b.out, "out", "bench", "directory for RESULTS.md and results.svg")
 	flag.Parse()
@@ -40,12 +41,13 @@ func main() {
 
 // bench is one run.
 type bench struct {
-	sq   string
-	gate string // the sqgate binary under test
-	help string // of its serve command, which says what flags it has
-	time time.Duration
-	out  string
-	root string // temporary directory that everything is in
+	sq       string
+	lockedSQ string // the same with the libraries that its authors' lock file names; may be empty
+	gate     string // the sqgate binary under test
+	help     string // of its serve command, which says what flags it has
+	time     time.Duration
+	out      string
+	root     string // temporary directory that everything is in
 	report
 }
 
@@ -100,11 +102,7 @@ func (b *bench) measure(ctx context.Context, only *regexp.Regexp) {
 
 // prepare finds SQ, and builds the sqgate of this source tree.
 func (b *bench) prepare(ctx context.Context) error {
-	path, err := exec.LookPath(b.sq)
-	if err != nil {
-		return fmt.Errorf("-sq: %w", err)
-	}
-	if b.sq, err = filepath.Abs(path); err != nil {
+	if err := b.findSQ(); err != nil {
 		return err
 	}
 	b.gate = filepath.Join(b.root, "sqgate")
@@ -118,6 +116,28 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	b.help = string(text)
 	return nil
+}
+
+// findSQ makes the paths of SQ absolute, since it runs in directories of its own.
+func (b *bench) findSQ() (err error) {
+	if b.sq, err = absolute(b.sq); err != nil {
+		return fmt.Errorf("-sq: %w", err)
+	}
+	if b.lockedSQ == "" {
+		return nil
+	}
+	if b.lockedSQ, err = absolute(b.lockedSQ); err != nil {
+		return fmt.Errorf("-sq-locked: %w", err)
+	}
+	return nil
+}
+
+func absolute(program string) (string, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
 }
 
 // has says whether this sqgate has a flag.

@@ -63,7 +63,7 @@ func (r *report) race(cell, title string, results []result) {
 	for _, x := range results {
 		ratio := "-"
 		if base := results[0].rate.median; base > 0 {
-			ratio = fmt.Sprintf("%.2f", x.rate.median/base)
+			ratio = inRatio(x.rate.median / base)
 		}
 		rows = append(rows, []string{x.side, inRate(x.rate.median), inRate(x.rate.low) + " to " + inRate(x.rate.high), ratio, inSeconds(x.p50.median), inSeconds(x.p99.median), fmt.Sprint(x.errors)})
 		r.keep(cell, x.side, x.rate.median)
@@ -115,6 +115,14 @@ func inRate(v float64) string {
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.0f", v)
+}
+
+// inRatio prints how many times another rate a rate is.
+func inRatio(v float64) string {
+	if v < .01 {
+		return fmt.Sprintf("%.2g", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 // inSeconds prints a time in the unit that fits.

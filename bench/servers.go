@@ -14,12 +14,7 @@ func key(i int) string { return fmt.Sprintf("pmb-v1-%032x", i+1) }
 
 // startSQ runs SQ on a data directory.
 func (b *bench) startSQ(ctx context.Context, dir string) (side, error) {
-	addr, port, err := freeAddr()
-	if err != nil {
-		return side{}, err
-	}
-	p, err := b.start(ctx, addr, b.sq, "host", port, "--key", key(0), "--data-dir", dir)
-	return side{name: "SQ, direct", addr: addr, key: key(0), process: p}, err
+	return b.startBuild(ctx, build{side: direct, program: b.sq}, dir)
 }
 
 // startSQConfig runs SQ's own mode for many tenants.

@@ -33,7 +33,7 @@ func below(limit float64, show func(float64) string) func(v []float64) (string, 
 
 func inKB(bytes float64) string { return fmt.Sprintf("%.1f KB", bytes/1024) }
 
-const direct, gateOff, forwarding = "SQ, direct", "sqgate, fsync off", "sqgate, forwarding"
+const gateOff, forwarding = "sqgate, fsync off", "sqgate, forwarding"
 
 var targets = []target{
 	{"select, one phext, rate", "at least 4 times direct", []string{"select/sqgate", "select/" + direct}, atLeast(4)},

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSQAsLockedIsMeasuredWhereItIsNamed(t *testing.T) {
+	b := &bench{sq: "one"}
+	b.builds()
+	if all := b.builds(); len(all) != 1 || all[0].side != direct || len(b.notes) != 1 || !strings.Contains(b.notes[0], "--locked") {
+		t.Errorf("without: %v, %q", all, b.notes)
+	}
+	b = &bench{sq: "one", lockedSQ: "two"}
+	if all := b.builds(); len(all) != 2 || all[1].side != asLocked || all[1].program != "two" || len(b.notes) != 0 {
+		t.Errorf("with: %v, %q", all, b.notes)
+	}
+}
+
+func TestVersionsNameTheLibraryOfEachBuild(t *testing.T) {
+	dir := t.TempDir()
+	b := &bench{root: dir, sq: program(t, dir, "sq", "libphext-0.3.3"), lockedSQ: program(t, dir, "sq-locked", "libphext-0.3.1")}
+	want := []string{"SQ: 0.5.6 with libphext-0.3.3", "SQ as its authors lock it: 0.5.6 with libphext-0.3.1"}
+	if all := b.sqVersions(); !slices.Equal(all, want) {
+		t.Errorf("%q", all)
+	}
+	b.lockedSQ = ""
+	if all := b.sqVersions(); !slices.Equal(all, want[:1]) {
+		t.Errorf("%q", all)
+	}
+}
+
+// program is a stand-in for SQ that says its version, and has text in it.
+func program(t *testing.T, dir, name, text string) string {
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho 0.5.6 # "+text+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFlagsThatNameNoProgramAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	b := &bench{sq: program(t, dir, "sq", ""), lockedSQ: filepath.Join(dir, "missing")}
+	if err := b.findSQ(); err == nil || !strings.Contains(err.Error(), "-sq-locked") {
+		t.Error(err)
+	}
+	b.lockedSQ = ""
+	if err := b.findSQ(); err != nil || b.lockedSQ != "" {
+		t.Errorf("%v, %q", err, b.lockedSQ)
+	}
+}
+
+func TestNoAnswerAtAllIsTakenForOne(t *testing.T) {
+	broken := errors.New("broken")
+	for name, x := range map[string]struct {
+		load   load
+		rate   float64
+		notes  int
+		failed bool
+	}{
+		"answers":     {load{rate: 3, errors: 1, firstErr: broken}, 3, 0, false},
+		"none":        {load{}, .05, 1, false},
+		"only errors": {load{errors: 1, firstErr: broken}, 0, 0, true},
+	} {
+		var b bench
+		l, err := b.atLeastOne("SQ", 20*time.Second, x.load)
+		if l.rate != x.rate || len(b.notes) != x.notes || errors.Is(err, broken) != x.failed {
+			t.Errorf("%s: %v, %v, %q", name, l.rate, err, b.notes)
+		}
+	}
+}
+
+// A turn that was cut off says nothing about who did not answer in it.
+func TestACutOffTurnHasNoRate(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var b bench
+	if r, err := b.ratedAlone(ctx, side{name: direct}, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+func TestRatiosOfSlowSidesAreNotZero(t *testing.T) {
+	for v, want := range map[float64]string{2.4: "2.40", .5: "0.50", .0027: "0.0027"} {
+		if text := inRatio(v); text != want {
+			t.Errorf("%v: %q", v, text)
+		}
+	}
+}
+
+func TestThePlotHasEverySide(t *testing.T) {
+	var r report
+	r.race("alternating", "in turn", []result{{side: direct, rate: spread{200, 200, 200}}, {side: asLocked, rate: spread{.05, .05, .05}}})
+	r.race("select", "select", []result{{side: "sqgate", rate: spread{9000, 9000, 9000}}})
+	picture := string(plot(r.races))
+	for _, want := range []string{direct, asLocked, "sqgate", ">0.05<"} {
+		if !strings.Contains(picture, want) {
+			t.Errorf("%q is missing in\n%s", want, picture)
+		}
+	}
+	if strings.Contains(picture, "NaN") || strings.Contains(picture, "Inf") {
+		t.Error(picture)
+	}
+}
