@@ -50,7 +50,9 @@ func (b *bench) alone(ctx context.Context, sq build, phexts map[string]string) (
 		return result{}, err
 	}
 	defer s.process.kill()
-	return b.ratedAlone(ctx, s, max(b.time, sq.turn))
+	turn := max(b.time, sq.turn)
+	b.note("alternating, %s: one turn of %v instead of several", s.name, turn)
+	return b.ratedAlone(ctx, s, turn)
 }
 
 func (b *bench) ratedAlone(ctx context.Context, s side, turn time.Duration) (result, error) {

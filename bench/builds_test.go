@@ -87,8 +87,8 @@ func TestACutOffTurnHasNoRate(t *testing.T) {
 	}
 }
 
-func TestRatiosOfSlowSidesAreNotZero(t *testing.T) {
-	for v, want := range map[float64]string{2.4: "2.40", .5: "0.50", .0027: "0.0027"} {
+func TestRatiosSayNeitherTooLittleNorTooMuch(t *testing.T) {
+	for v, want := range map[float64]string{2.4: "2.40", .5: "0.50", .0027: "0.0027", 9473.7: "9474"} {
 		if text := inRatio(v); text != want {
 			t.Errorf("%v: %q", v, text)
 		}
@@ -107,5 +107,42 @@ func TestThePlotHasEverySide(t *testing.T) {
 	}
 	if strings.Contains(picture, "NaN") || strings.Contains(picture, "Inf") {
 		t.Error(picture)
+	}
+}
+
+func TestTargetsForLargePhextsStandForEachBuild(t *testing.T) {
+	var r report
+	for cell, figures := range map[string][3]float64{"alternating": {9000, 225, .95}, "toc": {88, 17, .04}, "first-read": {.029, .054, 25}} {
+		r.keep(cell, "sqgate", figures[0])
+		r.keep(cell, direct, figures[1])
+		r.keep(cell, asLocked, figures[2])
+	}
+	text := r.targets()
+	for _, want := range []string{
+		"| at least 1,000 times SQ as its authors lock it | 9474 times | met |",
+		"| at least 1,000 times the newest build of SQ | 40.00 times | not met |",
+		"| at least 500 times SQ as its authors lock it | 2200 times | met |",
+		"| at least 500 times the newest build of SQ | 5.18 times | not met |",
+		"| under 30 ms, beside SQ as its authors lock it | 29 ms beside 25 s | met |",
+		"| under 30 ms, beside the newest build of SQ | 29 ms beside 54 ms | met |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
+
+func TestTargetsOfABuildThatWasLeftOutAreNotMeasured(t *testing.T) {
+	var r report
+	r.keep("toc", "sqgate", 88)
+	r.keep("toc", direct, 17)
+	if text := r.targets(); !strings.Contains(text, "SQ as its authors lock it | not measured | - |") || !strings.Contains(text, "| 5.18 times | not met |") {
+		t.Error(text)
+	}
+}
+
+func TestNothingIsInfinitelyMoreThanNothing(t *testing.T) {
+	if text, met := atLeast(1000)([]float64{9000, 0}); met || strings.Contains(text, "Inf") {
+		t.Errorf("%q, %v", text, met)
 	}
 }

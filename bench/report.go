@@ -119,10 +119,13 @@ func inRate(v float64) string {
 
 // inRatio prints how many times another rate a rate is.
 func inRatio(v float64) string {
-	if v < .01 {
+	switch {
+	case v < .01:
 		return fmt.Sprintf("%.2g", v)
+	case v < 100:
+		return fmt.Sprintf("%.2f", v)
 	}
-	return fmt.Sprintf("%.2f", v)
+	return fmt.Sprintf("%.0f", v)
 }
 
 // inSeconds prints a time in the unit that fits.
