@@ -48,6 +48,8 @@ func TestReadAnswer(t *testing.T) {
 		"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi":                        {200, 2, false, true},
 		"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n":     {401, 0, true, true},
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi":                        {200, 3, false, false},
+		"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n":                      {304, 0, false, true},
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n":                {304, 0, false, true},
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n": {0, 0, false, false},
 	} {
 		status, size, last, err := readAnswer(bufio.NewReader(strings.NewReader(text)))

@@ -49,7 +49,7 @@ func (b *bench) buildOn(ctx context.Context, sq build, phexts map[string]string)
 func (b *bench) sqVersions() []string {
 	all := []string{"SQ: " + b.sqVersion(b.sq)}
 	if b.lockedSQ != "" {
-		all = append(all, "SQ as its authors lock it: "+b.sqVersion(b.lockedSQ))
+		all = append(all, "SQ as locked, by the Cargo.lock of its authors: "+b.sqVersion(b.lockedSQ))
 	}
 	return all
 }

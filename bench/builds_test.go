@@ -26,7 +26,7 @@ func TestSQAsLockedIsMeasuredWhereItIsNamed(t *testing.T) {
 func TestVersionsNameTheLibraryOfEachBuild(t *testing.T) {
 	dir := t.TempDir()
 	b := &bench{root: dir, sq: program(t, dir, "sq", "libphext-0.3.3"), lockedSQ: program(t, dir, "sq-locked", "libphext-0.3.1")}
-	want := []string{"SQ: 0.5.6 with libphext-0.3.3", "SQ as its authors lock it: 0.5.6 with libphext-0.3.1"}
+	want := []string{"SQ: 0.5.6 with libphext-0.3.3", "SQ as locked, by the Cargo.lock of its authors: 0.5.6 with libphext-0.3.1"}
 	if all := b.sqVersions(); !slices.Equal(all, want) {
 		t.Errorf("%q", all)
 	}

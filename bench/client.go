@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
@@ -19,12 +21,30 @@ type side struct {
 	addr      string
 	key       string
 	keepAlive bool // it may be asked again on a connection
+	status    int  // of the answers that count; 200 if it is zero
 	process   *process
 }
 
-// request is a request to a side, ready to be sent.
-func (s side) request(method, target string, body []byte) []byte {
+// expecting is the same side, asked for what it answers with another status.
+func (s side) expecting(status int) side {
+	s.status = status
+	return s
+}
+
+// check says whether a status is the one that was asked for.
+func (s side) check(status int) error {
+	if status != cmp.Or(s.status, http.StatusOK) {
+		return fmt.Errorf("%s answered %d", s.name, status)
+	}
+	return nil
+}
+
+// request is a request to a side, ready to be sent, with further header lines.
+func (s side) request(method, target string, body []byte, headers ...string) []byte {
 	text := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: sq\r\nAuthorization: Bearer %s\r\n", method, target, s.key)
+	for _, h := range headers {
+		text = fmt.Appendf(text, "%s\r\n", h)
+	}
 	if method == "POST" {
 		text = fmt.Appendf(text, "Content-Length: %d\r\n", len(body))
 	}
@@ -106,6 +126,9 @@ func readAnswer(in *bufio.Reader) (status, size int, last bool, err error) {
 		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
 		switch value = bytes.TrimSpace(value); {
 		case len(name) == 0:
+			if status == http.StatusNotModified {
+				return status, 0, last, nil // whatever length it tells is that of what it does not send
+			}
 			if size < 0 {
 				return 0, 0, false, errors.New("an answer has no Content-Length")
 			}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -15,10 +17,33 @@ func (s side) once(ctx context.Context, patience time.Duration, request []byte) 
 	start := time.Now()
 	status, size, err := c.call(ctx, request)
 	took = time.Since(start)
-	if err == nil && status != 200 {
-		err = fmt.Errorf("%s answered %d", s.name, status)
+	if err == nil {
+		err = s.check(status)
 	}
 	return took, size, err
+}
+
+// tagOf asks for something and takes the entity tag of the answer.
+func (s side) tagOf(ctx context.Context, request []byte) (string, error) {
+	c := newCaller(s, time.Now().Add(patience))
+	defer c.close()
+	if err := c.dial(ctx); err != nil {
+		return "", err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return "", err
+	}
+	answer, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return "", err
+	}
+	if tag := answer.Header.Get("ETag"); tag != "" {
+		return tag, s.check(answer.StatusCode)
+	}
+	return "", fmt.Errorf("%s answered %d without an ETag", s.name, answer.StatusCode)
 }
 
 // load is what a closed loop came to.
@@ -66,8 +91,8 @@ func loop(ctx context.Context, c *caller, conn int, pick func(conn, i int) []byt
 		if time.Now().After(c.until) {
 			return times, failed, first
 		}
-		if err == nil && status != 200 {
-			err = fmt.Errorf("status %d", status)
+		if err == nil {
+			err = c.check(status)
 		}
 		if err != nil {
 			failed++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 )
@@ -11,6 +12,8 @@ import (
 // directPatience is for SQ itself, which may take far longer: what it has not
 // done by then is reported as this long, in its favour.
 const directPatience = 90 * time.Second
+
+const tocOfLarge = "/api/v2/toc?p=large"
 
 // starts is how often a gateway is started to time its first read.
 const starts = 5
@@ -29,7 +32,7 @@ func (b *bench) cellLargePhext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.table("20,000 scrolls, 4 MB", []string{"side", "first read after a start", "toc, a second"}, append(rows, row))
+	b.table("20,000 scrolls, 4 MB", []string{"side", "first read after a start", "toc, a second", "toc, not modified, a second"}, append(rows, row))
 	return nil
 }
 
@@ -42,7 +45,7 @@ func (b *bench) openedDirect(ctx context.Context, sq build, text string) ([]stri
 	}
 	b.keep("first-read", sq.side, first.Seconds())
 	b.keep("toc", sq.side, 1/toc.Seconds())
-	return []string{sq.side, inSeconds(first.Seconds()), fmt.Sprintf("%.3f (one took %s)", 1/toc.Seconds(), inSeconds(toc.Seconds()))}, nil
+	return []string{sq.side, inSeconds(first.Seconds()), fmt.Sprintf("%.3f (one took %s)", 1/toc.Seconds(), inSeconds(toc.Seconds())), "-"}, nil
 }
 
 // timesDirect times a build's first read, and a toc behind it.
@@ -60,7 +63,7 @@ func (b *bench) timesDirect(ctx context.Context, sq build, text string) (first, 
 	if err != nil {
 		return 0, 0, err
 	}
-	toc, _, err = s.once(ctx, directPatience, s.request("GET", "/api/v2/toc?p=large", nil))
+	toc, _, err = s.once(ctx, directPatience, s.request("GET", tocOfLarge, nil))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		b.note("%s: more than %v for a toc of 20,000 scrolls, taken to be that long", s.name, directPatience)
 		return first, directPatience, nil
@@ -68,33 +71,50 @@ func (b *bench) timesDirect(ctx context.Context, sq build, text string) (first, 
 	return first, toc, err
 }
 
+// opened is what one gateway came to: seconds to its first read, and answers a second.
+type opened struct{ first, toc, notModified float64 }
+
 // openedByGates is the row of gateways, each of which is started anew.
 func (b *bench) openedByGates(ctx context.Context, text string) ([]string, error) {
-	var firsts, rates []float64
+	var firsts, tocs, notModified []float64
 	for range starts {
-		first, rate, err := b.largeGate(ctx, text)
+		o, err := b.largeGate(ctx, text)
 		if err != nil {
 			return nil, err
 		}
-		firsts, rates = append(firsts, first), append(rates, rate)
+		firsts, tocs, notModified = append(firsts, o.first), append(tocs, o.toc), append(notModified, o.notModified)
 	}
-	f, r := spreadOf(firsts), spreadOf(rates)
+	f, t, n := spreadOf(firsts), spreadOf(tocs), spreadOf(notModified)
 	b.keep("first-read", "sqgate", f.median)
-	b.keep("toc", "sqgate", r.median)
-	return []string{"sqgate", inSeconds(f.median) + " (" + inSeconds(f.low) + " to " + inSeconds(f.high) + ")", fmt.Sprintf("%.0f (%.0f to %.0f)", r.median, r.low, r.high)}, nil
+	b.keep("toc", "sqgate", t.median)
+	return []string{"sqgate", f.in(inSeconds), t.in(inRate), n.in(inRate)}, nil
 }
 
-func (b *bench) largeGate(ctx context.Context, text string) (first, tocRate float64, err error) {
+func (b *bench) largeGate(ctx context.Context, text string) (o opened, err error) {
 	g, err := b.gateOn(ctx, "sqgate", "large", text)
 	if err != nil {
-		return 0, 0, err
+		return o, err
 	}
 	defer g.process.stop()
-	took, _, err := g.once(ctx, patience, g.request("GET", selectOf("large", 7), nil))
+	first, _, err := g.once(ctx, patience, g.request("GET", selectOf("large", 7), nil))
 	if err != nil {
-		return 0, 0, err
+		return o, err
 	}
-	toc := g.request("GET", "/api/v2/toc?p=large", nil)
-	l := drive(ctx, g.side, manyConnections, b.time/starts, func(int, int) []byte { return toc })
-	return took.Seconds(), l.rate, l.firstErr
+	o.first = first.Seconds()
+	if o.toc, err = b.tocRate(ctx, g.side); err != nil {
+		return o, err
+	}
+	tag, err := g.tagOf(ctx, g.request("GET", tocOfLarge, nil))
+	if err != nil {
+		return o, err
+	}
+	o.notModified, err = b.tocRate(ctx, g.expecting(http.StatusNotModified), "If-None-Match: "+tag)
+	return o, err
+}
+
+// tocRate is how many answers to toc a side gives in a second, asked with further header lines.
+func (b *bench) tocRate(ctx context.Context, s side, headers ...string) (float64, error) {
+	toc := s.request("GET", tocOfLarge, nil, headers...)
+	l := drive(ctx, s, manyConnections, b.time/starts, func(int, int) []byte { return toc })
+	return l.rate, l.firstErr
 }

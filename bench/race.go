@@ -41,6 +41,11 @@ func spreadOf(values []float64) spread {
 	return spread{values[len(values)/2], values[0], values[len(values)-1]}
 }
 
+// in shows a spread with its ends behind it.
+func (s spread) in(show func(float64) string) string {
+	return show(s.median) + " (" + show(s.low) + " to " + show(s.high) + ")"
+}
+
 // result is what one side came to in a cell: answers a second, and times in seconds.
 type result struct {
 	side           string
