@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/journal"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/supervisor"
@@ -25,6 +26,7 @@ import (
 type service struct {
 	o        *options
 	log      *slog.Logger
+	closeLog func()
 	store    *tenants.Store
 	ledger   *tenants.Ledger
 	calls    *tenants.Calls
@@ -34,16 +36,19 @@ type service struct {
 	journal  *journal.Set
 	gateway  *proxy.Gateway
 	retire   *retirer
-	server   *http.Server
+	server   *http1.Server
+	bye      *farewell
 	listener net.Listener
 }
 
 // assemble makes every part, each from those before it, and starts nothing but
 // the listener.
 func assemble(o *options) (*service, error) {
-	s := &service{o: o, log: newLogger(o, os.Stderr)}
+	s := &service{o: o}
+	s.log, s.closeLog = newLogger(o, os.Stderr)
 	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeGateway, s.listen} {
 		if err := step(); err != nil {
+			s.closeLog()
 			return nil, err
 		}
 	}
@@ -141,7 +146,8 @@ func (s *service) makeGateway() error {
 	})
 	door.api, err = s.makeAPI()
 	s.api = door.api
-	s.server = newServer(s.gateway.Handler(), s.log)
+	s.bye = newFarewell()
+	s.server = newServer(s.gateway.Handler(), s.bye, s.log)
 	return err
 }
 

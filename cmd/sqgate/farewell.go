@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -25,29 +24,26 @@ type farewell struct {
 	once    sync.Once
 }
 
-// attach has the server, which must not serve yet, take part.
-func attachFarewell(server *http.Server) *farewell {
-	f := &farewell{alone: make(chan struct{})}
-	next := server.Handler
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func newFarewell() *farewell { return &farewell{alone: make(chan struct{})} }
+
+// said has the answers of next say goodbye.
+func (f *farewell) said(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.leaving.Load() {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})
-	server.ConnState = f.track
-	return f
 }
 
-func (f *farewell) track(_ net.Conn, state http.ConnState) {
+// opened and closed are told of each connection.
+func (f *farewell) opened() { f.count(1) }
+func (f *farewell) closed() { f.count(-1) }
+
+func (f *farewell) count(by int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch state {
-	case http.StateNew:
-		f.open++
-	case http.StateClosed, http.StateHijacked:
-		f.open--
-	}
+	f.open += by
 	f.checkLocked()
 }
 

@@ -14,6 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+
+	"mirrorborn.us/sqgate/internal/http1"
+	"mirrorborn.us/sqgate/proxy"
 )
 
 func newServe() *cobra.Command {
@@ -47,6 +50,7 @@ func serve(o *options, ready func(net.Addr)) error {
 	if err != nil {
 		return err
 	}
+	defer s.closeLog()
 	ready(s.listener.Addr())
 	return s.run()
 }
@@ -59,14 +63,19 @@ const (
 	idlePatience   = 2 * time.Minute
 )
 
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		MaxHeaderBytes:    largestHeader,
-		ReadHeaderTimeout: headerPatience,
-		IdleTimeout:       idlePatience,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+func newServer(h http.Handler, bye *farewell, log *slog.Logger) *http1.Server {
+	return http1.New(http1.Config{
+		Rest: &http.Server{
+			Handler:           bye.said(h),
+			MaxHeaderBytes:    largestHeader,
+			ReadHeaderTimeout: headerPatience,
+			IdleTimeout:       idlePatience,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+		Takes:  proxy.Plain,
+		Opened: bye.opened, Closed: bye.closed,
+		Logger: log,
+	})
 }
 
 // run serves until a signal, then stops in order: listener, requests, children.
@@ -83,13 +92,12 @@ func (s *service) run() error {
 	group.Go(func() error { s.retire.run(ctx); return nil })
 	group.Go(func() error { return s.settle(ctx) })
 	served := make(chan error, 1)
-	bye := attachFarewell(s.server)
 	go func() { served <- s.server.Serve(s.listener) }()
 	u := s.newUnit()
 	u.ready()
 	group.Go(func() error { u.keepStatus(ctx); return nil })
 	group.Go(func() error { u.keepWatchdog(ctx); return nil })
-	err := s.untilStopped(signals, served, u, bye)
+	err := s.untilStopped(signals, served, u)
 	stop()
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
@@ -98,7 +106,7 @@ func (s *service) run() error {
 }
 
 // untilStopped waits for the end, reloading at each HUP, and brings it about.
-func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, u *unit, bye *farewell) error {
+func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, u *unit) error {
 	for {
 		select {
 		case err := <-served:
@@ -109,13 +117,13 @@ func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, u 
 				continue
 			}
 			u.stopping()
-			return s.shutdown(signals, served, bye)
+			return s.shutdown(signals, served)
 		}
 	}
 }
 
 // shutdown drains and stops; a second signal cuts the draining short.
-func (s *service) shutdown(signals <-chan os.Signal, served <-chan error, bye *farewell) error {
+func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error {
 	s.log.Info("stopping", "patience", s.o.shutdownTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), s.o.shutdownTimeout)
 	defer cancel()
@@ -135,7 +143,7 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error, bye *f
 	if l, ok := s.listener.(*inherited); ok {
 		_ = l.Close() // systemd keeps the socket: who connects from now on waits for the next sqgate
 	}
-	bye.say(ctx)
+	s.bye.say(ctx)
 	if err := s.server.Shutdown(ctx); err != nil {
 		s.log.Warn("requests were cut off", "error", err)
 		_ = s.server.Close() // they had their time; the listener is closed already

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sink is a log's end that tells how often it was written to.
+type sink struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	writes int
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes++
+	return s.text.Write(b)
+}
+
+func (s *sink) state() (lines, writes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Count(s.text.String(), "\n"), s.writes
+}
+
+func TestLinesOfTheLogGoOutTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out sink
+		log, closeLog := newLogger(defaultOptions(), &out)
+		expect := func(lines, writes int) {
+			t.Helper()
+			synctest.Wait()
+			if l, w := out.state(); l != lines || w != writes {
+				t.Errorf("%d lines in %d writes, not %d in %d", l, w, lines, writes)
+			}
+		}
+		log.Info("one")
+		log.Info("two")
+		expect(0, 0)
+		time.Sleep(logDelay)
+		expect(2, 1)
+		log.Info("three")
+		log.With("a", 1).WithGroup("g").Warn("four")
+		expect(4, 2)
+		time.Sleep(2 * logDelay)
+		expect(4, 2)
+		log.Info("five")
+		closeLog()
+		expect(5, 3)
+		log.Info("six")
+		expect(6, 4)
+	})
+}
+
+func TestALogThatIsFullDoesNotWait(t *testing.T) {
+	var out sink
+	log, closeLog := newLogger(defaultOptions(), &out)
+	defer closeLog()
+	for range 20 {
+		log.Info(strings.Repeat("x", logRoom/10))
+	}
+	if lines, writes := out.state(); lines < 10 || writes > 3 {
+		t.Errorf("%d lines in %d writes", lines, writes)
+	}
+}

@@ -1,0 +1,147 @@
+package http1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// conn is one connection, served by one goroutine.
+type conn struct {
+	server *Server
+	tcp    *net.TCPConn
+	raw    syscall.RawConn
+	remote string
+	base   *http.Request // what all requests of the connection have alike
+	done   chan struct{}
+	state  atomic.Int32
+
+	buf     *[bufferSize]byte // nil while idle
+	n       int               // bytes of it that were read
+	readErr error
+	ready   func(fd uintptr) bool
+	fields  *fields
+	until   time.Time // read deadline that is set
+}
+
+// States of a connection.
+const (
+	idle   int32 = iota // nothing of a request has come
+	active              // a request is being read or served
+	ended               // it is being closed
+)
+
+func newConn(s *Server, tcp *net.TCPConn) (*conn, error) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{server: s, tcp: tcp, raw: raw, remote: tcp.RemoteAddr().String(), done: make(chan struct{})}
+	c.base = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.remote}).WithContext(context.Background())
+	c.ready = c.readReady
+	return c, nil
+}
+
+// serve answers requests until the connection ends, or is net/http's.
+func (c *conn) serve() {
+	defer close(c.done)
+	defer c.server.forget(c)
+	defer c.dropBuffer()
+	handedOver := false
+	defer func() {
+		if handedOver {
+			return
+		}
+		_ = c.tcp.Close() // what was to be sent was sent
+		c.server.cfg.Closed()
+	}()
+	patience := c.server.cfg.Rest.ReadHeaderTimeout
+	for c.await(patience) {
+		p, v := c.read()
+		if v != complete || !c.server.cfg.Takes(p.path) {
+			handedOver = c.handOver()
+			return
+		}
+		if !c.answer(p) {
+			return
+		}
+		c.dropBuffer()
+		patience = c.server.cfg.Rest.IdleTimeout
+		if !c.state.CompareAndSwap(active, idle) || c.server.isClosing() {
+			return
+		}
+	}
+}
+
+// closeIdle ends the connection if nothing of a request has come.
+func (c *conn) closeIdle() {
+	if c.state.CompareAndSwap(idle, ended) {
+		_ = c.tcp.Close() // its goroutine notices
+	}
+}
+
+// await waits for the first bytes of a request; false is the connection's end.
+func (c *conn) await(patience time.Duration) bool {
+	c.allow(patience)
+	return c.fill() == nil && c.state.CompareAndSwap(idle, active)
+}
+
+// read reads until it is known what has come.
+func (c *conn) read() (plain, verdict) {
+	for {
+		p, v := parse(c.buf[:c.n], c.fields)
+		if v != incomplete || c.n == bufferSize {
+			return p, v
+		}
+		c.allow(morePatience)
+		if c.fill() != nil {
+			return p, unusual
+		}
+	}
+}
+
+// answer has a request served; false ends the connection.
+func (c *conn) answer(p plain) (goOn bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			goOn = false
+			c.server.panicked(v, debug.Stack(), c.remote)
+		}
+	}()
+	c.fields = p.head
+	w := newWriter(c)
+	c.server.cfg.Rest.Handler.ServeHTTP(w, c.request(p))
+	defer w.free() // not after a panic: something may still have it
+	return w.end()
+}
+
+func (c *conn) request(p plain) *http.Request {
+	r := new(http.Request)
+	*r = *c.base
+	r.Method, r.RequestURI, r.Host, r.Header = p.method, p.target, p.head.host, p.head.header
+	r.URL = &url.URL{Path: p.path, RawQuery: p.query}
+	r.Body = http.NoBody
+	if len(p.body) > 0 {
+		r.ContentLength = int64(len(p.body))
+		r.Body = io.NopCloser(bytes.NewReader(p.body))
+	}
+	return r
+}
+
+// handOver gives the connection to net/http, with what was read of it.
+func (c *conn) handOver() bool {
+	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
+		return false
+	}
+	read := bytes.Clone(c.buf[:c.n])
+	return c.server.rest.give(&handed{Conn: c.tcp, read: read, closed: c.server.cfg.Closed})
+}

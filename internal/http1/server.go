@@ -1,0 +1,184 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	// Rest serves the connections that are not plain, with its own handler and
+	// limits. Its handler serves the plain requests too; its idle and header
+	// timeouts are kept for them.
+	Rest *http.Server
+	// Takes says whether a request for a path may be served as a plain one: the
+	// answer is then held in memory until the handler returns, unless the
+	// handler announced its length.
+	Takes func(path string) bool
+	// Opened and Closed are told of each connection, whoever serves it.
+	Opened, Closed func()
+	Logger         *slog.Logger
+}
+
+// Server serves a listener. Its methods may be called by several at a time.
+type Server struct {
+	cfg  Config
+	rest *handover
+
+	mu      sync.Mutex
+	closing bool
+	inner   net.Listener
+	conns   map[*conn]struct{}
+	group   sync.WaitGroup // of the connections here, and of Rest's Serve
+}
+
+// New makes a Server; it starts nothing.
+func New(c Config) *Server {
+	return &Server{cfg: c, rest: newHandover(), conns: map[*conn]struct{}{}}
+}
+
+// Serve accepts connections until Shutdown or Close, and returns
+// http.ErrServerClosed then, or the error of the listener.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.begin(l) {
+		return http.ErrServerClosed
+	}
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			pause = 0
+			s.serve(c)
+			continue
+		}
+		if s.isClosing() {
+			return http.ErrServerClosed
+		}
+		var temporary interface{ Temporary() bool }
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
+			return err
+		}
+		pause = min(max(2*pause, shortestPause), longestPause)
+		s.cfg.Logger.Warn("no connection could be accepted", "error", err, "retry", pause)
+		time.Sleep(pause) // as net/http does: a file descriptor may be free again then
+	}
+}
+
+// How long to wait when a connection cannot be accepted.
+const (
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+)
+
+func (s *Server) begin(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.inner, s.rest.addr = l, l.Addr()
+	s.group.Go(func() { _ = s.cfg.Rest.Serve(s.rest) }) // ends with ErrServerClosed: there is no other way
+	return true
+}
+
+// serve has a connection served: here, if it is one over TCP.
+func (s *Server) serve(nc net.Conn) {
+	s.cfg.Opened()
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		s.rest.give(&handed{Conn: nc, closed: s.cfg.Closed})
+		return
+	}
+	c, err := newConn(s, tcp)
+	if err != nil || !s.admit(c) {
+		_ = nc.Close() // nothing was read from it
+		s.cfg.Closed()
+	}
+}
+
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.group.Go(c.serve)
+	return true
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// Shutdown stops accepting, closes the connections that are idle and waits for
+// the requests in flight. Its error is ctx's, if that ends first.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop(func(c *conn) { c.closeIdle() })
+	served := make(chan struct{})
+	go func() { s.awaitPlain(); close(served) }()
+	select {
+	case <-served:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := s.cfg.Rest.Shutdown(ctx)
+	if err == nil {
+		s.group.Wait()
+	}
+	return err
+}
+
+// awaitPlain returns when no connection is served here any more.
+func (s *Server) awaitPlain() {
+	for {
+		s.mu.Lock()
+		var one *conn
+		for one = range s.conns {
+			break
+		}
+		s.mu.Unlock()
+		if one == nil {
+			return
+		}
+		<-one.done
+	}
+}
+
+// Close ends all connections at once. Handlers may go on for a while.
+func (s *Server) Close() error {
+	s.stop(func(c *conn) { _ = c.tcp.Close() }) // its goroutine notices
+	return s.cfg.Rest.Close()
+}
+
+func (s *Server) stop(each func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	if s.inner != nil {
+		_ = s.inner.Close() // it may be closed already
+	}
+	for c := range s.conns {
+		each(c)
+	}
+}
+
+func (s *Server) panicked(value any, stack []byte, remote string) {
+	if value != http.ErrAbortHandler {
+		s.cfg.Logger.Error("a request panicked", "remote", remote, "panic", fmt.Sprint(value), "stack", string(stack))
+	}
+}

@@ -1,0 +1,200 @@
+package http1
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// writer is the http.ResponseWriter of one answer. It goes out when the handler
+// returns, in one write with its head; a large one of known length as it comes.
+type writer struct {
+	c      *conn
+	header http.Header
+	status int
+	out    []byte // head, or head and body, not sent yet
+	began  bool   // the head is in out, or was sent
+	length int    // of the body, as announced; -1 = it was not
+	have   int    // bytes of the body so far
+	until  time.Time
+	failed error
+
+	attempt func(fd uintptr) bool
+	sent    int
+	sendErr error
+}
+
+// headRoom is more than the heads of most answers take, in bytes.
+const headRoom = 1 << 10
+
+// smallAnswer is the largest body, in bytes, that is copied behind its head.
+const smallAnswer = 16 << 10
+
+// writers are kept for the next answer, whoever gives it.
+var writers = sync.Pool{New: func() any {
+	w := &writer{header: make(http.Header, 16)}
+	w.attempt = func(fd uintptr) bool {
+		w.sent, w.sendErr = unix.Write(int(fd), w.out)
+		return true
+	}
+	return w
+}}
+
+func newWriter(c *conn) *writer {
+	w := writers.Get().(*writer)
+	w.c, w.length = c, -1
+	return w
+}
+
+// free makes the writer another answer's. The handler has returned.
+func (w *writer) free() {
+	clear(w.header)
+	if cap(w.out) > 2*smallAnswer {
+		w.out = nil
+	}
+	*w = writer{header: w.header, out: w.out[:0], attempt: w.attempt}
+	writers.Put(w)
+}
+
+func (w *writer) Header() http.Header { return w.header }
+
+func (w *writer) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if !w.bodied() {
+		return 0, http.ErrBodyNotAllowed
+	}
+	w.have += len(b)
+	if !w.announced() {
+		w.out = append(w.out, b...)
+		return len(b), nil
+	}
+	if w.have > w.length {
+		return 0, http.ErrContentLength
+	}
+	return w.send(b)
+}
+
+// WriteString does not copy a text that goes out as it is.
+func (w *writer) WriteString(s string) (int, error) {
+	return w.Write(unsafe.Slice(unsafe.StringData(s), len(s))) // Write does not change or keep it
+}
+
+// SetWriteDeadline is when the client must have taken the answer.
+func (w *writer) SetWriteDeadline(t time.Time) error {
+	w.until = t
+	return nil
+}
+
+// SetReadDeadline has nothing to do: the request has been read.
+func (w *writer) SetReadDeadline(time.Time) error { return nil }
+
+// bodied says whether the answer may have a body.
+func (w *writer) bodied() bool {
+	return w.status != http.StatusNoContent && w.status != http.StatusNotModified
+}
+
+// announced puts the head into out, if the handler said how long the body is.
+func (w *writer) announced() bool {
+	if w.began {
+		return w.length >= 0
+	}
+	value := w.header["Content-Length"]
+	if len(value) != 1 {
+		return false
+	}
+	n, err := strconv.Atoi(value[0])
+	if err != nil || n < 0 {
+		return false
+	}
+	w.length, w.began = n, true
+	w.out = w.appendHead(w.out[:0])
+	return true
+}
+
+// send sends a part of the body, or keeps it for end if it is small.
+func (w *writer) send(b []byte) (int, error) {
+	if len(w.out)+len(b) <= smallAnswer {
+		w.out = append(w.out, b...)
+		return len(b), nil
+	}
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	head := len(w.out)
+	w.setDeadline()
+	parts := net.Buffers{w.out, b}
+	n, err := parts.WriteTo(w.c.tcp)
+	w.failed, w.out = err, w.out[:0]
+	return max(0, int(n)-head), err
+}
+
+func (w *writer) setDeadline() {
+	if w.until.IsZero() {
+		w.until = time.Now().Add(answerPatience)
+	}
+	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
+}
+
+// answerPatience is how long a client may take for an answer of which the
+// handler did not say it.
+const answerPatience = 30 * time.Second
+
+// end sends what is left; false is that nothing may follow on the connection.
+func (w *writer) end() bool {
+	w.WriteHeader(http.StatusOK)
+	if !w.began {
+		w.finishUnannounced()
+	}
+	if w.failed == nil && len(w.out) > 0 {
+		w.failed = w.flush()
+	}
+	return w.failed == nil && (w.length < 0 || w.have == w.length || !w.bodied()) && !w.closes()
+}
+
+// finishUnannounced puts the head in front of a body that is complete now.
+func (w *writer) finishUnannounced() {
+	body := w.out
+	if w.bodied() {
+		w.header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	} else {
+		delete(w.header, "Content-Length")
+	}
+	w.out = append(w.appendHead(make([]byte, 0, headRoom+len(body))), body...)
+}
+
+// flush sends out. Most often the system takes it at once; only where it does
+// not, a deadline is needed.
+func (w *writer) flush() error {
+	w.sent = 0
+	if err := w.c.raw.Write(w.attempt); err != nil {
+		return err
+	}
+	rest := w.out[max(0, w.sent):]
+	switch {
+	case w.sendErr != nil && w.sendErr != unix.EAGAIN && w.sendErr != unix.EINTR:
+		return w.sendErr
+	case len(rest) == 0:
+		return nil
+	}
+	w.setDeadline()
+	_, err := w.c.tcp.Write(rest)
+	return err
+}
+
+// closes says whether the answer is the last one on its connection.
+func (w *writer) closes() bool {
+	v := w.header["Connection"]
+	return len(v) > 0 && strings.EqualFold(v[0], "close")
+}
