@@ -26,9 +26,6 @@ func (j *Journal) hold(state State, seq uint64) (content, error) {
 	if err := j.writeAll(f, state.Text); err != nil {
 		return content{}, errors.Join(fmt.Errorf("making a checkpoint: %w", err), f.Close(), os.Remove(f.Name()))
 	}
-	if j.cfg.Sync == Off {
-		return c, f.Close()
-	}
 	j.seg.fresh = append(j.seg.fresh, f)
 	return c, nil
 }

@@ -8,15 +8,25 @@ import (
 )
 
 // Flushed waits until all that was journalled of the mutation so far is on
-// disk, as the policy wants it. Off does not wait.
+// disk, as the policy wants it. Off waits only for a checkpoint that is not.
 func (p *Pending) Flushed() error {
-	if p.j.cfg.Sync == Off {
+	if p.j.cfg.Sync == Off && p.Rooted() {
 		return nil
 	}
 	p.mu.Lock()
 	upTo := p.upTo
 	p.mu.Unlock()
 	return p.j.flushed(upTo)
+}
+
+// Rooted says whether the checkpoint that the mutation rests on is on disk:
+// whatever a power cut leaves of the file, recovery then has what it held before.
+func (p *Pending) Rooted() bool {
+	j := p.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := j.files[p.file]
+	return j.seg != nil && j.seg.failed == nil && t != nil && t.based && t.root <= j.synced
 }
 
 // flushed is the group commit. The first that comes syncs at once; those who
@@ -44,9 +54,6 @@ func (j *Journal) flushed(upTo uint64) error {
 // what an earlier process wrote may not be on disk yet. Once one has failed
 // there is no point in another, and nobody must take the rest for durable.
 func (j *Journal) syncLast() error {
-	if j.cfg.Sync == Off {
-		return nil
-	}
 	if j.seg.failed != nil {
 		j.lostUpTo, j.synced = j.written, j.written
 		return nil

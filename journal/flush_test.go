@@ -93,6 +93,26 @@ func TestEachPolicySyncsAsOftenAsItMust(t *testing.T) {
 	}
 }
 
+// TestACheckpointIsOnDiskWhateverThePolicy expects each policy to see to it
+// once, with the first mutation of a file.
+func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		w, s := spinning(t, policy)
+		p := w.begin(update("b.phext", 1, "x"))
+		if p.Rooted() != (policy == Always) {
+			t.Errorf("%v: on disk already: %v", policy, p.Rooted())
+		}
+		w.must(p.Done(w.put("b.phext", text("x"))))
+		w.must(p.Flushed())
+		if !p.Rooted() || s.count() == 0 {
+			t.Errorf("%v: not on disk after %d syncs", policy, s.count())
+		}
+		if p = w.begin(update("b.phext", 1, "y")); !p.Rooted() {
+			t.Errorf("%v: not on disk for the next", policy)
+		}
+	}
+}
+
 // TestASegmentEndsOnDisk expects the old segment and the checkpoints beside it
 // to be synced after the last record, and before the new one counts.
 func TestASegmentEndsOnDisk(t *testing.T) {

@@ -40,7 +40,8 @@ type Journal struct {
 
 // trace is what is known of a file, without its content.
 type trace struct {
-	based bool // the newest segment has a checkpoint of it
+	based bool   // the newest segment has a checkpoint of it
+	root  uint64 // bytes of the journal up to that checkpoint; 0 = an earlier process wrote it, and it is synced
 	left  disk.FileID
 	sure  bool     // whether left is known
 	doubt bool     // a refused mutation left traces in it

@@ -25,6 +25,7 @@ type model struct {
 	first    map[string]State // before the first moment of which the journal knows
 	events   int
 	files    []string
+	cut      time.Time // when the power went
 }
 
 func newModel(t *rapid.T, root string, change func(*Config)) *model {

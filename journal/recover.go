@@ -99,9 +99,6 @@ func (j *Journal) afterRecovery() error {
 	if j.seg.boot != j.cfg.BootID && len(j.files) > 0 {
 		return j.turn()
 	}
-	if j.cfg.Sync == Off {
-		return nil
-	}
 	if err := j.syncBeside(); err != nil {
 		return err
 	}

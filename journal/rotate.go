@@ -105,7 +105,7 @@ func (j *Journal) retire() error {
 }
 
 func (j *Journal) settle() error {
-	if j.cfg.Sync == Off || len(j.files) == 0 {
+	if len(j.files) == 0 {
 		return nil
 	}
 	for name, t := range j.files {

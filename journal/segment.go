@@ -144,9 +144,6 @@ func (j *Journal) begin(s *segment) error {
 		return fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
 	s.end = int64(len(b))
-	if j.cfg.Sync == Off {
-		return nil
-	}
 	return errors.Join(j.cfg.Datasync(s.f), disk.SyncDir(j.dir))
 }
 
@@ -161,11 +158,8 @@ func (j *Journal) establish() error {
 	if err := makeDir(j.dir); err != nil {
 		return err
 	}
-	if err := disk.Replace(path, j.data+"\n", 0o600, j.cfg.Sync != Off); err != nil {
+	if err := disk.Replace(path, j.data+"\n", 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
-	}
-	if j.cfg.Sync == Off {
-		return nil
 	}
 	return disk.SyncDir(j.cfg.Dir)
 }

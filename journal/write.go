@@ -188,6 +188,9 @@ func (j *Journal) append(records ...record) error {
 	j.written += uint64(len(b))
 	for _, r := range records {
 		j.note(r)
+		if t := j.files[r.m.File]; t != nil && (r.kind == checkpoint || r.kind == edited) {
+			t.root = j.written
+		}
 	}
 	return nil
 }
