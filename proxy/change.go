@@ -51,6 +51,7 @@ type change struct {
 	pending  *journal.Pending
 	hold     *parsed.Hold
 	spare    *disk.Spare
+	onDisk   bool // the phext's file is not in memory alone
 	reserved *tenants.Reservation
 	names    *tenants.Reservation
 	after    map[string]*parsed.Page // what readers see when the hold ends
@@ -115,7 +116,7 @@ func (c *change) make() (err error) {
 		c.giveUp()
 		return c.each(err)
 	}
-	p := &passage{calls: c.calls(), dir: c.dir, reload: reload, finish: c.finish}
+	p := &passage{calls: c.calls(), dir: c.dir, reload: reload, anew: c.canBeMadeAnew(), finish: c.finish}
 	defer p.held.release()
 	if err = c.gateway.forward(c.r, p); err != nil {
 		return c.fail(p.sent, err)

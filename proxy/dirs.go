@@ -39,6 +39,10 @@ type dir struct {
 	// settled says that the files are what the journal says.
 	settled atomic.Bool
 	lobby   lobby
+	// inSQ is what the child has in memory; nil where that is not known.
+	inSQ atomic.Pointer[inSQ]
+	// keepsFiles says that SQ could not make a file here that was removed for it.
+	keepsFiles atomic.Bool
 }
 
 // enter lets a request in, or refuses it with errQueue.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"mirrorborn.us/sqgate/rewrite"
@@ -19,6 +20,7 @@ type passage struct {
 	calls   []*rewrite.Call
 	dir     *dir
 	reload  bool              // SQ must read the file again first
+	anew    bool              // the file may be removed before each call that writes it
 	sent    bool              // a child may have seen a call
 	finish  func() error      // is told that SQ answered 200 to all; its error makes that a failure
 	failed  func()            // is told that it did not; may be nil
@@ -63,16 +65,15 @@ func (g *Gateway) attempt(ctx context.Context, p *passage) error {
 		return err
 	}
 	p.lease = lease
+	p.anew = p.anew && p.holdsInMemory()
+	p.dir.inSQ.Store(nil)
 	if p.reload {
 		if err := g.loadFirst(ctx, p); err != nil {
 			return p.ended(err)
 		}
 	}
-	p.sent = true
 	if err := g.exchange(ctx, p); err != nil {
-		err = p.ended(err)
-		p.sent = !errors.Is(err, errUnreached)
-		return err
+		return p.ended(err)
 	}
 	return nil
 }
@@ -97,11 +98,10 @@ func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
 // ended ends the present attempt. The child is suspect, unless it was sqgate
 // that had no room for the answer, or a read that was merely slow.
 func (p *passage) ended(err error) error {
-	var dial *net.OpError
 	switch {
 	case errors.Is(err, errBusy), isTimeout(err) && !p.calls[0].Op.Mutates(), isRefusal(err):
 		p.lease.Release()
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case isDial(err):
 		p.lease.Retire("it accepts no connections")
 		err = errUnreached
 	default:
@@ -109,6 +109,12 @@ func (p *passage) ended(err error) error {
 	}
 	p.lease = nil
 	return err
+}
+
+// isDial says whether there was no connection to send anything on.
+func isDial(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // refusedBySQ is an answer other than 200, by its status.
@@ -124,38 +130,87 @@ func isRefusal(err error) bool {
 }
 
 // exchange sends the calls and takes SQ's answers whole, so that a client that
-// is slow to read does not keep the child or the directory's turn. SQ has them
-// all before the first answer is awaited: it takes up the next while its answer
-// to the one before is on the way. Of an answer the client gets the body; the
-// headers are sqgate's own.
+// is slow to read does not keep the child or the directory's turn. Of an answer
+// the client gets the body; the headers are sqgate's own.
 //
-// Whatever becomes of one call, the answers to all that were sent are awaited:
-// nobody may stop a child that is in the middle of a write.
+// Whatever becomes of one call, the answers to all that a child may have seen
+// are awaited: nobody may stop a child that is in the middle of a write.
 func (g *Gateway) exchange(ctx context.Context, p *passage) error {
-	all, err := g.sendAll(ctx, p)
-	for _, s := range all {
-		body, failed := g.takeAnswer(s, &p.held)
-		if err == nil {
-			err = failed
-		}
-		p.answers = append(p.answers, body)
+	exchanges := g.allAtOnce
+	if p.anew {
+		exchanges = g.oneByOne
 	}
-	if err != nil {
+	if err := exchanges(ctx, p); err != nil {
 		return err
 	}
 	if err := p.finish(); err != nil {
+		p.dir.keepsFiles.CompareAndSwap(false, p.anew && errors.Is(err, errNotStored))
 		return err
+	}
+	if p.calls[0].Op.Mutates() { // of several reads nobody knows which came last
+		p.dir.inSQ.Store(&inSQ{p.lease.Generation(), p.path()})
 	}
 	p.lease.Release()
 	p.lease = nil
 	return nil
 }
 
+// allAtOnce lets SQ have all calls before the first answer is awaited: it takes
+// up the next while its answer to the one before is on the way. The last one is
+// awaited first, since it is most often answered last: the others need no wait
+// then.
+func (g *Gateway) allAtOnce(ctx context.Context, p *passage) error {
+	all, err := g.sendAll(ctx, p, g.wire.send)
+	p.sent = len(all) > 0 || err != nil && !isDial(err)
+	p.answers = make([][]byte, len(all))
+	for i, s := range slices.Backward(all) {
+		var failed error
+		p.answers[i], failed = g.takeAnswer(s, &p.held)
+		s.end()
+		if err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// oneByOne lets SQ have all of each call but its last byte, so that it has
+// nothing left to do but the write when the file is out of its way.
+func (g *Gateway) oneByOne(ctx context.Context, p *passage) error {
+	all, err := g.sendAll(ctx, p, g.wire.sendHeld)
+	for i, s := range all {
+		if err == nil {
+			err = p.release(s)
+		}
+		if i > 0 {
+			all[i-1].end() // when the next is on its way, since it costs a moment
+		}
+		if err == nil {
+			var body []byte
+			body, err = g.takeAnswer(s, &p.held)
+			p.answers = append(p.answers, body)
+		}
+	}
+	if len(all) > 0 {
+		all[len(all)-1].end()
+	}
+	return err
+}
+
+// release lets SQ have the rest of a call.
+func (p *passage) release(s *sending) error {
+	if p.anew {
+		p.remove()
+	}
+	p.sent = true
+	return s.release()
+}
+
 // sendAll sends the calls. Those that were sent it returns also with an error,
 // which is then never that of a child which has seen nothing.
-func (g *Gateway) sendAll(ctx context.Context, p *passage) (all []*sending, err error) {
+func (g *Gateway) sendAll(ctx context.Context, p *passage, send func(context.Context, *http.Request) (*sending, error)) (all []*sending, err error) {
 	for _, call := range p.calls {
-		s, err := g.wire.send(ctx, call.Build(p.lease.Addr(), p.lease.Key()))
+		s, err := send(ctx, call.Build(p.lease.Addr(), p.lease.Key()))
 		if err != nil && len(all) > 0 {
 			return all, errors.New("only some of the calls were sent: " + err.Error())
 		}
@@ -167,6 +222,7 @@ func (g *Gateway) sendAll(ctx context.Context, p *passage) (all []*sending, err 
 	return all, nil
 }
 
+// takeAnswer reads SQ's answer. The exchange is the caller's to end.
 func (g *Gateway) takeAnswer(s *sending, held *share) ([]byte, error) {
 	resp, err := g.wire.answer(s)
 	if err != nil {
@@ -177,7 +233,6 @@ func (g *Gateway) takeAnswer(s *sending, held *share) ([]byte, error) {
 
 // readAnswer is the body of an answer that says that all is well.
 func readAnswer(resp *http.Response, held *share) ([]byte, error) {
-	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode != http.StatusOK:
 		return nil, refusedBySQ(resp.StatusCode)

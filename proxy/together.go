@@ -105,7 +105,7 @@ func (c *change) gather() {
 		return
 	}
 	taken := map[phext.Coordinate]bool{c.call.At: true}
-	for _, p := range c.dir.lobby.take(mostTogether-1, func(p *part) bool {
+	for _, p := range c.dir.lobby.take(c.roomForOthers(), func(p *part) bool {
 		fits := p.tenant == c.tenant && p.call.Phext == c.call.Phext && !taken[p.call.At] && !c.unnames(p.call)
 		taken[p.call.At] = taken[p.call.At] || fits
 		return fits
@@ -117,6 +117,16 @@ func (c *change) gather() {
 		c.parts = append(c.parts, p)
 	}
 }
+
+// roomForOthers is how many may be taken along. Since SQ writes the whole file
+// for each, those of a large phext are fewer: the last of them is waiting at SQ
+// meanwhile, which hangs up on a request that is not complete after 32 s.
+func (c *change) roomForOthers() int {
+	return min(mostTogether-1, int(mostWritten/(c.before.page.Size()+1)))
+}
+
+// mostWritten is how many bytes SQ writes for one change, if it is of several mutations.
+const mostWritten = 64 << 20
 
 // unnames says whether a name goes with the scroll of a call.
 func (c *change) unnames(call *rewrite.Call) bool {

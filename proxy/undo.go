@@ -74,12 +74,12 @@ func (c *change) restore() error {
 		return ignoreMissing(os.Remove(c.path))
 	}
 	if c.spare != nil {
-		return c.spare.Become(c.path, before.Text())
+		return c.spare.Become(c.path, before.Text(), newFileMode)
 	}
 	return disk.Replace(c.path, before.Text(), newFileMode, true)
 }
 
-// newFileMode is that of a file that SQ makes.
+// newFileMode is that of a file that SQ makes, before the umask.
 const newFileMode = 0o644
 
 // undone ends a mutation that has not happened; noted is what the journal said
@@ -163,7 +163,11 @@ const (
 func (c *change) setSpare() (err error) {
 	size := c.before.page.Size()
 	var fs unix.Statfs_t
-	if size == 0 || unix.Statfs(c.dir.path, &fs) != nil || int64(fs.Bavail)*fs.Bsize > tightBytes+tightSizes*size {
+	if size == 0 || unix.Statfs(c.dir.path, &fs) != nil {
+		return nil
+	}
+	c.onDisk = !disk.InMemory(&fs)
+	if int64(fs.Bavail)*fs.Bsize > tightBytes+tightSizes*size {
 		return nil
 	}
 	c.spare, err = disk.NewSpare(c.path, size)

@@ -46,8 +46,18 @@ type sending struct {
 	cut      error // it hung up before the end
 }
 
-// send is the first half of roundTrip; answer has to follow.
+// send is the first half of roundTrip; answer has to follow, and end.
 func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
+	return w.begin(ctx, r, false)
+}
+
+// sendHeld is send without the last byte, which release sends: until then the
+// request is not complete, and an end of the connection has SQ forget it.
+func (w *wire) sendHeld(ctx context.Context, r *http.Request) (*sending, error) {
+	return w.begin(ctx, r, true)
+}
+
+func (w *wire) begin(ctx context.Context, r *http.Request, held bool) (*sending, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
 		return nil, err
@@ -60,6 +70,7 @@ func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
 		return nil, err
 	}
 	x := newExchange(ctx, conn)
+	x.holds = held
 	cut := send(x, r)
 	if cut != nil && !hungUp(cut) {
 		x.end()
@@ -67,6 +78,22 @@ func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
 	}
 	return &sending{x, r, cut}, nil
 }
+
+// release sends what sendHeld held back.
+func (s *sending) release() error {
+	x := s.exchange
+	_, err := x.conn.Write(x.last[:])
+	if err != nil && hungUp(err) && s.cut == nil {
+		s.cut, err = err, nil // it may have answered before that
+	}
+	if err != nil {
+		return x.explain(err)
+	}
+	return nil
+}
+
+// end gives back all that an exchange has; it may be called again.
+func (s *sending) end() { s.exchange.end() }
 
 // answer is the second half of roundTrip.
 func (w *wire) answer(s *sending) (*http.Response, error) {
@@ -109,6 +136,9 @@ type exchange struct {
 	ctx  context.Context
 	conn *os.File
 	stop func() bool // ends the watch of ctx
+
+	holds bool    // the last byte of the request is for release to send
+	last  [1]byte // which is this one
 
 	mu    sync.Mutex
 	head  *[]byte // pooled; nil when it was given back

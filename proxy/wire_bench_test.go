@@ -43,7 +43,7 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-func benchSQ(b *testing.B) string {
+func benchSQ(b testing.TB) string {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,14 +65,26 @@ func send(x *exchange, r *http.Request) error {
 	head := appendHead((*x.head)[:0], r)
 	*x.head = head[:0]
 	if r.ContentLength == 0 {
-		_, err := x.conn.Write(head)
-		return err
+		return x.write(head, true)
 	}
-	g := &gatherer{conn: x.conn, head: head, length: r.ContentLength}
+	g := &gatherer{exchange: x, head: head, length: r.ContentLength}
 	if _, err := io.Copy(g, r.Body); err != nil {
 		return err
 	}
 	return g.finish()
+}
+
+// write sends a part of a request. Of the last one, the last byte is held back
+// if it is to be; what comes in another packet must not wait for the first to
+// be acknowledged then.
+func (x *exchange) write(part []byte, last bool) error {
+	if x.holds && last {
+		noDelay(x.conn)
+		end := len(part) - 1
+		x.last[0], part = part[end], part[:end]
+	}
+	_, err := x.conn.Write(part)
+	return err
 }
 
 func appendHead(b []byte, r *http.Request) []byte {
@@ -122,11 +133,11 @@ func framing(name string) bool {
 // known to be complete. A body that comes in one piece, as one in memory does,
 // is not copied.
 type gatherer struct {
-	conn   *os.File
-	head   []byte
-	length int64
-	parts  []byte
-	sent   bool
+	exchange *exchange
+	head     []byte
+	length   int64
+	parts    []byte
+	sent     bool
 }
 
 func (g *gatherer) Write(b []byte) (int, error) {
@@ -153,12 +164,11 @@ func (g *gatherer) finish() error {
 
 func (g *gatherer) flush(body []byte) error {
 	first := min(len(body), smallBody)
-	if _, err := g.conn.Write(append(g.head, body[:first]...)); err != nil || first == len(body) {
+	if err := g.exchange.write(append(g.head, body[:first]...), first == len(body)); err != nil || first == len(body) {
 		return err
 	}
-	noDelay(g.conn)
-	_, err := g.conn.Write(body[first:])
-	return err
+	noDelay(g.exchange.conn)
+	return g.exchange.write(body[first:], true)
 }
 
 // hungUp says whether a write failed because the other side had closed. It may

@@ -50,7 +50,7 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	const ballast = 600 * 8 << 10 // bytes
 	text := strings.TrimSuffix(strings.Repeat(strings.Repeat("b", 8<<10)+"\x18", 600), "\x18")
 	path := filepath.Join(dir, "large.phext")
-	if err := os.WriteFile(path, []byte("x\x17"+text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("x\x17"+text), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	g.start()

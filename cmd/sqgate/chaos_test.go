@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/disk"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -80,7 +81,7 @@ func TestChaos(t *testing.T) {
 		}
 		ballast := strings.Repeat(strings.Repeat("b", 8<<10)+"\x18", 800) // 6.5 MB
 		path := filepath.Join(dir, "large.phext")
-		if err := os.WriteFile(path, []byte("x\x17"+strings.TrimSuffix(ballast, "\x18")), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("x\x17"+strings.TrimSuffix(ballast, "\x18")), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		g.start()
@@ -105,6 +106,7 @@ func TestChaos(t *testing.T) {
 		for round := range chaosRounds(t, sq) {
 			stop := make(chan struct{})
 			var writers sync.WaitGroup
+			setModeOfRound(t, path, round)
 			for i, s := range slots {
 				writers.Go(func() { s.write(g, stop, round, i) })
 			}
@@ -133,6 +135,18 @@ func TestChaos(t *testing.T) {
 		}
 		t.Logf("%d kills met SQ in the middle of a write", torn)
 	})
+}
+
+// setModeOfRound has SQ make the file anew in every other round, and truncate
+// it in the others, since it would not make it again with that mode.
+func setModeOfRound(t *testing.T, path string, round int) {
+	mode := os.FileMode(0o666) &^ disk.Umask()
+	if round%2 == 1 {
+		mode = 0o640
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *slot) write(g *gate, stop <-chan struct{}, round, writer int) {
@@ -230,7 +244,7 @@ func strike(t *testing.T, g *gate, dir, path string, whom int) (torn int) {
 	if whom != 1 {
 		_ = syscall.Kill(pids[0], syscall.SIGKILL) // it may have ended already
 	}
-	if info, err := os.Stat(path); err == nil && info.Size() < 800*8<<10 {
+	if info, err := os.Stat(path); err != nil || info.Size() < 800*8<<10 {
 		torn = 1
 	}
 	if whom != 0 {

@@ -63,8 +63,8 @@ func IDOf(info fs.FileInfo) (FileID, error) {
 const Temporary = ".sqgate-"
 
 // Replace puts a file with text in the place of path. Mode and owner stay those
-// of the file that is there; a new file has mode, and the owner of its
-// directory. Durable says whether to wait until the disk holds it.
+// of the file that is there; a new file has mode less the umask, and the owner
+// of its directory. Durable says whether to wait until the disk holds it.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
 	aside, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
 	if err != nil {
@@ -91,6 +91,7 @@ func fill(f *os.File, path, text string, mode fs.FileMode, durable bool) error {
 	model, err := os.Stat(path)
 	if err != nil {
 		model, err = os.Stat(filepath.Dir(path))
+		mode &^= Umask()
 	} else {
 		mode = model.Mode().Perm()
 	}

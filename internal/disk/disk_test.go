@@ -71,7 +71,7 @@ func TestASpareBecomesTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Become(path, "whole"); err != nil {
+	if err := s.Become(path, "whole", 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.Drop()

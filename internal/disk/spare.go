@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -30,9 +31,9 @@ func NewSpare(path string, size int64) (*Spare, error) {
 }
 
 // Become makes the spare, with text in it, the file at path. Mode and owner are
-// those of the file that is there.
-func (s *Spare) Become(path, text string) error {
-	if err := s.fill(path, text); err != nil {
+// as in Replace.
+func (s *Spare) Become(path, text string, mode fs.FileMode) error {
+	if err := s.fill(path, text, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(s.f.Name(), path); err != nil {
@@ -43,8 +44,8 @@ func (s *Spare) Become(path, text string) error {
 	return err
 }
 
-func (s *Spare) fill(path, text string) error {
-	if err := fill(s.f, path, text, 0o644, false); err != nil {
+func (s *Spare) fill(path, text string, mode fs.FileMode) error {
+	if err := fill(s.f, path, text, mode, false); err != nil {
 		return err
 	}
 	if err := s.f.Truncate(int64(len(text))); err != nil {

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/disk"
+)
+
+// TestSQMakesFilesAnew looks at the files of writes, one by one and together:
+// SQ makes a new one, unless that would not be the same for everybody.
+func TestSQMakesFilesAnew(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "first", 200)
+		g.must("will", "POST", at("update", "n", origin), "second", 200) // the first has put the checkpoint on the disk
+		path := filepath.Join(g.dataDir("will"), "n.phext")
+		written := func() (before, after int64) {
+			before = born(t, path)
+			g.must("will", "POST", at("insert", "n", origin), "!", 200)
+			return before, born(t, path)
+		}
+		for range 3 {
+			if before, after := written(); before == after {
+				t.Error("the file was truncated")
+			}
+		}
+		if got := g.get("will", at("select", "n", origin)); got != "second!!!" {
+			t.Errorf("it holds %q", got)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o666&^disk.Umask() {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if before, after := written(); before != after {
+			t.Error("a file with a mode of its own is another one")
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		if err := os.Chmod(path, 0o666&^disk.Umask()); err != nil {
+			t.Fatal(err)
+		}
+		second := path + ".second-name"
+		if err := os.Link(path, second); err != nil {
+			t.Fatal(err)
+		}
+		written()
+		if born(t, path) != born(t, second) {
+			t.Error("a file with two names is two")
+		}
+	})
+}
+
+// TestAnotherPhextBetween has SQ read another phext between two writes of one:
+// it must read that one again, which it can only if it is there.
+func TestAnotherPhextBetween(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		for i := range 6 {
+			for _, p := range []string{"one", "two"} {
+				g.must("will", "POST", at("insert", p, origin), fmt.Sprint(i), 200)
+				g.must("will", "POST", at("insert", p, origin), ".", 200)
+			}
+		}
+		var all sync.WaitGroup
+		for i := range 12 {
+			all.Go(func() {
+				p := []string{"one", "two"}[i%2]
+				for range 5 {
+					g.must("will", "POST", at("insert", p, fmt.Sprintf("1.1.1/1.1.1/1.2.%d", i+1)), "x", 200)
+				}
+			})
+		}
+		all.Wait()
+		for _, p := range []string{"one", "two"} {
+			if got := g.get("will", at("select", p, origin)); got != "0.1.2.3.4.5." {
+				t.Errorf("%s: %q", p, got)
+			}
+		}
+		for i := range 12 {
+			p := []string{"one", "two"}[i%2]
+			if got := g.get("will", at("select", p, fmt.Sprintf("1.1.1/1.1.1/1.2.%d", i+1))); got != "xxxxx" {
+				t.Errorf("%s, %d: %q", p, i, got)
+			}
+		}
+	})
+}
+
+// born is when the file at path was made, in nanoseconds since 1970: the number
+// of an inode that is free is often used for the next file.
+func born(t *testing.T, path string) int64 {
+	t.Helper()
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+}

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/disk"
+)
+
+// everything reads what comes on a connection until nothing does for a moment.
+func everything(t *testing.T, c *net.TCPConn) string {
+	var all strings.Builder
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err := io.Copy(&all, c)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		return all.String()
+	}
+}
+
+// TestWireHoldsTheLastByteBack compares what a backend gets before and after
+// release with what it gets of the same request otherwise.
+func TestWireHoldsTheLastByteBack(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"no body": nil, "one byte": []byte("x"), "small": []byte("hello"), "large": []byte(strings.Repeat("0123456789", 10000)),
+	} {
+		got, goOn := make(chan string), make(chan bool)
+		addr := backend(t, func(c *net.TCPConn) {
+			got <- everything(t, c)
+			if !<-goOn {
+				return
+			}
+			got <- everything(t, c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+		})
+		w := newWire(time.Minute)
+		sent, err := w.send(t.Context(), wireRequest(t.Context(), addr, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := <-got
+		goOn <- false
+		sent.end()
+		held, err := w.sendHeld(t.Context(), wireRequest(t.Context(), addr, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before := <-got; before != want[:len(want)-1] {
+			t.Errorf("%s: %d bytes came of %d", name, len(before), len(want))
+		}
+		if err := held.release(); err != nil {
+			t.Fatal(err)
+		}
+		goOn <- true
+		if last := <-got; last != want[len(want)-1:] {
+			t.Errorf("%s: %q came last", name, last)
+		}
+		resp, err := w.answer(held)
+		if text, err := whole(resp, err); err != nil || text != "hi" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+		held.end()
+	}
+}
+
+// TestWhatIsHeldAndEndedIsForgotten has the stand-in get all but the last byte
+// of an update, of a file that is not there any more.
+func TestWhatIsHeldAndEndedIsForgotten(t *testing.T) {
+	addr, w := benchSQ(t), newWire(time.Minute)
+	ask := func(method, target, body string) *http.Request {
+		r := wireRequest(t.Context(), addr, []byte(body))
+		if method == "GET" {
+			r = wireRequest(t.Context(), addr, nil)
+		}
+		r.URL.Path, r.URL.RawQuery, _ = strings.Cut(target, "?")
+		return r
+	}
+	for _, target := range []string{"/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.1", "/api/v2/insert?p=n&c=1.1.1/1.1.1/1.1.1"} {
+		held, err := w.sendHeld(t.Context(), ask("POST", target, "must not stand"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held.end()
+	}
+	if text, err := whole(w.RoundTrip(ask("GET", "/api/v2/select?p=n&c=1.1.1/1.1.1/1.1.1", ""))); err != nil || text != "" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestAReleaseAfterTheEnd(t *testing.T) {
+	addr := backend(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+	ctx, cancel := context.WithCancel(t.Context())
+	held, err := newWire(0).sendHeld(ctx, wireRequest(ctx, addr, []byte("x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	held.end()
+	if err := held.release(); err == nil {
+		t.Error("a byte went out on a connection that is closed")
+	}
+}
+
+// TestWhatCanBeMadeAnew: removing a file must change nothing for anybody.
+func TestWhatCanBeMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "n.phext")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func() {
+		t.Helper()
+		must(os.RemoveAll(path))
+		must(os.WriteFile(path, []byte("x"), 0o666))
+	}
+	again()
+	if !disk.CanBeMadeAnew(path) {
+		t.Fatal("not even a file that was just made")
+	}
+	for name, change := range map[string]func(){
+		"another mode":  func() { must(os.Chmod(path, 0o600)) },
+		"a second name": func() { must(os.Link(path, filepath.Join(dir, "b.phext"))) },
+		"a link":        func() { must(os.Rename(path, path+".real")); must(os.Symlink(path+".real", path)) },
+		"no file":       func() { must(os.Remove(path)) },
+		"a directory":   func() { must(os.Remove(path)); must(os.Mkdir(path, 0o777)) },
+		"an attribute": func() {
+			if unix.Setxattr(path, "user.note", []byte("x"), 0) != nil {
+				must(os.Remove(path)) // this file system has none
+			}
+		},
+	} {
+		again()
+		change()
+		if disk.CanBeMadeAnew(path) {
+			t.Errorf("%s: it would not be the same", name)
+		}
+	}
+}
