@@ -46,7 +46,7 @@ func TestWireHoldsTheLastByteBack(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
 		})
 		w := newWire(time.Minute)
-		sent, err := w.send(t.Context(), wireRequest(t.Context(), addr, body))
+		sent, err := w.send(t.Context(), wireRequest(t.Context(), addr, body), true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,8 @@ type passage struct {
 	held    share             // the memory of the answers, which whoever made this gives back
 }
 
+func (p *passage) mutates() bool { return p.calls[0].Op.Mutates() }
+
 // errUnreached is a child that could not be connected to: it has seen nothing
 // of the call, so that the call may be tried on the next child.
 var errUnreached = errors.New("the child did not accept a connection")
@@ -99,7 +101,7 @@ func (g *Gateway) loadFirst(ctx context.Context, p *passage) error {
 // that had no room for the answer, or a read that was merely slow.
 func (p *passage) ended(err error) error {
 	switch {
-	case errors.Is(err, errBusy), isTimeout(err) && !p.calls[0].Op.Mutates(), isRefusal(err):
+	case errors.Is(err, errBusy), isTimeout(err) && !p.mutates(), isRefusal(err):
 		p.lease.Release()
 	case isDial(err):
 		p.lease.Retire("it accepts no connections")
@@ -147,7 +149,7 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 		p.dir.keepsFiles.CompareAndSwap(false, p.anew && errors.Is(err, errNotStored))
 		return err
 	}
-	if p.calls[0].Op.Mutates() { // of several reads nobody knows which came last
+	if p.mutates() { // of several reads nobody knows which came last
 		p.dir.inSQ.Store(&inSQ{p.lease.Generation(), p.path()})
 	}
 	p.lease.Release()
@@ -160,7 +162,7 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 // awaited first, since it is most often answered last: the others need no wait
 // then.
 func (g *Gateway) allAtOnce(ctx context.Context, p *passage) error {
-	all, err := g.sendAll(ctx, p, g.wire.send)
+	all, err := g.sendAll(p, func(r *http.Request) (*sending, error) { return g.wire.send(ctx, r, p.mutates()) })
 	p.sent = len(all) > 0 || err != nil && !isDial(err)
 	p.answers = make([][]byte, len(all))
 	for i, s := range slices.Backward(all) {
@@ -177,7 +179,7 @@ func (g *Gateway) allAtOnce(ctx context.Context, p *passage) error {
 // oneByOne lets SQ have all of each call but its last byte, so that it has
 // nothing left to do but the write when the file is out of its way.
 func (g *Gateway) oneByOne(ctx context.Context, p *passage) error {
-	all, err := g.sendAll(ctx, p, g.wire.sendHeld)
+	all, err := g.sendAll(p, func(r *http.Request) (*sending, error) { return g.wire.sendHeld(ctx, r) })
 	for i, s := range all {
 		if err == nil {
 			err = p.release(s)
@@ -208,9 +210,9 @@ func (p *passage) release(s *sending) error {
 
 // sendAll sends the calls. Those that were sent it returns also with an error,
 // which is then never that of a child which has seen nothing.
-func (g *Gateway) sendAll(ctx context.Context, p *passage, send func(context.Context, *http.Request) (*sending, error)) (all []*sending, err error) {
+func (g *Gateway) sendAll(p *passage, send func(*http.Request) (*sending, error)) (all []*sending, err error) {
 	for _, call := range p.calls {
-		s, err := send(ctx, call.Build(p.lease.Addr(), p.lease.Key()))
+		s, err := send(call.Build(p.lease.Addr(), p.lease.Key()))
 		if err != nil && len(all) > 0 {
 			return all, errors.New("only some of the calls were sent: " + err.Error())
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,7 @@ import (
 // insert, or a write that was thought to have failed.
 type wire struct {
 	patience time.Duration // longest wait for the head of an answer, from the end of the request; 0 = as long as the context
+	busy     atomic.Int32  // see socket
 }
 
 func newWire(patience time.Duration) *wire { return &wire{patience: patience} }
@@ -32,7 +34,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // roundTrip is RoundTrip with another context than r's, without a copy of r.
 func (w *wire) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
-	sent, err := w.send(ctx, r)
+	sent, err := w.send(ctx, r, r.Method == http.MethodPost)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +49,19 @@ type sending struct {
 }
 
 // send is the first half of roundTrip; answer has to follow, and end.
-func (w *wire) send(ctx context.Context, r *http.Request) (*sending, error) {
-	return w.begin(ctx, r, false)
+// mutates says that nobody else waits for the backend: see socket.
+func (w *wire) send(ctx context.Context, r *http.Request, mutates bool) (*sending, error) {
+	return w.begin(ctx, r, mutates, false)
 }
 
-// sendHeld is send without the last byte, which release sends: until then the
-// request is not complete, and an end of the connection has SQ forget it.
+// sendHeld is send for a mutation, without the last byte, which release sends:
+// until then the request is not complete, and an end of the connection has SQ
+// forget it.
 func (w *wire) sendHeld(ctx context.Context, r *http.Request) (*sending, error) {
-	return w.begin(ctx, r, true)
+	return w.begin(ctx, r, true, true)
 }
 
-func (w *wire) begin(ctx context.Context, r *http.Request, held bool) (*sending, error) {
+func (w *wire) begin(ctx context.Context, r *http.Request, mutates, held bool) (*sending, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
 		return nil, err
@@ -65,7 +69,11 @@ func (w *wire) begin(ctx context.Context, r *http.Request, held bool) (*sending,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, r.URL.Host)
+	var busy *atomic.Int32
+	if mutates {
+		busy = &w.busy
+	}
+	conn, err := dial(ctx, r.URL.Host, busy)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +142,7 @@ func (w *wire) receive(s *sending) (*http.Response, error) {
 // exchange is one connection, for as long as it lasts.
 type exchange struct {
 	ctx  context.Context
-	conn *os.File
-	stop func() bool // ends the watch of ctx
+	conn *socket
 
 	holds bool    // the last byte of the request is for release to send
 	last  [1]byte // which is this one
@@ -146,18 +153,12 @@ type exchange struct {
 	ended bool
 }
 
-// newExchange has the end of ctx cut whatever conn waits for.
-func newExchange(ctx context.Context, conn *os.File) *exchange {
-	x := &exchange{ctx: ctx, conn: conn, head: heads.Get().(*[]byte)}
-	x.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) }) // fails only if it is closed already
-	return x
+func newExchange(ctx context.Context, conn *socket) *exchange {
+	return &exchange{ctx: ctx, conn: conn, head: heads.Get().(*[]byte)}
 }
 
-var longAgo = time.Unix(1, 0)
-
 // limit bounds the reads that follow; 0 leaves them to the context. It says
-// whether there was anything to do: not if the context ends earlier. That may
-// be at any moment: then its deadline must not be undone.
+// whether there was anything to do: not if the context ends earlier.
 func (x *exchange) limit(patience time.Duration) bool {
 	var until time.Time
 	if patience > 0 {
@@ -166,10 +167,7 @@ func (x *exchange) limit(patience time.Duration) bool {
 			return false
 		}
 	}
-	_ = x.conn.SetReadDeadline(until) // fails only on a closed connection, on which the read fails as well
-	if x.ctx.Err() != nil {
-		_ = x.conn.SetReadDeadline(longAgo) // as above
-	}
+	x.conn.limit(until)
 	return true
 }
 
@@ -185,7 +183,6 @@ func (x *exchange) end() {
 		return
 	}
 	x.ended = true
-	x.stop()
 	x.giveBack()
 	_ = x.conn.Close() // everything that was wanted from it has been read
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,8 @@ const dialPatience = 5 * time.Second
 // ends' addresses, options, and a turn of the scheduler for a handshake that is
 // over when connect returns. An error is a *net.OpError with Op "dial".
 //
-// Closing the connection resets it: see exchange.end.
-func dial(ctx context.Context, host string) (*os.File, error) {
+// Closing the connection resets it: see exchange.end. busy is as in socket.
+func dial(ctx context.Context, host string, busy *atomic.Int32) (*socket, error) {
 	addr, err := netip.ParseAddrPort(host)
 	if err != nil {
 		return nil, dialError(err)
@@ -31,16 +32,16 @@ func dial(ctx context.Context, host string) (*os.File, error) {
 	if err != nil {
 		return nil, dialError(os.NewSyscallError("socket", err))
 	}
-	conn := os.NewFile(uintptr(fd), "SQ") // not blocking, so that its reads and writes have deadlines
+	s := &socket{ctx: ctx, busy: busy, fd: fd}
 	err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	if err == nil {
-		err = connect(ctx, conn, fd, to)
+		err = s.connect(to)
 	}
 	if err != nil {
-		_ = conn.Close() // nothing was sent on it
+		_ = s.Close() // nothing was sent on it
 		return nil, dialError(err)
 	}
-	return conn, nil
+	return s, nil
 }
 
 func dialError(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
@@ -53,13 +54,13 @@ func sockaddr(addr netip.AddrPort) (to unix.Sockaddr, family int) {
 }
 
 // connect begins a connection and asks at once whether it is there.
-func connect(ctx context.Context, conn *os.File, fd int, to unix.Sockaddr) error {
-	err := unix.Connect(fd, to)
+func (s *socket) connect(to unix.Sockaddr) error {
+	err := unix.Connect(s.fd, to)
 	if underway(err) {
-		err = unix.Connect(fd, to)
+		err = unix.Connect(s.fd, to)
 	}
 	if underway(err) {
-		return awaitConnection(ctx, conn, to)
+		return s.awaitConnection(to)
 	}
 	return os.NewSyscallError("connect", err)
 }
@@ -69,35 +70,25 @@ func underway(err error) bool {
 }
 
 // awaitConnection waits for a backend whose queue is full.
-func awaitConnection(ctx context.Context, conn *os.File, to unix.Sockaddr) error {
-	ctx, cancel := context.WithTimeout(ctx, dialPatience)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) }) // fails only if it is closed already
-	raw, err := conn.SyscallConn()
+func (s *socket) awaitConnection(to unix.Sockaddr) error {
+	f, err := s.watched()
+	if err != nil {
+		return err
+	}
+	_ = f.SetWriteDeadline(time.Now().Add(dialPatience)) // it has just been made
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var state error
 	err = raw.Write(func(fd uintptr) bool { state = unix.Connect(int(fd), to); return !underway(state) })
 	switch {
-	case !stop():
-		return ctx.Err()
+	case s.ctx.Err() != nil:
+		return s.ctx.Err()
 	case err != nil:
 		return err
 	case errors.Is(state, unix.EISCONN):
-		return nil
+		return errors.Join(f.SetWriteDeadline(time.Time{}), s.ctx.Err()) // in this order: ctx may have ended in between
 	}
 	return os.NewSyscallError("connect", state)
-}
-
-// noDelay has the end of a request go out although its beginning is not
-// acknowledged yet. It costs a request that is one packet more than it gives.
-func noDelay(conn *os.File) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return // it is closed, which the next write tells
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // without it the request takes longer, no more
-	})
 }

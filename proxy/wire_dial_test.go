@@ -40,7 +40,7 @@ func TestDialWaitsForRoom(t *testing.T) {
 	fd, addr := fullBackend(t)
 	dialled := make(chan error)
 	go func() {
-		conn, err := dial(t.Context(), addr)
+		conn, err := dial(t.Context(), addr, nil)
 		if err == nil {
 			_, err = io.WriteString(conn, "hello")
 			err = errors.Join(err, conn.Close())
@@ -66,14 +66,14 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	_, addr := fullBackend(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := dial(ctx, addr)
+	_, err := dial(ctx, addr, nil)
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "dial" || !errors.Is(err, context.DeadlineExceeded) || !isTimeout(err) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err := dial(ctx, addr); !errors.Is(err, context.Canceled) {
+	if _, err := dial(ctx, addr, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

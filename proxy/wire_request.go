@@ -79,7 +79,7 @@ func send(x *exchange, r *http.Request) error {
 // be acknowledged then.
 func (x *exchange) write(part []byte, last bool) error {
 	if x.holds && last {
-		noDelay(x.conn)
+		x.conn.noDelay()
 		end := len(part) - 1
 		x.last[0], part = part[end], part[:end]
 	}
@@ -167,7 +167,7 @@ func (g *gatherer) flush(body []byte) error {
 	if err := g.exchange.write(append(g.head, body[:first]...), first == len(body)); err != nil || first == len(body) {
 		return err
 	}
-	noDelay(g.exchange.conn)
+	g.exchange.conn.noDelay()
 	return g.exchange.write(body[first:], true)
 }
 

@@ -275,13 +275,12 @@ func TestWireHasDeadlines(t *testing.T) {
 // The patience for the head is not one for the body, which may be a large one.
 func TestWirePatienceEndsWithTheHead(t *testing.T) {
 	const patience = 200 * time.Millisecond
-	var waited <-chan time.Time
+	waited := time.After(2 * patience)
 	addr := backend(t, func(c *net.TCPConn) {
 		answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")(c)
 		<-waited
 		_, _ = io.WriteString(c, "hi")
 	})
-	waited = time.After(2 * patience)
 	if body, err := whole(newWire(patience).RoundTrip(wireRequest(t.Context(), addr, nil))); body != "hi" || err != nil {
 		t.Errorf("%q, %v", body, err)
 	}
