@@ -16,7 +16,8 @@ func TestAnAnswerThatIsSentToManyCountsOnce(t *testing.T) {
 	all := newBudget(100)
 	out := newOutgoing(all)
 	a, b, huge := &parsed.Answer{Text: strings.Repeat("a", 60)}, &parsed.Answer{Text: strings.Repeat("b", 60)}, &parsed.Answer{Text: strings.Repeat("c", 600)}
-	if !out.begin(a) || !out.begin(a) || all.used.Load() != 60 {
+	once, twice := out.begin(a), out.begin(a)
+	if !once || !twice || all.used.Load() != 60 {
 		t.Errorf("sent twice: %d bytes", all.used.Load())
 	}
 	if out.begin(b) || out.begin(huge) || all.used.Load() != 60 {
