@@ -86,6 +86,9 @@ func (g *Gateway) done(r *http.Request, v *visit, took time.Duration) {
 	g.logVisit(r, v, took)
 }
 
+// RequestLine is the message of the line that each request leaves in the log.
+const RequestLine = "request"
+
 // mostAttrs is how many attributes a line of the access log has at most.
 const mostAttrs = 9
 
@@ -117,7 +120,7 @@ func (g *Gateway) logRequest(ctx context.Context, at time.Time, attrs []slog.Att
 	if !h.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	line := slog.NewRecord(at, slog.LevelInfo, "request", 0)
+	line := slog.NewRecord(at, slog.LevelInfo, RequestLine, 0)
 	line.AddAttrs(attrs...)
 	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
 }

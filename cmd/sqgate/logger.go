@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"mirrorborn.us/sqgate/proxy"
 )
 
 // newLogger logs to w. close writes what waits, and has later lines go out at once.
@@ -21,9 +23,8 @@ func newLogger(o *options, w io.Writer) (log *slog.Logger, close func()) {
 	return slog.New(urgent{h, out}), out.close
 }
 
-// logDelay is how long a line below Warn may wait for others that go out with
-// it. A line for each request, written alone, is a seventh of what a read from
-// memory costs.
+// logDelay is how long the line of a request may wait for others that go out
+// with it. Written alone, it is a seventh of what a read from memory costs.
 const logDelay = 100 * time.Millisecond
 
 // logRoom is how many bytes may wait.
@@ -79,8 +80,8 @@ func (l *logBatch) close() {
 	l.flushLocked()
 }
 
-// urgent has what matters, and all before it, go out at once: a warning may be
-// the last that a process says.
+// urgent has all that is not the line of a request go out at once, with what
+// waits before it: it may be the last that a process says.
 type urgent struct {
 	slog.Handler
 	batch *logBatch
@@ -88,7 +89,7 @@ type urgent struct {
 
 func (h urgent) Handle(ctx context.Context, r slog.Record) error {
 	err := h.Handler.Handle(ctx, r)
-	if r.Level >= slog.LevelWarn {
+	if r.Message != proxy.RequestLine {
 		h.batch.flush()
 	}
 	return err

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mirrorborn.us/sqgate/proxy"
 )
 
 // sink is a log's end that tells how often it was written to.
@@ -40,20 +42,20 @@ func TestLinesOfTheLogGoOutTogether(t *testing.T) {
 				t.Errorf("%d lines in %d writes, not %d in %d", l, w, lines, writes)
 			}
 		}
-		log.Info("one")
-		log.Info("two")
+		log.Info(proxy.RequestLine, "n", 1)
+		log.Info(proxy.RequestLine, "n", 2)
 		expect(0, 0)
 		time.Sleep(logDelay)
 		expect(2, 1)
-		log.Info("three")
-		log.With("a", 1).WithGroup("g").Warn("four")
+		log.Info(proxy.RequestLine, "n", 3)
+		log.With("a", 1).WithGroup("g").Info("serving")
 		expect(4, 2)
 		time.Sleep(2 * logDelay)
 		expect(4, 2)
-		log.Info("five")
+		log.Info(proxy.RequestLine, "n", 5)
 		closeLog()
 		expect(5, 3)
-		log.Info("six")
+		log.Info(proxy.RequestLine, "n", 6)
 		expect(6, 4)
 	})
 }
@@ -63,7 +65,7 @@ func TestALogThatIsFullDoesNotWait(t *testing.T) {
 	log, closeLog := newLogger(defaultOptions(), &out)
 	defer closeLog()
 	for range 20 {
-		log.Info(strings.Repeat("x", logRoom/10))
+		log.Info(proxy.RequestLine, "n", strings.Repeat("x", logRoom/10))
 	}
 	if lines, writes := out.state(); lines < 10 || writes > 3 {
 		t.Errorf("%d lines in %d writes", lines, writes)
