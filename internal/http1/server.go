@@ -92,7 +92,9 @@ func (s *Server) serve(nc net.Conn) {
 	s.cfg.Opened()
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
-		s.rest.give(&handed{Conn: nc, closed: s.cfg.Closed})
+		if h := (&handed{Conn: nc, closed: s.cfg.Closed}); !s.rest.give(h) {
+			_ = h.Close() // nothing was read from it
+		}
 		return
 	}
 	c, err := newConn(s, tcp)
