@@ -31,6 +31,9 @@ func TestRecovery(t *testing.T) {
 		{"gone", false, false, State{}, after, Report{Checked: 1, Completed: 1, Healed: 1}},
 		{"half a character", false, false, text("caf\xc3"), after, Report{Checked: 1, Completed: 1, Healed: 1}},
 		{"edited meanwhile", false, false, text("by hand"), text("by hand"), Report{Checked: 1, Kept: 1}},
+		{"made of nothing", false, false, text("\x17new"), after, Report{Checked: 1, Completed: 1, Healed: 1}},
+		{"half made of nothing", false, false, text("\x17n"), after, Report{Checked: 1, Completed: 1, Healed: 1}},
+		{"made of something else", false, false, text("by hand\x17new"), text("by hand\x17new"), Report{Checked: 1, Kept: 1}},
 		{"not begun, power cut", false, true, before, after, Report{Checked: 1, Completed: 1}},
 		{"NULs, power cut", false, true, text(big[:9] + "\x00\x00\x00"), after, Report{Checked: 1, Completed: 1, Healed: 1}},
 

@@ -97,6 +97,8 @@ func (s *subject) underWay() error {
 		return s.heal("torn", false)
 	case s.partway():
 		return s.finishAll()
+	case s.emptied():
+		return s.heal("emptied", true)
 	}
 	if done, err := s.afterPowerCut(); done {
 		return err

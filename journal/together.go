@@ -54,6 +54,16 @@ func (s *subject) partway() bool {
 	return look.begin(s.before, nil) == nil && look.amid(s.set)
 }
 
+// emptied says whether the file holds what is under way, or a part of it, and
+// nothing else, although there was more: SQ found no file when it made it.
+func (s *subject) emptied() bool {
+	if s.before.Text == "" || !s.found.Exists || slices.ContainsFunc(s.set, func(m Mutation) bool { return m.Op > Delete }) {
+		return false
+	}
+	look := searchFor(s.found.Text)
+	return look.begin(State{Exists: true}, nil) == nil && look.amid(s.set)
+}
+
 // finishAll makes the rest of those under way. Nothing in the file is unique.
 func (s *subject) finishAll() error {
 	s.v.j.cfg.Logger.Warn("mutations were interrupted, and are completed", "path", s.path, "mutations", len(s.set))

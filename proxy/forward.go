@@ -145,12 +145,14 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 	if err := exchanges(ctx, p); err != nil {
 		return err
 	}
+	// Before finish, which gives the directory's turn back: whoever has it next
+	// says what SQ has in memory then. Where finish fails, this child is ended.
+	if p.mutates() { // of several reads nobody knows which came last
+		p.dir.inSQ.Store(&inSQ{p.lease.Generation(), p.path()})
+	}
 	if err := p.finish(); err != nil {
 		p.dir.keepsFiles.CompareAndSwap(false, p.anew && errors.Is(err, errNotStored))
 		return err
-	}
-	if p.mutates() { // of several reads nobody knows which came last
-		p.dir.inSQ.Store(&inSQ{p.lease.Generation(), p.path()})
 	}
 	p.lease.Release()
 	p.lease = nil

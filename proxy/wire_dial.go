@@ -87,7 +87,7 @@ func (s *socket) awaitConnection(to unix.Sockaddr) error {
 		return s.ctx.Err()
 	case err != nil:
 		return err
-	case errors.Is(state, unix.EISCONN):
+	case state == nil, errors.Is(state, unix.EISCONN):
 		return errors.Join(f.SetWriteDeadline(time.Time{}), s.ctx.Err()) // in this order: ctx may have ended in between
 	}
 	return os.NewSyscallError("connect", state)

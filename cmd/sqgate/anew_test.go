@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -90,6 +91,37 @@ func TestAnotherPhextBetween(t *testing.T) {
 			if got := g.get("will", at("select", p, fmt.Sprintf("1.1.1/1.1.1/1.2.%d", i+1))); got != "xxxxx" {
 				t.Errorf("%s, %d: %q", p, i, got)
 			}
+		}
+	})
+}
+
+// TestTwoPhextsInTurnNeverEmptyEachOther has two clients write to each of two
+// phexts of many tenants. Whoever has SQ write while it has the other phext in
+// memory must know it: SQ would take the file that is not there for an empty one.
+func TestTwoPhextsInTurnNeverEmptyEachOther(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		ids := []string{"a", "b", "c", "d", "e"}
+		g := startGate(t, sq, ids...)
+		for _, id := range ids {
+			var all sync.WaitGroup
+			for i := range 4 {
+				all.Go(func() {
+					for n := range 40 {
+						g.must(id, "POST", at("update", []string{"x", "y"}[i%2], fmt.Sprintf("1.1.1/1.1.%d/1.%d.1", i+1, n+1)), "text", 200)
+					}
+				})
+			}
+			all.Wait()
+			for i := range 4 {
+				for n := range 40 {
+					if got := g.get(id, at("select", []string{"x", "y"}[i%2], fmt.Sprintf("1.1.1/1.1.%d/1.%d.1", i+1, n+1))); got != "text" {
+						t.Fatalf("%s, %d, %d: %q", id, i, n, got)
+					}
+				}
+			}
+		}
+		if strings.Contains(g.log.String(), "does not hold it") {
+			t.Error("SQ wrote something else than it was to write")
 		}
 	})
 }

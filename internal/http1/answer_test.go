@@ -106,6 +106,27 @@ func TestAClientThatDoesNotReadIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestADeadlineIsThatOfOneAnswer has the next one come when it has passed.
+func TestADeadlineIsThatOfOneAnswer(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	large := strings.Repeat("x", 4*smallAnswer)
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+			w.Header().Set("Content-Length", strconv.Itoa(len(large)))
+			_, _ = io.WriteString(w, large)
+			return
+		}
+		<-time.After(2 * patience) // what was a deadline is past
+		_, _ = io.WriteString(w, "small")
+	})
+	c := s.dial(t)
+	c.send(get("/large"))
+	c.expect(200, large)
+	c.send(get("/small"))
+	c.expect(200, "small")
+}
+
 func TestAnAnswerWithoutALengthIsGivenUpToo(t *testing.T) {
 	body := make([]byte, 64<<20)
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -76,7 +76,7 @@ func (c *conn) serve() {
 		}
 		c.dropBuffer()
 		patience = c.server.cfg.Rest.IdleTimeout
-		if !c.state.CompareAndSwap(active, idle) || c.server.isClosing() {
+		if !c.state.CompareAndSwap(active, idle) || c.server.closing.Load() {
 			return
 		}
 	}
@@ -95,14 +95,17 @@ func (c *conn) await(patience time.Duration) bool {
 	return c.fill() == nil && c.state.CompareAndSwap(idle, active)
 }
 
-// read reads until it is known what has come.
+// read reads until it is known what has come. All of the rest has to come within
+// morePatience, however small the pieces.
 func (c *conn) read() (plain, verdict) {
-	for {
+	for waited := false; ; waited = true {
 		p, v := parse(c.buf[:c.n], c.fields)
 		if v != incomplete || c.n == bufferSize {
 			return p, v
 		}
-		c.allow(morePatience)
+		if !waited {
+			c.allow(morePatience)
+		}
 		if c.fill() != nil {
 			return p, unusual
 		}

@@ -53,6 +53,8 @@ var requests = []struct {
 	{"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", unusual},
 	{"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n", unusual},
 	{"GET / HTTP/1.1\nHost: a\n\r\n\r\n", unusual},
+	{"GET / HTTP/1.0\n\n", unusual},
+	{"\n", unusual},
 	{"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", unusual},
 }
 

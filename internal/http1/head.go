@@ -15,6 +15,9 @@ func (w *writer) appendHead(b []byte) []byte {
 	b = append(b, "\r\nDate: "...)
 	b = append(b, date()...)
 	b = append(b, "\r\n"...)
+	if w.c.server.closing.Load() {
+		w.header["Connection"] = lastAnswer
+	}
 	for name, values := range w.header {
 		for _, v := range values {
 			b = append(b, name...)
@@ -25,6 +28,9 @@ func (w *writer) appendHead(b []byte) []byte {
 	}
 	return append(b, "\r\n"...)
 }
+
+// lastAnswer tells a client that the server closes behind an answer.
+var lastAnswer = []string{"close"}
 
 // appendValue keeps a field in its line, whatever is in it.
 func appendValue(b []byte, v string) []byte {

@@ -40,6 +40,9 @@ var headEnd = []byte("\r\n\r\n")
 func parse(b []byte, last *fields) (p plain, v verdict) {
 	end := bytes.Index(b, headEnd)
 	if end < 0 {
+		if i := bytes.IndexByte(b, '\n'); i == 0 || i > 0 && b[i-1] != '\r' {
+			return p, unusual // it may be complete for who takes bare line ends
+		}
 		return p, incomplete
 	}
 	line, rest, _ := bytes.Cut(b[:end+len(headEnd)], headEnd[:2])

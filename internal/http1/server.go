@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,11 +32,12 @@ type Server struct {
 	cfg  Config
 	rest *handover
 
-	mu      sync.Mutex
-	closing bool
-	inner   net.Listener
-	conns   map[*conn]struct{}
-	group   sync.WaitGroup // of the connections here, and of Rest's Serve
+	closing atomic.Bool // set under mu
+
+	mu    sync.Mutex
+	inner net.Listener
+	conns map[*conn]struct{}
+	group sync.WaitGroup // of the connections here, and of Rest's Serve
 }
 
 // New makes a Server; it starts nothing.
@@ -57,7 +59,7 @@ func (s *Server) Serve(l net.Listener) error {
 			s.serve(c)
 			continue
 		}
-		if s.isClosing() {
+		if s.closing.Load() {
 			return http.ErrServerClosed
 		}
 		var temporary interface{ Temporary() bool }
@@ -79,7 +81,7 @@ const (
 func (s *Server) begin(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing.Load() {
 		return false
 	}
 	s.inner, s.rest.addr = l, l.Addr()
@@ -107,7 +109,7 @@ func (s *Server) serve(nc net.Conn) {
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing.Load() {
 		return false
 	}
 	s.conns[c] = struct{}{}
@@ -119,12 +121,6 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-}
-
-func (s *Server) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
 }
 
 // Shutdown stops accepting, closes the connections that are idle and waits for
@@ -170,7 +166,7 @@ func (s *Server) Close() error {
 func (s *Server) stop(each func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
+	s.closing.Store(true)
 	if s.inner != nil {
 		_ = s.inner.Close() // it may be closed already
 	}

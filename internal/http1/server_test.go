@@ -73,6 +73,8 @@ func TestWhatIsNotPlainIsServedByNetHTTP(t *testing.T) {
 	}
 }
 
+// TestASlowRequestIsNetHTTPs sends a beginning and then nothing, or a byte now
+// and then.
 func TestASlowRequestIsNetHTTPs(t *testing.T) {
 	given := make(chan bool, 1)
 	s := serve(t, echo, func(rest *http.Server) {
@@ -87,6 +89,22 @@ func TestASlowRequestIsNetHTTPs(t *testing.T) {
 	<-given
 	c.send(": a\r\n\r\n")
 	c.expect(200, "GET /a  ")
+	c = s.dial(t)
+	c.send("GET /b HTTP/1.1\r\nHost: a\r\nX-Drip: ")
+	drip, bytes := time.NewTicker(morePatience/10), 0
+	defer drip.Stop()
+	for took := false; !took; {
+		select {
+		case took = <-given:
+		case <-drip.C:
+			if c.send("x"); bytes > 100 {
+				t.Fatal("each byte buys more time")
+			}
+			bytes++
+		}
+	}
+	c.send("\r\n\r\n")
+	c.expect(200, "GET /b  ")
 }
 
 func (c *client) is(r *http.Response, status int) {
@@ -142,7 +160,9 @@ func TestShutdownFinishesWhatWasBegun(t *testing.T) {
 	go func() { s.stop(t); close(stopped) }()
 	idle.expectEnd()
 	close(goOn)
-	here.expect(200, "GET /slow a ")
+	if r := here.expect(200, "GET /slow a "); !r.Close {
+		t.Error("the last answer does not say that it is the last")
+	}
 	there.expect(200, "GET /not-here a ")
 	here.expectEnd()
 	there.expectEnd()

@@ -23,6 +23,7 @@ type writer struct {
 	length int    // of the body, as announced; -1 = it was not
 	have   int    // bytes of the body so far
 	until  time.Time
+	timed  bool // the connection has a write deadline
 	failed error
 
 	attempt func(fd uintptr) bool
@@ -144,6 +145,7 @@ func (w *writer) setDeadline() {
 	if w.until.IsZero() {
 		w.until = time.Now().Add(answerPatience)
 	}
+	w.timed = true
 	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
 }
 
@@ -159,6 +161,9 @@ func (w *writer) end() bool {
 	}
 	if w.failed == nil && len(w.out) > 0 {
 		w.failed = w.flush()
+	}
+	if w.timed {
+		_ = w.c.tcp.SetWriteDeadline(time.Time{}) // as above; it is this answer's, and must not meet the next
 	}
 	return w.failed == nil && (w.length < 0 || w.have == w.length || !w.bodied()) && !w.closes()
 }
