@@ -17,7 +17,7 @@ type Policy int
 
 // Batch is the default.
 const (
-	Off    Policy = iota // whenever the kernel writes it: a power cut may lose what was acknowledged last, but no phext
+	Off    Policy = iota // whenever the kernel writes it: a power cut may lose what was acknowledged last; what a phext held before can be brought back
 	Batch                // before the caller is answered; those who wait together share a sync
 	Always               // before SQ sees the mutation, and before the caller is answered
 )

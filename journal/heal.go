@@ -60,7 +60,7 @@ func (s *subject) keep() error {
 // put makes the file at path what state says, as durably as the policy wants it.
 func (j *Journal) put(path string, state State) error {
 	if state.Exists {
-		return disk.Replace(path, state.Text, 0o644, j.cfg.Sync != Off)
+		return disk.Replace(path, state.Text, disk.Made, j.cfg.Sync != Off)
 	}
 	if err := os.Remove(path); err != nil && !missing(err) {
 		return err

@@ -26,7 +26,8 @@ type inSQ struct {
 }
 
 // canBeMadeAnew says whether the file may be removed for SQ to make it again.
-// In memory nothing is gained, and several calls are faster all at once.
+// In memory nothing is gained: one call is made anew all the same, so that there
+// is one way for both, and several go all at once, which is faster.
 func (c *change) canBeMadeAnew() bool {
 	return (c.onDisk || len(c.parts) == 1) && c.before.page.Exists() && !c.dir.keepsFiles.Load() && c.pending.Rooted() && disk.CanBeMadeAnew(c.path)
 }

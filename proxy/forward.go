@@ -203,10 +203,13 @@ func (g *Gateway) oneByOne(ctx context.Context, p *passage) error {
 
 // release lets SQ have the rest of a call.
 func (p *passage) release(s *sending) error {
+	p.sent = true
+	if s.cut != nil {
+		return nil // SQ has hung up; its answer says why, if there is one
+	}
 	if p.anew {
 		p.remove()
 	}
-	p.sent = true
 	return s.release()
 }
 

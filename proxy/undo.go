@@ -80,7 +80,7 @@ func (c *change) restore() error {
 }
 
 // newFileMode is that of a file that SQ makes, before the umask.
-const newFileMode = 0o644
+const newFileMode = disk.Made
 
 // undone ends a mutation that has not happened; noted is what the journal said
 // to that. If it could not take it down, recovery makes the mutation.

@@ -68,6 +68,9 @@ func (l *logBatch) flush() {
 
 func (l *logBatch) flushLocked() {
 	l.timer.Stop()
+	if l.wait.Len() == 0 {
+		return
+	}
 	_, _ = l.to.Write(l.wait.Bytes()) // a log that cannot be written has nobody to tell
 	l.wait.Reset()
 }

@@ -84,7 +84,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
-	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off")
+	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off (when the kernel does: a power cut may lose the last half minute)")
 	f.DurationVar(&o.history, "history", o.history, "how far back phexts can be restored (0 = only what a crash needs)")
 	f.Var(&o.historyLimit, "history-limit", "most that the journal of one data directory may take, in bytes or KiB, MiB, GiB (0 = no limit)")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", o.shutdownTimeout, "longest wait for requests in flight")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// made is the mode with which programs make files, before the umask.
-const made fs.FileMode = 0o666
+// Made is the mode with which programs such as SQ make files, before the umask.
+const Made fs.FileMode = 0o666
 
 // umask is that of this process, which its children have too; unknown if the
 // kernel does not say it.
@@ -46,10 +47,21 @@ func Umask() fs.FileMode {
 func CanBeMadeAnew(path string) bool {
 	var st unix.Stat_t
 	mask, known := umask()
-	if !known || unix.Lstat(path, &st) != nil {
+	if !known || unix.Lstat(path, &st) != nil || marked(filepath.Dir(path)) {
 		return false
 	}
-	return st.Mode == unix.S_IFREG|uint32(made&^mask) && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && plainAttributes(path)
+	return st.Mode == unix.S_IFREG|uint32(Made&^mask) && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && plainAttributes(path)
+}
+
+// marked says whether a directory gives the files in it something of its own: a
+// group, or access lists.
+func marked(dir string) bool {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || st.Mode&unix.S_ISGID != 0 && int(st.Gid) != os.Getegid() {
+		return true
+	}
+	_, err := unix.Getxattr(dir, "system.posix_acl_default", nil)
+	return err == nil
 }
 
 // given are the attributes that a system gives a new file by itself.

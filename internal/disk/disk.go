@@ -89,7 +89,8 @@ func fill(f *os.File, path, text string, mode fs.FileMode, durable bool) error {
 		return err
 	}
 	model, err := os.Stat(path)
-	if err != nil {
+	anew := err != nil
+	if anew {
 		model, err = os.Stat(filepath.Dir(path))
 		mode &^= Umask()
 	} else {
@@ -101,7 +102,9 @@ func fill(f *os.File, path, text string, mode fs.FileMode, durable bool) error {
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}
-	if err := ownedLike(f, model); err != nil {
+	// A new file that may not have its directory's owner stays this user's, as
+	// one that SQ makes.
+	if err := ownedLike(f, model); err != nil && !(anew && errors.Is(err, fs.ErrPermission)) {
 		return err
 	}
 	if !durable {

@@ -112,6 +112,10 @@ func (c *conn) read() (plain, verdict) {
 	}
 }
 
+// keptFields is the longest header, in bytes, that a connection keeps while it
+// is idle: parsed, it takes many times that.
+const keptFields = 1 << 10
+
 // answer has a request served; false ends the connection.
 func (c *conn) answer(p plain) (goOn bool) {
 	defer func() {
@@ -120,7 +124,9 @@ func (c *conn) answer(p plain) (goOn bool) {
 			c.server.panicked(v, debug.Stack(), c.remote)
 		}
 	}()
-	c.fields = p.head
+	if c.fields = nil; len(p.head.raw) <= keptFields {
+		c.fields = p.head
+	}
 	w := newWriter(c)
 	c.server.cfg.Rest.Handler.ServeHTTP(w, c.request(p))
 	defer w.free() // not after a panic: something may still have it
