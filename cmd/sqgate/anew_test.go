@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/disk"
 )
@@ -21,40 +20,35 @@ func TestSQMakesFilesAnew(t *testing.T) {
 		g.must("will", "POST", at("update", "n", origin), "first", 200)
 		g.must("will", "POST", at("update", "n", origin), "second", 200) // the first has put the checkpoint on the disk
 		path := filepath.Join(g.dataDir("will"), "n.phext")
-		written := func() (before, after int64) {
-			before = born(t, path)
-			g.must("will", "POST", at("insert", "n", origin), "!", 200)
-			return before, born(t, path)
-		}
+		write := func() { g.must("will", "POST", at("insert", "n", origin), "!", 200) }
 		for range 3 {
-			if before, after := written(); before == after {
+			if !written(t, path, write) {
 				t.Error("the file was truncated")
 			}
 		}
 		if got := g.get("will", at("select", "n", origin)); got != "second!!!" {
 			t.Errorf("it holds %q", got)
 		}
-		if info, err := os.Stat(path); err != nil || info.Mode() != 0o666&^disk.Umask() {
-			t.Errorf("%v, %v", info.Mode(), err)
-		}
+		expectMode(t, path, disk.Made&^disk.Umask())
 		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if before, after := written(); before != after {
+		if written(t, path, write) {
 			t.Error("a file with a mode of its own is another one")
 		}
-		if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
-			t.Errorf("%v, %v", info.Mode(), err)
-		}
-		if err := os.Chmod(path, 0o666&^disk.Umask()); err != nil {
+		expectMode(t, path, 0o640)
+		if err := os.Chmod(path, disk.Made&^disk.Umask()); err != nil {
 			t.Fatal(err)
 		}
-		second := path + ".second-name"
-		if err := os.Link(path, second); err != nil {
+		if err := os.Link(path, path+".second-name"); err != nil {
 			t.Fatal(err)
 		}
-		written()
-		if born(t, path) != born(t, second) {
+		write()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Sys().(*syscall.Stat_t).Nlink != 2 {
 			t.Error("a file with two names is two")
 		}
 	})
@@ -126,13 +120,30 @@ func TestTwoPhextsInTurnNeverEmptyEachOther(t *testing.T) {
 	})
 }
 
-// born is when the file at path was made, in nanoseconds since 1970: the number
-// of an inode that is free is often used for the next file.
-func born(t *testing.T, path string) int64 {
+// written has a file written to, and says whether it is another file then: the
+// one that was there has no name any more.
+func written(t *testing.T, path string, write func()) (anew bool) {
 	t.Helper()
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &st); err != nil {
+	f, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	defer f.Close()
+	write()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Nlink == 0
+}
+
+func expectMode(t *testing.T, path string, want os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != want {
+		t.Errorf("mode %v, not %v", info.Mode(), want)
+	}
 }
