@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -17,12 +18,15 @@ import (
 	"mirrorborn.us/sqgate/internal/disk"
 )
 
-// everything reads what comes on a connection until nothing does for a moment.
-func everything(t *testing.T, c *net.TCPConn) string {
+// recorded reads one request, and gives its bytes.
+func recorded(t *testing.T, c *net.TCPConn) string {
 	var all strings.Builder
-	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := io.Copy(&all, c); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%v", err)
+	r, err := http.ReadRequest(bufio.NewReader(io.TeeReader(c, &all)))
+	if err == nil {
+		_, err = io.Copy(io.Discard, r.Body)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 	return all.String()
 }
@@ -33,39 +37,46 @@ func TestWireHoldsTheLastByteBack(t *testing.T) {
 	for name, body := range map[string][]byte{
 		"no body": nil, "one byte": []byte("x"), "small": []byte("hello"), "large": []byte(strings.Repeat("0123456789", 10000)),
 	} {
-		got, goOn := make(chan string), make(chan bool)
-		addr := backend(t, func(c *net.TCPConn) {
-			got <- everything(t, c)
-			if !<-goOn {
-				return
-			}
-			got <- everything(t, c)
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-		})
 		w := newWire(time.Minute)
-		sent, err := w.send(t.Context(), wireRequest(t.Context(), addr, body), true)
-		if err != nil {
+		plain := make(chan string, 1)
+		addr := backend(t, func(c *net.TCPConn) {
+			plain <- recorded(t, c)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		})
+		if _, err := whole(w.RoundTrip(wireRequest(t.Context(), addr, body))); err != nil {
 			t.Fatal(err)
 		}
-		want := <-got
-		goOn <- false
-		sent.end()
+		want := <-plain
+		got := make(chan string, 1)
+		addr = backend(t, func(c *net.TCPConn) {
+			b := make([]byte, len(want)) // ReadFull says what is missing
+			_, _ = io.ReadFull(c, b[:len(want)-1])
+			got <- string(b[:len(want)-1])
+			_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			if n, err := c.Read(b[len(want)-1:]); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: %d bytes came that were held back, %v", name, n, err)
+			}
+			got <- ""
+			_ = c.SetReadDeadline(time.Time{})
+			_, _ = io.ReadFull(c, b[len(want)-1:])
+			got <- string(b[len(want)-1:])
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+		})
 		held, err := w.sendHeld(t.Context(), wireRequest(t.Context(), addr, body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if before := <-got; before != want[:len(want)-1] {
-			t.Errorf("%s: %d bytes came of %d", name, len(before), len(want))
+			t.Errorf("%s: what came is not what comes otherwise", name)
 		}
+		<-got
 		if err := held.release(); err != nil {
 			t.Fatal(err)
 		}
-		goOn <- true
 		if last := <-got; last != want[len(want)-1:] {
 			t.Errorf("%s: %q came last", name, last)
 		}
-		resp, err := w.answer(held)
-		if text, err := whole(resp, err); err != nil || text != "hi" {
+		if text, err := whole(w.answer(held)); err != nil || text != "hi" {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 		held.end()
