@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -144,13 +143,12 @@ func (g *Gateway) paceAnswer(w http.ResponseWriter, n int) {
 }
 
 func (g *Gateway) writeText(w http.ResponseWriter, body string) {
-	g.announce(w, len(body))
-	_, _ = io.WriteString(w, body) // the client may have gone; the access log has the count
+	g.writeBytes(w, bytesOf(body))
 }
 
 func (g *Gateway) writeBytes(w http.ResponseWriter, body []byte) {
 	g.announce(w, len(body))
-	_, _ = w.Write(body) // as above
+	_, _ = w.Write(body) // the client may have gone; the access log has the count
 }
 
 func (g *Gateway) announce(w http.ResponseWriter, n int) {

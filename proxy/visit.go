@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -169,16 +168,6 @@ func (m *meter) Write(b []byte) (int, error) {
 		m.status = http.StatusOK
 	}
 	n, err := m.ResponseWriter.Write(b)
-	m.bytes += int64(n)
-	return n, err
-}
-
-// WriteString spares a text the copy.
-func (m *meter) WriteString(s string) (int, error) {
-	if m.status == 0 {
-		m.status = http.StatusOK
-	}
-	n, err := io.WriteString(m.ResponseWriter, s)
 	m.bytes += int64(n)
 	return n, err
 }

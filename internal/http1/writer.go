@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,11 +84,6 @@ func (w *writer) Write(b []byte) (int, error) {
 		return 0, http.ErrContentLength
 	}
 	return w.send(b)
-}
-
-// WriteString does not copy a text that goes out as it is.
-func (w *writer) WriteString(s string) (int, error) {
-	return w.Write(unsafe.Slice(unsafe.StringData(s), len(s))) // Write does not change or keep it
 }
 
 // SetWriteDeadline is when the client must have taken the answer.
