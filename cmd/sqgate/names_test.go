@@ -101,68 +101,133 @@ func TestNamesCountToTheQuota(t *testing.T) {
 	}
 }
 
-// TestNamesAcrossKills gives many names at once, with a value that says whose
-// it is, and kills the gateway in between. Whatever was acknowledged is there,
-// and no name ever has another's value.
+// namesGiven is what a test knows of names that were given and taken away.
+type namesGiven struct {
+	mu    sync.Mutex
+	stand map[string]fate
+	calls int           // acknowledged
+	most  int           // as many calls
+	full  chan struct{} // is closed when there were as many
+}
+
+// fate is what must have become of a name.
+type fate int
+
+const (
+	unknown fate = iota // a call was under way when the gateway died
+	standing
+	gone
+)
+
+func newNamesGiven() *namesGiven { return &namesGiven{stand: map[string]fate{}} }
+
+// after returns what is closed when as many more calls were acknowledged.
+func (n *namesGiven) after(calls int) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.most, n.full = n.calls+calls, make(chan struct{})
+	return n.full
+}
+
+// call does a call that leads to the fate. It returns whether it was answered.
+func (n *namesGiven) call(t *testing.T, g *gate, op, name string, leadsTo fate) bool {
+	body := ""
+	if leadsTo == standing {
+		body = valueOf(name)
+	}
+	n.mu.Lock()
+	n.stand[name] = unknown
+	n.mu.Unlock()
+	r, err := g.do("will", "POST", byName(op, "memory", name), body)
+	if err != nil {
+		return false // the gateway was killed
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r.status != 200 {
+		t.Errorf("%s %s: %d %s", op, name, r.status, r.body)
+		return true
+	}
+	n.stand[name] = leadsTo
+	if n.calls++; n.calls == n.most {
+		close(n.full)
+	}
+	return true
+}
+
+func valueOf(name string) string { return "value of " + name }
+
+// check looks at every name, by itself and in the table of contents.
+func (n *namesGiven) check(t *testing.T, g *gate) {
+	t.Helper()
+	listed := map[string]string{}
+	for line := range strings.Lines(g.get("will", "/api/v2/toc?p=memory")) {
+		name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "* ")), ": ")
+		listed[name] = value
+		if value != "" && value != valueOf(name) {
+			t.Fatalf("toc has %q", line)
+		}
+	}
+	for name, fate := range n.stand {
+		r, err := g.do("will", "GET", byName("select", "memory", name), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stands := r.status == 200 && r.body == valueOf(name)
+		missing := r.status == 404
+		if !stands && !missing || fate == standing && !stands || fate == gone && !missing || stands != (listed[name] != "") {
+			t.Fatalf("%s must be %d: %d %q, in toc %q", name, fate, r.status, r.body, listed[name])
+		}
+	}
+}
+
+// TestNamesAcrossKills gives many names at once and takes some of them away,
+// each with a value that says whose it is, and kills the gateway in between.
+// Whatever was acknowledged is so, and no name ever has another's value.
 func TestNamesAcrossKills(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
-		acknowledged := map[string]bool{}
+		names := newNamesGiven()
 		for round := range 6 {
-			var mu sync.Mutex
+			reached := names.after(1 + rand.IntN(300))
+			kill := round%2 == 0
 			var writers sync.WaitGroup
 			for w := range 8 {
 				writers.Go(func() {
 					for i := range 40 {
 						name := fmt.Sprintf("round%d.writer%d/%d", round, w, i)
-						r, err := g.do("will", "POST", byName("update", "memory", name), "value of "+name)
-						if err != nil {
-							return // the gateway was killed
+						answered := names.call(t, g, "update", name, standing)
+						if answered && i%5 == 4 {
+							answered = names.call(t, g, "delete", name, gone)
 						}
-						mu.Lock()
-						acknowledged[name] = r.status == 200
-						mu.Unlock()
-						if i%5 == 4 {
-							if _, err := g.do("will", "POST", byName("delete", "memory", name), ""); err != nil {
-								return
+						if !answered {
+							if !kill {
+								t.Errorf("%s was not answered", name)
 							}
-							mu.Lock()
-							delete(acknowledged, name)
-							mu.Unlock()
+							return
 						}
 					}
 				})
 			}
-			if round%2 == 0 {
-				for range rand.IntN(60) {
-					if _, err := g.do("will", "GET", "/api/v2/checksum?p=memory", ""); err != nil {
-						t.Error(err)
-					}
+			written := make(chan struct{})
+			go func() { writers.Wait(); close(written) }()
+			if kill {
+				select {
+				case <-reached: // of 384 calls
+				case <-written:
 				}
 				g.kill()
 			}
-			writers.Wait()
-			if round%2 == 0 {
+			<-written
+			if kill {
 				g.start()
 			}
-			for name, ok := range acknowledged {
-				r, err := g.do("will", "GET", byName("select", "memory", name), "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if ok && (r.status != 200 || r.body != "value of "+name) || r.status == 200 && r.body != "value of "+name {
-					t.Fatalf("round %d: %s is %d %q", round, name, r.status, r.body)
-				}
-			}
-			for line := range strings.Lines(g.get("will", "/api/v2/toc?p=memory")) {
-				name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "* ")), ": ")
-				if value != "" && value != "value of "+name {
-					t.Fatalf("round %d: toc has %q", round, line)
-				}
+			if names.check(t, g); t.Failed() {
+				t.Fatalf("in round %d", round)
 			}
 		}
-		if len(acknowledged) < 500 {
-			t.Errorf("only %d names were given", len(acknowledged))
+		if len(names.stand) < 960 {
+			t.Errorf("only %d names were given", len(names.stand))
 		}
 	})
 }
