@@ -93,6 +93,23 @@ func TestEachPolicySyncsAsOftenAsItMust(t *testing.T) {
 	}
 }
 
+// TestWhatMayBeLostIsOnDiskFirst expects each policy to bring what a file holds
+// to the disk before anybody changes it, once in a segment.
+func TestWhatMayBeLostIsOnDiskFirst(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		w, s := spinning(t, policy)
+		w.put("b.phext", text("something"))
+		if p := w.begin(update("b.phext", 1, "x")); !p.Rooted() || s.count() != 1 {
+			t.Errorf("%v: on disk: %v, after %d syncs", policy, p.Rooted(), s.count())
+		} else {
+			w.must(p.Done(w.put("b.phext", text("x"))))
+		}
+		if w.begin(update("b.phext", 1, "y")); policy != Always && s.count() != 1 {
+			t.Errorf("%v: %d syncs for what was on disk", policy, s.count())
+		}
+	}
+}
+
 // TestACheckpointIsOnDiskWhateverThePolicy expects each policy to see to it
 // once, with the first mutation of a file.
 func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
@@ -123,7 +140,8 @@ func TestASegmentEndsOnDisk(t *testing.T) {
 	w.must(p.Done(w.put("b.phext", text("x"))))
 	w.j.renew = true
 	w.unflushed("y")
-	if got := strings.Join(s.synced, " "); got != "00000001-3.chk 00000001.seg 00000002.seg" {
+	// Each checkpoint before it is needed; the old segment when it ends; the new one when it begins.
+	if got := strings.Join(s.synced, " "); got != "00000001-3.chk 00000001.seg"+" 00000001.seg 00000002.seg"+" 00000002-1.chk 00000002.seg" {
 		t.Errorf("synced %s", got)
 	}
 	n := s.count()

@@ -17,6 +17,7 @@ type Pending struct {
 	segment uint64
 	first   uint64 // number of the first of them
 	count   int
+	based   bool // a checkpoint with something in it came with it
 
 	mu   sync.Mutex
 	upTo uint64 // bytes of the journal that hold its records
@@ -24,8 +25,9 @@ type Pending struct {
 
 // Begin journals m before anybody makes it. before is asked for the file as it
 // is now, if the newest segment holds no checkpoint of it; it must not call the
-// journal. With Always it returns when the record is on disk. If it fails,
-// nothing was journalled and nothing may be done; a full disk is ENOSPC.
+// journal. It returns when that checkpoint is on disk, and with Always when the
+// record is. If it fails, nothing was journalled and nothing may be done; a full
+// disk is ENOSPC.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
 	return j.BeginTogether([]Mutation{m}, before)
 }
@@ -41,10 +43,10 @@ func (j *Journal) BeginTogether(all []Mutation, before func() (State, error)) (*
 	if err != nil {
 		return nil, err
 	}
-	if j.cfg.Sync != Always {
+	if j.cfg.Sync != Always && !p.based {
 		return p, nil
 	}
-	if err := p.Flushed(); err != nil {
+	if err := j.flushed(p.upTo); err != nil {
 		return nil, errors.Join(err, p.Abort())
 	}
 	return p, nil
@@ -67,6 +69,7 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 		}
 		records = append(records, c)
 	}
+	based := len(records) > 0 && records[0].content.size > 0
 	first := j.seg.seq + uint64(len(records)) + 1
 	for i, m := range all {
 		records = append(records, record{kind: begun, time: j.tick(), seq: first + uint64(i), m: m})
@@ -74,7 +77,7 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 	if err := j.append(records...); err != nil {
 		return nil, errors.Join(err, j.drop(records[0].content, records[0].seq))
 	}
-	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
+	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), based: based, upTo: j.written}, nil
 }
 
 func (j *Journal) checkpoint(file string, state State) (record, error) {
