@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"mirrorborn.us/sqgate/internal/disk"
@@ -43,6 +44,15 @@ func (p *passage) holdsInMemory() bool {
 }
 
 func (p *passage) path() string { return p.calls[0].FilePath(p.dir.path) }
+
+// keepFiles has SQ truncate the files of a directory from now on, since it did
+// not make one anew: a disk may have no room for another file, say.
+func (g *Gateway) keepFiles(d *dir) {
+	if !d.keepsFiles.Swap(true) {
+		g.log.Warn("SQ did not make a file that was removed for it: until sqgate is restarted, the files of this directory are rewritten in their place, which is slower",
+			slog.String(keyDataDir, d.path))
+	}
+}
 
 // remove takes the file out of SQ's way. Where that cannot be done, SQ
 // truncates it.

@@ -41,7 +41,7 @@ type dir struct {
 	lobby   lobby
 	// inSQ is what the child has in memory; nil where that is not known.
 	inSQ atomic.Pointer[inSQ]
-	// keepsFiles says that a write failed here whose file was removed for it.
+	// keepsFiles says that SQ did not make a file here that was removed for it.
 	keepsFiles atomic.Bool
 }
 

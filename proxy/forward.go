@@ -151,7 +151,9 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 		p.dir.inSQ.Store(&inSQ{p.lease.Generation(), p.path()})
 	}
 	if err := p.finish(); err != nil {
-		p.dir.keepsFiles.CompareAndSwap(false, p.anew && errors.Is(err, errNotStored))
+		if p.anew && errors.Is(err, errNotMade) {
+			g.keepFiles(p.dir)
+		}
 		return err
 	}
 	p.lease.Release()

@@ -16,10 +16,13 @@ func (c *change) finish() error {
 	if err != nil {
 		return err
 	}
-	if !same {
-		return errNotStored
+	switch {
+	case same:
+		return c.keep(id)
+	case id == disk.FileID{}:
+		return errNotMade
 	}
-	return c.keep(id)
+	return errNotStored
 }
 
 // keep makes the mutation, which stands in the file, seen by everybody. It
@@ -80,7 +83,8 @@ func (c *change) clear() error {
 	return c.gateway.config.Children.Clear(ctx, c.dir.path, "a write failed")
 }
 
-// holds says whether the file at path is the page, and what its identity is.
+// holds says whether the file at path is the page, and what its identity is: the
+// zero one where there is none.
 func holds(path string, page *parsed.Page) (disk.FileID, bool, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -10,8 +11,12 @@ import (
 	"mirrorborn.us/sqgate/internal/disk"
 )
 
-// errNotStored is SQ's 200 for a write that the file does not hold.
-var errNotStored = errors.New("SQ answered that it stored a write, and the file does not hold it")
+var (
+	// errNotStored is SQ's 200 for a write that the file does not hold.
+	errNotStored = errors.New("SQ answered that it stored a write, and the file does not hold it")
+	// errNotMade is that where there is no file at all.
+	errNotMade = fmt.Errorf("%w: there is no file", errNotStored)
+)
 
 // fail ends a mutation that went wrong on the way. It has then happened
 // entirely, and is answered so, or not at all.
