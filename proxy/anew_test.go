@@ -83,10 +83,16 @@ func TestWireHoldsTheLastByteBack(t *testing.T) {
 	}
 }
 
+// lineWriter is a log that somebody reads line by line.
+type lineWriter chan string
+
+func (w lineWriter) Write(b []byte) (int, error) { w <- string(b); return len(b), nil }
+
 // TestWhatIsHeldAndEndedIsForgotten has the stand-in get all but the last byte
 // of an update, of a file that is not there any more.
 func TestWhatIsHeldAndEndedIsForgotten(t *testing.T) {
-	addr, w := benchSQ(t), newWire(time.Minute)
+	lines := make(lineWriter, 16)
+	addr, w := benchSQWith(t, lines), newWire(time.Minute)
 	ask := func(method, target, body string) *http.Request {
 		r := wireRequest(t.Context(), addr, []byte(body))
 		if method == "GET" {
@@ -101,6 +107,9 @@ func TestWhatIsHeldAndEndedIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		held.end()
+		if line := <-lines; !strings.Contains(line, "read error") {
+			t.Fatalf("of a call that was cut off: %s", line)
+		}
 	}
 	if text, err := whole(w.RoundTrip(ask("GET", "/api/v2/select?p=n&c=1.1.1/1.1.1/1.1.1", ""))); err != nil || text != "" {
 		t.Errorf("%q, %v", text, err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -43,12 +44,14 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-func benchSQ(b testing.TB) string {
+func benchSQ(b testing.TB) string { return benchSQWith(b, nil) }
+
+func benchSQWith(b testing.TB, log io.Writer) string {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	sq := legacysq.New(legacysq.Config{Release: legacysq.Release056, Key: "k", HasKey: true, DataDir: b.TempDir()})
+	sq := legacysq.New(legacysq.Config{Release: legacysq.Release056, Key: "k", HasKey: true, DataDir: b.TempDir(), Log: log})
 	served := make(chan struct{})
 	go func() { sq.Serve(l); close(served) }()
 	b.Cleanup(func() { sq.Close(); <-served })

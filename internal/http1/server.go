@@ -127,12 +127,8 @@ func (s *Server) forget(c *conn) {
 // the requests in flight. Its error is ctx's, if that ends first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop(func(c *conn) { c.closeIdle() })
-	served := make(chan struct{})
-	go func() { s.awaitPlain(); close(served) }()
-	select {
-	case <-served:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.awaitPlain(ctx); err != nil {
+		return err
 	}
 	err := s.cfg.Rest.Shutdown(ctx)
 	if err == nil {
@@ -142,7 +138,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // awaitPlain returns when no connection is served here any more.
-func (s *Server) awaitPlain() {
+func (s *Server) awaitPlain(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		var one *conn
@@ -151,9 +147,13 @@ func (s *Server) awaitPlain() {
 		}
 		s.mu.Unlock()
 		if one == nil {
-			return
+			return nil
 		}
-		<-one.done
+		select {
+		case <-one.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
