@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -51,6 +52,7 @@ func serve(o *options, ready func(net.Addr)) error {
 		return err
 	}
 	defer s.closeLog()
+	defer runtime.KeepAlive(headroom())
 	ready(s.listener.Addr())
 	return s.run()
 }
