@@ -62,7 +62,7 @@ func TestWireHoldsTheLastByteBack(t *testing.T) {
 			got <- string(b[len(want)-1:])
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
 		})
-		held, err := w.sendHeld(t.Context(), wireRequest(t.Context(), addr, body))
+		held, err := w.send(t.Context(), wireRequest(t.Context(), addr, body), w.heldMutation())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestWhatIsHeldAndEndedIsForgotten(t *testing.T) {
 		return r
 	}
 	for _, target := range []string{"/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.1", "/api/v2/insert?p=n&c=1.1.1/1.1.1/1.1.1"} {
-		held, err := w.sendHeld(t.Context(), ask("POST", target, "must not stand"))
+		held, err := w.send(t.Context(), ask("POST", target, "must not stand"), w.heldMutation())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,8 @@ func TestWhatIsHeldAndEndedIsForgotten(t *testing.T) {
 func TestAReleaseAfterTheEnd(t *testing.T) {
 	addr := backend(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 	ctx, cancel := context.WithCancel(t.Context())
-	held, err := newWire(0).sendHeld(ctx, wireRequest(ctx, addr, []byte("x")))
+	w := newWire(0)
+	held, err := w.send(ctx, wireRequest(ctx, addr, []byte("x")), w.heldMutation())
 	if err != nil {
 		t.Fatal(err)
 	}

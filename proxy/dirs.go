@@ -39,6 +39,8 @@ type dir struct {
 	// settled says that the files are what the journal says.
 	settled atomic.Bool
 	lobby   lobby
+	// sending has whoever sends a read to SQ, for as long as it need not wait.
+	sending sync.Mutex
 	// inSQ is what the child has in memory; nil where that is not known.
 	inSQ atomic.Pointer[inSQ]
 	// keepsFiles says that SQ did not make a file here that was removed for it.

@@ -166,7 +166,11 @@ func (g *Gateway) exchange(ctx context.Context, p *passage) error {
 // awaited first, since it is most often answered last: the others need no wait
 // then.
 func (g *Gateway) allAtOnce(ctx context.Context, p *passage) error {
-	all, err := g.sendAll(p, func(r *http.Request) (*sending, error) { return g.wire.send(ctx, r, p.mutates()) })
+	how := way{turn: &p.dir.sending}
+	if p.mutates() {
+		how = g.wire.mutation()
+	}
+	all, err := g.sendAll(ctx, p, how)
 	p.sent = len(all) > 0 || err != nil && !isDial(err)
 	p.answers = make([][]byte, len(all))
 	for i, s := range slices.Backward(all) {
@@ -183,7 +187,7 @@ func (g *Gateway) allAtOnce(ctx context.Context, p *passage) error {
 // oneByOne lets SQ have all of each call but its last byte, so that it has
 // nothing left to do but the write when the file is out of its way.
 func (g *Gateway) oneByOne(ctx context.Context, p *passage) error {
-	all, err := g.sendAll(p, func(r *http.Request) (*sending, error) { return g.wire.sendHeld(ctx, r) })
+	all, err := g.sendAll(ctx, p, g.wire.heldMutation())
 	for i, s := range all {
 		if err == nil {
 			err = p.release(s)
@@ -217,9 +221,9 @@ func (p *passage) release(s *sending) error {
 
 // sendAll sends the calls. Those that were sent it returns also with an error,
 // which is then never that of a child which has seen nothing.
-func (g *Gateway) sendAll(p *passage, send func(*http.Request) (*sending, error)) (all []*sending, err error) {
+func (g *Gateway) sendAll(ctx context.Context, p *passage, how way) (all []*sending, err error) {
 	for _, call := range p.calls {
-		s, err := send(call.Build(p.lease.Addr(), p.lease.Key()))
+		s, err := g.wire.send(ctx, call.Build(p.lease.Addr(), p.lease.Key()), how)
 		if err != nil && len(all) > 0 {
 			return all, errors.New("only some of the calls were sent: " + err.Error())
 		}

@@ -34,7 +34,11 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // roundTrip is RoundTrip with another context than r's, without a copy of r.
 func (w *wire) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
-	sent, err := w.send(ctx, r, r.Method == http.MethodPost)
+	how := way{}
+	if r.Method == http.MethodPost {
+		how = w.mutation()
+	}
+	sent, err := w.send(ctx, r, how)
 	if err != nil {
 		return nil, err
 	}
@@ -48,20 +52,25 @@ type sending struct {
 	cut      error // it hung up before the end
 }
 
+// way is how a request is sent. The zero value is that of a read.
+type way struct {
+	// busy counts those that wait in a system call: see socket.
+	busy *atomic.Int32
+	// held is without the last byte, which release sends: until then the request
+	// is not complete, and an end of the connection has SQ forget it.
+	held bool
+	// turn is held while the request is sent and need not wait, if there is one.
+	// SQ takes up connections one by one: two threads in the kernel for it at a
+	// time leave it without a processor, and cost 4 % on two of them.
+	turn *sync.Mutex
+}
+
+func (w *wire) mutation() way { return way{busy: &w.busy} }
+
+func (w *wire) heldMutation() way { return way{busy: &w.busy, held: true} }
+
 // send is the first half of roundTrip; answer has to follow, and end.
-// mutates says that nobody else waits for the backend: see socket.
-func (w *wire) send(ctx context.Context, r *http.Request, mutates bool) (*sending, error) {
-	return w.begin(ctx, r, mutates, false)
-}
-
-// sendHeld is send for a mutation, without the last byte, which release sends:
-// until then the request is not complete, and an end of the connection has SQ
-// forget it.
-func (w *wire) sendHeld(ctx context.Context, r *http.Request) (*sending, error) {
-	return w.begin(ctx, r, true, true)
-}
-
-func (w *wire) begin(ctx context.Context, r *http.Request, mutates, held bool) (*sending, error) {
+func (w *wire) send(ctx context.Context, r *http.Request, how way) (*sending, error) {
 	defer closeBody(r)
 	if err := sendable(r); err != nil {
 		return nil, err
@@ -69,17 +78,14 @@ func (w *wire) begin(ctx context.Context, r *http.Request, mutates, held bool) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var busy *atomic.Int32
-	if mutates {
-		busy = &w.busy
-	}
-	conn, err := dial(ctx, r.URL.Host, busy)
+	conn, err := dial(ctx, r.URL.Host, how)
 	if err != nil {
 		return nil, err
 	}
 	x := newExchange(ctx, conn)
-	x.holds = held
+	x.holds = how.held
 	cut := send(x, r)
+	conn.endTurn()
 	if cut != nil && !hungUp(cut) {
 		x.end()
 		return nil, x.explain(cut)
@@ -87,7 +93,7 @@ func (w *wire) begin(ctx context.Context, r *http.Request, mutates, held bool) (
 	return &sending{x, r, cut}, nil
 }
 
-// release sends what sendHeld held back.
+// release sends what send held back.
 func (s *sending) release() error {
 	x := s.exchange
 	_, err := x.conn.Write(x.last[:])

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,27 +20,34 @@ const dialPatience = 5 * time.Second
 // ends' addresses, options, and a turn of the scheduler for a handshake that is
 // over when connect returns. An error is a *net.OpError with Op "dial".
 //
-// Closing the connection resets it: see exchange.end. busy is as in socket.
-func dial(ctx context.Context, host string, busy *atomic.Int32) (*socket, error) {
+// Closing the connection resets it: see exchange.end. how is that of the request.
+func dial(ctx context.Context, host string, how way) (*socket, error) {
 	addr, err := netip.ParseAddrPort(host)
 	if err != nil {
 		return nil, dialError(err)
 	}
 	to, family := sockaddr(addr)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, dialError(os.NewSyscallError("socket", err))
+	if how.turn != nil {
+		how.turn.Lock()
 	}
-	s := &socket{ctx: ctx, busy: busy, fd: fd}
-	err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	if err == nil {
-		err = s.connect(to)
-	}
-	if err != nil {
+	s := &socket{ctx: ctx, busy: how.busy, turn: how.turn, fd: -1}
+	if err := s.open(to, family); err != nil {
+		s.endTurn()
 		_ = s.Close() // nothing was sent on it
 		return nil, dialError(err)
 	}
 	return s, nil
+}
+
+func (s *socket) open(to unix.Sockaddr, family int) (err error) {
+	s.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err := unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return s.connect(to)
 }
 
 func dialError(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }

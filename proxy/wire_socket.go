@@ -19,6 +19,7 @@ import (
 type socket struct {
 	ctx  context.Context
 	busy *atomic.Int32 // how many wait in a system call; nil = this one never does
+	turn *sync.Mutex   // held until the request is sent, or has to wait; nil = not any more. Only for who sends
 
 	mu   sync.Mutex
 	fd   int
@@ -106,8 +107,17 @@ func (s *socket) await(ready int16) bool {
 	return n > 0 && err == nil // an interrupted wait goes on where the runtime watches
 }
 
+// endTurn lets the next one send.
+func (s *socket) endTurn() {
+	if s.turn != nil {
+		s.turn.Unlock()
+		s.turn = nil
+	}
+}
+
 // watched has the runtime watch the socket from now on, and ctx end what it waits for.
 func (s *socket) watched() (*os.File, error) {
+	s.endTurn()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
@@ -150,6 +160,9 @@ func (s *socket) Close() error {
 		return s.file.Close()
 	}
 	s.done = true
+	if s.fd < 0 {
+		return nil
+	}
 	return unix.Close(s.fd)
 }
 
