@@ -48,9 +48,9 @@ func (c *conn) readReady(fd uintptr) bool {
 	if c.buf == nil {
 		c.buf, c.n = buffers.Get().(*[bufferSize]byte), 0
 	}
-	n, err := unix.Read(int(fd), c.buf[c.n:])
+	n, err := rawRead(int(fd), c.buf[c.n:])
 	for err == unix.EINTR {
-		n, err = unix.Read(int(fd), c.buf[c.n:])
+		n, err = rawRead(int(fd), c.buf[c.n:])
 	}
 	switch {
 	case err == unix.EAGAIN:

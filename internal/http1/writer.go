@@ -40,7 +40,7 @@ const smallAnswer = 16 << 10
 var writers = sync.Pool{New: func() any {
 	w := &writer{header: make(http.Header, 16)}
 	w.attempt = func(fd uintptr) bool {
-		w.sent, w.sendErr = unix.Write(int(fd), w.out)
+		w.sent, w.sendErr = rawWrite(int(fd), w.out)
 		return true
 	}
 	return w
