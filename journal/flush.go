@@ -22,10 +22,22 @@ func (p *Pending) Flushed() error {
 // Rooted says whether the checkpoint that the mutation rests on is on disk:
 // whatever a power cut leaves of the file, recovery then has what it held before.
 func (p *Pending) Rooted() bool {
-	j := p.j
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	t := j.files[p.file]
+	p.j.mu.Lock()
+	defer p.j.mu.Unlock()
+	return p.rooted()
+}
+
+// exposed says whether the file may lose what is not on disk anywhere.
+func (p *Pending) exposed() bool {
+	p.j.mu.Lock()
+	defer p.j.mu.Unlock()
+	t := p.j.files[p.file]
+	return !p.rooted() && (t == nil || !t.bare)
+}
+
+// rooted is Rooted, called under mu.
+func (p *Pending) rooted() bool {
+	j, t := p.j, p.j.files[p.file]
 	return j.seg != nil && j.seg.failed == nil && t != nil && t.based && t.root <= j.synced
 }
 

@@ -110,6 +110,21 @@ func TestWhatMayBeLostIsOnDiskFirst(t *testing.T) {
 	}
 }
 
+// TestAnEditIsOnDiskBeforeItIsWrittenOver: what somebody wrote by hand is in no
+// segment but this one.
+func TestAnEditIsOnDiskBeforeItIsWrittenOver(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		w, _ := spinning(t, policy)
+		p := w.begin(update("b.phext", 1, "x"))
+		w.must(p.Done(w.put("b.phext", text("x"))))
+		w.must(p.Flushed())
+		w.must(w.j.Edited("b.phext", text("by hand"), w.put("b.phext", text("by hand"))))
+		if p = w.begin(update("b.phext", 1, "y")); !p.Rooted() {
+			t.Errorf("%v: it is not", policy)
+		}
+	}
+}
+
 // TestACheckpointIsOnDiskWhateverThePolicy expects each policy to see to it
 // once, with the first mutation of a file.
 func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {

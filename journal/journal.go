@@ -41,6 +41,7 @@ type Journal struct {
 // trace is what is known of a file, without its content.
 type trace struct {
 	based bool   // the newest segment has a checkpoint of it
+	bare  bool   // that checkpoint has nothing in it that could be lost
 	root  uint64 // bytes of the journal up to that checkpoint; 0 = an earlier process wrote it, and it is synced
 	left  disk.FileID
 	sure  bool     // whether left is known
@@ -140,7 +141,7 @@ func (j *Journal) note(r record) {
 	case checkpoint, edited:
 		j.seg.heavy += r.content.size
 		j.seg.inline += int64(len(r.content.text))
-		*t = trace{based: true, left: r.left, sure: r.sure}
+		*t = trace{based: true, bare: r.content.size == 0, left: r.left, sure: r.sure}
 	case seen:
 		t.left, t.sure, t.doubt = r.left, r.sure, false
 	case begun:

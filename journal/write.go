@@ -17,7 +17,6 @@ type Pending struct {
 	segment uint64
 	first   uint64 // number of the first of them
 	count   int
-	based   bool // a checkpoint with something in it came with it
 
 	mu   sync.Mutex
 	upTo uint64 // bytes of the journal that hold its records
@@ -25,8 +24,8 @@ type Pending struct {
 
 // Begin journals m before anybody makes it. before is asked for the file as it
 // is now, if the newest segment holds no checkpoint of it; it must not call the
-// journal. It returns when that checkpoint is on disk, and with Always when the
-// record is. If it fails, nothing was journalled and nothing may be done; a full
+// journal. It returns when what the file may lose is on disk, and with Always when
+// the record is. If it fails, nothing was journalled and nothing may be done; a full
 // disk is ENOSPC.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
 	return j.BeginTogether([]Mutation{m}, before)
@@ -43,7 +42,7 @@ func (j *Journal) BeginTogether(all []Mutation, before func() (State, error)) (*
 	if err != nil {
 		return nil, err
 	}
-	if j.cfg.Sync != Always && !p.based {
+	if j.cfg.Sync != Always && !p.exposed() {
 		return p, nil
 	}
 	if err := j.flushed(p.upTo); err != nil {
@@ -69,7 +68,6 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 		}
 		records = append(records, c)
 	}
-	based := len(records) > 0 && records[0].content.size > 0
 	first := j.seg.seq + uint64(len(records)) + 1
 	for i, m := range all {
 		records = append(records, record{kind: begun, time: j.tick(), seq: first + uint64(i), m: m})
@@ -77,7 +75,7 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 	if err := j.append(records...); err != nil {
 		return nil, errors.Join(err, j.drop(records[0].content, records[0].seq))
 	}
-	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), based: based, upTo: j.written}, nil
+	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
 }
 
 func (j *Journal) checkpoint(file string, state State) (record, error) {
