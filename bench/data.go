@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mirrorborn.us/sqgate/internal/disk"
 )
 
 // Breaks between scrolls, sections and chapters, and libraries.
@@ -60,7 +62,7 @@ func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), 0o666)
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), disk.Made)
 }
 
 func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }

@@ -47,21 +47,24 @@ func (s *subject) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
 // partway says whether the file holds some of those under way, or a beginning
 // of that.
 func (s *subject) partway() bool {
-	if len(s.set) < 2 || !s.found.Exists {
-		return false
-	}
-	look := searchFor(s.found.Text)
-	return look.begin(s.before, nil) == nil && look.amid(s.set)
+	return len(s.set) >= 2 && s.amidSet(s.before)
 }
 
 // emptied says whether the file holds what is under way, or a part of it, and
 // nothing else, although there was more: SQ found no file when it made it.
 func (s *subject) emptied() bool {
-	if s.before.Text == "" || !s.found.Exists || slices.ContainsFunc(s.set, func(m Mutation) bool { return m.Op > Delete }) {
+	scrolls := !slices.ContainsFunc(s.set, func(m Mutation) bool { return m.Op > Delete })
+	return s.before.Text != "" && scrolls && s.amidSet(State{Exists: true})
+}
+
+// amidSet says whether the file is what from is with some of those under way, or
+// a beginning of that.
+func (s *subject) amidSet(from State) bool {
+	if !s.found.Exists {
 		return false
 	}
 	look := searchFor(s.found.Text)
-	return look.begin(State{Exists: true}, nil) == nil && look.amid(s.set)
+	return look.begin(from, nil) == nil && look.amid(s.set)
 }
 
 // finishAll makes the rest of those under way. Nothing in the file is unique.

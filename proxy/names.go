@@ -143,7 +143,7 @@ func storeNames(path string, now, next *parsed.Page, at phext.Coordinate) error 
 		if err := os.MkdirAll(filepath.Dir(path), newDirMode); err != nil {
 			return err
 		}
-		return disk.Replace(path, next.Text(), newFileMode, false)
+		return disk.Replace(path, next.Text(), disk.Made, false)
 	}
 	name, _ := next.Phext.Select(at)
 	tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)

@@ -125,7 +125,7 @@ func (p *past) write(file, path string, now *parsed.Page, state journal.State) e
 
 func makeIt(path string, state journal.State) error {
 	if state.Exists {
-		return disk.Replace(path, state.Text, newFileMode, true)
+		return disk.Replace(path, state.Text, disk.Made, true)
 	}
 	return errors.Join(ignoreMissing(os.Remove(path)), disk.SyncDir(filepath.Dir(path)))
 }

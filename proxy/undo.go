@@ -79,13 +79,10 @@ func (c *change) restore() error {
 		return ignoreMissing(os.Remove(c.path))
 	}
 	if c.spare != nil {
-		return c.spare.Become(c.path, before.Text(), newFileMode)
+		return c.spare.Become(c.path, before.Text(), disk.Made)
 	}
-	return disk.Replace(c.path, before.Text(), newFileMode, true)
+	return disk.Replace(c.path, before.Text(), disk.Made, true)
 }
-
-// newFileMode is that of a file that SQ makes, before the umask.
-const newFileMode = disk.Made
 
 // undone ends a mutation that has not happened; noted is what the journal said
 // to that. If it could not take it down, recovery makes the mutation.

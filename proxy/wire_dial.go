@@ -27,27 +27,22 @@ func dial(ctx context.Context, host string, how way) (*socket, error) {
 		return nil, dialError(err)
 	}
 	to, family := sockaddr(addr)
-	if how.turn != nil {
-		how.turn.Lock()
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, dialError(os.NewSyscallError("socket", err))
 	}
-	s := &socket{ctx: ctx, busy: how.busy, turn: how.turn, fd: -1}
-	if err := s.open(to, family); err != nil {
+	s := &socket{ctx: ctx, busy: how.busy, fd: fd}
+	err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if err == nil {
+		s.beginTurn(how.turn)
+		err = s.connect(to)
+	}
+	if err != nil {
 		s.endTurn()
 		_ = s.Close() // nothing was sent on it
 		return nil, dialError(err)
 	}
 	return s, nil
-}
-
-func (s *socket) open(to unix.Sockaddr, family int) (err error) {
-	s.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	if err := unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	return s.connect(to)
 }
 
 func dialError(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }

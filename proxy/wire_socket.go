@@ -107,6 +107,14 @@ func (s *socket) await(ready int16) bool {
 	return n > 0 && err == nil // an interrupted wait goes on where the runtime watches
 }
 
+// beginTurn waits until nobody else sends, if there are others.
+func (s *socket) beginTurn(turn *sync.Mutex) {
+	if turn != nil {
+		turn.Lock()
+		s.turn = turn
+	}
+}
+
 // endTurn lets the next one send.
 func (s *socket) endTurn() {
 	if s.turn != nil {
@@ -160,9 +168,6 @@ func (s *socket) Close() error {
 		return s.file.Close()
 	}
 	s.done = true
-	if s.fd < 0 {
-		return nil
-	}
 	return unix.Close(s.fd)
 }
 
