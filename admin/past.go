@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Breaks between scrolls, sections and chapters, and libraries.
@@ -62,7 +62,7 @@ func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), disk.Made)
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), fsutil.Made)
 }
 
 func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // recorded reads one request, and gives its bytes.
@@ -147,7 +147,7 @@ func TestWhatCanBeMadeAnew(t *testing.T) {
 		must(os.WriteFile(path, []byte("x"), 0o666))
 	}
 	again()
-	if !disk.CanBeMadeAnew(path) {
+	if !fsutil.CanBeMadeAnew(path) {
 		t.Fatal("not even a file that was just made")
 	}
 	for name, change := range map[string]func(){
@@ -164,7 +164,7 @@ func TestWhatCanBeMadeAnew(t *testing.T) {
 	} {
 		again()
 		change()
-		if disk.CanBeMadeAnew(path) {
+		if fsutil.CanBeMadeAnew(path) {
 			t.Errorf("%s: it would not be the same", name)
 		}
 	}

@@ -7,15 +7,15 @@ import (
 
 	"pgregory.net/rapid"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 func TestAnAnswerThatIsSentToManyCountsOnce(t *testing.T) {
 	all := newBudget(100)
 	out := newOutgoing(all)
-	a, b, huge := &parsed.Answer{Text: strings.Repeat("a", 60)}, &parsed.Answer{Text: strings.Repeat("b", 60)}, &parsed.Answer{Text: strings.Repeat("c", 600)}
+	a, b, huge := &cache.Rendered{Text: strings.Repeat("a", 60)}, &cache.Rendered{Text: strings.Repeat("b", 60)}, &cache.Rendered{Text: strings.Repeat("c", 600)}
 	once, twice := out.begin(a), out.begin(a)
 	if !once || !twice || all.used.Load() != 60 {
 		t.Errorf("sent twice: %d bytes", all.used.Load())
@@ -56,7 +56,7 @@ func TestAnswersAreNoLargerThanForeseen(t *testing.T) {
 	text := rapid.StringOf(rapid.RuneFrom([]rune("ab\"\n\t\x17\x18\x01🔱")))
 	rapid.Check(t, func(t *rapid.T) {
 		lead := rapid.SampledFrom([]string{"", far}).Draw(t, "lead")
-		v := view{parsed.Of(lead+text.Draw(t, "text"), disk.FileID{}), parsed.Of(lead+text.Draw(t, "names"), disk.FileID{})}
+		v := view{cache.NewVersion(lead+text.Draw(t, "text"), fsutil.FileID{}), cache.NewVersion(lead+text.Draw(t, "names"), fsutil.FileID{})}
 		for _, op := range []rewrite.Op{rewrite.Toc, rewrite.JSONExport, rewrite.Get} {
 			call := &rewrite.Call{Op: op}
 			if got, most := int64(len(rendered(v, call))), sizeOfAnswer(v, call); got > most {

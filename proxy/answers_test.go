@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 // reader asks a gateway with a phext "notes" of its own.
@@ -37,7 +37,7 @@ func (r *reader) put(file, text string) {
 	}
 }
 
-func (r *reader) page(file string) *parsed.Page {
+func (r *reader) page(file string) *cache.Version {
 	r.Helper()
 	p, err := r.g.page(r.path(file))
 	if err != nil {
@@ -75,14 +75,14 @@ func TestKeptAnswersAreThoseOfNow(t *testing.T) {
 	// As a mutation does it: readers see the file as it was, until it is done.
 	before := r.page("notes.phext")
 	after := before.With(phext.Origin(), "new\nline")
-	hold := r.g.pages.Hold(map[string]*parsed.Page{r.path("notes.phext"): before})
+	hold := r.g.pages.Freeze(map[string]*cache.Version{r.path("notes.phext"): before})
 	r.put("notes.phext", after.Text())
 	r.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
-	id, err := disk.Identify(r.path("notes.phext"))
+	id, err := fsutil.Identify(r.path("notes.phext"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	hold.End(map[string]*parsed.Page{r.path("notes.phext"): after.As(id)})
+	hold.Publish(map[string]*cache.Version{r.path("notes.phext"): after.WithID(id)})
 	r.want("toc", "* 1.1.1/1.1.1/1.1.1: new...\n* 1.1.1/1.1.1/1.1.3: the scroll\n")
 	r.want("get", "new\nline\x17\x17the scroll")
 	r.want("checksum", phext.Checksum("new\nline\x17\x17the scroll"))

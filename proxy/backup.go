@@ -11,9 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -33,7 +33,7 @@ func (g *Gateway) phextFiles(t *tenants.Tenant) ([]string, error) {
 type moment struct {
 	at    time.Time
 	files []string
-	ids   map[string]disk.FileID
+	ids   map[string]fsutil.FileID
 }
 
 // Backup writes a tar of the tenant's phexts, all as they stood at one moment.
@@ -67,12 +67,12 @@ func (g *Gateway) moment(ctx context.Context, t *tenants.Tenant) (m moment, err 
 		return m, err
 	}
 	defer release()
-	m = moment{at: time.Now(), ids: map[string]disk.FileID{}}
+	m = moment{at: time.Now(), ids: map[string]fsutil.FileID{}}
 	if m.files, err = g.phextFiles(t); err != nil {
 		return m, err
 	}
 	for _, name := range m.files {
-		if m.ids[name], err = disk.Identify(filepath.Join(g.dir(t.DataDir).path, name)); err != nil {
+		if m.ids[name], err = fsutil.Identify(filepath.Join(g.dir(t.DataDir).path, name)); err != nil {
 			return m, err
 		}
 	}
@@ -165,7 +165,7 @@ func readBackup(t *tenants.Tenant, tr *tar.Reader) (states map[string]journal.St
 			return nil, nil, fmt.Errorf("%w: %w", journal.ErrNotBackup, err)
 		}
 		name, ok := strings.CutSuffix(h.Name, phextSuffix)
-		if !ok || h.Typeflag != tar.TypeReg || h.Size > parsed.Largest {
+		if !ok || h.Typeflag != tar.TypeReg || h.Size > cache.Largest {
 			return nil, nil, fmt.Errorf("%w: it holds %.80q", journal.ErrNotBackup, h.Name)
 		}
 		call, err := fileOf(t, name)
@@ -188,7 +188,7 @@ func readAllText(r io.Reader, size int64) (string, error) {
 		return "", err
 	}
 	if !utf8.ValidString(text.String()) {
-		return "", parsed.ErrNotText
+		return "", cache.ErrNotText
 	}
 	return text.String(), nil
 }

@@ -3,9 +3,9 @@ package proxy
 import (
 	"slices"
 
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -20,8 +20,8 @@ func (c *change) begin() error {
 	if err := c.setSpare(); err != nil {
 		return err
 	}
-	c.hold = c.gateway.pages.Hold(map[string]*parsed.Page{c.path: c.before.page, c.namesPath: c.before.names})
-	c.after = map[string]*parsed.Page{c.path: c.before.page, c.namesPath: c.before.names}
+	c.hold = c.gateway.pages.Freeze(map[string]*cache.Version{c.path: c.before.page, c.namesPath: c.before.names})
+	c.after = map[string]*cache.Version{c.path: c.before.page, c.namesPath: c.before.names}
 	if c.newName {
 		if err := c.addName(); err != nil {
 			return err
@@ -36,7 +36,7 @@ func (c *change) begin() error {
 	return err
 }
 
-func stateOf(p *parsed.Page) journal.State {
+func stateOf(p *cache.Version) journal.State {
 	return journal.State{Text: p.Text(), Exists: p.Exists()}
 }
 
@@ -56,7 +56,7 @@ func (c *change) removes() bool {
 	return !slices.ContainsFunc(c.parts, func(p *part) bool { return p.call.Op != rewrite.Delete })
 }
 
-func sizeBefore(p *parsed.Page) int64 {
+func sizeBefore(p *cache.Version) int64 {
 	if !p.Exists() {
 		return -1
 	}
@@ -72,7 +72,7 @@ func (c *change) noticeEdits() error {
 	return noticeEdit(c.journal, c.call.NamesFileName(), c.before.names)
 }
 
-func noticeEdit(j *journal.Journal, file string, now *parsed.Page) error {
+func noticeEdit(j *journal.Journal, file string, now *cache.Version) error {
 	if left, known := j.Left(file); !known || left == now.ID {
 		return nil
 	}

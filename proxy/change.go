@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"path/filepath"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -46,16 +46,16 @@ type change struct {
 
 	path, namesPath string
 	before          view
-	next            *parsed.Page
+	next            *cache.Version
 
 	pending  *journal.Pending
-	hold     *parsed.Hold
-	spare    *disk.Spare
+	hold     *cache.Frozen
+	spare    *fsutil.Spare
 	onDisk   bool // the phext's file is not in memory alone
 	reserved *tenants.Reservation
 	names    *tenants.Reservation
-	after    map[string]*parsed.Page // what readers see when the hold ends
-	forgo    func()                  // gives the turn at the directory back
+	after    map[string]*cache.Version // what readers see when the hold ends
+	forgo    func()                    // gives the turn at the directory back
 	kept     bool
 }
 
@@ -201,8 +201,8 @@ func answerTo(call *rewrite.Call, old string) string {
 // possible refuses what SQ could not store, or not read again: it would answer
 // 200 all the same.
 func (c *change) possible() error {
-	if size := c.next.Size(); size > parsed.Largest && size > c.before.page.Size() {
-		return tooLarge(parsed.Largest)
+	if size := c.next.Size(); size > cache.Largest && size > c.before.page.Size() {
+		return tooLarge(cache.Largest)
 	}
 	return writable(c.path, c.before.page.Exists())
 }

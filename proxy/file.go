@@ -12,8 +12,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sys/unix"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 // vettedFiles is how many files are remembered as what SQ has in memory; one
@@ -33,11 +33,11 @@ const (
 // present one, it has to read the file again, or it would answer from memory
 // and write that memory over the change (LEGACY.md).
 type files struct {
-	seen *lru.Cache[string, disk.FileID]
+	seen *lru.Cache[string, fsutil.FileID]
 }
 
 func newFiles() files {
-	c, err := lru.New[string, disk.FileID](vettedFiles)
+	c, err := lru.New[string, fsutil.FileID](vettedFiles)
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
@@ -45,14 +45,14 @@ func newFiles() files {
 }
 
 // knows says whether SQ, if it has the file in memory, has this state of it.
-func (f files) knows(path string, id disk.FileID) bool {
+func (f files) knows(path string, id fsutil.FileID) bool {
 	known, ok := f.seen.Get(path)
 	return ok && known == id
 }
 
 // wrote notes the file as a mutation left it. What SQ has in memory of a text
 // with delimiters is not what stands in the file.
-func (f files) wrote(path string, id disk.FileID, delimited bool) {
+func (f files) wrote(path string, id fsutil.FileID, delimited bool) {
 	if delimited {
 		f.seen.Remove(path)
 		return
@@ -64,17 +64,17 @@ func (f files) wrote(path string, id disk.FileID, delimited bool) {
 // break SQ: 0.5.3 breaks for good on a file that is not UTF-8, and 0.5.6 takes
 // it for empty and replaces it with its next mutation (LEGACY.md).
 func (f files) check(path string) (fileState, error) {
-	id, err := disk.Identify(path)
+	id, err := fsutil.Identify(path)
 	switch {
-	case errors.Is(err, disk.ErrNotRegular):
+	case errors.Is(err, fsutil.ErrNotRegular):
 		return fileMissing, damaged(err.Error())
 	case err != nil:
 		return fileMissing, err
 	case !id.Exists():
 		f.seen.Remove(path)
 		return fileMissing, nil
-	case id.Size > parsed.Largest:
-		return fileMissing, damaged(parsed.ErrTooLarge.Error())
+	case id.Size > cache.Largest:
+		return fileMissing, damaged(cache.ErrTooLarge.Error())
 	case f.knows(path, id):
 		return fileKnown, nil
 	}
@@ -91,7 +91,7 @@ func vet(path string) error {
 		return err
 	}
 	if !utf8.Valid(text) {
-		return damaged(parsed.ErrNotText.Error())
+		return damaged(cache.ErrNotText.Error())
 	}
 	return nil
 }

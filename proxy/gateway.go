@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -67,8 +67,8 @@ type Gateway struct {
 	log      *slog.Logger
 	dirs     dirTable
 	files    files
-	pages    *parsed.Cache
-	nothing  *parsed.Page
+	pages    *cache.Cache
+	nothing  *cache.Version
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
 	outgoing *outgoing
@@ -88,13 +88,13 @@ func New(c Config) *Gateway {
 		log:     c.Logger,
 		dirs:    newDirTable(),
 		files:   newFiles(),
-		nothing: parsed.Nothing(),
+		nothing: cache.Missing(),
 		bodies:  newBudget(bodiesAtOnce * c.MaxBody),
-		answers: newBudget(answersAtOnce * max(c.MaxBody, parsed.Largest)),
+		answers: newBudget(answersAtOnce * max(c.MaxBody, cache.Largest)),
 		now:     time.Now,
 	}
 	g.outgoing = newOutgoing(g.answers)
-	g.pages = parsed.New(c.ReadMemory, g.admitFile)
+	g.pages = cache.New(c.ReadMemory, g.admitFile)
 	g.failures = newFailures(g.now)
 	g.wire = newWire(c.BackendTimeout)
 	return g

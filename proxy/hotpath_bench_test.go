@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/admin"
-	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )

@@ -5,9 +5,9 @@ import (
 	"os"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 // finish is told that SQ says it is done. What it says is not believed.
@@ -19,7 +19,7 @@ func (c *change) finish() error {
 	switch {
 	case same:
 		return c.keep(id)
-	case id == disk.FileID{}:
+	case id == fsutil.FileID{}:
 		return errNotMade
 	}
 	return errNotStored
@@ -27,13 +27,13 @@ func (c *change) finish() error {
 
 // keep makes the mutation, which stands in the file, seen by everybody. It
 // returns when the journal is as durable as it is wanted.
-func (c *change) keep(id disk.FileID) error {
+func (c *change) keep(id fsutil.FileID) error {
 	if err := c.pending.Done(id); err != nil {
 		// It was begun, and the file holds it: recovery finds both, and notes it.
 		c.log("the journal could not note the end of a write", err)
 		c.dir.settled.Store(false)
 	}
-	c.after[c.path] = c.next.As(id)
+	c.after[c.path] = c.next.WithID(id)
 	if c.lostName {
 		c.removeName()
 	}
@@ -53,7 +53,7 @@ func (c *change) keep(id disk.FileID) error {
 // settle ends what begin began, except for the journal.
 func (c *change) settle() (part float64) {
 	if c.hold != nil {
-		c.hold.End(c.after)
+		c.hold.Publish(c.after)
 	}
 	if c.names != nil {
 		c.names.Settle()
@@ -85,17 +85,17 @@ func (c *change) clear() error {
 
 // holds says whether the file at path is the page, and what its identity is: the
 // zero one where there is none.
-func holds(path string, page *parsed.Page) (disk.FileID, bool, error) {
+func holds(path string, page *cache.Version) (fsutil.FileID, bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return disk.FileID{}, !page.Exists() && os.IsNotExist(err) && page.Size() == 0, ignoreMissing(err)
+		return fsutil.FileID{}, !page.Exists() && os.IsNotExist(err) && page.Size() == 0, ignoreMissing(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return disk.FileID{}, false, err
+		return fsutil.FileID{}, false, err
 	}
-	id, err := disk.IDOf(info)
+	id, err := fsutil.IDOf(info)
 	if err != nil || id.Size != page.Size() {
 		return id, false, err
 	}

@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -64,7 +64,7 @@ func afterAPowerCut(t *testing.T, moved string, told bool) string {
 		must(err)
 		state = state.After(m)
 		must(os.WriteFile(file, []byte(state.Text), 0o600))
-		id, err := disk.Identify(file)
+		id, err := fsutil.Identify(file)
 		must(err)
 		must(p.Done(id))
 	}

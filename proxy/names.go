@@ -5,11 +5,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -53,7 +53,7 @@ func empties(call *rewrite.Call) bool {
 // scrolls in the part of the phext where named ones lie.
 func (v view) nextFree() (phext.Coordinate, error) {
 	at := firstNamed()
-	for _, p := range []*parsed.Page{v.names, v.page} {
+	for _, p := range []*cache.Version{v.names, v.page} {
 		all := p.Phext.Scrolls()
 		if len(all) == 0 || all[len(all)-1].At.Compare(at) < 0 {
 			continue
@@ -93,7 +93,7 @@ func (c *change) removeName() {
 }
 
 // writeNames makes the names what next is, where name is all that is new.
-func (c *change) writeNames(next *parsed.Page, name string) (err error) {
+func (c *change) writeNames(next *cache.Version, name string) (err error) {
 	now := c.after[c.namesPath]
 	if c.names == nil {
 		// That there is room was found out together with the phext's own growth.
@@ -112,7 +112,7 @@ func (c *change) writeNames(next *parsed.Page, name string) (err error) {
 	if err := storeNames(c.namesPath, now, next, c.call.At); err != nil {
 		return errors.Join(err, c.namesUnwritten(pending, now))
 	}
-	id, err := disk.Identify(c.namesPath)
+	id, err := fsutil.Identify(c.namesPath)
 	if err == nil {
 		err = pending.Done(id)
 	}
@@ -120,15 +120,15 @@ func (c *change) writeNames(next *parsed.Page, name string) (err error) {
 		c.dir.settled.Store(false)
 		return err
 	}
-	c.after[c.namesPath] = next.As(id)
+	c.after[c.namesPath] = next.WithID(id)
 	next.Noted(c.call.At, name)
 	return nil
 }
 
 // namesUnwritten takes down that names were not written, and has recovery put
 // right what may be left of them.
-func (c *change) namesUnwritten(pending *journal.Pending, now *parsed.Page) error {
-	if id, err := disk.Identify(c.namesPath); err == nil && id.Size == now.Size() {
+func (c *change) namesUnwritten(pending *journal.Pending, now *cache.Version) error {
+	if id, err := fsutil.Identify(c.namesPath); err == nil && id.Size == now.Size() {
 		return pending.Undone(id)
 	}
 	c.dir.settled.Store(false)
@@ -137,13 +137,13 @@ func (c *change) namesUnwritten(pending *journal.Pending, now *parsed.Page) erro
 
 // storeNames writes the names. One that lies behind all others, as a new one
 // does, is appended, which costs the same however many there are.
-func storeNames(path string, now, next *parsed.Page, at phext.Coordinate) error {
+func storeNames(path string, now, next *cache.Version, at phext.Coordinate) error {
 	all := now.Phext.Scrolls()
 	if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
 		if err := os.MkdirAll(filepath.Dir(path), newDirMode); err != nil {
 			return err
 		}
-		return disk.Replace(path, next.Text(), disk.Made, false)
+		return fsutil.Replace(path, next.Text(), fsutil.Made, false)
 	}
 	name, _ := next.Phext.Select(at)
 	tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"path/filepath"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 // parsing is how much memory a file takes while it is read, in its own sizes:
@@ -23,9 +23,9 @@ func (g *Gateway) admitFile(bytes int64) (release func(), err error) {
 }
 
 // page is a phext's file as everybody may see it now.
-func (g *Gateway) page(path string) (*parsed.Page, error) {
+func (g *Gateway) page(path string) (*cache.Version, error) {
 	p, err := g.pages.Read(path)
-	for _, unfit := range []error{parsed.ErrNotText, parsed.ErrTooLarge, disk.ErrNotRegular} {
+	for _, unfit := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrNotRegular} {
 		if errors.Is(err, unfit) {
 			return nil, damaged(unfit.Error())
 		}
@@ -35,7 +35,7 @@ func (g *Gateway) page(path string) (*parsed.Page, error) {
 
 // view is a phext and the names of its coordinates, at one moment.
 type view struct {
-	page, names *parsed.Page
+	page, names *cache.Version
 }
 
 // looks is how often a view is tried for whose names do not change meanwhile.

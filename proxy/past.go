@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"mirrorborn.us/sqgate/journal"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 

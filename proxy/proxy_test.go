@@ -14,8 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -202,7 +202,7 @@ func TestWhatMayBeFedToSQ(t *testing.T) {
 		t.Error("a file that is not UTF-8 was let through")
 	}
 	put("mine")
-	id, err := disk.Identify(path)
+	id, err := fsutil.Identify(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestWhatMayBeFedToSQ(t *testing.T) {
 	if state, err := f.check(path); state != fileNew || err != nil {
 		t.Errorf("with delimiters, which SQ does not take apart: %v %v", state, err)
 	}
-	if err := os.Truncate(path, parsed.Largest+1); err != nil {
+	if err := os.Truncate(path, cache.Largest+1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.check(path); err == nil {

@@ -5,10 +5,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"mirrorborn.us/sqgate/internal/disk"
-	"mirrorborn.us/sqgate/journal"
-	"mirrorborn.us/sqgate/parsed"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -45,12 +45,12 @@ func (p *past) viewAt(call *rewrite.Call) (v view, err error) {
 	return v, err
 }
 
-func (p *past) pageAt(file string) (*parsed.Page, error) {
+func (p *past) pageAt(file string) (*cache.Version, error) {
 	state, err := p.journal.At(file, p.want.At)
 	if err != nil {
 		return nil, err
 	}
-	return parsed.Of(state.Text, disk.FileID{}), nil
+	return cache.NewVersion(state.Text, fsutil.FileID{}), nil
 }
 
 // aim finds the coordinate of a name as it was then, which must not have
@@ -92,7 +92,7 @@ func (p *past) put(file string, state journal.State) (journal.Restored, error) {
 
 // write is a mutation that needs no SQ: the file is replaced whole, and SQ
 // reads it again before its next write.
-func (p *past) write(file, path string, now *parsed.Page, state journal.State) error {
+func (p *past) write(file, path string, now *cache.Version, state journal.State) error {
 	if err := noticeEdit(p.journal, file, now); err != nil {
 		return err
 	}
@@ -111,12 +111,12 @@ func (p *past) write(file, path string, now *parsed.Page, state journal.State) e
 	if err != nil {
 		return err
 	}
-	hold := p.gateway.pages.Hold(map[string]*parsed.Page{path: now})
-	defer hold.End(nil)
+	hold := p.gateway.pages.Freeze(map[string]*cache.Version{path: now})
+	defer hold.Publish(nil)
 	if err := makeIt(path, state); err != nil {
 		return errors.Join(err, pending.Abort())
 	}
-	id, err := disk.Identify(path)
+	id, err := fsutil.Identify(path)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (p *past) write(file, path string, now *parsed.Page, state journal.State) e
 
 func makeIt(path string, state journal.State) error {
 	if state.Exists {
-		return disk.Replace(path, state.Text, disk.Made, true)
+		return fsutil.Replace(path, state.Text, fsutil.Made, true)
 	}
-	return errors.Join(ignoreMissing(os.Remove(path)), disk.SyncDir(filepath.Dir(path)))
+	return errors.Join(ignoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
 }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 var (
@@ -43,7 +43,7 @@ func (c *change) fail(sent bool, cause error) error {
 
 // standing answers a mutation of which the file holds all, although the child
 // did not live to say so.
-func (c *change) standing(id disk.FileID) error {
+func (c *change) standing(id fsutil.FileID) error {
 	if err := c.keep(id); err != nil {
 		c.log("a write stands in its file, but the journal is not on disk", err)
 		return errNotDurable
@@ -62,7 +62,7 @@ func (c *change) rollBack(cause error) error {
 		err = c.restore()
 	}
 	if err == nil {
-		id, err = disk.Identify(c.path)
+		id, err = fsutil.Identify(c.path)
 	}
 	if err != nil {
 		return c.refused(errors.Join(cause, err))
@@ -79,18 +79,18 @@ func (c *change) restore() error {
 		return ignoreMissing(os.Remove(c.path))
 	}
 	if c.spare != nil {
-		return c.spare.Become(c.path, before.Text(), disk.Made)
+		return c.spare.Become(c.path, before.Text(), fsutil.Made)
 	}
-	return disk.Replace(c.path, before.Text(), disk.Made, true)
+	return fsutil.Replace(c.path, before.Text(), fsutil.Made, true)
 }
 
 // undone ends a mutation that has not happened; noted is what the journal said
 // to that. If it could not take it down, recovery makes the mutation.
-func (c *change) undone(noted error, id disk.FileID, cause error) error {
+func (c *change) undone(noted error, id fsutil.FileID, cause error) error {
 	if noted != nil {
 		return c.undecided(errors.Join(cause, noted))
 	}
-	c.after[c.path] = c.before.page.As(id)
+	c.after[c.path] = c.before.page.WithID(id)
 	if c.newName {
 		c.removeName()
 	}
@@ -140,7 +140,7 @@ func (c *change) explained(cause error) error {
 	if err := unix.Statfs(c.dir.path, &fs); err != nil {
 		return cause
 	}
-	torn, err := disk.Identify(c.path)
+	torn, err := fsutil.Identify(c.path)
 	if err != nil {
 		return cause
 	}
@@ -168,11 +168,11 @@ func (c *change) setSpare() (err error) {
 	if size == 0 || unix.Statfs(c.dir.path, &fs) != nil {
 		return nil
 	}
-	c.onDisk = !disk.InMemory(&fs)
+	c.onDisk = !fsutil.InMemory(&fs)
 	if int64(fs.Bavail)*fs.Bsize > tightBytes+tightSizes*size {
 		return nil
 	}
-	c.spare, err = disk.NewSpare(c.path, size)
+	c.spare, err = fsutil.NewSpare(c.path, size)
 	if err != nil && c.shrinks() {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
 // BenchmarkTransport compares the wire with net/http's transport, set as it has
@@ -51,7 +51,7 @@ func benchSQWith(b testing.TB, log io.Writer) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sq := legacysq.New(legacysq.Config{Release: legacysq.Release056, Key: "k", HasKey: true, DataDir: b.TempDir(), Log: log})
+	sq := fakesq.New(fakesq.Config{Release: fakesq.Release056, Key: "k", HasKey: true, DataDir: b.TempDir(), Log: log})
 	served := make(chan struct{})
 	go func() { sq.Serve(l); close(served) }()
 	b.Cleanup(func() { sq.Close(); <-served })

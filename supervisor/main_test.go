@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
 // TestMain lets the test binary be what the tests start: the stand-in for SQ,
@@ -28,9 +28,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "legacy-sq":
-			os.Exit(legacysq.Main(os.Args[2:], os.Stdout, os.Stderr))
+			os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
 		case "probes":
-			os.Exit(legacysq.Main(probe(os.Args[2:]), os.Stdout, os.Stderr))
+			os.Exit(fakesq.Main(probe(os.Args[2:]), os.Stdout, os.Stderr))
 		case "fails":
 			fmt.Println("something is broken")
 			os.Exit(3)

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // TestSQMakesFilesAnew looks at the files of writes, one by one and together:
@@ -29,7 +29,7 @@ func TestSQMakesFilesAnew(t *testing.T) {
 		if got := g.get("will", at("select", "n", origin)); got != "second!!!" {
 			t.Errorf("it holds %q", got)
 		}
-		expectMode(t, path, disk.Made&^disk.Umask())
+		expectMode(t, path, fsutil.Made&^fsutil.Umask())
 		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestSQMakesFilesAnew(t *testing.T) {
 			t.Error("a file with a mode of its own is another one")
 		}
 		expectMode(t, path, 0o640)
-		if err := os.Chmod(path, disk.Made&^disk.Umask()); err != nil {
+		if err := os.Chmod(path, fsutil.Made&^fsutil.Umask()); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Link(path, path+".second-name"); err != nil {

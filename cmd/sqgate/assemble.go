@@ -16,8 +16,8 @@ import (
 
 	"mirrorborn.us/sqgate/admin"
 	"mirrorborn.us/sqgate/internal/http1"
-	"mirrorborn.us/sqgate/journal"
 	"mirrorborn.us/sqgate/proxy"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )

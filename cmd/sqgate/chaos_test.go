@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -140,7 +140,7 @@ func TestChaos(t *testing.T) {
 // setModeOfRound has SQ make the file anew in every other round, and truncate
 // it in the others, since it would not make it again with that mode.
 func setModeOfRound(t *testing.T, path string, round int) {
-	mode := os.FileMode(0o666) &^ disk.Umask()
+	mode := os.FileMode(0o666) &^ fsutil.Umask()
 	if round%2 == 1 {
 		mode = 0o640
 	}

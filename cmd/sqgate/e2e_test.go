@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -28,7 +28,7 @@ const asSqgate = "SQGATE_TEST_IS_SQGATE"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == standIn {
-		os.Exit(legacysq.Main(os.Args[2:], os.Stdout, os.Stderr))
+		os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
 	if filepath.Base(os.Args[0]) == liar {
 		os.Exit(lie(os.Args[1:]))

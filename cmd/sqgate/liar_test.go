@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
 // liar is the name under which the test binary is an SQ that spoils what it has
@@ -18,15 +18,15 @@ const liar = "lying-sq"
 
 func lie(args []string) int {
 	if len(args) != 6 || args[0] != "host" { // host PORT --key K --data-dir D
-		return legacysq.Main(args, os.Stdout, os.Stderr)
+		return fakesq.Main(args, os.Stdout, os.Stderr)
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:"+args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 101
 	}
-	c := legacysq.Config{Release: legacysq.Release056, Key: args[3], HasKey: true, DataDir: args[5], Out: os.Stdout, Log: os.Stderr}
-	legacysq.New(c).Serve(lyingListener{l, args[5]})
+	c := fakesq.Config{Release: fakesq.Release056, Key: args[3], HasKey: true, DataDir: args[5], Out: os.Stdout, Log: os.Stderr}
+	fakesq.New(c).Serve(lyingListener{l, args[5]})
 	return 0
 }
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mirrorborn.us/sqgate/internal/disk"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // newHistory, newRestore and newBackup are the past of tenants' phexts from a shell.
@@ -172,7 +172,7 @@ func (c *apiClient) download(path, file string) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.show(resp, printFields)
 	}
-	aside, err := os.CreateTemp(filepath.Dir(file), disk.Temporary+"*")
+	aside, err := os.CreateTemp(filepath.Dir(file), fsutil.Temporary+"*")
 	if err != nil {
 		return err
 	}

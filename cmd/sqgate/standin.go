@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mirrorborn.us/sqgate/internal/legacysq"
+	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
 // standIn is the hidden command under which sqgate plays `sq`, so that the
@@ -18,7 +18,7 @@ func newStandIn() *cobra.Command {
 		Hidden:             true,
 		DisableFlagParsing: true,
 		Run: func(_ *cobra.Command, args []string) {
-			os.Exit(legacysq.Main(args, os.Stdout, os.Stderr))
+			os.Exit(fakesq.Main(args, os.Stdout, os.Stderr))
 		},
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"mirrorborn.us/sqgate/journal"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // byteSize is a flag in bytes that understands KiB, MiB and GiB.

@@ -1,0 +1,144 @@
+package fakesq
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+const broken = "HTTP/1.1 500 Internal Server Error\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 21\r\n\r\nInternal Server Error"
+
+// get and where are the requests of these tests.
+func get(r recording, target string) []byte {
+	return step{Method: "GET", Target: "/api/v2/" + target}.wire(r.Key)
+}
+
+func where(r recording) []byte {
+	text := octets("short")
+	return step{Method: "POST", Target: "/api/v2/where", Body: &text}.wire(r.Key)
+}
+
+const whereAnswer = "Calculated coordinate 1.1.1/1.1.1/1.1.1 for input (algo=xor, limit=100)."
+
+// TestOutputThatNobodyReads is what SQ does when its pipes are closed: `where`
+// panics, under the lock; and with no log to write that to, it does not answer.
+func TestOutputThatNobodyReads(t *testing.T) {
+	r := load(t, Release056)
+	for _, p := range programs(t) {
+		version := p.version(t)
+		after := ok(version)
+		if nearest(version) == Release053 {
+			after = broken
+		}
+		for _, c := range []struct {
+			name               string
+			close              func(*process)
+			where, thenVersion string
+		}{
+			{"read", func(*process) {}, ok(whereAnswer), ok(version)},
+			{"no stdout", func(run *process) { run.stdout.close() }, broken, after},
+			{"neither", func(run *process) { run.stdout.close(); run.stderr.close() }, "", ""},
+		} {
+			t.Chdir(t.TempDir())
+			run := p.start(t, r)
+			c.close(run)
+			if got := string(exchange(t, run.addr, where(r))); got != c.where {
+				t.Errorf("%q, %s: where answered %q, want %q", p, c.name, got, c.where)
+			}
+			if got := string(exchange(t, run.addr, get(r, "version"))); got != c.thenVersion {
+				t.Errorf("%q, %s: version then answered %q, want %q", p, c.name, got, c.thenVersion)
+			}
+			if got := string(exchange(t, run.addr, get(r, "nope"))); !strings.HasSuffix(got, "Not Found") {
+				t.Errorf("%q, %s: it is gone: %q", p, c.name, got)
+			}
+		}
+	}
+}
+
+// TestThePoisonStays: 0.5.6 gets past it, but says so at every request from then on.
+func TestThePoisonStays(t *testing.T) {
+	r := load(t, Release056)
+	for _, p := range programs(t) {
+		if nearest(p.version(t)) == Release053 {
+			continue
+		}
+		t.Chdir(t.TempDir())
+		run := p.start(t, r)
+		run.stdout.close()
+		exchange(t, run.addr, where(r))
+		exchange(t, run.addr, get(r, "version"))
+		exchange(t, run.addr, get(r, "version"))
+		run.kill()
+		for _, line := range []string{"[#1] panic: ", "[#2] recovering from poisoned mutex\n", "[#3] recovering from poisoned mutex\n"} {
+			if log := run.stderr.text.String(); !strings.Contains(log, line) {
+				t.Errorf("%q logged %q, without %q", p, log, line)
+			}
+		}
+	}
+}
+
+// TestFilesThatCannotBeRead asks for each with `get`, which names the reason in 0.5.6.
+func TestFilesThatCannotBeRead(t *testing.T) {
+	r := load(t, Release056)
+	long := strings.Repeat("x", 300)
+	for _, p := range programs(t) {
+		old := nearest(p.version(t)) == Release053
+		for target, reason := range map[string]string{
+			"bad":    "data/bad.phext: stream did not contain valid UTF-8",
+			"folder": "data/folder.phext: Is a directory (os error 21)",
+			"a%00b":  "data/a\x00b.phext: file name contained an unexpected NUL byte",
+			long:     "data/" + long + ".phext: File name too long (os error 36)",
+		} {
+			t.Chdir(t.TempDir())
+			seed(t, r, scenario{Seed: map[string]octets{"bad.phext": octets("caf\xe9")}})
+			if err := os.Mkdir("data/folder.phext", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			want := ok("Unable to open requested phext " + reason)
+			if old {
+				want = broken
+			}
+			if got := string(exchange(t, p.start(t, r).addr, get(r, "get?p="+target))); got != want {
+				t.Errorf("%q: %.20s answered %q, want %q", p, target, got, want)
+			}
+		}
+	}
+}
+
+// TestRequestsBeyondTheRecordings are shapes that were not recorded; the
+// answers are those that both releases of SQ gave.
+func TestRequestsBeyondTheRecordings(t *testing.T) {
+	r := load(t, Release056)
+	auth := "Authorization: Bearer " + r.Key + "\r\n"
+	tooLarge := func(body string) string {
+		return "HTTP/1.1 413 Payload Too Large\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: " + body
+	}
+	cases := []struct{ name, request, want string }{
+		{"length past the limit", "POST /api/v2/update?p=n HTTP/1.1\r\n" + auth + "Content-Length: 67108865\r\n\r\n",
+			tooLarge("45\r\n\r\nbody too large: 67108865 bytes (max 67108864)")},
+		{"length past 63 bits", "POST /api/v2/update?p=n HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n",
+			tooLarge("57\r\n\r\nbody too large: 18446744073709551615 bytes (max 67108864)")},
+		{"length past 64 bits", "POST /api/v2/update?p=n HTTP/1.1\r\n" + auth + "Content-Length: 18446744073709551616\r\n\r\n", ok("Updated 0 bytes")},
+		{"length with a plus", "POST /api/v2/update?p=n HTTP/1.1\r\n" + auth + "Content-Length: +3\r\n\r\nabc", ok("Updated 3 bytes")},
+		{"LF alone ends a header line, and not the request line", "GET /api/v2/update?p=n&s=a HTTP/1.1\n" + auth + "\r\n", ok(fmt.Sprintf("Updated %d bytes", len("a HTTP/1.1\n"+auth)-2))},
+		{"the same without the CR in a manifest", "POST /api/v2/delta?p=one HTTP/1.1\r\n" + auth + "Content-Length: 51\r\n\r\n1.1.1/1.1.1/1.1.1: df3ce784d856334d65cd25028f98f158", ok("")},
+		{"a second question mark", "GET /api/v2/update?p=n&s=a?b HTTP/1.1\r\n" + auth + "\r\n", ok("Updated 3 bytes")},
+		{"a value with an equals sign", "GET /api/v2/update?p=n&s=a=b=c HTTP/1.1\r\n" + auth + "\r\n", ok("Updated 5 bytes")},
+		{"limit with a plus", "POST /api/v2/where?limit=%2B1 HTTP/1.1\r\n" + auth + "Content-Length: 1\r\n\r\na",
+			ok("Calculated coordinate 0.0.0/0.0.0/0.0.0 for input (algo=xor, limit=1).")},
+		{"broken characters", "GET /api/v2/update?p=n&s=%F0%90%80a%E0%80%FF%C3%A9%ED%A0%80 HTTP/1.1\r\n" + auth + "\r\n", ok("Updated 24 bytes")},
+		{"CRLF in a manifest", "POST /api/v2/delta?p=one HTTP/1.1\r\n" + auth + "Content-Length: 53\r\n\r\n1.1.1/1.1.1/1.1.1: df3ce784d856334d65cd25028f98f158\r\n", ok("")},
+		{"a CR that ends a manifest", "POST /api/v2/delta?p=one HTTP/1.1\r\n" + auth + "Content-Length: 52\r\n\r\n1.1.1/1.1.1/1.1.1: df3ce784d856334d65cd25028f98f158\r", ok("1")},
+	}
+	for _, p := range programs(t) {
+		t.Chdir(t.TempDir())
+		seed(t, r, scenario{Seed: map[string]octets{"one.phext": octets("1")}})
+		run := p.start(t, r)
+		for _, c := range cases {
+			if got := string(exchange(t, run.addr, []byte(c.request))); got != c.want {
+				t.Errorf("%q: %s: %q, want %q", p, c.name, got, c.want)
+			}
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package fakesq
+
+import (
+	"io"
+	"strconv"
+	"strings"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// call is a request as SQ understood it.
+type call struct {
+	id     uint64
+	op     string
+	path   string
+	at     phext.Coordinate
+	scroll string
+	limit  uint64
+	sum    bool
+}
+
+// routes are matched as prefixes, in this order (recorded in "query spellings").
+var routes = []struct {
+	method, op string
+}{
+	{"GET", "load"}, {"GET", "select"}, {"GET", "insert"}, {"POST", "insert"}, {"GET", "update"}, {"POST", "update"},
+	{"POST", "where"}, {"GET", "delete"}, {"GET", "status"}, {"GET", "checksum"}, {"GET", "toc"}, {"GET", "get"},
+	{"GET", "delta"}, {"POST", "delta"}, {"GET", "version"}, {"GET", "json-export"},
+}
+
+func route(header string) (op string, body, ok bool) {
+	for _, r := range routes {
+		if strings.HasPrefix(header, r.method+" /api/v2/"+r.op) {
+			return r.op, r.method == "POST", true
+		}
+	}
+	return "", false, false
+}
+
+// answer goes through SQ's checks, in SQ's order.
+func (s *Server) answer(conn io.Writer, id uint64, r request) {
+	switch {
+	case strings.HasPrefix(r.header, "OPTIONS "):
+		_, _ = io.WriteString(conn, preflight) // a client that has gone is not noticed by SQ either
+	case !strings.HasPrefix(r.header, "GET ") && !strings.HasPrefix(r.header, "POST "):
+		respond(conn, 400, "Bad Request")
+	case s.config.HasKey && !r.authorized(s.config.Key):
+		respond(conn, 401, "Unauthorized")
+	default:
+		s.admitted(conn, id, r)
+	}
+}
+
+func (s *Server) admitted(conn io.Writer, id uint64, r request) {
+	p, ok := r.parameters()
+	if !ok {
+		return
+	}
+	if !s.allows(p["p"]) {
+		respond(conn, 403, "Forbidden: invalid phext path")
+		return
+	}
+	op, body, ok := route(r.header)
+	if !ok {
+		respond(conn, 404, "Not Found")
+		return
+	}
+	c := call{id: id, op: op, path: s.path(p["p"]), at: readCoordinate(p["c"]), scroll: p["s"], limit: limitOf(p["limit"]), sum: p["algo"] == "checksum"}
+	if text, ok := p["content"]; ok && body {
+		c.scroll = text
+	}
+	respond(conn, 200, s.store.locked(c))
+}
+
+func (s *Server) allows(name string) bool {
+	return s.config.DataDir == "" || !strings.Contains(name, "..") && !strings.ContainsAny(name, `/\`)
+}
+
+func (s *Server) path(name string) string {
+	if s.config.DataDir == "" {
+		return name + ".phext"
+	}
+	return s.config.DataDir + "/" + name + ".phext"
+}
+
+func limitOf(text string) uint64 {
+	n, err := unsigned(text)
+	if err != nil {
+		return 100
+	}
+	return n
+}
+
+// unsigned reads a number as Rust does, which allows a plus sign.
+func unsigned(text string) (uint64, error) {
+	return strconv.ParseUint(strings.TrimPrefix(text, "+"), 10, 64)
+}

@@ -1,0 +1,116 @@
+package fakesq
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestTimeouts: each read has 32 s, however long they are together.
+func TestTimeouts(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		pause time.Duration
+		want  string
+	}{
+		{"slow", ioTimeout - time.Second, ok(Release056)},
+		{"silent", ioTimeout + time.Second, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				server, client := New(Config{Release: Release056, Log: &log}), dialPipe()
+				go func() { server.thread(patient{client.far}, 7); client.far.Close() }()
+				for _, part := range []string{"GET /api/v2/ver", "sion HTTP/1.1\r\n", "\r\n"} {
+					_, _ = io.WriteString(client.near, part) // fails once the server has gone
+					if part != "\r\n" {
+						time.Sleep(c.pause)
+					}
+				}
+				got, err := io.ReadAll(client.near)
+				if string(got) != c.want || err != nil {
+					t.Errorf("answered %q, %v", got, err)
+				}
+				if gaveUp := strings.Contains(log.String(), "[#7] read error"); gaveUp != (c.want == "") {
+					t.Errorf("logged %q", log.String())
+				}
+			})
+		})
+	}
+}
+
+type pipeEnds struct{ near, far net.Conn }
+
+func dialPipe() pipeEnds {
+	near, far := net.Pipe()
+	return pipeEnds{near, far}
+}
+
+// TestTooManyConnections fills the server with idle connections. SQ takes no
+// notice of who they are.
+func TestTooManyConnections(t *testing.T) {
+	t.Chdir(t.TempDir())
+	addr := startStandIn(t, Config{Release: Release056})
+	idle := make([]net.Conn, mostConnections)
+	for i := range idle {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		idle[i] = conn
+	}
+	const full = "HTTP/1.1 503 Service Unavailable\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 45\r\n\r\nService Unavailable: connection limit reached"
+	conn, err := net.Dial("tcp", addr) // accepted in turn, after the others
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	if got, err := io.ReadAll(conn); string(got) != full || err != nil {
+		t.Errorf("one too many got %q, %v", got, err)
+	}
+	if _, err := io.WriteString(idle[0], "GET /api/v2/version HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(idle[0]); string(got) != ok(Release056) || err != nil {
+		t.Errorf("the first got %q, %v", got, err)
+	}
+	got := string(exchange(t, addr, []byte("GET /api/v2/status HTTP/1.1\r\n\r\n")))
+	if !strings.Contains(got, "Connection ID: 513\n") { // a connection that is turned away has no number
+		t.Errorf("the next got %q", got)
+	}
+}
+
+// TestCloseCutsConnections waits for a connection that never asks anything: what
+// its goroutine does last has been done when Close returns.
+func TestCloseCutsConnections(t *testing.T) {
+	t.Chdir(t.TempDir())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	server := New(Config{Release: Release056, Log: &log})
+	go server.Serve(l)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	exchange(t, l.Addr().String(), []byte("GET /api/v2/version HTTP/1.1\r\n\r\n")) // accepted later than conn
+	server.Close()
+	if !strings.Contains(log.String(), "[#1] read error") {
+		t.Errorf("logged %q", log.String())
+	}
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("the connection is still open: %d, %v", n, err)
+	}
+	server.Close() // once more does no harm
+	server.Serve(l)
+}

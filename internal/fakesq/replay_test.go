@@ -1,0 +1,126 @@
+package fakesq
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "legacy-sq" {
+		os.Exit(Main(os.Args[2:], os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const patience = 30 * time.Second
+
+// exchange sends bytes and reads to the end of the connection. SQ may close
+// with something unread, which the other side sees as a reset.
+func exchange(t *testing.T, addr string, request []byte) []byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	if _, err := conn.Write(request); err != nil {
+		t.Logf("writing: %v", err)
+	}
+	if len(request) == 0 {
+		return nil
+	}
+	var got bytes.Buffer
+	if _, err := io.Copy(&got, conn); err != nil && got.Len() == 0 && !strings.Contains(err.Error(), "reset") {
+		t.Fatalf("reading: %v", err)
+	}
+	return got.Bytes()
+}
+
+// startStandIn serves on a loopback port until the test ends.
+func startStandIn(t *testing.T, c Config) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := New(c)
+	t.Cleanup(server.Close)
+	go server.Serve(l)
+	return l.Addr().String()
+}
+
+func TestReplayStandIn(t *testing.T) {
+	for _, release := range []string{Release053, Release056} {
+		r := load(t, release)
+		if len(r.Scenarios) == 0 {
+			t.Fatal("the recording is empty")
+		}
+		for _, s := range r.Scenarios {
+			t.Run(release+"/"+s.Name, func(t *testing.T) {
+				t.Chdir(t.TempDir())
+				seed(t, r, s)
+				addr := startStandIn(t, Config{Release: release, Key: r.Key, HasKey: true, DataDir: r.DataDir})
+				replay(t, r, s, addr, nil)
+			})
+		}
+	}
+}
+
+func seed(t *testing.T, r recording, s scenario) {
+	t.Helper()
+	if err := os.Mkdir(r.DataDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range s.Seed {
+		if err := os.WriteFile(filepath.Join(r.DataDir, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// replay sends a scenario's steps and compares every answer and the files left
+// behind with what was recorded or, where that is listed, with what is changed.
+func replay(t *testing.T, r recording, s scenario, addr string, changed changes) {
+	t.Helper()
+	exchange(t, addr, nil) // the recorder looked first whether SQ listened: connection 1
+	for i, step := range s.Steps {
+		place := fmt.Sprintf("%s step %d", s.Name, i+1)
+		want := changed.instead(t, place, string(step.answered()))
+		if got := string(exchange(t, addr, step.wire(r.Key))); got != want {
+			t.Errorf("%s: %s %s\n got %.400q\nwant %.400q", place, step.Method, step.Target, got, want)
+		}
+	}
+	compareFiles(t, r, s)
+}
+
+func compareFiles(t *testing.T, r recording, s scenario) {
+	t.Helper()
+	entries, err := os.ReadDir(r.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+		text, err := os.ReadFile(filepath.Join(r.DataDir, e.Name()))
+		if err != nil || !bytes.Equal(text, s.Files[e.Name()]) {
+			t.Errorf("%v: file %s holds %.200q, want %.200q", err, e.Name(), text, s.Files[e.Name()])
+		}
+	}
+	for name := range s.Files {
+		if !slices.Contains(names, name) {
+			t.Errorf("file %s is missing", name)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package fakesq
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+)
+
+// request is one request as SQ sees it: text up to the blank line, and bytes.
+type request struct {
+	header string
+	body   []byte
+}
+
+// tooMuchError is the text of a 413.
+type tooMuchError string
+
+func (e tooMuchError) Error() string { return string(e) }
+
+// readStep is the size of SQ's reads in bytes. It shows: what comes in one
+// read with the end of the header is taken for the body, whatever its length
+// was said to be (recorded in "bodies", with chunked framing).
+const readStep = 1024
+
+func readRequest(r io.Reader) (request, error) {
+	var got []byte
+	step := make([]byte, readStep)
+	for {
+		n, err := r.Read(step)
+		if n == 0 {
+			return request{}, fmt.Errorf("connection closed: %w", err)
+		}
+		got = append(got, step[:n]...)
+		if end := bytes.Index(got, []byte("\r\n\r\n")); end >= 0 {
+			return readBody(r, lossy(got[:end+4]), got[end+4:])
+		}
+		if len(got) > largestHeader {
+			return request{}, tooMuchError("header too large")
+		}
+	}
+}
+
+func readBody(r io.Reader, header string, body []byte) (request, error) {
+	length := contentLength(header)
+	if length > largestBody {
+		return request{}, tooMuchError(fmt.Sprintf("body too large: %d bytes (max %d)", length, largestBody))
+	}
+	if missing := int(length) - len(body); missing > 0 {
+		rest := make([]byte, missing)
+		n, err := io.ReadFull(r, rest)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return request{}, err
+		}
+		body = append(body, rest[:n]...) // a short body is taken as it is
+	}
+	return request{header, body}, nil
+}
+
+// contentLength is that of the first header of the name, 0 if it is no number.
+func contentLength(header string) uint64 {
+	for line := range lines(header) {
+		if !strings.HasPrefix(strings.ToLower(line), "content-length:") {
+			continue
+		}
+		n, err := unsigned(strings.TrimSpace(strings.Split(line, ":")[1]))
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return 0
+}
+
+// lines splits as Rust does: at LF, with a CR before it taken off. A CR at the
+// very end stays.
+func lines(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(s) {
+			if bare, ok := strings.CutSuffix(line, "\n"); ok {
+				line = strings.TrimSuffix(bare, "\r")
+			}
+			if !yield(line) {
+				return
+			}
+		}
+	}
+}
+
+// authorized looks at the first header that starts with "authorization",
+// whatever its name is (recorded in "auth").
+func (r request) authorized(key string) bool {
+	for line := range lines(r.header) {
+		if !strings.HasPrefix(strings.ToLower(line), "authorization") {
+			continue
+		}
+		parts := strings.Split(line, ":")
+		if len(parts) < 2 {
+			continue
+		}
+		token := strings.TrimSpace(parts[1])
+		if strings.HasPrefix(strings.ToLower(token), "bearer ") {
+			token = strings.TrimSpace(token[len("bearer "):])
+		}
+		return token == key
+	}
+	return false
+}
+
+// parameters is the query, the last of a repeated name winning, and the body
+// under "content". ok is false for a favicon, which SQ does not answer.
+func (r request) parameters() (p map[string]string, ok bool) {
+	p = map[string]string{}
+	first, _, _ := strings.Cut(r.header, "\r\n")
+	if path, query, found := strings.Cut(first, "?"); found {
+		if strings.Contains(path, "favicon.ico") {
+			return nil, false
+		}
+		for _, pair := range strings.Split(strings.TrimSuffix(query, " HTTP/1.1"), "&") {
+			if name, value, found := strings.Cut(pair, "="); found {
+				p[decode(name)] = decode(value)
+			}
+		}
+	}
+	if len(r.body) > 0 {
+		p["content"] = lossy(r.body)
+	}
+	return p, true
+}

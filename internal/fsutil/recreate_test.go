@@ -1,0 +1,78 @@
+package fsutil
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// TestAFileThatIsGoneIsPutBackByWhoeverMay has another user, who may write to a
+// directory but not give files away, put back a file that was removed there.
+func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
+	const nobody = 65534
+	if path := os.Getenv("PUT_BACK"); path != "" {
+		if err := Replace(path, "what it held", Made, false); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	dir, err := os.MkdirTemp("", "owned")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "test")
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "n.phext")
+	cmd := exec.Command(program, "-test.run=TestAFileThatIsGone")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PUT_BACK="+path)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || info.Mode() != Made&^Umask() {
+		t.Errorf("owner %d, mode %v", st.Uid, info.Mode())
+	}
+}
+
+// TestADirectoryThatMarksItsFiles gives them a group of its own.
+func TestADirectoryThatMarksItsFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory to another group")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "n.phext")
+	if err := os.WriteFile(path, nil, Made); err != nil {
+		t.Fatal(err)
+	}
+	if !CanBeMadeAnew(path) {
+		t.Error("not even in a plain one")
+	}
+	if err := os.Chown(dir, -1, 4242); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	if CanBeMadeAnew(path) {
+		t.Error("the new file would have another group")
+	}
+}

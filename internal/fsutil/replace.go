@@ -1,0 +1,134 @@
+// Package fsutil has what several rooms need of files: to tell one state of a
+// file from another, and to replace a file so that there is, at every moment
+// and after every crash, the old one or the new one whole.
+//
+// It never decides what stands in a file.
+package fsutil
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileID tells one state of a file from another. The zero FileID is that of no
+// file. Times are in nanoseconds since 1970.
+type FileID struct {
+	Dev, Ino     uint64
+	Size         int64 // bytes
+	Mtime, Ctime int64
+}
+
+// Exists says whether there is a file.
+func (id FileID) Exists() bool { return id != FileID{} }
+
+// ErrNotRegular is a path that is a directory, a FIFO or the like.
+var ErrNotRegular = errors.New("is not a regular file")
+
+// Identify looks at what lies at path. No file is the zero FileID and no error.
+func Identify(path string) (FileID, error) {
+	// Not os.Stat, which makes a FileInfo that nobody needs: each read looks here.
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	for err == unix.EINTR {
+		err = unix.Stat(path, &st)
+	}
+	switch {
+	case err == unix.ENOENT:
+		return FileID{}, nil
+	case err != nil:
+		return FileID{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return FileID{}, ErrNotRegular
+	}
+	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+}
+
+// IDOf is Identify for a file that was looked at already.
+func IDOf(info fs.FileInfo) (FileID, error) {
+	if !info.Mode().IsRegular() {
+		return FileID{}, ErrNotRegular
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+}
+
+// Temporary is how the names of files begin that are not finished. Such a file
+// may be removed by whoever finds it after a crash.
+const Temporary = ".sqgate-"
+
+// Replace puts a file with text in the place of path. Mode and owner stay those
+// of the file that is there; a new file has mode less the umask, and the owner
+// of its directory. Durable says whether to wait until the disk holds it.
+func Replace(path, text string, mode fs.FileMode, durable bool) error {
+	aside, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(fill(aside, path, text, mode, durable), aside.Close())
+	if err == nil {
+		err = os.Rename(aside.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(aside.Name()) // the error that led here says more
+		return err
+	}
+	if !durable {
+		return nil
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+func fill(f *os.File, path, text string, mode fs.FileMode, durable bool) error {
+	if _, err := f.WriteString(text); err != nil {
+		return err
+	}
+	model, err := os.Stat(path)
+	anew := err != nil
+	if anew {
+		model, err = os.Stat(filepath.Dir(path))
+		mode &^= Umask()
+	} else {
+		mode = model.Mode().Perm()
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	// A new file that may not have its directory's owner stays this user's, as
+	// one that SQ makes.
+	if err := ownedLike(f, model); err != nil && !(anew && errors.Is(err, fs.ErrPermission)) {
+		return err
+	}
+	if !durable {
+		return nil
+	}
+	return f.Sync()
+}
+
+func ownedLike(f *os.File, model fs.FileInfo) error {
+	st := model.Sys().(*syscall.Stat_t)
+	if int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() {
+		return nil
+	}
+	if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+		return fmt.Errorf("keeping the owner of %s: %w", model.Name(), err)
+	}
+	return nil
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

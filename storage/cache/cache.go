@@ -1,0 +1,116 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// Largest is the largest file that SQ reads whole, in bytes; it cuts a larger
+// one off, and its next mutation would make the loss permanent.
+const Largest = 512 << 20
+
+// Files that are not fed to SQ, nor read from.
+var (
+	ErrNotText  = errors.New("is not UTF-8 text")
+	ErrTooLarge = fmt.Errorf("is larger than the %d bytes that SQ can hold", int64(Largest))
+)
+
+// Cache keeps pages, those read least recently out first.
+type Cache struct {
+	limit int64
+	// admit makes room in memory for a file that is being read.
+	admit func(bytes int64) (release func(), err error)
+
+	mu      sync.Mutex
+	pages   *simplelru.LRU[string, *Version]
+	bytes   int64
+	loading map[string]*load
+	frozen  map[string]*Frozen
+	freezes uint64 // how often Freeze was called
+	stats   Stats
+	nothing *Version
+}
+
+// Stats counts what a cache did.
+type Stats struct {
+	Bytes, Pages       int64
+	Hits, Misses, Outs uint64
+}
+
+// New makes a cache of limit bytes; with 0 nothing is kept. admit is asked for
+// room before a file is read; its error is Read's.
+func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
+	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*Frozen{}, nothing: Missing()}
+	pages, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.cost() })
+	if err != nil {
+		panic(err) // only a size below 1 is refused
+	}
+	c.pages = pages
+	return c
+}
+
+// Stats is a snapshot of the counts.
+func (c *Cache) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Bytes, s.Pages = c.bytes, int64(c.pages.Len())
+	return s
+}
+
+// Read is the file as it is; while it is held, as it was before. Errors:
+// ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, those of admit and of reading.
+func (c *Cache) Read(path string) (*Version, error) {
+	p, begun := c.frozenVersion(path)
+	if p != nil {
+		return p, nil
+	}
+	id, err := fsutil.Identify(path)
+	if err != nil {
+		return nil, err
+	}
+	if p := c.known(path, id, begun); p != nil {
+		return p, nil
+	}
+	return c.load(path)
+}
+
+// held is the page of a path that is being written, and how many holds have begun.
+func (c *Cache) frozenVersion(path string) (*Version, uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.frozenLocked(path), c.freezes
+}
+
+func (c *Cache) frozenLocked(path string) *Version {
+	if h, ok := c.frozen[path]; ok {
+		return h.before[path]
+	}
+	return nil
+}
+
+// known is the page of a file in the state id, if there is no need to read it.
+// That there was no file says what a reader may see only if no write has begun
+// since the count was begun.
+func (c *Cache) known(path string, id fsutil.FileID, begun uint64) *Version {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.frozenLocked(path); p != nil {
+		return p
+	}
+	if !id.Exists() && begun == c.freezes {
+		c.stats.Misses++
+		return c.nothing
+	}
+	if p, ok := c.pages.Get(path); ok && p.ID == id {
+		c.stats.Hits++
+		return p
+	}
+	return nil
+}

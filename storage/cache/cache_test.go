@@ -1,0 +1,267 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func anything(int64) (func(), error) { return func() {}, nil }
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := fsutil.Replace(path, text, 0o600, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, c *Cache, path string) *Version {
+	t.Helper()
+	p, err := c.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func at(t *testing.T, text string) phext.Coordinate {
+	t.Helper()
+	c, err := phext.ParseCoordinate(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestAPageIsTheFileAndIsParsedOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n.phext")
+	c := New(1<<20, anything)
+	if p := read(t, c, path); p.Exists() || p.Text() != "" || p.Scrolls() != 1 {
+		t.Errorf("of no file: %+v", p)
+	}
+	put(t, path, "one\x17two\x17\x17")
+	p := read(t, c, path)
+	if text, _ := p.Phext.Select(at(t, "1.1.1/1.1.1/1.1.2")); text != "two" || p.Text() != "one\x17two\x17\x17" {
+		t.Errorf("%q in %q", text, p.Text())
+	}
+	if again := read(t, c, path); again != p {
+		t.Error("a file that did not change was parsed again")
+	}
+	put(t, path, "three")
+	if p := read(t, c, path); p.Text() != "three" {
+		t.Errorf("after a change: %q", p.Text())
+	}
+	if s := c.Stats(); s.Misses != 3 || s.Hits != 1 || s.Pages != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWhatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "n.phext")
+	c := New(1<<20, anything)
+	put(t, path, "caf\xe9")
+	if _, err := c.Read(path); !errors.Is(err, ErrNotText) {
+		t.Errorf("not UTF-8: %v", err)
+	}
+	if _, err := c.Read(dir); !errors.Is(err, fsutil.ErrNotRegular) {
+		t.Errorf("a directory: %v", err)
+	}
+	if err := os.Truncate(path, Largest+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(path); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+	full := errors.New("no room")
+	put(t, path, "text")
+	if _, err := New(1, func(int64) (func(), error) { return nil, full }).Read(path); !errors.Is(err, full) {
+		t.Errorf("no room: %v", err)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	const limit = 64 << 10
+	c := New(limit, anything)
+	for i := range 100 {
+		path := filepath.Join(dir, fmt.Sprint(i))
+		put(t, path, strings.Repeat("x", 8<<10))
+		read(t, c, path)
+		if s := c.Stats(); s.Bytes > limit || s.Pages == 0 {
+			t.Fatalf("after %d files: %+v", i+1, s)
+		}
+	}
+	last, first := filepath.Join(dir, "99"), filepath.Join(dir, "0")
+	before := c.Stats()
+	read(t, c, last)
+	read(t, c, first)
+	if s := c.Stats(); s.Hits != before.Hits+1 || s.Misses != before.Misses+1 {
+		t.Errorf("the last one read was not kept, or the first was: %+v, %+v", before, s)
+	}
+	huge := filepath.Join(dir, "huge")
+	put(t, huge, strings.Repeat("x", 2*limit))
+	read(t, c, huge)
+	if s := c.Stats(); s.Pages < 2 {
+		t.Errorf("a file that does not fit pushed the others out: %+v", s)
+	}
+	nothing := New(0, anything)
+	if read(t, nothing, last).Size() != 8<<10 || nothing.Stats().Pages != 0 {
+		t.Errorf("a cache of no size: %+v", nothing.Stats())
+	}
+}
+
+// TestDeadTextIsLetGo updates one scroll again and again: of what it was,
+// nothing may stay.
+func TestDeadTextIsLetGo(t *testing.T) {
+	p := NewVersion("start\x17other", fsutil.FileID{Size: 11})
+	text := strings.Repeat("y", 1<<10)
+	for range 1000 {
+		p = p.With(phext.Origin(), text)
+		if p.retained > 2*p.Size()+wasteful {
+			t.Fatalf("%d bytes are kept for a page of %d", p.retained, p.Size())
+		}
+	}
+	if p.Text() != text+"\x17other" {
+		t.Errorf("%q", p.Text())
+	}
+	if p = p.With(phext.Origin(), "a\x17b"); p.Text() != "a\x17b\x17other" || p.Phext.Len() != 3 {
+		t.Errorf("with a delimiter: %q, %d scrolls", p.Text(), p.Phext.Len())
+	}
+}
+
+func TestFind(t *testing.T) {
+	p := NewVersion("one\x17two", fsutil.FileID{Size: 7})
+	if c, ok := p.Find("two"); !ok || c != at(t, "1.1.1/1.1.1/1.1.2") {
+		t.Errorf("%v %v", c, ok)
+	}
+	three := at(t, "1.1.1/1.1.1/1.1.3")
+	q := p.With(three, "three")
+	q.Noted(three, "three")
+	if c, ok := q.Find("three"); !ok || c != three {
+		t.Errorf("%v %v", c, ok)
+	}
+	if _, ok := p.Find("three"); ok {
+		t.Error("a name of a later state was found in the earlier one")
+	}
+	if _, ok := q.With(three, "").Find("three"); ok {
+		t.Error("a name that is gone was found")
+	}
+}
+
+// TestReadersSeeWholeStatesOnly writes a file as SQ does, in place and in
+// steps, while others read it.
+func TestReadersSeeWholeStatesOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n.phext")
+	put(t, path, strings.Repeat("0", 4096))
+	c := New(0, anything) // every read that is not held comes from the disk
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p, err := c.Read(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if text := p.Text(); len(text) != 4096 || strings.Trim(text, text[:1]) != "" {
+					t.Errorf("a torn read of %d bytes: %.20q", len(text), text)
+					return
+				}
+			}
+		})
+	}
+	for round := range 300 {
+		before := read(t, c, path)
+		h := c.Freeze(map[string]*Version{path: before})
+		text := strings.Repeat(string(rune('a'+round%26)), 4096)
+		writeInSteps(t, path, text)
+		if seen := read(t, c, path); seen != before {
+			t.Error("a held file was read")
+		}
+		h.Publish(map[string]*Version{path: NewVersion(text, identity(t, path))})
+		if seen := read(t, c, path); seen.Text() != text {
+			t.Errorf("after the end: %.20q, want %.20q", seen.Text(), text)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
+
+func writeInSteps(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(text) > 0 {
+		if _, err := f.WriteString(text[:512]); err != nil {
+			t.Fatal(err)
+		}
+		text = text[512:]
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func identity(t *testing.T, path string) fsutil.FileID {
+	t.Helper()
+	id, err := fsutil.Identify(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// All files that are not there read as one page: what is written where there
+// was none must not be found in another.
+func TestPagesOfNoFileShareNoNames(t *testing.T) {
+	c, dir, first := New(1<<20, anything), t.TempDir(), at(t, "999.1.1/1.1.1/1.1.1")
+	one := read(t, c, filepath.Join(dir, "a.names.phext"))
+	if _, found := one.Find("memory"); found {
+		t.Error("a name in no file")
+	}
+	next := one.With(first, "memory")
+	next.Noted(first, "memory")
+	if got, found := next.Find("memory"); !found || got != first {
+		t.Errorf("%v, %v", got, found)
+	}
+	later := read(t, c, filepath.Join(dir, "b.names.phext")).With(first, "other")
+	if _, found := later.Find("memory"); found {
+		t.Error("another file's name")
+	}
+	if got, found := later.Find("other"); !found || got != first {
+		t.Errorf("%v, %v", got, found)
+	}
+}
+
+// A file that is away for a moment, while it is written, is not seen to be away.
+func TestNoFileIsNotSeenDuringAWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n.phext")
+	put(t, path, "before")
+	c := New(1<<20, anything)
+	before := map[string]*Version{path: read(t, c, path)}
+	_, begun := c.frozenVersion(path) // a reader has begun, and looks while the file is away
+	c.Freeze(before).Publish(before)
+	if p := c.known(path, fsutil.FileID{}, begun); p != nil {
+		t.Errorf("it reads as %q", p.Text())
+	}
+}

@@ -1,0 +1,155 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+)
+
+// Page is one state of a phext's file. It is immutable, but for the answers that
+// are kept of it: those are its own, and no other page has them.
+type Version struct {
+	Phext *phext.Phext
+	ID    fsutil.FileID // the file that holds it; zero if there is none
+	// verbatim is the file where it may not be what Phext renders to, such as
+	// one with delimiters at its end.
+	verbatim string
+	retained int64 // bytes of text that the scrolls keep in memory
+	names    *index
+	kept     [kinds]kept
+	answers  int64 // bytes that kept takes; the cache's lock guards it
+}
+
+// Of is the page of a file that holds text.
+func NewVersion(text string, id fsutil.FileID) *Version {
+	return &Version{Phext: phext.Parse(text), ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}
+}
+
+// Nothing is the page of a file that does not exist.
+func Missing() *Version { return NewVersion("", fsutil.FileID{}) }
+
+// Exists says whether there is a file.
+func (p *Version) Exists() bool { return p.ID.Exists() }
+
+// Text is the file, byte for byte.
+func (p *Version) Text() string {
+	if p.verbatim != "" {
+		return p.verbatim
+	}
+	return p.Phext.Render()
+}
+
+// Same says whether r holds Text(), without making it.
+func (p *Version) Same(r io.Reader) (bool, error) {
+	if p.verbatim == "" {
+		return p.Phext.Same(r)
+	}
+	text := make([]byte, len(p.verbatim)+1)
+	n, err := io.ReadFull(r, text)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return string(text[:n]) == p.verbatim, err
+}
+
+// Size is len(Text()), in bytes.
+func (p *Version) Size() int64 {
+	if p.verbatim != "" {
+		return int64(len(p.verbatim))
+	}
+	return int64(p.Phext.RenderedSize())
+}
+
+// Scrolls is how many scrolls SQ counts in the file: an empty one at the end
+// of a file that ends in delimiters counts (recorded in "seeded trail").
+func (p *Version) Scrolls() int {
+	if p.verbatim == "" || p.Phext.RenderedSize() == len(p.verbatim) {
+		return max(1, p.Phext.Len())
+	}
+	seen := map[phext.Coordinate]struct{}{}
+	for _, s := range phext.Sequence(p.verbatim) {
+		seen[s.At] = struct{}{}
+	}
+	return len(seen)
+}
+
+// wasteful is how much dead text, in bytes, a page may keep in memory beyond its own size.
+const wasteful = 64 << 10
+
+// With is the page after text was written at a coordinate, as SQ writes it. It
+// has no identity until it is published.
+func (p *Version) With(at phext.Coordinate, text string) *Version {
+	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
+	if !p.Exists() {
+		next.names = newIndex() // the page of no file is that of all files that are not there
+	}
+	size := int64(next.Phext.RenderedSize())
+	if next.retained > 2*size+wasteful || phext.HasDelimiter(text) {
+		// Of texts that stand in no scroll any more, none may stay in memory;
+		// and a text with delimiters is several scrolls to whoever reads the file.
+		next.Phext = phext.Parse(next.Phext.Render())
+		next.retained = size
+	}
+	return next
+}
+
+// As is p with the identity of the file that holds it now.
+func (p *Version) WithID(id fsutil.FileID) *Version {
+	return &Version{Phext: p.Phext, ID: id, verbatim: p.verbatim, retained: p.retained, names: p.names}
+}
+
+// perScroll is the memory of one parsed scroll beside its text, and perVersion
+// that of a page with its place in the cache, in bytes.
+const (
+	perScroll  = 64
+	perVersion = 1024
+)
+
+// cost is what the page takes in memory, with what is kept of it, in bytes. The
+// cache's lock is held.
+func (p *Version) cost() int64 {
+	return p.answers + p.retained + perScroll*int64(p.Phext.Len()) + perVersion + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
+}
+
+// index finds the coordinate of a name without walking the names. It is shared
+// by all states of one file: what it says is a guess that the page confirms.
+type index struct {
+	mu    sync.Mutex
+	at    map[string]phext.Coordinate
+	whole bool // every name of some state was put in
+}
+
+func newIndex() *index { return &index{} }
+
+// Find is where text stands as a whole scroll, for phexts in which each text
+// stands once: the names of coordinates (SPEC section 7).
+func (p *Version) Find(text string) (phext.Coordinate, bool) {
+	p.names.mu.Lock()
+	defer p.names.mu.Unlock()
+	if !p.names.whole {
+		p.names.at = make(map[string]phext.Coordinate, p.Phext.Len())
+		for _, s := range p.Phext.Scrolls() {
+			p.names.at[s.Text] = s.At
+		}
+		p.names.whole = true
+	}
+	at, ok := p.names.at[text]
+	if !ok {
+		return at, false
+	}
+	there, _ := p.Phext.Select(at)
+	return at, there == text
+}
+
+// Noted tells the shared index of a text that With has just added. It is
+// called before the new page is seen by anybody.
+func (p *Version) Noted(at phext.Coordinate, text string) {
+	p.names.mu.Lock()
+	defer p.names.mu.Unlock()
+	if p.names.whole {
+		p.names.at[text] = at
+	}
+}

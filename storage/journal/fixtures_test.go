@@ -1,0 +1,145 @@
+package journal
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// failer is what tests of both kinds, and properties, fail with.
+type failer interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+// world is a data_dir with its journal, a clock, and a kernel that can restart.
+type world struct {
+	t    failer
+	cfg  Config
+	data string
+	now  time.Time
+	set  *Set
+	j    *Journal
+	tune func(*settings)
+}
+
+func newWorld(t failer, root string, change func(*Config)) *world {
+	t.Helper()
+	w := &world{t: t, data: filepath.Join(root, "data", "will"), now: time.Unix(1_700_000_000, 0)}
+	w.cfg = Config{
+		Dir: filepath.Join(root, "journal"), Quarantine: filepath.Join(root, "quarantine"),
+		Sync: Batch, History: 7 * 24 * time.Hour, BootID: "boot-1",
+		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
+		Datasync: func(*os.File) error { return nil }, // a test has no power cuts
+	}
+	if change != nil {
+		change(&w.cfg)
+	}
+	w.must(os.MkdirAll(w.data, 0o755))
+	w.open()
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	var err error
+	w.set, err = New(w.cfg)
+	w.must(err)
+	if w.tune != nil {
+		w.tune(&w.set.cfg)
+	}
+	w.j, err = w.set.Of(w.data)
+	w.must(err)
+}
+
+// reopen is a restart of sqgate.
+func (w *world) reopen() {
+	w.t.Helper()
+	w.must(w.set.Close())
+	w.open()
+}
+
+func (w *world) path(file string) string { return filepath.Join(w.data, file) }
+
+func (w *world) read(file string) State {
+	w.t.Helper()
+	s, err := readState(w.path(file))
+	w.must(err)
+	return s
+}
+
+// put makes a file hold s, whoever does it.
+func (w *world) put(file string, s State) fsutil.FileID {
+	w.t.Helper()
+	if s.Exists {
+		w.must(os.WriteFile(w.path(file), []byte(s.Text), 0o644))
+	} else if err := os.Remove(w.path(file)); err != nil && !os.IsNotExist(err) {
+		w.t.Fatal(err)
+	}
+	id, err := fsutil.Identify(w.path(file))
+	w.must(err)
+	return id
+}
+
+func (w *world) begin(m Mutation) *Pending {
+	w.t.Helper()
+	p, err := w.j.Begin(m, func() (State, error) { return readState(w.path(m.File)) })
+	w.must(err)
+	return p
+}
+
+// mutate is a mutation from the journal to the answer.
+func (w *world) mutate(m Mutation) {
+	w.t.Helper()
+	p := w.begin(m)
+	w.must(p.Done(w.put(m.File, w.read(m.File).After(m))))
+	w.must(p.Flushed())
+}
+
+func (w *world) recover() Report {
+	w.t.Helper()
+	r, err := w.j.Recover(context.Background())
+	w.must(err)
+	return r
+}
+
+func (w *world) newest() string {
+	w.t.Helper()
+	numbers, _, err := segments(w.j.dir)
+	w.must(err)
+	return filepath.Join(w.j.dir, segmentName(numbers[len(numbers)-1]))
+}
+
+func at(n uint32) phext.Coordinate { return phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, n} }
+
+func update(file string, n uint32, text string) Mutation {
+	return Mutation{File: file, Op: Update, At: at(n), Text: text, Tenant: "will", Key: "abcd"}
+}
+
+func text(s string) State { return State{s, true} }
+
+func closing(t *testing.T, w *world) *world {
+	t.Cleanup(func() {
+		if err := w.set.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}

@@ -1,0 +1,153 @@
+package journal
+
+import (
+	"encoding/binary"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+)
+
+// kind is what a record says. The numbers stand in journals on disk.
+type kind byte
+
+const (
+	opened     kind = 1 + iota // the first record of a segment
+	checkpoint                 // a file's state before the mutation that follows
+	edited                     // a file's state after somebody else changed it
+	begun                      // a mutation that may be made now
+	done                       // it stands in the file
+	aborted                    // it did not happen
+	seen                       // the file has another identity, but holds what it should
+	answered                   // an answer to an Idempotency-Key; not in segments
+	refused                    // it must not happen, and left traces in the file
+)
+
+const version = 1
+
+// record is one entry. Which fields count depends on its kind.
+type record struct {
+	kind    kind
+	time    int64  // nanoseconds since 1970
+	seq     uint64 // of the mutation or checkpoint, within the segment
+	m       Mutation
+	content content
+	left    fsutil.FileID // done, seen, edited, aborted: the state in which the file was left
+	sure    bool          // whether left is known
+	boot    string
+	version byte
+
+	offset int64 // where it stands in the segment; not written
+}
+
+// content is the state that a checkpoint holds, and where.
+type content struct {
+	exists, beside bool // beside: in a file of its own
+	size           int64
+	sum            [16]byte // xxh3-128
+	text           string   // unless beside
+}
+
+func (r record) encode(b []byte) []byte {
+	b = append(b, byte(r.kind))
+	b = binary.AppendVarint(b, r.time)
+	b = binary.AppendUvarint(b, r.seq)
+	b = appendString(b, r.m.File)
+	switch r.kind {
+	case opened:
+		return appendString(append(b, r.version), r.boot)
+	case begun, answered:
+		return r.m.encode(b)
+	case checkpoint, edited:
+		b = r.content.encode(b)
+	}
+	return appendID(appendBool(b, r.sure), r.left)
+}
+
+func (m Mutation) encode(b []byte) []byte {
+	b = append(b, byte(m.Op))
+	for _, n := range m.At {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	for _, s := range []string{m.Text, m.Tenant, m.Key, m.Note, m.Idempotency, m.Digest, m.Answer} {
+		b = appendString(b, s)
+	}
+	return b
+}
+
+func (c content) encode(b []byte) []byte {
+	b = appendBool(appendBool(b, c.exists), c.beside)
+	b = binary.AppendVarint(b, c.size)
+	b = append(b, c.sum[:]...)
+	return appendString(b, c.text)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func appendID(b []byte, id fsutil.FileID) []byte {
+	b = binary.AppendUvarint(binary.AppendUvarint(b, id.Dev), id.Ino)
+	for _, n := range []int64{id.Size, id.Mtime, id.Ctime} {
+		b = binary.AppendVarint(b, n)
+	}
+	return b
+}
+
+// decode is the record in payload, if it is one.
+func decode(payload string) (record, bool) {
+	in := &cursor{rest: payload}
+	r := record{kind: kind(in.byte()), time: in.varint(), seq: in.uvarint()}
+	file := in.string()
+	switch r.kind {
+	case opened:
+		r.version, r.boot = in.byte(), in.string()
+	case begun, answered:
+		r.m = in.mutation()
+	case checkpoint, edited:
+		r.content = in.content()
+		r.sure, r.left = in.bool(), in.id()
+	case done, aborted, seen, refused:
+		r.sure, r.left = in.bool(), in.id()
+	default:
+		return record{}, false
+	}
+	r.m.File = file
+	return r, !in.bad && (in.rest == "" || r.version > version)
+}
+
+func (in *cursor) mutation() Mutation {
+	m := Mutation{Op: Op(in.byte())}
+	in.bad = in.bad || !m.Op.valid()
+	m.At = in.coordinate()
+	for _, s := range []*string{&m.Text, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
+		*s = in.string()
+	}
+	return m
+}
+
+func (in *cursor) coordinate() (at phext.Coordinate) {
+	for i := range at {
+		n := in.uvarint()
+		in.bad = in.bad || n > 1<<32-1
+		at[i] = uint32(n)
+	}
+	return at
+}
+
+func (in *cursor) content() content {
+	c := content{exists: in.bool(), beside: in.bool(), size: in.varint()}
+	copy(c.sum[:], in.take(uint64(len(c.sum))))
+	c.text = in.string()
+	return c
+}
+
+func (in *cursor) id() fsutil.FileID {
+	return fsutil.FileID{Dev: in.uvarint(), Ino: in.uvarint(), Size: in.varint(), Mtime: in.varint(), Ctime: in.varint()}
+}

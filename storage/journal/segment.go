@@ -1,0 +1,165 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+const segmentSuffix = ".seg"
+
+// segment is the newest one, to which is written.
+type segment struct {
+	number  uint64
+	f       *os.File
+	end     int64 // bytes that hold whole records
+	room    int64 // up to where the disk has room for it, in bytes
+	created int64
+	boot    string // the run of the kernel in which it was begun
+	seq     uint64 // the last one given out
+	heavy   int64  // bytes of checkpoints, wherever they stand
+	inline  int64  // bytes of checkpoints that stand in it
+	fresh   []*os.File
+	failed  error // a sync failed: what it was to make durable may be lost
+}
+
+// close gives back the room behind its end.
+func (s *segment) close() error {
+	err := errors.Join(s.f.Truncate(s.end), s.f.Close())
+	for _, f := range s.fresh {
+		err = errors.Join(err, f.Close())
+	}
+	s.fresh = nil
+	return err
+}
+
+func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, segmentSuffix) }
+
+func checkpointName(number, seq uint64) string { return fmt.Sprintf("%08d-%d.chk", number, seq) }
+
+// numbered is the segment to which a file in a journal belongs.
+func numbered(name string) (number uint64, isSegment, ok bool) {
+	stem, isSegment := strings.CutSuffix(name, segmentSuffix)
+	if !isSegment {
+		if stem, ok = strings.CutSuffix(name, ".chk"); !ok {
+			return 0, false, false
+		}
+		stem, _, _ = strings.Cut(stem, "-")
+	}
+	number, err := strconv.ParseUint(stem, 10, 64)
+	return number, isSegment, err == nil && number > 0
+}
+
+// segments are the numbers of the segments in dir, oldest first, and the
+// highest number that any file there has.
+func segments(dir string) (numbers []uint64, highest uint64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("looking for journals: %w", err)
+	}
+	for _, e := range entries {
+		n, isSegment, ok := numbered(e.Name())
+		if !ok {
+			continue
+		}
+		highest = max(highest, n)
+		if isSegment {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, highest, nil
+}
+
+// sizes are the bytes of the segments and their checkpoints, by number, and of
+// everything in dir together.
+func sizes(dir string) (of map[uint64]int64, total int64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, err
+	}
+	of = map[uint64]int64{}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // pruned meanwhile
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if n, _, ok := numbered(e.Name()); ok {
+			of[n] += info.Size()
+		}
+		total += info.Size()
+	}
+	return of, total, nil
+}
+
+// header is the first record of a segment; ok is false if it is damaged.
+func header(f *os.File) (rec record, ok bool, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return record{}, false, err
+	}
+	rec, n, err := next(f, info.Size())
+	if err != nil || n == 0 || rec.kind != opened {
+		return record{}, false, err
+	}
+	if rec.version > version {
+		return record{}, false, fmt.Errorf("%s %w", f.Name(), ErrVersion)
+	}
+	return rec, true, nil
+}
+
+// create begins segment number. It counts only when this has returned.
+func (j *Journal) create(number uint64) (*segment, error) {
+	if err := j.establish(); err != nil {
+		return nil, err
+	}
+	s := &segment{number: number, created: j.tick(), boot: j.cfg.BootID}
+	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("beginning a segment of the journal: %w", err)
+	}
+	s.f = f
+	if err := j.begin(s); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return s, nil
+}
+
+func (j *Journal) begin(s *segment) error {
+	b, err := frame(nil, record{kind: opened, time: s.created, boot: s.boot, version: version})
+	if err != nil {
+		return err
+	}
+	if err := j.write(s.f, b, 0); err != nil {
+		return fmt.Errorf("beginning a segment of the journal: %w", err)
+	}
+	s.end = int64(len(b))
+	return errors.Join(j.cfg.Datasync(s.f), fsutil.SyncDir(j.dir))
+}
+
+const pathFile = "data_dir"
+
+// establish makes the directory, with the path it is for.
+func (j *Journal) establish() error {
+	path := filepath.Join(j.dir, pathFile)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := makeDir(j.dir); err != nil {
+		return err
+	}
+	if err := fsutil.Replace(path, j.data+"\n", 0o600, true); err != nil {
+		return fmt.Errorf("beginning a journal: %w", err)
+	}
+	return fsutil.SyncDir(j.cfg.Dir)
+}

@@ -1,0 +1,205 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// Pending is a mutation that was begun, or several together.
+type Pending struct {
+	j       *Journal
+	file    string
+	segment uint64
+	first   uint64 // number of the first of them
+	count   int
+
+	mu   sync.Mutex
+	upTo uint64 // bytes of the journal that hold its records
+}
+
+// Begin journals m before anybody makes it. before is asked for the file as it
+// is now, if the newest segment holds no checkpoint of it; it must not call the
+// journal. It returns when what the file may lose is on disk, and with Always when
+// the record is. If it fails, nothing was journalled and nothing may be done; a full
+// disk is ENOSPC.
+func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
+	return j.BeginTogether([]Mutation{m}, before)
+}
+
+// BeginTogether is Begin for mutations of one file that are made in no certain
+// order, and end together. They must be of different scrolls, and their texts
+// without delimiters, or it is ErrTogether.
+func (j *Journal) BeginTogether(all []Mutation, before func() (State, error)) (*Pending, error) {
+	if err := checkAll(all); err != nil {
+		return nil, err
+	}
+	p, err := j.start(all, before)
+	if err != nil {
+		return nil, err
+	}
+	if j.cfg.Sync != Always && !p.exposed() {
+		return p, nil
+	}
+	if err := j.flushed(p.upTo); err != nil {
+		return nil, errors.Join(err, p.Abort())
+	}
+	return p, nil
+}
+
+func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending, error) {
+	if err := j.ready(); err != nil {
+		return nil, err
+	}
+	defer j.mu.Unlock()
+	file, records := all[0].File, make([]record, 0, len(all)+1)
+	if t := j.files[file]; t == nil || !t.based || len(t.open) > 0 || t.doubt {
+		state, err := before()
+		if err != nil {
+			return nil, fmt.Errorf("reading %s for its checkpoint: %w", file, err)
+		}
+		c, err := j.checkpoint(file, state)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, c)
+	}
+	first := j.seg.seq + uint64(len(records)) + 1
+	for i, m := range all {
+		records = append(records, record{kind: begun, time: j.tick(), seq: first + uint64(i), m: m})
+	}
+	if err := j.append(records...); err != nil {
+		return nil, errors.Join(err, j.drop(records[0].content, records[0].seq))
+	}
+	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
+}
+
+func (j *Journal) checkpoint(file string, state State) (record, error) {
+	r := record{kind: checkpoint, time: j.tick(), seq: j.seg.seq + 1, m: Mutation{File: file}}
+	if t := j.files[file]; t != nil && len(t.open) == 0 {
+		r.left, r.sure = t.left, t.sure // from the segment before
+	}
+	var err error
+	r.content, err = j.hold(state, r.seq)
+	return r, err
+}
+
+// Edited journals that somebody else changed the file: what it holds now, and
+// the state in which it was seen.
+func (j *Journal) Edited(file string, now State, id fsutil.FileID) error {
+	if err := checkName(file); err != nil {
+		return err
+	}
+	if err := j.ready(); err != nil {
+		return err
+	}
+	defer j.mu.Unlock()
+	return j.edit(file, now, id)
+}
+
+// edit is Edited where a segment must not end. Called under mu.
+func (j *Journal) edit(file string, now State, id fsutil.FileID) error {
+	r, err := j.checkpoint(file, now)
+	if err != nil {
+		return err
+	}
+	r.kind, r.left, r.sure = edited, id, true
+	if err := j.append(r); err != nil {
+		return errors.Join(err, j.drop(r.content, r.seq))
+	}
+	return nil
+}
+
+// Done says that the mutation stands in the file, which was left in that state.
+func (p *Pending) Done(left fsutil.FileID) error {
+	return p.finish(record{kind: done, left: left, sure: true})
+}
+
+// Abort says that the mutation did not happen, and that the file was not touched.
+func (p *Pending) Abort() error { return p.finish(record{kind: aborted}) }
+
+// Undone is Abort for a file that was put back to what it held, and left in
+// that state.
+func (p *Pending) Undone(left fsutil.FileID) error {
+	return p.finish(record{kind: aborted, left: left, sure: true})
+}
+
+// Refused says that the mutation must not stand, and that the file could not be
+// put back: recovery sees to that, and until then nothing else may be done to it.
+func (p *Pending) Refused() error { return p.finish(record{kind: refused}) }
+
+func (p *Pending) finish(r record) error {
+	j := p.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.open(); err != nil {
+		return err
+	}
+	if !p.underWay() {
+		return fmt.Errorf("%s: %w", p.file, ErrFinished)
+	}
+	all := make([]record, p.count)
+	for i := range all {
+		r.time, r.seq, r.m.File = j.tick(), p.first+uint64(i), p.file
+		all[i] = r
+	}
+	if err := j.append(all...); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upTo = j.written
+	return nil
+}
+
+// underWay says whether nothing has ended them yet. Called under mu.
+func (p *Pending) underWay() bool {
+	j, t := p.j, p.j.files[p.file]
+	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.open) == p.count && t.open[0].seq == p.first
+}
+
+// append adds records to the newest segment: all, or none and an error. Called
+// under mu.
+func (j *Journal) append(records ...record) error {
+	var b []byte
+	var err error
+	for _, r := range records {
+		if b, err = frame(b, r); err != nil {
+			return err
+		}
+	}
+	if records[len(records)-1].kind == begun {
+		if err := j.secure(len(b) + len(records)*ending); err != nil {
+			return err
+		}
+	}
+	if err := j.write(j.seg.f, b, j.seg.end); err != nil {
+		j.seg.room = 0 // it goes with what is cut off
+		if cut := j.seg.f.Truncate(j.seg.end); cut != nil {
+			j.renew = true
+			err = errors.Join(err, cut)
+		}
+		return fmt.Errorf("appending to the journal of %s: %w", j.data, err)
+	}
+	j.seg.end += int64(len(b))
+	j.written += uint64(len(b))
+	for _, r := range records {
+		j.note(r)
+		if t := j.files[r.m.File]; t != nil && (r.kind == checkpoint || r.kind == edited) {
+			t.root = j.written
+		}
+	}
+	return nil
+}
+
+func (j *Journal) write(f *os.File, b []byte, off int64) error {
+	n, err := j.cfg.Write(f, b, off)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
