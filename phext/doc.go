@@ -5,5 +5,5 @@
 // nothing of HTTP, tenants or disks; it imports no other package of sqgate.
 //
 // Where a comment cites a recording, it is one of the recordings of legacy SQ
-// that internal/legacysq replays.
+// that internal/fakesq replays.
 package phext

@@ -186,3 +186,7 @@ func (p *Phext) Same(r io.Reader) (bool, error) {
 	}
 	return c.ended()
 }
+
+// Extension ends the names of phext files: SQ keeps the phext p as the file
+// p.phext.
+const Extension = ".phext"

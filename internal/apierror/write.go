@@ -1,0 +1,39 @@
+package apierror
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// JSON is the content type of every JSON answer.
+const JSON = "application/json"
+
+// Write answers with e: its status, its headers and {"error", "code"}.
+func Write(w http.ResponseWriter, e *Error) {
+	h := w.Header()
+	if e.Allow != nil {
+		h.Set("Allow", strings.Join(e.Allow, ", "))
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	WriteJSON(w, e.Status, struct {
+		Error string `json:"error"`
+		Code  string `json:"code"`
+	}{e.Message, e.Code})
+}
+
+// WriteJSON answers with v and a line end.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", JSON)
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client may have gone; the access log has the count
+}

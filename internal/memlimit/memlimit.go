@@ -1,0 +1,113 @@
+// Package memlimit bounds what is held in memory at once: bytes of bodies and
+// answers, or numbers of requests. It refuses and never waits: two holders that
+// each wait for what the other has would wait for ever.
+package memlimit
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Budget is how much may be held at once. Its methods may be called at any time.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget makes a budget of limit bytes, or whatever the caller counts.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Limit is the most that may be held at once.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Take reserves n, or nothing.
+func (b *Budget) Take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// TakeAtMost is Take for what may be larger than the whole budget, and must
+// find room when nobody else holds any. release gives it back.
+func (b *Budget) TakeAtMost(n int64) (release func(), ok bool) {
+	n = min(n, b.limit)
+	if !b.Take(n) {
+		return nil, false
+	}
+	return func() { b.Give(n) }, true
+}
+
+// Give returns n.
+func (b *Budget) Give(n int64) { b.used.Add(-n) }
+
+// Reservation is one holder's part of several budgets at once: of everybody's
+// and, within it, of one tenant's, so that one tenant's slow uploads cannot keep
+// the others out. It belongs to one goroutine.
+type Reservation struct {
+	budgets []*Budget
+	held    int64
+}
+
+// Reserve makes an empty reservation.
+func Reserve(budgets ...*Budget) *Reservation { return &Reservation{budgets: budgets} }
+
+// Grow raises the reservation to n in all, or leaves it as it was.
+func (r *Reservation) Grow(n int64) bool {
+	more := n - r.held
+	for i, b := range r.budgets {
+		if b.Take(more) {
+			continue
+		}
+		for _, earlier := range r.budgets[:i] {
+			earlier.Give(more)
+		}
+		return false
+	}
+	r.held = n
+	return true
+}
+
+// Release gives everything back.
+func (r *Reservation) Release() {
+	for _, b := range r.budgets {
+		b.Give(r.held)
+	}
+	r.held = 0
+}
+
+// Shared counts things that several hold at a time, each once: an answer that
+// is being sent to many clients is in memory once.
+type Shared[T comparable] struct {
+	budget *Budget
+	mu     sync.Mutex
+	users  map[T]int
+}
+
+// NewShared counts within budget.
+func NewShared[T comparable](budget *Budget) *Shared[T] {
+	return &Shared[T]{budget: budget, users: map[T]int{}}
+}
+
+// Take counts one more user of a thing of size n, which is the same at each
+// call, unless there is no room for it. Every Take that succeeds needs a Give.
+func (s *Shared[T]) Take(thing T, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[thing] == 0 && !s.budget.Take(min(n, s.budget.limit)) {
+		return false
+	}
+	s.users[thing]++
+	return true
+}
+
+// Give ends one use.
+func (s *Shared[T]) Give(thing T, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[thing]--; s.users[thing] == 0 {
+		delete(s.users, thing)
+		s.budget.Give(min(n, s.budget.limit))
+	}
+}
