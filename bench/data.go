@@ -62,7 +62,7 @@ func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), fsutil.Made)
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), fsutil.NewFileMode)
 }
 
 func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }

@@ -147,7 +147,7 @@ func TestWhatCanBeMadeAnew(t *testing.T) {
 		must(os.WriteFile(path, []byte("x"), 0o666))
 	}
 	again()
-	if !fsutil.CanBeMadeAnew(path) {
+	if !fsutil.CanBeRecreated(path) {
 		t.Fatal("not even a file that was just made")
 	}
 	for name, change := range map[string]func(){
@@ -164,7 +164,7 @@ func TestWhatCanBeMadeAnew(t *testing.T) {
 	} {
 		again()
 		change()
-		if fsutil.CanBeMadeAnew(path) {
+		if fsutil.CanBeRecreated(path) {
 			t.Errorf("%s: it would not be the same", name)
 		}
 	}

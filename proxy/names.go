@@ -143,7 +143,7 @@ func storeNames(path string, now, next *cache.Version, at phext.Coordinate) erro
 		if err := os.MkdirAll(filepath.Dir(path), newDirMode); err != nil {
 			return err
 		}
-		return fsutil.Replace(path, next.Text(), fsutil.Made, false)
+		return fsutil.Replace(path, next.Text(), fsutil.NewFileMode, false)
 	}
 	name, _ := next.Phext.Select(at)
 	tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)

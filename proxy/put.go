@@ -125,7 +125,7 @@ func (p *past) write(file, path string, now *cache.Version, state journal.State)
 
 func makeIt(path string, state journal.State) error {
 	if state.Exists {
-		return fsutil.Replace(path, state.Text, fsutil.Made, true)
+		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, true)
 	}
 	return errors.Join(ignoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
 }

@@ -79,9 +79,9 @@ func (c *change) restore() error {
 		return ignoreMissing(os.Remove(c.path))
 	}
 	if c.spare != nil {
-		return c.spare.Become(c.path, before.Text(), fsutil.Made)
+		return c.spare.Become(c.path, before.Text(), fsutil.NewFileMode)
 	}
-	return fsutil.Replace(c.path, before.Text(), fsutil.Made, true)
+	return fsutil.Replace(c.path, before.Text(), fsutil.NewFileMode, true)
 }
 
 // undone ends a mutation that has not happened; noted is what the journal said

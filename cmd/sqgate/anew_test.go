@@ -29,7 +29,7 @@ func TestSQMakesFilesAnew(t *testing.T) {
 		if got := g.get("will", at("select", "n", origin)); got != "second!!!" {
 			t.Errorf("it holds %q", got)
 		}
-		expectMode(t, path, fsutil.Made&^fsutil.Umask())
+		expectMode(t, path, fsutil.NewFileMode&^fsutil.Umask())
 		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestSQMakesFilesAnew(t *testing.T) {
 			t.Error("a file with a mode of its own is another one")
 		}
 		expectMode(t, path, 0o640)
-		if err := os.Chmod(path, fsutil.Made&^fsutil.Umask()); err != nil {
+		if err := os.Chmod(path, fsutil.NewFileMode&^fsutil.Umask()); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Link(path, path+".second-name"); err != nil {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Made is the mode with which programs such as SQ make files, before the umask.
-const Made fs.FileMode = 0o666
+// NewFileMode is the mode with which programs such as SQ make files, before the umask.
+const NewFileMode fs.FileMode = 0o666
 
 // umask is that of this process, which its children have too; unknown if the
 // kernel does not say it.
@@ -40,17 +40,17 @@ func Umask() fs.FileMode {
 	return mask
 }
 
-// CanBeMadeAnew says whether the file at path, once removed, would be the same
+// CanBeRecreated says whether the file at path, once removed, would be the same
 // file for everybody if a child of this process made it again: a regular one
 // with one name, and with the owner, the mode and the attributes that a new
 // file has.
-func CanBeMadeAnew(path string) bool {
+func CanBeRecreated(path string) bool {
 	var st unix.Stat_t
 	mask, known := umask()
 	if !known || unix.Lstat(path, &st) != nil || marked(filepath.Dir(path)) {
 		return false
 	}
-	return st.Mode == unix.S_IFREG|uint32(Made&^mask) && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && plainAttributes(path)
+	return st.Mode == unix.S_IFREG|uint32(NewFileMode&^mask) && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && plainAttributes(path)
 }
 
 // marked says whether a directory gives the files in it something of its own: a

@@ -13,7 +13,7 @@ import (
 func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
 	const nobody = 65534
 	if path := os.Getenv("PUT_BACK"); path != "" {
-		if err := Replace(path, "what it held", Made, false); err != nil {
+		if err := Replace(path, "what it held", NewFileMode, false); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -48,7 +48,7 @@ func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || info.Mode() != Made&^Umask() {
+	if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || info.Mode() != NewFileMode&^Umask() {
 		t.Errorf("owner %d, mode %v", st.Uid, info.Mode())
 	}
 }
@@ -60,10 +60,10 @@ func TestADirectoryThatMarksItsFiles(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "n.phext")
-	if err := os.WriteFile(path, nil, Made); err != nil {
+	if err := os.WriteFile(path, nil, NewFileMode); err != nil {
 		t.Fatal(err)
 	}
-	if !CanBeMadeAnew(path) {
+	if !CanBeRecreated(path) {
 		t.Error("not even in a plain one")
 	}
 	if err := os.Chown(dir, -1, 4242); err != nil {
@@ -72,7 +72,7 @@ func TestADirectoryThatMarksItsFiles(t *testing.T) {
 	if err := os.Chmod(dir, 0o755|os.ModeSetgid); err != nil {
 		t.Fatal(err)
 	}
-	if CanBeMadeAnew(path) {
+	if CanBeRecreated(path) {
 		t.Error("the new file would have another group")
 	}
 }

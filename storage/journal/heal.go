@@ -60,7 +60,7 @@ func (s *subject) keep() error {
 // put makes the file at path what state says, as durably as the policy wants it.
 func (j *Journal) put(path string, state State) error {
 	if state.Exists {
-		return fsutil.Replace(path, state.Text, fsutil.Made, j.cfg.Sync != Off)
+		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
 	}
 	if err := os.Remove(path); err != nil && !missing(err) {
 		return err
