@@ -30,7 +30,7 @@ type inSQ struct {
 // In memory nothing is gained: one call is made anew all the same, so that there
 // is one way for both, and several go all at once, which is faster.
 func (c *change) canBeMadeAnew() bool {
-	return (c.onDisk || len(c.parts) == 1) && c.before.page.Exists() && !c.dir.keepsFiles.Load() && c.pending.Rooted() && fsutil.CanBeRecreated(c.path)
+	return (c.onDisk || len(c.parts) == 1) && c.before.page.Exists() && !c.dir.keepsFiles.Load() && c.pending.CheckpointDurable() && fsutil.CanBeRecreated(c.path)
 }
 
 // holdsInMemory says whether the leased child has the phext in memory: SQ would

@@ -32,7 +32,7 @@ func (c *change) begin() error {
 		entries[i] = p.entry()
 	}
 	var err error
-	c.pending, err = c.journal.BeginTogether(entries, func() (journal.State, error) { return stateOf(c.before.page), nil })
+	c.pending, err = c.journal.BeginBatch(entries, func() (journal.State, error) { return stateOf(c.before.page), nil })
 	return err
 }
 
@@ -73,10 +73,10 @@ func (c *change) noticeEdits() error {
 }
 
 func noticeEdit(j *journal.Journal, file string, now *cache.Version) error {
-	if left, known := j.Left(file); !known || left == now.ID {
+	if left, known := j.LastSeen(file); !known || left == now.ID {
 		return nil
 	}
-	return j.Edited(file, stateOf(now), now.ID)
+	return j.RecordEdit(file, stateOf(now), now.ID)
 }
 
 func (p *part) entry() journal.Mutation {

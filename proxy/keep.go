@@ -47,7 +47,7 @@ func (c *change) keep(id fsutil.FileID) error {
 	}
 	c.kept = true
 	c.forgo()
-	return c.pending.Flushed()
+	return c.pending.Sync()
 }
 
 // settle ends what begin began, except for the journal.

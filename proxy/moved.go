@@ -17,7 +17,7 @@ func (g *Gateway) Moved(t *tenants.Tenant, files []string) error {
 		return err
 	}
 	for _, file := range files {
-		if _, known := j.Left(file); !known {
+		if _, known := j.LastSeen(file); !known {
 			continue
 		}
 		now, e := g.page(filepath.Join(dir, file))
@@ -26,5 +26,5 @@ func (g *Gateway) Moved(t *tenants.Tenant, files []string) error {
 		}
 		err = errors.Join(err, e)
 	}
-	return errors.Join(err, j.Rest())
+	return errors.Join(err, j.Suspend())
 }

@@ -129,10 +129,10 @@ func (c *change) writeNames(next *cache.Version, name string) (err error) {
 // right what may be left of them.
 func (c *change) namesUnwritten(pending *journal.Pending, now *cache.Version) error {
 	if id, err := fsutil.Identify(c.namesPath); err == nil && id.Size == now.Size() {
-		return pending.Undone(id)
+		return pending.RolledBack(id)
 	}
 	c.dir.settled.Store(false)
-	return pending.Refused()
+	return pending.LeaveToRecovery()
 }
 
 // storeNames writes the names. One that lies behind all others, as a new one

@@ -120,7 +120,7 @@ func (p *past) write(file, path string, now *cache.Version, state journal.State)
 	if err != nil {
 		return err
 	}
-	return errors.Join(pending.Done(id), pending.Flushed())
+	return errors.Join(pending.Done(id), pending.Sync())
 }
 
 func makeIt(path string, state journal.State) error {

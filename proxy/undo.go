@@ -67,7 +67,7 @@ func (c *change) rollBack(cause error) error {
 	if err != nil {
 		return c.refused(errors.Join(cause, err))
 	}
-	return c.undone(c.pending.Undone(id), id, cause)
+	return c.undone(c.pending.RolledBack(id), id, cause)
 }
 
 // restore puts the file of before in the place of what was left of it.
@@ -96,7 +96,7 @@ func (c *change) undone(noted error, id fsutil.FileID, cause error) error {
 	}
 	c.settle()
 	c.forgo()
-	if err := c.pending.Flushed(); err != nil {
+	if err := c.pending.Sync(); err != nil {
 		c.log("the journal is not on disk", err)
 	}
 	return c.each(cause)
@@ -105,7 +105,7 @@ func (c *change) undone(noted error, id fsutil.FileID, cause error) error {
 // refused leaves it to recovery to put the file back as it was, and answers
 // that the mutation did not happen.
 func (c *change) refused(cause error) error {
-	if err := c.pending.Refused(); err != nil {
+	if err := c.pending.LeaveToRecovery(); err != nil {
 		return c.undecided(errors.Join(cause, err))
 	}
 	c.abandon(cause)

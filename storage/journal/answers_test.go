@@ -35,7 +35,7 @@ func TestTheFirstAnswerStands(t *testing.T) {
 		func() { w.j.renew = true; w.mutate(update("a.phext", 1, "x")) },
 		w.reopen,
 		func() { w.j.renew = true; w.mutate(update("a.phext", 1, "y")) },
-		func() { w.must(w.j.Rest()) },
+		func() { w.must(w.j.Suspend()) },
 	} {
 		later()
 		w.expect(t, "will", "k1", "one")

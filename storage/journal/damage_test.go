@@ -52,7 +52,7 @@ func (w *world) steps(c *crashed) {
 		file := []string{"a.phext", "b.phext"}[i%2]
 		switch {
 		case i == 20:
-			w.must(w.j.Edited(file, text("by hand"), w.put(file, text("by hand"))))
+			w.must(w.j.RecordEdit(file, text("by hand"), w.put(file, text("by hand"))))
 		case i == 7:
 			both := []Mutation{update(file, 1, "one"), update(file, 2, "of two")}
 			p := w.beginTogether(both)

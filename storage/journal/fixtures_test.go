@@ -110,7 +110,7 @@ func (w *world) mutate(m Mutation) {
 	w.t.Helper()
 	p := w.begin(m)
 	w.must(p.Done(w.put(m.File, w.read(m.File).After(m))))
-	w.must(p.Flushed())
+	w.must(p.Sync())
 }
 
 func (w *world) recover() Report {

@@ -7,10 +7,10 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Flushed waits until all that was journalled of the mutation so far is on
+// Sync waits until all that was journalled of the mutation so far is on
 // disk, as the policy wants it. Off waits only for a checkpoint that is not.
-func (p *Pending) Flushed() error {
-	if p.j.cfg.Sync == Off && p.Rooted() {
+func (p *Pending) Sync() error {
+	if p.j.cfg.Sync == Off && p.CheckpointDurable() {
 		return nil
 	}
 	p.mu.Lock()
@@ -19,9 +19,9 @@ func (p *Pending) Flushed() error {
 	return p.j.flushed(upTo)
 }
 
-// Rooted says whether the checkpoint that the mutation rests on is on disk:
+// CheckpointDurable says whether the checkpoint that the mutation rests on is on disk:
 // whatever a power cut leaves of the file, recovery then has what it held before.
-func (p *Pending) Rooted() bool {
+func (p *Pending) CheckpointDurable() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
 	return p.rooted()

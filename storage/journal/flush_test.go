@@ -58,7 +58,7 @@ func TestThoseWhoWaitTogetherShareASync(t *testing.T) {
 	var all sync.WaitGroup
 	flush := func(p *Pending) {
 		all.Go(func() {
-			if err := p.Flushed(); err != nil {
+			if err := p.Sync(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -83,9 +83,9 @@ func TestEachPolicySyncsAsOftenAsItMust(t *testing.T) {
 		w, s := spinning(t, policy)
 		p := w.unflushed("x")
 		got := [3]int{s.count()}
-		w.must(p.Flushed())
+		w.must(p.Sync())
 		got[1] = s.count()
-		w.must(p.Flushed())
+		w.must(p.Sync())
 		got[2] = s.count()
 		if got != want {
 			t.Errorf("%v: %v syncs, want %v", policy, got, want)
@@ -99,8 +99,8 @@ func TestWhatMayBeLostIsOnDiskFirst(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, s := spinning(t, policy)
 		w.put("b.phext", text("something"))
-		if p := w.begin(update("b.phext", 1, "x")); !p.Rooted() || s.count() != 1 {
-			t.Errorf("%v: on disk: %v, after %d syncs", policy, p.Rooted(), s.count())
+		if p := w.begin(update("b.phext", 1, "x")); !p.CheckpointDurable() || s.count() != 1 {
+			t.Errorf("%v: on disk: %v, after %d syncs", policy, p.CheckpointDurable(), s.count())
 		} else {
 			w.must(p.Done(w.put("b.phext", text("x"))))
 		}
@@ -117,9 +117,9 @@ func TestAnEditIsOnDiskBeforeItIsWrittenOver(t *testing.T) {
 		w, _ := spinning(t, policy)
 		p := w.begin(update("b.phext", 1, "x"))
 		w.must(p.Done(w.put("b.phext", text("x"))))
-		w.must(p.Flushed())
-		w.must(w.j.Edited("b.phext", text("by hand"), w.put("b.phext", text("by hand"))))
-		if p = w.begin(update("b.phext", 1, "y")); !p.Rooted() {
+		w.must(p.Sync())
+		w.must(w.j.RecordEdit("b.phext", text("by hand"), w.put("b.phext", text("by hand"))))
+		if p = w.begin(update("b.phext", 1, "y")); !p.CheckpointDurable() {
 			t.Errorf("%v: it is not", policy)
 		}
 	}
@@ -131,15 +131,15 @@ func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, s := spinning(t, policy)
 		p := w.begin(update("b.phext", 1, "x"))
-		if p.Rooted() != (policy == Always) {
-			t.Errorf("%v: on disk already: %v", policy, p.Rooted())
+		if p.CheckpointDurable() != (policy == Always) {
+			t.Errorf("%v: on disk already: %v", policy, p.CheckpointDurable())
 		}
 		w.must(p.Done(w.put("b.phext", text("x"))))
-		w.must(p.Flushed())
-		if !p.Rooted() || s.count() == 0 {
+		w.must(p.Sync())
+		if !p.CheckpointDurable() || s.count() == 0 {
 			t.Errorf("%v: not on disk after %d syncs", policy, s.count())
 		}
-		if p = w.begin(update("b.phext", 1, "y")); !p.Rooted() {
+		if p = w.begin(update("b.phext", 1, "y")); !p.CheckpointDurable() {
 			t.Errorf("%v: not on disk for the next", policy)
 		}
 	}
@@ -160,7 +160,7 @@ func TestASegmentEndsOnDisk(t *testing.T) {
 		t.Errorf("synced %s", got)
 	}
 	n := s.count()
-	w.must(p.Flushed())
+	w.must(p.Sync())
 	if s.count() != n {
 		t.Error("what is in the old segment was synced again")
 	}
@@ -173,15 +173,15 @@ func TestAFailedSyncIsNotForgiven(t *testing.T) {
 	p := w.unflushed("lost")
 	s.fail = syscall.EIO
 	for range 2 {
-		if err := p.Flushed(); !errors.Is(err, syscall.EIO) {
+		if err := p.Sync(); !errors.Is(err, syscall.EIO) {
 			t.Errorf("flushed on a broken disk: %v", err)
 		}
 		s.fail = nil
 	}
 	late := p
 	p = w.unflushed("after")
-	w.must(p.Flushed())
-	if err := late.Flushed(); !errors.Is(err, syscall.EIO) {
+	w.must(p.Sync())
+	if err := late.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("flushed after all: %v", err)
 	}
 	if filepath.Base(w.newest()) != segmentName(2) {
@@ -217,7 +217,7 @@ func BenchmarkMutation(b *testing.B) {
 					p := w.begin(m)
 					w.must(p.Done(id))
 					turn.Unlock()
-					w.must(p.Flushed())
+					w.must(p.Sync())
 				}
 			})
 		})

@@ -58,9 +58,9 @@ func fillUp(t *testing.T, d *tight) (failed int) {
 		failed += w.attempt(t, update([]string{"a.phext", "b.phext"}[i%2], uint32(i), fmt.Sprint("text ", i)))
 	}
 	id := w.put("a.phext", text("by hand"))
-	if err := w.j.Edited("a.phext", text("by hand"), id); err != nil {
+	if err := w.j.RecordEdit("a.phext", text("by hand"), id); err != nil {
 		failed++
-		w.must(w.j.Edited("a.phext", text("by hand"), id))
+		w.must(w.j.RecordEdit("a.phext", text("by hand"), id))
 	}
 	want := map[string]State{"a.phext": w.read("a.phext"), "b.phext": w.read("b.phext")}
 	w.reopen()
@@ -91,7 +91,7 @@ func (w *world) attempt(t *testing.T, m Mutation) int {
 	}
 	err = p.Done(w.put(m.File, w.read(m.File).After(m)))
 	if err == nil {
-		w.must(p.Flushed())
+		w.must(p.Sync())
 		return 0
 	}
 	if !errors.Is(err, syscall.ENOSPC) {

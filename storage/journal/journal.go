@@ -186,10 +186,10 @@ func (j *Journal) trace(file string) *trace {
 	return t
 }
 
-// Left is the state in which the last completed mutation or Edited left the
+// LastSeen is the state in which the last completed mutation or Edited left the
 // file. It may not be known before the first mutation of the file since a start,
 // and never while one is under way. Another identity on disk is an edit from outside.
-func (j *Journal) Left(file string) (fsutil.FileID, bool) {
+func (j *Journal) LastSeen(file string) (fsutil.FileID, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.open(); err != nil {

@@ -39,7 +39,7 @@ func TestHistoryHasWhatHappened(t *testing.T) {
 	w.mutate(update("a.phext", 1, "one"))
 	w.must(w.begin(update("a.phext", 2, "refused")).Abort())
 	w.mutate(Mutation{File: "b.phext", Op: Insert, At: at(1), Text: "two", Note: "why"})
-	w.must(w.j.Edited("a.phext", text("by hand"), w.put("a.phext", text("by hand"))))
+	w.must(w.j.RecordEdit("a.phext", text("by hand"), w.put("a.phext", text("by hand"))))
 	w.begin(Mutation{File: "b.phext", Op: Remove})
 	w.reopen()
 	events, err := w.j.History("")
@@ -82,26 +82,26 @@ func TestFilesOfAMoment(t *testing.T) {
 
 func TestLeftTellsAnEditFromOutside(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
-	if _, ok := w.j.Left("a.phext"); ok {
+	if _, ok := w.j.LastSeen("a.phext"); ok {
 		t.Error("known before anything happened")
 	}
 	p := w.begin(update("a.phext", 1, "one"))
-	if _, ok := w.j.Left("a.phext"); ok {
+	if _, ok := w.j.LastSeen("a.phext"); ok {
 		t.Error("known while a mutation is under way")
 	}
 	id := w.put("a.phext", text("one"))
 	w.must(p.Done(id))
-	if got, ok := w.j.Left("a.phext"); !ok || got != id {
+	if got, ok := w.j.LastSeen("a.phext"); !ok || got != id {
 		t.Errorf("left %v, %v, want %v", got, ok, id)
 	}
 	w.must(w.begin(update("a.phext", 1, "two")).Abort())
-	if got, ok := w.j.Left("a.phext"); !ok || got != id {
+	if got, ok := w.j.LastSeen("a.phext"); !ok || got != id {
 		t.Errorf("after an abort: %v, %v", got, ok)
 	}
 	id = w.put("a.phext", text("by hand"))
-	w.must(w.j.Edited("a.phext", text("by hand"), id))
+	w.must(w.j.RecordEdit("a.phext", text("by hand"), id))
 	w.reopen()
-	if got, ok := w.j.Left("a.phext"); !ok || got != id {
+	if got, ok := w.j.LastSeen("a.phext"); !ok || got != id {
 		t.Errorf("after an edit and a restart: %v, %v", got, ok)
 	}
 }
@@ -163,11 +163,11 @@ func TestOneJournalForEachDirectory(t *testing.T) {
 func TestRestHarmsNothing(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	p := w.begin(update("a.phext", 1, "x"))
-	w.must(w.j.Rest())
+	w.must(w.j.Suspend())
 	w.must(p.Done(w.put("a.phext", text("x"))))
-	w.must(w.j.Rest())
-	w.must(p.Flushed())
-	w.must(w.j.Rest())
+	w.must(w.j.Suspend())
+	w.must(p.Sync())
+	w.must(w.j.Suspend())
 	if got, err := w.j.At("a.phext", w.now.Add(time.Hour)); err != nil || got != text("x") {
 		t.Errorf("after rests: %q, %v", got.Text, err)
 	}

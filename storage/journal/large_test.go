@@ -31,7 +31,7 @@ func TestRecoveryOfMuch(t *testing.T) {
 		p := w.begin(m)
 		drafts[n].apply(m)
 		w.must(p.Done(w.put("touched", text("x")))) // SQ's own time is not of interest
-		w.must(p.Flushed())
+		w.must(p.Sync())
 	}
 	_, bytes, err := sizes(w.j.dir)
 	w.must(err)

@@ -88,7 +88,7 @@ func (m *model) edit(t *rapid.T) {
 	s := State{}.After(mutations(m.files).Draw(t, "text"))
 	id := m.put(file, s)
 	m.touch(file)
-	m.must(m.j.Edited(file, s, id))
+	m.must(m.j.RecordEdit(file, s, id))
 	m.saw(file)
 }
 
@@ -164,7 +164,7 @@ func TestEveryMomentComesBack(t *testing.T) {
 				m.now = m.now.Add(time.Duration(rapid.Int64Range(-3, 100).Draw(t, "s")) * time.Second)
 			},
 			"restart": func(*rapid.T) { m.reopen() },
-			"rest":    func(*rapid.T) { m.must(m.j.Rest()) },
+			"rest":    func(*rapid.T) { m.must(m.j.Suspend()) },
 			"recover": func(*rapid.T) { m.recover() },
 			"history": m.checkHistory,
 			"":        m.check,

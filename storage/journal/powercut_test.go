@@ -161,14 +161,14 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 			disk.written[file] = []State{before}
 		}
 		m.must(p.Done(m.put(file, last)))
-		m.must(p.Flushed())
-		if !p.Rooted() {
+		m.must(p.Sync())
+		if !p.CheckpointDurable() {
 			t.Fatalf("%s: its checkpoint is not on disk", file)
 		}
 		disk.written[file] = append(disk.written[file], states...)
 	}
 	last, before, p := begin()
-	if before.Text != "" && !p.Rooted() {
+	if before.Text != "" && !p.CheckpointDurable() {
 		t.Fatalf("%s: what it holds is not on disk", last[0].File)
 	}
 	if file := last[0].File; atSQ && before.Text != "" && last[0].Op <= Delete { // others are not made by SQ
@@ -179,7 +179,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 	}
 	disk.cut(t, m.j.dir)
 	for file, states := range disk.written {
-		m.put(file, old(t, states, file != last[0].File || p.Rooted()))
+		m.put(file, old(t, states, file != last[0].File || p.CheckpointDurable()))
 	}
 	m.cfg.BootID, m.cut = "boot-2", m.now
 	m.now = m.now.Add(time.Hour)

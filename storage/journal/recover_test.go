@@ -147,7 +147,7 @@ func TestRecoveryWithoutACheckpoint(t *testing.T) {
 	w.put("a.phext", text(big))
 	w.begin(update("a.phext", 2, "new"))
 	w.put("a.phext", text(""))
-	w.must(w.j.Rest())
+	w.must(w.j.Suspend())
 	if r := w.recover(); r.Completed != 1 || w.read("a.phext") != text(big+"\x17new") {
 		t.Errorf("%+v, %q", r, w.read("a.phext").Text)
 	}
@@ -177,8 +177,8 @@ func TestARefusedMutationIsUndone(t *testing.T) {
 			w.put("a.phext", text(big))
 			p := w.begin(mutation)
 			w.put("a.phext", found)
-			w.must(p.Refused())
-			if _, known := w.j.Left("a.phext"); known {
+			w.must(p.LeaveToRecovery())
+			if _, known := w.j.LastSeen("a.phext"); known {
 				t.Error("it is said how a file was left that nobody knows")
 			}
 			if reboot {

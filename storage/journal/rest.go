@@ -2,9 +2,9 @@ package journal
 
 import "errors"
 
-// Rest flushes, closes all files and forgets what can be read again, until the
+// Suspend flushes, closes all files and forgets what can be read again, until the
 // next use. Mutations under way are not harmed.
-func (j *Journal) Rest() error {
+func (j *Journal) Suspend() error {
 	j.flush.Lock()
 	defer j.flush.Unlock()
 	j.mu.Lock()

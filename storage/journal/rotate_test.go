@@ -25,7 +25,7 @@ func TestASegmentEndsWithADay(t *testing.T) {
 		t.Errorf("%d segments after a day", n)
 	}
 	w.now = w.now.Add(time.Second)
-	if id, ok := w.j.Left("a.phext"); !ok || !id.Exists() {
+	if id, ok := w.j.LastSeen("a.phext"); !ok || !id.Exists() {
 		t.Error("nothing is known of the file")
 	}
 	w.mutate(update("a.phext", 1, "z"))
@@ -55,7 +55,7 @@ func TestAJournalWithoutItsNewestSegment(t *testing.T) {
 	for name, header := range map[string]string{"empty": "", "rubbish": "rubbish and more rubbish"} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
 		w.mutate(update("a.phext", 1, "x"))
-		w.must(w.j.Rest())
+		w.must(w.j.Suspend())
 		w.must(os.WriteFile(filepath.Join(w.j.dir, segmentName(2)), []byte(header), 0o600))
 		w.must(os.WriteFile(filepath.Join(w.j.dir, checkpointName(2, 1)), []byte("text"), 0o600))
 		if r := w.recover(); r.Dropped != int64(len(header)) {
@@ -84,7 +84,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 	for _, read := range []func() error{
 		func() error { _, err := w.j.At("a.phext", time.Now()); return err },
 		func() error { _, err := w.j.History(""); return err },
-		func() error { w.j.Left("a.phext"); w.j.Answered("will", "k"); return w.j.Rest() },
+		func() error { w.j.LastSeen("a.phext"); w.j.Answered("will", "k"); return w.j.Suspend() },
 	} {
 		all.Go(func() {
 			for {
@@ -113,7 +113,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 func TestASegmentOfANewerSqgateIsLeftAlone(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.mutate(update("a.phext", 1, "x"))
-	w.must(w.j.Rest())
+	w.must(w.j.Suspend())
 	b, err := frame(nil, record{kind: opened, version: version + 1, boot: "boot-1"})
 	w.must(err)
 	path := filepath.Join(w.j.dir, segmentName(2))

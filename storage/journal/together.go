@@ -16,7 +16,7 @@ import (
 // checkAll says whether the mutations may be begun together.
 func checkAll(all []Mutation) error {
 	if len(all) == 0 {
-		return fmt.Errorf("no mutation: %w", ErrTogether)
+		return fmt.Errorf("no mutation: %w", ErrBatch)
 	}
 	seen := make(map[phext.Coordinate]bool, len(all))
 	for _, m := range all {
@@ -24,7 +24,7 @@ func checkAll(all []Mutation) error {
 			return err
 		}
 		if len(all) > 1 && (m.File != all[0].File || m.Op > Delete || seen[m.At] || phext.HasDelimiter(m.Text)) {
-			return fmt.Errorf("%v of %s at %s: %w", m.Op, m.File, m.At, ErrTogether)
+			return fmt.Errorf("%v of %s at %s: %w", m.Op, m.File, m.At, ErrBatch)
 		}
 		seen[m.At] = true
 	}

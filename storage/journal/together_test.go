@@ -24,7 +24,7 @@ func drawSet(t *rapid.T, files []string) []Mutation {
 
 func (w *world) beginTogether(all []Mutation) *Pending {
 	w.t.Helper()
-	p, err := w.j.BeginTogether(all, func() (State, error) { return readState(w.path(all[0].File)) })
+	p, err := w.j.BeginBatch(all, func() (State, error) { return readState(w.path(all[0].File)) })
 	w.must(err)
 	return p
 }
@@ -125,11 +125,11 @@ func TestWhatMayNotBeTogether(t *testing.T) {
 		"a delimiter":    update("a.phext", 2, "y\x17"),
 		"a whole file":   {File: "a.phext", Op: Replace, At: phext.Origin(), Text: "y"},
 	} {
-		if _, err := w.j.BeginTogether([]Mutation{first, second}, nil); !errors.Is(err, ErrTogether) {
+		if _, err := w.j.BeginBatch([]Mutation{first, second}, nil); !errors.Is(err, ErrBatch) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := w.j.BeginTogether(nil, nil); !errors.Is(err, ErrTogether) {
+	if _, err := w.j.BeginBatch(nil, nil); !errors.Is(err, ErrBatch) {
 		t.Errorf("nothing: %v", err)
 	}
 }

@@ -28,13 +28,13 @@ type Pending struct {
 // the record is. If it fails, nothing was journalled and nothing may be done; a full
 // disk is ENOSPC.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
-	return j.BeginTogether([]Mutation{m}, before)
+	return j.BeginBatch([]Mutation{m}, before)
 }
 
-// BeginTogether is Begin for mutations of one file that are made in no certain
+// BeginBatch is Begin for mutations of one file that are made in no certain
 // order, and end together. They must be of different scrolls, and their texts
 // without delimiters, or it is ErrTogether.
-func (j *Journal) BeginTogether(all []Mutation, before func() (State, error)) (*Pending, error) {
+func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pending, error) {
 	if err := checkAll(all); err != nil {
 		return nil, err
 	}
@@ -88,9 +88,9 @@ func (j *Journal) checkpoint(file string, state State) (record, error) {
 	return r, err
 }
 
-// Edited journals that somebody else changed the file: what it holds now, and
+// RecordEdit journals that somebody else changed the file: what it holds now, and
 // the state in which it was seen.
-func (j *Journal) Edited(file string, now State, id fsutil.FileID) error {
+func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	if err := checkName(file); err != nil {
 		return err
 	}
@@ -122,15 +122,15 @@ func (p *Pending) Done(left fsutil.FileID) error {
 // Abort says that the mutation did not happen, and that the file was not touched.
 func (p *Pending) Abort() error { return p.finish(record{kind: aborted}) }
 
-// Undone is Abort for a file that was put back to what it held, and left in
+// RolledBack is Abort for a file that was put back to what it held, and left in
 // that state.
-func (p *Pending) Undone(left fsutil.FileID) error {
+func (p *Pending) RolledBack(left fsutil.FileID) error {
 	return p.finish(record{kind: aborted, left: left, sure: true})
 }
 
-// Refused says that the mutation must not stand, and that the file could not be
+// LeaveToRecovery says that the mutation must not stand, and that the file could not be
 // put back: recovery sees to that, and until then nothing else may be done to it.
-func (p *Pending) Refused() error { return p.finish(record{kind: refused}) }
+func (p *Pending) LeaveToRecovery() error { return p.finish(record{kind: refused}) }
 
 func (p *Pending) finish(r record) error {
 	j := p.j
