@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -33,10 +34,8 @@ type Config struct {
 	Moved func(t *tenants.Tenant, files []string) error
 	Past  Past
 	// Resolve is the path under which a data directory's child is known.
-	Resolve func(dataDir string) string
-	// Failed counts a wrong key against its sender, and says how long that one
-	// has to wait before the next, 0 if not at all.
-	Failed func(*http.Request) time.Duration
+	Resolve  func(dataDir string) string
+	KeyLimit *keylimit.Limiter // counts wrong management keys
 }
 
 // API answers the management calls.
@@ -120,7 +119,7 @@ func (a *API) authenticate(r *http.Request) error {
 	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
 		return &problem{status: http.StatusForbidden, code: "forbidden", message: "this is a tenant's API key: the management API takes the management key"}
 	}
-	if wait := a.Failed(r); wait > 0 {
+	if wait := a.KeyLimit.Failed(r); wait > 0 {
 		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait, message: "too many wrong keys from this address: try again later, with the right one"}
 	}
 	return &problem{status: http.StatusUnauthorized, code: "unauthorized", message: "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'"}

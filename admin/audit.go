@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/keylimit"
 )
 
 // auditLog is an append-only file, one JSON line for each change. It never
@@ -59,11 +60,7 @@ func (l *auditLog) write(line auditLine) error {
 // record notes a change that was made. A line that cannot be written is in the
 // log instead: the change has happened, and the caller must be told so.
 func (a *API) record(r *http.Request, what, tenant string, before, after any) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	line := auditLine{Time: a.now().UTC(), Who: a.who(), From: host, What: what, Tenant: tenant, Before: before, After: after}
+	line := auditLine{Time: a.now().UTC(), Who: a.who(), From: keylimit.RemoteHost(r), What: what, Tenant: tenant, Before: before, After: after}
 	if err := a.audit.write(line); err != nil {
 		a.Logger.Error("the audit log could not be written", "error", err, "what", what, "tenant", tenant)
 	}

@@ -14,7 +14,7 @@ func (g *Gateway) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t, key, ok := g.tenantOf(r)
 		if !ok {
-			if wait := g.failures.add(clientAddress(r)); wait > 0 {
+			if wait := g.config.KeyLimit.Failed(r); wait > 0 {
 				g.refuse(w, r, tooManyFailures(wait))
 				return
 			}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
@@ -42,10 +43,11 @@ type Config struct {
 	Journal        *journal.Set
 	ReadMemory     int64 // bytes for parsed phexts; 0 = SQ answers the reads that it gets right
 	Observer       Observer
-	Admin          http.Handler  // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
-	MaxBody        int64         // largest request body, in bytes
-	BackendTimeout time.Duration // longest wait for SQ's answer; 0 = 5 minutes
-	BackendVersion string        // legacy version, for the X-SQ-Backend header; may be empty
+	KeyLimit       *keylimit.Limiter // counts wrong API keys
+	Admin          http.Handler      // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
+	MaxBody        int64             // largest request body, in bytes
+	BackendTimeout time.Duration     // longest wait for SQ's answer; 0 = 5 minutes
+	BackendVersion string            // legacy version, for the X-SQ-Backend header; may be empty
 	Logger         *slog.Logger
 }
 
@@ -72,7 +74,6 @@ type Gateway struct {
 	bodies   *budget // request bodies being held
 	answers  *budget // answers of SQ being held
 	outgoing *outgoing
-	failures *failures
 	wire     *wire
 	draining atomic.Bool
 	now      func() time.Time
@@ -95,7 +96,6 @@ func New(c Config) *Gateway {
 	}
 	g.outgoing = newOutgoing(g.answers)
 	g.pages = cache.New(c.ReadMemory, g.admitFile)
-	g.failures = newFailures(g.now)
 	g.wire = newWire(c.BackendTimeout)
 	return g
 }

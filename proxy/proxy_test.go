@@ -82,47 +82,6 @@ func TestHeaderKey(t *testing.T) {
 	}
 }
 
-func TestClientAddress(t *testing.T) {
-	for _, c := range []struct{ remote, forwarded, want string }{
-		{"192.0.2.1:5", "", "192.0.2.1"},
-		{"192.0.2.1:5", "198.51.100.1", "192.0.2.1"}, // it could claim anything
-		{"127.0.0.1:5", "", "127.0.0.1"},
-		{"127.0.0.1:5", "203.0.113.9, 198.51.100.1", "198.51.100.1"},
-		{"127.0.0.1:5", "garbage", "127.0.0.1"},
-		{"[::1]:5", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
-		{"[2001:db8:1:2:9::1]:5", "", "2001:db8:1:2::/64"},
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.RemoteAddr = c.remote
-		if c.forwarded != "" {
-			r.Header.Set("X-Forwarded-For", c.forwarded)
-		}
-		if got := clientAddress(r); got != c.want {
-			t.Errorf("%v: %s", c, got)
-		}
-	}
-}
-
-func TestFailuresAreLimitedAndForgiven(t *testing.T) {
-	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	f := newFailures(func() time.Time { return now })
-	for i := range failureBurst {
-		if wait := f.add("a"); wait != 0 {
-			t.Fatalf("failure %d waits %v", i, wait)
-		}
-	}
-	if wait := f.add("a"); wait != failureEvery {
-		t.Errorf("one more waits %v", wait)
-	}
-	if wait := f.add("b"); wait != 0 {
-		t.Errorf("another address waits %v", wait)
-	}
-	now = now.Add(failureEvery)
-	if wait := f.add("a"); wait != 0 {
-		t.Errorf("after the time it was told, it waits %v", wait)
-	}
-}
-
 // lyingReader ends as net/http's body does when less came than was announced.
 type lyingReader struct{ text string }
 

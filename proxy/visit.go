@@ -5,10 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -94,7 +94,7 @@ const mostAttrs = 9
 func (g *Gateway) logVisit(r *http.Request, v *visit, took time.Duration) {
 	attrs := append(make([]slog.Attr, 0, mostAttrs),
 		slog.String(keyRequest, v.id),
-		slog.String(keyRemote, remoteHost(r)),
+		slog.String(keyRemote, keylimit.RemoteHost(r)),
 		slog.String(keyMethod, knownMethod(r.Method)),
 		slog.Int(keyStatus, v.meter.status),
 		slog.Int64(keyBytes, v.meter.bytes),
@@ -130,14 +130,6 @@ func newRequestID() string {
 	var text [2 * len(b)]byte
 	hex.Encode(text[:], b[:])
 	return string(text[:])
-}
-
-func remoteHost(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // knownMethod keeps a client from writing its own words into the log.

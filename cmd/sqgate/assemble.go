@@ -16,6 +16,7 @@ import (
 
 	"mirrorborn.us/sqgate/admin"
 	"mirrorborn.us/sqgate/internal/http1"
+	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
@@ -138,13 +139,13 @@ func (s *service) makeGateway() error {
 	if err != nil {
 		return err
 	}
-	door := &adminDoor{}
+	door, limit := &adminDoor{}, keylimit.New(time.Now)
 	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store, Children: s.children, Ledger: s.ledger, Calls: s.calls, Observer: s.metrics, Admin: door,
+		Tenants: s.store, Children: s.children, Ledger: s.ledger, Calls: s.calls, Observer: s.metrics, Admin: door, KeyLimit: limit,
 		Journal: s.journal, ReadMemory: int64(s.o.readMemory),
 		MaxBody: int64(s.o.maxBody), BackendVersion: version, Logger: s.log,
 	})
-	door.api, err = s.makeAPI()
+	door.api, err = s.makeAPI(limit)
 	s.api = door.api
 	s.bye = newFarewell()
 	s.server = newServer(s.gateway.Handler(), s.bye, s.log)
@@ -157,7 +158,7 @@ type adminDoor struct{ api *admin.API }
 
 func (d *adminDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.api.ServeHTTP(w, r) }
 
-func (s *service) makeAPI() (*admin.API, error) {
+func (s *service) makeAPI(limit *keylimit.Limiter) (*admin.API, error) {
 	key, err := s.o.managementKey(s.log)
 	if err != nil {
 		return nil, err
@@ -165,7 +166,7 @@ func (s *service) makeAPI() (*admin.API, error) {
 	return admin.New(admin.Config{
 		Key: key, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
-		Hold: s.gateway.Hold, Moved: s.gateway.Moved, Past: s.gateway, Resolve: proxy.Resolve, Failed: s.gateway.FailedKey,
+		Hold: s.gateway.Hold, Moved: s.gateway.Moved, Past: s.gateway, Resolve: proxy.Resolve, KeyLimit: limit,
 	})
 }
 

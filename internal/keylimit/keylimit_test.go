@@ -1,0 +1,56 @@
+package keylimit
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+func request(remote, forwarded string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = remote
+	if forwarded != "" {
+		r.Header.Set("X-Forwarded-For", forwarded)
+	}
+	return r
+}
+
+func TestClientAddress(t *testing.T) {
+	for _, test := range []struct{ name, remote, forwarded, want string }{
+		{"direct", "192.0.2.1:5", "", "192.0.2.1"},
+		{"remote claims another", "192.0.2.1:5", "198.51.100.1", "192.0.2.1"},
+		{"local", "127.0.0.1:5", "", "127.0.0.1"},
+		{"local proxy", "127.0.0.1:5", "203.0.113.9, 198.51.100.1", "198.51.100.1"},
+		{"local proxy, no address", "127.0.0.1:5", "garbage", "127.0.0.1"},
+		{"local proxy, IPv6", "[::1]:5", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
+		{"IPv6", "[2001:db8:1:2:9::1]:5", "", "2001:db8:1:2::/64"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := clientAddress(request(test.remote, test.forwarded)); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWrongKeysAreLimitedAndForgiven(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	l := New(func() time.Time { return now })
+	one, other := request("192.0.2.1:5", ""), request("192.0.2.2:5", "")
+	for i := range burst {
+		if wait := l.Failed(one); wait != 0 {
+			t.Fatalf("failure %d waits %v", i, wait)
+		}
+	}
+	if wait := l.Failed(one); wait != interval {
+		t.Errorf("one more waits %v", wait)
+	}
+	if wait := l.Failed(other); wait != 0 {
+		t.Errorf("another address waits %v", wait)
+	}
+	now = now.Add(interval)
+	if wait := l.Failed(one); wait != 0 {
+		t.Errorf("after the interval it still waits %v", wait)
+	}
+}
