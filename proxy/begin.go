@@ -42,11 +42,8 @@ func stateOf(p *cache.Version) journal.State {
 
 // reserve finds room for the growth of the phext and, with it, of its names.
 func (c *change) reserve() (err error) {
-	before, after := sizeBefore(c.before.page), c.next.Size()+c.nameGrowth()
 	c.reserved, err = c.gateway.config.Ledger.Reserve(c.tenant, tenants.Write{
-		File: c.call.FileName(), Size: before, Most: after,
-		Exact:   func() (int64, error) { return after, nil },
-		Removes: c.removes(),
+		File: c.call.FileName(), Size: sizeBefore(c.before.page), After: c.next.Size() + c.nameGrowth(), Removes: c.removes(),
 	})
 	return err
 }

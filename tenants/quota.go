@@ -29,12 +29,9 @@ func (e *DiskError) Error() string {
 
 // Write is a mutation of one phext before SQ has seen it.
 type Write struct {
-	File string // base name of the phext's file
-	Size int64  // of the file now, in bytes; -1 if there is none
-	// Most bounds the file's size after the write, in bytes, without looking
-	// into the file; Exact finds it out, and is asked only if Most would not do.
-	Most  int64
-	Exact func() (int64, error)
+	File  string // base name of the phext's file
+	Size  int64  // of the file now, in bytes; -1 if there is none
+	After int64  // size of the file after the write, in bytes
 	// Removes is a delete: it always passes, for it is the way back from a full quota.
 	Removes bool
 }
@@ -55,12 +52,11 @@ func (l *Ledger) Reserve(t *Tenant, w Write) (*Reservation, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := a.admit(t, w)
-	if err != nil {
+	if err := a.admit(t, w); err != nil {
 		return nil, err
 	}
 	r := &Reservation{ledger: l, tenant: t, file: w.File}
-	if r.disk, err = l.claim(t, w, size); err != nil {
+	if r.disk, err = l.claim(t, w); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -69,49 +65,31 @@ func (l *Ledger) Reserve(t *Tenant, w Write) (*Reservation, error) {
 	return r, nil
 }
 
-// claim finds room on the disk for a file that grows. Where there is none for
-// what it could become, what it does become decides: a write that shrinks the
+// grows says whether the write makes the file larger.
+func (w Write) grows() bool { return !w.Removes && w.After > max(0, w.Size) }
+
+// claim finds room on the disk for a file that grows. A write that shrinks the
 // file always passes.
-func (l *Ledger) claim(t *Tenant, w Write, size int64) (*diskClaim, error) {
-	if w.Removes || size <= max(0, w.Size) {
+func (l *Ledger) claim(t *Tenant, w Write) (*diskClaim, error) {
+	if !w.grows() {
 		return nil, nil
 	}
-	claim, err := l.disks.claim(t.DataDir, size)
-	if err == nil || size != w.Most {
-		return claim, err
-	}
-	if size, err = w.Exact(); err != nil {
-		return nil, err
-	}
-	if size <= max(0, w.Size) {
-		return nil, nil
-	}
-	return l.disks.claim(t.DataDir, size)
+	return l.disks.claim(t.DataDir, w.After)
 }
 
-// admit finds a size for the file after the write that the tenant may have.
-func (a *account) admit(t *Tenant, w Write) (int64, error) {
+// admit refuses a write that the tenant's quota has no room for.
+func (a *account) admit(t *Tenant, w Write) error {
 	a.mu.Lock()
 	use := a.use
 	a.mu.Unlock()
-	if w.Removes {
-		return max(0, w.Size), nil
+	if !w.Removes && w.Size < 0 && use.Phexts >= t.MaxPhexts {
+		return &QuotaError{Phexts: use.Phexts, MaxPhexts: t.MaxPhexts}
 	}
-	if w.Size < 0 && use.Phexts >= t.MaxPhexts {
-		return 0, &QuotaError{Phexts: use.Phexts, MaxPhexts: t.MaxPhexts}
+	needed := use.Bytes - max(0, w.Size) + w.After
+	if w.grows() && t.QuotaBytes > 0 && needed > t.QuotaBytes {
+		return &QuotaError{Used: use.Bytes, Quota: t.QuotaBytes, Needed: needed}
 	}
-	rest := use.Bytes - max(0, w.Size)
-	if t.QuotaBytes == 0 || rest+w.Most <= t.QuotaBytes {
-		return w.Most, nil
-	}
-	size, err := w.Exact()
-	if err != nil {
-		return 0, err
-	}
-	if size > max(0, w.Size) && rest+size > t.QuotaBytes {
-		return 0, &QuotaError{Used: use.Bytes, Quota: t.QuotaBytes, Needed: rest + size}
-	}
-	return size, nil
+	return nil
 }
 
 // Settle takes the file as it is now into account and returns the part of the
