@@ -66,13 +66,46 @@ const Temporary = ".sqgate-"
 // of the file that is there; a new file has mode less the umask, and the owner
 // of its directory. Durable says whether to wait until the disk holds it.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
+	return write(path, durable, os.Rename, func(f *os.File) error { return fill(f, path, text, mode, true, durable) })
+}
+
+// ReplacePrivate is a durable Replace for a file with secrets: its mode is 0600
+// afterwards, whatever it was before.
+func ReplacePrivate(path, text string) error {
+	return write(path, true, os.Rename, func(f *os.File) error { return fill(f, path, text, private, false, true) })
+}
+
+// private is the mode of files with secrets, and the one that os.CreateTemp uses.
+const private fs.FileMode = 0o600
+
+// CreatePrivate durably writes a file with secrets, which has mode 0600 and
+// belongs to this user. It never replaces a file: the error is then fs.ErrExist.
+func CreatePrivate(path, text string) error {
+	return write(path, true, moveToFreeName, func(f *os.File) error {
+		if _, err := f.WriteString(text); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+}
+
+// moveToFreeName is os.Rename, except that it fails if to exists.
+func moveToFreeName(from, to string) error {
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+// write has fill write a temporary file beside path, and move rename it to path.
+func write(path string, durable bool, move func(from, to string) error, fill func(*os.File) error) error {
 	aside, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fill(aside, path, text, mode, durable), aside.Close())
+	err = errors.Join(fill(aside), aside.Close())
 	if err == nil {
-		err = os.Rename(aside.Name(), path)
+		err = move(aside.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(aside.Name()) // the error that led here says more
@@ -84,16 +117,19 @@ func Replace(path, text string, mode fs.FileMode, durable bool) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-func fill(f *os.File, path, text string, mode fs.FileMode, durable bool) error {
+// fill writes text and sets the owner and the mode. keepMode says whether the
+// mode of a file that is there counts more than mode.
+func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable bool) error {
 	if _, err := f.WriteString(text); err != nil {
 		return err
 	}
 	model, err := os.Stat(path)
 	anew := err != nil
-	if anew {
+	switch {
+	case anew:
 		model, err = os.Stat(filepath.Dir(path))
 		mode &^= Umask()
-	} else {
+	case keepMode:
 		mode = model.Mode().Perm()
 	}
 	if err != nil {

@@ -1,8 +1,11 @@
 package fsutil
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -33,6 +36,88 @@ func TestReplaceKeepsTheModeAndLeavesNothingBehind(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func TestReplacePrivateTakesRightsAwayAndKeepsTheOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	if err := os.WriteFile(path, []byte("one"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	owner := os.Geteuid()
+	if owner == 0 { // only root can give a file away
+		owner = 4242
+		if err := os.Chown(path, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ReplacePrivate(path, "two"); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, path, "two", 0o600)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != owner {
+		t.Errorf("it belongs to %d now, and to %d before", st.Uid, owner)
+	}
+}
+
+func TestCreatePrivateNeverReplaces(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "tenants.json")
+	if err := CreatePrivate(path, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := CreatePrivate(path, "two"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	mustBe(t, path, "one", 0o600)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func mustBe(t *testing.T, path, text string, mode fs.FileMode) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != text {
+		t.Errorf("%q, %v", got, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != mode {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// TestResolve has a symbolic link before a part that cannot be followed.
+func TestResolve(t *testing.T) {
+	dir := Resolve(t.TempDir())
+	for name, to := range map[string]string{"link": "real", "loop": "loop"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "real", "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"link":           "real",
+		"link/new/one":   "real/new/one",
+		"link/file/none": "real/file/none",
+		"loop":           "loop",
+	} {
+		if got := Resolve(filepath.Join(dir, path)); got != filepath.Join(dir, want) {
+			t.Errorf("%s: %s", path, got)
+		}
 	}
 }
 

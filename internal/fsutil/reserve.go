@@ -45,7 +45,7 @@ func (s *Spare) Become(path, text string, mode fs.FileMode) error {
 }
 
 func (s *Spare) fill(path, text string, mode fs.FileMode) error {
-	if err := fill(s.f, path, text, mode, false); err != nil {
+	if err := fill(s.f, path, text, mode, true, false); err != nil {
 		return err
 	}
 	if err := s.f.Truncate(int64(len(text))); err != nil {

@@ -6,15 +6,15 @@ import (
 	"path/filepath"
 )
 
-// Resolve follows symbolic links as far as the path exists, so that two
-// spellings of a directory are one.
+// Resolve follows symbolic links as far as the path exists and can be read, so
+// that two spellings of a directory are one.
 func Resolve(path string) string {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		return resolved
 	}
 	parent := filepath.Dir(path)
-	if !errors.Is(err, os.ErrNotExist) || parent == path {
+	if parent == path {
 		return path
 	}
 	return filepath.Join(Resolve(parent), filepath.Base(path))
