@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // LimitError is a call past what the tenant may make.
@@ -66,6 +68,9 @@ func OpenCalls(path string, log *slog.Logger) *Calls {
 	}
 	if err != nil {
 		log.Warn("the counts of calls could not be read, and begin anew", keyFile, path, keyError, err)
+		if errors.Is(err, fs.ErrPermission) {
+			_ = os.Remove(path) // a file of another user could not be replaced; saving logs it if it is still there
+		}
 		return c
 	}
 	for id, stats := range kept {
@@ -175,7 +180,7 @@ func (c *Calls) save() {
 	}
 	text, err := json.Marshal(all)
 	if err == nil {
-		err = replaceFile(c.path, text, replaced{mode: 0o600})
+		err = fsutil.Replace(c.path, string(text), 0o600, true)
 	}
 	if err != nil {
 		c.log.Warn("the counts of calls could not be saved", keyFile, c.path, keyError, err)

@@ -1,10 +1,11 @@
 package tenants
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Create writes a first tenants file, mode 0600, with the given tenants. It
@@ -17,7 +18,7 @@ func Create(path string, list ...Entry) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return createFile(path, text)
+	return fsutil.CreatePrivate(path, string(text))
 }
 
 // Check says what Create would refuse to write, without writing anything.
@@ -42,21 +43,4 @@ func textOf(list []Entry) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return text, nil
-}
-
-// createFile links a whole file into a place that must be free.
-func createFile(path string, text []byte) error {
-	aside, err := os.CreateTemp(filepath.Dir(path), ".sqgate-*")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(fill(aside, text, replaced{mode: 0o600}), aside.Close())
-	if err == nil {
-		err = os.Link(aside.Name(), path)
-	}
-	err = errors.Join(err, os.Remove(aside.Name()))
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }

@@ -1,6 +1,6 @@
 package tenants
 
-import "path/filepath"
+import "mirrorborn.us/sqgate/internal/fsutil"
 
 // checkDirectories refuses one directory for two tenants, unless both share
 // it. One inside another's is fine: a tenant's files are the flat files in its
@@ -11,7 +11,7 @@ func (b *builder) checkDirectories() {
 		if t.DataDir == "" {
 			continue // refused already
 		}
-		dir := realDirectory(t.DataDir)
+		dir := fsutil.Resolve(t.DataDir)
 		other, taken := first[dir]
 		if !taken {
 			first[dir] = i
@@ -25,13 +25,4 @@ func (b *builder) checkDirectories() {
 		b.refuse("data_dir", "is the directory of "+who(o.ID, b.places[other])+" too",
 			`give each its own, or set "shared_data_dir" on both`)
 	}
-}
-
-// realDirectory follows symbolic links, in what exists of a path: a directory
-// is made later than it is named.
-func realDirectory(dir string) string {
-	if resolved, err := filepath.EvalSymlinks(dir); err == nil || dir == "/" {
-		return resolved
-	}
-	return filepath.Join(realDirectory(filepath.Dir(dir)), filepath.Base(dir))
 }

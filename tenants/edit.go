@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Errors of Edit. What is wrong with the file as it was edited by hand is an
@@ -37,10 +38,7 @@ func (s *Store) Edit(change func(*Document) error) error {
 
 // edit tries once. again says that somebody else changed the file meanwhile.
 func (s *Store) edit(change func(*Document) error) (again bool, err error) {
-	path, err := filepath.EvalSymlinks(s.options.Path)
-	if err != nil {
-		return false, fmt.Errorf("tenants file: %w", err)
-	}
+	path := fsutil.Resolve(s.options.Path)
 	before, err := os.Stat(path)
 	if err != nil {
 		return false, fmt.Errorf("tenants file: %w", err)
@@ -56,7 +54,7 @@ func (s *Store) edit(change func(*Document) error) (again bool, err error) {
 	if meanwhile, err := os.Stat(path); err != nil || !sameState(before, meanwhile) {
 		return err == nil, err
 	}
-	if err := s.write(path, next, ownerOf(before)); err != nil {
+	if err := s.write(path, string(next)); err != nil {
 		return false, writeError(err)
 	}
 	s.takeIntoForce(now)

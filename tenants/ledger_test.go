@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // ledgerOf is a ledger of one tenant with files in a directory of its own.
@@ -189,18 +191,18 @@ func TestEditOnAFullDisk(t *testing.T) {
 		id, key, dir := "b", "key-of-tenant-b", "/d/b"
 		return d.Add(Entry{ID: &id, APIKey: &key, DataDir: &dir})
 	}
-	s.write = func(string, []byte, replaced) error { return &fs.PathError{Op: "write", Err: syscall.ENOSPC} }
+	s.write = func(_, _ string) error { return &fs.PathError{Op: "write", Err: syscall.ENOSPC} }
 	if err := s.Edit(add); !errors.Is(err, ErrDiskFull) || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v", err)
 	}
-	s.write = func(string, []byte, replaced) error { return &fs.PathError{Op: "open", Err: syscall.EROFS} }
+	s.write = func(_, _ string) error { return &fs.PathError{Op: "open", Err: syscall.EROFS} }
 	if err := s.Edit(add); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("%v", err)
 	}
 	if now, err := os.ReadFile(path); err != nil || string(now) != text || s.Current() != before {
 		t.Errorf("%v: the file or the memory changed: %s", err, now)
 	}
-	s.write = replaceFile
+	s.write = fsutil.ReplacePrivate
 	if err := s.Edit(add); err != nil || s.Current().Len() != 2 {
 		t.Errorf("%v, %d tenants", err, s.Current().Len())
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Options are what a Store is made of.
@@ -58,13 +60,13 @@ type Store struct {
 	status   atomic.Pointer[ReloadStatus]
 	mu       sync.Mutex // one reload at a time
 	seen     [sha256.Size]byte
-	vanished bool                                              // the file could not be read last time
-	write    func(path string, text []byte, as replaced) error // a field, so that tests can fill the disk
+	vanished bool                          // the file could not be read last time
+	write    func(path, text string) error // a field, so that tests can fill the disk
 }
 
 // Open reads the file; a bad one is an error, since there is nothing that could stay in force.
 func Open(o Options) (*Store, error) {
-	s := &Store{options: o.withDefaults(), write: replaceFile}
+	s := &Store{options: o.withDefaults(), write: fsutil.ReplacePrivate}
 	text, err := read(o.Path)
 	if err != nil {
 		return nil, err

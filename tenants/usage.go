@@ -7,15 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-)
 
-// extension is that of the files that count: a tenant's use is the size of its phexts.
-const extension = ".phext"
+	"mirrorborn.us/sqgate/phext"
+)
 
 // OwnFile says whether a file directly in the tenant's directory is one of its
 // phexts. In a shared directory the tenant's id stands in front.
 func (t *Tenant) OwnFile(name string) bool {
-	return strings.HasSuffix(name, extension) && (!t.SharedDataDir || strings.HasPrefix(name, t.ID+"."))
+	return strings.HasSuffix(name, phext.Extension) && (!t.SharedDataDir || strings.HasPrefix(name, t.ID+"."))
 }
 
 // OwnFiles are the tenant's phexts and what SQ's json-export left beside them,
