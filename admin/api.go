@@ -13,14 +13,15 @@ import (
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // Config is what an API is made of.
 type Config struct {
 	Key        string // the management key
 	Store      *tenants.Store
-	Ledger     *tenants.Ledger
-	Calls      *tenants.Calls
+	Ledger     *quota.Ledger
+	Calls      *quota.Calls
 	Children   *supervisor.Supervisor
 	Metrics    http.Handler
 	DataRoot   string // where added tenants get their directories

@@ -5,19 +5,20 @@ import (
 
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // gauges are read from those who know them when Prometheus asks, so that the
 // series of a tenant go with the tenant.
 type gauges struct {
 	store    *tenants.Store
-	ledger   *tenants.Ledger
+	ledger   *quota.Ledger
 	children *supervisor.Supervisor
 }
 
 var (
 	storage  = prometheus.NewDesc("sq_storage_bytes", "Bytes of the tenant's phexts.", []string{"tenant"}, nil)
-	quota    = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant may use; 0 = no limit.", []string{"tenant"}, nil)
+	quotaMax = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant may use; 0 = no limit.", []string{"tenant"}, nil)
 	enabled  = prometheus.NewDesc("sq_tenants_active", "Tenants that are enabled.", nil, nil)
 	children = prometheus.NewDesc("sq_children", "SQ processes and directories that wait for one, by state.", []string{"state"}, nil)
 	reloadOK = prometheus.NewDesc("sq_config_last_reload_successful", "1 if the tenants file on disk is in force, 0 if it has a mistake.", nil, nil)
@@ -25,7 +26,7 @@ var (
 )
 
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storage, quota, enabled, children, reloadOK, reloadAt} {
+	for _, d := range []*prometheus.Desc{storage, quotaMax, enabled, children, reloadOK, reloadAt} {
 		out <- d
 	}
 }
@@ -43,7 +44,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 		if use, err := g.ledger.Use(t); err == nil {
 			gauge(storage, float64(use.Bytes), t.ID)
 		}
-		gauge(quota, float64(t.QuotaBytes), t.ID)
+		gauge(quotaMax, float64(t.QuotaBytes), t.ID)
 	}
 	gauge(enabled, float64(active))
 	states := map[supervisor.State]int{}

@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // Metrics are the gateway's figures for Prometheus. No label's value comes
@@ -91,6 +92,6 @@ func (m *Metrics) Forget(gone []*tenants.Tenant) {
 }
 
 // Watch adds what is read at each scrape.
-func (m *Metrics) Watch(store *tenants.Store, ledger *tenants.Ledger, children *supervisor.Supervisor) {
+func (m *Metrics) Watch(store *tenants.Store, ledger *quota.Ledger, children *supervisor.Supervisor) {
 	m.registry.MustRegister(&gauges{store: store, ledger: ledger, children: children})
 }

@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 func TestMetricsAreClean(t *testing.T) {
@@ -28,7 +29,7 @@ func TestMetricsAreClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := NewMetrics("test", store.Current, func(d string) string { return d })
-	m.Watch(store, tenants.NewLedger(store.Current, slog.Default()), children)
+	m.Watch(store, quota.NewLedger(store.Current, slog.Default()), children)
 	m.Served("a", "select", 200, "", time.Millisecond)
 	m.Served("nobody", "select", 401, "unauthorized", time.Millisecond)
 	m.Started(dir+"/a", supervisor.StartedFirst)

@@ -7,6 +7,7 @@ import (
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // begin enters the mutation in the books: quota, journal, and what readers see.
@@ -42,7 +43,7 @@ func stateOf(p *cache.Version) journal.State {
 
 // reserve finds room for the growth of the phext and, with it, of its names.
 func (c *change) reserve() (err error) {
-	c.reserved, err = c.gateway.config.Ledger.Reserve(c.tenant, tenants.Write{
+	c.reserved, err = c.gateway.config.Ledger.Reserve(c.tenant, quota.Write{
 		File: c.call.FileName(), Size: sizeBefore(c.before.page), After: c.next.Size() + c.nameGrowth(), Removes: c.removes(),
 	})
 	return err

@@ -11,6 +11,7 @@ import (
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // part is one client's mutation. It is a change of its own, or goes into one
@@ -52,8 +53,8 @@ type change struct {
 	hold     *cache.Frozen
 	spare    *fsutil.Spare
 	onDisk   bool // the phext's file is not in memory alone
-	reserved *tenants.Reservation
-	names    *tenants.Reservation
+	reserved *quota.Reservation
+	names    *quota.Reservation
 	after    map[string]*cache.Version // what readers see when the hold ends
 	forgo    func()                    // gives the turn at the directory back
 	kept     bool

@@ -13,7 +13,7 @@ import (
 
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/supervisor"
-	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // answer is an error in the form a client is told.
@@ -92,17 +92,17 @@ func toAnswer(err error) *answer {
 		refused *rewrite.Error
 		crashes *supervisor.CrashLoopError
 		start   *supervisor.StartError
-		quota   *tenants.QuotaError
-		disk    *tenants.DiskError
-		limit   *tenants.LimitError
+		overuse *quota.ExceededError
+		disk    *quota.DiskError
+		limit   *quota.LimitError
 	)
 	switch {
 	case errors.As(err, &ready):
 		return ready
 	case errors.As(err, &refused):
 		return &answer{status: refused.Status, code: refused.Code, message: refused.Message, allow: refused.Allow}
-	case errors.As(err, &quota):
-		return &answer{status: http.StatusInsufficientStorage, code: "quota_exceeded", message: quota.Error()}
+	case errors.As(err, &overuse):
+		return &answer{status: http.StatusInsufficientStorage, code: "quota_exceeded", message: overuse.Error()}
 	case errors.As(err, &disk):
 		return &answer{status: http.StatusInsufficientStorage, code: "disk_full", message: disk.Error()}
 	case errors.As(err, &limit):

@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // Directory finds tenants; it is a *tenants.Store in service.
@@ -38,8 +39,8 @@ type Observer interface {
 type Config struct {
 	Tenants        Directory
 	Children       Children
-	Ledger         *tenants.Ledger
-	Calls          *tenants.Calls
+	Ledger         *quota.Ledger
+	Calls          *quota.Calls
 	Journal        *journal.Set
 	ReadMemory     int64 // bytes for parsed phexts; 0 = SQ answers the reads that it gets right
 	Observer       Observer

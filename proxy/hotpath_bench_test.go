@@ -16,6 +16,7 @@ import (
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // BenchmarkHotPath is what a select from memory costs: key look-up, parsing,
@@ -94,7 +95,7 @@ func benchGateway(b testing.TB) *Gateway {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return New(Config{Tenants: store, Journal: past, Children: noChildren{}, ReadMemory: 1 << 20, Calls: tenants.OpenCalls("", log), Ledger: tenants.NewLedger(store.Current, log),
+	return New(Config{Tenants: store, Journal: past, Children: noChildren{}, ReadMemory: 1 << 20, Calls: quota.OpenCalls("", log), Ledger: quota.NewLedger(store.Current, log),
 		Observer: admin.NewMetrics("bench", store.Current, Resolve), MaxBody: 1 << 20, Logger: log})
 }
 

@@ -56,10 +56,10 @@ func (c *change) settle() (part float64) {
 		c.hold.Publish(c.after)
 	}
 	if c.names != nil {
-		c.names.Settle()
+		c.names.Release()
 	}
 	if c.reserved != nil {
-		part = c.reserved.Settle()
+		part = c.reserved.Release()
 	}
 	c.spare.Drop()
 	return part

@@ -10,7 +10,7 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
-	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // The names of a phext's coordinates are a phext beside it, which this gateway
@@ -97,7 +97,7 @@ func (c *change) writeNames(next *cache.Version, name string) (err error) {
 	now := c.after[c.namesPath]
 	if c.names == nil {
 		// That there is room was found out together with the phext's own growth.
-		w := tenants.Write{File: c.call.NamesFileName(), Size: sizeBefore(now), Removes: true}
+		w := quota.Write{File: c.call.NamesFileName(), Size: sizeBefore(now), Removes: true}
 		if c.names, err = c.gateway.config.Ledger.Reserve(c.tenant, w); err != nil {
 			return err
 		}

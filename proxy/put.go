@@ -9,7 +9,7 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
-	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // scroll brings back one scroll into the phext as it is now.
@@ -98,11 +98,11 @@ func (p *past) write(file, path string, now *cache.Version, state journal.State)
 	}
 	// The operator may go past a quota, and a phext that is too large to be
 	// written is refused before anything of it is.
-	reserved, err := p.gateway.config.Ledger.Reserve(p.tenant, tenants.Write{File: file, Size: sizeBefore(now), Removes: true})
+	reserved, err := p.gateway.config.Ledger.Reserve(p.tenant, quota.Write{File: file, Size: sizeBefore(now), Removes: true})
 	if err != nil {
 		return err
 	}
-	defer reserved.Settle()
+	defer reserved.Release()
 	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Tenant: p.tenant.ID, Key: p.want.Key, Note: p.note}
 	if !state.Exists {
 		m.Op = journal.Remove

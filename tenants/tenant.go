@@ -4,8 +4,14 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 	"time"
+
+	"mirrorborn.us/sqgate/phext"
 )
 
 // Tenant is one customer. It is immutable: a change in the file makes a new one.
@@ -26,6 +32,31 @@ type Tenant struct {
 	previous        digest // zero if there is none
 	previousExpires time.Time
 	path            digest // zero if there is none
+}
+
+// OwnFile says whether a file directly in the tenant's directory is one of its
+// phexts. In a shared directory the tenant's id stands in front.
+func (t *Tenant) OwnFile(name string) bool {
+	return strings.HasSuffix(name, phext.Extension) && (!t.SharedDataDir || strings.HasPrefix(name, t.ID+"."))
+}
+
+// OwnFiles are the tenant's phexts and what SQ's json-export left beside them,
+// by base name.
+func (t *Tenant) OwnFiles() ([]string, error) {
+	entries, err := os.ReadDir(t.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && t.OwnFile(strings.TrimSuffix(e.Name(), ".json")) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // digest is the SHA-256 of a key.

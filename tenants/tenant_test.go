@@ -3,6 +3,8 @@ package tenants
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -64,5 +66,44 @@ func TestCompareWithNothing(t *testing.T) {
 	}
 	if a, ok := s.ByID("a"); !ok || a != s.All()[0] || s.Len() != 2 {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestOwnFile(t *testing.T) {
+	alone, shared := &Tenant{ID: "a"}, &Tenant{ID: "a", SharedDataDir: true}
+	for _, test := range []struct {
+		name          string
+		alone, shared bool
+	}{
+		{"a.notes.phext", true, true},
+		{"a..phext", true, true},
+		{"b.notes.phext", true, false},
+		{"ab.notes.phext", true, false},
+		{"a-b.x.phext", true, false},
+		{"a.notes", false, false},
+		{"a.notes.phext.json", false, false},
+		{".a.notes.phext.before", false, false}, // where the writer keeps a phext while SQ rewrites it
+	} {
+		if alone.OwnFile(test.name) != test.alone || shared.OwnFile(test.name) != test.shared {
+			t.Errorf("%s: %v alone, %v in a shared directory", test.name, alone.OwnFile(test.name), shared.OwnFile(test.name))
+		}
+	}
+}
+
+func TestOwnFiles(t *testing.T) {
+	tenant := &Tenant{ID: "a", DataDir: filepath.Join(t.TempDir(), "data")}
+	if names, err := tenant.OwnFiles(); names != nil || err != nil {
+		t.Errorf("without a directory: %q, %v", names, err)
+	}
+	if err := os.MkdirAll(filepath.Join(tenant.DataDir, "directory.phext"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x.phext", "x.phext.json", ".y.phext.before", "other"} {
+		if err := os.WriteFile(filepath.Join(tenant.DataDir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names, err := tenant.OwnFiles(); err != nil || !slices.Equal(names, []string{"x.phext", "x.phext.json"}) {
+		t.Errorf("%q, %v", names, err)
 	}
 }

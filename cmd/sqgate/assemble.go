@@ -21,6 +21,7 @@ import (
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // service is everything that serve puts together.
@@ -29,8 +30,8 @@ type service struct {
 	log      *slog.Logger
 	closeLog func()
 	store    *tenants.Store
-	ledger   *tenants.Ledger
-	calls    *tenants.Calls
+	ledger   *quota.Ledger
+	calls    *quota.Calls
 	metrics  *admin.Metrics
 	api      *admin.API
 	children *supervisor.Supervisor
@@ -67,8 +68,8 @@ func (s *service) openTenants() (err error) {
 	if err != nil {
 		return usageError{err}
 	}
-	s.ledger = tenants.NewLedger(s.store.Current, s.log)
-	s.calls = tenants.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
+	s.ledger = quota.NewLedger(s.store.Current, s.log)
+	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
 	s.metrics = admin.NewMetrics(buildVersion(), s.store.Current, proxy.Resolve)
 	return nil
 }
@@ -76,7 +77,7 @@ func (s *service) openTenants() (err error) {
 // changed is told of every reload that changed something.
 func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.retire.changed(old, now, diff)
-	s.ledger.Changed()
+	s.ledger.Refresh()
 	s.metrics.Forget(diff.Removed)
 }
 

@@ -1,40 +1,12 @@
-package tenants
+package quota
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
-	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/tenants"
 )
-
-// OwnFile says whether a file directly in the tenant's directory is one of its
-// phexts. In a shared directory the tenant's id stands in front.
-func (t *Tenant) OwnFile(name string) bool {
-	return strings.HasSuffix(name, phext.Extension) && (!t.SharedDataDir || strings.HasPrefix(name, t.ID+"."))
-}
-
-// OwnFiles are the tenant's phexts and what SQ's json-export left beside them,
-// by base name.
-func (t *Tenant) OwnFiles() ([]string, error) {
-	entries, err := os.ReadDir(t.DataDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Type().IsRegular() && t.OwnFile(strings.TrimSuffix(e.Name(), ".json")) {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
-}
 
 // Use is what a tenant's phexts come to.
 type Use struct {
@@ -78,7 +50,7 @@ func (a *account) isCounted() bool {
 
 // count reads the directory. A change that comes meanwhile makes the reading
 // void; it is told by the epoch, and the caller may read again.
-func (a *account) count(t *Tenant) (ok bool, err error) {
+func (a *account) count(t *tenants.Tenant) (ok bool, err error) {
 	a.mu.Lock()
 	epoch := a.epoch
 	a.mu.Unlock()
@@ -99,7 +71,7 @@ func (a *account) count(t *Tenant) (ok bool, err error) {
 	return true, nil
 }
 
-func sizesIn(t *Tenant) (map[string]int64, error) {
+func sizesIn(t *tenants.Tenant) (map[string]int64, error) {
 	names, err := t.OwnFiles()
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package tenants
+package quota
 
 import (
 	"context"
@@ -8,6 +8,15 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Log keys.
+const (
+	keyFile   = "file"
+	keyError  = "error"
+	keyTenant = "tenant"
 )
 
 // recountEvery is how often every directory is read in the background, to find
@@ -19,20 +28,20 @@ const recountEvery = 5 * time.Minute
 // others make, and by counting again now and then.
 type Ledger struct {
 	log    *slog.Logger
-	now    func() *Snapshot
+	now    func() *tenants.Snapshot
 	disks  *disks
 	mu     sync.RWMutex
 	byID   map[string]*account
 	forced chan struct{}
-	byDir  map[string][]*Tenant // of Run's goroutine: who has files where
+	byDir  map[string][]*tenants.Tenant // of Run's goroutine: who has files where
 }
 
 // NewLedger makes a ledger of the tenants that current returns.
-func NewLedger(current func() *Snapshot, log *slog.Logger) *Ledger {
+func NewLedger(current func() *tenants.Snapshot, log *slog.Logger) *Ledger {
 	return &Ledger{log: log, now: current, disks: newDisks(), byID: map[string]*account{}, forced: make(chan struct{}, 1)}
 }
 
-func (l *Ledger) account(t *Tenant) *account {
+func (l *Ledger) account(t *tenants.Tenant) *account {
 	key := t.ID + "\x00" + t.DataDir
 	l.mu.RLock()
 	a, ok := l.byID[key]
@@ -51,7 +60,7 @@ func (l *Ledger) account(t *Tenant) *account {
 
 // ready is the tenant's account, counted. The first to ask for an account
 // waits for the count that the background has not come to yet.
-func (l *Ledger) ready(t *Tenant) (*account, error) {
+func (l *Ledger) ready(t *tenants.Tenant) (*account, error) {
 	a := l.account(t)
 	for {
 		if a.isCounted() {
@@ -64,7 +73,7 @@ func (l *Ledger) ready(t *Tenant) (*account, error) {
 }
 
 // Use is what the tenant uses now.
-func (l *Ledger) Use(t *Tenant) (Use, error) {
+func (l *Ledger) Use(t *tenants.Tenant) (Use, error) {
 	a, err := l.ready(t)
 	if err != nil {
 		return Use{}, err
@@ -75,13 +84,13 @@ func (l *Ledger) Use(t *Tenant) (Use, error) {
 }
 
 // Recount reads the tenant's directory now, for callers that changed it themselves.
-func (l *Ledger) Recount(t *Tenant) error {
+func (l *Ledger) Recount(t *tenants.Tenant) error {
 	_, err := l.account(t).count(t)
 	return err
 }
 
-// Changed tells the ledger that the tenants are others now.
-func (l *Ledger) Changed() {
+// Refresh tells the ledger that the tenants are others now.
+func (l *Ledger) Refresh() {
 	select {
 	case l.forced <- struct{}{}:
 	default:
@@ -120,7 +129,7 @@ func (l *Ledger) follow(ctx context.Context, w *dirWatcher, all bool) {
 	current := l.now()
 	l.drop(current)
 	w.begin()
-	l.byDir = make(map[string][]*Tenant, current.Len())
+	l.byDir = make(map[string][]*tenants.Tenant, current.Len())
 	for _, t := range current.All() {
 		if ctx.Err() != nil {
 			return
@@ -133,13 +142,13 @@ func (l *Ledger) follow(ctx context.Context, w *dirWatcher, all bool) {
 	w.end()
 }
 
-func (l *Ledger) count(t *Tenant) {
+func (l *Ledger) count(t *tenants.Tenant) {
 	if _, err := l.account(t).count(t); err != nil {
-		l.log.Warn("a data directory could not be read", "tenant", t.ID, keyError, err)
+		l.log.Warn("a data directory could not be read", keyTenant, t.ID, keyError, err)
 	}
 }
 
-func (l *Ledger) drop(current *Snapshot) {
+func (l *Ledger) drop(current *tenants.Snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	keep := make(map[string]bool, current.Len())

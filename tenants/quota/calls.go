@@ -1,4 +1,4 @@
-package tenants
+package quota
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // LimitError is a call past what the tenant may make.
@@ -97,7 +98,7 @@ func (c *Calls) of(id string) *counter {
 
 // Admit counts a call, and refuses it with a *LimitError if it is one too
 // many. A call that is refused has been made, and counts.
-func (c *Calls) Admit(t *Tenant, now time.Time) error {
+func (c *Calls) Admit(t *tenants.Tenant, now time.Time) error {
 	n := c.of(t.ID)
 	n.mu.Lock()
 	defer n.mu.Unlock()

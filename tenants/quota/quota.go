@@ -1,17 +1,19 @@
-package tenants
+package quota
 
 import (
 	"fmt"
 	"path/filepath"
+
+	"mirrorborn.us/sqgate/tenants"
 )
 
-// QuotaError is a write that would take a tenant past what it may have.
-type QuotaError struct {
+// ExceededError is a write that would take a tenant past what it may have.
+type ExceededError struct {
 	Used, Quota, Needed int64 // bytes; Needed is the use after the write
 	Phexts, MaxPhexts   int   // set if it is the number of phexts
 }
 
-func (e *QuotaError) Error() string {
+func (e *ExceededError) Error() string {
 	if e.MaxPhexts > 0 {
 		return fmt.Sprintf("the tenant has %d phexts, and %d is the most it may have: delete one, or ask the operator for more", e.Phexts, e.MaxPhexts)
 	}
@@ -39,15 +41,15 @@ type Write struct {
 // Reservation is a write that has been let through.
 type Reservation struct {
 	ledger *Ledger
-	tenant *Tenant
+	tenant *tenants.Tenant
 	file   string
 	disk   *diskClaim
 }
 
-// Reserve lets a write through, or refuses it with a *QuotaError or a
+// Reserve lets a write through, or refuses it with a *ExceededError or a
 // *DiskError, before anything is written. The caller has the tenant's
 // directory to itself until it has called Settle.
-func (l *Ledger) Reserve(t *Tenant, w Write) (*Reservation, error) {
+func (l *Ledger) Reserve(t *tenants.Tenant, w Write) (*Reservation, error) {
 	a, err := l.ready(t)
 	if err != nil {
 		return nil, err
@@ -70,7 +72,7 @@ func (w Write) grows() bool { return !w.Removes && w.After > max(0, w.Size) }
 
 // claim finds room on the disk for a file that grows. A write that shrinks the
 // file always passes.
-func (l *Ledger) claim(t *Tenant, w Write) (*diskClaim, error) {
+func (l *Ledger) claim(t *tenants.Tenant, w Write) (*diskClaim, error) {
 	if !w.grows() {
 		return nil, nil
 	}
@@ -78,30 +80,30 @@ func (l *Ledger) claim(t *Tenant, w Write) (*diskClaim, error) {
 }
 
 // admit refuses a write that the tenant's quota has no room for.
-func (a *account) admit(t *Tenant, w Write) error {
+func (a *account) admit(t *tenants.Tenant, w Write) error {
 	a.mu.Lock()
 	use := a.use
 	a.mu.Unlock()
 	if !w.Removes && w.Size < 0 && use.Phexts >= t.MaxPhexts {
-		return &QuotaError{Phexts: use.Phexts, MaxPhexts: t.MaxPhexts}
+		return &ExceededError{Phexts: use.Phexts, MaxPhexts: t.MaxPhexts}
 	}
 	needed := use.Bytes - max(0, w.Size) + w.After
 	if w.grows() && t.QuotaBytes > 0 && needed > t.QuotaBytes {
-		return &QuotaError{Used: use.Bytes, Quota: t.QuotaBytes, Needed: needed}
+		return &ExceededError{Used: use.Bytes, Quota: t.QuotaBytes, Needed: needed}
 	}
 	return nil
 }
 
-// Settle takes the file as it is now into account and returns the part of the
+// Release takes the file as it is now into account and returns the part of the
 // quota that is used, 0 if there is none.
-func (r *Reservation) Settle() float64 {
+func (r *Reservation) Release() float64 {
 	r.ledger.disks.release(r.disk)
 	a := r.ledger.account(r.tenant)
 	size := sizeOf(filepath.Join(r.tenant.DataDir, r.file))
 	a.mu.Lock()
 	a.writing = false
 	if a.use.Phexts == 0 && size >= 0 {
-		r.ledger.Changed() // the directory may be new, and not watched yet
+		r.ledger.Refresh() // the directory may be new, and not watched yet
 	}
 	a.note(r.file, size)
 	use := a.use
@@ -109,12 +111,12 @@ func (r *Reservation) Settle() float64 {
 	cross := a.crossing(part)
 	a.mu.Unlock()
 	if cross {
-		r.ledger.log.Warn("a tenant's quota is nearly used up", "tenant", r.tenant.ID, "used_bytes", use.Bytes, "quota_bytes", r.tenant.QuotaBytes)
+		r.ledger.log.Warn("a tenant's quota is nearly used up", keyTenant, r.tenant.ID, "used_bytes", use.Bytes, "quota_bytes", r.tenant.QuotaBytes)
 	}
 	return part
 }
 
-func fraction(use Use, t *Tenant) float64 {
+func fraction(use Use, t *tenants.Tenant) float64 {
 	if t.QuotaBytes == 0 {
 		return 0
 	}

@@ -1,0 +1,94 @@
+package tenants
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+func TestEditOnAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileOf("a"))
+	s, err := Open(Options{Path: path, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, text := s.Current(), fileOf("a")
+	add := func(d *Document) error {
+		id, key, dir := "b", "key-of-tenant-b", "/d/b"
+		return d.Add(Entry{ID: &id, APIKey: &key, DataDir: &dir})
+	}
+	s.write = func(_, _ string) error { return &fs.PathError{Op: "write", Err: syscall.ENOSPC} }
+	if err := s.Edit(add); !errors.Is(err, ErrDiskFull) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v", err)
+	}
+	s.write = func(_, _ string) error { return &fs.PathError{Op: "open", Err: syscall.EROFS} }
+	if err := s.Edit(add); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("%v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != text || s.Current() != before {
+		t.Errorf("%v: the file or the memory changed: %s", err, now)
+	}
+	s.write = fsutil.ReplacePrivate
+	if err := s.Edit(add); err != nil || s.Current().Len() != 2 {
+		t.Errorf("%v, %d tenants", err, s.Current().Len())
+	}
+	if err := s.Edit(add); !errors.Is(err, ErrExists) {
+		t.Errorf("%v", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("%v: left behind: %v", err, left)
+	}
+}
+
+// TestEditStartsFromTheDisk changes the file between an edit's reading and its writing.
+func TestEditStartsFromTheDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileOf("a"))
+	s, err := Open(Options{Path: path, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries := 0
+	err = s.Edit(func(d *Document) error {
+		if tries++; tries == 1 {
+			writeFile(t, path, fileOf("a", "by-hand"))
+		}
+		return d.Change("a", func(e *Entry) error { n := int64(5); e.QuotaMB = &n; return nil })
+	})
+	if err != nil || tries != 2 || s.Current().Len() != 2 || s.Current().All()[0].QuotaBytes != 5<<20 {
+		t.Errorf("%v after %d tries: %d tenants", err, tries, s.Current().Len())
+	}
+}
+
+func TestEditsAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileOf("a"))
+	s, err := Open(Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var edits sync.WaitGroup
+	for i := range 20 {
+		edits.Go(func() {
+			id := fmt.Sprint("tenant-", i)
+			key, dir := "key-of-"+id, "/d/"+id
+			if err := s.Edit(func(d *Document) error { return d.Add(Entry{ID: &id, APIKey: &key, DataDir: &dir}) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	edits.Wait()
+	if onDisk, err := Load(path); err != nil || onDisk.Len() != 21 || s.Current().Len() != 21 {
+		t.Errorf("%v: %d tenants in force, 21 were written", err, s.Current().Len())
+	}
+}
