@@ -3,6 +3,7 @@ package quota
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -176,5 +177,150 @@ func (l *Ledger) noticed(e fsnotify.Event) {
 			a.note(name, sizeOf(e.Name))
 		}
 		a.mu.Unlock()
+	}
+}
+
+// Use is what a tenant's phexts come to.
+type Use struct {
+	Bytes  int64
+	Phexts int
+}
+
+// account is the use of one tenant, file by file, so that a file can be looked
+// at again without walking the directory.
+type account struct {
+	mu      sync.Mutex
+	sizes   map[string]int64
+	use     Use
+	counted bool // the directory was read since the account was opened
+	writing bool // SQ is at one of its files: sizes on disk mean nothing now
+	epoch   uint64
+	warned  bool
+}
+
+// note sets what is known of one file; size < 0 is a file that is gone.
+func (a *account) note(name string, size int64) {
+	old, had := a.sizes[name]
+	if had {
+		a.use.Bytes -= old
+		a.use.Phexts--
+		delete(a.sizes, name)
+	}
+	if size >= 0 {
+		a.sizes[name] = size
+		a.use.Bytes += size
+		a.use.Phexts++
+	}
+	a.epoch++
+}
+
+func (a *account) isCounted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.counted
+}
+
+// count reads the directory. A change that comes meanwhile makes the reading
+// void; it is told by the epoch, and the caller may read again.
+func (a *account) count(t *tenants.Tenant) (ok bool, err error) {
+	a.mu.Lock()
+	epoch := a.epoch
+	a.mu.Unlock()
+	sizes, err := sizesIn(t)
+	if err != nil {
+		return false, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.epoch != epoch || a.writing {
+		return false, nil
+	}
+	a.sizes, a.use = sizes, Use{Phexts: len(sizes)}
+	for _, size := range sizes {
+		a.use.Bytes += size
+	}
+	a.counted = true
+	return true, nil
+}
+
+func sizesIn(t *tenants.Tenant) (map[string]int64, error) {
+	names, err := t.OwnFiles()
+	if err != nil {
+		return nil, err
+	}
+	sizes := make(map[string]int64, len(names))
+	for _, name := range names {
+		if size := sizeOf(filepath.Join(t.DataDir, name)); size >= 0 && t.OwnFile(name) {
+			sizes[name] = size
+		}
+	}
+	return sizes, nil
+}
+
+// sizeOf is the size of a file in bytes, or -1 if there is none.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return -1
+	}
+	return info.Size()
+}
+
+// dirWatcher watches the data directories that exist.
+type dirWatcher struct {
+	*fsnotify.Watcher
+	watched, wanted map[string]bool
+}
+
+func (l *Ledger) newDirWatcher() *dirWatcher {
+	w := &dirWatcher{watched: map[string]bool{}}
+	inner, err := fsnotify.NewWatcher()
+	if err != nil {
+		l.log.Warn("data directories cannot be watched; they are counted now and then", keyError, err)
+		return w
+	}
+	w.Watcher = inner
+	return w
+}
+
+func (w *dirWatcher) begin() { w.wanted = map[string]bool{} }
+
+// want watches a directory, and says whether it was not watched before: what
+// happened in it until now has to be counted.
+func (w *dirWatcher) want(dir string) (fresh bool) {
+	w.wanted[dir] = true
+	if w.Watcher == nil || w.watched[dir] || w.Add(dir) != nil {
+		return false
+	}
+	w.watched[dir] = true
+	return true
+}
+
+func (w *dirWatcher) end() {
+	for dir := range w.watched {
+		if !w.wanted[dir] {
+			_ = w.Remove(dir) // it may be gone, and its watch with it
+			delete(w.watched, dir)
+		}
+	}
+}
+
+func (w *dirWatcher) events() <-chan fsnotify.Event {
+	if w.Watcher == nil {
+		return nil
+	}
+	return w.Events
+}
+
+func (w *dirWatcher) errors() <-chan error {
+	if w.Watcher == nil {
+		return nil
+	}
+	return w.Errors
+}
+
+func (w *dirWatcher) close() {
+	if w.Watcher != nil {
+		_ = w.Close() // nothing is left to do about it
 	}
 }
