@@ -20,6 +20,15 @@ const (
 	DefaultWriteLimit   = 10 * time.Minute
 )
 
+const (
+	// announceGrace is how long SQ may take to announce itself. One that
+	// cannot bind its port ends long before that.
+	announceGrace = time.Second
+	// holderGrace is how long an unknown process may hold a directory's lock:
+	// a gateway between locking and spawning, or a process that it forks.
+	holderGrace = time.Second
+)
+
 // Why a child was started.
 const (
 	StartedFirst   = "first"   // none has served the directory since it came into use
@@ -59,8 +68,11 @@ type Config struct {
 	// of the Started constants. It must not call back.
 	OnStart func(dir, reason string)
 
-	stderr io.Writer        // output of children without LogDir; for tests
-	now    func() time.Time // clock of backoff and status; for tests
+	// For tests.
+	stderr        io.Writer        // output of children without LogDir
+	now           func() time.Time // clock of backoff and status
+	announceGrace time.Duration
+	holderGrace   time.Duration
 }
 
 // withDefaults fills the gaps and refuses what cannot work.
@@ -71,6 +83,8 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.StartTimeout, DefaultStartTimeout)
 	setDefault(&c.WriteLimit, DefaultWriteLimit)
 	setDefault(&c.Logger, slog.Default())
+	setDefault(&c.announceGrace, announceGrace)
+	setDefault(&c.holderGrace, holderGrace)
 	if c.stderr == nil {
 		c.stderr = os.Stderr
 	}

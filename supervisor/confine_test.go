@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -118,6 +119,28 @@ func put(t *testing.T, path string) string {
 	return path
 }
 
+func listen(t *testing.T) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// another is a process that does nothing.
+func another(t *testing.T) int {
+	t.Helper()
+	argv := self("silent")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}
+
 // A child is kept from everything but its own directory, and a child that is
 // not confined can do all of it: what is refused is refused by nothing else.
 func TestConfined(t *testing.T) {
@@ -125,7 +148,7 @@ func TestConfined(t *testing.T) {
 	root := t.TempDir()
 	dir, other := filepath.Join(root, "own"), filepath.Join(root, "own-other")
 	put(t, filepath.Join(dir, "a.phext"))
-	_, port := listen(t, "tcp4", "127.0.0.1:0")
+	port := listen(t)
 	ask := func(name, format string, args ...any) string { return name + "=" + fmt.Sprintf(format, args...) }
 	own := []string{
 		ask("read", "%s/a.phext", dir), ask("write", "%s/a.phext", dir), ask("truncate", "%s/a.phext", dir),

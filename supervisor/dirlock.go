@@ -10,10 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holderGrace is how long a lock may be held by nobody that can be named: by
-// a gateway between locking and spawning, or by a process it is just forking.
-const holderGrace = time.Second
-
 // openDir opens the data directory itself. The lock lies on it, so that no
 // file is added to a tenant's data.
 func openDir(dir string) (*os.File, error) {
@@ -56,7 +52,7 @@ func (s *Supervisor) lock(ctx context.Context, f *os.File) error {
 		switch {
 		case stopped:
 			unseen = time.Now()
-		case err != nil && (!errors.Is(err, errUnseen) || time.Since(unseen) > holderGrace):
+		case err != nil && (!errors.Is(err, errUnseen) || time.Since(unseen) > s.config.holderGrace):
 			return err
 		}
 		if err := sleep(ctx, pause); err != nil {

@@ -10,14 +10,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 func TestCrashLoop(t *testing.T) {
-	s, dir := newSupervisor(t, func(c *Config) { c.Command = self("fails") }), dataDir(t)
+	var clock atomic.Int64
+	s, dir := newSupervisor(t, func(c *Config) {
+		c.Command = self("fails")
+		c.now = func() time.Time { return time.Unix(1e9, clock.Load()) }
+	}), dataDir(t)
+	pass := func() { clock.Add(int64(longestDelay)) }
 	var failed *StartError
 	for range loopFailures {
+		pass()
 		if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) {
 			t.Fatalf("Lease: %v", err)
 		}
@@ -32,15 +39,30 @@ func TestCrashLoop(t *testing.T) {
 	if c := childOf(s, dir); c.State != StateCrashLooping || c.Starts != loopFailures {
 		t.Errorf("%+v", c)
 	}
-	eventually(t, "the trial", func() bool {
-		_, err := s.Lease(soon(t), dir)
-		return errors.As(err, &failed) && !errors.As(err, &loop)
-	})
+	pass()
+	if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) || errors.As(err, &loop) {
+		t.Errorf("no trial when the time is up: %v", err)
+	}
 	if err := s.Stop(soon(t), dir, "reconfigured"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) {
 		t.Errorf("Stop did not clear the history: %v", err)
+	}
+}
+
+// The delay between two starts is waited for, not only noted.
+func TestBackoffDelaysTheNextStart(t *testing.T) {
+	s, dir := newSupervisor(t, func(c *Config) { c.Command = self("fails") }), dataDir(t)
+	begun := time.Now()
+	var failed *StartError
+	for range 2 {
+		if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) {
+			t.Fatalf("Lease: %v", err)
+		}
+	}
+	if took := time.Since(begun); took < firstDelay/2 {
+		t.Errorf("two failed starts took %s", took)
 	}
 }
 
@@ -101,67 +123,104 @@ func TestRetiringAgainAndAgainIsAFailure(t *testing.T) {
 	}
 }
 
-// What listens on a port must be the child itself.
+// impostor serves on a port as SQ would, with keys that accepts decides on.
+func impostor(t *testing.T, address string, accepts func(key string) bool) (port int) {
+	t.Helper()
+	listener, err := net.Listen("tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !accepts(r.Header.Get("Authorization")) {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, "Unauthorized")
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "Forbidden: invalid phext path")
+	})}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener) // ends with Close
+	}()
+	t.Cleanup(func() { server.Close(); <-served })
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// firstKey accepts the first key that it sees, and no other.
+func firstKey() func(key string) bool {
+	var first atomic.Pointer[string]
+	return func(key string) bool { return first.CompareAndSwap(nil, &key) || *first.Load() == key }
+}
+
 func TestImpostorsAreNotProven(t *testing.T) {
 	s := newSupervisor(t, nil)
 	l, other := mustLease(t, s, dataDir(t)), mustLease(t, s, dataDir(t))
 	defer l.Release()
 	defer other.Release()
-	port, pid := l.child.port, l.child.proc.pid
-	yes := func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusForbidden)
-		fmt.Fprint(w, "Forbidden: invalid phext path")
+	ports := map[string]int{
+		"takes any key": impostor(t, "127.0.0.1:0", func(string) bool { return true }),
+		"takes no key":  impostor(t, "127.0.0.1:0", func(string) bool { return false }),
+		"another child": other.child.port,
 	}
-	impostor := &http.Server{Handler: http.HandlerFunc(yes)}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = impostor.Serve(listener) }()
-	defer impostor.Close()
-	cases := map[string]*child{
-		"another server":       {port: listener.Addr().(*net.TCPAddr).Port, key: l.Key(), proc: process{pid: pid}},
-		"another child":        {port: other.child.port, key: l.Key(), proc: process{pid: pid}},
-		"another child's port": {port: other.child.port, key: other.Key(), proc: process{pid: pid}},
-	}
-	for name, c := range cases {
-		if err := s.prove(soon(t), c); !errors.Is(err, errNotProven) {
+	for name, port := range ports {
+		if err := prove(soon(t), port, l.Key()); !errors.Is(err, errNotProven) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := s.prove(soon(t), &child{port: port, key: l.Key(), proc: process{pid: pid}}); err != nil {
+	if err := prove(soon(t), l.child.port, l.Key()); err != nil {
 		t.Errorf("the child itself: %v", err)
 	}
 }
 
+// Another process takes the port before SQ can. One that accepts the first key
+// that it is sent passes the probe: only the announcement tells it from the child.
 func TestLostRaceForThePort(t *testing.T) {
-	s, dir := newSupervisor(t, nil), dataDir(t)
-	busy, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
+	for name, accepts := range map[string]func(string) bool{
+		"accepts no key":        func(string) bool { return false },
+		"accepts the first key": firstKey(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newSupervisor(t, nil), dataDir(t)
+			c := &child{dir: dir, place: s.placeLocked(dir)}
+			c.ctx, c.leave = context.WithCancel(context.Background())
+			defer c.leave()
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			lock, err := s.lockDir(c.ctx, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lock.Close()
+			if err := s.spawn(c, impostor(t, "0.0.0.0:0", accepts), lock); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.awaitProof(c); err == nil {
+				t.Error("proven on another process's port")
+			}
+			if !s.clean(c) {
+				t.Errorf("not recognised as a taken port: %q", c.out.tail.last(5))
+			}
+			s.despawned(c, 0)
+		})
 	}
-	defer busy.Close()
-	c := &child{dir: dir, place: s.placeLocked(dir)}
-	c.ctx, c.leave = context.WithCancel(context.Background())
-	defer c.leave()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
+	if port := impostor(t, "127.0.0.1:0", firstKey()); prove(soon(t), port, newKey()) != nil {
+		t.Error("the impostor does not pass the probe: the test above shows nothing")
 	}
-	lock, err := s.lockDir(c.ctx, dir)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// SQ that does not announce itself is served all the same.
+func TestNoAnnouncement(t *testing.T) {
+	s := newSupervisor(t, func(c *Config) {
+		c.Command, c.announceGrace = self("unannounced"), 50*time.Millisecond
+	})
+	l := mustLease(t, s, dataDir(t))
+	defer l.Release()
+	if l.Version() != "" {
+		t.Errorf("version %q", l.Version())
 	}
-	defer lock.Close()
-	if err := s.spawn(c, busy.Addr().(*net.TCPAddr).Port, lock); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.awaitProof(c); err == nil {
-		t.Error("proven on a port of somebody else's")
-	}
-	if !s.clean(c) {
-		t.Errorf("not recognised as a taken port: %q", c.out.tail.last(5))
-	}
-	s.despawned(c, 0)
 }
 
 func TestOutputIsKeptAndLogged(t *testing.T) {

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
 		case "probes":
 			os.Exit(fakesq.Main(probe(os.Args[2:]), os.Stdout, os.Stderr))
+		case "unannounced":
+			os.Exit(fakesq.Main(os.Args[2:], io.Discard, os.Stderr))
 		case "fails":
 			fmt.Println("something is broken")
 			os.Exit(3)

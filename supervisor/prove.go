@@ -16,7 +16,6 @@ const (
 	longestProbe  = 50 * time.Millisecond
 	probeTimeout  = 2 * time.Second
 	probeBytes    = 4 << 10
-	versionGrace  = 100 * time.Millisecond
 )
 
 var (
@@ -24,26 +23,42 @@ var (
 	errStartTime = errors.New("SQ was not ready in time")
 )
 
-// awaitProof waits until the child has proven itself: it is asked when it says
-// that it listens, and now and then before, in case it never says so.
+// awaitProof waits until the child has announced itself and answers as only
+// the child can.
+//
+// The keys alone do not show who answers. Another process may have taken the
+// port after we chose it: it could accept the first key it is sent, refuse
+// the next one, and get requests until SQ has ended for want of the port. SQ
+// prints its announcement to our pipe after it has bound the port, and from
+// then on the kernel lets nobody else listen there.
 func (s *Supervisor) awaitProof(c *child) error {
 	ctx, cancel := context.WithTimeoutCause(c.life, s.config.StartTimeout, errStartTime)
 	defer cancel()
-	announced, failure := c.out.announced, error(nil)
+	c.awaitAnnouncement(ctx, s.config.announceGrace)
 	for pause := shortestProbe; ; pause = min(2*pause, longestProbe) {
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			return errors.Join(c.unready(ctx), failure)
-		case <-announced:
-			announced = nil
-		case <-timer.C:
+		if ctx.Err() != nil {
+			return c.unready(ctx)
 		}
-		timer.Stop()
-		if failure = s.prove(ctx, c); failure == nil {
-			c.awaitVersion()
+		failure := prove(ctx, c.port, c.key)
+		if failure == nil {
 			return nil
 		}
+		if sleep(ctx, pause) != nil {
+			return errors.Join(c.unready(ctx), failure)
+		}
+	}
+}
+
+// awaitAnnouncement returns early if ctx ends. An SQ that never announces
+// itself is probed after grace all the same, and has no version.
+func (c *child) awaitAnnouncement(ctx context.Context, grace time.Duration) {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-c.out.announced:
+		c.version = c.out.version
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -60,28 +75,15 @@ func (c *child) unready(ctx context.Context) error {
 	}
 }
 
-// awaitVersion: SQ prints its version before it accepts anything, so the line
-// is in the pipe already.
-func (c *child) awaitVersion() {
-	select {
-	case <-c.out.announced:
-		c.version = c.out.version
-	case <-time.After(versionGrace):
-	}
-}
-
-// prove shows that what listens on the port is this very child: it refuses a
-// wrong key, takes the one only it knows, and the socket is its own. The
-// request is one that SQ refuses after it has checked the key and before it
-// touches a file; reading any real phext would create it.
-func (s *Supervisor) prove(ctx context.Context, c *child) error {
-	if err := expect(ctx, c.port, c.key, http.StatusForbidden, "Forbidden: invalid phext path"); err != nil {
+// prove shows that what listens on the port has the child's key: it takes that
+// one and refuses another. The request is one that SQ refuses after it has
+// checked the key and before it touches a file; reading any real phext would
+// create it.
+func prove(ctx context.Context, port int, key string) error {
+	if err := expect(ctx, port, key, http.StatusForbidden, "Forbidden: invalid phext path"); err != nil {
 		return err
 	}
-	if err := expect(ctx, c.port, newKey(), http.StatusUnauthorized, "Unauthorized"); err != nil {
-		return err
-	}
-	return ownsListener(c.proc.pid, c.port)
+	return expect(ctx, port, newKey(), http.StatusUnauthorized, "Unauthorized")
 }
 
 func expect(ctx context.Context, port int, key string, status int, body string) error {
