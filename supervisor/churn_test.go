@@ -3,11 +3,14 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 )
+
+var churn = flag.Duration("churn", time.Second, "how long TestNeverTwo lasts")
 
 // Everything at once on one directory: kills, stops, idle stops, evictions,
 // a second gateway. There is never more than one process, and it comes back.
@@ -16,7 +19,7 @@ func TestNeverTwo(t *testing.T) {
 	watch(t, dir)
 	busy := func(c *Config) { c.IdleTimeout, c.MaxChildren = 3*time.Millisecond, 1 }
 	first, second := newSupervisor(t, busy), newSupervisor(t, busy)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), *churn)
 	defer cancel()
 	var all sync.WaitGroup
 	each := func(f func()) {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,7 @@ func TestStopEndsAnOrphan(t *testing.T) {
 }
 
 func TestLockedByAStranger(t *testing.T) {
-	s, dir := newSupervisor(t, nil), dataDir(t)
+	s, dir := newSupervisor(t, func(c *Config) { c.holderGrace = 50 * time.Millisecond }), dataDir(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
