@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // ErrClosed is returned by Lease once Close has been called.
-var ErrClosed = errors.New("supervisor: closed")
+var ErrClosed error = apierror.RetryIn(time.Second, apierror.Unavailable,
+	"the service is stopping: try again in a moment")
 
 // ErrHeld is what a StartError wraps when another process serves the
 // directory. It is no failure of SQ: the next Lease looks again at once.
@@ -42,6 +45,12 @@ func (e *StartError) Error() string {
 
 func (e *StartError) Unwrap() error { return e.Err }
 
+// APIError tells a caller nothing of the cause, which may name paths.
+func (e *StartError) APIError() *apierror.Error {
+	return apierror.RetryIn(time.Second, apierror.Unavailable,
+		"this tenant's database could not be started: the operator's log says why; try again")
+}
+
 // CrashLoopError says that the child of a directory failed so often in quick
 // succession that it is not started again for a while.
 type CrashLoopError struct {
@@ -53,4 +62,10 @@ type CrashLoopError struct {
 func (e *CrashLoopError) Error() string {
 	return fmt.Sprintf("SQ for %s keeps failing, next try in %s: %s",
 		e.Dir, e.RetryAfter.Round(time.Millisecond), e.Last)
+}
+
+// APIError tells a caller when the next start is tried.
+func (e *CrashLoopError) APIError() *apierror.Error {
+	return apierror.RetryIn(e.RetryAfter, apierror.Unavailable,
+		"this tenant's database keeps failing and is given a pause: try again later")
 }
