@@ -4,6 +4,8 @@ import (
 	"context"
 	"os/exec"
 	"time"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // State of a child, or of a data directory that waits for its next start.
@@ -44,7 +46,7 @@ type child struct {
 	out      *output
 	exited   chan struct{}   // closed when Wait has returned
 	life     context.Context // ends after that, or with ctx
-	proc     process
+	proc     procfs.Process
 	signaled bool // the end was asked for, so it is no crash
 
 	// mu

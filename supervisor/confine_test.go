@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // tries are what a child that has been taken over would try, by name.
@@ -286,7 +288,7 @@ func TestTheGatewayIsNotConfined(t *testing.T) {
 
 func restrictedThreads(t *testing.T) int {
 	t.Helper()
-	threads, err := threadsOf(os.Getpid())
+	threads, err := procfs.Threads(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +305,7 @@ func restrictedThreads(t *testing.T) int {
 // writeOnManyThreads makes the runtime use more threads than it has.
 func writeOnManyThreads(t *testing.T) {
 	t.Helper()
-	threads, err := threadsOf(os.Getpid())
+	threads, err := procfs.Threads(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +331,7 @@ func writeOnManyThreads(t *testing.T) {
 // So many at once that every idle thread is taken, the first one too, which
 // could not end.
 func TestOnOwnThread(t *testing.T) {
-	threads, err := threadsOf(os.Getpid())
+	threads, err := procfs.Threads(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // openDir opens the data directory itself. The lock lies on it, so that no
@@ -90,11 +92,11 @@ func (s *Supervisor) clear(ctx context.Context, f *os.File) (stopped bool, err e
 // stopHolder ends an orphan. It is looked at again once it is held by a
 // descriptor: the first look was at a pid that might have changed hands.
 func (s *Supervisor) stopHolder(ctx context.Context, h holder, f *os.File) (bool, error) {
-	p, err := openProcess(h.pid)
+	p, err := procfs.Open(h.pid)
 	if err != nil {
 		return true, nil // it is gone already
 	}
-	defer p.close()
+	defer p.Close()
 	if !h.stillHolds(f) {
 		return true, nil
 	}

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // errUnseen: the lock is held by no process that can be recognised as a child.
@@ -39,7 +37,7 @@ func (h holder) unseen() error {
 		return &heldError{unseen: true, text: "directory is locked by a process that cannot be seen from here"}
 	}
 	name := "?"
-	if exe, err := os.Readlink(procPath(h.pid, "exe")); err == nil {
+	if exe, err := os.Readlink(procfs.Path(h.pid, "exe")); err == nil {
 		name = filepath.Base(exe)
 	}
 	return &heldError{holder: h.pid, unseen: true,
@@ -47,67 +45,30 @@ func (h holder) unseen() error {
 }
 
 func (h holder) stillHolds(f *os.File) bool {
-	same, err := sameDir(f)
-	return err == nil && h.marker == environ(h.pid, envParent) && holds(h.pid, same)
+	holds, err := procfs.Flock(f)
+	return err == nil && h.marker == procfs.Environ(h.pid, envParent) && holds(h.pid)
 }
 
 // findHolder looks through all processes. Children come first: for a moment a
 // gateway holds the lock together with the child it has just spawned.
 func findHolder(f *os.File) (holder, error) {
-	same, err := sameDir(f)
+	holds, err := procfs.Flock(f)
 	if err != nil {
 		return holder{}, err
 	}
-	pids, err := numbers("/proc")
+	pids, err := procfs.PIDs()
 	if err != nil {
 		return holder{}, err
 	}
 	var found holder
 	for _, pid := range pids {
-		if !holds(pid, same) {
+		if !holds(pid) {
 			continue
 		}
-		found = holder{pid: pid, marker: environ(pid, envParent)}
+		found = holder{pid: pid, marker: procfs.Environ(pid, envParent)}
 		if found.marker != "" {
 			return found, nil
 		}
 	}
 	return found, nil
-}
-
-// sameDir returns a test for a lock on the same directory: first by the
-// inode in fdinfo, which touches no file system, then by device and inode.
-func sameDir(f *os.File) (func(pid, fd int) bool, error) {
-	var want unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &want); err != nil {
-		return nil, err
-	}
-	inode := fmt.Sprintf(":%d ", want.Ino)
-	return func(pid, fd int) bool {
-		if !hasFlock(readFDInfo(pid, fd), inode) {
-			return false
-		}
-		var got unix.Stat_t
-		err := unix.Stat(procPath(pid, fmt.Sprintf("fd/%d", fd)), &got)
-		return err == nil && got.Dev == want.Dev && got.Ino == want.Ino
-	}, nil
-}
-
-// hasFlock reports whether an fdinfo has a line such as
-// "lock:	1: FLOCK  ADVISORY  WRITE 7314 fe:00:1311 0 EOF".
-func hasFlock(info, inode string) bool {
-	for line := range strings.Lines(info) {
-		if strings.HasPrefix(line, "lock:") && strings.Contains(line, "FLOCK") && strings.Contains(line, inode) {
-			return true
-		}
-	}
-	return false
-}
-
-func holds(pid int, same func(pid, fd int) bool) bool {
-	fds, err := numbers(procPath(pid, "fd"))
-	if err != nil {
-		return false // ended meanwhile, or another user's
-	}
-	return slices.ContainsFunc(fds, func(fd int) bool { return same(pid, fd) })
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 const (
@@ -106,7 +108,7 @@ func (s *Supervisor) spawn(c *child, port int, lock *os.File) error {
 	if err := s.confinement.start(c.cmd.Path, lock, port, c.cmd.Start); err != nil {
 		return err
 	}
-	s.spawned(c, port, process{pid: c.cmd.Process.Pid, fd: pidfd})
+	s.spawned(c, port, procfs.FromPidfd(c.cmd.Process.Pid, pidfd))
 	c.exited = make(chan struct{})
 	life, end := context.WithCancel(c.ctx)
 	c.life = life
@@ -139,21 +141,21 @@ func (s *Supervisor) command(c *child, port int, lock *os.File, pidfd *int) *exe
 	}
 }
 
-func (s *Supervisor) spawned(c *child, port int, p process) {
+func (s *Supervisor) spawned(c *child, port int, p procfs.Process) {
 	reason := s.noteSpawn(c, port, p)
 	if s.config.OnStart != nil {
 		s.config.OnStart(c.dir, reason)
 	}
 }
 
-func (s *Supervisor) noteSpawn(c *child, port int, p process) (reason string) {
+func (s *Supervisor) noteSpawn(c *child, port int, p procfs.Process) (reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reason = c.place.reason()
 	c.port, c.proc, c.spawned = port, p, true
 	c.startedAt = s.config.now()
 	c.place.starts++
-	s.log.Info("child is starting", keyDir, c.dir, keyPID, p.pid, keyPort, port)
+	s.log.Info("child is starting", keyDir, c.dir, keyPID, p.PID, keyPort, port)
 	return reason
 }
 
@@ -161,6 +163,6 @@ func (s *Supervisor) despawned(c *child, port int) {
 	s.ports.release(port)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.proc.close()
-	c.port, c.proc, c.exited = 0, process{}, nil
+	c.proc.Close()
+	c.port, c.proc, c.exited = 0, procfs.Process{}, nil
 }

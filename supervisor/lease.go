@@ -95,7 +95,7 @@ func (s *Supervisor) joinLocked(c *child) (*Lease, waiter, error) {
 	case c.starting() && !c.left():
 		c.waiters++
 		return nil, func(ctx context.Context) (*Lease, error) { return s.awaitStart(ctx, c) }, nil
-	case c.state == StateReady && !c.proc.gone():
+	case c.state == StateReady && !c.proc.Gone():
 		s.claimLocked(c)
 		return s.lease(c), nil, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // Variables in the environment of every child, for whoever finds it when its
@@ -16,11 +18,11 @@ const (
 
 // ownMarker names this process so that no later one with its pid is taken for it.
 func ownMarker() (string, error) {
-	s, err := readStat("/proc/self/stat")
+	s, err := procfs.Self()
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d:%s", os.Getpid(), s.startedAt), nil
+	return fmt.Sprintf("%d:%s", os.Getpid(), s.StartTime), nil
 }
 
 // supervisorOf returns the pid of the process that started a child and still
@@ -32,12 +34,12 @@ func supervisorOf(child int, marker string) int {
 	if pid, err := strconv.Atoi(number); err == nil {
 		candidates = append(candidates, pid)
 	}
-	if s, err := readStat(procPath(child, "stat")); err == nil {
-		candidates = append(candidates, s.parent)
+	if s, err := procfs.ReadStat(child); err == nil {
+		candidates = append(candidates, s.Parent)
 	}
 	for _, pid := range candidates {
-		s, err := readStat(procPath(pid, "stat"))
-		if err == nil && !s.dead() && s.startedAt == startedAt {
+		s, err := procfs.ReadStat(pid)
+		if err == nil && !s.Dead() && s.StartTime == startedAt {
 			return pid
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // startGateway runs a gateway process that serves dir.
@@ -41,7 +43,7 @@ func startGateway(t *testing.T, dir string) (cmd *exec.Cmd, pid, port int, key s
 
 // killServer ends a child that a failed test left, and only if it still is one.
 func killServer(t *testing.T, dir string, pid int) {
-	if environ(pid, envDataDir) == dir {
+	if procfs.Environ(pid, envDataDir) == dir {
 		t.Logf("process %d was left", pid)
 		kill(t, pid)
 	}

@@ -79,7 +79,7 @@ func (s *Supervisor) ready(c *child) bool {
 	c.inFlight, c.waiters = c.waiters, 0
 	close(c.started)
 	s.restLocked(c)
-	s.log.Info("child is ready", keyDir, c.dir, keyPID, c.proc.pid, keyPort, c.port)
+	s.log.Info("child is ready", keyDir, c.dir, keyPID, c.proc.PID, keyPort, c.port)
 	return true
 }
 
@@ -111,7 +111,7 @@ func (s *Supervisor) stop(c *child) {
 			<-c.exited
 			return
 		}
-		s.log.Error("child cannot be stopped", keyDir, c.dir, keyPID, c.proc.pid, keyError, err)
+		s.log.Error("child cannot be stopped", keyDir, c.dir, keyPID, c.proc.PID, keyError, err)
 		if s.abandon(err) {
 			c.signaled = true // so that it is not taken for a crash
 			return
@@ -146,7 +146,7 @@ func (s *Supervisor) finish(c *child, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recordLocked(c, err)
-	c.proc.close()
+	c.proc.Close()
 	s.leaveRoomLocked(c)
 	c.place.child = nil
 	if !c.granted && !errors.Is(err, context.Canceled) {
@@ -174,10 +174,10 @@ func (s *Supervisor) recordLocked(c *child, err error) {
 		h.calm()
 	}
 	if err != nil {
-		s.log.Warn("child is gone", keyDir, c.dir, keyPID, c.proc.pid, keyError, err)
+		s.log.Warn("child is gone", keyDir, c.dir, keyPID, c.proc.PID, keyError, err)
 		return
 	}
-	s.log.Info("child is stopped", keyDir, c.dir, keyPID, c.proc.pid)
+	s.log.Info("child is stopped", keyDir, c.dir, keyPID, c.proc.PID)
 }
 
 func (s *Supervisor) recordDeathLocked(c *child, now time.Time) {

@@ -36,7 +36,7 @@ func (s *Supervisor) Children() []ChildStatus {
 func (p *place) status(now time.Time) (ChildStatus, bool) {
 	status := ChildStatus{Dir: p.dir, Starts: p.starts}
 	if c := p.child; c != nil {
-		status.PID, status.Port, status.State = c.proc.pid, c.port, c.state
+		status.PID, status.Port, status.State = c.proc.PID, c.port, c.state
 		status.InFlight, status.StartedAt, status.LastUsed = c.inFlight, c.startedAt, c.lastUsed
 		return status, true
 	}

@@ -5,7 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // refuseStranger fails if an SQ that no gateway started serves the directory,
@@ -16,13 +17,13 @@ func refuseStranger(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	pids, err := numbers("/proc")
+	pids, err := procfs.PIDs()
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
 		dir := hostedBy(pid)
-		if dir == "" || environ(pid, envParent) != "" {
+		if dir == "" || procfs.Environ(pid, envParent) != "" {
 			continue
 		}
 		if got, err := os.Stat(dir); err == nil && os.SameFile(got, same) {
@@ -36,18 +37,14 @@ func refuseStranger(f *os.File) error {
 // hostedBy returns the data directory of a process that is `... host PORT ...
 // --data-dir DIR`, as seen through its own root or working directory.
 func hostedBy(pid int) string {
-	line, err := os.ReadFile(procPath(pid, "cmdline"))
-	if err != nil {
-		return ""
-	}
-	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	args := procfs.Args(pid)
 	option := slices.Index(args, "--data-dir")
 	if !slices.Contains(args, "host") || option < 0 || option+1 == len(args) {
 		return ""
 	}
 	dir := args[option+1]
 	if filepath.IsAbs(dir) {
-		return procPath(pid, "root"+dir)
+		return procfs.Path(pid, "root"+dir)
 	}
-	return procPath(pid, "cwd/"+dir)
+	return procfs.Path(pid, "cwd/"+dir)
 }

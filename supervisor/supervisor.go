@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // Supervisor owns all children of this process. Its lock is held for looking
@@ -70,11 +72,11 @@ func New(c Config) (*Supervisor, error) {
 
 // checkSystem tells a system that is too old at the start, not at the first child.
 func checkSystem() error {
-	self, err := openProcess(os.Getpid())
+	self, err := procfs.Open(os.Getpid())
 	if err != nil {
 		return fmt.Errorf("pidfd, Linux 5.3: %w", err)
 	}
-	self.close()
+	self.Close()
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // eventually polls for conditions of the outside world that send no event.
@@ -20,10 +22,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // servers returns the live processes that serve dir, as /proc has them.
 func servers(dir string) []int {
-	pids, _ := numbers("/proc")
+	pids, _ := procfs.PIDs()
 	var found []int
 	for _, pid := range pids {
-		line, err := os.ReadFile(procPath(pid, "cmdline"))
+		line, err := os.ReadFile(procfs.Path(pid, "cmdline"))
 		if err == nil && strings.Contains(string(line), "\x00--data-dir\x00"+dir+"\x00") && alive(pid) {
 			found = append(found, pid)
 		}
@@ -34,8 +36,8 @@ func servers(dir string) []int {
 // alive is false for a process that has been killed and not yet waited for,
 // and for one on its way out, which cannot run another instruction.
 func alive(pid int) bool {
-	s, err := readStat(procPath(pid, "stat"))
-	return err == nil && !s.dead() && environ(pid, envDataDir) != ""
+	s, err := procfs.ReadStat(pid)
+	return err == nil && !s.Dead() && procfs.Environ(pid, envDataDir) != ""
 }
 
 // watch samples /proc until the test ends and fails it if two processes serve dir.

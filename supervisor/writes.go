@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // SQ rewrites a phext in place: open with truncation, write, close. A signal
@@ -27,30 +31,29 @@ type ender struct {
 	patience time.Duration // from TERM to KILL
 	limit    time.Duration // longest wait for a write to end
 	log      *slog.Logger
-	onFrozen func() // for tests; called while the process stands still
 }
 
 // process sends TERM and, if that was not enough, KILL. signaled is false if
 // the process had ended by itself. Errors: ErrStillWriting, and ctx's as long
 // as nothing was sent.
-func (e ender) process(ctx context.Context, p process) (signaled bool, err error) {
-	signaled, err = e.betweenWrites(ctx, p, p.signalThreads, unix.SIGTERM)
-	if err != nil || !signaled || p.waitGone(e.patience) {
+func (e ender) process(ctx context.Context, p procfs.Process) (signaled bool, err error) {
+	signaled, err = e.betweenWrites(ctx, p, p.SignalThreads, unix.SIGTERM)
+	if err != nil || !signaled || p.WaitGone(e.patience) {
 		return signaled, err
 	}
-	e.log.Warn("child ignores TERM", keyPID, p.pid)
-	_, err = e.betweenWrites(ctx, p, p.signal, unix.SIGKILL)
-	for err == nil && !p.waitGone(time.Minute) {
-		e.log.Error("child survives KILL", keyPID, p.pid)
+	e.log.Warn("child ignores TERM", keyPID, p.PID)
+	_, err = e.betweenWrites(ctx, p, p.Signal, unix.SIGKILL)
+	for err == nil && !p.WaitGone(time.Minute) {
+		e.log.Error("child survives KILL", keyPID, p.PID)
 	}
 	return true, err
 }
 
 // betweenWrites sends a signal at a moment at which no phext is being written.
-func (e ender) betweenWrites(ctx context.Context, p process, send func(unix.Signal) error, sig unix.Signal) (bool, error) {
+func (e ender) betweenWrites(ctx context.Context, p procfs.Process, send func(unix.Signal) error, sig unix.Signal) (bool, error) {
 	begun, complained := time.Now(), false
 	for pause := shortestPause; ctx.Err() == nil; pause = min(2*pause, longestPause) {
-		if p.gone() {
+		if p.Gone() {
 			return false, nil
 		}
 		if sent, err := e.attempt(p, send, sig); sent || err != nil {
@@ -58,49 +61,51 @@ func (e ender) betweenWrites(ctx context.Context, p process, send func(unix.Sign
 		}
 		waited := time.Since(begun)
 		if waited > e.limit {
-			return false, fmt.Errorf("process %d: %w after %s", p.pid, ErrStillWriting, waited)
+			return false, fmt.Errorf("process %d: %w after %s", p.PID, ErrStillWriting, waited)
 		}
 		if waited > complainAfter && !complained {
 			complained = true
-			e.log.Warn("waiting for the end of a write", keyPID, p.pid, keyWait, waited)
+			e.log.Warn("waiting for the end of a write", keyPID, p.PID, keyWait, waited)
 		}
-		p.waitGone(pause)
+		p.WaitGone(pause)
 	}
 	return false, ctx.Err()
 }
 
 // attempt freezes the process and sends the signal unless a write is under
 // way. Whatever happens, the process is let go again.
-func (e ender) attempt(p process, send func(unix.Signal) error, sig unix.Signal) (sent bool, err error) {
-	if err := p.signal(unix.SIGSTOP); err != nil {
-		return false, fmt.Errorf("freeze process %d: %w", p.pid, err)
+func (e ender) attempt(p procfs.Process, send func(unix.Signal) error, sig unix.Signal) (sent bool, err error) {
+	if err := p.Signal(unix.SIGSTOP); err != nil {
+		return false, fmt.Errorf("freeze process %d: %w", p.PID, err)
 	}
 	defer func() {
-		if thaw := p.signal(unix.SIGCONT); err == nil && thaw != nil {
-			err = fmt.Errorf("thaw process %d: %w", p.pid, thaw)
+		if thaw := p.Signal(unix.SIGCONT); err == nil && thaw != nil {
+			err = fmt.Errorf("thaw process %d: %w", p.PID, thaw)
 		}
 	}()
-	if !frozen(p) || writing(p.pid) {
+	if !frozen(p) || procfs.WritesTo(p.PID, isPhext) {
 		return false, nil
 	}
-	if e.onFrozen != nil {
-		e.onFrozen()
-	}
 	if err := send(sig); err != nil {
-		return false, fmt.Errorf("send %v to process %d: %w", sig, p.pid, err)
+		return false, fmt.Errorf("send %v to process %d: %w", sig, p.PID, err)
 	}
 	return true, nil
 }
 
+// isPhext is also true for the export that SQ writes beside a phext.
+func isPhext(path string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(path, ".json"), phext.Extension)
+}
+
 // frozen waits until every thread stands still. SIGSTOP lets a thread finish
 // the system call it is in, a large write included.
-func frozen(p process) bool {
+func frozen(p procfs.Process) bool {
 	deadline := time.Now().Add(freezeLimit)
 	for pause := 50 * time.Microsecond; time.Now().Before(deadline); pause = min(2*pause, 5*time.Millisecond) {
-		if allStopped(p.pid) {
+		if procfs.Stopped(p.PID) {
 			return true
 		}
-		if p.gone() {
+		if p.Gone() {
 			return false
 		}
 		time.Sleep(pause)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // An orphan in the middle of large writes ends between two of them.
@@ -113,16 +115,16 @@ func TestEndWaitsForAWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
-	p, err := openProcess(sleeper.Process.Pid)
+	p, err := procfs.Open(sleeper.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
+	defer p.Close()
 	e := ender{patience: time.Second, limit: 50 * time.Millisecond, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	if signaled, err := e.process(context.Background(), p); signaled || !errors.Is(err, ErrStillWriting) || p.gone() {
+	if signaled, err := e.process(context.Background(), p); signaled || !errors.Is(err, ErrStillWriting) || p.Gone() {
 		t.Errorf("signaled %v, %v", signaled, err)
 	}
-	if s, err := readStat(procPath(p.pid, "stat")); err != nil || s.state == "T" {
+	if s, err := procfs.ReadStat(p.PID); err != nil || s.State == "T" {
 		t.Errorf("left frozen: %+v, %v", s, err)
 	}
 }
