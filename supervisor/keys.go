@@ -2,13 +2,11 @@ package supervisor
 
 // Keys of log records.
 const (
-	keyDir     = "data_dir"
-	keyPID     = "pid"
-	keyPort    = "port"
-	keyReason  = "reason"
-	keyError   = "error"
-	keyWait    = "wait"
-	keyStatus  = "exit"
-	keyABI     = "abi"
-	keyMissing = "not_enforced"
+	keyDir    = "data_dir"
+	keyPID    = "pid"
+	keyPort   = "port"
+	keyReason = "reason"
+	keyError  = "error"
+	keyWait   = "wait"
+	keyStatus = "exit"
 )

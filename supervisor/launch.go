@@ -105,7 +105,7 @@ func (s *Supervisor) spawn(c *child, port int, lock *os.File) error {
 	c.out = newOutput(c.key, &c.place.output, s.logs.sink(c.dir))
 	pidfd := -1
 	c.cmd = s.command(c, port, lock, &pidfd)
-	if err := s.confinement.start(c.cmd.Path, lock, port, c.cmd.Start); err != nil {
+	if err := s.sandbox.Start(c.cmd.Path, lock, port, c.cmd.Start); err != nil {
 		return err
 	}
 	s.spawned(c, port, procfs.FromPidfd(c.cmd.Process.Pid, pidfd))

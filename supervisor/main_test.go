@@ -22,15 +22,18 @@ import (
 )
 
 // TestMain lets the test binary be what the tests start: the stand-in for SQ,
-// one that first tries what it may do, a child that fails, or a gateway that
-// dies.
+// one that first looks where it must not, one that fails, or a gateway that is
+// killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "legacy-sq":
 			os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
-		case "probes":
-			os.Exit(fakesq.Main(probe(os.Args[2:]), os.Stdout, os.Stderr))
+		case "peeks":
+			if _, err := os.ReadFile("/etc/passwd"); err == nil {
+				fmt.Println("read /etc/passwd")
+			}
+			os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
 		case "unannounced":
 			os.Exit(fakesq.Main(os.Args[2:], io.Discard, os.Stderr))
 		case "fails":

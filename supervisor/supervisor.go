@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"mirrorborn.us/sqgate/supervisor/procfs"
+	"mirrorborn.us/sqgate/supervisor/sandbox"
 )
 
 // Supervisor owns all children of this process. Its lock is held for looking
@@ -23,7 +24,7 @@ type Supervisor struct {
 	ports  ports
 	logs   logs
 
-	confinement confinement
+	sandbox sandbox.Sandbox
 
 	running sync.WaitGroup // one per child, from reservation to exit
 	urgent  chan struct{}  // closed when Close stops waiting for leases
@@ -91,14 +92,22 @@ func assemble(c Config) (*Supervisor, error) {
 	}
 	return &Supervisor{
 		config: c, log: c.Logger, marker: marker,
-		ports:       ports{low: c.PortLow, high: c.PortHigh, workDir: c.WorkDir, held: map[int]bool{}},
-		logs:        logs{dir: c.LogDir, stderr: c.stderr, open: map[string]*childLog{}},
-		confinement: c.confine(),
-		urgent:      make(chan struct{}),
-		places:      map[string]*place{},
-		idle:        idle,
-		freed:       make(chan struct{}),
+		ports:   ports{low: c.PortLow, high: c.PortHigh, workDir: c.WorkDir, held: map[int]bool{}},
+		logs:    logs{dir: c.LogDir, stderr: c.stderr, open: map[string]*childLog{}},
+		sandbox: c.sandbox(),
+		urgent:  make(chan struct{}),
+		places:  map[string]*place{},
+		idle:    idle,
+		freed:   make(chan struct{}),
 	}, nil
+}
+
+func (c Config) sandbox() sandbox.Sandbox {
+	if c.Unconfined {
+		c.Logger.Warn("children are not confined: each can do what this user can", keyReason, "configuration")
+		return sandbox.Disabled()
+	}
+	return sandbox.New(c.Logger)
 }
 
 func makeDir(dir string) error {

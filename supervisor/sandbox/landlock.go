@@ -1,4 +1,4 @@
-package supervisor
+package sandbox
 
 import (
 	"errors"
@@ -9,13 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a version of Landlock's ABI knows, as Linux' documentation of
-// userspace-api/landlock has it. golang.org/x/sys lacks the rule for a port.
+// What each version of Landlock's ABI knows, from the kernel's documentation
+// (userspace-api/landlock). golang.org/x/sys has no constant for the port rule.
 const (
-	accessFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE |
+	// onFiles are the accesses that a rule for a file may name; the others are
+	// of directories.
+	onFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE |
 		unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 
-	accessFirst = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1 // all up to this one are of ABI 1
+	accessABI1 = unix.LANDLOCK_ACCESS_FS_MAKE_SYM<<1 - 1 // ABI 1 knows all up to this one
 
 	abiRefer    = 2
 	abiTruncate = 3 // Linux 6.2
@@ -25,7 +27,7 @@ const (
 
 	ruleNetPort = 2 // LANDLOCK_RULE_NET_PORT
 
-	// The kernel's correction without which a restricted thread cannot signal
+	// Without this correction of the kernel, a restricted thread cannot signal
 	// the other threads of its own process, as Go's scheduler does.
 	errataSignals = 1 << 1
 )
@@ -33,24 +35,24 @@ const (
 // landlock is what this kernel can do; the zero value is nothing.
 type landlock struct {
 	abi     int
-	handled unix.LandlockRulesetAttr // what a ruleset takes away, unless a rule gives it
+	handled unix.LandlockRulesetAttr // what a ruleset forbids unless a rule allows it
 }
 
 func findLandlock() (landlock, error) {
-	abi, err := askLandlock(unix.LANDLOCK_CREATE_RULESET_VERSION)
+	abi, err := queryLandlock(unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if err != nil {
 		return landlock{}, err
 	}
-	errata, err := askLandlock(unix.LANDLOCK_CREATE_RULESET_ERRATA)
+	errata, err := queryLandlock(unix.LANDLOCK_CREATE_RULESET_ERRATA)
 	if err != nil {
-		errata = 0 // a kernel that does not know the question has no corrections
+		errata = 0 // a kernel that does not know the flag has no corrections
 	}
 	return newLandlock(abi, errata), nil
 }
 
 func newLandlock(abi, errata int) landlock {
 	l := landlock{abi: abi}
-	l.handled.Handled_access_fs = accessFirst
+	l.handled.Handled_access_fs = accessABI1
 	if abi >= abiRefer {
 		l.handled.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_REFER
 	}
@@ -72,16 +74,16 @@ func newLandlock(abi, errata int) landlock {
 	return l
 }
 
-func askLandlock(question uintptr) (int, error) {
-	answer, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, question)
+func queryLandlock(flag uintptr) (int, error) {
+	value, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, flag)
 	if errno != 0 {
 		return 0, os.NewSyscallError("landlock_create_ruleset", errno)
 	}
-	return int(answer), nil
+	return int(value), nil
 }
 
-// ruleset is a list of what is allowed; anything else that Landlock knows of
-// is not.
+// ruleset lists what is allowed. Anything else that Landlock can restrict is
+// forbidden.
 type ruleset struct {
 	fd      int
 	handled unix.LandlockRulesetAttr
@@ -98,11 +100,11 @@ func (l landlock) newRuleset() (*ruleset, error) {
 }
 
 func (r *ruleset) close() {
-	// It has been applied, or is not wanted; there is nothing to lose.
+	// It has been applied or is not needed, so there is nothing to lose.
 	_ = unix.Close(r.fd)
 }
 
-// allowPath allows access to a file, or to all that is beneath a directory; a
+// allowPath allows access to a file, or to everything beneath a directory. A
 // path that does not exist needs no rule.
 func (r *ruleset) allowPath(path string, access uint64) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -112,7 +114,7 @@ func (r *ruleset) allowPath(path string, access uint64) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer func() { _ = unix.Close(fd) }() // it was only looked up
+	defer func() { _ = unix.Close(fd) }() // nothing was written through it
 	return r.allow(fd, path, access)
 }
 
@@ -122,13 +124,13 @@ func (r *ruleset) allow(fd int, name string, access uint64) error {
 		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
-		access &= accessFile
+		access &= onFiles
 	}
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: access & r.handled.Handled_access_fs, Parent_fd: int32(fd)}
 	return r.add(unix.LANDLOCK_RULE_PATH_BENEATH, unsafe.Pointer(&rule), name)
 }
 
-// allowBind allows a TCP port to be bound, where the kernel restricts that.
+// allowBind allows a TCP port to be bound, if the kernel restricts that at all.
 func (r *ruleset) allowBind(port int) error {
 	if r.handled.Handled_access_net == 0 {
 		return nil
@@ -145,8 +147,8 @@ func (r *ruleset) add(kind uintptr, rule unsafe.Pointer, name string) error {
 	return nil
 }
 
-// restrictThread applies the ruleset to the calling thread for good, and to
-// what is started from it.
+// restrictThread applies the ruleset to the calling thread, for good, and to
+// whatever is started from it.
 func (r *ruleset) restrictThread() error {
 	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(r.fd), 0, 0)
 	if errno != 0 {
