@@ -29,7 +29,7 @@ func TestTheParentIsNotConfined(t *testing.T) {
 		all.Go(func() {
 			for range 3 {
 				cmd := command(t, "attempt")
-				if err := start(s, cmd, dir); err != nil {
+				if err := start(s, cmd, dir, 1); err != nil {
 					t.Error(err)
 					return
 				}

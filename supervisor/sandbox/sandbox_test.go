@@ -94,14 +94,14 @@ func attempt(args []string) {
 	}
 }
 
-// outcomes starts a child with this data directory that makes all attempts, and
-// returns how each went.
-func outcomes(t *testing.T, s Sandbox, dir string, args []string) map[string]string {
+// outcomes starts a child that has this data directory and port and makes all
+// attempts, and returns how each went.
+func outcomes(t *testing.T, s Sandbox, dir string, port int, args []string) map[string]string {
 	t.Helper()
 	var out bytes.Buffer
 	cmd := command(t, append([]string{"attempt"}, args...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := start(s, cmd, dir); err != nil {
+	if err := start(s, cmd, dir, port); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
@@ -126,13 +126,13 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func start(s Sandbox, cmd *exec.Cmd, dir string) error {
+func start(s Sandbox, cmd *exec.Cmd, dir string, port int) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return s.Start(cmd.Path, f, 1, cmd.Start)
+	return s.Start(cmd.Path, f, port, cmd.Start)
 }
 
 func needLandlock(t *testing.T) landlock {
@@ -199,11 +199,12 @@ func TestConfined(t *testing.T) {
 	root := t.TempDir()
 	dir, other := filepath.Join(root, "own"), filepath.Join(root, "own-other")
 	put(t, filepath.Join(dir, "a.phext"))
-	port := listen(t)
+	busy, own := listen(t), freePort(t)
 	ask := func(name, format string, args ...any) string { return name + "=" + fmt.Sprintf(format, args...) }
-	own := []string{
+	allowed := []string{
 		ask("read", "%s/a.phext", dir), ask("write", "%s/a.phext", dir), ask("truncate", "%s/a.phext", dir),
 		ask("write", "%s/new.phext", dir), ask("list", "%s", dir), ask("remove", "%s/new.phext", dir), ask("write", "/dev/null"),
+		ask("bind", "%d", own),
 	}
 	// The number is the first ABI that refuses it.
 	forbidden := map[string]int{
@@ -213,13 +214,13 @@ func TestConfined(t *testing.T) {
 		ask("remove", "%s/d.phext", other): 1, ask("read", "/etc/passwd"): 1, ask("read", "/proc/self/cmdline"): 1,
 		ask("write", "new"): 1, ask("list", "."): 1,
 		ask("truncate", "%s/b.phext", other):         abiTruncate,
-		ask("connect", "127.0.0.1:%d", port):         abiTCP,
+		ask("connect", "127.0.0.1:%d", busy):         abiTCP,
 		ask("bind", "%d", freePort(t)):               abiTCP,
 		ask("signal", "%d", os.Getpid()):             abiScope,
 		ask("signal", "%d", another(t)):              abiScope,
 		ask("read", "/proc/%d/environ", os.Getpid()): 1,
 	}
-	all := append([]string{}, own...)
+	all := append([]string{}, allowed...)
 	for arg := range forbidden {
 		all = append(all, arg)
 	}
@@ -230,7 +231,7 @@ func TestConfined(t *testing.T) {
 			for _, name := range []string{"b", "c", "d"} {
 				put(t, filepath.Join(other, name+".phext"))
 			}
-			found := outcomes(t, s, dir, all)
+			found := outcomes(t, s, dir, own, all)
 			for _, arg := range all {
 				want := "yes"
 				if since, ok := forbidden[arg]; ok && abi >= since {
@@ -272,7 +273,7 @@ func TestConfinedWithLinkedPhexts(t *testing.T) {
 	for arg := range want {
 		args = append(args, arg)
 	}
-	found := outcomes(t, Sandbox{landlock: lock}, dir, args)
+	found := outcomes(t, Sandbox{landlock: lock}, dir, 1, args)
 	for arg, outcome := range want {
 		if found[arg] != outcome {
 			t.Errorf("%s: %q, want %q", arg, found[arg], outcome)
