@@ -18,11 +18,8 @@ func (p *Phext) orOrigin() []Scroll {
 }
 
 // Textmap is what toc prints: a line for each scroll, with its coordinate and
-// its text up to the first line break, and "..." if there is more.
-//
-// This is what every SQ that can be installed prints. The recordings, which
-// were made with a library from before its release, cut the text after 32
-// bytes, and broke where that was inside a character.
+// its text up to the first line break, and "..." if there is more (recorded in
+// "crud" and "seeded long").
 func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext)) }
 
 // TextmapBy is Textmap with names in the place of coordinates: each stands as

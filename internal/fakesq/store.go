@@ -236,20 +236,14 @@ func (s *store) export() string {
 	return text
 }
 
-// summaryBytes is where the recorded toc cuts a scroll.
-const summaryBytes = 32
-
-// textmap is toc as recorded: it cuts at a byte, and panics when that was
-// inside a character.
+// textmap is what toc prints: a line for each scroll, with its text up to the
+// first line break and "..." if there is more.
 func textmap(text string) string {
 	var out strings.Builder
 	for _, scroll := range phext.Sequence(text) {
-		line, _, _ := strings.Cut(scroll.Text[:min(len(scroll.Text), summaryBytes)], "\n")
-		if len(line) < len(scroll.Text) {
+		line, _, more := strings.Cut(scroll.Text, "\n")
+		if more {
 			line += "..."
-		}
-		if !utf8.ValidString(line) {
-			panic(panicked("invalid utf8"))
 		}
 		fmt.Fprintf(&out, "* %s: %s\n", show(scroll.At), line)
 	}
