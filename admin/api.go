@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -42,11 +43,11 @@ type Config struct {
 // API answers the management calls.
 type API struct {
 	Config
-	key   [sha256.Size]byte
-	vault vault
-	audit *auditLog
-	mux   *http.ServeMux
-	now   func() time.Time
+	key      [sha256.Size]byte
+	archives *archive.Store
+	audit    *auditLog
+	mux      *http.ServeMux
+	now      func() time.Time
 }
 
 // New makes the API; it opens the audit log.
@@ -56,7 +57,7 @@ func New(c Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), audit: audit, now: time.Now, mux: http.NewServeMux()}
-	a.vault = vault{dir: c.ArchiveDir, now: a.now}
+	a.archives = archive.New(c.ArchiveDir, a.now)
 	a.routes()
 	return a, nil
 }

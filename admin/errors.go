@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -50,24 +51,10 @@ func toProblem(err error) *problem {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &problem{status: http.StatusInsufficientStorage, code: "disk_full", message: err.Error()}
 	}
-	if p := vaultProblem(err); p != nil {
-		return p
+	if e := apierror.From(err); e != nil {
+		return &problem{status: e.Status, code: e.Code, message: err.Error(), retryAfter: e.RetryAfter}
 	}
 	return &problem{status: http.StatusInternalServerError, code: "internal", message: err.Error()}
-}
-
-// vaultProblem maps what archives can have wrong with them.
-func vaultProblem(err error) *problem {
-	var badArchive *archiveError
-	switch {
-	case errors.As(err, &badArchive):
-		return &problem{status: http.StatusBadRequest, code: "bad_request", message: err.Error()}
-	case errors.Is(err, errNoArchive):
-		return &problem{status: http.StatusNotFound, code: "not_found", message: err.Error()}
-	case errors.Is(err, errNotEmpty), errors.Is(err, errDamaged), errors.Is(err, errChanged):
-		return &problem{status: http.StatusConflict, code: "conflict", message: err.Error()}
-	}
-	return nil
 }
 
 func (a *API) refuse(w http.ResponseWriter, err error) {

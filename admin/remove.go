@@ -27,7 +27,7 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// empty moves a tenant's files into the vault. Requests are kept out of the
+// empty moves a tenant's files into an archive. Requests are kept out of the
 // directory, and its SQ process is gone before a file is touched: it would
 // write what it has in memory back.
 func (a *API) empty(r *http.Request, t *tenants.Tenant) (archive string, files int, err error) {
@@ -40,7 +40,7 @@ func (a *API) empty(r *http.Request, t *tenants.Tenant) (archive string, files i
 	if err != nil {
 		return "", 0, err
 	}
-	if archive, err = a.vault.store(t.ID, t.DataDir, names); err != nil {
+	if archive, err = a.archives.Create(t.ID, t.DataDir, names); err != nil {
 		return "", 0, err
 	}
 	return archive, len(names), errors.Join(a.Moved(t, names), a.Ledger.Recount(t))
@@ -91,7 +91,7 @@ func (a *API) refill(r *http.Request, t *tenants.Tenant, archive string) (files 
 		return 0, err
 	}
 	own := func(name string) bool { return t.OwnFile(name) || t.OwnFile(trimJSON(name)) }
-	if files, err = a.vault.restore(t.ID, archive, t.DataDir, names, own); err != nil {
+	if files, err = a.archives.Restore(t.ID, archive, t.DataDir, names, own); err != nil {
 		return 0, err
 	}
 	now, err := t.OwnFiles()

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"encoding/json"
@@ -8,7 +8,16 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) {
+	if vaultChild() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // vaultOrder tells the test binary, started again, what to do and when to die.
 const vaultOrder = "SQGATE_TEST_VAULT"
@@ -34,7 +43,7 @@ func vaultChild() bool {
 		panic(err)
 	}
 	steps := 0
-	v := vault{dir: o.Dir, now: time.Now, step: func(string) {
+	v := &Store{dir: o.Dir, now: time.Now, step: func(string) {
 		if steps++; steps == o.Kill {
 			os.Exit(killed)
 		}
@@ -46,15 +55,15 @@ func vaultChild() bool {
 	return true
 }
 
-func (o order) carryOut(v vault) error {
+func (o order) carryOut(v *Store) error {
 	names, err := flatFiles(o.DataDir)
 	if err != nil {
 		return err
 	}
 	if o.Restore == "" {
-		_, err = v.store(vaultID, o.DataDir, names)
+		_, err = v.Create(vaultID, o.DataDir, names)
 	} else {
-		_, err = v.restore(vaultID, o.Restore, o.DataDir, names, anyName)
+		_, err = v.Restore(vaultID, o.Restore, o.DataDir, names, anyName)
 	}
 	return err
 }

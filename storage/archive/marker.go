@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"encoding/json"
@@ -19,11 +19,11 @@ type deletion struct {
 	Archive string `json:"archive"` // base name
 }
 
-func (v vault) markerPath(id string) string { return filepath.Join(v.dir, id+markerSuffix) }
+func (v *Store) markerPath(id string) string { return filepath.Join(v.dir, id+markerSuffix) }
 
 // mark writes the marker, in place of an earlier one whose archive does not
 // hold all there is.
-func (v vault) mark(id, archive string) error {
+func (v *Store) mark(id, archive string) error {
 	text, err := json.Marshal(deletion{Archive: filepath.Base(archive)})
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (v vault) mark(id, archive string) error {
 // marked is the archive that the marker tells of, read and proven; nil without
 // a marker, or if the archive never got its name. A damaged one is an error
 // and not a reason for a new one: it may hold files that are gone.
-func (v vault) marked(id string) (*stored, error) {
+func (v *Store) marked(id string) (*stored, error) {
 	text, err := os.ReadFile(v.markerPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -70,7 +70,7 @@ func (v vault) marked(id string) (*stored, error) {
 }
 
 // proven is a finished archive, read to its end.
-func (v vault) proven(id, archive string) (*stored, error) {
+func (v *Store) proven(id, archive string) (*stored, error) {
 	f, err := v.open(id, archive)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (v vault) proven(id, archive string) (*stored, error) {
 	return &stored{path: f.Name(), files: m.byName()}, nil
 }
 
-func (v vault) unmark(id string) error {
+func (v *Store) unmark(id string) error {
 	err := os.Remove(v.markerPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

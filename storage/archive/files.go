@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"crypto/sha256"
@@ -51,7 +51,7 @@ func measureFile(dataDir, name string) (archivedFile, error) {
 }
 
 // create writes a new file through the fault, to the disk before it returns.
-func (v vault) create(path string, fill func(*os.File, io.Writer) error) error {
+func (v *Store) create(path string, fill func(*os.File, io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func makeVaultDir(dir string) error {
 }
 
 // sweep removes what an interrupted call left half written.
-func (v vault) sweep(id string) error {
+func (v *Store) sweep(id string) error {
 	entries, err := os.ReadDir(v.dir)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"bytes"
@@ -50,7 +50,7 @@ func TestRestoreNames(t *testing.T) {
 		{"acme-20250304T120000.000000005Z.tar.gz", errNoArchive},
 	} {
 		data := t.TempDir()
-		_, err := v.restore(vaultID, c.archive, data, nil, anyName)
+		_, err := v.Restore(vaultID, c.archive, data, nil, anyName)
 		wantError(t, err, c.want)
 		if field := new(archiveError); c.want == errBadArchive && (!errors.As(err, &field) || field.Field != "archive") {
 			t.Errorf("%q: the error does not name the field: %v", c.archive, err)
@@ -90,7 +90,7 @@ func TestRestoreBesideOtherFiles(t *testing.T) {
 					existing = append(existing, name)
 				}
 			}
-			_, err := v.restore(vaultID, archive, data, existing, anyName)
+			_, err := v.Restore(vaultID, archive, data, existing, anyName)
 			wantError(t, err, c.err)
 			sameFiles(t, contents(t, data), c.want)
 			nothingHidden(t, data)
@@ -106,7 +106,7 @@ func TestRestoreSweeps(t *testing.T) {
 		archiveName(vaultID, v.now().AddDate(1, 0, 0)) + partialSuffix: "x",
 		vaultID + markerSuffix + partialSuffix:                         "y",
 	})
-	if _, err := v.restore(vaultID, archive, data, nil, anyName); err != nil {
+	if _, err := v.Restore(vaultID, archive, data, nil, anyName); err != nil {
 		t.Fatal(err)
 	}
 	onlyArchives(t, v.dir, 1)
@@ -115,7 +115,7 @@ func TestRestoreSweeps(t *testing.T) {
 func TestRestoreOfNamesNotOwn(t *testing.T) {
 	v, data := fixedVault(t), t.TempDir()
 	archive := mustStore(t, v, filled(t, map[string]string{"acme.a": "1", "other.b": "2"}))
-	_, err := v.restore(vaultID, archive, data, nil, func(name string) bool { return strings.HasPrefix(name, "acme.") })
+	_, err := v.Restore(vaultID, archive, data, nil, func(name string) bool { return strings.HasPrefix(name, "acme.") })
 	wantError(t, err, errBadArchive)
 	untouched(t, data)
 }
@@ -154,13 +154,13 @@ func TestRestoreOfDamagedArchives(t *testing.T) {
 
 // refused says whether an archive of these bytes is refused, the data
 // directory untouched. If it is not, the files must be those.
-func refused(t *testing.T, v vault, path string, text []byte, files map[string]string) bool {
+func refused(t *testing.T, v *Store, path string, text []byte, files map[string]string) bool {
 	t.Helper()
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data := t.TempDir()
-	_, err := v.restore(vaultID, path, data, nil, anyName)
+	_, err := v.Restore(vaultID, path, data, nil, anyName)
 	if err == nil {
 		sameFiles(t, contents(t, data), files)
 		return false
@@ -195,12 +195,12 @@ func TestVaultRoundTrip(t *testing.T) {
 			}
 		}
 		v, data := fixedVault(t), filled(t, files)
-		archive, err := v.store(vaultID, data, names)
+		archive, err := v.Create(vaultID, data, names)
 		if err != nil {
 			r.Fatal(err)
 		}
 		untouched(t, data)
-		if n, err := v.restore(vaultID, archive, data, nil, anyName); n != len(files) || err != nil {
+		if n, err := v.Restore(vaultID, archive, data, nil, anyName); n != len(files) || err != nil {
 			r.Fatalf("restored %d of %d: %v", n, len(files), err)
 		}
 		sameFiles(t, contents(t, data), files)

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"bytes"
@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-func fixedVault(t *testing.T) vault {
+func fixedVault(t *testing.T) *Store {
 	t.Helper()
 	noon := time.Date(2026, 3, 4, 12, 0, 0, 5, time.UTC)
-	return vault{dir: filepath.Join(t.TempDir(), "vault"), now: func() time.Time { return noon }}
+	return &Store{dir: filepath.Join(t.TempDir(), "vault"), now: func() time.Time { return noon }}
 }
 
 func filled(t *testing.T, files map[string]string) string {
@@ -48,7 +48,7 @@ func TestStoreAndRestore(t *testing.T) {
 	wantMode(t, v.dir, fs.ModeDir|0o700)
 	wantMode(t, archive, 0o600)
 
-	n, err := v.restore(vaultID, filepath.Base(archive), data, nil, anyName)
+	n, err := v.Restore(vaultID, filepath.Base(archive), data, nil, anyName)
 	if err != nil || n != len(someFiles) {
 		t.Fatalf("restored %d, %v", n, err)
 	}
@@ -84,12 +84,12 @@ func TestStoreTwiceIsTheSameArchive(t *testing.T) {
 
 func TestStoreOfNothing(t *testing.T) {
 	v := fixedVault(t)
-	archive, err := v.store(vaultID, filepath.Join(t.TempDir(), "never-made"), nil)
+	archive, err := v.Create(vaultID, filepath.Join(t.TempDir(), "never-made"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data := filepath.Join(t.TempDir(), "new")
-	if n, err := v.restore(vaultID, archive, data, nil, anyName); n != 0 || err != nil {
+	if n, err := v.Restore(vaultID, archive, data, nil, anyName); n != 0 || err != nil {
 		t.Errorf("restored %d, %v", n, err)
 	}
 	onlyArchives(t, v.dir, 1)
@@ -100,7 +100,7 @@ func TestNewestIsTheLastMade(t *testing.T) {
 	v, last := fixedVault(t), ""
 	for hours := range 3 {
 		at := v.now().Add(-time.Duration(hours) * time.Hour)
-		v := vault{dir: v.dir, now: func() time.Time { return at }}
+		v := &Store{dir: v.dir, now: func() time.Time { return at }}
 		archive := mustStore(t, v, filled(t, map[string]string{"a": "x"}))
 		if latest, err := v.latest(vaultID); latest != archive || archive <= last || err != nil {
 			t.Errorf("latest %s, made %s after %s, %v", latest, archive, last, err)
@@ -155,7 +155,7 @@ func TestStoreRefuses(t *testing.T) {
 		{".hidden", "a", errBadArchive},
 	} {
 		v := fixedVault(t)
-		_, err := v.store(c.id, data, []string{"a", c.file})
+		_, err := v.Create(c.id, data, []string{"a", c.file})
 		wantError(t, err, c.want)
 		sameFiles(t, contents(t, data), map[string]string{"a": "1", "b": "2"})
 		if left, _ := os.ReadDir(v.dir); len(left) != 0 { // there may be no directory
@@ -165,14 +165,15 @@ func TestStoreRefuses(t *testing.T) {
 }
 
 // at makes a vault do something when it comes to a step for the first time.
-func at(v vault, step string, do func()) vault {
-	v.step = func(name string) {
+func at(v *Store, step string, do func()) *Store {
+	changed := *v
+	changed.step = func(name string) {
 		if name == step && do != nil {
 			do()
 			do = nil
 		}
 	}
-	return v
+	return &changed
 }
 
 // TestStoreOfChangingFiles has somebody write to a file between two steps: it
@@ -183,7 +184,7 @@ func TestStoreOfChangingFiles(t *testing.T) {
 			t.Run(step+" "+now, func(t *testing.T) {
 				v, data := fixedVault(t), filled(t, map[string]string{"a": "first", "b": "short"})
 				names := []string{"a", "b"}
-				_, err := at(v, step, func() { fillDir(t, data, map[string]string{"b": now}) }).store(vaultID, data, names)
+				_, err := at(v, step, func() { fillDir(t, data, map[string]string{"b": now}) }).Create(vaultID, data, names)
 				wantError(t, err, errChanged)
 				if contents(t, data)["b"] != now {
 					t.Error("what was written is gone")
@@ -229,9 +230,9 @@ func TestStoreWithADamagedArchive(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	_, err := broken.store(vaultID, data, []string{"a"})
+	_, err := broken.Create(vaultID, data, []string{"a"})
 	wantError(t, err, errChanged)
-	_, err = v.store(vaultID, data, []string{"a"})
+	_, err = v.Create(vaultID, data, []string{"a"})
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "2"})
 }
@@ -243,7 +244,7 @@ func TestStoreWithABrokenMarker(t *testing.T) {
 			t.Fatal(err)
 		}
 		fillDir(t, v.dir, map[string]string{"acme.deleting": text})
-		if _, err := v.store(vaultID, data, []string{"a"}); err == nil {
+		if _, err := v.Create(vaultID, data, []string{"a"}); err == nil {
 			t.Errorf("marker %q is taken", text)
 		}
 		sameFiles(t, contents(t, data), map[string]string{"a": "1"})
@@ -266,9 +267,10 @@ func (d fullDisk) Write(p []byte) (int, error) {
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-func withRoom(v vault, room int) vault {
-	v.fault = func(w io.Writer) io.Writer { return fullDisk{w, &room} }
-	return v
+func withRoom(v *Store, room int) *Store {
+	limited := *v
+	limited.fault = func(w io.Writer) io.Writer { return fullDisk{w, &room} }
+	return &limited
 }
 
 // untilItFits gives a call more and more room; before there is enough it must
@@ -302,7 +304,7 @@ func (d badDisk) Write(p []byte) (int, error) {
 func TestStoreOnABadDisk(t *testing.T) {
 	v, data := fixedVault(t), filled(t, map[string]string{"a": "1"})
 	v.fault = func(w io.Writer) io.Writer { return badDisk{w} }
-	_, err := v.store(vaultID, data, []string{"a"})
+	_, err := v.Create(vaultID, data, []string{"a"})
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "1"})
 	onlyArchives(t, v.dir, 0)
@@ -311,7 +313,7 @@ func TestStoreOnABadDisk(t *testing.T) {
 // TestStoreOfNamesInDisorder: a name given twice is one file.
 func TestStoreOfNamesInDisorder(t *testing.T) {
 	v, data := fixedVault(t), filled(t, map[string]string{"a": "1", "b": "2"})
-	if _, err := v.store(vaultID, data, []string{"b", "a", "b"}); err != nil {
+	if _, err := v.Create(vaultID, data, []string{"b", "a", "b"}); err != nil {
 		t.Fatal(err)
 	}
 	sameFiles(t, inArchives(t, v.dir), map[string]string{"a": "1", "b": "2"})
@@ -325,7 +327,7 @@ func TestStoreOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	untilItFits(t, func(room int) error {
-		_, err := withRoom(v, room).store(vaultID, data, names)
+		_, err := withRoom(v, room).Create(vaultID, data, names)
 		return err
 	}, func() {
 		sameFiles(t, contents(t, data), someFiles)
@@ -339,7 +341,7 @@ func TestRestoreOnAFullDisk(t *testing.T) {
 	v, data := fixedVault(t), filled(t, someFiles)
 	archive := mustStore(t, v, data)
 	untilItFits(t, func(room int) error {
-		_, err := withRoom(v, room).restore(vaultID, archive, data, nil, anyName)
+		_, err := withRoom(v, room).Restore(vaultID, archive, data, nil, anyName)
 		return err
 	}, func() {
 		sameFiles(t, contents(t, data), nil)

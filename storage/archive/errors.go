@@ -1,9 +1,11 @@
-package admin
+package archive
 
 import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 var (
@@ -11,15 +13,15 @@ var (
 	// tenant. The error is an *archiveError.
 	errBadArchive = errors.New("not an archive of this tenant")
 	// errNoArchive means that there is no archive of this name.
-	errNoArchive = errors.New("no such archive")
+	errNoArchive = apierror.New(apierror.NotFound, "no such archive")
 	// errDamaged means that an archive does not hold what it was made of.
-	errDamaged = errors.New("archive is damaged")
+	errDamaged = apierror.New(apierror.Conflict, "archive is damaged")
 	// errNotEmpty means that there are files in the data directory that are
 	// not those of the archive; none of them was touched.
-	errNotEmpty = errors.New("data directory holds files that are not in the archive")
+	errNotEmpty = apierror.New(apierror.Conflict, "data directory holds files that are not in the archive")
 	// errChanged means that a file was written to while it was archived; it
 	// is still there.
-	errChanged = errors.New("changed while it was archived")
+	errChanged = apierror.New(apierror.Conflict, "changed while it was archived")
 	// errNotBase means that a file's name is not that of a file directly in
 	// the data directory.
 	errNotBase = errors.New("not a plain file name")
@@ -34,7 +36,13 @@ type archiveError struct {
 	Problem string
 }
 
-func (e *archiveError) Error() string        { return fmt.Sprintf("field %q %s", e.Field, e.Problem) }
+func (e *archiveError) Error() string { return fmt.Sprintf("field %q %s", e.Field, e.Problem) }
+
+// APIError is what a caller is told.
+func (e *archiveError) APIError() *apierror.Error {
+	return apierror.New(apierror.BadRequest, "%s", e.Error())
+}
+
 func (e *archiveError) Is(target error) bool { return target == errBadArchive }
 
 func badArchive(format string, args ...any) error {

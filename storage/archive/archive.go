@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"errors"
@@ -11,16 +11,19 @@ import (
 	"time"
 )
 
-// vault keeps the files of deleted tenants, each deletion a verified tar.gz of
+// Store keeps the files of deleted tenants, each deletion a verified tar.gz of
 // its own. Nothing in it overwrites or removes a finished archive. There must
 // be one call at a time for a tenant, and nobody may write to its files
 // meanwhile; a file that changes all the same is never removed.
-type vault struct {
+type Store struct {
 	dir   string                    // of the archives; created 0700 as needed
 	now   func() time.Time          // names the archives
 	step  func(name string)         // called between any two steps; nil = nothing
 	fault func(io.Writer) io.Writer // stands before each file written; nil = nothing
 }
+
+// New makes a Store of the archives in dir. now names the archives.
+func New(dir string, now func() time.Time) *Store { return &Store{dir: dir, now: now} }
 
 // stored is a finished archive and, by name, the files proven to be in it.
 type stored struct {
@@ -28,14 +31,14 @@ type stored struct {
 	files map[string]archivedFile
 }
 
-// store archives the files (base names of regular files directly in dataDir)
+// Create archives the files (base names of regular files directly in dataDir)
 // of tenant id, and removes them when the archive is proven to hold them. The
 // answer is the archive's path, also with the error of a removal.
 //
 // After an error or a kill at any moment the same call goes on: with the same
 // archive, if it holds every file that is left. Without files, and with an
 // archive from before, there is nothing left to do and that is the answer.
-func (v vault) store(id, dataDir string, files []string) (archive string, err error) {
+func (v *Store) Create(id, dataDir string, files []string) (archive string, err error) {
 	files, err = v.prepare(id, files)
 	if err != nil {
 		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
@@ -54,7 +57,7 @@ func (v vault) store(id, dataDir string, files []string) (archive string, err er
 }
 
 // prepare checks what is asked for, and clears what an interrupted call left.
-func (v vault) prepare(id string, files []string) ([]string, error) {
+func (v *Store) prepare(id string, files []string) ([]string, error) {
 	if err := checkVaultID(id); err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func (v vault) prepare(id string, files []string) ([]string, error) {
 
 // resume is the archive of an interrupted call that holds all that is left of
 // the files, nil if a new one is needed.
-func (v vault) resume(id, dataDir string, files []string) (*stored, error) {
+func (v *Store) resume(id, dataDir string, files []string) (*stored, error) {
 	s, err := v.marked(id)
 	switch {
 	case err != nil:
@@ -91,7 +94,7 @@ func (v vault) resume(id, dataDir string, files []string) (*stored, error) {
 }
 
 // finished is what the last call left that ended well.
-func (v vault) finished(id string) (*stored, error) {
+func (v *Store) finished(id string) (*stored, error) {
 	path, err := v.latest(id)
 	if err != nil || path == "" {
 		return nil, err
@@ -120,7 +123,7 @@ func (s *stored) holds(dataDir string, files []string) (bool, error) {
 
 // empty removes the archived files, and then the marker: in this order on the
 // disk too, for the marker is what says that the removal is not finished.
-func (v vault) empty(id, dataDir string, files []string, s *stored) error {
+func (v *Store) empty(id, dataDir string, files []string, s *stored) error {
 	for _, name := range files {
 		if err := s.remove(dataDir, name); err != nil {
 			return err
@@ -150,7 +153,7 @@ func (s *stored) remove(dataDir, name string) error {
 }
 
 // latest is the path of the newest archive of tenant id, "" if there is none.
-func (v vault) latest(id string) (string, error) {
+func (v *Store) latest(id string) (string, error) {
 	if err := checkVaultID(id); err != nil {
 		return "", err
 	}
@@ -167,7 +170,7 @@ func (v vault) latest(id string) (string, error) {
 	return "", nil
 }
 
-func (v vault) at(step string) {
+func (v *Store) at(step string) {
 	if v.step != nil {
 		v.step(step)
 	}

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"errors"
@@ -50,7 +50,7 @@ func isPartial(id, name string) bool {
 func stagingDir(id, dataDir string) string { return filepath.Join(dataDir, ".restoring-"+id) }
 
 // open opens an archive by a name that can only mean one of this tenant's.
-func (v vault) open(id, archive string) (*os.File, error) {
+func (v *Store) open(id, archive string) (*os.File, error) {
 	if err := checkVaultID(id); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// restore puts the files of an archive back into dataDir and leaves the
+// Restore puts the files of an archive back into dataDir and leaves the
 // archive where it is. archive is a base name or what store or latest said;
 // existing are the tenant's files there now, and own says whether a name may
 // be this tenant's. The answer is how many files the archive has, all of which
@@ -17,7 +17,7 @@ import (
 //
 // After an error or a kill at any moment the same call goes on. A file that is
 // not what the archive holds is never overwritten: errNotEmpty.
-func (v vault) restore(id, archive, dataDir string, existing []string, own func(name string) bool) (restored int, err error) {
+func (v *Store) Restore(id, archive, dataDir string, existing []string, own func(name string) bool) (restored int, err error) {
 	m, err := v.restoreFrom(id, archive, dataDir, existing, own)
 	if err != nil {
 		return 0, fmt.Errorf("restoring tenant %q: %w", id, err)
@@ -25,7 +25,7 @@ func (v vault) restore(id, archive, dataDir string, existing []string, own func(
 	return len(m.Files), nil
 }
 
-func (v vault) restoreFrom(id, archive, dataDir string, existing []string, own func(string) bool) (m *manifest, err error) {
+func (v *Store) restoreFrom(id, archive, dataDir string, existing []string, own func(string) bool) (m *manifest, err error) {
 	f, err := v.open(id, archive)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func isAlready(dataDir string, want archivedFile) error {
 
 // bring extracts the files that are not there yet beside their places, on the
 // same file system, and moves them when every one is whole and on the disk.
-func (v vault) bring(f *os.File, id, dataDir string, there map[string]bool) (err error) {
+func (v *Store) bring(f *os.File, id, dataDir string, there map[string]bool) (err error) {
 	staging := stagingDir(id, dataDir)
 	if err := newStaging(staging, dataDir); err != nil {
 		return err
@@ -123,7 +123,7 @@ func newStaging(staging, dataDir string) error {
 
 // extract reads the archive again, and proves it again: the first time was
 // for leaving dataDir untouched if it is damaged.
-func (v vault) extract(f *os.File, id, staging string, there map[string]bool) (*manifest, error) {
+func (v *Store) extract(f *os.File, id, staging string, there map[string]bool) (*manifest, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (v vault) extract(f *os.File, id, staging string, there map[string]bool) (*
 	})
 }
 
-func (v vault) extractFile(path string, file archivedFile, r io.Reader) error {
+func (v *Store) extractFile(path string, file archivedFile, r io.Reader) error {
 	return v.create(path, func(f *os.File, w io.Writer) error {
 		if _, err := io.Copy(w, r); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (v vault) extractFile(path string, file archivedFile, r io.Reader) error {
 	})
 }
 
-func (v vault) placeAll(m *manifest, staging, dataDir string, there map[string]bool) error {
+func (v *Store) placeAll(m *manifest, staging, dataDir string, there map[string]bool) error {
 	for _, file := range m.Files {
 		if there[file.Name] {
 			continue
@@ -164,7 +164,7 @@ func (v vault) placeAll(m *manifest, staging, dataDir string, there map[string]b
 
 // place moves a file to its place by a link, which, unlike a rename, never
 // takes another file's place.
-func (v vault) place(file archivedFile, staging, dataDir string) error {
+func (v *Store) place(file archivedFile, staging, dataDir string) error {
 	from := filepath.Join(staging, file.Name)
 	err := os.Link(from, filepath.Join(dataDir, file.Name))
 	if errors.Is(err, fs.ErrExist) {

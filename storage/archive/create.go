@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"archive/tar"
@@ -21,7 +21,7 @@ const writeBuffer = 256 << 10
 // archive makes a new archive of the files, proves it and writes the marker.
 // Whatever fails before it has its name leaves nothing behind but a marker
 // without an archive, which says nothing was removed.
-func (v vault) archive(id, dataDir string, files []string) (*stored, error) {
+func (v *Store) archive(id, dataDir string, files []string) (*stored, error) {
 	created, err := v.stamp(id)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (v vault) archive(id, dataDir string, files []string) (*stored, error) {
 
 // stamp is now, but always later than the newest archive, whatever the clock
 // does: no archive takes another's name, and the newest is the last made.
-func (v vault) stamp(id string) (time.Time, error) {
+func (v *Store) stamp(id string) (time.Time, error) {
 	now := v.now().UTC().Round(0)
 	last, err := v.latest(id)
 	if err != nil || last == "" {
@@ -64,7 +64,7 @@ func measureAll(id string, created time.Time, dataDir string, files []string) (*
 	return m, nil
 }
 
-func (v vault) publish(path, dataDir string, m *manifest, files []string) error {
+func (v *Store) publish(path, dataDir string, m *manifest, files []string) error {
 	if err := v.write(path+partialSuffix, dataDir, m); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func proveArchive(path, id string, files []string) error {
 	return nil
 }
 
-func (v vault) write(path, dataDir string, m *manifest) error {
+func (v *Store) write(path, dataDir string, m *manifest) error {
 	return v.create(path, func(_ *os.File, w io.Writer) error {
 		v.at("partial created")
 		buf := bufio.NewWriterSize(w, writeBuffer)
@@ -120,7 +120,7 @@ func (v vault) write(path, dataDir string, m *manifest) error {
 	})
 }
 
-func (v vault) fill(tw *tar.Writer, dataDir string, m *manifest) error {
+func (v *Store) fill(tw *tar.Writer, dataDir string, m *manifest) error {
 	if err := writeManifest(tw, m); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"archive/tar"
@@ -97,7 +97,7 @@ func TestRestoreOfCraftedArchives(t *testing.T) {
 			v, data := fixedVault(t), t.TempDir()
 			path := filepath.Join(v.dir, archiveName(vaultID, v.now()))
 			c.write(t, path)
-			_, err := v.restore(vaultID, path, data, nil, anyName)
+			_, err := v.Restore(vaultID, path, data, nil, anyName)
 			if c.want == nil && err == nil {
 				sameFiles(t, contents(t, data), map[string]string{"a": "1", "b": "2"})
 				return

@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 // step too: nothing is lost at any moment, and the last call ends the job.
 func TestStoreKilled(t *testing.T) {
 	t.Parallel()
-	for kill := range stepsOf(t, func(v vault, data string) { mustStore(t, v, data) }) {
+	for kill := range stepsOf(t, func(v *Store, data string) { mustStore(t, v, data) }) {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: filepath.Join(t.TempDir(), "vault"), DataDir: t.TempDir(), Kill: kill + 1}
@@ -32,13 +32,13 @@ func TestStoreKilled(t *testing.T) {
 // is moreover never a part of a file.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
-	steps := stepsOf(t, func(v vault, data string) { mustRestore(t, vault{dir: v.dir, now: v.now}, v, data) })
+	steps := stepsOf(t, func(v *Store, data string) { mustRestore(t, &Store{dir: v.dir, now: v.now}, v, data) })
 	for kill := range steps {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: t.TempDir(), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
-			o.Restore = mustStore(t, vault{dir: o.Dir, now: time.Now}, o.DataDir)
+			o.Restore = mustStore(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
 			killTwice(t, o, kill, func() {
 				safe(t, o, someFiles)
 				for name, text := range contents(t, o.DataDir) {
@@ -57,13 +57,13 @@ func TestRestoreKilled(t *testing.T) {
 // TestRestoreAfterKilledStore gives a deletion up that was killed half-way.
 func TestRestoreAfterKilledStore(t *testing.T) {
 	t.Parallel()
-	for kill := range stepsOf(t, func(v vault, data string) { mustStore(t, v, data) }) {
+	for kill := range stepsOf(t, func(v *Store, data string) { mustStore(t, v, data) }) {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: filepath.Join(t.TempDir(), "vault"), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
 			o.run(t)
-			archive, err := (vault{dir: o.Dir}).latest(vaultID)
+			archive, err := New(o.Dir, nil).latest(vaultID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,13 +84,13 @@ func TestRestoreAfterKilledStore(t *testing.T) {
 // what was not placed yet stays in the archive it came from.
 func TestStoreAfterKilledRestore(t *testing.T) {
 	t.Parallel()
-	steps := stepsOf(t, func(v vault, data string) { mustRestore(t, vault{dir: v.dir, now: v.now}, v, data) })
+	steps := stepsOf(t, func(v *Store, data string) { mustRestore(t, &Store{dir: v.dir, now: v.now}, v, data) })
 	for kill := range steps {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: t.TempDir(), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
-			o.Restore = mustStore(t, vault{dir: o.Dir, now: time.Now}, o.DataDir)
+			o.Restore = mustStore(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
 			o.run(t)
 			o.Restore, o.Kill = "", 0
 			o.run(t)
@@ -117,34 +117,34 @@ func killTwice(t *testing.T, o order, kill int, check func()) {
 }
 
 // stepsOf is how many steps an undisturbed call takes.
-func stepsOf(t *testing.T, call func(v vault, data string)) int {
+func stepsOf(t *testing.T, call func(v *Store, data string)) int {
 	t.Helper()
 	data, steps := t.TempDir(), 0
 	fillDir(t, data, someFiles)
-	call(vault{dir: filepath.Join(t.TempDir(), "vault"), now: time.Now, step: func(string) { steps++ }}, data)
+	call(&Store{dir: filepath.Join(t.TempDir(), "vault"), now: time.Now, step: func(string) { steps++ }}, data)
 	if steps < 10 {
 		t.Fatalf("%d steps are too few", steps)
 	}
 	return steps
 }
 
-func mustStore(t *testing.T, v vault, data string) string {
+func mustStore(t *testing.T, v *Store, data string) string {
 	t.Helper()
 	names, err := flatFiles(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := v.store(vaultID, data, names)
+	archive, err := v.Create(vaultID, data, names)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return archive
 }
 
-func mustRestore(t *testing.T, storing, restoring vault, data string) {
+func mustRestore(t *testing.T, storing, restoring *Store, data string) {
 	t.Helper()
 	archive := mustStore(t, storing, data)
-	if _, err := restoring.restore(vaultID, archive, data, nil, anyName); err != nil {
+	if _, err := restoring.Restore(vaultID, archive, data, nil, anyName); err != nil {
 		t.Fatal(err)
 	}
 }

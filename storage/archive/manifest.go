@@ -1,4 +1,4 @@
-package admin
+package archive
 
 import (
 	"encoding/hex"
