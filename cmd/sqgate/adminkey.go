@@ -12,27 +12,27 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// adminKeyFile is the name of the file with the generated management key in
-// the state directory, and of the credential that systemd may hand over.
+// adminKeyFile is the name of the file in the state directory that holds a
+// generated management key. A systemd credential for the key has the same name.
 const adminKeyFile = "admin-key"
 
-// shortestAdminKey is in characters.
-const shortestAdminKey = 16
+// minAdminKey is the length of the shortest management key, in characters.
+const minAdminKey = 16
 
-// givenAdminKey is the management key that the operator gave: by flag, by file,
-// by environment or as a systemd credential, in this order; "" if by none.
+// givenAdminKey is the management key that the operator gave, or "". It looks, in
+// this order, at the flag, the file, the environment and the systemd credential.
 func (o *options) givenAdminKey() (string, error) {
 	if o.adminKey != "" && o.adminKeyFile != "" {
 		return "", usageError{errors.New("--admin-key and --admin-key-file are both given: keep one")}
 	}
 	if o.adminKey != "" {
-		return goodAdminKey(o.adminKey, "--admin-key")
+		return checkAdminKey(o.adminKey, "--admin-key")
 	}
 	if o.adminKeyFile != "" {
 		return readAdminKey(o.adminKeyFile)
 	}
 	if key := os.Getenv("SQ_ADMIN_KEY"); key != "" {
-		return goodAdminKey(key, "SQ_ADMIN_KEY")
+		return checkAdminKey(key, "SQ_ADMIN_KEY")
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		key, err := readAdminKey(filepath.Join(dir, adminKeyFile))
@@ -48,20 +48,21 @@ func readAdminKey(path string) (string, error) {
 	if err != nil {
 		return "", usageError{fmt.Errorf("the management key: %w", err)}
 	}
-	return goodAdminKey(strings.TrimSpace(string(text)), path)
+	return checkAdminKey(strings.TrimSpace(string(text)), path)
 }
 
-// goodAdminKey refuses what no header could carry; the error never repeats the key.
-func goodAdminKey(key, from string) (string, error) {
+// checkAdminKey returns key, or an error if it is too short or no header could
+// carry it. The error does not contain the key.
+func checkAdminKey(key, from string) (string, error) {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' }
-	if len(key) < shortestAdminKey || strings.ContainsFunc(key, odd) {
-		return "", usageError{fmt.Errorf("the management key from %s has %d characters: at least %d, visible ASCII without spaces, are wanted", from, len(key), shortestAdminKey)}
+	if len(key) < minAdminKey || strings.ContainsFunc(key, odd) {
+		return "", usageError{fmt.Errorf("the management key from %s has %d characters: at least %d, visible ASCII without spaces, are wanted", from, len(key), minAdminKey)}
 	}
 	return key, nil
 }
 
-// managementKey is the key to serve with. With none given, one is generated at
-// the first start and kept; the log names the file, never the key.
+// managementKey is the key to serve with. If none is given, it generates one at the
+// first start and keeps it in a file. The log names the file, never the key.
 func (o *options) managementKey(log *slog.Logger) (string, error) {
 	key, err := o.givenAdminKey()
 	if key != "" || err != nil {

@@ -13,32 +13,42 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/squnit"
 )
 
-// Units of hosts that ran single-tenant SQ.
+// unitName is the name of sqgate's own unit, and of the unit that most hosts
+// run single-tenant SQ with. The latter is renamed to legacyName.
 const (
 	unitName   = "sq.service"
 	legacyName = "sq-legacy.service"
-	fromUnit   = "the old unit" // what --adopt means without a directory
-	usualPort  = "1337"
-	usualUser  = "sq"
-	usualData  = "/var/lib/sq"
 )
 
-// host is where a host keeps its units, and how systemd is spoken to.
+// What the units of sqgate's package are set to.
+const (
+	defaultPort    = "1337"
+	defaultUser    = "sq"
+	defaultDataDir = "/var/lib/sq"
+)
+
+// fromUnit is the value of --adopt when it is given without a directory.
+const fromUnit = "the old unit"
+
+// host is the directories in which a host keeps its units, and the way to
+// control its systemd.
 type host struct {
-	etc     string   // where an operator's units lie; they hide those of packages
-	shipped []string // where units of packages lie
-	booted  string   // exists where systemd runs
-	control func(args ...string) error
+	etc       string   // the operator's units, which hide those of packages
+	packaged  []string // units of packages
+	booted    string   // a path that exists only where systemd runs
+	systemctl func(args ...string) error
 }
 
 func thisHost(out io.Writer) *host {
 	return &host{
-		etc:     "/etc/systemd/system",
-		shipped: []string{"/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"},
-		booted:  "/run/systemd/system",
-		control: func(args ...string) error {
+		etc:      "/etc/systemd/system",
+		packaged: []string{"/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"},
+		booted:   "/run/systemd/system",
+		systemctl: func(args ...string) error {
 			cmd := exec.Command("systemctl", args...)
 			cmd.Stdout, cmd.Stderr = out, out
 			if err := cmd.Run(); err != nil {
@@ -49,7 +59,8 @@ func thisHost(out io.Writer) *host {
 	}
 }
 
-// adoption are the flags of init that make an old SQ's data a tenant's.
+// adoption is the flags of init that turn the data of a single-tenant SQ into a
+// tenant's.
 type adoption struct{ dir, unit string }
 
 func (a *adoption) register(f *pflag.FlagSet) {
@@ -58,9 +69,9 @@ func (a *adoption) register(f *pflag.FlagSet) {
 	f.StringVar(&a.unit, "unit", "", "with --adopt: unit `FILE` of the single-tenant SQ (default: sq.service, where systemd finds it)")
 }
 
-// args takes the directory of `--adopt DIR`, which is a word of its own since
-// --adopt has a meaning without one.
-func (a *adoption) args(_ *cobra.Command, args []string) error {
+// parseArgs accepts the directory of `--adopt DIR`. Since --adopt also works
+// without a directory, the flag parser leaves DIR as an argument.
+func (a *adoption) parseArgs(_ *cobra.Command, args []string) error {
 	if len(args) == 1 && a.dir == fromUnit && a.unit == "" {
 		a.dir = args[0]
 		return nil
@@ -71,7 +82,7 @@ func (a *adoption) args(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func (a *adoption) wanted() bool { return a.dir != "" || a.unit != "" }
+func (a *adoption) requested() bool { return a.dir != "" || a.unit != "" }
 
 func (a *adoption) run(out io.Writer, config, key string) error {
 	if a.dir != "" && a.dir != fromUnit {
@@ -83,37 +94,39 @@ func (a *adoption) run(out io.Writer, config, key string) error {
 	return thisHost(out).adopt(out, config, a.unit, key)
 }
 
-// adopt reads the old unit, writes the tenants file and makes room for the new unit.
+// adopt reads the old unit, writes the tenants file and moves the old unit out
+// of the way of sqgate's.
 func (h *host) adopt(out io.Writer, config, file, key string) error {
 	old, err := h.find(file)
 	if err != nil {
 		return usageError{err}
 	}
 	if key == "" {
-		key = old.key
+		key = old.Key
 	}
-	fmt.Fprintf(out, "%s runs SQ on port %s, with its data in %s, as user %s\n", old.file, old.port, old.dataDir, old.runsAs())
-	if old.key == "" {
+	fmt.Fprintf(out, "%s runs SQ on port %s, with its data in %s, as user %s\n", old.File, old.Port, old.DataDir, userOf(old))
+	if old.Key == "" {
 		fmt.Fprintln(out, "It asks for no key; sqgate always does: give your clients the one below.")
 	}
-	if err := adoptDir(out, config, old.dataDir, key); err != nil {
+	if err := adoptDir(out, config, old.DataDir, key); err != nil {
 		return err
 	}
-	if err := h.makeRoom(out, old); err != nil {
+	if err := h.moveLegacyUnit(out, old); err != nil {
 		return fmt.Errorf("the tenants file is written, but the units are not in order: %w", err)
 	}
 	return nil
 }
 
-// find reads the unit that file names, or else the first that runs SQ.
-func (h *host) find(file string) (*legacyUnit, error) {
+// find reads the given unit file or, if none is given, the first unit of the
+// host that runs single-tenant SQ.
+func (h *host) find(file string) (*squnit.Unit, error) {
 	if file != "" {
-		return readLegacyUnit(file)
+		return squnit.Read(file)
 	}
 	var tried []error
-	for _, dir := range append([]string{h.etc}, h.shipped...) {
+	for _, dir := range append([]string{h.etc}, h.packaged...) {
 		for _, name := range []string{unitName, legacyName} {
-			u, err := readLegacyUnit(filepath.Join(dir, name))
+			u, err := squnit.Read(filepath.Join(dir, name))
 			if err == nil {
 				return u, nil
 			}
@@ -125,16 +138,17 @@ func (h *host) find(file string) (*legacyUnit, error) {
 	return nil, fmt.Errorf("no unit of a single-tenant SQ was found: name it with --unit FILE, or its directory with --adopt DIR --key K\n%w", errors.Join(tried...))
 }
 
-func (u *legacyUnit) runsAs() string {
-	if u.user == "" {
+// userOf is the user that a unit runs SQ as.
+func userOf(u *squnit.Unit) string {
+	if u.User == "" {
 		return "root"
 	}
-	return u.user
+	return u.User
 }
 
-// ownLikeDir gives a file that root has made to the owner of its directory:
-// sqgate, which is not root, has to read and replace it.
-func ownLikeDir(path string) error {
+// chownLikeDir gives a file that root has created to the owner of its directory.
+// The service does not run as root and must be able to read and replace it.
+func chownLikeDir(path string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}

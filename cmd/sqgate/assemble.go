@@ -24,7 +24,7 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-// service is everything that serve puts together.
+// service is the parts that serve puts together.
 type service struct {
 	o        *options
 	log      *slog.Logger
@@ -37,14 +37,14 @@ type service struct {
 	children *supervisor.Supervisor
 	journal  *journal.Set
 	gateway  *proxy.Gateway
-	retire   *retirer
+	unused   *unusedStopper
 	server   *http1.Server
-	bye      *farewell
+	drainer  *connDrainer
 	listener net.Listener
 }
 
-// assemble makes every part, each from those before it, and starts nothing but
-// the listener.
+// assemble makes the parts, each from those before it. It starts only the
+// listener.
 func assemble(o *options) (*service, error) {
 	s := &service{o: o}
 	s.log, s.closeLog = newLogger(o, os.Stderr)
@@ -74,14 +74,15 @@ func (s *service) openTenants() (err error) {
 	return nil
 }
 
-// changed is told of every reload that changed something.
+// changed is called after every reload that changed something.
 func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
-	s.retire.changed(old, now, diff)
+	s.unused.changed(old, now, diff)
 	s.ledger.Refresh()
 	s.metrics.Forget(diff.Removed)
 }
 
-// workDir is where children run: SQ makes a .sq folder wherever it is started.
+// workDir is the working directory of the children. SQ creates a .sq folder in
+// whatever directory it is started in.
 func (s *service) workDir() string { return filepath.Join(s.o.stateDir, "children") }
 
 func (s *service) makeChildren() error {
@@ -97,7 +98,7 @@ func (s *service) makeChildren() error {
 	if err != nil {
 		return err
 	}
-	s.retire = newRetirer(s.children, s.log)
+	s.unused = newUnusedStopper(s.children, s.log)
 	s.metrics.Watch(s.store, s.ledger, s.children)
 	return nil
 }
@@ -114,26 +115,26 @@ func (s *service) openJournal() error {
 	return err
 }
 
-// settle puts the directories in order that were written to before this start,
-// one by one; a request for one of them does not wait for the others.
-func (s *service) settle(ctx context.Context) error {
+// recoverDirs recovers the directories that were written to before this start. A
+// request recovers its own directory first, and does not wait for the others.
+func (s *service) recoverDirs(ctx context.Context) error {
 	dirs, err := s.journal.Dirs()
 	if err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
 	}
-	served := directories(s.store.Current(), true)
+	served := dataDirs(s.store.Current(), true)
 	var group errgroup.Group
-	group.SetLimit(settlers)
+	group.SetLimit(concurrentRecoveries)
 	for _, dir := range dirs {
 		if _, ok := served[dir]; ok {
-			group.Go(func() error { _ = s.gateway.Settle(ctx, dir); return nil }) // it is logged, and the next request tries again
+			group.Go(func() error { _ = s.gateway.Settle(ctx, dir); return nil }) // the error is logged, and the next request tries again
 		}
 	}
 	return group.Wait()
 }
 
-// settlers is how many directories are put in order at a time.
-const settlers = 4
+// concurrentRecoveries is how many directories are recovered at a time.
+const concurrentRecoveries = 4
 
 func (s *service) makeGateway() error {
 	version, err := sqVersion(s.children.Command(), s.workDir())
@@ -148,13 +149,13 @@ func (s *service) makeGateway() error {
 	})
 	door.api, err = s.makeAPI(limit)
 	s.api = door.api
-	s.bye = newFarewell()
-	s.server = newServer(s.gateway.Handler(), s.bye, s.log)
+	s.drainer = newConnDrainer()
+	s.server = newServer(s.gateway.Handler(), s.drainer, s.log)
 	return err
 }
 
-// adminDoor is where the gateway finds the API, which is made after it: each
-// needs a part of the other.
+// adminDoor passes requests on to the management API. The gateway needs the API
+// and the API needs the gateway, so the gateway gets a door that is filled later.
 type adminDoor struct{ api *admin.API }
 
 func (d *adminDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.api.ServeHTTP(w, r) }
@@ -171,16 +172,12 @@ func (s *service) makeAPI(limit *keylimit.Limiter) (*admin.API, error) {
 	})
 }
 
-// listen is last, so that nobody is connected to a gateway that does not come up.
+// listen is the last step, so that nobody connects to a gateway that fails to start.
 func (s *service) listen() (err error) {
-	s.endOrphans()
+	s.stopOrphans()
 	if s.listener, err = openListener(s.o.listen); err != nil {
 		return err
 	}
 	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
 	return nil
 }
-
-// orphanPatience is how long the start waits for children of a gateway that
-// was killed; a lease waits for what is left.
-const orphanPatience = 10 * time.Second

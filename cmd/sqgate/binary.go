@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// builtin asks for the stand-in instead of an SQ binary.
+// builtin is the value of --sq that selects the stand-in.
 const builtin = "builtin"
 
-// sqCommand finds the program that --sq names and says how a child is started.
+// sqCommand finds the program that --sq names, and returns the beginning of the
+// command line that starts a child.
 func sqCommand(sq string) ([]string, error) {
 	if sq == builtin {
 		self, err := os.Executable()
@@ -30,7 +31,8 @@ func sqCommand(sq string) ([]string, error) {
 	return absolute(path)
 }
 
-// absolute is needed because children run in a directory of their own.
+// absolute makes the program's path absolute, because children run in another
+// working directory.
 func absolute(path string) ([]string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -39,13 +41,13 @@ func absolute(path string) ([]string, error) {
 	return []string{abs}, nil
 }
 
-// versionPatience is the longest wait for `sq version`.
-const versionPatience = 10 * time.Second
+// versionTimeout is the longest wait for `sq version`.
+const versionTimeout = 10 * time.Second
 
-// sqVersion asks the program what it is. It runs in dir, since SQ makes a .sq
-// folder wherever it is started.
+// sqVersion runs `sq version`. It does so in dir, since SQ creates a .sq folder in
+// whatever directory it is started in.
 func sqVersion(command []string, dir string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), versionPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], "version")...)
 	cmd.Dir = dir

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// apiClient calls the management API of a running sqgate.
+// apiClient calls the management API of a running sqgate, for commands.
 type apiClient struct {
 	o    *options
 	url  string
@@ -20,10 +23,42 @@ type apiClient struct {
 	out  io.Writer
 }
 
-// callPatience is the longest wait for an answer: deleting a tenant archives its data.
-const callPatience = 30 * time.Minute
+func newAPIClient() *apiClient { return &apiClient{o: defaultOptions()} }
 
-// call sends one call and prints its answer, by print or as it is.
+// register adds the flags that all commands with a client share.
+func (c *apiClient) register(f *pflag.FlagSet) {
+	f.StringVar(&c.url, "url", "http://127.0.0.1:1337", "address of the running sqgate")
+	f.BoolVar(&c.json, "json", false, "print the API's JSON, for scripts")
+	f.StringVar(&c.o.stateDir, "state-dir", c.o.stateDir, "directory where serve keeps a generated management key")
+	c.o.registerAdminKey(f)
+}
+
+// prepare makes a command read its flags from the environment before it runs.
+func (c *apiClient) prepare(cmd *cobra.Command) *cobra.Command {
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd.Flags()); err != nil {
+			return err
+		}
+		c.out = cmd.OutOrStdout()
+		return run(cmd, args)
+	}
+	return cmd
+}
+
+// newClientCommand builds a top-level command that calls a running sqgate.
+func newClientCommand(build func(*apiClient) *cobra.Command) *cobra.Command {
+	c := newAPIClient()
+	cmd := c.prepare(build(c))
+	c.register(cmd.Flags())
+	return cmd
+}
+
+// callTimeout is the longest wait for an answer. It is long because deleting a
+// tenant archives its data.
+const callTimeout = 30 * time.Minute
+
+// call sends one request and shows its answer.
 func (c *apiClient) call(method, path string, in map[string]any, print func(io.Writer, []byte) error) error {
 	var body io.Reader
 	if in != nil {
@@ -40,7 +75,7 @@ func (c *apiClient) call(method, path string, in map[string]any, print func(io.W
 	return c.show(resp, print)
 }
 
-// send sends one call; the caller closes the answer.
+// send sends one request. The caller closes the answer.
 func (c *apiClient) send(method, path, contentType string, body io.Reader) (*http.Response, error) {
 	key, err := clientKey(c.o)
 	if err != nil {
@@ -54,14 +89,14 @@ func (c *apiClient) send(method, path, contentType string, body io.Reader) (*htt
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := (&http.Client{Timeout: callPatience}).Do(req)
+	resp, err := (&http.Client{Timeout: callTimeout}).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("sqgate does not answer: %w", err)
 	}
 	return resp, nil
 }
 
-// show prints an answer, by print or as it is, and closes it.
+// show prints an answer, with print or as the JSON that it is, and closes it.
 func (c *apiClient) show(resp *http.Response, print func(io.Writer, []byte) error) error {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -69,7 +104,7 @@ func (c *apiClient) show(resp *http.Response, print func(io.Writer, []byte) erro
 		return err
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return refusal(resp.Status, text)
+		return apiError(resp.Status, text)
 	}
 	if c.json {
 		_, err := c.out.Write(text)
@@ -78,8 +113,8 @@ func (c *apiClient) show(resp *http.Response, print func(io.Writer, []byte) erro
 	return print(c.out, text)
 }
 
-// refusal is the API's own sentence.
-func refusal(status string, text []byte) error {
+// apiError is the error of an answer, in the API's own words if it has any.
+func apiError(status string, text []byte) error {
 	var e struct{ Error, Code string }
 	if json.Unmarshal(text, &e) != nil || e.Error == "" {
 		return fmt.Errorf("%s: %.200s", status, text)
@@ -87,7 +122,7 @@ func refusal(status string, text []byte) error {
 	return fmt.Errorf("%s (%s)", e.Error, e.Code)
 }
 
-// printFields prints an object a line a field, in the order of their names.
+// printFields prints the fields of an object, one per line, sorted by name.
 func printFields(out io.Writer, text []byte) error {
 	var fields map[string]any
 	d := json.NewDecoder(bytes.NewReader(text))

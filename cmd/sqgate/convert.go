@@ -13,19 +13,19 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// conversion is what `init --from` was asked for.
+// conversion is the flags of `init --from`.
 type conversion struct {
 	from     string // tenants file of another program
-	config   string // tenants file to be written
+	config   string // tenants file to write
 	dataRoot string
 	replace  bool
 }
 
-// notWith are flags that say what --from reads in the file.
-var notWith = []string{"adopt", "key", "id"}
+// conflictingFlags set what --from takes from the file.
+var conflictingFlags = []string{"adopt", "key", "id"}
 
 func (c *conversion) check(f *pflag.FlagSet) error {
-	for _, name := range notWith {
+	for _, name := range conflictingFlags {
 		if f.Changed(name) {
 			return usageError{fmt.Errorf("--from and --%s do not go together: the tenants, their keys and their directories are those of the file", name)}
 		}
@@ -36,7 +36,7 @@ func (c *conversion) check(f *pflag.FlagSet) error {
 	return nil
 }
 
-// run converts the tenants file of another program. It touches no data.
+// run converts the tenants file of another program. It changes no data.
 func (c *conversion) run(out io.Writer) error {
 	text, err := os.ReadFile(c.from)
 	if err != nil {
@@ -55,11 +55,11 @@ func (c *conversion) run(out io.Writer) error {
 	return c.report(out, made)
 }
 
-// write never overwrites a tenants file; asked to replace one, it keeps it
-// beside the new one, since the keys of all clients stand in it.
+// write never overwrites a tenants file. With --replace it keeps the old one
+// beside the new one, since the old one holds the keys of all clients.
 func (c *conversion) write(out io.Writer, list []tenants.Entry) error {
 	if c.replace {
-		if err := keepAside(out, c.config); err != nil {
+		if err := renameAside(out, c.config); err != nil {
 			return err
 		}
 	}
@@ -70,10 +70,12 @@ func (c *conversion) write(out io.Writer, list []tenants.Entry) error {
 	return err
 }
 
+// asideOf is the name under which a replaced tenants file is kept.
 func asideOf(path string) string { return path + ".before-sqgate" }
 
-// keepAside renames a file. A hard link cannot replace what has its name.
-func keepAside(out io.Writer, path string) error {
+// renameAside renames path to asideOf(path), and reports it. A link, unlike a
+// rename, fails if the new name is taken.
+func renameAside(out io.Writer, path string) error {
 	err := os.Link(path, asideOf(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -16,10 +16,10 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// demoDir is where the demo keeps everything, in the directory it is started from.
+// demoDir is where the demo keeps all its files, relative to the working directory.
 const demoDir = "sqgate-demo"
 
-// demoTenants are the two tenants of the demo, in the file's order.
+// demoTenants is the ids of the demo's tenants, in the order of its tenants file.
 var demoTenants = [...]string{"will", "phext-notepad"}
 
 func newDemo() *cobra.Command {
@@ -59,7 +59,7 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	return serve(o, func(addr net.Addr) { printDemo(out, o, addr) })
 }
 
-// demoFile is the tenants file of the demo, as far as the demo knows it.
+// demoFile is the tenants file of the demo, with the fields that the demo uses.
 type demoFile struct {
 	Tenants []demoTenant `json:"tenants"`
 }
@@ -71,7 +71,8 @@ type demoTenant struct {
 	QuotaMB int    `json:"quota_mb"`
 }
 
-// writeDemo makes the demo's directory with new keys, or keeps the one of the last run.
+// writeDemo creates the demo's directory with new keys. It keeps the directory of
+// an earlier run.
 func writeDemo(dir, config string) error {
 	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
 		return err

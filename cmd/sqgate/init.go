@@ -13,7 +13,7 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// adoptedID is the id of the tenant that a single-tenant data directory becomes.
+// adoptedID is the id of the tenant that an adopted data directory belongs to.
 const adoptedID = "default"
 
 func newInit() *cobra.Command {
@@ -37,7 +37,7 @@ func newInit() *cobra.Command {
 			"No data is touched; what is left to do is printed. FILE itself is replaced only if it is --config and\n" +
 			"--replace is given, and then kept beside it.",
 		Example: "  sqgate init --adopt\n  sqgate init --from /etc/sq/router-config.json\n  sqgate init --from /etc/sq/tenants.json --replace",
-		Args:    adopt.args,
+		Args:    adopt.parseArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
@@ -48,10 +48,10 @@ func newInit() *cobra.Command {
 				return runConversion(cmd, &convert)
 			case convert.replace:
 				return usageError{errors.New("--replace goes with --from")}
-			case adopt.wanted():
+			case adopt.requested():
 				return adopt.run(cmd.OutOrStdout(), o.config, key)
 			}
-			return firstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
+			return writeFirstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
 		},
 	}
 	f := cmd.Flags()
@@ -72,9 +72,11 @@ func runConversion(cmd *cobra.Command, c *conversion) error {
 	if err := c.run(cmd.OutOrStdout()); err != nil {
 		return err
 	}
-	return ownLikeDir(c.config)
+	return chownLikeDir(c.config)
 }
 
+// adoptDir makes dir the data directory of the tenant adoptedID. It changes
+// nothing in dir.
 func adoptDir(out io.Writer, config, dir, key string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -83,7 +85,7 @@ func adoptDir(out io.Writer, config, dir, key string) error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("--adopt: %s is not a directory", dir)}
 	}
-	if err := firstTenant(out, config, adoptedID, dir, key); err != nil {
+	if err := writeFirstTenant(out, config, adoptedID, dir, key); err != nil {
 		return err
 	}
 	phexts, err := phextsIn(dir)
@@ -95,26 +97,28 @@ func adoptDir(out io.Writer, config, dir, key string) error {
 	return err
 }
 
-// firstTenant writes a tenants file of one tenant. It never replaces a file.
-func firstTenant(out io.Writer, config, id, dataDir, key string) error {
-	made := key == ""
-	if made {
+// writeFirstTenant writes a tenants file with one tenant and reports it. It never
+// replaces a file. With an empty key it makes one and prints it.
+func writeFirstTenant(out io.Writer, config, id, dataDir, key string) error {
+	generated := key == ""
+	if generated {
 		var err error
 		if key, err = tenants.NewKey(); err != nil {
 			return err
 		}
 	}
-	if err := writeFirst(config, id, dataDir, key); err != nil {
+	if err := createTenantsFile(config, id, dataDir, key); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%s: tenant %q with its data in %s\n", config, id, dataDir)
-	if made {
+	if generated {
 		fmt.Fprintf(out, "API key (it stands in that file, mode 0600): %s\n", key)
 	}
 	return nil
 }
 
-func writeFirst(config, id, dataDir, key string) error {
+// createTenantsFile writes a tenants file with one tenant, readable by the service.
+func createTenantsFile(config, id, dataDir, key string) error {
 	err := tenants.Create(config, tenants.Entry{ID: &id, APIKey: &key, DataDir: &dataDir})
 	if errors.Is(err, fs.ErrExist) {
 		return usageError{fmt.Errorf("%s exists already, and is left as it is: add tenants with `sqgate tenant add`", config)}
@@ -126,19 +130,20 @@ func writeFirst(config, id, dataDir, key string) error {
 	if err != nil {
 		return err
 	}
-	return ownLikeDir(config)
+	return chownLikeDir(config)
 }
 
+// phextsIn is the names of the phext files in a data directory.
 func phextsIn(dir string) ([]string, error) {
 	return (&tenants.Tenant{DataDir: dir}).OwnFiles()
 }
 
-// adoptAtFirstStart writes the tenants file of a host that ran single-tenant
-// SQ until now: there is no tenants file, and the directory above the data root
-// holds phexts. The key is a new one and stands in the file.
+// adoptAtFirstStart writes a tenants file on a host that ran single-tenant SQ
+// until now: there is no tenants file, and the parent of the data root holds
+// phexts. The tenant gets a new key, which is only in the file.
 func adoptAtFirstStart(out io.Writer, o *options) error {
 	if _, err := os.Stat(o.config); !errors.Is(err, fs.ErrNotExist) {
-		return nil // what is wrong with it, if anything, is said by who reads it
+		return nil // whoever reads the file reports what is wrong with it
 	}
 	dir := filepath.Dir(o.dataRoot)
 	phexts, err := phextsIn(dir)
@@ -149,7 +154,7 @@ func adoptAtFirstStart(out io.Writer, o *options) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFirst(o.config, adoptedID, dir, key); err != nil {
+	if err := createTenantsFile(o.config, adoptedID, dir, key); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "sqgate: %s holds %d phexts and there was no tenants file: they are tenant %q now, whose key stands in %s\n", dir, len(phexts), adoptedID, o.config)

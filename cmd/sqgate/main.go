@@ -1,7 +1,7 @@
 // Command sqgate serves many tenants from unmodified, single-tenant SQ.
 //
-// This package is flags, wiring and signals, one file for each subcommand; it
-// decides nothing about requests.
+// This package has the flags, the wiring of the other packages, signals, and one
+// file for each subcommand. It never decides anything about a request.
 package main
 
 import (
@@ -12,8 +12,8 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-// run is main with an exit status: 0 done, 1 failed, 2 asked for wrongly (a
-// bad flag or tenants file), so that systemd can tell not to try again.
+// run executes a command line and returns its exit status: 0 for success, 1 for a
+// failure and 2 for a usageError, after which systemd does not restart sqgate.
 func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)

@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// newMan prints the manual page, so that it cannot say other than the commands do.
+// newMan prints the manual page. It is made from the commands themselves, so that
+// the two cannot differ.
 func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man",
@@ -25,7 +26,7 @@ func newMan() *cobra.Command {
 	}
 }
 
-// manPage is a manual page in the macros of man(7).
+// manPage is a manual page in the format of man(7).
 type manPage struct{ strings.Builder }
 
 func (m *manPage) write(root *cobra.Command) {
@@ -46,7 +47,7 @@ func (m *manPage) section(title, text string) {
 	fmt.Fprintf(m, ".SH %s\n%s\n", title, roff(text))
 }
 
-// commands describes what can be run, depth first.
+// commands describes every command that can be run, depth first.
 func (m *manPage) commands(parent *cobra.Command) {
 	for _, cmd := range parent.Commands() {
 		if !cmd.IsAvailableCommand() || cmd.Name() == "help" {
@@ -87,7 +88,7 @@ func (m *manPage) flag(f *pflag.Flag) {
 	fmt.Fprintf(m, "\n%s\n", roff(usage))
 }
 
-// roff keeps text from being read as requests of the formatter.
+// roff escapes text, so that the formatter reads none of it as a request.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(strings.TrimRight(text, "\n"))
 	lines := strings.Split(text, "\n")

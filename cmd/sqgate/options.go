@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// options are the flags of serve, with the contract's defaults.
+// options is the flags of serve.
 type options struct {
 	config          string
 	listen          string
@@ -92,7 +92,8 @@ func (o *options) register(f *pflag.FlagSet) {
 	_ = f.MarkHidden("key") // the flag was registered on the line above
 }
 
-// fromEnvironment fills every flag that was not given from SQGATE_<NAME>.
+// fromEnvironment sets every flag that was not given on the command line from its
+// variable SQGATE_<NAME>.
 func fromEnvironment(f *pflag.FlagSet) error {
 	var bad error
 	f.VisitAll(func(flag *pflag.Flag) {
@@ -108,7 +109,7 @@ func fromEnvironment(f *pflag.FlagSet) error {
 	return bad
 }
 
-// check refuses values that no flag type refuses by itself.
+// check rejects the values that the flag types accept but serve does not.
 func (o *options) check() error {
 	switch {
 	case o.idleTimeout < 0:
@@ -133,5 +134,5 @@ func (o *options) check() error {
 	return nil
 }
 
-// largestBody is SQ's own limit, in bytes (LEGACY.md).
+// largestBody is the largest request body that SQ accepts, in bytes (LEGACY.md).
 const largestBody = 64 << 20

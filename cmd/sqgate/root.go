@@ -7,7 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// usageError is a mistake in what the operator asked for.
+// usageError is an operator's mistake, such as a bad flag or tenants file. It
+// makes the exit status 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -32,7 +33,7 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// errKeyFlag explains single-tenant SQ's --key to those who bring its command line along.
+// errKeyFlag is for operators who start sqgate with the arguments of single-tenant SQ.
 var errKeyFlag = errors.New("there is no --key: sqgate serves many tenants, whose keys stand in the tenants file (--config), " +
 	"one \"api_key\" each; `sqgate check` reads that file and says what is wrong with it. " +
 	"The key of the management API is --admin-key")

@@ -45,7 +45,8 @@ func serveCommand(cmd *cobra.Command, o *options) error {
 	return serve(o, func(net.Addr) {})
 }
 
-// serve runs the gateway until a signal ends it. ready is told the address.
+// serve runs the gateway until a signal ends it. It calls ready with the address
+// once that is bound.
 func serve(o *options, ready func(net.Addr)) error {
 	s, err := assemble(o)
 	if err != nil {
@@ -57,30 +58,31 @@ func serve(o *options, ready func(net.Addr)) error {
 	return s.run()
 }
 
-// Limits of the front door. A request's header may hold a whole scroll,
-// percent-encoded, since legacy takes scrolls in the query.
+// Limits of the listener. A header may hold a whole scroll, percent-encoded,
+// since legacy SQ takes scrolls in the query.
 const (
-	largestHeader  = 256 << 10
-	headerPatience = 10 * time.Second
-	idlePatience   = 2 * time.Minute
+	maxHeader         = 256 << 10 // bytes
+	readHeaderTimeout = 10 * time.Second
+	keepAliveTimeout  = 2 * time.Minute
 )
 
-func newServer(h http.Handler, bye *farewell, log *slog.Logger) *http1.Server {
+func newServer(h http.Handler, drainer *connDrainer, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
 		Rest: &http.Server{
-			Handler:           bye.said(h),
-			MaxHeaderBytes:    largestHeader,
-			ReadHeaderTimeout: headerPatience,
-			IdleTimeout:       idlePatience,
+			Handler:           drainer.wrap(h),
+			MaxHeaderBytes:    maxHeader,
+			ReadHeaderTimeout: readHeaderTimeout,
+			IdleTimeout:       keepAliveTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 		Takes:  proxy.Plain,
-		Opened: bye.opened, Closed: bye.closed,
+		Opened: drainer.opened, Closed: drainer.closed,
 		Logger: log,
 	})
 }
 
-// run serves until a signal, then stops in order: listener, requests, children.
+// run serves until a signal arrives, then stops in order: listener, requests,
+// children.
 func (s *service) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -91,15 +93,15 @@ func (s *service) run() error {
 	group.Go(func() error { return s.store.Run(ctx) })
 	group.Go(func() error { return s.ledger.Run(ctx) })
 	group.Go(func() error { return s.calls.Run(ctx) })
-	group.Go(func() error { s.retire.run(ctx); return nil })
-	group.Go(func() error { return s.settle(ctx) })
+	group.Go(func() error { s.unused.run(ctx); return nil })
+	group.Go(func() error { return s.recoverDirs(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
-	u := s.newUnit()
-	u.ready()
-	group.Go(func() error { u.keepStatus(ctx); return nil })
-	group.Go(func() error { u.keepWatchdog(ctx); return nil })
-	err := s.untilStopped(signals, served, u)
+	n := s.newNotifier()
+	n.ready()
+	group.Go(func() error { n.keepStatus(ctx); return nil })
+	group.Go(func() error { n.keepWatchdog(ctx); return nil })
+	err := s.untilStopped(signals, served, n)
 	stop()
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
@@ -107,24 +109,26 @@ func (s *service) run() error {
 	return errors.Join(err, s.api.Close(), s.journal.Close())
 }
 
-// untilStopped waits for the end, reloading at each HUP, and brings it about.
-func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, u *unit) error {
+// untilStopped reloads at each HUP, and shuts down at any other signal or when
+// the listener fails.
+func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, n *notifier) error {
 	for {
 		select {
 		case err := <-served:
 			return errors.Join(fmt.Errorf("the listener failed: %w", err), s.stopChildren(context.Background()))
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				u.reloading(func() { _ = s.store.Reload() }) // the store logs it and keeps the error for the status
+				n.reloading(func() { _ = s.store.Reload() }) // the store logs the error and keeps it for the status line
 				continue
 			}
-			u.stopping()
+			n.stopping()
 			return s.shutdown(signals, served)
 		}
 	}
 }
 
-// shutdown drains and stops; a second signal cuts the draining short.
+// shutdown drains connections and requests, then stops the children. A second
+// signal cuts the draining short.
 func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error {
 	s.log.Info("stopping", "patience", s.o.shutdownTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), s.o.shutdownTimeout)
@@ -142,13 +146,13 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 		}
 	}()
 	s.gateway.Drain()
-	if l, ok := s.listener.(*inherited); ok {
-		_ = l.Close() // systemd keeps the socket: who connects from now on waits for the next sqgate
+	if l, ok := s.listener.(*inheritedListener); ok {
+		_ = l.Close() // systemd keeps the socket: new connections wait in it for the next sqgate
 	}
-	s.bye.say(ctx)
+	s.drainer.drain(ctx)
 	if err := s.server.Shutdown(ctx); err != nil {
 		s.log.Warn("requests were cut off", "error", err)
-		_ = s.server.Close() // they had their time; the listener is closed already
+		_ = s.server.Close() // the requests had their time, and the listener is closed already
 	}
 	<-served
 	return s.stopChildren(ctx)

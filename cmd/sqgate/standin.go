@@ -8,8 +8,8 @@ import (
 	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
-// standIn is the hidden command under which sqgate plays `sq`, so that the
-// supervisor starts the stand-in exactly as it starts the real one.
+// standIn is the hidden command that makes sqgate behave like `sq`. The supervisor
+// starts it exactly as it starts real SQ.
 const standIn = "legacy-sq"
 
 func newStandIn() *cobra.Command {

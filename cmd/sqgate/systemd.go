@@ -16,36 +16,36 @@ import (
 	"mirrorborn.us/sqgate/supervisor"
 )
 
-// statusEvery is how often the status line of `systemctl status` is renewed.
-const statusEvery = time.Second
+// statusInterval is how often the status line of `systemctl status` is renewed.
+const statusInterval = time.Second
 
-// unit is what sqgate tells systemd about itself. Without systemd nobody
-// listens, and telling costs nothing.
-type unit struct {
-	log     *slog.Logger
-	send    func(state string) error
-	status  func() string
-	answers func(context.Context) error // asks the gateway over its own listener
-	kick    time.Duration               // how often the watchdog wants to be told; 0 = there is none
-	told    string                      // the last status line
+// notifier tells systemd how the service is doing. Without systemd its messages
+// go nowhere.
+type notifier struct {
+	log              *slog.Logger
+	send             func(state string) error
+	status           func() string
+	checkHealth      func(context.Context) error // asks the gateway over its own listener
+	watchdogInterval time.Duration               // how often to notify the watchdog; 0 = there is none
+	lastStatus       string
 }
 
-func (s *service) newUnit() *unit {
-	within, err := daemon.SdWatchdogEnabled(false)
+func (s *service) newNotifier() *notifier {
+	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		s.log.Warn("systemd's watchdog is not served", "error", err)
 	}
-	return &unit{
-		log: s.log, send: notify, status: s.statusLine, kick: within / 3,
-		answers: healthOf(s.listener.Addr()),
+	return &notifier{
+		log: s.log, send: sendToSystemd, status: s.statusLine, watchdogInterval: limit / 3,
+		checkHealth: healthCheck(s.listener.Addr()),
 	}
 }
 
-// telling is how long systemd may take to make room for a message. The library's
-// own SdNotify waits for ever, which would keep a gateway from ending.
-const telling = 2 * time.Second
+// notifyTimeout is how long systemd may take to accept a message. The library's
+// SdNotify waits forever, which could keep the gateway from stopping.
+const notifyTimeout = 2 * time.Second
 
-func notify(state string) error {
+func sendToSystemd(state string) error {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {
 		return nil
@@ -55,66 +55,70 @@ func notify(state string) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(telling)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
 		return err
 	}
 	_, err = conn.Write([]byte(state))
 	return err
 }
 
-// tell sends lines to systemd. That it cannot be told must not stop the gateway.
-func (u *unit) tell(lines ...string) {
-	if err := u.send(strings.Join(lines, "\n")); err != nil {
-		u.log.Warn("systemd was not told", "error", err)
+// notify sends lines to systemd. A failure must not stop the gateway, so it is
+// only logged.
+func (n *notifier) notify(lines ...string) {
+	if err := n.send(strings.Join(lines, "\n")); err != nil {
+		n.log.Warn("systemd was not told", "error", err)
 	}
 }
 
-func (u *unit) ready() {
-	u.told = u.status()
-	u.tell(daemon.SdNotifyReady, "STATUS="+u.told)
+func (n *notifier) ready() {
+	n.lastStatus = n.status()
+	n.notify(daemon.SdNotifyReady, "STATUS="+n.lastStatus)
 }
 
-// reloading brackets a reload. READY follows also when it failed, since the
-// gateway goes on with what it had; the status line says what is wrong.
-func (u *unit) reloading(reload func()) {
-	u.tell(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
+// reloading tells systemd when a reload begins and ends. READY follows even if
+// the reload failed: the gateway goes on with the tenants that it had, and the
+// status line says what is wrong.
+func (n *notifier) reloading(reload func()) {
+	n.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
 	reload()
-	u.tell(daemon.SdNotifyReady, "STATUS="+u.status())
+	n.notify(daemon.SdNotifyReady, "STATUS="+n.status())
 }
 
-func (u *unit) stopping() {
-	u.tell(daemon.SdNotifyStopping, "STATUS=stopping: requests in flight finish")
+func (n *notifier) stopping() {
+	n.notify(daemon.SdNotifyStopping, "STATUS=stopping: requests in flight finish")
 }
 
-// keepStatus renews the status line when it has changed, until ctx ends.
-func (u *unit) keepStatus(ctx context.Context) {
-	every(ctx, statusEvery, func() {
-		if now := u.status(); now != u.told {
-			u.told = now
-			u.tell("STATUS=" + now)
+// keepStatus sends the status line whenever it has changed, until ctx ends.
+func (n *notifier) keepStatus(ctx context.Context) {
+	every(ctx, statusInterval, func() {
+		if now := n.status(); now != n.lastStatus {
+			n.lastStatus = now
+			n.notify("STATUS=" + now)
 		}
 	})
 }
 
-// keepWatchdog tells the watchdog that the gateway lives, only when it has just
-// answered a request: a process that runs and answers nobody is to be replaced.
-func (u *unit) keepWatchdog(ctx context.Context) {
-	if u.kick <= 0 {
+// keepWatchdog notifies the watchdog each time the gateway has just answered a
+// request, until ctx ends. systemd then replaces a process that runs but answers
+// nobody.
+func (n *notifier) keepWatchdog(ctx context.Context) {
+	if n.watchdogInterval <= 0 {
 		return
 	}
-	every(ctx, u.kick, func() {
-		asking, cancel := context.WithTimeout(ctx, u.kick)
+	every(ctx, n.watchdogInterval, func() {
+		checkCtx, cancel := context.WithTimeout(ctx, n.watchdogInterval)
 		defer cancel()
-		if err := u.answers(asking); err != nil {
-			u.log.Error("the gateway does not answer itself", "error", err)
+		if err := n.checkHealth(checkCtx); err != nil {
+			n.log.Error("the gateway does not answer itself", "error", err)
 			return
 		}
-		u.tell(daemon.SdNotifyWatchdog)
+		n.notify(daemon.SdNotifyWatchdog)
 	})
 }
 
-func every(ctx context.Context, pause time.Duration, do func()) {
-	ticker := time.NewTicker(pause)
+// every calls do once per interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -126,8 +130,9 @@ func every(ctx context.Context, pause time.Duration, do func()) {
 	}
 }
 
-// healthOf asks GET /health at an address on this host, on a connection of its own.
-func healthOf(addr net.Addr) func(context.Context) error {
+// healthCheck returns a function that sends GET /health to a listener of this
+// host. It opens a new connection each time, so that it checks accepting too.
+func healthCheck(addr net.Addr) func(context.Context) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, addr.Network(), addr.String())
@@ -143,7 +148,7 @@ func healthOf(addr net.Addr) func(context.Context) error {
 			return err
 		}
 		defer answer.Body.Close()
-		// 503 is an answer too: that of a gateway that drains.
+		// A gateway that drains answers 503, which is healthy.
 		if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusServiceUnavailable {
 			return fmt.Errorf("/health answers %s", answer.Status)
 		}
@@ -152,7 +157,7 @@ func healthOf(addr net.Addr) func(context.Context) error {
 	}
 }
 
-// statusLine is what `systemctl status` shows: one line, without secrets.
+// statusLine is the line that `systemctl status` shows. It contains no secrets.
 func (s *service) statusLine() string {
 	states := map[supervisor.State]int{}
 	for _, c := range s.children.Children() {

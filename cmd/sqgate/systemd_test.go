@@ -77,8 +77,8 @@ func TestSystemdIsToldHowItGoes(t *testing.T) {
 
 func TestReadyFollowsAReloadThatFails(t *testing.T) {
 	var told []string
-	u := &unit{log: slog.New(slog.DiscardHandler), send: func(s string) error { told = append(told, s); return nil }, status: func() string { return "bad" }}
-	u.reloading(func() {})
+	n := &notifier{log: slog.New(slog.DiscardHandler), send: func(s string) error { told = append(told, s); return nil }, status: func() string { return "bad" }}
+	n.reloading(func() {})
 	if len(told) != 2 || !strings.HasPrefix(told[0], "RELOADING=1\nMONOTONIC_USEC=") || told[1] != "READY=1\nSTATUS=bad" {
 		t.Errorf("told %q", told)
 	}
@@ -91,9 +91,9 @@ func TestTheWatchdogIsToldOnlyWhatIsTrue(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+1)
 				defer cancel()
 				kicks := 0
-				u := &unit{log: slog.New(slog.DiscardHandler), kick: time.Second, answers: func(context.Context) error { return answer },
+				n := &notifier{log: slog.New(slog.DiscardHandler), watchdogInterval: time.Second, checkHealth: func(context.Context) error { return answer },
 					send: func(string) error { kicks++; return nil }}
-				u.keepWatchdog(ctx)
+				n.keepWatchdog(ctx)
 				if want := map[bool]int{true: 10, false: 0}[answer == nil]; kicks != want {
 					t.Errorf("%d kicks, want %d", kicks, want)
 				}
@@ -106,7 +106,7 @@ func TestHealthIsAskedOverTheListener(t *testing.T) {
 	status := atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
 	defer server.Close()
-	ask := healthOf(server.Listener.Addr())
+	ask := healthCheck(server.Listener.Addr())
 	for code, good := range map[int]bool{200: true, 503: true, 500: false, 404: false} {
 		status.Store(int64(code))
 		if err := ask(t.Context()); (err == nil) != good {

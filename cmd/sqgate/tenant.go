@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,7 @@ import (
 
 const tenantsPath = "/api/v2/admin/tenants"
 
-// newTenant is the management API from a shell.
+// newTenant is the commands that call the management API.
 func newTenant() *cobra.Command {
 	c := newAPIClient()
 	cmd := &cobra.Command{Use: "tenant", Short: "Add, show, change and remove tenants of a running sqgate"}
@@ -21,7 +20,7 @@ func newTenant() *cobra.Command {
 	for _, sub := range []*cobra.Command{
 		tenantList(c), tenantShow(c), tenantAdd(c), tenantSet(c), tenantRotate(c), tenantDisable(c), tenantDelete(c), tenantRestore(c),
 	} {
-		cmd.AddCommand(c.prepared(sub))
+		cmd.AddCommand(c.prepare(sub))
 	}
 	return cmd
 }
@@ -56,7 +55,7 @@ func tenantAdd(c *apiClient) *cobra.Command {
 	var pathKey bool
 	cmd := &cobra.Command{Use: "add ID", Short: "Add a tenant and print its key, once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		in := map[string]any{"tenant_id": args[0]}
-		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email})
+		addGiven(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email})
 		if pathKey {
 			in["path_key"] = newPathKey
 		}
@@ -68,8 +67,9 @@ func tenantAdd(c *apiClient) *cobra.Command {
 	return cmd
 }
 
-// given adds the flags that were given, under the API's names.
-func given(f *pflag.FlagSet, in map[string]any, values map[string]any) {
+// addGiven adds the values of those flags that were given on the command line to a
+// request, under the names that the API has for them.
+func addGiven(f *pflag.FlagSet, in map[string]any, values map[string]any) {
 	for flag, value := range values {
 		if f.Changed(flag) {
 			in[strings.ReplaceAll(flag, "-", "_")] = value
@@ -84,7 +84,7 @@ func tenantSet(c *apiClient) *cobra.Command {
 	var pathKey pathKeyFlag
 	cmd := &cobra.Command{Use: "set ID", Short: "Change a tenant", Example: "  sqgate tenant set acme --quota-mb 500\n  sqgate tenant set acme --path-key new   # prints KEY once; the client's endpoint is https://HOST/k/KEY/api/v2\n  sqgate tenant set acme --path-key off   # revokes it; the API key goes on working", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		in := map[string]any{}
-		given(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email, "enabled": enabled,
+		addGiven(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email, "enabled": enabled,
 			"requests-per-minute": perMinute, "calls-per-day": perDay, "max-phexts": phexts, "path-key": &pathKey})
 		if len(in) == 0 {
 			return usageError{fmt.Errorf("nothing to change: give a flag, see `sqgate tenant set --help`")}
@@ -134,14 +134,15 @@ func tenantRestore(c *apiClient) *cobra.Command {
 	return cmd
 }
 
-// clientKey is the management key, or the one that serve generated on this host.
+// clientKey is the management key that was given, or else the one that serve
+// generated on this host.
 func clientKey(o *options) (string, error) {
 	key, err := o.givenAdminKey()
 	if key != "" || err != nil {
 		return key, err
 	}
 	key, err = readAdminKey(o.stateDir + "/" + adminKeyFile)
-	if os.IsNotExist(err) || err != nil {
+	if err != nil {
 		return "", usageError{fmt.Errorf("no management key: give --admin-key, --admin-key-file or SQ_ADMIN_KEY (%w)", err)}
 	}
 	return key, nil

@@ -8,7 +8,7 @@ import (
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
-// byteSize is a flag in bytes that understands KiB, MiB and GiB.
+// byteSize is a flag in bytes. It accepts the units KiB, MiB and GiB.
 type byteSize int64
 
 var units = []struct {
@@ -87,7 +87,7 @@ func (p *fsyncPolicy) Set(s string) error {
 func (p *fsyncPolicy) String() string { return string(*p) }
 func (*fsyncPolicy) Type() string     { return "policy" }
 
-// logLevel is one of slog's four.
+// logLevel is debug, info, warn or error.
 type logLevel string
 
 func (l *logLevel) Set(s string) error {
@@ -102,7 +102,7 @@ func (l *logLevel) Set(s string) error {
 func (l *logLevel) String() string { return string(*l) }
 func (*logLevel) Type() string     { return "level" }
 
-// What can be done with a path key, in the API's words.
+// What the management API accepts as a new path key.
 const (
 	newPathKey = "new"
 	noPathKey  = "off"
@@ -122,7 +122,7 @@ func (p *pathKeyFlag) Set(s string) error {
 func (p *pathKeyFlag) String() string { return string(*p) }
 func (*pathKeyFlag) Type() string     { return "new|off" }
 
-// keyFlag is legacy SQ's --key, which is only there to say what replaced it.
+// keyFlag is legacy SQ's --key. It exists only to say what replaces it.
 type keyFlag struct{}
 
 func (keyFlag) Set(string) error { return errKeyFlag }

@@ -1,4 +1,4 @@
-package main
+package squnit
 
 import (
 	"errors"
@@ -8,12 +8,13 @@ import (
 	"strings"
 )
 
-// setting is one NAME=VALUE of a section [Service], in the order of systemd.
+// setting is one NAME=VALUE of a section [Service].
 type setting struct{ name, value string }
 
-// readUnit reads the section [Service] of a unit and of its drop-ins, those in
-// UNIT.d beside it, by name. An empty assignment has emptied the list before it.
-func readUnit(path string) ([]setting, error) {
+// readSettings reads the section [Service] of a unit and then of its drop-ins,
+// which lie in UNIT.d beside it, in the order of their names. An empty assignment
+// has already removed the earlier ones of its name.
+func readSettings(path string) ([]setting, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -31,11 +32,12 @@ func readUnit(path string) ([]setting, error) {
 		}
 		all = append(all, serviceSettings(string(text))...)
 	}
-	return afterResets(all), nil
+	return applyResets(all), nil
 }
 
-// afterResets drops what a later empty assignment of the same name takes back.
-func afterResets(all []setting) []setting {
+// applyResets removes the settings that a later empty assignment of the same name
+// takes back.
+func applyResets(all []setting) []setting {
 	var kept []setting
 	for _, s := range all {
 		if s.value == "" {
@@ -63,8 +65,8 @@ func serviceSettings(text string) []setting {
 	return list
 }
 
-// logicalLines joins lines that end in a backslash, and leaves out comments,
-// also those between the joined ones, as systemd does.
+// logicalLines joins lines that end in a backslash, and leaves out comments. As
+// in systemd, a comment between two joined lines is left out too.
 func logicalLines(text string) []string {
 	var lines []string
 	open := ""
@@ -88,36 +90,36 @@ func logicalLines(text string) []string {
 
 var errQuotes = errors.New("a quotation mark is not closed")
 
-// splitWords splits as systemd does: spaces, both quotation marks, and
-// backslashes that keep the next character.
+// splitWords splits as systemd does: at spaces outside quotation marks of either
+// kind. A backslash escapes the next character, except between single quotes.
 func splitWords(line string) ([]string, error) {
 	var words []string
-	var now strings.Builder
-	begun, quote := false, rune(0)
+	var word strings.Builder
+	inWord, quote := false, rune(0)
 	flush := func() {
-		if begun {
-			words = append(words, now.String())
+		if inWord {
+			words = append(words, word.String())
 		}
-		now.Reset()
-		begun = false
+		word.Reset()
+		inWord = false
 	}
 	escaped := false
 	for _, r := range line {
 		switch {
 		case escaped:
-			now.WriteString(unescaped(r))
-			escaped, begun = false, true
+			word.WriteString(unescape(r))
+			escaped, inWord = false, true
 		case r == '\\' && quote != '\'':
 			escaped = true
 		case quote != 0 && r == quote:
 			quote = 0
 		case quote == 0 && (r == '"' || r == '\''):
-			quote, begun = r, true
+			quote, inWord = r, true
 		case quote == 0 && (r == ' ' || r == '\t'):
 			flush()
 		default:
-			now.WriteRune(r)
-			begun = true
+			word.WriteRune(r)
+			inWord = true
 		}
 	}
 	if quote != 0 || escaped {
@@ -127,7 +129,7 @@ func splitWords(line string) ([]string, error) {
 	return words, nil
 }
 
-func unescaped(r rune) string {
+func unescape(r rune) string {
 	switch r {
 	case 'n':
 		return "\n"

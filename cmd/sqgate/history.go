@@ -17,9 +17,8 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// newHistory, newRestore and newBackup are the past of tenants' phexts from a shell.
 func newHistory() *cobra.Command {
-	return forOperator(func(c *apiClient) *cobra.Command {
+	return newClientCommand(func(c *apiClient) *cobra.Command {
 		return &cobra.Command{
 			Use: "history TENANT [PHEXT [COORDINATE]]", Short: "List what was done to a tenant's phexts", Args: cobra.RangeArgs(1, 3),
 			Example: "  sqgate history will\n  sqgate history will notes 1.1.1/1.1.1/1.1.1",
@@ -54,15 +53,15 @@ func printHistory(out io.Writer, text []byte) error {
 	return w.Flush()
 }
 
-// restoring are the flags of restore.
-type restoring struct {
+// restoreOptions is the flags of restore.
+type restoreOptions struct {
 	at, coordinate, to, from string
 	dryRun                   bool
 }
 
 func newRestore() *cobra.Command {
-	return forOperator(func(c *apiClient) *cobra.Command {
-		var o restoring
+	return newClientCommand(func(c *apiClient) *cobra.Command {
+		var o restoreOptions
 		cmd := &cobra.Command{
 			Use: "restore TENANT [PHEXT] --at TIME | --from FILE", Short: "Make a tenant's phexts what they were, at a moment or in a backup", Args: cobra.RangeArgs(1, 2),
 			Example: "  sqgate restore will notes --at 10m --dry-run\n  sqgate restore will notes --at 2026-01-31T15:04:05Z --to notes-before\n  sqgate restore will --from will.tar",
@@ -78,7 +77,7 @@ func newRestore() *cobra.Command {
 	})
 }
 
-func (o *restoring) run(c *apiClient, args []string) error {
+func (o *restoreOptions) run(c *apiClient, args []string) error {
 	switch {
 	case (o.at == "") == (o.from == ""):
 		return usageError{errors.New("one of --at and --from is wanted: the moment to go back to, or a backup")}
@@ -99,7 +98,7 @@ func (o *restoring) run(c *apiClient, args []string) error {
 	return c.call(http.MethodPost, tenantPath(args[0])+"/restore", in, printRestored)
 }
 
-func (o *restoring) upload(c *apiClient, args []string) error {
+func (o *restoreOptions) upload(c *apiClient, args []string) error {
 	f, err := os.Open(o.from)
 	if err != nil {
 		return err
@@ -154,7 +153,7 @@ func result(changed, removed, dry bool) string {
 }
 
 func newBackup() *cobra.Command {
-	return forOperator(func(c *apiClient) *cobra.Command {
+	return newClientCommand(func(c *apiClient) *cobra.Command {
 		return &cobra.Command{
 			Use: "backup TENANT FILE", Short: "Write a tar of a tenant's phexts, all of one moment", Args: cobra.ExactArgs(2),
 			RunE: func(_ *cobra.Command, args []string) error { return c.download(tenantPath(args[0])+"/backup", args[1]) },
@@ -162,7 +161,7 @@ func newBackup() *cobra.Command {
 	})
 }
 
-// download writes an answer to a file that is there only when it is whole.
+// download writes an answer to a file. The file appears only when it is complete.
 func (c *apiClient) download(path, file string) error {
 	resp, err := c.send(http.MethodGet, path, "", nil)
 	if err != nil {
@@ -172,17 +171,17 @@ func (c *apiClient) download(path, file string) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.show(resp, printFields)
 	}
-	aside, err := os.CreateTemp(filepath.Dir(file), fsutil.Temporary+"*")
+	temporary, err := os.CreateTemp(filepath.Dir(file), fsutil.Temporary+"*")
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(aside, resp.Body)
-	err = errors.Join(err, aside.Sync(), aside.Close())
+	n, err := io.Copy(temporary, resp.Body)
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
 	if err == nil {
-		err = os.Rename(aside.Name(), file)
+		err = os.Rename(temporary.Name(), file)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(aside.Name()))
+		return errors.Join(err, os.Remove(temporary.Name()))
 	}
 	fmt.Fprintf(c.out, "%s: %d bytes\n", file, n)
 	return nil

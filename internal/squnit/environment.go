@@ -1,4 +1,4 @@
-package main
+package squnit
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// environmentOf are the variables of Environment= and of the files of
-// EnvironmentFile=, which win, as in systemd.
-func environmentOf(settings []setting) (map[string]string, error) {
+// environment is the variables of Environment= and of the files of
+// EnvironmentFile=. As in systemd, the files win.
+func environment(settings []setting) (map[string]string, error) {
 	env := map[string]string{}
 	for _, s := range settings {
 		if s.name != "Environment" {
@@ -49,7 +49,8 @@ func assign(env map[string]string, words []string) {
 	}
 }
 
-// assignFile reads one assignment a line; a value that is not quoted reaches to the line's end.
+// assignFile reads one assignment from each line. A value that is not quoted
+// extends to the end of its line.
 func assignFile(env map[string]string, text string) error {
 	for _, line := range logicalLines(text) {
 		name, value, ok := strings.Cut(line, "=")

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// drainTimeout is how long kept connections get to send one more request, whose
+// answer tells the client that it is the last one on that connection.
+const drainTimeout = time.Second
+
+// connDrainer closes kept connections without losing a request. A server that
+// simply closes an idle connection may do so while a request is on its way, and
+// a client must not repeat that request if it was a POST. So while the drainer
+// drains, every request is still answered, with `Connection: close`.
+type connDrainer struct {
+	draining atomic.Bool
+	mu       sync.Mutex
+	open     int           // connections
+	idle     chan struct{} // closed once the server drains and no connection is open
+	once     sync.Once
+}
+
+func newConnDrainer() *connDrainer { return &connDrainer{idle: make(chan struct{})} }
+
+// wrap adds `Connection: close` to the answers of next while connections drain.
+func (d *connDrainer) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// opened and closed are called for each connection.
+func (d *connDrainer) opened() { d.count(1) }
+func (d *connDrainer) closed() { d.count(-1) }
+
+func (d *connDrainer) count(by int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open += by
+	d.checkIdleLocked()
+}
+
+func (d *connDrainer) checkIdleLocked() {
+	if d.draining.Load() && d.open == 0 {
+		d.once.Do(func() { close(d.idle) })
+	}
+}
+
+// drain begins to drain, and returns when no connection is open, drainTimeout
+// has passed or ctx ends.
+func (d *connDrainer) drain(ctx context.Context) {
+	d.draining.Store(true)
+	d.mu.Lock()
+	d.checkIdleLocked()
+	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	select {
+	case <-d.idle:
+	case <-ctx.Done():
+	}
+}
