@@ -110,13 +110,13 @@ func TestABrowser(t *testing.T) {
 // dumpDOM loads a page and returns the document as it is when its script is done.
 func dumpDOM(t *testing.T, chromium, url string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	home := t.TempDir()
 	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--user-data-dir="+home, "--virtual-time-budget=20000", "--dump-dom", url)
 	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.WaitDelay = patience // its helpers hold its output
+	cmd.WaitDelay = waitTimeout // its helpers hold its output
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()

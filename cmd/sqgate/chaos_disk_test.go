@@ -34,11 +34,12 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	g := newGate(t, sq, "will")
+	disk, scrolls := rounds(12, 48)<<20, rounds(150, 600) // bytes; of 8 KiB each
 	small := filepath.Join(g.dir, "small")
 	if err := os.Mkdir(small, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=48m"); err != nil {
+	if err := unix.Mount("tmpfs", small, "tmpfs", 0, fmt.Sprintf("size=%dm", disk>>20)); err != nil {
 		t.Skipf("no small file system to be had: %v", err)
 	}
 	t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it goes with the test's directory
@@ -51,8 +52,8 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	}
 	g.set("will", "data_dir", dir)
 	g.writeFile()
-	const ballast = 600 * 8 << 10 // bytes
-	text := strings.TrimSuffix(strings.Repeat(strings.Repeat("b", 8<<10)+"\x18", 600), "\x18")
+	ballast := scrolls * 8 << 10 // bytes
+	text := strings.TrimSuffix(strings.Repeat(strings.Repeat("b", 8<<10)+"\x18", scrolls), "\x18")
 	path := filepath.Join(dir, "large.phext")
 	if err := os.WriteFile(path, []byte("x\x17"+text), 0o666); err != nil {
 		t.Fatal(err)
@@ -63,10 +64,10 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 		newSlot("will", "large&c=1.1.1/1.1.1/1.900.2", inserts),
 		newSlot("will", "large&c=a.name", updatesAndDeletes()),
 	}
-	refused, rounds := 0, max(2, chaosRounds(t, sq)/4)
-	for round := 0; round < rounds || refused == 0 && round < mostRounds; round++ {
-		refused += fillWhileWriting(t, g, slots, round, filepath.Join(small, "filler"), r)
-		settle(t, "the phext is served again", func() bool {
+	refused, most := 0, max(rounds(1, 2), chaosRounds(t, sq)/4)
+	for round := 0; round < most || refused == 0 && round < mostRounds; round++ {
+		refused += fillWhileWriting(t, g, slots, round, filepath.Join(small, "filler"), disk, r)
+		eventually(t, "the phext is served again", func() bool {
 			reply, err := g.do("will", "GET", "/api/v2/select?p=large", "")
 			return err == nil && reply.status == 200
 		})
@@ -94,14 +95,14 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 
 // fillWhileWriting lets each writer write some times while the disk fills and
 // empties, and leaves it empty. It says how many writes were refused.
-func fillWhileWriting(t *testing.T, g *gate, slots []*slot, round int, filler string, r *rand.Rand) int {
+func fillWhileWriting(t *testing.T, g *gate, slots []*slot, round int, filler string, most int, r *rand.Rand) int {
 	t.Helper()
 	var writers, filling sync.WaitGroup
 	var refused atomic.Int64
 	stop := make(chan struct{})
 	sizes := make([]int, 64)
 	for i := range sizes {
-		sizes[i] = r.IntN(48 << 20)
+		sizes[i] = r.IntN(most)
 	}
 	filling.Go(func() {
 		chunk := make([]byte, 1<<20)

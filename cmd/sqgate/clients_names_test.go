@@ -218,7 +218,7 @@ func TestNamesSurviveKills(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent")
 		acknowledged := map[string]bool{}
-		for round := range 6 {
+		for round := range rounds(2, 6) {
 			var begun sync.WaitGroup
 			var mu sync.Mutex
 			var clients sync.WaitGroup

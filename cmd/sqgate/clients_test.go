@@ -60,7 +60,7 @@ func (g *gate) wire(t *testing.T) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
 	return &wire{t: t, conn: conn, in: bufio.NewReader(conn), host: u.Host}
 }
 

@@ -63,6 +63,7 @@ func fillPhext(t *testing.T, path, text string) {
 // TestInitFromLeavesWhatIsThere has the file of SQ 0.5.6 in sqgate's own place,
 // as the conventions have it.
 func TestInitFromLeavesWhatIsThere(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "tenants.json")
 	text := strings.ReplaceAll(foreignFiles[0].text, "DIR", dir)

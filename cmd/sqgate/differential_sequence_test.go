@@ -45,7 +45,7 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // it is killed: that it did not end well is no news
-	settle(t, "SQ listens", func() bool {
+	eventually(t, "SQ listens", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
@@ -64,7 +64,7 @@ func (x *exchange) askSQ(l *lane) reply {
 		return reply{}
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
 	if _, err := io.WriteString(conn, x.head(l.g.key(l.id), true)+"\r\n\r\n"+x.body); err != nil {
 		l.t.Error(err)
 		return reply{}
@@ -319,6 +319,7 @@ func (s *sequence) whereParams() []string {
 // TestTheSequencesMeetWhatTheyShould looks whether the sequences are worth
 // sending: that they hold every operation, empty and large texts.
 func TestTheSequencesMeetWhatTheyShould(t *testing.T) {
+	t.Parallel()
 	seen := map[string]int{}
 	for number := range uint64(300) {
 		s := newSequence(1, number, &lane{id: "will", dir: filepath.Join("/", "d"), g: &gate{}})

@@ -42,17 +42,29 @@ func TestMain(m *testing.M) {
 // adminKey is the management key of every gate; it works nowhere else.
 const adminKey = "management-key-of-the-tests"
 
-// patience bounds every wait; nothing waits that long unless it is broken.
-const patience = 60 * time.Second
+// waitTimeout bounds every wait. Only a broken sqgate makes a test wait that long.
+const waitTimeout = 60 * time.Second
 
 // forEachSQ runs an end-to-end test on the stand-in and, where there is one, on real SQ.
 func forEachSQ(t *testing.T, test func(t *testing.T, sq string)) {
+	t.Helper()
+	t.Parallel()
 	t.Run("stand-in", func(t *testing.T) { test(t, builtin) })
 	if real := realSQ(); real != "" {
 		t.Run("real", func(t *testing.T) { test(t, real) })
 	}
 }
 
+// rounds is how often a test repeats something, or how large it makes something:
+// few by default, and full if SQGATE_FULL is set, as in .ci/run.
+func rounds(few, full int) int {
+	if os.Getenv("SQGATE_FULL") != "" {
+		return full
+	}
+	return few
+}
+
+// realSQ is the path of real SQ, or "".
 func realSQ() string {
 	if path := os.Getenv("SQ_BIN"); path != "" {
 		return path
@@ -71,6 +83,7 @@ type gate struct {
 	sq     string
 	args   []string
 	env    []string
+	client *http.Client // keeps its connections, as real clients do
 	cmd    *exec.Cmd
 	url    string
 	log    *logBuffer
@@ -122,6 +135,7 @@ func (b *logBuffer) await(ctx context.Context, pattern *regexp.Regexp) ([]string
 func newGate(t *testing.T, sq string, ids ...string) *gate {
 	t.Helper()
 	g := &gate{t: t, dir: t.TempDir(), sq: sq, file: map[string]map[string]any{}}
+	g.client = &http.Client{Timeout: waitTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	for _, id := range ids {
 		g.addTenant(id)
 	}
@@ -228,7 +242,7 @@ func (g *gate) start() {
 	}
 	g.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait(); close(exited) }(g.cmd, g.exited)
-	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(g.t.Context(), waitTimeout)
 	defer cancel()
 	found, err := g.log.await(ctx, servingLine)
 	if err != nil {
@@ -237,11 +251,13 @@ func (g *gate) start() {
 	g.url = "http://" + found[1]
 }
 
-// stop ends the process in order, if it runs.
+// stop shuts the process down in order, if it runs. Connections that are still
+// open would delay that for a second (drainTimeout).
 func (g *gate) stop() {
 	if g.cmd == nil || g.cmd.Process == nil {
 		return
 	}
+	g.client.CloseIdleConnections()
 	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 	g.wait()
 	if g.t.Failed() {
@@ -252,7 +268,7 @@ func (g *gate) stop() {
 func (g *gate) wait() {
 	select {
 	case <-g.exited:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		g.t.Errorf("sqgate did not stop; killing it\n%s", tail(g.log.String(), 60))
 		_ = g.cmd.Process.Kill() // it may have ended in this moment
 		<-g.exited
@@ -265,6 +281,24 @@ func (g *gate) kill() {
 	g.wait()
 }
 
+// eventually polls until a condition holds that other processes bring about and
+// that sends no event.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s", waitTimeout, what)
+		}
+	}
+}
+
+// tail is the last lines of a text.
 func tail(text string, lines int) string {
 	all := strings.Split(text, "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
@@ -286,11 +320,11 @@ func (g *gate) do(id, method, target, body string) (reply, error) {
 	if id != "" {
 		req.Header.Set("Authorization", "Bearer "+g.key(id))
 	}
-	return send(req)
+	return g.send(req)
 }
 
-func send(req *http.Request) (reply, error) {
-	resp, err := client.Do(req)
+func (g *gate) send(req *http.Request) (reply, error) {
+	resp, err := g.client.Do(req)
 	if err != nil {
 		return reply{}, err
 	}
@@ -298,9 +332,6 @@ func send(req *http.Request) (reply, error) {
 	text, err := io.ReadAll(resp.Body)
 	return reply{resp.StatusCode, resp.Header, string(text)}, err
 }
-
-// client keeps connections as real clients do.
-var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 // must sends a request and expects status.
 func (g *gate) must(id, method, target, body string, status int) reply {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestBadInputIsRefusedAndChangesNothing is the list of what breaks, stalls,
@@ -169,7 +168,7 @@ func TestEveryAnswerIsDressed(t *testing.T) {
 		}
 		pre, _ := http.NewRequest("OPTIONS", g.url+at("update", "n", origin), nil) // the URL was used above
 		pre.Header.Set("Origin", "https://example.org")
-		r, err := send(pre)
+		r, err := g.send(pre)
 		if err != nil || r.status != 204 || len(r.header.Values("Access-Control-Allow-Origin")) != 1 ||
 			!strings.Contains(r.header.Get("Access-Control-Allow-Headers"), "X-SQ-API-Key") {
 			t.Errorf("preflight: %v %d %v", err, r.status, r.header)
@@ -249,6 +248,7 @@ func TestSlowClientsKeepNobodyElseWaiting(t *testing.T) {
 // TestAFloodOfOneTenant sends more requests than one tenant may have inside,
 // and leaves. The tenant is refused what is too much, and nobody else is.
 func TestAFloodOfOneTenant(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "flood", "quick")
 	u, err := url.Parse(g.url)
 	if err != nil {
@@ -264,7 +264,7 @@ func TestAFloodOfOneTenant(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	settle(t, "the flood is refused", func() bool {
+	eventually(t, "the flood is refused", func() bool {
 		r, err := g.do("flood", "GET", at("select", "n", origin), "")
 		return err == nil && r.status == 503 && r.header.Get("Retry-After") != ""
 	})
@@ -392,16 +392,4 @@ func TestAFileThatIsNotTextIsNeverFedToSQ(t *testing.T) {
 			t.Errorf("the good phext reads %q", got)
 		}
 	})
-}
-
-// settle waits for a condition of the outside world that announces itself nowhere.
-func settle(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }

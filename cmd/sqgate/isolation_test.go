@@ -182,7 +182,7 @@ func TestKeysInEveryPlace(t *testing.T) {
 			for _, h := range c.headers {
 				req.Header.Add(h[0], h[1])
 			}
-			r, err := send(req)
+			r, err := g.send(req)
 			if err != nil || r.status != c.status {
 				t.Errorf("%s: %v %d %q, want %d", name, err, r.status, r.body, c.status)
 			}
@@ -195,7 +195,7 @@ func TestKeysInEveryPlace(t *testing.T) {
 		}
 		basic, _ := http.NewRequest("GET", g.url+at("select", "n", origin), nil) // the URL was used above
 		basic.SetBasicAuth("anyone", key)
-		if r, err := send(basic); err != nil || r.status != 200 {
+		if r, err := g.send(basic); err != nil || r.status != 200 {
 			t.Errorf("basic: %v %d %q", err, r.status, r.body)
 		}
 		for _, secret := range []string{key, pathKey, g.key("other")} {
@@ -218,7 +218,7 @@ func (g *gate) raw(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}

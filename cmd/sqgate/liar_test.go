@@ -67,6 +67,7 @@ func (c lyingConn) Write(b []byte) (int, error) {
 // TestSQThatDoesNotMakeAFile expects that no other file of the directory is
 // removed for SQ then, and that a write that was merely torn changes nothing.
 func TestSQThatDoesNotMakeAFile(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,7 @@ func (l *load) end(t *testing.T) {
 func (l *load) busy(t *testing.T, n int64) {
 	t.Helper()
 	from := l.requests.Load()
-	settle(t, "the load goes on", func() bool { return l.requests.Load() >= from+n })
+	eventually(t, "the load goes on", func() bool { return l.requests.Load() >= from+n })
 }
 
 func TestTenantsComeAndGoUnderLoad(t *testing.T) {
@@ -91,7 +91,7 @@ func TestTenantsComeAndGoUnderLoad(t *testing.T) {
 		g.addTenant("comes")
 		g.writeFile()
 		begin := time.Now()
-		settle(t, "the new tenant is served", func() bool {
+		eventually(t, "the new tenant is served", func() bool {
 			r, err := g.do("comes", "GET", at("select", "n", origin), "")
 			return err == nil && r.status == 200
 		})
@@ -102,11 +102,11 @@ func TestTenantsComeAndGoUnderLoad(t *testing.T) {
 		dir := g.dataDir("goes")
 		g.removeTenant("goes")
 		g.writeFile()
-		settle(t, "the removed tenant is refused", func() bool {
+		eventually(t, "the removed tenant is refused", func() bool {
 			r, err := g.doKey(key, "GET", at("select", "n", origin))
 			return err == nil && r.status == 401
 		})
-		settle(t, "the removed tenant's child has ended", func() bool { return len(childrenOf(dir)) == 0 })
+		eventually(t, "the removed tenant's child has ended", func() bool { return len(childrenOf(dir)) == 0 })
 		l.busy(t, 50)
 		l.end(t)
 		after := [...]string{fmt.Sprint(childrenOf(g.dataDir("stays-1"))), fmt.Sprint(childrenOf(g.dataDir("stays-2")))}
@@ -124,6 +124,7 @@ func (g *gate) doKey(key, method, target string) (reply, error) {
 }
 
 func TestABrokenFileChangesNothing(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "will")
 	g.must("will", "POST", at("update", "n", origin), "x", 200)
 	good, err := os.ReadFile(g.configPath())
@@ -134,7 +135,7 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 	if err := os.WriteFile(g.configPath(), broken, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	if _, err := g.log.await(ctx, regexp.MustCompile(`level=(ERROR|WARN).*WILL!`)); err != nil {
 		t.Error(err)
@@ -144,35 +145,10 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 	}
 }
 
-// watchForTwo looks at /proc all the while, and reports a moment at which two
-// processes serve one directory.
-func watchForTwo(t *testing.T, dirs ...string) (stop func()) {
-	done, finished := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(finished)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			for _, dir := range dirs {
-				// Seen twice in a row: /proc cannot be read in one moment, and a
-				// process that is just exiting still has its command line.
-				if pids := childrenOf(dir); len(pids) > 1 && len(childrenOf(dir)) > 1 {
-					t.Errorf("processes %v serve %s at once", pids, dir)
-					return
-				}
-			}
-		}
-	}()
-	return func() { close(done); <-finished }
-}
-
 func TestKillsUnderLoad(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "a", "b")
-		stopWatch := watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
+		watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
 		// Only what was in flight at the killed child may fail, and it says so;
 		// and a kill in the middle of SQ's own write leaves an empty file.
 		tolerate := func(id string, r reply, err error) bool {
@@ -184,20 +160,19 @@ func TestKillsUnderLoad(t *testing.T) {
 			for _, pid := range childrenOf(g.dataDir("a")) {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have been replaced in this moment
 			}
-			settle(t, "the tenant is served again", func() bool {
+			eventually(t, "the tenant is served again", func() bool {
 				r, err := g.do("a", "GET", at("select", "n", origin), "")
 				return err == nil && r.status == 200
 			})
 		}
 		l.end(t)
-		stopWatch()
 	})
 }
 
 func TestKillOfTheGatewayUnderLoad(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "a", "b")
-		stopWatch := watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
+		watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
 		for range 3 {
 			l := startLoad(g, func(_ string, _ reply, err error) bool { return err != nil }, "a", "b")
 			l.busy(t, 20)
@@ -214,7 +189,6 @@ func TestKillOfTheGatewayUnderLoad(t *testing.T) {
 				}
 			}
 		}
-		stopWatch()
 	})
 }
 
@@ -247,7 +221,7 @@ func sqgateOutput(t *testing.T, env []string, args ...string) (string, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(append(os.Environ(), asSqgate+"=1"), env...)
@@ -256,6 +230,7 @@ func sqgateOutput(t *testing.T, env []string, args ...string) (string, int) {
 }
 
 func TestWhatIsAskedForWrongly(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, builtin, "will")
 	g.set("will", "quota_mb", -1)
 	g.writeFile()

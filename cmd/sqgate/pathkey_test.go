@@ -66,7 +66,7 @@ func (g *gate) usePathKey(t *testing.T, key string, status int) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Referer", g.url+"/k/"+key+"/page")
-		if r, err := send(req); err != nil || r.status != status || strings.Contains(fmt.Sprint(r.header, r.body), key) {
+		if r, err := g.send(req); err != nil || r.status != status || strings.Contains(fmt.Sprint(r.header, r.body), key) {
 			t.Errorf("%s with a path key: %v %d %q %v, want %d and no key", path, err, r.status, r.body, r.header, status)
 		}
 	}
@@ -101,6 +101,7 @@ func (g *gate) findNowhere(t *testing.T, keys ...string) {
 }
 
 func TestBadPathKeyCalls(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "will")
 	const own = "a-key-of-the-callers-own-choice"
 	for _, body := range []string{`{"path_key": "` + own + `"}`, `{"path_key": 5}`, `{"path_key": true}`, `{"path_key": ["new"]}`} {
@@ -118,6 +119,7 @@ func TestBadPathKeyCalls(t *testing.T) {
 
 // TestPathKeyCommand does the same from a shell.
 func TestPathKeyCommand(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "will")
 	tenant := func(args ...string) (string, int) {
 		return sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, append([]string{"tenant"}, args...)...)

@@ -11,6 +11,7 @@ import (
 
 // TestTenantCommand is the management API from a shell.
 func TestTenantCommand(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "will")
 	tenant := func(args ...string) (string, int) {
 		return sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, append([]string{"tenant"}, args...)...)
@@ -46,8 +47,8 @@ func TestTenantCommand(t *testing.T) {
 
 // TestGeneratedManagementKey starts without one, and uses the one it made.
 func TestGeneratedManagementKey(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, builtin, "will")
-	t.Setenv("SQ_ADMIN_KEY", "")
 	g.env = []string{"SQ_ADMIN_KEY="}
 	g.start()
 	path := filepath.Join(g.dir, "state", "admin-key")
@@ -67,7 +68,7 @@ func TestGeneratedManagementKey(t *testing.T) {
 	if r := g.manageRaw(key, "GET", "tenants", ""); r.status != 200 {
 		t.Errorf("after a restart: %d %s", r.status, r.body)
 	}
-	out, status := sqgateOutput(t, nil, "tenant", "list", "--url", g.url, "--state-dir", filepath.Join(g.dir, "state"))
+	out, status := sqgateOutput(t, g.env, "tenant", "list", "--url", g.url, "--state-dir", filepath.Join(g.dir, "state"))
 	if status != 0 || !strings.Contains(out, "will") {
 		t.Errorf("the command does not find the key: %d %s", status, out)
 	}

@@ -31,7 +31,7 @@ func manager(t *testing.T) (env string, await func(want string) string) {
 	t.Cleanup(func() { _ = conn.Close() })
 	return "NOTIFY_SOCKET=" + conn.LocalAddr().String(), func(want string) string {
 		t.Helper()
-		_ = conn.SetReadDeadline(time.Now().Add(patience)) // a closed one fails the read
+		_ = conn.SetReadDeadline(time.Now().Add(waitTimeout)) // a closed one fails the read
 		for buf := make([]byte, 64<<10); ; {
 			n, err := conn.Read(buf)
 			if err != nil {
@@ -45,6 +45,7 @@ func manager(t *testing.T) (env string, await func(want string) string) {
 }
 
 func TestSystemdIsToldHowItGoes(t *testing.T) {
+	t.Parallel()
 	env, await := manager(t)
 	g := newGate(t, builtin, "will", "ann")
 	g.env = []string{env, "WATCHDOG_USEC=300000"}
@@ -187,7 +188,7 @@ type writer struct {
 }
 
 func (g *gate) write(id string, over http.RoundTripper) *writer {
-	w := &writer{id: id, client: &http.Client{Transport: over, Timeout: patience}, stop: make(chan struct{})}
+	w := &writer{id: id, client: &http.Client{Transport: over, Timeout: waitTimeout}, stop: make(chan struct{})}
 	w.done.Go(func() {
 		for w.wrong == nil {
 			select {
@@ -223,7 +224,7 @@ func (w *writer) post(g *gate) error {
 func (w *writer) awaitMore(t *testing.T, n int64) {
 	t.Helper()
 	from := w.acked.Load()
-	settle(t, w.id+" is being written", func() bool { return w.acked.Load() >= from+n })
+	eventually(t, w.id+" is being written", func() bool { return w.acked.Load() >= from+n })
 }
 
 // end compares what was acknowledged with what is there.
