@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -12,6 +11,8 @@ import (
 
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/archive"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -29,15 +30,9 @@ type Config struct {
 	ArchiveDir string // where archives of deleted tenants go
 	AuditFile  string
 	Logger     *slog.Logger
-	// Hold keeps all requests out of a data directory until release is called.
-	Hold func(ctx context.Context, dataDir string) (release func(), err error)
-	// Moved is told which of a tenant's files were put into its directory or
-	// taken out of it while it was held.
-	Moved func(t *tenants.Tenant, files []string) error
-	Past  Past
-	// Resolve is the path under which a data directory's child is known.
-	Resolve  func(dataDir string) string
-	KeyLimit *keylimit.Limiter // counts wrong management keys
+	Dirs       *datadir.Dirs
+	History    *history.Service
+	KeyLimit   *keylimit.Limiter // counts wrong management keys
 }
 
 // API answers the management calls.

@@ -1,25 +1,13 @@
 package admin
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
-	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/tenants"
 )
-
-// Past knows what tenants' phexts were, and makes them so again; it is the
-// gateway in service.
-type Past interface {
-	History(t *tenants.Tenant, phext *string, coordinate string) ([]journal.Event, error)
-	Restore(ctx context.Context, t *tenants.Tenant, want journal.Restoring) ([]journal.Restored, error)
-	RestoreBackup(ctx context.Context, t *tenants.Tenant, want journal.Restoring, backup io.Reader) ([]journal.Restored, error)
-	Backup(ctx context.Context, t *tenants.Tenant, to io.Writer) error
-}
 
 // event is one change of a phext as the operator sees it.
 type event struct {
@@ -45,7 +33,7 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 	if phext == nil && q.Has("coordinate") {
 		return bad(`parameter "phext" is missing: a coordinate is one of a phext`)
 	}
-	found, err := a.Past.History(t, phext, q.Get("coordinate"))
+	found, err := a.History.Events(t, phext, q.Get("coordinate"))
 	if err != nil {
 		return err
 	}
@@ -69,7 +57,7 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", tarType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", t.ID+"-"+a.now().UTC().Format("20060102T150405Z")+".tar"))
-	if err := a.Past.Backup(r.Context(), t, w); err != nil {
+	if err := a.History.Backup(r.Context(), t, w); err != nil {
 		a.Logger.Error("a backup was cut off", "tenant", t.ID, "error", err)
 		panic(http.ErrAbortHandler) // the only way to tell a client that what it has is not all
 	}
@@ -120,7 +108,7 @@ func (a *API) restorePast(w http.ResponseWriter, r *http.Request, in wish) error
 	if err != nil || *in.At == "" {
 		return bad(fmt.Sprintf("field \"at\" is %q: a time such as 2026-01-31T15:04:05.123Z, a date or a duration back from now such as 90m is wanted", *in.At))
 	}
-	want := journal.Restoring{At: at, Phext: in.Phext, To: in.To, Key: a.who()}
+	want := history.Target{At: at, Phext: in.Phext, To: in.To, Key: a.who()}
 	if in.Coordinate != nil {
 		want.Coordinate = *in.Coordinate
 	}
@@ -130,7 +118,7 @@ func (a *API) restorePast(w http.ResponseWriter, r *http.Request, in wish) error
 	if want.To != nil && want.Phext == nil {
 		return bad(`field "phext" is missing: "to" is another name for one phext`)
 	}
-	done, err := a.Past.Restore(r.Context(), t, want)
+	done, err := a.History.Restore(r.Context(), t, want)
 	return a.restored(w, r, t, in, done, err)
 }
 
@@ -140,43 +128,28 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q, in := r.URL.Query(), wish{}
-	want := journal.Restoring{DryRun: q.Has("dry_run"), Key: a.who()}
+	want := history.Target{DryRun: q.Has("dry_run"), Key: a.who()}
 	in.DryRun = &want.DryRun
 	if q.Has("phext") {
 		in.Phext = ptr(q.Get("phext"))
 		want.Phext = in.Phext
 	}
-	done, err := a.Past.RestoreBackup(r.Context(), t, want, r.Body)
+	done, err := a.History.RestoreBackup(r.Context(), t, want, r.Body)
 	return a.restored(w, r, t, in, done, err)
 }
 
 // restored answers what was done, and takes it down even if it was cut short.
-func (a *API) restored(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in wish, done []journal.Restored, err error) error {
+func (a *API) restored(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in wish, done []history.Restored, err error) error {
 	if done == nil {
-		done = []journal.Restored{}
+		done = []history.Restored{}
 	}
 	dry := in.DryRun != nil && *in.DryRun
 	if len(done) > 0 && !dry {
 		a.record(r, "restore", t.ID, in, done)
 	}
 	if err != nil {
-		return pastProblem(err)
+		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "restored": done, "dry_run": dry})
 	return nil
-}
-
-// pastProblem maps what a restore may have wrong with it.
-func pastProblem(err error) error {
-	var told interface{ Told() (int, string) }
-	switch {
-	case errors.Is(err, journal.ErrBeyondHistory):
-		return &problem{status: http.StatusNotFound, code: "not_found", message: err.Error()}
-	case errors.Is(err, journal.ErrNotBackup):
-		return bad(err.Error())
-	case errors.As(err, &told):
-		status, code := told.Told()
-		return &problem{status: status, code: code, message: err.Error()}
-	}
-	return err
 }

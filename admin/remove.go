@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -43,15 +44,15 @@ func (a *API) empty(r *http.Request, t *tenants.Tenant) (archive string, files i
 	if archive, err = a.archives.Create(t.ID, t.DataDir, names); err != nil {
 		return "", 0, err
 	}
-	return archive, len(names), errors.Join(a.Moved(t, names), a.Ledger.Recount(t))
+	return archive, len(names), errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t))
 }
 
 func (a *API) quiet(r *http.Request, t *tenants.Tenant) (release func(), err error) {
-	release, err = a.Hold(r.Context(), t.DataDir)
+	release, err = a.Dirs.Freeze(r.Context(), t.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Children.Stop(r.Context(), a.Resolve(t.DataDir), "the tenant's files are moved"); err != nil {
+	if err := a.Children.Stop(r.Context(), fsutil.Resolve(t.DataDir), "the tenant's files are moved"); err != nil {
 		release()
 		return nil, err
 	}
@@ -98,5 +99,5 @@ func (a *API) refill(r *http.Request, t *tenants.Tenant, archive string) (files 
 	if err != nil {
 		return 0, err
 	}
-	return files, errors.Join(a.Moved(t, append(names, now...)), a.Ledger.Recount(t))
+	return files, errors.Join(a.History.FilesReplaced(t, append(names, now...)), a.Ledger.Recount(t))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -53,7 +54,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	if !t.Enabled {
 		v.Status = disabled
 	}
-	if c, ok := children[a.Resolve(t.DataDir)]; ok {
+	if c, ok := children[fsutil.Resolve(t.DataDir)]; ok {
 		v.Child = string(c.State)
 	}
 	return v, nil
@@ -105,7 +106,7 @@ func (a *API) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lines := a.Children.Lines(a.Resolve(t.DataDir))
+	lines := a.Children.Lines(fsutil.Resolve(t.DataDir))
 	if lines == nil {
 		lines = []string{}
 	}

@@ -6,36 +6,37 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// authenticated lets a request pass only with the key of an enabled tenant.
-func (g *Gateway) authenticated(next http.Handler) http.Handler {
+// withAuthentication lets a request pass only with the key of an enabled tenant.
+func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := infoOf(r)
 		t, key, ok := g.tenantOf(r)
 		if !ok {
-			if wait := g.config.KeyLimit.Failed(r); wait > 0 {
-				g.refuse(w, r, tooManyFailures(wait))
+			if wait := g.KeyLimit.Failed(r); wait > 0 {
+				g.refuse(w, r, errWrongKeys(wait))
 				return
 			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
-			g.refuse(w, r, &answer{status: http.StatusUnauthorized, code: "unauthorized",
-				message: "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'"})
+			g.refuse(w, r, errWrongKey)
 			return
 		}
-		visitOf(r).tenant, visitOf(r).key = t, key
+		info.tenant, info.key = t, key
 		if !t.Enabled {
-			g.refuse(w, r, errDisabled)
+			g.refuse(w, r, datadir.ErrDisabled)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// limited counts a call and holds its tenant to what it may make.
-func (g *Gateway) limited(next http.Handler) http.Handler {
+// withCallLimits counts a call, and refuses one past its tenant's limits.
+func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := g.config.Calls.Admit(visitOf(r).tenant, visitOf(r).began); err != nil {
+		if err := g.Calls.Admit(infoOf(r).tenant, infoOf(r).began); err != nil {
 			g.refuse(w, r, err)
 			return
 		}
@@ -46,9 +47,9 @@ func (g *Gateway) limited(next http.Handler) http.Handler {
 // tenantOf finds whose request it is. A key in a header decides; only without
 // one does a key in the path.
 func (g *Gateway) tenantOf(r *http.Request) (t *tenants.Tenant, key string, ok bool) {
-	known := g.config.Tenants.Current()
+	known := g.Tenants()
 	if key, given := headerKey(r.Header); given {
-		t, ok = known.ByKey(key, visitOf(r).began)
+		t, ok = known.ByKey(key, infoOf(r).began)
 		return t, key, ok
 	}
 	if key, _, given := rewrite.SplitPathKey(r.URL.Path); given {

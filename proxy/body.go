@@ -4,6 +4,9 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/storage/datadir"
 )
 
 // The pace below which a body is given up: a step of bodyStep bytes in
@@ -15,10 +18,10 @@ const (
 
 // readBody reads the whole body before SQ sees a byte of it: legacy SQ stores
 // a short body as it is and chunked framing as text (LEGACY.md). The memory is
-// part of s, which the caller releases.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, s *share) ([]byte, error) {
-	if r.ContentLength > g.config.MaxBody {
-		return nil, tooLarge(g.config.MaxBody)
+// reserved in held, which the caller releases.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, held *memlimit.Reservation) ([]byte, error) {
+	if r.ContentLength > g.Dirs.MaxBody {
+		return nil, errBodyTooLarge(g.Dirs.MaxBody)
 	}
 	pace := pacer{clock: http.NewResponseController(w), now: g.now}
 	defer pace.stop()
@@ -26,21 +29,21 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, s *share) ([]
 	for {
 		// A small body is not counted: large ones must not keep it out, and
 		// there are no more of them than requests.
-		if cap(buf) > bodyStep && !s.grow(int64(cap(buf))) {
-			return nil, errBusy
+		if cap(buf) > bodyStep && !held.Grow(int64(cap(buf))) {
+			return nil, datadir.ErrBusy
 		}
 		pace.at(len(buf))
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {
-		case int64(len(buf)) > g.config.MaxBody:
-			return nil, tooLarge(g.config.MaxBody)
+		case int64(len(buf)) > g.Dirs.MaxBody:
+			return nil, errBodyTooLarge(g.Dirs.MaxBody)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:
-			return nil, shortBody(err)
+			return nil, errBodyCutShort(err)
 		}
-		buf = roomFor(buf, g.config.MaxBody)
+		buf = roomFor(buf, g.Dirs.MaxBody)
 	}
 }
 

@@ -1,8 +1,7 @@
-// Package proxy is the front door: who is it, may they, what do they mean,
-// serve or forward, answer.
+// Package proxy is the HTTP side of the tenant API: who is it, may they, what
+// do they mean, and how is the result said. Handler is the whole chain.
 //
-// It never passes a client's own request on: what SQ gets is built by rewrite
-// from what was understood. It never starts a child itself. To a data directory
-// it writes only the names of coordinates, what puts a torn write right, and
-// what an operator restores.
+// It never passes a client's own request on: what SQ gets is built by package
+// rewrite from what was understood. It knows no files; reads and writes are
+// those of storage/reader and storage/writer.
 package proxy

@@ -1,48 +1,55 @@
 package proxy
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/reader"
+	"mirrorborn.us/sqgate/storage/writer"
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// serveCall understands a request and has it answered.
+// serveCall understands an authenticated request and has it answered.
 func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
-	v := visitOf(r)
-	head, err := rewrite.ParseHead(r.Method, v.path, r.URL.RawQuery, rewriteTenant(v.tenant))
+	info := infoOf(r)
+	head, err := rewrite.ParseHead(r.Method, info.path, r.URL.RawQuery, datadir.RewriteTenant(info.tenant))
 	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
-	v.op = head.Op
+	info.op = head.Op
 	if head.Op == rewrite.Version {
 		g.answerVersion(w, r)
 		return
 	}
-	d := g.dir(v.tenant.DataDir)
-	leave, err := d.enter()
+	dir := g.Dirs.Of(info.tenant.DataDir)
+	leave, err := dir.Enter()
 	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
 	defer leave()
-	held := &share{of: []*budget{g.bodies, d.held}}
-	defer held.release()
-	call, err := g.understand(w, r, head, held)
+	body := memlimit.Reserve(g.Dirs.Bodies, dir.Bodies)
+	defer body.Release()
+	call, err := g.parse(w, r, head, body)
 	if err == nil {
-		err = g.dispatch(w, r, d, call)
+		err = g.dispatch(w, r, dir, call)
 	}
 	if err != nil {
 		g.refuse(w, r, err)
 	}
 }
 
-func (g *Gateway) understand(w http.ResponseWriter, r *http.Request, head *rewrite.Head, held *share) (*rewrite.Call, error) {
+// parse reads the body, if it means anything, and completes the call.
+func (g *Gateway) parse(w http.ResponseWriter, r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
 	if !head.TakesBody() {
 		return head.Call(nil)
 	}
@@ -53,72 +60,80 @@ func (g *Gateway) understand(w http.ResponseWriter, r *http.Request, head *rewri
 	return head.Call(body)
 }
 
-// dispatch answers a call from here where SQ has nothing to add, and sends the
-// rest to the child. An error is returned only while nothing was written to w.
-func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, d *dir, call *rewrite.Call) error {
+// dispatch answers a call. An error is returned only while nothing was written to w.
+func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
 	switch {
 	case call.Op == rewrite.Where:
-		g.writeText(w, whereAnswer(call))
+		g.writeText(w, reader.Where(call))
 		return nil
 	case call.Op.Mutates():
-		return g.mutate(w, r, d, call)
+		return g.write(w, r, call)
+	case g.Reader.Forwards(call):
+		return g.forward(w, r, dir, call)
 	}
-	return g.read(w, r, d, call)
+	return g.read(w, r, dir, call)
 }
 
-// turn waits for a turn at the tenant's directory, of which the files are in
-// order, and looks again whether the tenant may have it: it may have been
-// disabled or removed in the meantime, and its files with it.
-func (g *Gateway) turn(r *http.Request, d *dir, take func(context.Context) (func(), error)) (done func(), err error) {
-	for {
-		if err := g.settled(r.Context(), d); err != nil {
-			return nil, err
-		}
-		if done, err = take(r.Context()); err != nil {
-			return nil, err
-		}
-		if d.settled.Load() {
-			break
-		}
-		done() // the write before this one came to a bad end
+// write commits a mutation and says what became of it.
+func (g *Gateway) write(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+	info := infoOf(r)
+	result, err := g.Writer.Commit(r.Context(), writer.Request{
+		ID: info.id, Tenant: info.tenant, KeyFingerprint: tenants.Fingerprint(info.key), Call: call,
+		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
+	})
+	if err != nil {
+		return err
 	}
-	if err := g.stillAdmitted(visitOf(r).tenant); err != nil {
-		done()
-		return nil, err
+	if result.Changed {
+		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, result.QuotaUsed), 'f', 3, 64))
 	}
-	return done, nil
-}
-
-func (g *Gateway) stillAdmitted(t *tenants.Tenant) error {
-	switch now, ok := g.config.Tenants.Current().ByID(t.ID); {
-	case now == t:
-		return nil
-	case !ok:
-		return errGone
-	case !now.Enabled:
-		return errDisabled
-	case now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
-		return errMoved
+	if result.ETag != "" {
+		w.Header().Set("ETag", result.ETag)
 	}
+	g.writeBody(w, result.Body)
 	return nil
 }
 
-func rewriteTenant(t *tenants.Tenant) rewrite.Tenant {
-	return rewrite.Tenant{ID: t.ID, SharedDataDir: t.SharedDataDir, AllowDelimiters: t.AllowDelimiters}
+// revalidate lets an answer be kept, if it is asked for again before it is used.
+var revalidate = []string{"private, no-cache"}
+
+// read answers from memory. A client that has the answer already, by its
+// entity tag, is told so.
+func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
+	answer, err := g.Reader.Read(r.Context(), dir, call)
+	if err != nil {
+		return err
+	}
+	defer answer.Release()
+	h := w.Header()
+	if call.Op == rewrite.JSONExport {
+		h.Set("Content-Type", apierror.JSON)
+	}
+	if answer.ETag != "" {
+		h["Etag"] = []string{answer.ETag}
+		h["Cache-Control"] = revalidate
+		if etag.MatchesWeakly(r.Header.Values("If-None-Match"), answer.ETag) {
+			h.Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	g.writeText(w, answer.Text)
+	return nil
 }
 
 // ServiceVersion is the protocol version that the hosted service reports.
 const ServiceVersion = "0.5.5"
 
 func (g *Gateway) answerVersion(w http.ResponseWriter, r *http.Request) {
-	if g.config.BackendVersion != "" {
-		w.Header().Set("X-SQ-Backend", g.config.BackendVersion)
+	if g.BackendVersion != "" {
+		w.Header().Set("X-SQ-Backend", g.BackendVersion)
 	}
 	if wantsPlainText(r.Header.Get("Accept")) {
 		g.writeText(w, ServiceVersion)
 		return
 	}
-	writeJSON(w, http.StatusOK, struct {
+	apierror.WriteJSON(w, http.StatusOK, struct {
 		Version string `json:"version"`
 	}{ServiceVersion})
 }
@@ -129,29 +144,26 @@ func wantsPlainText(accept string) bool {
 	return strings.EqualFold(strings.TrimSpace(media), "text/plain") && !strings.Contains(accept, ",")
 }
 
-// The pace below which an answer is given up, in bytes a second, after a grace
-// period: far below any link that a person would call working.
+// A client has answerGrace, and a second more for each answerPace bytes, to take
+// an answer. That is far below any link that a person would call working.
 const (
 	answerPace  = 16 << 10
 	answerGrace = 30 * time.Second
 )
 
-// paceAnswer gives a client as long to take n bytes as the slowest useful link needs.
-func (g *Gateway) paceAnswer(w http.ResponseWriter, n int) {
-	limit := answerGrace + time.Duration(n/answerPace)*time.Second
-	_ = http.NewResponseController(w).SetWriteDeadline(g.now().Add(limit)) // a test's recorder has no deadlines
+func (g *Gateway) writeText(w http.ResponseWriter, text string) {
+	// net/http sends bytes as they are, and a string in pieces of 4 KB.
+	g.writeBody(w, unsafe.Slice(unsafe.StringData(text), len(text)))
 }
 
-func (g *Gateway) writeText(w http.ResponseWriter, body string) {
-	g.writeBytes(w, bytesOf(body))
-}
-
-func (g *Gateway) writeBytes(w http.ResponseWriter, body []byte) {
-	g.announce(w, len(body))
+// writeBody sends the answer. It must not write to body, which may be a string's.
+func (g *Gateway) writeBody(w http.ResponseWriter, body []byte) {
+	g.setWriteDeadline(w, len(body))
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	_, _ = w.Write(body) // the client may have gone; the access log has the count
 }
 
-func (g *Gateway) announce(w http.ResponseWriter, n int) {
-	g.paceAnswer(w, n)
-	w.Header()["Content-Length"] = []string{strconv.Itoa(n)}
+func (g *Gateway) setWriteDeadline(w http.ResponseWriter, bytes int) {
+	limit := answerGrace + time.Duration(bytes/answerPace)*time.Second
+	_ = http.NewResponseController(w).SetWriteDeadline(g.now().Add(limit)) // a test's recorder has no deadlines
 }

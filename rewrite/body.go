@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // scroll finds the text of insert, update and where. With a coordinate in the
 // query the body is the scroll whatever it looks like; without one, a form or
 // a JSON object may carry phext, coordinate and scroll. A body wins over `s`,
 // as in legacy SQ (recorded in "bodies").
-func (h *Head) scroll(got *collector, body []byte) ([]byte, *Error) {
+func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
 		return got.text(), nil
 	}
@@ -42,7 +44,7 @@ func (p *params) hasDimension() bool {
 // carried takes the parameters out of a body that is a JSON object or a form
 // holding a scroll by name. Whether it does is told by the body alone: curl -d
 // labels everything a form, JSON and plain text included.
-func (c *collector) carried(body []byte) (bool, *Error) {
+func (c *collector) carried(body []byte) (bool, *apierror.Error) {
 	fields, ok := jsonFields(body)
 	if !ok {
 		fields, ok = formFields(body)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -46,7 +47,7 @@ type Head struct {
 }
 
 // ParseHead reads method, path (decoded, without a path key) and raw query.
-// Errors are of type *Error: 404, 405, 403 for another tenant's path.
+// Errors are of type *apierror.Error: 404, 405, 403 for another tenant's path.
 func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 	r, err := parseRoute(path, who.ID)
 	if err != nil {
@@ -62,7 +63,7 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 // means nothing is ignored, as legacy SQ ignores the body of a GET.
 func (h *Head) TakesBody() bool { return h.Op.takesBody(h.method) }
 
-// Call completes the request with its body. Errors are of type *Error.
+// Call completes the request with its body. Errors are of type *apierror.Error.
 func (h *Head) Call(body []byte) (*Call, error) {
 	c, err := h.call(body)
 	if err != nil {
@@ -71,7 +72,7 @@ func (h *Head) Call(body []byte) (*Call, error) {
 	return c, nil
 }
 
-func (h *Head) call(body []byte) (*Call, *Error) {
+func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	var got collector
 	if err := got.query(h.query); err != nil {
 		return nil, err
@@ -99,7 +100,7 @@ func (h *Head) call(body []byte) (*Call, *Error) {
 	return c, c.setBody(h, body)
 }
 
-func (c *Call) setBody(h *Head, body []byte) *Error {
+func (c *Call) setBody(h *Head, body []byte) *apierror.Error {
 	switch c.Op {
 	case Insert, Update:
 		return c.checkScroll()
@@ -119,7 +120,7 @@ func (c *Call) setBody(h *Head, body []byte) *Error {
 // which SQ 0.5.3 breaks for good.
 const longestName = 240
 
-func (c *Call) setPhext(p *params) *Error {
+func (c *Call) setPhext(p *params) *apierror.Error {
 	c.Phext = p.get(paramPhext)
 	switch {
 	case strings.Contains(c.wireName(), "..") && !strings.Contains(c.Phext, ".."):
@@ -130,7 +131,7 @@ func (c *Call) setPhext(p *params) *Error {
 		return badPhext("the phext name is %d bytes long: %d is the most", len(c.Phext), longestName-len(c.wireName())+len(c.Phext))
 	case strings.ContainsFunc(c.Phext, isControl):
 		return badPhext("phext name %s has a control character: leave it out", clip(c.Phext))
-	case c.Op.Mutates() && strings.HasSuffix(c.Phext, namesSuffix):
+	case c.Op.Mutates() && strings.HasSuffix(c.Phext, NamesSuffix):
 		return forbidden("phext %s holds the names of coordinates, which are kept by the service: it can be read, and is changed by writing to named coordinates", clip(c.Phext))
 	}
 	return nil
@@ -138,7 +139,7 @@ func (c *Call) setPhext(p *params) *Error {
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
-func (c *Call) setCoordinate(p *params) *Error {
+func (c *Call) setCoordinate(p *params) *apierror.Error {
 	c.At = phext.Origin()
 	if !operations[c.Op].coordinate {
 		return nil
@@ -164,10 +165,10 @@ func (c *Call) setCoordinate(p *params) *Error {
 }
 
 // checkNamed refuses a phext whose name leaves no room for that of its names.
-func (c *Call) checkNamed() *Error {
-	if c.Name != "" && len(c.wireName())+len(namesSuffix) > longestName {
+func (c *Call) checkNamed() *apierror.Error {
+	if c.Name != "" && len(c.wireName())+len(NamesSuffix) > longestName {
 		return badPhext("the phext name is %d bytes long, and the names of its coordinates need a phext of their own: %d bytes less are wanted",
-			len(c.Phext), len(c.wireName())+len(namesSuffix)-longestName)
+			len(c.Phext), len(c.wireName())+len(NamesSuffix)-longestName)
 	}
 	return nil
 }
@@ -183,18 +184,18 @@ func (c *Call) Resolve(at phext.Coordinate) { c.At = at }
 
 // checkScroll refuses what SQ would store as something else: bytes that are
 // not UTF-8 become U+FFFD, a delimiter moves every later scroll (LEGACY.md).
-func (c *Call) checkScroll() *Error {
+func (c *Call) checkScroll() *apierror.Error {
 	if err := c.checkText(); err != nil {
 		return err
 	}
 	if !c.tenant.AllowDelimiters && phext.HasDelimiter(c.Scroll) {
-		return &Error{Status: 400, Code: "scroll_has_delimiters",
+		return &apierror.Error{Kind: apierror.HasDelimiters,
 			Message: "the scroll holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which would move the scrolls after it: remove it, or write each part to its own coordinate"}
 	}
 	return nil
 }
 
-func (c *Call) checkText() *Error {
+func (c *Call) checkText() *apierror.Error {
 	if !utf8.Valid(c.Scroll) {
 		return notUTF8("the text")
 	}

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -18,7 +19,7 @@ func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 // caller's own id may stand in front of numbers; another id in that place is
 // refused in the same words whether or not there is such a tenant, so that ids
 // cannot be guessed.
-func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *Error) {
+func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *apierror.Error) {
 	if at, bad := phext.ParseCoordinate(s); bad == nil {
 		return at, "", nil // with a prefix it would have ten components, and not be one
 	}
@@ -44,7 +45,7 @@ const longestCoordinateName = 512
 
 // parseName reads the name of a coordinate. It stands in a phext, and in lines
 // of toc, so that nothing may be in it that would break those.
-func parseName(s string) (string, *Error) {
+func parseName(s string) (string, *apierror.Error) {
 	switch {
 	case len(s) > longestCoordinateName:
 		return "", badCoordinate("the coordinate's name %s is %d bytes long: %d is the most", clip(s), len(s), longestCoordinateName)
@@ -99,7 +100,7 @@ func hasLetter(s string) bool {
 
 // dimensionCoordinate puts the nine dimension parameters together. All nine or
 // none: a missing one would silently address another scroll.
-func (p *params) dimensionCoordinate() (at phext.Coordinate, given bool, err *Error) {
+func (p *params) dimensionCoordinate() (at phext.Coordinate, given bool, err *apierror.Error) {
 	if !p.hasDimension() {
 		return at, false, nil
 	}

@@ -1,11 +1,11 @@
 package rewrite
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -18,7 +18,7 @@ const largestMissing = 64 << 20
 // without ": " say nothing, as in legacy SQ; the last of two for one
 // coordinate wins. A coordinate that is none is refused: legacy takes it for
 // the origin (recorded in "manifest delta").
-func (c *Call) setManifest(body []byte) *Error {
+func (c *Call) setManifest(body []byte) *apierror.Error {
 	if !utf8.Valid(body) {
 		return notUTF8("the manifest")
 	}
@@ -36,13 +36,13 @@ func (c *Call) setManifest(body []byte) *Error {
 // mostLines bounds the memory of a manifest: a line of 22 bytes takes several times that.
 const mostLines = 1_000_000
 
-func (c *Call) addLine(line string) *Error {
+func (c *Call) addLine(line string) *apierror.Error {
 	text, rest, ok := strings.Cut(line, ": ")
 	if !ok {
 		return nil
 	}
 	if len(c.Manifest) == mostLines {
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "a manifest may have " + itoa(mostLines) + " lines: send it in parts"}
+		return apierror.New(apierror.TooLarge, "a manifest may have %d lines: send it in parts", mostLines)
 	}
 	at, name, err := parseCoordinate(text, c.tenant.ID)
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *Call) addLine(line string) *Error {
 	return nil
 }
 
-func (c *Call) boundMissing() *Error {
+func (c *Call) boundMissing() *apierror.Error {
 	sorted := slices.Clone(c.Manifest)
 	slices.SortFunc(sorted, func(a, b ManifestLine) int { return a.At.Compare(b.At) })
 	size, from := 0, phext.Origin()
@@ -62,8 +62,7 @@ func (c *Call) boundMissing() *Error {
 		from = line.At
 	}
 	if size > largestMissing {
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large",
-			Message: "the manifest's coordinates lie so far apart that the answer could not be sent: send it in parts"}
+		return apierror.New(apierror.TooLarge, "the manifest's coordinates lie so far apart that the answer could not be sent: send it in parts")
 	}
 	return nil
 }

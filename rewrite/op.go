@@ -59,9 +59,6 @@ func opNames() []string {
 	return names
 }
 
-// Ops lists every operation, for metrics that must know their labels before any request comes.
-func Ops() []Op { return append([]Op(nil), listed...) }
-
 // Methods are the HTTP methods that op takes. HEAD is there for reads alone: a
 // HEAD must change nothing, so it is refused on operations that do.
 func (op Op) Methods() []string { return operations[op].methods }

@@ -1,53 +1,35 @@
 package rewrite
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 )
 
-// Build makes the request that SQ at addr gets for c, authenticated with the
-// child's own key. The result shares nothing with the client's request: fixed
-// path, each parameter once, no header but the ones set here.
-//
-// insert, update and a delta with a manifest go out as POST with a
-// Content-Length. delete goes out as GET, since legacy SQ answers 404 to POST
-// (recorded in "methods").
-func (c *Call) Build(addr, key string) *http.Request {
-	body := c.wireBody()
-	r := &http.Request{
-		Method:     c.wireMethod(),
-		URL:        &url.URL{Scheme: "http", Host: addr, Path: "/" + apiPrefix + string(c.Op), RawQuery: c.wireQuery()},
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Host:       "sq",
-		Header: http.Header{
-			"Authorization": {"Bearer " + key},
-			"User-Agent":    {"sqgate"},
-		},
-		Body: http.NoBody,
-	}
-	if r.Method != http.MethodPost {
-		return r
-	}
-	r.Header.Set("Content-Type", "text/plain; charset=utf-8")
-	// An empty body must stay http.NoBody: net/http sends any other body of
-	// length 0 in chunks, and SQ would store their framing.
-	if len(body) > 0 {
-		r.ContentLength = int64(len(body))
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return r
+// Outgoing is the request that SQ gets. It shares nothing with the client's:
+// fixed path, each parameter once, and no header of the client's goes with it.
+type Outgoing struct {
+	Method      string
+	Path, Query string // percent-encoded
+	Body        []byte // of a POST, which has a Content-Length of exactly that
 }
 
-// BuildLoad makes the request that has SQ read the phext of c from disk again.
-func (c *Call) BuildLoad(addr, key string) *http.Request {
-	load := Call{Op: Load, Phext: c.Phext, At: c.At, tenant: c.tenant}
-	return load.Build(addr, key)
+// Outgoing makes the request that SQ gets for c.
+//
+// insert, update and a delta with a manifest go out as POST. delete goes out as
+// GET, since legacy SQ answers 404 to POST (recorded in "methods").
+func (c *Call) Outgoing() Outgoing {
+	o := Outgoing{Method: c.wireMethod(), Path: "/" + apiPrefix + string(c.Op), Query: c.wireQuery()}
+	if o.Method == http.MethodPost {
+		o.Body = c.wireBody()
+	}
+	return o
+}
+
+// LoadCall is the call that has SQ read the phext of c from its file again.
+func (c *Call) LoadCall() *Call {
+	return &Call{Op: Load, Phext: c.Phext, At: c.At, tenant: c.tenant}
 }
 
 func (c *Call) wireMethod() string {
@@ -118,12 +100,12 @@ func (c *Call) FileName() string { return c.wireName() + ".phext" }
 // FilePath is the phext's file in dir, a clean path.
 func (c *Call) FilePath(dir string) string { return dir + "/" + c.FileName() }
 
-// namesSuffix ends the name of the phext that holds another's names: the scroll
+// NamesSuffix ends the name of the phext that holds another's names: the scroll
 // at a coordinate there is the name of that coordinate here (SPEC section 7).
-const namesSuffix = ".names"
+const NamesSuffix = ".names"
 
 // NamesFileName is the name of the file with the names of the phext's coordinates.
-func (c *Call) NamesFileName() string { return c.wireName() + namesSuffix + ".phext" }
+func (c *Call) NamesFileName() string { return c.wireName() + NamesSuffix + ".phext" }
 
 // Escape percent-encodes everything that is not a letter, a digit or one of
 // -._~, so that SQ decodes exactly what was encoded.

@@ -3,6 +3,8 @@ package rewrite
 import (
 	"strings"
 	"unicode/utf8"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // param is one of the parameters that sqgate knows.
@@ -81,7 +83,7 @@ type collector struct {
 func (c *collector) nextSource() { c.seen = 0 }
 
 // add takes one parameter; unknown names are ignored, as in legacy SQ.
-func (c *collector) add(name, value string) *Error {
+func (c *collector) add(name, value string) *apierror.Error {
 	at, known := named(name)
 	if !known {
 		return nil
@@ -116,7 +118,7 @@ func sameValue(which param, a, b string) bool {
 // query reads a raw query as legacy SQ does: split at '&', the first '=' ends
 // the name, a name without '=' is nothing, '+' is a space, a '%' that starts no
 // escape stands for itself (recorded in "query spellings").
-func (c *collector) query(raw string) *Error {
+func (c *collector) query(raw string) *apierror.Error {
 	for raw != "" {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")

@@ -2,11 +2,11 @@ package rewrite
 
 import (
 	"errors"
-	"io"
 	"net/url"
 	"strings"
 	"testing"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -82,16 +82,9 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s %s: %v", s.method, s.target, err)
 			continue
 		}
-		r := call.Build("127.0.0.1:1", "key")
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := r.Method + " " + strings.TrimPrefix(r.URL.RequestURI(), "/api/v2/"); got != s.wire || string(body) != s.scroll {
-			t.Errorf("%s %s (%q)\n goes out as %s %q,\n want %s %q", s.method, s.target, s.body, got, body, s.wire, s.scroll)
-		}
-		if r.Method == "POST" && r.ContentLength != int64(len(body)) {
-			t.Errorf("%s: Content-Length %d for %d bytes", s.target, r.ContentLength, len(body))
+		out := call.Outgoing()
+		if got := out.Method + " " + strings.TrimPrefix(out.Path+"?"+out.Query, "/api/v2/"); got != s.wire || string(out.Body) != s.scroll {
+			t.Errorf("%s %s (%q)\n goes out as %s %q,\n want %s %q", s.method, s.target, s.body, got, out.Body, s.wire, s.scroll)
 		}
 	}
 }
@@ -101,7 +94,7 @@ func TestPrefixes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := call.Build("h", "k").URL.RawQuery, "p=customer-001.n&c=customer-AAB.1.1.1/1.1.1/1.1.1"; got != want {
+	if got, want := call.Outgoing().Query, "p=customer-001.n&c=customer-AAB.1.1.1/1.1.1/1.1.1"; got != want {
 		t.Errorf("goes out as %s, want %s", got, want)
 	}
 	if got := call.FileName(); got != "customer-001.n.phext" {
@@ -151,7 +144,7 @@ func TestRefusals(t *testing.T) {
 		{"TRACE", "/api/v2/select", "", 405, "method_not_allowed"},
 	} {
 		_, err := understand(s.method, s.target, s.body, will)
-		var e *Error
+		var e *apierror.Error
 		if s.status == 200 {
 			if err != nil {
 				t.Errorf("%s %s: %v", s.method, s.target, err)
@@ -194,7 +187,7 @@ func TestSpreadManifest(t *testing.T) {
 		lines.WriteString(c.String() + ": 0\n")
 	}
 	_, err := understand("POST", "/api/v2/delta?p=n", lines.String(), will)
-	var e *Error
+	var e *apierror.Error
 	if !errors.As(err, &e) || e.Status != 413 {
 		t.Errorf("%v", err)
 	}

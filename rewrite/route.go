@@ -1,6 +1,10 @@
 package rewrite
 
-import "strings"
+import (
+	"strings"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+)
 
 const apiPrefix = "api/v2/"
 
@@ -23,7 +27,7 @@ type route struct {
 
 // parseRoute reads every path form of the contract: /api/v2/OP, /OP, each with
 // /COORDINATE behind it, and each behind /<id> where id is the caller's own.
-func parseRoute(path, ownID string) (route, *Error) {
+func parseRoute(path, ownID string) (route, *apierror.Error) {
 	rest := strings.TrimPrefix(path, "/")
 	if r, ok := parseOp(rest); ok {
 		return r, nil

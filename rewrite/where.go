@@ -1,13 +1,17 @@
 package rewrite
 
-import "strconv"
+import (
+	"strconv"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+)
 
 // defaultLimit is legacy's shortest scroll that counts for `where`, in bytes.
 const defaultLimit = 100
 
 // setWhere reads algo and limit. Legacy falls back silently on a value that it
 // does not know; here a client is told.
-func (c *Call) setWhere(p *params) *Error {
+func (c *Call) setWhere(p *params) *apierror.Error {
 	if c.Op != Where {
 		return nil
 	}
@@ -21,7 +25,7 @@ func (c *Call) setWhere(p *params) *Error {
 	return c.setLimit(p)
 }
 
-func (c *Call) setLimit(p *params) *Error {
+func (c *Call) setLimit(p *params) *apierror.Error {
 	c.Limit = defaultLimit
 	if !p.given(paramLimit) {
 		return nil

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,10 +14,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/proxy"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/reader"
+	"mirrorborn.us/sqgate/storage/sqclient"
+	"mirrorborn.us/sqgate/storage/writer"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -36,6 +41,10 @@ type service struct {
 	api      *admin.API
 	children *supervisor.Supervisor
 	journal  *journal.Set
+	dirs     *datadir.Dirs
+	reader   *reader.Reader
+	writer   *writer.Writer
+	history  *history.Service
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
 	server   *http1.Server
@@ -48,7 +57,7 @@ type service struct {
 func assemble(o *options) (*service, error) {
 	s := &service{o: o}
 	s.log, s.closeLog = newLogger(o, os.Stderr)
-	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeGateway, s.listen} {
+	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeRooms, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			s.closeLog()
 			return nil, err
@@ -70,7 +79,7 @@ func (s *service) openTenants() (err error) {
 	}
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
-	s.metrics = admin.NewMetrics(buildVersion(), s.store.Current, proxy.Resolve)
+	s.metrics = admin.NewMetrics(buildVersion(), s.store.Current, fsutil.Resolve)
 	return nil
 }
 
@@ -127,7 +136,7 @@ func (s *service) recoverDirs(ctx context.Context) error {
 	group.SetLimit(concurrentRecoveries)
 	for _, dir := range dirs {
 		if _, ok := served[dir]; ok {
-			group.Go(func() error { _ = s.gateway.Settle(ctx, dir); return nil }) // the error is logged, and the next request tries again
+			group.Go(func() error { _ = s.dirs.Of(dir).Recover(ctx); return nil }) // the error is logged, and the next request tries again
 		}
 	}
 	return group.Wait()
@@ -136,40 +145,45 @@ func (s *service) recoverDirs(ctx context.Context) error {
 // concurrentRecoveries is how many directories are recovered at a time.
 const concurrentRecoveries = 4
 
-func (s *service) makeGateway() error {
+// makeRooms makes what happens to phexts: each room from those below it.
+func (s *service) makeRooms() error {
+	s.dirs = datadir.New(datadir.Config{
+		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear,
+		ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
+	})
+	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
+	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
+	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})
+	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger}
+	return nil
+}
+
+// makeAPIs makes the two that are spoken to over HTTP, and their server.
+func (s *service) makeAPIs() error {
 	version, err := sqVersion(s.children.Command(), s.workDir())
 	if err != nil {
 		return err
 	}
-	door, limit := &adminDoor{}, keylimit.New(time.Now)
-	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store, Children: s.children, Ledger: s.ledger, Calls: s.calls, Observer: s.metrics, Admin: door, KeyLimit: limit,
-		Journal: s.journal, ReadMemory: int64(s.o.readMemory),
-		MaxBody: int64(s.o.maxBody), BackendVersion: version, Logger: s.log,
-	})
-	door.api, err = s.makeAPI(limit)
-	s.api = door.api
-	s.drainer = newConnDrainer()
-	s.server = newServer(s.gateway.Handler(), s.drainer, s.log)
-	return err
-}
-
-// adminDoor passes requests on to the management API. The gateway needs the API
-// and the API needs the gateway, so the gateway gets a door that is filled later.
-type adminDoor struct{ api *admin.API }
-
-func (d *adminDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.api.ServeHTTP(w, r) }
-
-func (s *service) makeAPI(limit *keylimit.Limiter) (*admin.API, error) {
 	key, err := s.o.managementKey(s.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return admin.New(admin.Config{
-		Key: key, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
+	limit := keylimit.New(time.Now)
+	s.api, err = admin.New(admin.Config{
+		Key: key, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
+		Dirs: s.dirs, History: s.history,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
-		Hold: s.gateway.Hold, Moved: s.gateway.Moved, Past: s.gateway, Resolve: proxy.Resolve, KeyLimit: limit,
 	})
+	if err != nil {
+		return err
+	}
+	s.gateway = proxy.New(proxy.Config{
+		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Calls: s.calls, KeyLimit: limit,
+		Admin: s.api, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
+	})
+	s.drainer = newConnDrainer()
+	s.server = newServer(s.gateway.Handler(), s.drainer, s.log)
+	return nil
 }
 
 // listen is the last step, so that nobody connects to a gateway that fails to start.

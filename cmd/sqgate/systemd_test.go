@@ -159,7 +159,7 @@ func TestARestartBehindASocketLosesNothing(t *testing.T) {
 		g.activate(socket)
 		kept, fresh := &http.Transport{MaxIdleConnsPerHost: 8}, &http.Transport{DisableKeepAlives: true}
 		defer kept.CloseIdleConnections()
-		writers := []*writer{g.write("kept", kept), g.write("fresh", fresh)}
+		writers := []*loadWriter{g.write("kept", kept), g.write("fresh", fresh)}
 		for range 3 {
 			for _, w := range writers {
 				w.awaitMore(t, 30)
@@ -177,8 +177,8 @@ func TestARestartBehindASocketLosesNothing(t *testing.T) {
 	})
 }
 
-// writer posts one scroll after the other, each once, and counts those acknowledged.
-type writer struct {
+// loadWriter posts one scroll after the other, each once, and counts those acknowledged.
+type loadWriter struct {
 	id     string
 	client *http.Client
 	stop   chan struct{}
@@ -187,8 +187,8 @@ type writer struct {
 	wrong  error
 }
 
-func (g *gate) write(id string, over http.RoundTripper) *writer {
-	w := &writer{id: id, client: &http.Client{Transport: over, Timeout: waitTimeout}, stop: make(chan struct{})}
+func (g *gate) write(id string, over http.RoundTripper) *loadWriter {
+	w := &loadWriter{id: id, client: &http.Client{Transport: over, Timeout: waitTimeout}, stop: make(chan struct{})}
 	w.done.Go(func() {
 		for w.wrong == nil {
 			select {
@@ -202,7 +202,7 @@ func (g *gate) write(id string, over http.RoundTripper) *writer {
 	return w
 }
 
-func (w *writer) post(g *gate) error {
+func (w *loadWriter) post(g *gate) error {
 	r, err := http.NewRequest(http.MethodPost, g.url+at("insert", "n", origin), strings.NewReader("x"))
 	if err != nil {
 		return err
@@ -221,14 +221,14 @@ func (w *writer) post(g *gate) error {
 	return nil
 }
 
-func (w *writer) awaitMore(t *testing.T, n int64) {
+func (w *loadWriter) awaitMore(t *testing.T, n int64) {
 	t.Helper()
 	from := w.acked.Load()
 	eventually(t, w.id+" is being written", func() bool { return w.acked.Load() >= from+n })
 }
 
 // end compares what was acknowledged with what is there.
-func (w *writer) end(t *testing.T, g *gate) {
+func (w *loadWriter) end(t *testing.T, g *gate) {
 	t.Helper()
 	close(w.stop)
 	w.done.Wait()

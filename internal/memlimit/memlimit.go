@@ -69,6 +69,9 @@ func (r *Reservation) Grow(n int64) bool {
 	return true
 }
 
+// Size is what is reserved.
+func (r *Reservation) Size() int64 { return r.held }
+
 // Release gives everything back.
 func (r *Reservation) Release() {
 	for _, b := range r.budgets {

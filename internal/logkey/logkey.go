@@ -1,0 +1,18 @@
+// Package logkey names the attributes of log lines, so that one search finds a
+// request, a tenant or a directory in the lines of every room.
+package logkey
+
+// The keys. Values never hold keys, scrolls, paths of requests or queries.
+const (
+	Request  = "request" // the X-Request-Id of an answer
+	Remote   = "remote"
+	Tenant   = "tenant"
+	Op       = "op"
+	Method   = "method"
+	Status   = "status"
+	Code     = "code"
+	Bytes    = "bytes"
+	Duration = "duration"
+	DataDir  = "data_dir"
+	Error    = "error"
+)

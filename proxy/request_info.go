@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// requestInfo is what is known of a request on its way through the chain. Each
+// link fills in what it finds out. It is the request's context as well, so that
+// both are one allocation.
+type requestInfo struct {
+	context.Context // the client's, without its end
+	meter           meter
+
+	began  time.Time
+	id     string
+	path   string // without a path key, which must not be logged
+	tenant *tenants.Tenant
+	key    string // the one that was given; for its fingerprint alone
+	op     rewrite.Op
+	code   string // slug of the error answered, if any
+}
+
+type requestInfoKey struct{}
+
+// Value finds the requestInfo itself.
+func (i *requestInfo) Value(key any) any {
+	if key == (requestInfoKey{}) {
+		return i
+	}
+	return i.Context.Value(key)
+}
+
+func infoOf(r *http.Request) *requestInfo { return r.Context().Value(requestInfoKey{}).(*requestInfo) }
+
+// withAccessLog gives each request an id and writes one line when it is done.
+// The line has no key, no scroll, no path and no query: all of those can hold
+// secrets or data.
+//
+// From here on a request is not cancelled when its client closes its sending
+// side, as firmware and `nc` do when they have said what they want: net/http
+// cannot tell that from a client that has gone. Every wait behind this has a
+// limit of its own.
+func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
+		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w}, began: g.now(), id: newRequestID(), path: path}
+		w.Header()["X-Request-Id"] = []string{info.id}
+		defer func() { g.done(r, info, g.now().Sub(info.began)) }()
+		next.ServeHTTP(&info.meter, r.WithContext(info))
+	})
+}
+
+func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
+	id := ""
+	if info.tenant != nil {
+		id = info.tenant.ID
+	}
+	if g.Observe != nil {
+		g.Observe(id, string(info.op), info.meter.status, info.code, took)
+	}
+	g.logInfo(r, info, took)
+}
+
+// RequestLine is the message of the line that each request leaves in the log.
+const RequestLine = "request"
+
+// mostAttrs is how many attributes a line of the access log has at most.
+const mostAttrs = 9
+
+func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration) {
+	attrs := append(make([]slog.Attr, 0, mostAttrs),
+		slog.String(logkey.Request, info.id),
+		slog.String(logkey.Remote, keylimit.RemoteHost(r)),
+		slog.String(logkey.Method, knownMethod(r.Method)),
+		slog.Int(logkey.Status, info.meter.status),
+		slog.Int64(logkey.Bytes, info.meter.bytes),
+		slog.Duration(logkey.Duration, took),
+	)
+	if info.tenant != nil {
+		attrs = append(attrs, slog.String(logkey.Tenant, info.tenant.ID))
+	}
+	if info.op != "" {
+		attrs = append(attrs, slog.String(logkey.Op, string(info.op)))
+	}
+	if info.code != "" {
+		attrs = append(attrs, slog.String(logkey.Code, info.code))
+	}
+	g.logRequest(r.Context(), info.began.Add(took), attrs)
+}
+
+// logRequest is Logger.LogAttrs without its look for the source line, which is
+// the same for all requests.
+func (g *Gateway) logRequest(ctx context.Context, at time.Time, attrs []slog.Attr) {
+	h := g.Logger.Handler()
+	if !h.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	line := slog.NewRecord(at, slog.LevelInfo, RequestLine, 0)
+	line.AddAttrs(attrs...)
+	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
+}
+
+func newRequestID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the process instead
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
+}
+
+// knownMethod keeps a client from writing its own words into the log.
+func knownMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+		return m
+	}
+	return "other"
+}
+
+// meter counts what a handler answers.
+type meter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (m *meter) WriteHeader(status int) {
+	if m.status == 0 {
+		m.status = status
+	}
+	m.ResponseWriter.WriteHeader(status)
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	if m.status == 0 {
+		m.status = http.StatusOK
+	}
+	n, err := m.ResponseWriter.Write(b)
+	m.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection's deadlines.
+func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

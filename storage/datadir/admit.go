@@ -1,0 +1,60 @@
+package datadir
+
+import (
+	"context"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// LockForRead waits until t may have SQ read the directory's files.
+func (d *Dir) LockForRead(ctx context.Context, t *tenants.Tenant) (unlock func(), err error) {
+	return d.admit(ctx, t, d.lockForRead)
+}
+
+// LockForWrite waits until t has the directory to itself.
+func (d *Dir) LockForWrite(ctx context.Context, t *tenants.Tenant) (unlock func(), err error) {
+	return d.admit(ctx, t, d.lockForWrite)
+}
+
+// admit locks the directory in a state in which its files are recovered. Then
+// it looks again whether the tenant may have it: the tenant, and its files with
+// it, may have been disabled, moved or deleted during the wait.
+func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, lock func(context.Context) (func(), error)) (unlock func(), err error) {
+	for {
+		if err := d.Recover(ctx); err != nil {
+			return nil, err
+		}
+		if unlock, err = lock(ctx); err != nil {
+			return nil, err
+		}
+		if d.Recovered() {
+			break
+		}
+		unlock() // the write before this one left its phext to recovery
+	}
+	if err := d.dirs.stillAdmitted(t); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+func (ds *Dirs) stillAdmitted(t *tenants.Tenant) error {
+	switch now, ok := ds.Tenants().ByID(t.ID); {
+	case now == t:
+		return nil
+	case !ok:
+		return errTenantGone
+	case !now.Enabled:
+		return ErrDisabled
+	case now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
+		return errTenantChanged
+	}
+	return nil
+}
+
+// RewriteTenant is what package rewrite has to know of a tenant.
+func RewriteTenant(t *tenants.Tenant) rewrite.Tenant {
+	return rewrite.Tenant{ID: t.ID, SharedDataDir: t.SharedDataDir, AllowDelimiters: t.AllowDelimiters}
+}

@@ -1,0 +1,102 @@
+package datadir
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Config is what Dirs is made of.
+type Config struct {
+	Tenants func() *tenants.Snapshot // the tenants in force now
+	Journal *journal.Set
+	// StopChild returns when no SQ process serves the directory.
+	StopChild  func(ctx context.Context, dir, reason string) error
+	ReadMemory int64 // bytes for parsed phexts; 0 = none is kept
+	MaxBody    int64 // largest request body, in bytes
+	Logger     *slog.Logger
+}
+
+// How many bodies, and answers, of the largest size may be in memory at once,
+// and the fraction of all bodies that those of one directory may take.
+const (
+	bodiesAtOnce  = 8
+	answersAtOnce = 4
+	bodiesPart    = 4
+)
+
+// Dirs is every data directory that was asked for. An entry stays for good: if
+// one were dropped while a request waits for it, there would be two queues for
+// one directory. There are as many as the tenants file ever named.
+type Dirs struct {
+	Config
+	Cache   *cache.Cache     // the parsed phexts of all directories
+	Bodies  *memlimit.Budget // request bodies of all directories
+	Answers *memlimit.Budget // answers while they are made and sent, and files while they are read
+
+	missing *cache.Version
+	sq      *sqMemory
+
+	mu         sync.RWMutex
+	byPath     map[string]*Dir
+	bySpelling map[string]*Dir
+}
+
+// New makes a Dirs; it looks at no directory.
+func New(c Config) *Dirs {
+	ds := &Dirs{
+		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(answersAtOnce * max(c.MaxBody, cache.Largest)),
+		missing: cache.Missing(), sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
+	}
+	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
+	return ds
+}
+
+// Of is the directory at a path, whatever its spelling.
+func (ds *Dirs) Of(dataDir string) *Dir {
+	ds.mu.RLock()
+	d, ok := ds.bySpelling[dataDir]
+	ds.mu.RUnlock()
+	if ok {
+		return d
+	}
+	path := fsutil.Resolve(dataDir)
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	d, ok = ds.byPath[path]
+	if !ok {
+		d = &Dir{
+			Path: path, Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
+			queue: semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+		}
+		ds.byPath[path] = d
+	}
+	ds.bySpelling[dataDir] = d
+	return d
+}
+
+// JournalOf is the directory's journal.
+func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
+
+// Freeze keeps everybody out of a directory until release is called: no request
+// is at its child, none begins, and its files are recovered.
+func (ds *Dirs) Freeze(ctx context.Context, dataDir string) (release func(), err error) {
+	d := ds.Of(dataDir)
+	unlock, err := d.lockForWrite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.recoverLocked(ctx); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}

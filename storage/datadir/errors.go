@@ -1,0 +1,28 @@
+package datadir
+
+import (
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+)
+
+var (
+	// ErrBusy is memory that is full of other requests' bodies and answers.
+	ErrBusy = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"too much is being sent at once to hold it all in memory: try again in a moment")
+	// ErrDisabled is a tenant that the operator disabled.
+	ErrDisabled = apierror.New(apierror.TenantDisabled,
+		"this tenant is disabled: ask the operator of the service to enable it")
+
+	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"too many requests of this tenant are waiting for its database: try again in a moment")
+	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
+	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
+	errNotRecovered  = apierror.RetryIn(5*time.Second, apierror.Unavailable,
+		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")
+)
+
+// ErrNoName is a name that no coordinate of the phext has.
+func ErrNoName(name string) error {
+	return apierror.New(apierror.NotFound, "there is no scroll named %.80q in this phext: toc lists the names", name)
+}

@@ -1,0 +1,132 @@
+package datadir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"unicode/utf8"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/cache"
+)
+
+// SQ keeps one phext in memory, and neither looks at its file again nor says
+// which one it is (LEGACY.md). It would answer from memory although somebody
+// else has changed the file, and write that memory over the change. So it is
+// remembered here in which state SQ has seen which file, and which phext a child
+// has in memory.
+
+// mostSeenFiles is how many files are remembered. One that is forgotten costs
+// SQ a reload, no more.
+const mostSeenFiles = 1 << 14
+
+// sqMemory is what is known of the memory of all children.
+type sqMemory struct {
+	seen *lru.Cache[string, fsutil.FileID] // by path
+	mu   sync.Mutex
+	has  map[string]loadedPhext // by directory
+}
+
+// loadedPhext is the phext that a child has in memory, by the path of its file.
+type loadedPhext struct {
+	generation uint64 // of the child
+	path       string
+}
+
+func newSQMemory() *sqMemory {
+	seen, err := lru.New[string, fsutil.FileID](mostSeenFiles)
+	if err != nil {
+		panic(err) // only a size below 1 is refused
+	}
+	return &sqMemory{seen: seen, has: map[string]loadedPhext{}}
+}
+
+// SeenBySQ says whether SQ has this state of the file, if it has the phext in memory.
+func (d *Dir) SeenBySQ(path string, id fsutil.FileID) bool {
+	known, ok := d.dirs.sq.seen.Get(path)
+	return ok && known == id
+}
+
+// NoteSeen notes the state of a file that SQ has written. With delimiters in a
+// scroll, SQ has something else in memory than what stands in the file.
+func (d *Dir) NoteSeen(path string, id fsutil.FileID, delimiters bool) {
+	if delimiters {
+		d.dirs.sq.seen.Remove(path)
+		return
+	}
+	d.dirs.sq.seen.Add(path, id)
+}
+
+// HasLoaded says whether that child has the phext at path in memory.
+func (d *Dir) HasLoaded(generation uint64, path string) bool {
+	m := d.dirs.sq
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.has[d.Path] == loadedPhext{generation, path}
+}
+
+// NoteLoaded notes which phext the child has in memory. Only the holder of the
+// write lock can know that: of several reads nobody knows which came last.
+func (d *Dir) NoteLoaded(generation uint64, path string) {
+	m := d.dirs.sq
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.has[d.Path] = loadedPhext{generation, path}
+}
+
+// NoteLoading notes that it is not known any more what the child has in memory.
+func (d *Dir) NoteLoading() {
+	m := d.dirs.sq
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.has, d.Path)
+}
+
+// CheckForSQ looks at a file before SQ reads it. missing: there is none, and SQ
+// would make an empty one. reload: SQ has not seen this state of it. A file that
+// would break SQ is an error: 0.5.3 breaks for good on one that is not UTF-8,
+// and newer ones take it for empty and replace it with their next write
+// (LEGACY.md).
+func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
+	id, err := fsutil.Identify(path)
+	switch {
+	case errors.Is(err, fsutil.ErrNotRegular):
+		return false, false, Unfit(err.Error())
+	case err != nil:
+		return false, false, err
+	case !id.Exists():
+		d.dirs.sq.seen.Remove(path)
+		return true, false, nil
+	case id.Size > cache.Largest:
+		return false, false, Unfit(cache.ErrTooLarge.Error())
+	case d.SeenBySQ(path, id):
+		return false, false, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false, false, err
+	}
+	if !utf8.Valid(text) {
+		return false, false, Unfit(cache.ErrNotText.Error())
+	}
+	d.dirs.sq.seen.Add(path, id)
+	return false, true, nil
+}
+
+// CheckWritable refuses a write that SQ could not make. exists says whether
+// there is a file; a directory that does not exist yet is made with the child.
+func CheckWritable(path string, exists bool) error {
+	if !exists {
+		path = filepath.Dir(path)
+	}
+	err := unix.Access(path, unix.W_OK)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return Unfit("cannot be written (" + err.Error() + ")")
+}

@@ -1,0 +1,157 @@
+package datadir
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
+)
+
+// View is a phext and the names of its coordinates, as they stood at one moment.
+type View struct {
+	Phext, Names *cache.Version
+}
+
+// MissingView is the view of a phext without a file.
+func (ds *Dirs) MissingView() View { return View{ds.missing, ds.missing} }
+
+// parseFactor is how much memory a file takes while it is read, as a multiple
+// of its size: the text, and what is made of it.
+const parseFactor = 2
+
+// admitFile makes room for a file that is read into memory.
+func (ds *Dirs) admitFile(bytes int64) (release func(), err error) {
+	release, ok := ds.Answers.TakeAtMost(parseFactor * bytes)
+	if !ok {
+		return nil, ErrBusy
+	}
+	return release, nil
+}
+
+// File is a phext's file as readers may see it now. A file that is not fit to
+// be read or given to SQ is an error that names the reason.
+func (ds *Dirs) File(path string) (*cache.Version, error) {
+	v, err := ds.Cache.Read(path)
+	for _, unfit := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrNotRegular} {
+		if errors.Is(err, unfit) {
+			return nil, Unfit(unfit.Error())
+		}
+	}
+	return v, err
+}
+
+// Unfit is a phext's file that is not given to SQ: how says what is wrong with it.
+func Unfit(how string) error {
+	return apierror.New(apierror.BackendFailed,
+		"the file of this phext %s, so it was not given to SQ and nothing was changed: the operator can put it right", how)
+}
+
+// attempts is how often a view is tried while its names, or the directory's
+// state, change.
+const attempts = 100
+
+// View reads a phext and its names. A name is never looked up in one state and
+// its scroll in another, since the coordinate may have become another's.
+func (d *Dir) View(call *rewrite.Call) (v View, err error) {
+	path, namesPath := call.FilePath(d.Path), filepath.Join(d.Path, call.NamesFileName())
+	if v.Names, err = d.dirs.File(namesPath); err != nil {
+		return v, err
+	}
+	for range attempts {
+		if v.Phext, err = d.dirs.File(path); err != nil {
+			return v, err
+		}
+		again, err := d.dirs.File(namesPath)
+		if err != nil {
+			return v, err
+		}
+		if again == v.Names || again.ID == v.Names.ID {
+			return v, nil
+		}
+		v.Names = again
+	}
+	return v, ErrBusy
+}
+
+// RecoveredView is a view of files that were recovered when it was taken: a
+// write that failed meanwhile leaves files that nobody may see. Names are read
+// only for a call that uses or shows them.
+func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, error) {
+	for range attempts {
+		v, err := d.viewFor(call)
+		if d.Recovered() {
+			return v, err
+		}
+		if err := d.Recover(ctx); err != nil {
+			return v, err
+		}
+	}
+	return View{}, errNotRecovered
+}
+
+func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
+	if call.Names() {
+		return d.View(call)
+	}
+	v.Names = d.dirs.missing
+	v.Phext, err = d.dirs.File(call.FilePath(d.Path))
+	return v, err
+}
+
+// Resolve finds the coordinates that a reading call gives by name.
+func (v View) Resolve(call *rewrite.Call) error {
+	if call.Name != "" {
+		at, ok := v.Names.Find(call.Name)
+		if ok {
+			_, ok = v.Phext.Phext.Select(at)
+		}
+		if !ok {
+			return ErrNoName(call.Name)
+		}
+		call.Resolve(at)
+	}
+	v.resolveManifest(call)
+	return nil
+}
+
+// resolveManifest leaves a name that stands for nothing as it is: there is no
+// coordinate at which it could be reported missing.
+func (v View) resolveManifest(call *rewrite.Call) {
+	for i := range call.Manifest {
+		line := &call.Manifest[i]
+		if line.Name == "" {
+			continue
+		}
+		if at, ok := v.Names.Find(line.Name); ok {
+			line.At, line.Name = at, ""
+		}
+	}
+}
+
+// StateOf is a version of a file as the journal has it.
+func StateOf(v *cache.Version) journal.State {
+	return journal.State{Text: v.Text(), Exists: v.Exists()}
+}
+
+// RecordEdit journals the present state of a file, unless it is the one that
+// the journal knows: somebody else has changed the file, and that is to be part
+// of its history.
+func RecordEdit(j *journal.Journal, file string, now *cache.Version) error {
+	if last, known := j.LastSeen(file); !known || last == now.ID {
+		return nil
+	}
+	return j.RecordEdit(file, StateOf(now), now.ID)
+}
+
+// SizeOf is the size of a version's file in bytes, or -1 if there is none.
+func SizeOf(v *cache.Version) int64 {
+	if !v.Exists() {
+		return -1
+	}
+	return v.Size()
+}

@@ -1,0 +1,144 @@
+// Package history is what phexts were: what was done to them, and how to make
+// them so again, from the journal or from a backup. Restoring is a change like
+// any other: it is journalled, and can be undone by restoring again.
+//
+// It knows nothing of HTTP and of SQ: a file is replaced whole, and SQ reads it
+// again before its next write.
+package history
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+// Service reads and restores the history of tenants' phexts.
+type Service struct {
+	Dirs   *datadir.Dirs
+	Ledger *quota.Ledger
+}
+
+// Target says what is to be as it was.
+type Target struct {
+	At         time.Time
+	Phext      *string // nil = all of the tenant's
+	Coordinate string  // of one scroll, a name or nine numbers; "" = the whole phext
+	To         *string // under this name instead; nil = in its place
+	DryRun     bool
+	Key        string // fingerprint of the key of whoever asks for it
+}
+
+// Restored is what became of one phext.
+type Restored struct {
+	Phext   string `json:"phext"`
+	Bytes   int64  `json:"bytes"`
+	Changed bool   `json:"changed"`
+	Removed bool   `json:"removed,omitempty"` // it did not exist then
+}
+
+var (
+	errScrollAlone = apierror.New(apierror.BadRequest,
+		"one scroll is restored into its own phext: name the phext, and leave the other name out")
+	errNameTaken = apierror.New(apierror.Conflict,
+		"the coordinate that had this name then is another scroll's now: restore the whole phext under another name, and copy the scroll from there")
+)
+
+// locate understands a phext and a coordinate as if the tenant had sent them. A
+// name that is not one is an error of package rewrite.
+func locate(t *tenants.Tenant, name, coordinate string) (*rewrite.Call, error) {
+	query := "p=" + rewrite.Escape(name)
+	if coordinate != "" {
+		query += "&c=" + rewrite.Escape(coordinate)
+	}
+	head, err := rewrite.ParseHead("GET", "/select", query, datadir.RewriteTenant(t))
+	if err != nil {
+		return nil, err
+	}
+	return head.Call(nil)
+}
+
+// phextName is the name that the tenant knows a file by.
+func phextName(t *tenants.Tenant, file string) string {
+	name := strings.TrimSuffix(file, phext.Extension)
+	if t.SharedDataDir {
+		name = strings.TrimPrefix(name, t.ID+".")
+	}
+	return name
+}
+
+func (s *Service) journalOf(t *tenants.Tenant) (*journal.Journal, error) {
+	return s.Dirs.JournalOf(s.Dirs.Of(t.DataDir))
+}
+
+// Events is what was done to a tenant's phexts, oldest first. Without a phext it
+// is what was done to any of them, without a coordinate what was done anywhere.
+func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([]journal.Event, error) {
+	j, err := s.journalOf(t)
+	if err != nil {
+		return nil, err
+	}
+	wanted, file := func(e journal.Event) bool { return t.OwnFile(e.File) }, ""
+	if phext != nil {
+		call, err := locate(t, *phext, coordinate)
+		if err != nil {
+			return nil, err
+		}
+		file = call.FileName()
+		if coordinate != "" {
+			wanted = func(e journal.Event) bool {
+				return call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
+			}
+		}
+	}
+	all, err := j.History(file)
+	events := all[:0]
+	for _, e := range all {
+		if wanted(e) {
+			e.File = phextName(t, e.File)
+			events = append(events, e)
+		}
+	}
+	return events, err
+}
+
+// FilesReplaced journals that files of a tenant were taken out of its directory,
+// or put into it, by somebody who has frozen it. Otherwise recovery would take
+// the first for lost, and the others for what a power cut left.
+func (s *Service) FilesReplaced(t *tenants.Tenant, files []string) error {
+	j, err := s.journalOf(t)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if _, known := j.LastSeen(file); !known {
+			continue
+		}
+		now, e := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, file))
+		if e == nil {
+			e = datadir.RecordEdit(j, file, now)
+		}
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, j.Suspend())
+}
+
+// phextFiles are the tenant's phexts in its directory now, by file name.
+func phextFiles(t *tenants.Tenant) ([]string, error) {
+	all, err := t.OwnFiles()
+	var names []string
+	for _, name := range all {
+		if strings.HasSuffix(name, phext.Extension) {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}

@@ -1,0 +1,235 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+// restore is one restore under way. Its directory is frozen.
+type restore struct {
+	*Service
+	tenant  *tenants.Tenant
+	dir     *datadir.Dir
+	journal *journal.Journal
+	target  Target
+	note    string // for the history
+}
+
+func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
+	release, err = s.Dirs.Freeze(ctx, t.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	j, err := s.journalOf(t)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note}, release, nil
+}
+
+// Restore makes phexts what they were at a moment. If it fails, what it has
+// restored by then is returned with the error.
+func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target) ([]Restored, error) {
+	r, release, err := s.begin(ctx, t, target, "restored to "+target.At.UTC().Format(time.RFC3339Nano))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if target.Coordinate != "" {
+		return r.scroll()
+	}
+	return r.phexts()
+}
+
+// phexts restores one phext with its names, or all of the tenant's.
+func (r *restore) phexts() (done []Restored, err error) {
+	from, to, err := r.files()
+	if err != nil {
+		return nil, err
+	}
+	for i := range from {
+		state, err := r.journal.At(from[i], r.target.At)
+		if err != nil {
+			return done, err
+		}
+		one, err := r.put(to[i], state)
+		if err != nil {
+			return done, err
+		}
+		if one.Changed || !strings.HasSuffix(one.Phext, rewrite.NamesSuffix) {
+			done = append(done, one)
+		}
+	}
+	return done, nil
+}
+
+// files are the files to look up in the history, and those that they become.
+func (r *restore) files() (from, to []string, err error) {
+	if r.target.Phext == nil {
+		from, err = r.allFiles()
+		return from, from, err
+	}
+	call, err := locate(r.tenant, *r.target.Phext, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	becomes := call
+	if r.target.To != nil {
+		if becomes, err = locate(r.tenant, *r.target.To, ""); err != nil {
+			return nil, nil, err
+		}
+	}
+	return []string{call.FileName(), call.NamesFileName()}, []string{becomes.FileName(), becomes.NamesFileName()}, nil
+}
+
+// allFiles is every file that the tenant had then or has now.
+func (r *restore) allFiles() ([]string, error) {
+	then, err := r.journal.FilesAt(r.target.At)
+	if err != nil {
+		return nil, err
+	}
+	now, err := phextFiles(r.tenant)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	var all []string
+	for _, name := range append(then, now...) {
+		if r.tenant.OwnFile(name) && !seen[name] {
+			seen[name] = true
+			all = append(all, name)
+		}
+	}
+	return all, nil
+}
+
+// scroll restores one scroll into the phext as it is now.
+func (r *restore) scroll() ([]Restored, error) {
+	if r.target.Phext == nil || r.target.To != nil {
+		return nil, errScrollAlone
+	}
+	call, err := locate(r.tenant, *r.target.Phext, r.target.Coordinate)
+	if err != nil {
+		return nil, err
+	}
+	then, err := r.viewThen(call)
+	if err != nil {
+		return nil, err
+	}
+	now, err := r.dir.View(call)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.resolveName(call, then, now); err != nil {
+		return nil, err
+	}
+	text, _ := then.Phext.Phext.Select(call.At)
+	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.With(call.At, text).Text(), Exists: true})
+	return []Restored{one}, err
+}
+
+// viewThen is the phext and its names as they were.
+func (r *restore) viewThen(call *rewrite.Call) (v datadir.View, err error) {
+	if v.Phext, err = r.versionThen(call.FileName()); err != nil {
+		return v, err
+	}
+	v.Names, err = r.versionThen(call.NamesFileName())
+	return v, err
+}
+
+func (r *restore) versionThen(file string) (*cache.Version, error) {
+	state, err := r.journal.At(file, r.target.At)
+	if err != nil {
+		return nil, err
+	}
+	return cache.NewVersion(state.Text, fsutil.FileID{}), nil
+}
+
+// resolveName finds the coordinate that a name had then, which must not have
+// become another's, and gives the name back to it.
+func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) error {
+	if call.Name == "" {
+		return nil
+	}
+	at, ok := then.Names.Find(call.Name)
+	if !ok {
+		return datadir.ErrNoName(call.Name)
+	}
+	call.Resolve(at)
+	if current, ok := now.Names.Find(call.Name); ok && current == at {
+		return nil
+	}
+	_, named := now.Names.Phext.Select(at)
+	if _, taken := now.Phext.Phext.Select(at); named || taken {
+		return errNameTaken
+	}
+	_, err := r.put(call.NamesFileName(), journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true})
+	return err
+}
+
+// put makes a file what state is, unless it is that already.
+func (r *restore) put(file string, state journal.State) (Restored, error) {
+	one := Restored{Phext: phextName(r.tenant, file), Bytes: int64(len(state.Text)), Removed: !state.Exists}
+	path := filepath.Join(r.dir.Path, file)
+	now, err := r.Dirs.File(path)
+	if err != nil {
+		return one, err
+	}
+	one.Changed = now.Exists() != state.Exists || now.Text() != state.Text
+	if !one.Changed || r.target.DryRun {
+		return one, nil
+	}
+	return one, r.write(file, path, now, state)
+}
+
+// write journals the change, replaces the file, and waits until both are durable.
+func (r *restore) write(file, path string, now *cache.Version, state journal.State) error {
+	if err := datadir.RecordEdit(r.journal, file, now); err != nil {
+		return err
+	}
+	// The operator may exceed a quota. A phext that is too large to be written is
+	// refused before anything of it is.
+	reserved, err := r.Ledger.Reserve(r.tenant, quota.Write{File: file, Size: datadir.SizeOf(now), Removes: true})
+	if err != nil {
+		return err
+	}
+	defer reserved.Release()
+	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Tenant: r.tenant.ID, Key: r.target.Key, Note: r.note}
+	if !state.Exists {
+		m.Op = journal.Remove
+	}
+	pending, err := r.journal.Begin(m, func() (journal.State, error) { return datadir.StateOf(now), nil })
+	if err != nil {
+		return err
+	}
+	frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now})
+	defer frozen.Publish(nil)
+	if err := replaceFile(path, state); err != nil {
+		return errors.Join(err, pending.Abort())
+	}
+	id, err := fsutil.Identify(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pending.Done(id), pending.Sync())
+}
+
+func replaceFile(path string, state journal.State) error {
+	if state.Exists {
+		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, true)
+	}
+	return errors.Join(fsutil.IgnoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
+}

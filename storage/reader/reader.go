@@ -1,0 +1,97 @@
+// Package reader answers calls that change nothing, from phexts parsed in
+// memory. A read never makes a file, never starts a child, and waits for no
+// write: while a file is written, readers see it as it was before.
+//
+// Only where no memory is set aside for reads does SQ answer, by way of Forward.
+package reader
+
+import (
+	"context"
+
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/sqclient"
+)
+
+// Config is what a Reader is made of.
+type Config struct {
+	Dirs *datadir.Dirs
+	SQ   *sqclient.Client
+}
+
+// Reader answers reads. Its methods may be called by many at a time.
+type Reader struct {
+	Config
+	sending *memlimit.Shared[*cache.Rendered] // rendered answers on their way to clients
+}
+
+// New makes a Reader.
+func New(c Config) *Reader { return &Reader{c, memlimit.NewShared[*cache.Rendered](c.Dirs.Answers)} }
+
+// Answer is the answer to a read. Release gives its memory back when it was sent.
+type Answer struct {
+	Text    string
+	ETag    string // "" = the answer has none
+	Release func()
+}
+
+// Read answers a call.
+func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+	v, err := d.RecoveredView(ctx, call)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := v.Resolve(call); err != nil {
+		return Answer{}, err
+	}
+	if kind, ok := renderedKinds[call.Op]; ok {
+		return r.rendered(d, v, call, kind)
+	}
+	release, ok := r.Dirs.Answers.TakeAtMost(answerSize(v, call))
+	if !ok {
+		return Answer{}, datadir.ErrBusy
+	}
+	a := Answer{Text: render(v, call), Release: release}
+	if call.Op != rewrite.Load {
+		a.ETag = etag.Of(a.Text)
+	}
+	return a, nil
+}
+
+// renderedKinds are the answers that are kept beside their phext. Not the
+// others: status names the phext as the client does, delta is one client's own,
+// and a scroll is in memory already.
+var renderedKinds = map[rewrite.Op]cache.Kind{
+	rewrite.Toc:        cache.Toc,
+	rewrite.JSONExport: cache.JSONExport,
+	rewrite.Get:        cache.Get,
+	rewrite.ChecksumOf: cache.Checksum,
+}
+
+// rendered answers with what is kept of a phext, or is kept from now on.
+//
+// What is kept is part of --read-memory, together with its phext. While it is
+// made or sent it is part of Dirs.Answers, since its phext may leave the cache
+// meanwhile: once, however many clients it is sent to.
+func (r *Reader) rendered(d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind) (Answer, error) {
+	a, err := r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind, func() (*cache.Rendered, error) {
+		release, ok := r.Dirs.Answers.TakeAtMost(answerSize(v, call))
+		if !ok {
+			return nil, datadir.ErrBusy
+		}
+		defer release()
+		text := render(v, call)
+		return &cache.Rendered{Text: text, Tag: etag.Of(text)}, nil
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	size := int64(len(a.Text))
+	if !r.sending.Take(a, size) {
+		return Answer{}, datadir.ErrBusy
+	}
+	return Answer{a.Text, a.Tag, func() { r.sending.Give(a, size) }}, nil
+}

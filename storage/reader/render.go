@@ -1,0 +1,68 @@
+package reader
+
+import (
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// render answers a call from its phext, as legacy SQ would on the same file.
+func render(v datadir.View, call *rewrite.Call) string {
+	p := v.Phext.Phext
+	switch call.Op {
+	case rewrite.Select:
+		scroll, _ := p.Select(call.At)
+		return scroll
+	case rewrite.Toc:
+		return p.TextmapBy(v.Names.Phext)
+	case rewrite.Get:
+		return v.Phext.Text()
+	case rewrite.Delta:
+		return p.Delta(manifest(call))
+	case rewrite.ChecksumOf:
+		return p.Checksum()
+	case rewrite.Status:
+		return string(call.StatusAnswer(p.RenderedSize(), v.Phext.Scrolls()))
+	case rewrite.Load:
+		return string(call.LoadAnswer())
+	case rewrite.JSONExport:
+		return p.JSONBy(v.Names.Phext)
+	}
+	return ""
+}
+
+func manifest(call *rewrite.Call) map[phext.Coordinate]string {
+	m := make(map[phext.Coordinate]string, len(call.Manifest))
+	for _, line := range call.Manifest {
+		if line.Name == "" {
+			m[line.At] = line.Hash
+		}
+	}
+	return m
+}
+
+// answerSize bounds the memory that an answer takes while it is made, in bytes.
+// In JSON a byte may take six.
+func answerSize(v datadir.View, call *rewrite.Call) int64 {
+	switch call.Op {
+	case rewrite.Get, rewrite.Delta, rewrite.ChecksumOf:
+		return v.Phext.Size()
+	case rewrite.Toc:
+		return lines(v) + v.Phext.Size() + v.Names.Size()
+	case rewrite.JSONExport:
+		return lines(v) + 6*(v.Phext.Size()+v.Names.Size())
+	}
+	return 0
+}
+
+// perLine is what toc and json-export write for a scroll beside its text and
+// its name, in bytes, if all numbers of its coordinate are 999.
+const perLine = 72
+
+// lines is perLine for all scrolls. Of an empty phext, one is shown.
+func lines(v datadir.View) int64 { return perLine * int64(1+v.Phext.Phext.Len()) }
+
+// Where answers a call that searches the text which comes with it, and no phext.
+func Where(call *rewrite.Call) string {
+	return phext.Where(string(call.Scroll), call.Limit, call.Checksum)
+}

@@ -1,0 +1,32 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+)
+
+var (
+	errDiskFull = apierror.New(apierror.DiskFull,
+		"the disk has no room for this write: nothing was changed; the operator has to make room")
+	errNotDurable = apierror.New(apierror.NotKnown,
+		"the write was made, but could not be made safe against a power failure: look it up before you repeat it")
+	errNotKnown = apierror.New(apierror.NotKnown,
+		"it is not known yet whether the write was made: it will be whole or not at all; look it up before you repeat it")
+	errChanged = apierror.New(apierror.Precondition,
+		"the scroll is not the one that If-Match names: read it again, and decide anew; nothing was changed")
+	errKeyReused = apierror.New(apierror.Conflict,
+		"this Idempotency-Key was used for another request: nothing was changed; use a new key for a new request")
+	errKeyTooLong = apierror.New(apierror.BadRequest,
+		"the Idempotency-Key is longer than 255 bytes: make it shorter, a UUID for example")
+	errNoRoomForNames = apierror.New(apierror.QuotaExceeded,
+		"the last coordinate of the phext is taken, and new names come behind it: delete the scroll at 999.999.999/999.999.999/999.999.999")
+)
+
+var (
+	// errNotStored is SQ's 200 for a write that the file does not hold.
+	errNotStored = errors.New("SQ answered that it stored a write, and the file does not hold it")
+	// errNoFile is errNotStored where there is no file at all.
+	errNoFile = fmt.Errorf("%w: there is no file", errNotStored)
+)

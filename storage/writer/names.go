@@ -1,0 +1,188 @@
+package writer
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+// The names of a phext's coordinates are a phext beside it, which this gateway
+// writes itself. A name is written before its scroll and removed after it. A
+// crash between the two leaves a name without a scroll, which reads as if it
+// were not there, and never a name with another's scroll.
+
+// firstNamed is where named scrolls begin (SPEC section 7).
+func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1} }
+
+// resolveName finds the coordinate of a call by name, and whether a name comes
+// or goes with it. done says that there is nothing to change.
+func (tx *transaction) resolveName() (done bool, err error) {
+	m := tx.lead
+	if m.Call.Name != "" {
+		at, known := tx.before.Names.Find(m.Call.Name)
+		switch {
+		case known:
+			m.Call.Resolve(at)
+		case empties(m.Call) || len(m.Call.Scroll) == 0:
+			m.result.Body = []byte(answerTo(m.Call, ""))
+			return true, m.checkPrecondition("", false)
+		default:
+			if at, err = nextFree(tx.before); err != nil {
+				return false, err
+			}
+			m.Call.Resolve(at)
+			tx.newName = true
+		}
+	}
+	tx.lostName = tx.takesName(m.Call)
+	return false, nil
+}
+
+// takesName says whether a name goes with the scroll of a call.
+func (tx *transaction) takesName(call *rewrite.Call) bool {
+	_, named := tx.before.Names.Phext.Select(call.At)
+	return named && empties(call)
+}
+
+// empties says whether nothing is left at the coordinate after the call.
+func empties(call *rewrite.Call) bool {
+	return call.Op == rewrite.Delete || len(call.Scroll) == 0 && call.Op == rewrite.Update
+}
+
+// nextFree is the coordinate behind all that have a name, and behind all
+// scrolls in the part of the phext where named ones lie.
+func nextFree(v datadir.View) (phext.Coordinate, error) {
+	at := firstNamed()
+	for _, file := range []*cache.Version{v.Names, v.Phext} {
+		all := file.Phext.Scrolls()
+		if len(all) == 0 || all[len(all)-1].At.Compare(at) < 0 {
+			continue
+		}
+		next, ok := all[len(all)-1].At.Next()
+		if !ok {
+			return at, errNoRoomForNames
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// nameGrowth is by how many bytes the names grow.
+func (tx *transaction) nameGrowth() int64 {
+	if !tx.newName {
+		return 0
+	}
+	names, call := tx.before.Names, tx.lead.Call
+	return names.With(call.At, call.Name).Size() - names.Size()
+}
+
+// writeNewName gives the call's name its coordinate.
+func (tx *transaction) writeNewName() error {
+	if !tx.newName {
+		return nil
+	}
+	call := tx.lead.Call
+	return tx.writeNames(tx.before.Names.With(call.At, call.Name), call.Name)
+}
+
+// removeLostName removes the name of a scroll that is gone.
+func (tx *transaction) removeLostName() {
+	if tx.lostName {
+		tx.removeName()
+	}
+}
+
+// removeName removes the name at the call's coordinate. Where that fails, a
+// name without a scroll stays, which does no harm.
+func (tx *transaction) removeName() {
+	now, at := tx.visible[tx.namesPath], tx.lead.Call.At
+	if _, exists := now.Phext.Select(at); !exists {
+		return
+	}
+	if err := tx.writeNames(now.With(at, ""), ""); err != nil {
+		tx.log("the name of a scroll that is gone was not removed", err)
+	}
+}
+
+// writeNames makes the names what next is, where name is all that is new.
+func (tx *transaction) writeNames(next *cache.Version, name string) (err error) {
+	now, call := tx.visible[tx.namesPath], tx.lead.Call
+	if tx.namesReserved == nil {
+		// That there is room was found out together with the phext's own growth.
+		w := quota.Write{File: call.NamesFileName(), Size: datadir.SizeOf(now), Removes: true}
+		if tx.namesReserved, err = tx.w.Ledger.Reserve(tx.lead.Tenant, w); err != nil {
+			return err
+		}
+	}
+	entry := tx.lead.entry()
+	entry.File, entry.Op, entry.Text = call.NamesFileName(), journal.Update, name
+	entry.Idempotency, entry.Digest, entry.Answer = "", "", ""
+	pending, err := tx.journal.Begin(entry, func() (journal.State, error) { return datadir.StateOf(now), nil })
+	if err != nil {
+		return err
+	}
+	if err := tx.w.files.storeNames(tx.namesPath, now, next, call.At); err != nil {
+		return errors.Join(err, tx.namesNotWritten(pending, now))
+	}
+	id, err := tx.w.files.identify(tx.namesPath)
+	if err == nil {
+		err = pending.Done(id)
+	}
+	if err != nil {
+		tx.dir.LeaveToRecovery()
+		return err
+	}
+	tx.visible[tx.namesPath] = next.WithID(id)
+	next.Noted(call.At, name)
+	return nil
+}
+
+// namesNotWritten notes that names were not written, and has recovery put right
+// what may be left of them.
+func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Version) error {
+	if id, err := tx.w.files.identify(tx.namesPath); err == nil && id.Size == now.Size() {
+		return pending.RolledBack(id)
+	}
+	tx.dir.LeaveToRecovery()
+	return pending.LeaveToRecovery()
+}
+
+// storeNames writes the names. One behind all others, as a new one is, is
+// appended, which costs the same however many there are.
+func storeNames(path string, now, next *cache.Version, at phext.Coordinate) error {
+	all := now.Phext.Scrolls()
+	if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
+		if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+			return err
+		}
+		return fsutil.Replace(path, next.Text(), fsutil.NewFileMode, false)
+	}
+	name, _ := next.Phext.Select(at)
+	tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)
+	return appendTo(path, tail, now.Size())
+}
+
+// dirMode is that of a data directory that a child is started on.
+const dirMode = 0o700
+
+func appendTo(path string, tail []byte, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(tail, size); err != nil {
+		_ = f.Truncate(size) // the error that led here says more
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,244 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/sqclient"
+)
+
+// sendToSQ has SQ make the mutations, and keeps the child for verify. A child
+// that accepts no connection has seen nothing, so the next one is tried, once.
+func (tx *transaction) sendToSQ() error {
+	err := tx.sendOnce()
+	if errors.Is(err, sqclient.ErrUnreached) && !tx.sent {
+		tx.releaseChild(err)
+		err = tx.sendOnce()
+	}
+	if err != nil {
+		tx.w.Logger.LogAttrs(tx.ctx, slog.LevelWarn, "the database did not answer",
+			slog.String(logkey.Request, tx.lead.ID), slog.String(logkey.Tenant, tx.lead.Tenant.ID),
+			slog.String(logkey.Op, string(tx.lead.Call.Op)), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, err))
+	}
+	return err
+}
+
+func (tx *transaction) sendOnce() (err error) {
+	ctx, cancel := context.WithTimeout(tx.ctx, sqclient.Timeout)
+	defer cancel()
+	if tx.child, err = tx.w.SQ.Lease(ctx, tx.dir.Path); err != nil {
+		return err
+	}
+	loaded := tx.reload || tx.dir.HasLoaded(tx.child.Generation(), tx.path)
+	tx.dir.NoteLoading()
+	if tx.reload {
+		if err := tx.child.Load(ctx, tx.lead.Call); err != nil {
+			return err
+		}
+	}
+	if loaded && tx.canRecreate() {
+		err = tx.recreate(ctx)
+	} else {
+		err = tx.truncate(ctx)
+	}
+	if err == nil {
+		tx.dir.NoteLoaded(tx.child.Generation(), tx.path)
+	}
+	return err
+}
+
+// SQ truncates a file and writes it again. A file system with a disk takes that
+// for a replacement that must not be lost: it begins to write the file when it
+// is closed, and the next truncation waits for that. On ext4 that is most of
+// what an update costs. A file that is not there SQ makes, without any of that.
+//
+// So the old file is renamed aside first (journal.BeforePath), and removed when
+// the new one is verified and journalled. At every moment one file holds what
+// was acknowledged; recovery looks at the one aside first.
+
+// canRecreate says whether SQ may make a new file. That must be the same file
+// for everybody else, there must be room for two, and a power cut must leave the
+// journal with what the phext holds. In memory nothing is gained for a batch,
+// which SQ can have all at once if it truncates.
+func (tx *transaction) canRecreate() bool {
+	return (tx.onDisk || len(tx.members) == 1) && tx.before.Phext.Exists() && !tx.tight && !tx.dir.Truncating() &&
+		tx.pending.CheckpointDurable() && fsutil.CanBeRecreated(tx.path)
+}
+
+// recreate has SQ make a new file for each mutation, one after the other. All
+// are connected first: then SQ has little left to do but the writes.
+func (tx *transaction) recreate(ctx context.Context) error {
+	conns, err := tx.dial(ctx)
+	defer closeAll(conns)
+	if err != nil {
+		return err
+	}
+	if err := tx.w.files.rename(tx.path, journal.BeforePath(tx.path)); err != nil {
+		return tx.truncate(ctx)
+	}
+	tx.sent, tx.aside = true, true
+	for i, out := range tx.outgoing() {
+		if i > 0 { // nobody is owed the file between two mutations of a batch
+			if err := tx.w.files.remove(tx.path); err != nil {
+				return err
+			}
+		}
+		if err := conns[i].Send(out); err != nil {
+			return err
+		}
+		if tx.members[i].result.Body, err = conns[i].Receive(tx.held); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// truncate has SQ write over the file. It gets all mutations before the first
+// answer is awaited, since it takes up the next while one answer is on the way.
+// The last one is awaited first: it is most often answered last, and the others
+// need no wait then. Whatever becomes of one, the answers to all that SQ may
+// have seen are awaited, since nobody may stop a child that is writing.
+func (tx *transaction) truncate(ctx context.Context) error {
+	conns, err := tx.dial(ctx)
+	defer closeAll(conns)
+	if err != nil {
+		return err
+	}
+	sent := 0
+	for i, out := range tx.outgoing() {
+		tx.sent = true
+		if err = conns[i].Send(out); err != nil {
+			break
+		}
+		sent++
+	}
+	for i := sent - 1; i >= 0; i-- {
+		body, failed := conns[i].Receive(tx.held)
+		tx.members[i].result.Body = body
+		if err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// dial connects one exchange for each mutation, or none.
+func (tx *transaction) dial(ctx context.Context) (conns []*sqclient.Conn, err error) {
+	for range tx.members {
+		conn, err := tx.child.Dial(ctx)
+		if err != nil {
+			closeAll(conns)
+			return nil, err
+		}
+		conns = append(conns, conn)
+	}
+	return conns, nil
+}
+
+func closeAll(conns []*sqclient.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// verify looks whether the file is what it is to be. What SQ says is not believed.
+func (tx *transaction) verify() error {
+	id, same, err := tx.w.files.same(tx.path, tx.next)
+	switch {
+	case err != nil:
+		return err
+	case same:
+		tx.written = id
+		return nil
+	case id.Exists():
+		return errNotStored
+	case tx.aside:
+		tx.truncateFromNowOn()
+	}
+	return errNoFile
+}
+
+// truncateFromNowOn has SQ write over the files of the directory, since it did
+// not make a new one: there may be no room for two files, say.
+func (tx *transaction) truncateFromNowOn() {
+	if tx.dir.TruncateFromNowOn() {
+		tx.w.Logger.Warn("SQ did not make a file that was renamed for it: until sqgate is restarted, the files of this directory are rewritten in their place, which is slower",
+			slog.String(logkey.DataDir, tx.dir.Path))
+	}
+}
+
+func (tx *transaction) releaseChild(err error) {
+	if tx.child != nil {
+		tx.child.End(err)
+		tx.child = nil
+	}
+}
+
+// removeOldFile removes what was renamed aside. As long as it is there, recovery
+// takes the write for one that was not acknowledged.
+func (tx *transaction) removeOldFile() {
+	if !tx.aside {
+		return
+	}
+	if err := fsutil.IgnoreMissing(tx.w.files.remove(journal.BeforePath(tx.path))); err != nil {
+		tx.log("the file of before a write could not be removed", err)
+		tx.dir.LeaveToRecovery()
+	}
+}
+
+// sameFile says whether the file at path is v, and which file it is.
+func sameFile(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return fsutil.FileID{}, os.IsNotExist(err) && !v.Exists() && v.Size() == 0, fsutil.IgnoreMissing(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fsutil.FileID{}, false, err
+	}
+	id, err := fsutil.IDOf(info)
+	if err != nil || id.Size != v.Size() {
+		return id, false, err
+	}
+	same, err := v.Same(f)
+	return id, same, err
+}
+
+// Room on a disk below which it could be full in a moment: bytes, and sizes of
+// the phext.
+const (
+	tightBytes = 256 << 20
+	tightSizes = 4
+)
+
+// reserveSpare secures the way back on a tight disk before SQ truncates the
+// file: room for what it holds now. A write that makes room passes without.
+func (tx *transaction) reserveSpare() (err error) {
+	size := tx.before.Phext.Size()
+	var fs unix.Statfs_t
+	if size == 0 || unix.Statfs(tx.dir.Path, &fs) != nil {
+		return nil
+	}
+	tx.onDisk = !fsutil.InMemory(&fs)
+	tx.tight = int64(fs.Bavail)*fs.Bsize <= tightBytes+tightSizes*size
+	if !tx.tight {
+		return nil
+	}
+	tx.spare, err = fsutil.NewSpare(tx.path, size)
+	if err != nil && tx.next.Size() <= size {
+		return nil
+	}
+	if errors.Is(err, unix.ENOSPC) {
+		return errDiskFull
+	}
+	return err
+}

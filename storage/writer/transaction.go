@@ -1,0 +1,248 @@
+package writer
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/sqclient"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+// transaction is one write of a phext's file, for one mutation or for a batch.
+// Its methods are the steps of Writer.commit.
+type transaction struct {
+	w       *Writer
+	ctx     context.Context
+	dir     *datadir.Dir
+	journal *journal.Journal
+	lead    *mutation
+	members []*mutation // lead first
+	unlock  func()      // gives the directory to the next one
+
+	path, namesPath string
+	before          datadir.View
+	next            *cache.Version // the phext as it is to be
+	newName         bool           // lead's name gets a coordinate
+	lostName        bool           // a name goes with lead's scroll
+	reload          bool           // SQ has to read the file again first
+
+	reserved, namesReserved *quota.Reservation
+	spare                   *fsutil.Spare
+	tight                   bool // the disk could be full in a moment
+	onDisk                  bool // the file system is not in memory alone
+	frozen                  *cache.Frozen
+	visible                 map[string]*cache.Version // what readers see after the commit
+	pending                 *journal.Pending
+
+	child   *sqclient.Child
+	held    *memlimit.Reservation // memory of SQ's answers
+	sent    bool                  // SQ may have seen a call
+	aside   bool                  // the old file is at journal.BeforePath
+	written fsutil.FileID         // the file that holds next
+}
+
+func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mutation, unlock func()) *transaction {
+	return &transaction{
+		w: w, ctx: ctx, dir: dir, lead: lead, members: []*mutation{lead}, unlock: unlock,
+		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
+		held: w.SQ.Hold(),
+	}
+}
+
+func (tx *transaction) openJournal() (done bool, err error) {
+	tx.journal, err = tx.w.Dirs.JournalOf(tx.dir)
+	return false, err
+}
+
+func (tx *transaction) readPhext() (done bool, err error) {
+	tx.before, err = tx.dir.View(tx.lead.Call)
+	if err != nil {
+		return false, err
+	}
+	tx.next = tx.before.Phext
+	tx.reload = !tx.dir.SeenBySQ(tx.path, tx.before.Phext.ID)
+	return false, nil
+}
+
+// apply works out what the file is to hold, and whether it may. done says that
+// there is nothing to delete.
+func (tx *transaction) apply() (done bool, err error) {
+	call := tx.lead.Call
+	if call.Op == rewrite.Delete && !tx.before.Phext.Exists() {
+		tx.lead.result.Body = []byte(answerTo(call, ""))
+		return true, tx.lead.checkPrecondition("", false)
+	}
+	if err := tx.applyOne(tx.lead); err != nil {
+		return false, err
+	}
+	return false, tx.checkLimits()
+}
+
+// applyOne adds a mutation to what the file is to hold.
+func (tx *transaction) applyOne(m *mutation) error {
+	old, exists := tx.next.Phext.Select(m.Call.At)
+	if err := m.checkPrecondition(old, exists); err != nil {
+		return err
+	}
+	tx.next = tx.next.With(m.Call.At, textAfter(m.Call, old))
+	m.answer = answerTo(m.Call, old)
+	return nil
+}
+
+// textAfter is what stands at the coordinate after the call.
+func textAfter(call *rewrite.Call, old string) string {
+	switch call.Op {
+	case rewrite.Insert:
+		return old + string(call.Scroll)
+	case rewrite.Update:
+		return string(call.Scroll)
+	}
+	return ""
+}
+
+// answerTo is what SQ says when it has done the call.
+func answerTo(call *rewrite.Call, old string) string {
+	switch call.Op {
+	case rewrite.Insert:
+		return "Inserted " + strconv.Itoa(len(call.Scroll)) + " bytes"
+	case rewrite.Update:
+		return "Updated " + strconv.Itoa(len(call.Scroll)) + " bytes"
+	}
+	return "Removed " + strconv.Itoa(len(old)) + " bytes"
+}
+
+// checkLimits refuses what SQ could not store, or not read again. SQ itself
+// would answer 200.
+func (tx *transaction) checkLimits() error {
+	if size := tx.next.Size(); size > cache.Largest && size > tx.before.Phext.Size() {
+		return apierror.New(apierror.TooLarge,
+			"this is larger than %d bytes, or would make the phext so, which is the most there can be: store it in parts", int64(cache.Largest))
+	}
+	return datadir.CheckWritable(tx.path, tx.before.Phext.Exists())
+}
+
+// reserveQuota finds room for the growth of the phext and of its names.
+func (tx *transaction) reserveQuota() (err error) {
+	call := tx.lead.Call
+	tx.reserved, err = tx.w.Ledger.Reserve(tx.lead.Tenant, quota.Write{
+		File: call.FileName(), Size: datadir.SizeOf(tx.before.Phext), After: tx.next.Size() + tx.nameGrowth(),
+		Removes: !slices.ContainsFunc(tx.members, func(m *mutation) bool { return m.Call.Op != rewrite.Delete }),
+	})
+	return err
+}
+
+// recordEdits journals what somebody else made of the files since this gateway
+// wrote them last, so that it is part of their history.
+func (tx *transaction) recordEdits() error {
+	call := tx.lead.Call
+	if err := datadir.RecordEdit(tx.journal, call.FileName(), tx.before.Phext); err != nil {
+		return err
+	}
+	return datadir.RecordEdit(tx.journal, call.NamesFileName(), tx.before.Names)
+}
+
+// freezeReaders has readers see the files as they are now until publish.
+func (tx *transaction) freezeReaders() error {
+	now := map[string]*cache.Version{tx.path: tx.before.Phext, tx.namesPath: tx.before.Names}
+	tx.frozen = tx.w.Dirs.Cache.Freeze(now)
+	tx.visible = map[string]*cache.Version{tx.path: tx.before.Phext, tx.namesPath: tx.before.Names}
+	return nil
+}
+
+func (tx *transaction) beginJournal() (err error) {
+	entries := make([]journal.Mutation, len(tx.members))
+	for i, m := range tx.members {
+		entries[i] = m.entry()
+	}
+	tx.pending, err = tx.journal.BeginBatch(entries, func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+	return err
+}
+
+// entry is the mutation as the journal has it.
+func (m *mutation) entry() journal.Mutation {
+	e := journal.Mutation{
+		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: string(m.Call.Scroll),
+		Tenant: m.Tenant.ID, Key: m.KeyFingerprint, Note: m.Call.Name,
+	}
+	if m.IdempotencyKey != "" {
+		e.Idempotency, e.Digest, e.Answer = m.IdempotencyKey, m.digest(), m.answer
+	}
+	return e
+}
+
+func journalOp(op rewrite.Op) journal.Op {
+	switch op {
+	case rewrite.Insert:
+		return journal.Insert
+	case rewrite.Update:
+		return journal.Update
+	}
+	return journal.Delete
+}
+
+// journalDone notes that the file holds the write. Where the journal cannot
+// note that, recovery finds the write begun and the file with it, and does.
+func (tx *transaction) journalDone() {
+	if err := tx.pending.Done(tx.written); err != nil {
+		tx.log("the journal could not note the end of a write", err)
+		tx.dir.LeaveToRecovery()
+	}
+}
+
+// publish lets readers see the write, and gives back what it had reserved.
+func (tx *transaction) publish() {
+	tx.visible[tx.path] = tx.next.WithID(tx.written)
+	tx.dir.NoteSeen(tx.path, tx.written, phext.HasDelimiter(tx.lead.Call.Scroll))
+	used := tx.release()
+	for _, m := range tx.members {
+		m.result.Changed, m.result.QuotaUsed = true, used
+		if text, ok := tx.next.Phext.Select(m.Call.At); ok {
+			m.result.ETag = etag.Of(text)
+		}
+	}
+}
+
+// release ends what the steps before SQ began, except for the journal. It
+// returns the part of the quota that is used.
+func (tx *transaction) release() (used float64) {
+	if tx.frozen != nil {
+		tx.frozen.Publish(tx.visible)
+	}
+	if tx.namesReserved != nil {
+		tx.namesReserved.Release()
+	}
+	if tx.reserved != nil {
+		used = tx.reserved.Release()
+	}
+	tx.spare.Drop()
+	tx.held.Release()
+	return used
+}
+
+// syncJournal waits until the journal is as durable as its policy wants it. The
+// next write goes on meanwhile, so that one sync serves several.
+func (tx *transaction) syncJournal() outcome {
+	if err := tx.pending.Sync(); err != nil {
+		tx.log("a write stands in its file, but the journal is not on disk", err)
+		return outcome{err: errNotDurable}
+	}
+	return outcome{}
+}
+
+func (tx *transaction) log(message string, err error) {
+	tx.w.Logger.LogAttrs(tx.ctx, slog.LevelError, message, slog.String(logkey.Request, tx.lead.ID),
+		slog.String(logkey.Tenant, tx.lead.Tenant.ID), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, err))
+}

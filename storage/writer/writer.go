@@ -1,0 +1,152 @@
+package writer
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/sqclient"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+// Request is one mutation, as data.
+type Request struct {
+	ID             string // of the request, for the log
+	Tenant         *tenants.Tenant
+	KeyFingerprint string // of the API key, for the history
+	Call           *rewrite.Call
+	IfMatch        []string // values of If-Match; none = whatever is there
+	IdempotencyKey string   // "" = none
+}
+
+// Result is what became of a mutation that was acknowledged.
+type Result struct {
+	Body      []byte  // what the client is told, as SQ says it
+	Changed   bool    // false: there was nothing to do, and the rest is not set
+	ETag      string  // of the scroll as it is now; "" = there is none
+	QuotaUsed float64 // part of the quota, 0 to 1; 0 if there is no quota
+}
+
+// Config is what a Writer is made of.
+type Config struct {
+	Dirs   *datadir.Dirs
+	SQ     *sqclient.Client
+	Ledger *quota.Ledger
+	Logger *slog.Logger
+}
+
+// Writer commits mutations. Its methods may be called by many at a time.
+type Writer struct {
+	Config
+	files fileSystem
+
+	mu     sync.Mutex
+	queues map[*datadir.Dir]*batchQueue
+}
+
+// fileSystem is what a commit does to files itself. Tests let each of it fail.
+type fileSystem struct {
+	rename func(from, to string) error
+	remove func(path string) error
+	// same says whether the file at path is v, and which file it is; the zero
+	// FileID is that of no file.
+	same       func(path string, v *cache.Version) (fsutil.FileID, bool, error)
+	identify   func(path string) (fsutil.FileID, error)
+	storeNames func(path string, now, next *cache.Version, at phext.Coordinate) error
+}
+
+// New makes a Writer; it starts nothing.
+func New(c Config) *Writer {
+	return &Writer{
+		Config: c, queues: map[*datadir.Dir]*batchQueue{},
+		files: fileSystem{rename: os.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames},
+	}
+}
+
+// Commit makes a mutation. A write that SQ has begun is seen to its end,
+// whatever becomes of ctx: only then may the next one begin.
+func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
+	m := newMutation(r)
+	out := w.commit(ctx, m)
+	if out.tryAlone {
+		m.alone = true
+		out = w.commit(ctx, m)
+	}
+	return m.result, out.err
+}
+
+// outcome is how a commit ended for each mutation in it.
+type outcome struct {
+	err      error
+	tryAlone bool // nothing has happened: one of several may have kept the others from it
+}
+
+// commit is the way of a write, step by step. It leads a batch, or another's
+// commit takes m along and tells it the outcome.
+func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
+	dir := w.Dirs.Of(m.Tenant.DataDir)
+	unlock, joined, err := w.lockOrJoin(ctx, dir, m)
+	switch {
+	case joined:
+		return <-m.outcome
+	case err != nil:
+		return outcome{err: err}
+	}
+	tx := w.newTransaction(ctx, dir, m, unlock)
+	out.err = errNotKnown // what the others are told if this panics
+	defer func() { tx.tellOthers(out) }()
+
+	// Until the quota is reserved, nothing is touched.
+	for _, step := range []func() (done bool, err error){
+		tx.openJournal,
+		tx.answerRepeat,
+		tx.readPhext,
+		tx.resolveName,
+		tx.apply,
+	} {
+		if done, err := step(); done || err != nil {
+			tx.unlock()
+			return outcome{err: err}
+		}
+	}
+	tx.leadBatch()
+
+	// Until SQ has seen a call, an error means that nothing has happened.
+	for _, step := range []func() error{
+		tx.reserveQuota,
+		tx.recordEdits,
+		tx.reserveSpare,
+		tx.freezeReaders,
+		tx.writeNewName,
+		tx.beginJournal,
+	} {
+		if err := step(); err != nil {
+			return tx.abort(err)
+		}
+	}
+
+	if err = tx.sendToSQ(); err == nil {
+		err = tx.verify()
+	}
+	tx.releaseChild(err)
+	if err != nil {
+		if stands, out := tx.resolveFailure(err); !stands {
+			return out
+		}
+	}
+
+	// The file holds the write, so from here on it is acknowledged.
+	tx.journalDone()
+	tx.removeOldFile()
+	tx.removeLostName()
+	tx.publish()
+	tx.unlock()
+	return tx.syncJournal()
+}
