@@ -13,84 +13,102 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// defaultMaxPhexts is the most phexts of a tenant whose entry does not say.
+// defaultMaxPhexts is the max_phexts of an entry without one.
 const defaultMaxPhexts = 10000
 
 // megabyte is the unit of quota_mb, in bytes.
 const megabyte = 1 << 20
 
-// builder makes a snapshot and gathers what is wrong.
+// builder makes a snapshot and collects the mistakes in the file.
 type builder struct {
-	snapshot *Snapshot
-	places   []int // where in the file each of the snapshot's tenants stands
-	wrong    []error
-	keys     map[digest]keyUse
-	index    int // of the tenant that is being read; 0 for the file itself
-	id       string
+	snapshot  *Snapshot
+	positions []int // in the file, of each of the snapshot's tenants
+	mistakes  []error
+	keys      map[digest]keyUse
+	index     int    // position of the current tenant, from 1; 0 for the file itself
+	id        string // of the current tenant; "" if it has no valid one
 }
 
-// begin makes the tenants of a file's entries.
-func (b *builder) begin(list []json.RawMessage, reload bool) {
+// keyUse says which tenant has a key, and in which field.
+type keyUse struct {
+	tenant, field string
+}
+
+// build makes the tenants of a file's entries.
+func (b *builder) build(list []json.RawMessage, reload bool) {
 	n := len(list)
 	b.keys = make(map[digest]keyUse, n)
 	b.snapshot = &Snapshot{
 		all: make([]*Tenant, 0, n), byID: make(map[string]*Tenant, n), byKey: make(map[digest]*Tenant, n),
-		byPath: map[digest]*Tenant{}, reloadOnChange: reload,
+		byPathKey: map[digest]*Tenant{}, reloadOnChange: reload,
 	}
 	for i, raw := range list {
 		b.index, b.id = i+1, ""
-		b.read(raw)
+		b.readEntry(raw)
 	}
+	b.checkDirectories()
 }
 
-// read takes one entry apart. One whose form is wrong is not looked at any
-// further: what else could be said of it might not be so.
-func (b *builder) read(raw json.RawMessage) {
+// readEntry adds a tenant. It does not check the values of an entry whose form
+// is wrong: what it would say might not be true.
+func (b *builder) readEntry(raw json.RawMessage) {
 	list, isObject := fieldsOf(raw)
 	if !isObject {
 		b.refuse("tenants", "has something here that is not a tenant", `write {"id", "api_key", "data_dir"}`)
 		return
 	}
-	var e entry
-	b.id = soundID(list)
-	if b.decode(list, e.slots()) {
+	var e Entry
+	b.id = findID(list)
+	if b.decode(list, e.targets()) {
 		b.add(e)
 	}
 }
 
+// findID returns the id among an entry's fields, or "" if it is not valid.
+// Whatever else is wrong with the entry, the error can then name the tenant.
+func findID(list []field) string {
+	for _, f := range list {
+		var id string
+		if f.name == "id" && json.Unmarshal(f.value, &id) == nil && ValidID(id) == nil {
+			return id
+		}
+	}
+	return ""
+}
+
 func (b *builder) refuse(field, problem, fix string) {
-	b.wrong = append(b.wrong, &FieldError{Tenant: b.id, Index: b.index, Field: field, Problem: problem, Fix: fix})
+	b.mistakes = append(b.mistakes, &FieldError{Tenant: b.id, Index: b.index, Field: field, Problem: problem, Fix: fix})
 }
 
 func (b *builder) refuseValue(field string, e *ValueError) { b.refuse(field, e.Problem, e.Fix) }
 
-func (b *builder) add(e entry) {
-	t := &Tenant{Enabled: value(e.Enabled, true), SharedDataDir: value(e.SharedDataDir, false),
-		AllowDelimiters: value(e.AllowDelimiters, false), AdminEmail: value(e.AdminEmail, "")}
+func (b *builder) add(e Entry) {
+	t := &Tenant{Enabled: valueOr(e.Enabled, true), SharedDataDir: valueOr(e.SharedDataDir, false),
+		AllowDelimiters: valueOr(e.AllowDelimiters, false), AdminEmail: valueOr(e.AdminEmail, "")}
 	b.setID(t, e)
 	t.DataDir = b.dataDir(e)
 	t.QuotaBytes = b.number("quota_mb", e.QuotaMB, 0, math.MaxInt64/megabyte) * megabyte
 	t.MaxPhexts = int(b.number("max_phexts", e.MaxPhexts, defaultMaxPhexts, math.MaxInt32))
 	t.RequestsPerMinute = int(b.number("requests_per_minute", e.RequestsPerMinute, 0, math.MaxInt32))
 	t.CallsPerDay = int(b.number("calls_per_day", e.CallsPerDay, 0, math.MaxInt32))
-	t.CreatedAt = b.moment("created_at", e.CreatedAt)
+	t.CreatedAt = b.time("created_at", e.CreatedAt)
 	b.setKeys(t, e)
-	b.snapshot.all, b.places = append(b.snapshot.all, t), append(b.places, b.index)
+	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 }
 
-func value[T any](p *T, otherwise T) T {
+func valueOr[T any](p *T, otherwise T) T {
 	if p == nil {
 		return otherwise
 	}
 	return *p
 }
 
-func (b *builder) setID(t *Tenant, e entry) {
+func (b *builder) setID(t *Tenant, e Entry) {
 	if e.ID == nil {
 		b.refuse("id", "is missing", "give the tenant a name")
 		return
 	}
-	if wrong := idProblem(*e.ID); wrong != nil {
+	if wrong := checkID(*e.ID); wrong != nil {
 		b.refuseValue("id", wrong)
 		return
 	}
@@ -103,7 +121,7 @@ func (b *builder) setID(t *Tenant, e entry) {
 }
 
 func (b *builder) number(field string, n *int64, otherwise, most int64) int64 {
-	v := value(n, otherwise)
+	v := valueOr(n, otherwise)
 	if v < 0 || v > most {
 		b.refuse(field, "is out of range", fmt.Sprintf("write a whole number from 0 to %d", most))
 		return 0
@@ -111,7 +129,7 @@ func (b *builder) number(field string, n *int64, otherwise, most int64) int64 {
 	return v
 }
 
-func (b *builder) moment(field string, text *string) time.Time {
+func (b *builder) time(field string, text *string) time.Time {
 	if text == nil {
 		return time.Time{}
 	}
@@ -123,12 +141,12 @@ func (b *builder) moment(field string, text *string) time.Time {
 }
 
 // dataDir is the cleaned path, or "" if it was refused.
-func (b *builder) dataDir(e entry) string {
-	dir := value(e.DataDir, "")
+func (b *builder) dataDir(e Entry) string {
+	dir := valueOr(e.DataDir, "")
 	switch {
 	case dir == "":
 		b.refuse("data_dir", "is missing", "name the directory of the tenant's files")
-	case strings.ContainsFunc(dir, unfitForPath):
+	case strings.ContainsFunc(dir, notInPath):
 		b.refuse("data_dir", "holds a character that is not text", "use a path without control characters")
 	case !filepath.IsAbs(dir):
 		b.refuse("data_dir", "is a relative path", "write the whole path, beginning with /")
@@ -140,36 +158,31 @@ func (b *builder) dataDir(e entry) string {
 	return ""
 }
 
-// unfitForPath tells control characters, and what JSON puts in the place of
-// half a character.
-func unfitForPath(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
+// notInPath refuses control characters and the replacement character, which
+// stands for invalid UTF-16 in JSON.
+func notInPath(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
 
-// keyUse is where a key stands.
-type keyUse struct {
-	who, field string
-}
-
-func (b *builder) setKeys(t *Tenant, e entry) {
+func (b *builder) setKeys(t *Tenant, e Entry) {
 	switch {
 	case e.APIKey != nil && e.APIKeySHA256 != nil:
 		b.refuse("api_key", `and "api_key_sha256" are both there`, "keep one")
 	case e.APIKey != nil:
-		t.key = b.plainKey("api_key", *e.APIKey, keyProblem)
-		b.claim("api_key", t.key, b.snapshot.byKey, t)
+		t.key = b.plainKey("api_key", *e.APIKey, checkKey)
+		b.claimKey("api_key", t.key, b.snapshot.byKey, t)
 	case e.APIKeySHA256 != nil:
 		t.key = b.hashedKey("api_key_sha256", *e.APIKeySHA256)
-		b.claim("api_key_sha256", t.key, b.snapshot.byKey, t)
+		b.claimKey("api_key_sha256", t.key, b.snapshot.byKey, t)
 	default:
 		b.refuse("api_key", "is missing", `give the tenant a key, or its SHA-256 as "api_key_sha256"`)
 	}
-	b.setPrevious(t, e)
+	b.setPreviousKey(t, e)
 	if e.PathKey != nil {
-		t.path = b.plainKey("path_key", *e.PathKey, pathKeyProblem)
-		b.claim("path_key", t.path, b.snapshot.byPath, t)
+		t.pathKey = b.plainKey("path_key", *e.PathKey, checkPathKey)
+		b.claimKey("path_key", t.pathKey, b.snapshot.byPathKey, t)
 	}
 }
 
-func (b *builder) setPrevious(t *Tenant, e entry) {
+func (b *builder) setPreviousKey(t *Tenant, e Entry) {
 	switch {
 	case e.PreviousKeySHA256 == nil && e.PreviousKeyExpires == nil:
 		return
@@ -180,13 +193,13 @@ func (b *builder) setPrevious(t *Tenant, e entry) {
 		b.refuse("previous_key_sha256", `stands there without "previous_key_expires"`, "give both or neither")
 		return
 	}
-	t.previous = b.hashedKey("previous_key_sha256", *e.PreviousKeySHA256)
-	t.previousExpires = b.moment("previous_key_expires", e.PreviousKeyExpires)
-	b.claim("previous_key_sha256", t.previous, b.snapshot.byKey, t)
+	t.previousKey = b.hashedKey("previous_key_sha256", *e.PreviousKeySHA256)
+	t.previousKeyExpires = b.time("previous_key_expires", e.PreviousKeyExpires)
+	b.claimKey("previous_key_sha256", t.previousKey, b.snapshot.byKey, t)
 }
 
-func (b *builder) plainKey(field, key string, problem func(string) *ValueError) digest {
-	if wrong := problem(key); wrong != nil {
+func (b *builder) plainKey(field, key string, check func(string) *ValueError) digest {
+	if wrong := check(key); wrong != nil {
 		b.refuseValue(field, wrong)
 		return digest{}
 	}
@@ -203,28 +216,28 @@ func (b *builder) hashedKey(field, text string) digest {
 	return digest(sum)
 }
 
-// claim takes a key for t. All keys are in one name space: a key that meant
-// two tenants, in whatever place, would be nobody's.
-func (b *builder) claim(field string, d digest, index map[digest]*Tenant, t *Tenant) {
+// claimKey enters a key of t into index. It refuses a key that is already used,
+// whichever field has it, because it would not tell one tenant from another.
+func (b *builder) claimKey(field string, d digest, index map[digest]*Tenant, t *Tenant) {
 	if d.isZero() {
 		return
 	}
 	if use, taken := b.keys[d]; taken {
-		b.refuse(field, "is the same key as "+use.field+" of "+use.who, "make every key different")
+		b.refuse(field, "is the same key as "+use.field+" of "+use.tenant, "make every key different")
 		return
 	}
-	b.keys[d] = keyUse{who(t.ID, b.index), field}
+	b.keys[d] = keyUse{describeTenant(t.ID, b.index), field}
 	index[d] = t
 }
 
-// checkDirectories refuses one directory for two tenants, unless both share
-// it. One inside another's is fine: a tenant's files are the flat files in its
-// own directory. Symbolic links count as what they lead to.
+// checkDirectories refuses two tenants with one directory unless both share it.
+// It follows symbolic links. A directory inside another tenant's is allowed,
+// because a tenant's files lie directly in its own.
 func (b *builder) checkDirectories() {
 	first := make(map[string]int, len(b.snapshot.all))
 	for i, t := range b.snapshot.all {
 		if t.DataDir == "" {
-			continue // refused already
+			continue // already refused
 		}
 		dir := fsutil.Resolve(t.DataDir)
 		other, taken := first[dir]
@@ -236,8 +249,8 @@ func (b *builder) checkDirectories() {
 		if t.SharedDataDir && o.SharedDataDir {
 			continue
 		}
-		b.id, b.index = t.ID, b.places[i]
-		b.refuse("data_dir", "is the directory of "+who(o.ID, b.places[other])+" too",
+		b.id, b.index = t.ID, b.positions[i]
+		b.refuse("data_dir", "is the directory of "+describeTenant(o.ID, b.positions[other])+" too",
 			`give each its own, or set "shared_data_dir" on both`)
 	}
 }

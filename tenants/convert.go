@@ -10,34 +10,34 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Conversion is the tenants file of another program in the terms of this one.
+// Conversion is the tenants file of another program in terms of this one.
 type Conversion struct {
-	From    string   // the other program
-	Entries []Entry  // in the file's order, with the keys that clients have
-	Notes   []string // what was changed, and what is left to do; no keys
+	From    string   // name of the other program
+	Entries []Entry  // in the file's order, with the clients' keys in plain text
+	Notes   []string // what was changed and what is left to do; without keys
 }
 
-// converter reads an entry of another program after the other, as a builder
-// reads entries of ours.
+// converter reads the entries of another program one by one. It collects
+// mistakes as a builder does.
 type converter struct {
 	builder
 	Conversion
 	dataRoot string
-	ids      map[string]string // id -> whose it is
-	ports    map[int64]string  // port -> whose SQ listens there
+	ids      map[string]string // id -> description of the tenant that has it
+	ports    map[int64]string  // port -> description of the tenant whose SQ listens there
 }
 
 // Convert reads the tenants file of SQ's own multi-tenant mode, of the SQ
-// router or of the Python gateway, told apart by what stands in it. The last
-// does not say where data lie; its tenants get directories below dataRoot.
+// router or of the Python gateway; it recognises them by their fields. The
+// gateway's file has no data directories: its tenants get some below dataRoot.
 //
-// It is as strict as Parse and its errors are of the same kinds; the entries
-// still have to go through Create, which checks their values.
+// Convert is as strict as Parse about fields and has the same types of errors.
+// It does not check the values of the entries, as Create and Check do.
 func Convert(text []byte, dataRoot string) (*Conversion, error) {
 	c := &converter{dataRoot: dataRoot, ids: map[string]string{}, ports: map[int64]string{}}
 	err := c.convert(text)
 	if err == nil {
-		err = errors.Join(c.wrong...)
+		err = errors.Join(c.mistakes...)
 	}
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (c *converter) convert(text []byte) (err error) {
 		c.fromGateway(top)
 	case byKey:
 		c.fromSQ(top)
-	case isRouted(list):
+	case hasTokens(list):
 		c.fromRouter(top)
 	default:
 		return &FormatError{Problem: "this is none of the tenants files that can be converted",
@@ -92,15 +92,15 @@ func (c *converter) fromSQ(top []field) {
 	for _, f := range list {
 		var name *string
 		e := Entry{APIKey: &f.name}
-		if c.next(f.value, map[string]any{"name": &name, "data_dir": &e.DataDir}) {
+		if c.decodeEntry(f.value, map[string]any{"name": &name, "data_dir": &e.DataDir}) {
 			c.add(e, "name", name)
 		}
 	}
 }
 
-// fromRouter reads {"tenants": [{"token", "port", "data_dir"}]}. The router has
-// no names: the last part of the directory is one, unless a "name" is put
-// there, which the router ignores.
+// fromRouter reads {"tenants": [{"token", "port", "data_dir"}]}. The router's
+// tenants have no names and get the last part of the directory. An operator can
+// add a "name", which the router ignores.
 func (c *converter) fromRouter(top []field) {
 	c.From = "the SQ router"
 	var list []json.RawMessage
@@ -111,7 +111,7 @@ func (c *converter) fromRouter(top []field) {
 		var e Entry
 		var name *string
 		var port *int64
-		if !c.next(raw, map[string]any{"token": &e.APIKey, "port": &port, "data_dir": &e.DataDir, "name": &name}) {
+		if !c.decodeEntry(raw, map[string]any{"token": &e.APIKey, "port": &port, "data_dir": &e.DataDir, "name": &name}) {
 			continue
 		}
 		c.claimPort(port)
@@ -127,22 +127,22 @@ func (c *converter) fromRouter(top []field) {
 	}
 }
 
-// next takes the next entry apart, and reports whether its form is right.
-func (c *converter) next(raw json.RawMessage, slots map[string]any) bool {
+// decodeEntry decodes the next entry and reports whether its form is right.
+func (c *converter) decodeEntry(raw json.RawMessage, targets map[string]any) bool {
 	c.index, c.id = c.index+1, ""
 	list, isObject := fieldsOf(raw)
 	if !isObject {
 		c.refuse("tenants", "has something here that is not a tenant", "remove it")
 		return false
 	}
-	return c.decode(list, slots)
+	return c.decode(list, targets)
 }
 
 func (c *converter) note(format string, args ...any) {
 	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
 }
 
-// add makes the entry of ours, with an id made of the name that stood in field.
+// add adds an entry with an id made from name, which is the value of field.
 func (c *converter) add(e Entry, field string, name *string) {
 	if name == nil {
 		c.refuse(field, "is missing", "give the tenant a name")
@@ -150,14 +150,14 @@ func (c *converter) add(e Entry, field string, name *string) {
 	}
 	id := idOf(*name)
 	switch other, taken := c.ids[id]; {
-	case ValidID(id) != nil:
+	case checkID(id) != nil:
 		c.refuse(field, "cannot be made an id", "give the tenant a \"name\" of letters and digits that is not a key")
 		return
 	case taken:
 		c.refuse(field, fmt.Sprintf("gives the id %q, which %s gets too", id, other), "give one of them another \"name\"")
 		return
 	}
-	c.id, c.ids[id] = id, fmt.Sprintf("tenant number %d", c.index)
+	c.id, c.ids[id] = id, describeTenant("", c.index)
 	if id != *name {
 		c.note("tenant number %d, %q, has the id %q now", c.index, *name, id)
 	}
@@ -168,7 +168,8 @@ func (c *converter) add(e Entry, field string, name *string) {
 	c.Entries = append(c.Entries, e)
 }
 
-// claimPort refuses two tenants behind one port: they share one SQ and its data.
+// claimPort refuses a second tenant with the same port: both have one SQ and
+// its data.
 func (c *converter) claimPort(port *int64) {
 	if port == nil {
 		return
@@ -177,13 +178,13 @@ func (c *converter) claimPort(port *int64) {
 		c.refuse("port", "is that of "+other+" too, so that both have the same data", "keep one of them, or give the other its own SQ first")
 		return
 	}
-	c.ports[*port] = fmt.Sprintf("tenant number %d", c.index)
+	c.ports[*port] = describeTenant("", c.index)
 }
 
-// idOf makes an id of a name: lower-case, and '-' for what an id must not have.
-// What does not come out valid has to be refused.
+// idOf makes an id from a name: in lower case, with '-' for characters that an
+// id must not have. The result may still be invalid.
 func idOf(name string) string {
-	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '-' || unfitForID(r) })
+	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '-' || notInID(r) })
 	id := strings.Join(parts, "-")
 	for _, word := range reserved {
 		if id == word {
@@ -193,9 +194,9 @@ func idOf(name string) string {
 	return id
 }
 
-// fromTOML says in JSON what a text says in TOML, so that one reader reads both.
+// fromTOML translates TOML to JSON, so that one parser reads both.
 func fromTOML(text []byte) ([]byte, error) {
-	if len(text) > largestFile {
+	if len(text) > maxFileSize {
 		return nil, tooLarge()
 	}
 	var all map[string]any
@@ -205,7 +206,7 @@ func fromTOML(text []byte) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// tomlError leaves out the lines around the mistake, which may hold keys.
+// tomlError leaves out the text around the mistake, which may have keys in it.
 func tomlError(err error) error {
 	e := &FormatError{Problem: "not TOML", Fix: "correct it"}
 	var at *toml.DecodeError
@@ -215,9 +216,9 @@ func tomlError(err error) error {
 	return e
 }
 
-// fromGateway reads [[tenants]] with token, name, port and phext. Where the
-// SQ behind a port keeps its data is not for the gateway to know, nor does it
-// hold a tenant to its phext: a tenant's data are all files of its SQ.
+// fromGateway reads [[tenants]] with token, name, port and phext. The file does
+// not say where the SQ behind a port keeps its data. The gateway does not
+// restrict a tenant to its phext, so all files of that SQ are the tenant's.
 func (c *converter) fromGateway(top []field) {
 	c.From = "the Python gateway"
 	var list []json.RawMessage
@@ -225,14 +226,14 @@ func (c *converter) fromGateway(top []field) {
 	if !c.decode(top, map[string]any{"tenants": &list, "gateway": &own}) {
 		return
 	}
-	c.gatewayItself(own)
+	c.gatewaySettings(own)
 	for _, raw := range list {
-		c.tenantOfGateway(raw)
+		c.gatewayTenant(raw)
 	}
 	c.note("stop the gateway, and the SQ process behind each of its ports, before sqgate serves their directories")
 }
 
-func (c *converter) gatewayItself(own json.RawMessage) {
+func (c *converter) gatewaySettings(own json.RawMessage) {
 	var port *int64
 	var adminKey *string
 	list, _ := fieldsOf(own)
@@ -247,11 +248,11 @@ func (c *converter) gatewayItself(own json.RawMessage) {
 	}
 }
 
-func (c *converter) tenantOfGateway(raw json.RawMessage) {
+func (c *converter) gatewayTenant(raw json.RawMessage) {
 	var e Entry
 	var name, phext *string
 	var port *int64
-	if !c.next(raw, map[string]any{"token": &e.APIKey, "name": &name, "port": &port, "phext": &phext}) {
+	if !c.decodeEntry(raw, map[string]any{"token": &e.APIKey, "name": &name, "port": &port, "phext": &phext}) {
 		return
 	}
 	c.claimPort(port)
@@ -263,10 +264,10 @@ func (c *converter) tenantOfGateway(raw json.RawMessage) {
 	dir := c.dataRoot + "/" + c.id
 	c.Entries[before].DataDir = &dir
 	c.note("tenant %q: move the *.phext files of the SQ on port %d%s to %s; they are in its --data-dir, or else in the directory in which it was started",
-		c.id, value(port, 0), which(phext), dir)
+		c.id, valueOr(port, 0), fileHint(phext), dir)
 }
 
-func which(phext *string) string {
+func fileHint(phext *string) string {
 	if phext == nil {
 		return ""
 	}

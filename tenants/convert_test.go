@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// described is what a conversion makes of each tenant.
+// described lists the id, the key and the directory of each tenant.
 func described(c *Conversion) string {
 	var out []string
 	for _, e := range c.Entries {
@@ -45,8 +45,8 @@ func TestConversions(t *testing.T) {
 	}
 }
 
-// TestConversionsRefused wants each refusal to name the tenant and the field,
-// to say what to do, and to repeat no key.
+// TestConversionsRefused checks that each error names the tenant, the field and
+// the remedy, and that it repeats no key.
 func TestConversionsRefused(t *testing.T) {
 	sq := func(fields string) string { return `{"tenants": {"` + k1 + `": {` + fields + `}}}` }
 	router := func(fields string) string {
@@ -85,7 +85,7 @@ func TestConversionsRefused(t *testing.T) {
 		{fileWith(`{` + goodEntry + `}`), []string{"none of the tenants files", "needs no conversion"}},
 		{`{}`, []string{"none of the tenants files"}},
 		{`nonsense`, []string{"JSON"}},
-		{strings.Repeat(" ", largestFile+1), []string{"larger than"}},
+		{strings.Repeat(" ", maxFileSize+1), []string{"larger than"}},
 	} {
 		made, err := Convert([]byte(c.file), "/root")
 		if err == nil {
@@ -106,7 +106,7 @@ func TestConversionsRefused(t *testing.T) {
 	}
 }
 
-func TestAllThatIsWrongInAConversionIsSaid(t *testing.T) {
+func TestAllMistakesInAConversionAreReported(t *testing.T) {
 	_, err := Convert([]byte(`{"tenants": {"`+k1+`": {"name": "a", "data_dir": "x"}, "`+k2+`": {"name": "b", "data_dir": "/y", "odd": 1}}}`), "/root")
 	var wrong *FieldError
 	if !errors.As(err, &wrong) || !strings.Contains(err.Error(), `"a": field "data_dir"`) || !strings.Contains(err.Error(), `number 2: field "odd"`) {

@@ -4,117 +4,92 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Errors of Edit. What is wrong with the file as it was edited by hand is an
-// ErrBroken; what the change itself would make wrong is an ErrInvalid.
-var (
-	ErrBroken   = errors.New("the tenants file on disk has a mistake: mend it first")
-	ErrInvalid  = errors.New("this would not be a valid tenants file")
-	ErrNoTenant = errors.New("there is no such tenant")
-	ErrExists   = errors.New("there is such a tenant already")
-	ErrDiskFull = errors.New("the tenants file could not be written: the disk is full")
-)
-
-// Edit changes the file on disk and takes the result into force, watcher or
-// not. It starts from the file as it is at this moment, keeps the order and
-// the text of tenants that change leaves alone, and writes a whole new file
-// into the place of the old. On an error both file and memory are as they
-// were. Edits and reloads are one at a time.
+// Edit changes the file on disk and puts the result into effect at once. It
+// starts from the file as it is now, keeps the order of the tenants and the
+// text of those that change leaves alone, and replaces the file as a whole.
+// change may be called again if somebody else writes the file meanwhile. On an
+// error, neither the file nor the current snapshot has changed. Edits and
+// reloads wait for each other.
 func (s *Store) Edit(change func(*Document) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		again, err := s.edit(change)
+		again, err := s.editLocked(change)
 		if !again {
 			return err
 		}
 	}
 }
 
-// edit tries once. again says that somebody else changed the file meanwhile.
-func (s *Store) edit(change func(*Document) error) (again bool, err error) {
+// editLocked tries once. again means that somebody else changed the file meanwhile.
+func (s *Store) editLocked(change func(*Document) error) (again bool, err error) {
 	path := fsutil.Resolve(s.options.Path)
-	before, err := os.Stat(path)
+	before, err := fsutil.Identify(path)
 	if err != nil {
-		return false, fmt.Errorf("tenants file: %w", err)
+		return false, fileError(path, err)
 	}
-	text, err := read(path)
-	if err != nil {
-		return false, err
-	}
-	next, now, err := s.edited(text, change)
+	text, err := readFile(path)
 	if err != nil {
 		return false, err
 	}
-	if meanwhile, err := os.Stat(path); err != nil || !sameState(before, meanwhile) {
+	edited, now, err := s.applyLocked(text, change)
+	if err != nil {
+		return false, err
+	}
+	if meanwhile, err := fsutil.Identify(path); err != nil || meanwhile != before {
 		return err == nil, err
 	}
-	if err := s.write(path, string(next)); err != nil {
-		return false, writeError(err)
+	if err := s.write(path, string(edited)); err != nil {
+		return false, notWritten(err)
 	}
-	s.takeIntoForce(now)
-	s.remember(next)
+	s.activateLocked(now)
+	s.rememberLocked(edited)
 	return false, nil
 }
 
-func sameState(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-func writeError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w (%w)", ErrDiskFull, err)
-	}
-	return fmt.Errorf("the tenants file could not be written: %w", err)
-}
-
-// edited applies a change to the text of a file.
-func (s *Store) edited(text []byte, change func(*Document) error) (next []byte, now *Snapshot, err error) {
-	if err := s.checkText(text); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrBroken, err)
+// applyLocked applies change to the text of a file.
+func (s *Store) applyLocked(text []byte, change func(*Document) error) (edited []byte, now *Snapshot, err error) {
+	if err := s.checkLocked(text); err != nil {
+		return nil, nil, broken(err)
 	}
 	d, err := openDocument(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		return nil, nil, broken(err)
 	}
 	if err := change(d); err != nil {
 		return nil, nil, err
 	}
-	if next, err = d.text(); err != nil {
+	if edited, err = d.text(); err != nil {
 		return nil, nil, err
 	}
-	if now, err = Parse(next); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	if now, err = Parse(edited); err != nil {
+		return nil, nil, invalid(err)
 	}
-	return next, now, nil
+	return edited, now, nil
 }
 
-// checkText refuses a file with a mistake. The one in force needs no second look.
-func (s *Store) checkText(text []byte) error {
-	if s.Status().Successful() && sha256.Sum256(text) == s.seen {
+// checkLocked refuses a text with a mistake. It skips one that is in effect.
+func (s *Store) checkLocked(text []byte) error {
+	if s.Status().Successful() && sha256.Sum256(text) == s.lastSum {
 		return nil
 	}
 	_, err := Parse(text)
 	return err
 }
 
-// Document is the tenants file as it is on disk, open for a change.
+// Document is a tenants file that is being edited.
 type Document struct {
 	entries []json.RawMessage
-	ids     []string
-	reload  json.RawMessage // as it stands there; nil if it does not
+	ids     []string        // of entries
+	reload  json.RawMessage // value of reload_on_change; nil if the file has none
 }
-
-// Entry is one tenant in a Document. Fields that are nil are not in the file.
-type Entry = entry
 
 func openDocument(text []byte) (*Document, error) {
 	var file struct {
@@ -137,7 +112,6 @@ func openDocument(text []byte) (*Document, error) {
 	return d, nil
 }
 
-// text is the document as a file.
 func (d *Document) text() ([]byte, error) {
 	if d.entries == nil {
 		d.entries = []json.RawMessage{}
@@ -157,18 +131,10 @@ func (d *Document) text() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (d *Document) find(id string) int {
-	for i, have := range d.ids {
-		if have == id {
-			return i
-		}
-	}
-	return -1
-}
-
-// Add puts a tenant behind the others; ErrExists if there is one of that id.
+// Add appends a tenant, whose ID must be set. The error is ErrExists if there
+// is one with the same id.
 func (d *Document) Add(e Entry) error {
-	if d.find(*e.ID) >= 0 {
+	if slices.Contains(d.ids, *e.ID) {
 		return ErrExists
 	}
 	raw, err := json.Marshal(e)
@@ -179,9 +145,10 @@ func (d *Document) Add(e Entry) error {
 	return nil
 }
 
-// Change changes a tenant where it stands; ErrNoTenant if there is none of that id.
+// Change changes a tenant in place. The error is ErrNoTenant if there is none
+// with this id.
 func (d *Document) Change(id string, change func(*Entry) error) error {
-	i := d.find(id)
+	i := slices.Index(d.ids, id)
 	if i < 0 {
 		return ErrNoTenant
 	}
@@ -200,10 +167,11 @@ func (d *Document) Change(id string, change func(*Entry) error) error {
 	return nil
 }
 
-// Create writes a first tenants file, mode 0600, with the given tenants. It
-// never replaces one: the error is then fs.ErrExist.
+// Create writes a new tenants file with the given tenants, mode 0600. It never
+// replaces a file: the error is then fs.ErrExist. Its directory is made if need
+// be.
 func Create(path string, list ...Entry) error {
-	text, err := textOf(list)
+	text, err := newFile(list)
 	if err != nil {
 		return err
 	}
@@ -213,14 +181,15 @@ func Create(path string, list ...Entry) error {
 	return fsutil.CreatePrivate(path, string(text))
 }
 
-// Check says what Create would refuse to write, without writing anything.
+// Check returns the error with which Create would refuse the tenants. It writes
+// nothing.
 func Check(list ...Entry) error {
-	_, err := textOf(list)
+	_, err := newFile(list)
 	return err
 }
 
-// textOf is a tenants file that serve would take.
-func textOf(list []Entry) ([]byte, error) {
+// newFile is the text of a tenants file that Parse accepts.
+func newFile(list []Entry) ([]byte, error) {
 	d := &Document{}
 	for _, e := range list {
 		if err := d.Add(e); err != nil {
@@ -232,7 +201,7 @@ func textOf(list []Entry) ([]byte, error) {
 		return nil, err
 	}
 	if _, err := Parse(text); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, invalid(err)
 	}
 	return text, nil
 }

@@ -50,7 +50,8 @@ func TestEditOnAFullDisk(t *testing.T) {
 	}
 }
 
-// TestEditStartsFromTheDisk changes the file between an edit's reading and its writing.
+// TestEditStartsFromTheDisk changes the file after the edit has read it and
+// before it writes it.
 func TestEditStartsFromTheDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenants.json")
 	writeFile(t, path, fileOf("a"))

@@ -1,41 +1,65 @@
 package tenants
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
 
-// FieldError is one thing wrong with a tenants file. Its text names the
-// tenant, the field and what to do. It repeats no value of the file but an
-// id that is sound, or too short to hold a key: a key may stand in any wrong
-// place.
+// Errors of Edit and Create.
+var (
+	ErrBroken   = errors.New("the tenants file on disk has a mistake: mend it first") // made by hand, before the edit
+	ErrInvalid  = errors.New("this would not be a valid tenants file")                // because of the edit
+	ErrNoTenant = errors.New("there is no such tenant")
+	ErrExists   = errors.New("there is such a tenant already")
+	ErrDiskFull = errors.New("the tenants file could not be written: the disk is full")
+)
+
+func broken(cause error) error { return fmt.Errorf("%w: %w", ErrBroken, cause) }
+
+func invalid(cause error) error { return fmt.Errorf("%w: %w", ErrInvalid, cause) }
+
+func notWritten(cause error) error {
+	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
+		return fmt.Errorf("%w (%w)", ErrDiskFull, cause)
+	}
+	return fmt.Errorf("the tenants file could not be written: %w", cause)
+}
+
+// FieldError is one mistake in a tenants file. Its text names the tenant, the
+// field and the remedy. A key may stand in any wrong place, so the text repeats
+// no value except an id that is valid or too short to be a key.
 type FieldError struct {
-	Tenant  string // id, or "" if that is what is wrong
+	Tenant  string // id, or "" if there is no valid one
 	Index   int    // position in the file, from 1; 0 for the file itself
-	Field   string // "" if the name is not fit to be repeated
-	Problem string // what is wrong, to be read behind the field
+	Field   string // "" if the name could be a key
+	Problem string // what is wrong; reads on from the field's name
 	Fix     string // what to do about it
 }
 
 func (e *FieldError) Error() string {
-	said := fmt.Sprintf("field %q %s: %s", e.Field, e.Problem, e.Fix)
+	text := fmt.Sprintf("field %q %s: %s", e.Field, e.Problem, e.Fix)
 	if e.Field == "" {
-		said = fmt.Sprintf("a field %s: %s", e.Problem, e.Fix)
+		text = fmt.Sprintf("a field %s: %s", e.Problem, e.Fix)
 	}
 	if e.Index == 0 {
-		return said
+		return text
 	}
-	return who(e.Tenant, e.Index) + ": " + said
+	return describeTenant(e.Tenant, e.Index) + ": " + text
 }
 
-// who names a tenant by its id, or by its place in the file if it has none.
-func who(id string, index int) string {
+// describeTenant names a tenant by its id or, without one, by its position in
+// the file.
+func describeTenant(id string, index int) string {
 	if id == "" {
 		return fmt.Sprintf("tenant number %d", index)
 	}
 	return fmt.Sprintf("tenant %q", id)
 }
 
-// FormatError says that a text is no tenants file at all, and where.
+// FormatError says why and where a text is not a tenants file at all.
 type FormatError struct {
-	Line, Column int // from 1, in characters; 0 if the whole text is meant
+	Line, Column int // from 1, in characters; 0 means the whole text
 	Problem      string
 	Fix          string
 }
@@ -47,8 +71,8 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s: %s", e.Line, e.Column, e.Problem, e.Fix)
 }
 
-// ValueError says what is wrong with an id or a key, to be read behind the
-// name of its field. It repeats no value that could hold a key.
+// ValueError says what is wrong with an id or a key. Its text reads on from the
+// field's name and repeats no value that could be a key.
 type ValueError struct {
 	Problem string
 	Fix     string

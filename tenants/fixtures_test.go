@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// exampleKey is the key of the contract's example.
+// exampleKey is the key in the example of the specification.
 const exampleKey = "pmb-v1-00112233445566778899aabbccddeeff"
 
 func key(t testing.TB) string {
@@ -34,7 +34,7 @@ func hashed(k string) string {
 	return hex.EncodeToString(d[:])
 }
 
-// writeFile puts a tenants file in place as an editor does.
+// writeFile renames a new file into place, as editors do.
 func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	aside := path + "~"
@@ -54,18 +54,19 @@ func fileOf(ids ...string) string {
 	return `{"tenants": [` + strings.Join(list, ",") + `]}`
 }
 
-// watched is a store that runs, and its changes.
-type watched struct {
+// runningStore is a Store whose Run runs, with the changes it reports.
+type runningStore struct {
 	*Store
 	changes chan Diff
 	log     *bytes.Buffer
 }
 
+// patience bounds every wait. Only a failing test waits that long.
 const patience = 30 * time.Second
 
-func run(t *testing.T, o Options) *watched {
+func run(t *testing.T, o Options) *runningStore {
 	t.Helper()
-	w := &watched{changes: make(chan Diff, 16), log: &bytes.Buffer{}}
+	w := &runningStore{changes: make(chan Diff, 16), log: &bytes.Buffer{}}
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	o.OnChange = func(_, _ *Snapshot, d Diff) { w.changes <- d }
 	o.Debounce = time.Millisecond
@@ -84,7 +85,8 @@ func run(t *testing.T, o Options) *watched {
 	return w
 }
 
-func (w *watched) next(t *testing.T) Diff {
+// next waits for the next change.
+func (w *runningStore) next(t *testing.T) Diff {
 	t.Helper()
 	select {
 	case d := <-w.changes:

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzParse puts the example key wherever @ stands in the text: whatever is
-// wrong with the file, it is not repeated.
+// FuzzParse puts the example key in the place of each @. Whatever is wrong with
+// the file, the error must not repeat the key.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		fileOf("a", "b"), `{"tenants": {"@": {}}}`, `{"tenants": [{"id": 5}], "reload_on_change": null}`, `{"tenants": [{"id": "@"}]}`, `{"tenants": [{"id": "@!"}]}`,
@@ -23,14 +23,14 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v and %v", s, err)
 		}
 		if err == nil {
-			mustBeSound(t, s)
+			mustBeValid(t, s)
 		} else if strings.Contains(err.Error(), exampleKey) {
 			t.Fatalf("repeats the key: %v", err)
 		}
 	})
 }
 
-func mustBeSound(t *testing.T, s *Snapshot) {
+func mustBeValid(t *testing.T, s *Snapshot) {
 	t.Helper()
 	for _, tenant := range s.All() {
 		if ValidID(tenant.ID) != nil || !filepath.IsAbs(tenant.DataDir) || filepath.Clean(tenant.DataDir) != tenant.DataDir ||

@@ -21,9 +21,9 @@ func NewKey() (string, error) {
 	return keyPrefix + hex.EncodeToString(b), nil
 }
 
-// NewPathKey makes a key for use in URLs: 22 characters, so that
-// https://sq.mirrorborn.us/k/<key>/api/v2 fits the 64 characters that Phext
-// Notepad has room for.
+// NewPathKey makes a key for use in URLs. It has 22 characters, so that
+// https://sq.mirrorborn.us/k/<key>/api/v2 fits into the 64 that Phext Notepad
+// accepts.
 func NewPathKey() (string, error) {
 	b, err := randomBytes()
 	if err != nil {
@@ -40,35 +40,34 @@ func randomBytes() ([]byte, error) {
 	return b, nil
 }
 
-// Fingerprint tells keys apart in logs without giving them away: the first
-// eight hexadecimal digits of the SHA-256.
+// Fingerprint identifies a key in logs without revealing it: the first eight
+// hexadecimal digits of its SHA-256.
 func Fingerprint(key string) string {
 	return digestOf(key).fingerprint()
 }
 
-// Lengths of keys in characters.
+// Bounds on the length of keys, in bytes.
 const (
-	shortestKey     = 8
-	longestKey      = 256
-	shortestPathKey = 22
-	longestPathKey  = 128
+	minKeyLen     = 8
+	maxKeyLen     = 256
+	minPathKeyLen = 22
+	maxPathKeyLen = 128
 )
 
-// keyProblem says what is wrong with a key; nil if nothing is.
-func keyProblem(key string) *ValueError {
+func checkKey(key string) *ValueError {
 	switch {
-	case len(key) < shortestKey || len(key) > longestKey:
-		return wrongLength(len(key), shortestKey, longestKey)
+	case len(key) < minKeyLen || len(key) > maxKeyLen:
+		return wrongLength(len(key), minKeyLen, maxKeyLen)
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
 		return &ValueError{"has a character that a key must not have", "use visible ASCII without ':' and spaces"}
 	}
 	return nil
 }
 
-func pathKeyProblem(key string) *ValueError {
+func checkPathKey(key string) *ValueError {
 	switch {
-	case len(key) < shortestPathKey || len(key) > longestPathKey:
-		return wrongLength(len(key), shortestPathKey, longestPathKey)
+	case len(key) < minPathKeyLen || len(key) > maxPathKeyLen:
+		return wrongLength(len(key), minPathKeyLen, maxPathKeyLen)
 	case strings.ContainsFunc(key, func(r rune) bool { return !isAlphanumeric(r) && r != '-' && r != '_' }):
 		return &ValueError{"has a character that does not belong in a URL", "use letters, digits, '-' and '_'"}
 	}
@@ -83,47 +82,47 @@ func isAlphanumeric(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
-// reserved are the words that stand in paths where an id may stand too.
+// reserved words are not ids, because they appear in the same place in paths.
 var reserved = []string{
 	"api", "k", "health", "admin", "metrics", "select", "insert", "update", "delete", "toc", "get", "delta",
 	"checksum", "status", "load", "json-export", "where", "version",
 }
 
-const longestID = 63
+// maxIDLen bounds the length of an id, in bytes.
+const maxIDLen = 63
 
-// ValidID refuses what cannot be a tenant's id, with a *ValueError that says
-// what can.
+// ValidID returns a *ValueError if id cannot be a tenant's id.
 func ValidID(id string) error {
-	if wrong := idProblem(id); wrong != nil {
+	if wrong := checkID(id); wrong != nil {
 		return wrong
 	}
 	return nil
 }
 
-func idProblem(id string) *ValueError {
+func checkID(id string) *ValueError {
 	switch {
-	case id == "" || len(id) > longestID:
-		return wrongLength(len(id), 1, longestID)
-	case strings.ContainsFunc(id, unfitForID):
+	case id == "" || len(id) > maxIDLen:
+		return wrongLength(len(id), 1, maxIDLen)
+	case strings.ContainsFunc(id, notInID):
 		return &ValueError{quoteShort(id) + "has a character that an id must not have", "use lower-case letters, digits and '-'"}
 	case id[0] == '-' || id[len(id)-1] == '-':
 		return &ValueError{"begins or ends with '-'", "use it inside only"}
 	case slices.Contains(reserved, id):
 		return &ValueError{"is a word that paths of the API use", "choose another one"}
 	case strings.HasPrefix(id, keyPrefix):
-		// It would stand in every log: most likely key and id were swapped.
+		// Key and id were probably swapped, and the id appears in every log.
 		return &ValueError{"begins as keys do", "a key belongs in \"api_key\"; choose a name"}
 	}
 	return nil
 }
 
-// quoteShort repeats a wrong id, so that it is found, if it is too short to
-// hold a key; another one is found by its place in the file.
+// quoteShort repeats a wrong id, so that it can be found, but only if it is too
+// short to be a key.
 func quoteShort(id string) string {
-	if len(id) >= shortestKey {
+	if len(id) >= minKeyLen {
 		return ""
 	}
 	return fmt.Sprintf("is %q, which ", id)
 }
 
-func unfitForID(r rune) bool { return r != '-' && (!isAlphanumeric(r) || r >= 'A' && r <= 'Z') }
+func notInID(r rune) bool { return r != '-' && (!isAlphanumeric(r) || r >= 'A' && r <= 'Z') }

@@ -62,7 +62,7 @@ func TestNewKeys(t *testing.T) {
 	for range 100 {
 		k := key(t)
 		p, err := NewPathKey()
-		if err != nil || keyProblem(k) != nil || pathKeyProblem(p) != nil || seen[k] || seen[p] || len(k) != len(exampleKey) {
+		if err != nil || checkKey(k) != nil || checkPathKey(p) != nil || seen[k] || seen[p] || len(k) != len(exampleKey) {
 			t.Fatalf("%v: %q, %q", err, k, p)
 		}
 		if url := "https://sq.mirrorborn.us/k/" + p + "/api/v2"; len(url) > 64 {

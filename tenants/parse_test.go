@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// k1 and k2 are keys that files of these tests hold; no message may repeat them.
+// k1 and k2 are keys in the files of these tests. No message may repeat them.
 const (
 	k1 = "pmb-v1-aaaaaaaabbbbbbbbccccccccdddddddd"
 	k2 = "pmb-v1-11111111222222223333333344444444"
@@ -18,7 +18,7 @@ const goodEntry = `"id": "a", "api_key": "` + k1 + `", "data_dir": "/d/a"`
 
 func fileWith(entries string) string { return `{"tenants": [` + entries + `]}` }
 
-// TestFieldsRefused adds each wrong field to an entry that is right.
+// TestFieldsRefused adds each wrong field to a valid entry.
 func TestFieldsRefused(t *testing.T) {
 	for _, c := range []struct{ add, field, problem string }{
 		{`"quota": 1`, "quota", "unknown"},
@@ -56,7 +56,7 @@ func TestFieldsRefused(t *testing.T) {
 	}
 }
 
-// TestEntriesRefused has whole entries of which one thing is wrong.
+// TestEntriesRefused has entries with one mistake each.
 func TestEntriesRefused(t *testing.T) {
 	for _, c := range []struct{ entry, tenant, field, problem string }{
 		{`{"api_key": "` + k1 + `", "data_dir": "/d"}`, "", "id", "missing"},
@@ -88,7 +88,7 @@ func TestEntriesRefused(t *testing.T) {
 	}
 }
 
-// TestPairsRefused has a second entry that does not go with the first.
+// TestPairsRefused has second entries that conflict with the first.
 func TestPairsRefused(t *testing.T) {
 	for _, c := range []struct{ second, tenant, field, problem string }{
 		{`"id": "a", "api_key": "` + k2 + `", "data_dir": "/d/c"`, "a", "id", "taken"},
@@ -114,7 +114,7 @@ func mustRefuse(t *testing.T, file, tenant string, index int, field, problem str
 		t.Errorf("%s\n is %+v", file, wrong)
 	}
 	said := err.Error()
-	if !strings.Contains(said, who(tenant, index)) || !strings.Contains(said, field) || !strings.Contains(said, wrong.Fix) {
+	if !strings.Contains(said, describeTenant(tenant, index)) || !strings.Contains(said, field) || !strings.Contains(said, wrong.Fix) {
 		t.Errorf("%s\n says only %q", file, said)
 	}
 	refuseSecrets(t, file, said)
@@ -138,8 +138,8 @@ func TestFilesRefused(t *testing.T) {
 		{"{\n  \"tenants\": [],\n  \"é\": x\n}", "line 3, column 8"},
 		{"{\"tenants\": [{\"id\": \"\xff\"}]}", "UTF-8"},
 		{`[]`, "not a JSON object"},
-		{strings.Repeat("[", largestFile), "not JSON"},
-		{strings.Repeat(" ", largestFile+1), "larger than"},
+		{strings.Repeat("[", maxFileSize), "not JSON"},
+		{strings.Repeat(" ", maxFileSize+1), "larger than"},
 		{`{"tenants": {"` + k1 + `": {"name": "a", "data_dir": "/d"}}}`, "multi-tenant mode"},
 		{`{"tenants": [{"token": "` + k1 + `", "port": 1, "data_dir": "/d"}]}`, "SQ router"},
 		{"# gateway\n[[tenants]]\ntoken = \"" + k1 + "\"\n", "Python gateway"},
@@ -174,7 +174,7 @@ func TestForeignFormatsNameTheConverter(t *testing.T) {
 	}
 }
 
-func TestAllThatIsWrongIsSaid(t *testing.T) {
+func TestAllMistakesAreReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenants.json")
 	file := fileWith(`{"id": "a", "data_dir": "x", "quota_mb": -1}, {"id": "b", "nonsense": 1}, {"id": "c", "api_key": "` + k1 + `", "data_dir": "y"}`)
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {

@@ -13,19 +13,19 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Options are what a Store is made of.
+// Options are the settings of a Store.
 type Options struct {
 	Path     string
 	Logger   *slog.Logger
-	Poll     time.Duration // how often the file is looked at besides the watcher; 0 = 2 s
-	Debounce time.Duration // how long a burst of events is waited out; 0 = 50 ms
-	// OnChange is told of each reload that changed something, one at a time;
-	// the new snapshot is in force already. It must not call the Store's
-	// Reload or Edit, which wait for it. A diff may be empty: then only the
-	// order or reload_on_change is new.
+	Poll     time.Duration // interval at which the file is read even if no event comes; 0 = 2 s
+	Debounce time.Duration // how long no event may have come before the file is read; 0 = 50 ms
+	// OnChange is called after each reload or edit that changed something, one
+	// call at a time, when the new snapshot is already the current one. It must
+	// not call the Store's Reload or Edit, which would wait for it. An empty
+	// diff means that only the order or reload_on_change is different.
 	OnChange func(old, now *Snapshot, diff Diff)
 
-	notify func() (*fsnotify.Watcher, error) // a field, so that tests can run out of watchers
+	notify func() (*fsnotify.Watcher, error) // a field so that tests can run out of watchers
 }
 
 const (
@@ -44,30 +44,32 @@ const (
 	keyMode    = "mode"
 )
 
-// ReloadStatus is how the last look at the file ended.
+// ReloadStatus is the outcome of the last reload.
 type ReloadStatus struct {
-	At  time.Time // of the last reload that was tried
-	Err error     // nil if the file is in force as it is
+	At  time.Time
+	Err error // nil if the file on disk is the one in effect
 }
 
-// Successful says whether the file on disk is the one in force.
+// Successful says whether the file on disk is the one in effect.
 func (s ReloadStatus) Successful() bool { return s.Err == nil }
 
-// Store holds the snapshot in force. A request reads it without a lock.
+// Store has the current snapshot of the tenants file, which is read without a
+// lock. A file that cannot be read or has a mistake changes nothing.
 type Store struct {
-	options  Options
-	current  atomic.Pointer[Snapshot]
-	status   atomic.Pointer[ReloadStatus]
-	mu       sync.Mutex // one reload at a time
-	seen     [sha256.Size]byte
-	vanished bool                          // the file could not be read last time
-	write    func(path, text string) error // a field, so that tests can fill the disk
+	options    Options
+	current    atomic.Pointer[Snapshot]
+	status     atomic.Pointer[ReloadStatus]
+	mu         sync.Mutex                    // held by each reload and edit
+	lastSum    [sha256.Size]byte             // SHA-256 of the text that was read or written last
+	unreadable bool                          // the last attempt to read the file failed
+	write      func(path, text string) error // a field so that tests can fill the disk
 }
 
-// Open reads the file; a bad one is an error, since there is nothing that could stay in force.
+// Open reads the file. Unlike Reload it fails if the file has a mistake, because
+// there is no earlier snapshot to keep.
 func Open(o Options) (*Store, error) {
 	s := &Store{options: o.withDefaults(), write: fsutil.ReplacePrivate}
-	text, err := read(o.Path)
+	text, err := readFile(o.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fileError(o.Path, err)
 	}
-	s.seen = sha256.Sum256(text)
+	s.lastSum = sha256.Sum256(text)
 	s.current.Store(snapshot)
 	s.status.Store(&ReloadStatus{At: time.Now()})
 	s.warnIfReadable()
@@ -98,64 +100,64 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Current is the snapshot in force.
+// Current returns the snapshot in effect.
 func (s *Store) Current() *Snapshot { return s.current.Load() }
 
-// Status is how the last reload ended.
+// Status returns the outcome of the last reload.
 func (s *Store) Status() ReloadStatus { return *s.status.Load() }
 
-// Reload reads the file now. On an error, which is logged and kept for Status,
-// what was in force stays.
+// Reload reads the file now. An error is logged and kept for Status, and the
+// current snapshot stays.
 func (s *Store) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.reload(true)
+	return s.reloadLocked(true)
 }
 
-// look reloads if the file's bytes are others than last time.
-func (s *Store) look() {
+// reloadIfChanged reloads if the file's text is not the one read last.
+func (s *Store) reloadIfChanged() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.reload(false) // it is logged, and kept for Status
+	_ = s.reloadLocked(false) // logged, and kept for Status
 }
 
-func (s *Store) reload(always bool) error {
-	text, err := read(s.options.Path)
+func (s *Store) reloadLocked(always bool) error {
+	text, err := readFile(s.options.Path)
 	if err != nil {
-		// The file is read often: that it still cannot be is no news.
-		news := always || !s.vanished || !sameText(err, s.Status().Err)
-		s.vanished = true
-		return s.failed(err, news)
+		// The file is read every few seconds: log the same error only once.
+		log := always || !s.unreadable || !sameText(err, s.Status().Err)
+		s.unreadable = true
+		return s.failLocked(err, log)
 	}
 	sum := sha256.Sum256(text)
-	if sum == s.seen && !always && !s.vanished {
+	if sum == s.lastSum && !always && !s.unreadable {
 		return nil
 	}
-	s.seen, s.vanished = sum, false
+	s.rememberLocked(text)
 	now, err := Parse(text)
 	if err != nil {
-		return s.failed(fileError(s.options.Path, err), true)
+		return s.failLocked(fileError(s.options.Path, err), true)
 	}
-	s.takeIntoForce(now)
+	s.activateLocked(now)
 	return nil
 }
 
 func sameText(a, b error) bool { return b != nil && a.Error() == b.Error() }
 
-// failed keeps an error for Status, and logs it if it is news.
-func (s *Store) failed(err error, news bool) error {
+func (s *Store) failLocked(err error, log bool) error {
 	s.status.Store(&ReloadStatus{At: time.Now(), Err: err})
-	if news {
+	if log {
 		s.options.Logger.Error("the tenants file was not taken into force; what was loaded before stays", keyFile, s.options.Path, keyError, err)
 	}
 	return err
 }
 
-func (s *Store) takeIntoForce(now *Snapshot) {
-	old, mended := s.Current(), !s.Status().Successful()
+// activateLocked makes now the current snapshot.
+func (s *Store) activateLocked(now *Snapshot) {
+	old, repaired := s.Current(), !s.Status().Successful()
 	s.status.Store(&ReloadStatus{At: time.Now()})
-	if same(old, now) {
-		if mended {
+	if equal(old, now) {
+		if repaired {
 			s.options.Logger.Info("the tenants file is sound again, and as it was", keyFile, s.options.Path)
 		}
 		return
@@ -170,10 +172,13 @@ func (s *Store) takeIntoForce(now *Snapshot) {
 	}
 }
 
-// remember keeps a file that was written here from being read as news.
-func (s *Store) remember(text []byte) { s.seen, s.vanished = sha256.Sum256(text), false }
+// rememberLocked notes the text that the file has, so that it is not parsed
+// again until it changes.
+func (s *Store) rememberLocked(text []byte) {
+	s.lastSum, s.unreadable = sha256.Sum256(text), false
+}
 
-// warnIfReadable tells when keys lie open to others on the host.
+// warnIfReadable warns if other users of the host can read the keys.
 func (s *Store) warnIfReadable() {
 	info, err := os.Stat(s.options.Path)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {

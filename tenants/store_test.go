@@ -12,17 +12,18 @@ import (
 	"time"
 )
 
-// still is a store that does not run, its log, and how many changes it told of.
-type still struct {
+// testStore is a Store that does not run, with its log and the number of changes
+// that it reported.
+type testStore struct {
 	*Store
 	path    string
 	log     bytes.Buffer
 	changes int
 }
 
-func open(t *testing.T, text string) *still {
+func open(t *testing.T, text string) *testStore {
 	t.Helper()
-	s := &still{path: filepath.Join(t.TempDir(), "tenants.json")}
+	s := &testStore{path: filepath.Join(t.TempDir(), "tenants.json")}
 	writeFile(t, s.path, text)
 	store, err := Open(Options{Path: s.path, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
 		OnChange: func(_, now *Snapshot, _ Diff) {
@@ -38,17 +39,17 @@ func open(t *testing.T, text string) *still {
 	return s
 }
 
-func (s *still) errorsLogged() int { return strings.Count(s.log.String(), "level=ERROR") }
+func (s *testStore) errorsLogged() int { return strings.Count(s.log.String(), "level=ERROR") }
 
 func TestABrokenFileChangesNothing(t *testing.T) {
 	s := open(t, fileOf("a"))
 	before := s.Current()
-	// The last two are different files with the same thing wrong.
+	// The last two files have the same mistake.
 	for _, broken := range []string{`{"tenants": [`, strings.Replace(fileOf("a", "b"), "/d/b", "d/b", 1), strings.Replace(fileOf("a", "b"), "/d/b", "e/b", 1)} {
 		writeFile(t, s.path, broken)
 		s.log.Reset()
 		for range 3 {
-			s.look()
+			s.reloadIfChanged()
 		}
 		if s.Current() != before || s.Status().Successful() || s.changes != 0 {
 			t.Errorf("%q was taken into force", broken)
@@ -58,7 +59,7 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 		}
 	}
 	writeFile(t, s.path, fileOf("a", "b"))
-	s.look()
+	s.reloadIfChanged()
 	if s.Current().Len() != 2 || !s.Status().Successful() || s.changes != 1 {
 		t.Errorf("mended: %d tenants, %v, %d changes", s.Current().Len(), s.Status().Err, s.changes)
 	}
@@ -71,7 +72,7 @@ func TestAFileThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		s.look()
+		s.reloadIfChanged()
 	}
 	if s.errorsLogged() != 1 || s.Status().Successful() || s.Current() != before {
 		t.Errorf("%+v, logged: %s", s.Status(), &s.log)
@@ -80,7 +81,7 @@ func TestAFileThatIsGone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	writeFile(t, s.path, fileOf("a"))
-	s.look()
+	s.reloadIfChanged()
 	if s.Current() != before || !s.Status().Successful() || s.changes != 0 || !strings.Contains(s.log.String(), "sound again") {
 		t.Errorf("back again: %+v, %d changes, logged: %s", s.Status(), s.changes, &s.log)
 	}
@@ -107,7 +108,7 @@ func TestReloadOnChangeFalse(t *testing.T) {
 		writeFile(t, path, `{"tenants": [], "reload_on_change": false}`)
 		w := run(t, Options{Path: path, notify: noWatcher})
 		writeFile(t, path, fileOf("a"))
-		time.Sleep(10 * defaultPoll) // of the bubble's clock
+		time.Sleep(10 * defaultPoll) // on the clock of synctest
 		synctest.Wait()
 		if w.Current().Len() != 0 {
 			t.Error("the file was looked at")
@@ -116,7 +117,7 @@ func TestReloadOnChangeFalse(t *testing.T) {
 			t.Errorf("%v, %d tenants", err, w.Current().Len())
 		}
 		<-w.changes
-		writeFile(t, path, fileOf("a", "b")) // which wants to be looked at, from now on
+		writeFile(t, path, fileOf("a", "b")) // which asks to be watched from now on
 		if d := w.next(t); len(d.Added) != 1 {
 			t.Errorf("%+v", d)
 		}

@@ -14,34 +14,34 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Tenant is one customer. It is immutable: a change in the file makes a new one.
+// Tenant is a customer. It is immutable: a change in the file makes a new one.
 type Tenant struct {
 	ID                string
 	DataDir           string // absolute and clean
 	QuotaBytes        int64  // 0 = no limit
 	Enabled           bool
-	SharedDataDir     bool // other tenants' phexts may lie in DataDir
-	AllowDelimiters   bool // scrolls may hold delimiters
+	SharedDataDir     bool // DataDir may have phexts of other tenants
+	AllowDelimiters   bool // scrolls may contain delimiters
 	MaxPhexts         int
 	RequestsPerMinute int // 0 = no limit
 	CallsPerDay       int // 0 = no limit
 	AdminEmail        string
-	CreatedAt         time.Time // zero if the file does not say
+	CreatedAt         time.Time // zero if the file has no created_at
 
-	key             digest
-	previous        digest // zero if there is none
-	previousExpires time.Time
-	path            digest // zero if there is none
+	key                digest
+	previousKey        digest // zero if there is none
+	previousKeyExpires time.Time
+	pathKey            digest // zero if there is none
 }
 
-// OwnFile says whether a file directly in the tenant's directory is one of its
-// phexts. In a shared directory the tenant's id stands in front.
+// OwnFile says whether a file name in the tenant's directory is one of its
+// phexts. In a shared directory, those begin with the tenant's id and a dot.
 func (t *Tenant) OwnFile(name string) bool {
 	return strings.HasSuffix(name, phext.Extension) && (!t.SharedDataDir || strings.HasPrefix(name, t.ID+"."))
 }
 
-// OwnFiles are the tenant's phexts and what SQ's json-export left beside them,
-// by base name.
+// OwnFiles returns the base names of the tenant's phexts and of the copies that
+// SQ's json-export left beside them. There are none if there is no directory.
 func (t *Tenant) OwnFiles() ([]string, error) {
 	entries, err := os.ReadDir(t.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,30 +63,28 @@ func (t *Tenant) OwnFiles() ([]string, error) {
 type digest [sha256.Size]byte
 
 func digestOf(key string) digest {
-	var b [longestKey]byte // on the stack: each request has a key
+	var b [maxKeyLen]byte // on the stack, because this runs for each request
 	return sha256.Sum256(append(b[:0], key...))
 }
 
-// fingerprint is short enough that nobody can check guesses of a key by it.
+// fingerprint is too short to check guesses of a key with.
 func (d digest) fingerprint() string { return hex.EncodeToString(d[:4]) }
 
 func (d digest) isZero() bool { return d == digest{} }
 
-// Snapshot is the content of one tenants file, immutable.
+// Snapshot is the content of a tenants file. It is immutable.
 type Snapshot struct {
 	all            []*Tenant
 	byID           map[string]*Tenant
 	byKey          map[digest]*Tenant // current and previous keys
-	byPath         map[digest]*Tenant
+	byPathKey      map[digest]*Tenant
 	reloadOnChange bool
 }
 
-// ByKey finds the tenant whose key, or whose previous key at a time before it
-// expires, this is.
+// ByKey finds the tenant with this key. A previous key counts until it expires.
 //
-// The look-up is by SHA-256: how long it takes says something about the hash
-// of what was sent, which helps nobody to find a key; the match itself is
-// compared in constant time.
+// The time that the map takes depends on the SHA-256 of what was sent, which
+// does not help to find a key. The digests are then compared in constant time.
 func (s *Snapshot) ByKey(key string, now time.Time) (*Tenant, bool) {
 	sent := digestOf(key)
 	t, ok := s.byKey[sent]
@@ -94,30 +92,30 @@ func (s *Snapshot) ByKey(key string, now time.Time) (*Tenant, bool) {
 		return nil, false
 	}
 	current := subtle.ConstantTimeCompare(sent[:], t.key[:]) == 1
-	previous := subtle.ConstantTimeCompare(sent[:], t.previous[:]) == 1
-	if current || previous && now.Before(t.previousExpires) {
+	previous := subtle.ConstantTimeCompare(sent[:], t.previousKey[:]) == 1
+	if current || previous && now.Before(t.previousKeyExpires) {
 		return t, true
 	}
 	return nil, false
 }
 
-// ByPathKey finds the tenant that has this key for use in URLs.
+// ByPathKey finds the tenant with this key for use in URLs.
 func (s *Snapshot) ByPathKey(key string) (*Tenant, bool) {
 	sent := digestOf(key)
-	t, ok := s.byPath[sent]
-	if !ok || subtle.ConstantTimeCompare(sent[:], t.path[:]) != 1 {
+	t, ok := s.byPathKey[sent]
+	if !ok || subtle.ConstantTimeCompare(sent[:], t.pathKey[:]) != 1 {
 		return nil, false
 	}
 	return t, true
 }
 
-// PathKeyFingerprint tells the tenant's path key apart from others without
-// giving it away, as Fingerprint does; "" if there is none.
+// PathKeyFingerprint is the Fingerprint of the tenant's path key, or "" if there
+// is none.
 func (t *Tenant) PathKeyFingerprint() string {
-	if t.path.isZero() {
+	if t.pathKey.isZero() {
 		return ""
 	}
-	return t.path.fingerprint()
+	return t.pathKey.fingerprint()
 }
 
 // ByID finds a tenant by its id.
@@ -126,31 +124,31 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 	return t, ok
 }
 
-// All are the tenants in the file's order. The slice must not be changed.
+// All returns the tenants in the file's order. The slice must not be changed.
 func (s *Snapshot) All() []*Tenant { return s.all }
 
-// Len is the number of tenants, disabled ones too.
+// Len is the number of tenants, including disabled ones.
 func (s *Snapshot) Len() int { return len(s.all) }
 
-// ReloadOnChange says whether the file wants to be watched.
+// ReloadOnChange says whether the file asks to be watched.
 func (s *Snapshot) ReloadOnChange() bool { return s.reloadOnChange }
 
-// same says whether two snapshots are alike in everything, order too.
-func same(a, b *Snapshot) bool {
+// equal compares everything, including the order.
+func equal(a, b *Snapshot) bool {
 	return a.reloadOnChange == b.reloadOnChange &&
 		slices.EqualFunc(a.all, b.all, func(t, u *Tenant) bool { return *t == *u })
 }
 
-// Diff is what one file changed against another.
+// Diff is the difference between two snapshots.
 type Diff struct {
 	Added, Removed []*Tenant
-	Changed        []*Tenant // as they are now
+	Changed        []*Tenant // in the new snapshot
 }
 
-// Empty says whether nothing changed.
+// Empty says whether no tenant changed.
 func (d Diff) Empty() bool { return len(d.Added)+len(d.Removed)+len(d.Changed) == 0 }
 
-// Compare says what changed from old to now; old may be nil.
+// Compare returns what changed from old to now. A nil old has no tenants.
 func Compare(old, now *Snapshot) Diff {
 	var d Diff
 	if old == nil {

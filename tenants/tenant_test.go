@@ -11,10 +11,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestCompare holds a diff against what sets say of the same two files.
+// TestCompare compares a diff with what maps say of the same two files.
 func TestCompare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		// A file is tenants with quotas; equal quotas are equal tenants.
+		// A file maps ids to quotas. Equal quotas make equal tenants.
 		files := rapid.MapOfN(rapid.StringMatching(`[a-d]`), rapid.Int64Range(0, 2), 0, 4)
 		was, is := files.Draw(t, "was"), files.Draw(t, "is")
 		d := Compare(snapshotOf(t, was), snapshotOf(t, is))

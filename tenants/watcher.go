@@ -10,33 +10,108 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watcher is an fsnotify.Watcher, or nothing where there is none to be had.
+// Run reloads the file when it changes, until ctx ends, and returns the error
+// of ctx. It reads the file after events in its directory and also at the poll
+// interval, because a host can run out of watchers and events can be lost.
 //
-// What is watched is directories: editors rename a new file into place, and a
-// watch on the file would go with the old one.
+// A poll compares the whole text, because a change can leave size and time as
+// they were, and the file is small.
+func (s *Store) Run(ctx context.Context) error {
+	w := s.newWatcher()
+	defer w.close()
+	poll := time.NewTicker(s.options.Poll)
+	defer poll.Stop()
+	d := newDebouncer(s.options.Debounce)
+	defer d.timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case _, open := <-w.events:
+			w.closeUnless(open)
+			d.event(time.Now())
+		case err, open := <-w.errors:
+			w.closeUnless(open)
+			w.warn(err)
+			d.event(time.Now()) // events may have been lost
+		case <-d.timer.C:
+			d.fired()
+			s.checkFile(w)
+		case <-poll.C:
+			s.checkFile(w)
+		}
+	}
+}
+
+// checkFile updates the watches first, so that a change after the reload is an
+// event.
+func (s *Store) checkFile(w *watcher) {
+	if !s.Current().ReloadOnChange() {
+		return
+	}
+	w.update(s.options.Path)
+	s.reloadIfChanged()
+}
+
+// debouncer delays the reload until events stop coming, because a file is often
+// written in several steps.
+type debouncer struct {
+	timer *time.Timer
+	quiet time.Duration
+	began time.Time // of the first event since the timer fired; zero if there was none
+}
+
+// maxDebounce bounds the delay, as a multiple of the quiet time: in a directory
+// that others write to all the time, events never stop coming.
+const maxDebounce = 8
+
+// newDebouncer fires at once, for changes before the watch began.
+func newDebouncer(quiet time.Duration) *debouncer {
+	return &debouncer{timer: time.NewTimer(0), quiet: quiet}
+}
+
+func (d *debouncer) event(now time.Time) {
+	if d.began.IsZero() {
+		d.began = now
+	}
+	left := d.began.Add(maxDebounce * d.quiet).Sub(now)
+	if left > 0 { // else the timer is about to fire
+		d.timer.Reset(min(d.quiet, left))
+	}
+}
+
+func (d *debouncer) fired() { d.began = time.Time{} }
+
+// watcher watches the directories on which the path of the tenants file
+// depends. It watches no file, because editors rename a new file into place and
+// the watch would stay with the old one.
+//
+// Without an fsnotify.Watcher its channels are nil, and it does nothing.
 type watcher struct {
-	*fsnotify.Watcher
-	watched map[string]bool
-	said    string // the last complaint, which is not repeated
-	log     *slog.Logger
-	file    string
+	inner       *fsnotify.Watcher
+	events      <-chan fsnotify.Event
+	errors      <-chan error
+	watched     map[string]bool
+	lastWarning string // not logged again
+	log         *slog.Logger
+	file        string
 }
 
 func (s *Store) newWatcher() *watcher {
 	w := &watcher{watched: map[string]bool{}, log: s.options.Logger, file: s.options.Path}
 	inner, err := s.options.notify()
 	if err != nil {
-		w.complain(err)
+		w.warn(err)
 		return w
 	}
-	w.Watcher = inner
-	w.follow(s.options.Path)
+	w.inner, w.events, w.errors = inner, inner.Events, inner.Errors
+	w.update(s.options.Path)
 	return w
 }
 
-// follow watches the directories that path hangs on, and no others.
-func (w *watcher) follow(path string) {
-	if w.Watcher == nil {
+// update watches the directories that path leads through now, and no others.
+func (w *watcher) update(path string) {
+	if w.inner == nil {
 		return
 	}
 	want := directoriesOf(path)
@@ -45,87 +120,74 @@ func (w *watcher) follow(path string) {
 	}
 	for dir := range w.watched {
 		if !want[dir] {
-			_ = w.Remove(dir) // it may be gone, and its watch with it
+			_ = w.inner.Remove(dir) // the directory may be gone, and the watch with it
 			delete(w.watched, dir)
 		}
 	}
 }
 
-// watch asks for a watch even where there is one: it costs nothing, and a
-// directory that was replaced by another of its name needs a new one.
+// watch adds a watch even if there is one already: that costs nothing, and the
+// directory may have been replaced by another one with the same name.
 func (w *watcher) watch(dir string) {
-	if err := w.Add(dir); err != nil {
-		w.complain(err)
+	if err := w.inner.Add(dir); err != nil {
+		w.warn(err)
 		return
 	}
 	w.watched[dir] = true
 }
 
-func (w *watcher) complain(err error) {
-	if err == nil || err.Error() == w.said {
+func (w *watcher) warn(err error) {
+	if err == nil || err.Error() == w.lastWarning {
 		return
 	}
-	w.said = err.Error()
+	w.lastWarning = err.Error()
 	w.log.Warn("the tenants file's directory cannot be watched; the file is still looked at now and then", keyFile, w.file, keyError, err)
 }
 
-// stillOpen takes note of the end of the watcher's channels, which would
-// otherwise be ready for ever.
-func (w *watcher) stillOpen(ok bool) {
-	if !ok {
+// closeUnless is called with whether a channel is still open. A closed channel
+// would always be ready to receive from.
+func (w *watcher) closeUnless(open bool) {
+	if !open {
 		w.close()
-		w.Watcher = nil
 	}
-}
-
-func (w *watcher) events() <-chan fsnotify.Event {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Events
-}
-
-func (w *watcher) errors() <-chan error {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Errors
 }
 
 func (w *watcher) close() {
-	if w.Watcher != nil {
-		_ = w.Close() // nothing is left to do about it
+	if w.inner != nil {
+		_ = w.inner.Close() // nothing can be done about an error
+		w.inner, w.events, w.errors = nil, nil, nil
 	}
 }
 
-// mostLinks is how many symbolic links are followed, as in the kernel.
-const mostLinks = 40
+// maxLinks is how many symbolic links are followed, as in the kernel.
+const maxLinks = 40
 
-// directoriesOf are the directories in which a rename changes what path leads
-// to: its own, that of every symbolic link on the way, and that of the file.
+// directoriesOf returns the directories in which a rename can change the file
+// that path leads to: those of path, of each symbolic link on the way and of
+// the file itself.
 func directoriesOf(path string) map[string]bool {
-	if whole, err := filepath.Abs(path); err == nil {
-		path = whole
+	if absolute, err := filepath.Abs(path); err == nil {
+		path = absolute
 	}
-	list := map[string]bool{filepath.Dir(path): true}
-	for range mostLinks {
-		link, rest := firstLink(path)
+	dirs := map[string]bool{filepath.Dir(path): true}
+	for range maxLinks {
+		link, rest := cutAtLink(path)
 		target, err := os.Readlink(link)
 		if err != nil {
-			break // there is no link any more
+			break // it is no link, so there are none left
 		}
-		list[filepath.Dir(link)] = true
+		dirs[filepath.Dir(link)] = true
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(link), target)
 		}
 		path = filepath.Join(target, rest)
 	}
-	list[filepath.Dir(path)] = true
-	return list
+	dirs[filepath.Dir(path)] = true
+	return dirs
 }
 
-// firstLink cuts path behind its first symbolic link, or at its end.
-func firstLink(path string) (link, rest string) {
+// cutAtLink cuts path after its first symbolic link, or at its end.
+func cutAtLink(path string) (link, rest string) {
 	for i := 1; i < len(path); i++ {
 		if path[i] != filepath.Separator {
 			continue
@@ -136,75 +198,3 @@ func firstLink(path string) (link, rest string) {
 	}
 	return path, ""
 }
-
-// Run looks at the file whenever its directory changes, and now and then
-// besides, until ctx ends; the error is that of ctx. One goroutine, this one,
-// owns the watcher, the waiting-out of bursts and the polling.
-//
-// A poll reads the file and compares its bytes: size and time of change may
-// stay the same across a change, and the file is small.
-func (s *Store) Run(ctx context.Context) error {
-	w := s.newWatcher()
-	defer w.close()
-	poll := time.NewTicker(s.options.Poll)
-	defer poll.Stop()
-	b := newBurst(s.options.Debounce)
-	defer b.timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case _, ok := <-w.events():
-			w.stillOpen(ok)
-			b.event(time.Now())
-		case err, ok := <-w.errors():
-			w.stillOpen(ok)
-			w.complain(err)
-			b.event(time.Now()) // events may have been lost
-		case <-b.timer.C:
-			b.over()
-			s.lookIfWanted(w)
-		case <-poll.C:
-			s.lookIfWanted(w)
-		}
-	}
-}
-
-// lookIfWanted follows first: what changes behind a new watch is an event, and
-// what changed before it is seen by the look.
-func (s *Store) lookIfWanted(w *watcher) {
-	if !s.Current().ReloadOnChange() {
-		return
-	}
-	w.follow(s.options.Path)
-	s.look()
-}
-
-// longestBurst is how many times the debounce a burst may last: a directory in
-// which others write all the time must not hold a change up.
-const longestBurst = 8
-
-// burst waits out events that come close together: a file is often written in
-// several steps.
-type burst struct {
-	timer *time.Timer
-	quiet time.Duration
-	began time.Time // zero between bursts
-}
-
-// newBurst begins with one, for what changed before the watch began.
-func newBurst(quiet time.Duration) *burst {
-	return &burst{timer: time.NewTimer(0), quiet: quiet}
-}
-
-func (b *burst) event(now time.Time) {
-	if b.began.IsZero() {
-		b.began = now
-	}
-	left := b.began.Add(longestBurst * b.quiet).Sub(now)
-	if left > 0 { // else the timer is about to fire
-		b.timer.Reset(min(b.quiet, left))
-	}
-}
-
-func (b *burst) over() { b.began = time.Time{} }

@@ -32,7 +32,7 @@ func TestChangesAreNoticed(t *testing.T) {
 			if err := os.WriteFile(o.Path, []byte(changed), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// A file written in place may be seen half-written first; that changes nothing.
+			// The first reload may find half of the file, which changes nothing.
 			if d := w.next(t); len(d.Changed) != 1 || d.Changed[0].QuotaBytes != 5<<20 || len(d.Added)+len(d.Removed) != 0 {
 				t.Errorf("written in place: %+v", d)
 			}
@@ -74,7 +74,7 @@ func TestASymlinkThatIsSwapped(t *testing.T) {
 	}
 }
 
-// TestALinkAboveTheFileIsSwapped is a deployment that swaps the directory.
+// TestALinkAboveTheFileIsSwapped swaps the directory, as deployments do.
 func TestALinkAboveTheFileIsSwapped(t *testing.T) {
 	dir := t.TempDir()
 	for _, version := range []string{"v1", "v2"} {
@@ -90,14 +90,14 @@ func TestALinkAboveTheFileIsSwapped(t *testing.T) {
 	if d := w.next(t); len(d.Added) != 1 || d.Added[0].ID != "b" {
 		t.Errorf("%+v", d)
 	}
-	// The first swap may have been seen by the look at the start; not this one.
+	// The reload at the start may have found the first swap, but not this one.
 	link(t, "v1", filepath.Join(dir, "current"))
 	if d := w.next(t); len(d.Removed) != 1 || d.Removed[0].ID != "b" {
 		t.Errorf("%+v", d)
 	}
 }
 
-// link puts a symbolic link into the place of another.
+// link makes a symbolic link, which replaces one at path.
 func link(t *testing.T, to, path string) {
 	t.Helper()
 	if err := os.Symlink(to, path+"~"); err != nil {
@@ -108,21 +108,21 @@ func link(t *testing.T, to, path string) {
 	}
 }
 
-// TestABusyDirectory has others write beside the file without a pause: the
-// silence never comes that would end a burst.
+// TestABusyDirectory has events without a pause, so that there is never a quiet
+// time.
 func TestABusyDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBurst(defaultDebounce)
-		defer b.timer.Stop()
-		<-b.timer.C
-		b.over()
+		d := newDebouncer(defaultDebounce)
+		defer d.timer.Stop()
+		<-d.timer.C
+		d.fired()
 		noise := time.NewTicker(defaultDebounce / 2)
 		defer noise.Stop()
 		for start := time.Now(); ; {
 			select {
 			case now := <-noise.C:
-				b.event(now)
-			case <-b.timer.C:
+				d.event(now)
+			case <-d.timer.C:
 				return
 			}
 			if time.Since(start) > time.Second/2 {
@@ -132,7 +132,7 @@ func TestABusyDirectory(t *testing.T) {
 	})
 }
 
-// TestNoWatcher is a host that has run out of inotify instances.
+// TestNoWatcher is on a host that has run out of inotify instances.
 func TestNoWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "tenants.json")
@@ -151,8 +151,8 @@ func TestNoWatcher(t *testing.T) {
 
 func noWatcher() (*fsnotify.Watcher, error) { return nil, syscall.EMFILE }
 
-// TestBrokenThenMendedWhileWatched goes through the watcher, from end to end.
-func TestBrokenThenMendedWhileWatched(t *testing.T) {
+// TestBrokenThenRepairedWhileWatched runs the whole store with its watcher.
+func TestBrokenThenRepairedWhileWatched(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenants.json")
 	writeFile(t, path, fileOf("a"))
 	w := run(t, Options{Path: path, Poll: time.Hour})
@@ -172,7 +172,7 @@ func watcherOf(t *testing.T, path string) (*watcher, *bytes.Buffer) {
 	return w, &log
 }
 
-// TestADirectoryThatIsReplaced is moved away, and another made in its place.
+// TestADirectoryThatIsReplaced renames the directory and makes another one.
 func TestADirectoryThatIsReplaced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sq")
 	path := filepath.Join(dir, "tenants.json")
@@ -186,12 +186,12 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w.follow(path)
+	w.update(path)
 	writeFile(t, path, fileOf("a"))
 	deadline := time.After(patience)
 	for {
 		select {
-		case e := <-w.events():
+		case e := <-w.events:
 			if e.Name == path {
 				return
 			}
@@ -201,23 +201,25 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 	}
 }
 
-func TestComplaintsAreNotRepeated(t *testing.T) {
+func TestWarningsAreNotRepeated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "tenants.json")
 	w, log := watcherOf(t, path)
-	w.follow(path)
+	w.update(path)
 	if n := strings.Count(log.String(), "cannot be watched"); n != 1 {
 		t.Errorf("said %d times: %s", n, log)
 	}
 }
 
-// TestAWatcherThatEnds leaves no channel that is ready for ever.
+// TestAWatcherThatEnds must leave no closed channel, which would always be ready.
 func TestAWatcherThatEnds(t *testing.T) {
 	w, _ := watcherOf(t, filepath.Join(t.TempDir(), "tenants.json"))
-	w.close()
-	_, ok := <-w.events()
-	w.stillOpen(ok)
-	if ok || w.events() != nil || w.errors() != nil {
-		t.Error("its channels are still waited for")
+	if err := w.inner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, open := <-w.events
+	w.closeUnless(open)
+	if open || w.events != nil || w.errors != nil {
+		t.Error("its channels are still received from")
 	}
 }
 
