@@ -4,24 +4,52 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
-// Errors of Edit and Create.
+// Errors of Edit and Create. All but ErrNoTenant and ErrExists come wrapped,
+// with the cause and with what an operator is told.
 var (
 	ErrBroken   = errors.New("the tenants file on disk has a mistake: mend it first") // made by hand, before the edit
 	ErrInvalid  = errors.New("this would not be a valid tenants file")                // because of the edit
-	ErrNoTenant = errors.New("there is no such tenant")
-	ErrExists   = errors.New("there is such a tenant already")
+	ErrNoTenant = apierror.New(apierror.NotFound, "there is no such tenant")
+	ErrExists   = apierror.New(apierror.Conflict, "there is such a tenant already")
 	ErrDiskFull = errors.New("the tenants file could not be written: the disk is full")
 )
 
-func broken(cause error) error { return fmt.Errorf("%w: %w", ErrBroken, cause) }
+// editError is an error of Edit with what the operator is told of it.
+type editError struct {
+	error
+	answer *apierror.Error
+}
 
-func invalid(cause error) error { return fmt.Errorf("%w: %w", ErrInvalid, cause) }
+func (e *editError) Unwrap() error { return e.error }
+
+// APIError is what the operator is told.
+func (e *editError) APIError() *apierror.Error { return e.answer }
+
+func broken(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrBroken, cause)
+	return &editError{err, apierror.New(apierror.Conflict, err.Error())}
+}
+
+// invalid tells the operator the first field that is wrong, which is one that
+// the edit has set.
+func invalid(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrInvalid, cause)
+	message := err.Error()
+	var field *FieldError
+	if errors.As(cause, &field) {
+		message = field.Error()
+	}
+	return &editError{err, apierror.New(apierror.BadRequest, message)}
+}
 
 func notWritten(cause error) error {
 	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
-		return fmt.Errorf("%w (%w)", ErrDiskFull, cause)
+		err := fmt.Errorf("%w (%w)", ErrDiskFull, cause)
+		return &editError{err, apierror.New(apierror.DiskFull, err.Error())}
 	}
 	return fmt.Errorf("the tenants file could not be written: %w", cause)
 }
