@@ -8,11 +8,11 @@ import (
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
-// State of a child, or of a data directory that waits for its next start.
+// State is that of a child, or of a data directory that waits for its next start.
 type State string
 
-// States, in the order a child walks through them. The last two are those of
-// a directory whose child failed: waiting a little, or given up for a while.
+// The states of a child, in order. The last two are those of a directory whose
+// child failed: it waits for a moment, or is given up for a while.
 const (
 	StateStarting     State = "starting"
 	StateReady        State = "ready"
@@ -22,120 +22,122 @@ const (
 	StateCrashLooping State = "crash-looping"
 )
 
-// child is one start of SQ. Its run goroutine owns it from reservation to
-// exit; fields below mu belong to Supervisor.mu.
+// child is one start of SQ. Its run goroutine owns it from the reservation of
+// the slot to the end of the process.
 type child struct {
-	place      *place
+	slot       *slot
 	dir        string
 	generation uint64
-	ctx        context.Context // ends when the child is asked to leave
-	leave      context.CancelFunc
-	started    chan struct{} // closed when ready, or failed, or left before that
-	drained    chan struct{} // closed when it is leaving and no lease is left
-	gone       chan struct{} // closed when Wait has returned and the place is free
+	ctx        context.Context // ends when the child is asked to go
+	cancel     context.CancelFunc
+	started    chan struct{} // closed when the child is ready, or will never be
+	drained    chan struct{} // closed when it was asked to go and has no lease left
+	ended      chan struct{} // closed when the process is gone and the slot is free
 
-	// Written before started is closed, constant after it.
+	// Written before started is closed, constant after that.
 	port     int
 	key      string
 	version  string
-	granted  bool
+	wasReady bool
 	startErr error
 
-	// The running process; the run goroutine's, proc also under mu.
+	// The run goroutine's; proc is also read under mu.
 	cmd      *exec.Cmd
 	out      *output
-	exited   chan struct{}   // closed when Wait has returned
-	life     context.Context // ends after that, or with ctx
+	exited   chan struct{}   // closed when the process has been waited for
+	life     context.Context // ends with the process, or with ctx
 	proc     procfs.Process
-	signaled bool // the end was asked for, so it is no crash
+	signaled bool // we ended the process, so its end is no crash
 
-	// mu
+	// Guarded by Supervisor.mu.
 	state     State
 	spawned   bool
-	counted   bool // has room among MaxChildren
-	suspect   bool
-	waiters   int // Lease calls that wait for the start
-	inFlight  int
-	served    int
+	counted   bool // it counts among MaxChildren
+	suspect   bool // a caller retired it
+	waiting   int  // Lease calls that wait for the start
+	inFlight  int  // leases
+	served    int  // leases that have ended
 	startedAt time.Time
 	lastUsed  time.Time
 	idleTimer *time.Timer
 }
 
-func (c *child) starting() bool { return c.state == StateStarting || c.state == StateBackoff }
-
-// left reports whether the child has been asked to leave.
-func (c *child) left() bool { return c.ctx.Err() != nil }
-
-// beginLocked reserves the place and lets a new child's goroutine run.
-func (s *Supervisor) beginLocked(p *place) {
+// newChildLocked reserves the slot for a new child and starts its goroutine.
+func (s *Supervisor) newChildLocked(p *slot) {
 	s.generation++
 	ctx, cancel := context.WithCancel(context.Background())
 	p.child = &child{
-		place: p, dir: p.dir, generation: s.generation,
-		ctx: ctx, leave: cancel, state: StateStarting,
-		started: make(chan struct{}), drained: make(chan struct{}), gone: make(chan struct{}),
+		slot: p, dir: p.dir, generation: s.generation,
+		ctx: ctx, cancel: cancel, state: StateStarting,
+		started: make(chan struct{}), drained: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.running.Add(1)
 	go s.run(p.child)
 }
 
+func (c *child) starting() bool { return c.state == StateStarting || c.state == StateBackoff }
+
+// leaving reports whether the child has been asked to go.
+func (c *child) leaving() bool { return c.ctx.Err() != nil }
+
 func (s *Supervisor) claimLocked(c *child) {
 	c.inFlight++
-	s.idle.Remove(c.dir)
-	if c.idleTimer != nil {
-		c.idleTimer.Stop()
-	}
+	s.unused.Remove(c.dir)
+	c.stopIdleTimer()
 }
 
 func (s *Supervisor) releaseLocked(c *child) {
 	c.inFlight--
 	c.served++
 	c.lastUsed = s.config.now()
-	s.restLocked(c)
+	s.checkUnusedLocked(c)
 }
 
-// restLocked is what happens when the last lease has ended: a leaving child
-// is drained, any other starts its idle clock.
-func (s *Supervisor) restLocked(c *child) {
+// checkUnusedLocked acts if the child has no lease: one that was asked to go is
+// drained, for any other the idle time begins.
+func (s *Supervisor) checkUnusedLocked(c *child) {
 	if c.inFlight > 0 {
 		return
 	}
-	if c.left() {
+	if c.leaving() {
 		close(c.drained)
 		return
 	}
-	s.idle.Add(c.dir, c)
+	s.unused.Add(c.dir, c)
 	s.evictLocked()
-	if s.config.IdleTimeout > 0 && !c.left() {
-		used := c.served
-		c.idleTimer = time.AfterFunc(s.config.IdleTimeout, func() { s.idled(c, used) })
+	if s.config.IdleTimeout > 0 && !c.leaving() {
+		served := c.served
+		c.idleTimer = time.AfterFunc(s.config.IdleTimeout, func() { s.idleExpired(c, served) })
 	}
 }
 
-// idled runs when an idle clock has run out. A lease may have come between;
-// it is known by the count of leases served.
-func (s *Supervisor) idled(c *child, served int) {
+// idleExpired stops an idle child. A lease that came just before the timer was
+// stopped shows in the number of leases served.
+func (s *Supervisor) idleExpired(c *child, served int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.inFlight == 0 && c.served == served {
-		s.leaveLocked(c, "idle")
+		s.drainLocked(c, "idle")
 	}
 }
 
-// leaveLocked asks a child to go: no new leases, the ones in flight finish.
-func (s *Supervisor) leaveLocked(c *child, reason string) {
-	if c.left() {
-		return
-	}
-	s.log.Info("child is to stop", keyDir, c.dir, keyReason, reason)
-	c.leave()
-	s.idle.Remove(c.dir)
+func (c *child) stopIdleTimer() {
 	if c.idleTimer != nil {
 		c.idleTimer.Stop()
 	}
+}
+
+// drainLocked asks a child to go: it gets no new leases, and those in flight finish.
+func (s *Supervisor) drainLocked(c *child, reason string) {
+	if c.leaving() {
+		return
+	}
+	s.log.Info("child is to stop", keyDir, c.dir, keyReason, reason)
+	c.cancel()
+	s.unused.Remove(c.dir)
+	c.stopIdleTimer()
 	if c.counted {
-		s.leaving++
+		s.draining++
 	}
 	if c.state != StateReady {
 		return

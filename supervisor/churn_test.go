@@ -12,8 +12,9 @@ import (
 
 var churn = flag.Duration("churn", time.Second, "how long TestNeverTwo lasts")
 
-// Everything at once on one directory: kills, stops, idle stops, evictions,
-// a second gateway. There is never more than one process, and it comes back.
+// Two supervisors lease one directory while its children are killed, stopped,
+// evicted and stopped for being idle. There is never more than one process, and
+// the directory is served again at the end.
 func TestNeverTwo(t *testing.T) {
 	dir, other := dataDir(t), dataDir(t)
 	watch(t, dir)
@@ -26,7 +27,7 @@ func TestNeverTwo(t *testing.T) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				f()
-				_ = sleep(ctx, rand.N(10*time.Millisecond)) // ends with the test
+				_ = sleep(ctx, rand.N(10*time.Millisecond)) // returns early at the end
 			}
 		})
 	}
@@ -38,13 +39,13 @@ func TestNeverTwo(t *testing.T) {
 				}
 			})
 		}
-		each(func() { _ = s.Stop(ctx, dir, "churn") }) // may find the other's child
+		each(func() { _ = s.Stop(ctx, dir, "churn") }) // fails while the other's child serves
 	}
 	each(func() {
 		for _, pid := range servers(dir) {
 			kill(t, pid)
 		}
-		_ = sleep(ctx, 100*time.Millisecond) // or all that is seen is a crash loop
+		_ = sleep(ctx, 100*time.Millisecond) // more kills would be a crash loop
 	})
 	all.Wait()
 	if err := first.Stop(soon(t), dir, "end"); err != nil && !errors.Is(err, ErrHeld) {

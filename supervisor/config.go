@@ -21,51 +21,51 @@ const (
 )
 
 const (
-	// announceGrace is how long SQ may take to announce itself. One that
-	// cannot bind its port ends long before that.
+	// announceGrace is how long SQ may take to announce itself. One that cannot
+	// bind its port ends long before that.
 	announceGrace = time.Second
-	// holderGrace is how long an unknown process may hold a directory's lock:
-	// a gateway between locking and spawning, or a process that it forks.
+	// holderGrace is how long an unknown process may hold a directory's lock. It
+	// may be an sqgate between lock and spawn, or a process that it is forking.
 	holderGrace = time.Second
 )
 
-// Why a child was started.
+// The reasons to start a child, as OnStart is told.
 const (
-	StartedFirst   = "first"   // none has served the directory since it came into use
-	StartedAgain   = "again"   // the one before was stopped in order
+	StartedFirst   = "first"   // it is the directory's first since New or Stop
+	StartedAgain   = "again"   // the one before was stopped in good order
 	StartedFailure = "failure" // the one before failed
 )
 
-// Config is what a Supervisor is made of. Only Command and WorkDir have no default.
+// Config configures a Supervisor. Command and WorkDir must be set.
 type Config struct {
-	// Command is what a child's argv begins with, {"/usr/local/bin/sq"} or
-	// {"/path/sqgate", "legacy-sq"}; `host PORT --key K --data-dir DIR` follows.
+	// Command begins a child's command line: {"/usr/local/bin/sq"} or
+	// {"/path/sqgate", "legacy-sq"}. `host PORT --key K --data-dir DIR` follows.
 	Command []string
-	// PortLow and PortHigh bound the ports of children, both included.
+	// PortLow and PortHigh bound the children's ports; both are included.
 	PortLow, PortHigh int
-	// IdleTimeout stops a child this long after its last lease ended; 0 = never.
+	// IdleTimeout stops a child this long after its last lease has ended; 0 = never.
 	IdleTimeout time.Duration
-	// MaxChildren is the most children alive at once; 0 = no limit. The idle
-	// child that was used least recently makes room.
+	// MaxChildren limits the children alive at once; 0 = no limit. When it is
+	// reached, the least recently used child without a lease is stopped.
 	MaxChildren int
-	// LogDir takes one rotated file per data directory; "" = standard error.
+	// LogDir gets one rotated file per data directory; "" = standard error.
 	LogDir string
-	// WorkDir is the working directory of all children, made with mode 0700,
-	// with the folder .sq in it that SQ wants.
+	// WorkDir is the working directory of all children. It is made with mode
+	// 0700, and in it the folder .sq that SQ needs.
 	WorkDir string
-	// Unconfined lets children do what this user can: for a Command that needs
-	// more than its own file, the system's libraries and the data directory.
+	// Unconfined lets children do what this user can. It is for a Command that
+	// needs more than its own file, the system's libraries and the data directory.
 	Unconfined bool
-	// StopTimeout is the time between TERM and KILL.
+	// StopTimeout is the time from TERM to KILL.
 	StopTimeout time.Duration
-	// StartTimeout is the longest a child may take to prove itself ready.
+	// StartTimeout is the longest time from the spawn until a child is ready.
 	StartTimeout time.Duration
-	// WriteLimit is how long a stop waits for a write to end before Close
-	// gives up with ErrStillWriting. A write is never cut short.
+	// WriteLimit is how long a stop waits for a write to end until Close gives
+	// up with ErrStillWriting. A write is never cut short.
 	WriteLimit time.Duration
 	Logger     *slog.Logger
-	// OnStart, if set, is told of each process that was spawned and why: one
-	// of the Started constants. It must not call back.
+	// OnStart, if set, is called for each spawned process with one of the
+	// Started reasons. It must not call the Supervisor.
 	OnStart func(dir, reason string)
 
 	// For tests.
@@ -75,7 +75,7 @@ type Config struct {
 	holderGrace   time.Duration
 }
 
-// withDefaults fills the gaps and refuses what cannot work.
+// withDefaults sets what has a default and checks the rest.
 func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.PortLow, DefaultPortLow)
 	setDefault(&c.PortHigh, DefaultPortHigh)
@@ -91,10 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	if err := c.check(); err != nil {
-		return c, fmt.Errorf("supervisor: %w", err)
-	}
-	return c, nil
+	return c, c.check()
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -117,7 +114,7 @@ func (c *Config) check() error {
 	return c.resolve()
 }
 
-// resolve makes paths absolute, because children run in WorkDir.
+// resolve makes the paths absolute, because children run in WorkDir.
 func (c *Config) resolve() error {
 	binary, err := exec.LookPath(c.Command[0])
 	if err != nil {

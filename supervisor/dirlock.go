@@ -12,8 +12,8 @@ import (
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
-// openDir opens the data directory itself. The lock lies on it, so that no
-// file is added to a tenant's data.
+// openDir opens the data directory. The lock is on the directory itself, so that
+// no file is added to a tenant's data.
 func openDir(dir string) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -22,8 +22,8 @@ func openDir(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// lockDir makes the directory if need be and takes its lock, for the child to
-// inherit. An orphan of an earlier gateway is stopped between writes first.
+// lockDir makes the directory if need be and locks it, for the child to inherit.
+// It stops an orphan of an earlier sqgate first, between two writes.
 func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) 
 		return nil, err
 	}
 	if err = s.lock(ctx, f); err == nil {
-		err = refuseStranger(f)
+		err = refuseForeignProcess(f)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -41,20 +41,20 @@ func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) 
 	return f, nil
 }
 
-// lock takes the lock on an open directory. It polls, since flock that waits
-// cannot be interrupted by ctx.
+// lock takes the lock on an open directory. It polls, because ctx cannot
+// interrupt a flock that waits.
 func (s *Supervisor) lock(ctx context.Context, f *os.File) error {
-	unseen := time.Now()
+	since := time.Now() // nobody known holds the lock
 	for pause := shortestPause; ; pause = min(2*pause, longestPause) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
-		stopped, err := s.clear(ctx, f)
+		stopped, err := s.stopOrphanHolder(ctx, f)
 		switch {
 		case stopped:
-			unseen = time.Now()
-		case err != nil && (!errors.Is(err, errUnseen) || time.Since(unseen) > s.config.holderGrace):
+			since = time.Now()
+		case err != nil && (!errors.Is(err, errUnknownHolder) || time.Since(since) > s.config.holderGrace):
 			return err
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -63,25 +63,15 @@ func (s *Supervisor) lock(ctx context.Context, f *os.File) error {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// clear finds who holds the lock and stops it if it is an orphan.
-func (s *Supervisor) clear(ctx context.Context, f *os.File) (stopped bool, err error) {
+// stopOrphanHolder finds the process that holds the lock and stops it if it is
+// the child of an sqgate that has ended.
+func (s *Supervisor) stopOrphanHolder(ctx context.Context, f *os.File) (stopped bool, err error) {
 	h, err := findHolder(f)
 	if err != nil {
 		return false, err
 	}
 	if h.marker == "" {
-		return false, h.unseen()
+		return false, h.unknown()
 	}
 	if pid := supervisorOf(h.pid, h.marker); pid != 0 {
 		return false, &heldError{holder: h.pid, text: fmt.Sprintf("directory is served by another sqgate (pid %d)", pid), supervisor: pid}
@@ -89,8 +79,8 @@ func (s *Supervisor) clear(ctx context.Context, f *os.File) (stopped bool, err e
 	return s.stopHolder(ctx, h, f)
 }
 
-// stopHolder ends an orphan. It is looked at again once it is held by a
-// descriptor: the first look was at a pid that might have changed hands.
+// stopHolder ends an orphan. It opens the process and checks it again, because
+// the pid may have become another process's since the first look.
 func (s *Supervisor) stopHolder(ctx context.Context, h holder, f *os.File) (bool, error) {
 	p, err := procfs.Open(h.pid)
 	if err != nil {
@@ -100,14 +90,14 @@ func (s *Supervisor) stopHolder(ctx context.Context, h holder, f *os.File) (bool
 	if !h.stillHolds(f) {
 		return true, nil
 	}
-	s.log.Warn("stopping a child that outlived its gateway", keyDir, f.Name(), keyPID, h.pid)
-	_, err = s.ender().process(ctx, p)
+	s.log.Warn("stopping a child that outlived its sqgate", keyDir, f.Name(), keyPID, h.pid)
+	_, err = s.terminator().terminate(ctx, p)
 	return err == nil, err
 }
 
-// stopOrphan makes sure that no process of an earlier gateway serves dir. A
-// fresh child of our own is none of its business.
-func (s *Supervisor) stopOrphan(ctx context.Context, dir string) error {
+// stopOrphanIn makes sure that no child of an earlier sqgate serves dir. A child
+// of ours that was started meanwhile is left alone.
+func (s *Supervisor) stopOrphanIn(ctx context.Context, dir string) error {
 	f, err := openDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -12,27 +12,28 @@ import (
 var ErrClosed error = apierror.RetryIn(time.Second, apierror.Unavailable,
 	"the service is stopping: try again in a moment")
 
-// ErrHeld is what a StartError wraps when another process serves the
-// directory. It is no failure of SQ: the next Lease looks again at once.
+// ErrHeld is what a StartError wraps if another process serves the directory. It
+// is no failure of SQ: the next Lease tries again at once.
 var ErrHeld = errors.New("data directory is in use")
 
-// ErrStillWriting is returned by Close when a child was in the middle of one
-// write for so long (Config.WriteLimit) that it was left to itself. Its lock
-// on the directory stands, so whoever comes next stops it between writes.
+// ErrStillWriting is returned by Close if a child was in one write for longer
+// than Config.WriteLimit and was left alive. It keeps its lock on the directory,
+// so whoever comes next stops it between two writes.
 var ErrStillWriting = errors.New("still writing")
 
-// errPortTaken: somebody bound the port between our look and SQ's bind.
+// errPortTaken: another process bound the port after we looked and before SQ did.
 var errPortTaken = errors.New("port was taken by another process")
 
-// errNotProven: what answers on the port is not the child that was started.
-var errNotProven = errors.New("not proven to be the child")
+// errNotTheChild: what answers on the port is not the child that was started.
+var errNotTheChild = errors.New("another process answers")
 
-// StartError says why no child came up for a directory.
+// StartError says why no child is ready for a directory. Its text may contain
+// paths and output of SQ.
 type StartError struct {
 	Dir    string
-	Err    error    // the cause; errors.Is(err, ErrHeld) if another process serves Dir
-	Holder int      // pid of the process that serves Dir, 0 if unknown or not the cause
-	Lines  []string // last output of the child, oldest first; may be empty
+	Err    error    // the cause; ErrHeld if another process serves Dir
+	Holder int      // pid of that process, 0 if unknown or not the cause
+	Lines  []string // last output of the child, oldest line first; may be empty
 }
 
 func (e *StartError) Error() string {
@@ -45,18 +46,18 @@ func (e *StartError) Error() string {
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-// APIError tells a caller nothing of the cause, which may name paths.
+// APIError tells a caller of the failure, and nothing of its cause.
 func (e *StartError) APIError() *apierror.Error {
 	return apierror.RetryIn(time.Second, apierror.Unavailable,
 		"this tenant's database could not be started: the operator's log says why; try again")
 }
 
 // CrashLoopError says that the child of a directory failed so often in quick
-// succession that it is not started again for a while.
+// succession that none is started for a while.
 type CrashLoopError struct {
 	Dir        string
-	RetryAfter time.Duration // until the next start is tried
-	Last       string        // how it failed last
+	RetryAfter time.Duration // until the next start may be tried
+	Last       string        // the last failure
 }
 
 func (e *CrashLoopError) Error() string {
@@ -64,7 +65,7 @@ func (e *CrashLoopError) Error() string {
 		e.Dir, e.RetryAfter.Round(time.Millisecond), e.Last)
 }
 
-// APIError tells a caller when the next start is tried.
+// APIError tells a caller when to try again.
 func (e *CrashLoopError) APIError() *apierror.Error {
 	return apierror.RetryIn(e.RetryAfter, apierror.Unavailable,
 		"this tenant's database keeps failing and is given a pause: try again later")

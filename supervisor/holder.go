@@ -5,52 +5,77 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
-// errUnseen: the lock is held by no process that can be recognised as a child.
-var errUnseen = errors.New("holder of the lock is not known")
+// Variables in the environment of every child, for whoever finds it when its
+// supervisor is gone.
+const (
+	envDataDir = "SQGATE_DATA_DIR"
+	envParent  = "SQGATE_PARENT" // the marker of its supervisor, PID:STARTTIME
+)
 
-// heldError says who holds the lock of a directory; it is ErrHeld.
+// ownMarker identifies this process. The start time keeps a later process with
+// the same pid from being taken for it.
+func ownMarker() (string, error) {
+	self, err := procfs.Self()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d:%s", os.Getpid(), self.StartTime), nil
+}
+
+// supervisorOf returns the pid of the process that started a child, if it still
+// lives, or 0 if the child is an orphan. It also looks at the child's present
+// parent: seen from another pid namespace, the supervisor has another pid, but
+// the same start time.
+func supervisorOf(child int, marker string) int {
+	number, startTime, _ := strings.Cut(marker, ":")
+	candidates := []int{}
+	if pid, err := strconv.Atoi(number); err == nil {
+		candidates = append(candidates, pid)
+	}
+	if s, err := procfs.ReadStat(child); err == nil {
+		candidates = append(candidates, s.Parent)
+	}
+	for _, pid := range candidates {
+		s, err := procfs.ReadStat(pid)
+		if err == nil && !s.Dead() && s.StartTime == startTime {
+			return pid
+		}
+	}
+	return 0
+}
+
+// errUnknownHolder: no process that holds the lock is the child of an sqgate.
+var errUnknownHolder = errors.New("holder of the lock is not known")
+
+// heldError says who serves a directory. It is ErrHeld.
 type heldError struct {
-	holder     int // pid, 0 if nobody was found
-	supervisor int // pid of the live gateway it belongs to, 0 if unknown
+	holder     int // pid, 0 if none was found
+	supervisor int // pid of the live sqgate that the holder belongs to, 0 if unknown
 	text       string
-	unseen     bool
+	unknown    bool // it is errUnknownHolder too
 }
 
 func (e *heldError) Error() string { return e.text }
 
 func (e *heldError) Is(target error) bool {
-	return target == ErrHeld || (e.unseen && target == errUnseen)
+	return target == ErrHeld || (e.unknown && target == errUnknownHolder)
 }
 
-// holder is a process with the lock of a directory among its descriptors.
+// holder is a process that has the lock of a directory.
 type holder struct {
-	pid    int
-	marker string // of its supervisor, "" if it is no child of any
+	pid    int    // 0 if none was found
+	marker string // of its supervisor, "" if it is the child of none
 }
 
-func (h holder) unseen() error {
-	if h.pid == 0 {
-		return &heldError{unseen: true, text: "directory is locked by a process that cannot be seen from here"}
-	}
-	name := "?"
-	if exe, err := os.Readlink(procfs.Path(h.pid, "exe")); err == nil {
-		name = filepath.Base(exe)
-	}
-	return &heldError{holder: h.pid, unseen: true,
-		text: fmt.Sprintf("directory is locked by %s (pid %d), which is no child of sqgate", name, h.pid)}
-}
-
-func (h holder) stillHolds(f *os.File) bool {
-	holds, err := procfs.Flock(f)
-	return err == nil && h.marker == procfs.Environ(h.pid, envParent) && holds(h.pid)
-}
-
-// findHolder looks through all processes. Children come first: for a moment a
-// gateway holds the lock together with the child it has just spawned.
+// findHolder looks through all processes, for a child first: for a moment, an
+// sqgate holds the lock together with the child that it has just spawned.
 func findHolder(f *os.File) (holder, error) {
 	holds, err := procfs.Flock(f)
 	if err != nil {
@@ -71,4 +96,63 @@ func findHolder(f *os.File) (holder, error) {
 		}
 	}
 	return found, nil
+}
+
+func (h holder) stillHolds(f *os.File) bool {
+	holds, err := procfs.Flock(f)
+	return err == nil && h.marker == procfs.Environ(h.pid, envParent) && holds(h.pid)
+}
+
+// unknown is the error for a holder that is not the child of an sqgate.
+func (h holder) unknown() error {
+	if h.pid == 0 {
+		return &heldError{unknown: true, text: "directory is locked by a process that cannot be seen from here"}
+	}
+	name := "?"
+	if exe, err := os.Readlink(procfs.Path(h.pid, "exe")); err == nil {
+		name = filepath.Base(exe)
+	}
+	return &heldError{holder: h.pid, unknown: true,
+		text: fmt.Sprintf("directory is locked by %s (pid %d), which is no child of sqgate", name, h.pid)}
+}
+
+// refuseForeignProcess fails if an SQ that no sqgate started serves the
+// directory, as on a host that ran SQ before and still does. Such a process
+// holds no lock, and it is not ours to stop.
+func refuseForeignProcess(f *os.File) error {
+	want, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pids, err := procfs.PIDs()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		dir := servedBy(pid)
+		if dir == "" || procfs.Environ(pid, envParent) != "" {
+			continue
+		}
+		if got, err := os.Stat(dir); err == nil && os.SameFile(got, want) {
+			return &heldError{holder: pid, text: fmt.Sprintf(
+				"directory is served by an SQ that sqgate did not start (pid %d): stop it first", pid)}
+		}
+	}
+	return nil
+}
+
+// servedBy returns the data directory of a process that is `... host PORT ...
+// --data-dir DIR`, by a path through its own root or working directory; "" for
+// any other process.
+func servedBy(pid int) string {
+	args := procfs.Args(pid)
+	option := slices.Index(args, "--data-dir")
+	if !slices.Contains(args, "host") || option < 0 || option+1 == len(args) {
+		return ""
+	}
+	dir := args[option+1]
+	if filepath.IsAbs(dir) {
+		return procfs.Path(pid, "root"+dir)
+	}
+	return procfs.Path(pid, "cwd/"+dir)
 }

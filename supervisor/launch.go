@@ -5,9 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,13 +20,14 @@ import (
 
 const (
 	portTries = 5
-	// outputDelay is how long a pipe may stay open after its process ended,
-	// as a process started by the child would keep it.
+	// outputDelay is how long the pipe may stay open after its process has
+	// ended, if a process that the child started still has it.
 	outputDelay = 2 * time.Second
 )
 
-// launch takes the directory's lock, spawns and proves. Our copy of the lock
-// is closed at the end: from then on it lives exactly as long as the child.
+// launch locks the directory, spawns SQ and waits until it is ready. Our copy of
+// the lock is closed at the end: from then on it lives exactly as long as the
+// child, which has inherited it. If it fails, no process is left.
 func (s *Supervisor) launch(c *child) error {
 	lock, err := s.lockDir(c.ctx, c.dir)
 	if err != nil {
@@ -31,7 +36,7 @@ func (s *Supervisor) launch(c *child) error {
 	// The child has a copy; ours has nothing to lose.
 	defer func() { _ = lock.Close() }()
 	for range portTries {
-		err = s.attempt(c, lock)
+		err = s.launchOnPort(c, lock)
 		if !errors.Is(err, errPortTaken) {
 			break
 		}
@@ -44,8 +49,8 @@ func startError(c *child, err error) error {
 		return err
 	}
 	if errors.Is(err, context.Canceled) {
-		// Nobody dismissed the child: its own end canceled the probe. That is
-		// a failure, and must not pass for a start that was called off.
+		// The child was not asked to go: its own end has canceled the probe.
+		// That is a failure and must not look like a start that was called off.
 		err = errors.New(err.Error())
 	}
 	failed := &StartError{Dir: c.dir, Err: err}
@@ -59,28 +64,29 @@ func startError(c *child, err error) error {
 	return failed
 }
 
-// attempt spawns on one port. With an error the process is gone again.
-func (s *Supervisor) attempt(c *child, lock *os.File) error {
-	port, err := s.ports.take()
+// launchOnPort makes one try. If it fails, no process is left.
+func (s *Supervisor) launchOnPort(c *child, lock *os.File) error {
+	port, err := s.ports.reserve()
 	if err != nil {
 		return err
 	}
 	if err = s.spawn(c, port, lock); err == nil {
-		err = s.awaitProof(c)
+		err = s.awaitReady(c)
 	}
 	if err == nil {
 		return nil
 	}
-	taken := s.clean(c)
-	s.despawned(c, port)
-	if taken {
+	portTaken := s.cleanUp(c)
+	s.forgetProcess(c, port)
+	if portTaken {
 		return errPortTaken
 	}
 	return err
 }
 
-// clean ends what an attempt has left and reports whether it failed for the port.
-func (s *Supervisor) clean(c *child) (portTaken bool) {
+// cleanUp ends the process of a failed try and reports whether it could not have
+// its port.
+func (s *Supervisor) cleanUp(c *child) (portTaken bool) {
 	if c.exited == nil {
 		return false
 	}
@@ -89,7 +95,7 @@ func (s *Supervisor) clean(c *child) (portTaken bool) {
 	case <-c.exited:
 		return c.out.portTaken
 	default:
-		return false
+		return false // Close has left it alive
 	}
 }
 
@@ -102,32 +108,35 @@ func newKey() string {
 
 func (s *Supervisor) spawn(c *child, port int, lock *os.File) error {
 	c.key = newKey()
-	c.out = newOutput(c.key, &c.place.output, s.logs.sink(c.dir))
+	c.out = newOutput(c.key, &c.slot.output, s.logs.writer(c.dir))
 	pidfd := -1
 	c.cmd = s.command(c, port, lock, &pidfd)
 	if err := s.sandbox.Start(c.cmd.Path, lock, port, c.cmd.Start); err != nil {
 		return err
 	}
-	s.spawned(c, port, procfs.FromPidfd(c.cmd.Process.Pid, pidfd))
+	reason := s.recordSpawn(c, port, procfs.FromPidfd(c.cmd.Process.Pid, pidfd))
+	if s.config.OnStart != nil {
+		s.config.OnStart(c.dir, reason)
+	}
 	c.exited = make(chan struct{})
 	life, end := context.WithCancel(c.ctx)
 	c.life = life
-	go await(c.cmd, c.out, c.exited, end)
+	go reap(c.cmd, c.out, c.exited, end)
 	return nil
 }
 
-// await reaps the process; whoever started it waits for exited.
-func await(cmd *exec.Cmd, out *output, exited chan<- struct{}, end context.CancelFunc) {
-	// The status is read from ProcessState; an error here is nothing else.
+// reap waits for the process. Whoever spawned it waits for exited.
+func reap(cmd *exec.Cmd, out *output, exited chan<- struct{}, end context.CancelFunc) {
+	// The error says only what ProcessState has too.
 	_ = cmd.Wait()
 	out.flush()
 	close(exited)
 	end()
 }
 
-// command has a session of its own: the terminal's signals do not reach the
-// child, and the kernel does not hang up on it, should it be frozen at the
-// moment at which this process dies.
+// command gives the child a session of its own. So the signals of a terminal do
+// not reach it, and the kernel does not send it HUP if it is frozen at the moment
+// at which this process dies.
 func (s *Supervisor) command(c *child, port int, lock *os.File, pidfd *int) *exec.Cmd {
 	argv := append([]string{}, s.config.Command...)
 	argv = append(argv, "host", strconv.Itoa(port), "--key", c.key, "--data-dir", c.dir)
@@ -141,28 +150,78 @@ func (s *Supervisor) command(c *child, port int, lock *os.File, pidfd *int) *exe
 	}
 }
 
-func (s *Supervisor) spawned(c *child, port int, p procfs.Process) {
-	reason := s.noteSpawn(c, port, p)
-	if s.config.OnStart != nil {
-		s.config.OnStart(c.dir, reason)
-	}
-}
-
-func (s *Supervisor) noteSpawn(c *child, port int, p procfs.Process) (reason string) {
+func (s *Supervisor) recordSpawn(c *child, port int, p procfs.Process) (reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	reason = c.place.reason()
+	reason = c.slot.startReason()
 	c.port, c.proc, c.spawned = port, p, true
 	c.startedAt = s.config.now()
-	c.place.starts++
+	c.slot.starts++
 	s.log.Info("child is starting", keyDir, c.dir, keyPID, p.PID, keyPort, port)
 	return reason
 }
 
-func (s *Supervisor) despawned(c *child, port int) {
+func (s *Supervisor) forgetProcess(c *child, port int) {
 	s.ports.release(port)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.proc.Close()
 	c.port, c.proc, c.exited = 0, procfs.Process{}, nil
+}
+
+var errNoPort = errors.New("no free port in the range of children")
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// ports gives each child a port of its own.
+type ports struct {
+	low, high int
+	workDir   string
+
+	mu    sync.Mutex
+	inUse map[int]bool
+}
+
+// reserve returns a free port. It looks from a random one on, so that two
+// gateways seldom choose the same.
+func (p *ports) reserve() (int, error) {
+	size := p.high - p.low + 1
+	first := mathrand.IntN(size)
+	for i := range size {
+		port := p.low + (first+i)%size
+		if p.tryReserve(port) {
+			return port, nil
+		}
+	}
+	return 0, errNoPort
+}
+
+func (p *ports) tryReserve(port int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inUse[port] || !p.available(port) {
+		return false
+	}
+	p.inUse[port] = true
+	return true
+}
+
+// available tries the port on all addresses, as SQ will. SQ does not serve on a
+// port whose number is the name of a file in its working directory: it takes the
+// number for a phext.
+func (p *ports) available(port int) bool {
+	if _, err := os.Lstat(filepath.Join(p.workDir, strconv.Itoa(port))); err == nil {
+		return false
+	}
+	listener, err := net.Listen("tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
+}
+
+func (p *ports) release(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.inUse, port)
 }

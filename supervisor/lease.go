@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // Lease is the right to send requests to a ready child. The child is not
@@ -25,13 +26,13 @@ func (l *Lease) Version() string { return l.child.version }
 // Generation is different for each start of a child, and grows.
 func (l *Lease) Generation() uint64 { return l.child.generation }
 
-// Release gives the child back in good order. Only the first Release or
-// Retire of a lease counts.
+// Release gives the child back in good order. Only the first Release or Retire
+// of a lease counts.
 func (l *Lease) Release() { l.end("") }
 
-// Retire gives back a child that is suspect: an exchange failed, timed out or
-// answered 500. It takes no new leases, those in flight finish, then it is
-// stopped, and the next Lease starts a fresh one.
+// Retire gives back a child that is suspect: it failed a request, did not answer
+// in time, or answered 500. It gets no new leases, those in flight finish, then
+// it is stopped. The next Lease starts a new child.
 func (l *Lease) Retire(reason string) { l.end("retired: " + reason) }
 
 func (l *Lease) end(suspicion string) {
@@ -43,14 +44,15 @@ func (l *Lease) end(suspicion string) {
 	defer s.mu.Unlock()
 	if suspicion != "" {
 		l.child.suspect = true
-		s.leaveLocked(l.child, suspicion)
+		s.drainLocked(l.child, suspicion)
 	}
 	s.releaseLocked(l.child)
 }
 
-// Lease returns the child of a data directory, an absolute path, starting it
-// if there is none. It waits until the child is ready, has failed, or ctx ends.
-// Errors: ctx's, ErrClosed, *StartError, *CrashLoopError.
+// Lease returns the ready child of a data directory, which is an absolute path.
+// It starts the child if there is none, and waits until it is ready or has
+// failed, or until ctx ends. Errors: ctx's, ErrClosed, *StartError,
+// *CrashLoopError.
 func (s *Supervisor) Lease(ctx context.Context, dir string) (*Lease, error) {
 	dir, err := cleanDir(dir)
 	if err != nil {
@@ -60,7 +62,7 @@ func (s *Supervisor) Lease(ctx context.Context, dir string) (*Lease, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		lease, wait, err := s.admit(dir)
+		lease, wait, err := s.claimOrStart(dir)
 		if lease != nil || err != nil {
 			return lease, err
 		}
@@ -70,75 +72,86 @@ func (s *Supervisor) Lease(ctx context.Context, dir string) (*Lease, error) {
 	}
 }
 
-// waiter waits for something to change; without lease and error, look again.
-type waiter func(context.Context) (*Lease, error)
+// waitFunc waits for a change. If it returns neither a lease nor an error, the
+// caller has to look again.
+type waitFunc func(context.Context) (*Lease, error)
 
-// admit claims the ready child, joins a start, or begins one.
-func (s *Supervisor) admit(dir string) (*Lease, waiter, error) {
+// claimOrStart claims the ready child, or returns how to wait for one: for a
+// start that it may have begun, or for the end of a child that is going.
+func (s *Supervisor) claimOrStart(dir string) (*Lease, waitFunc, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, nil, ErrClosed
 	}
-	p := s.placeLocked(dir)
+	p := s.slotLocked(dir)
 	if p.child == nil {
-		if err := p.history.refusal(dir, s.config.now()); err != nil {
+		if err := p.backoff.check(dir, s.config.now()); err != nil {
 			return nil, nil, err
 		}
-		s.beginLocked(p)
+		s.newChildLocked(p)
 	}
-	return s.joinLocked(p.child)
-}
-
-func (s *Supervisor) joinLocked(c *child) (*Lease, waiter, error) {
+	c := p.child
 	switch {
-	case c.starting() && !c.left():
-		c.waiters++
+	case c.starting() && !c.leaving():
+		c.waiting++
 		return nil, func(ctx context.Context) (*Lease, error) { return s.awaitStart(ctx, c) }, nil
 	case c.state == StateReady && !c.proc.Gone():
 		s.claimLocked(c)
 		return s.lease(c), nil, nil
 	}
-	return nil, func(ctx context.Context) (*Lease, error) { return nil, awaitEnd(ctx, c.gone) }, nil
+	return nil, func(ctx context.Context) (*Lease, error) { return nil, await(ctx, c.ended) }, nil
 }
 
 func (s *Supervisor) lease(c *child) *Lease { return &Lease{supervisor: s, child: c} }
 
-func awaitEnd(ctx context.Context, gone <-chan struct{}) error {
+// await waits for an event, or for the end of ctx, which is an error.
+func await(ctx context.Context, event <-chan struct{}) error {
 	select {
-	case <-gone:
+	case <-event:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// awaitStart takes the claim that was made for each waiter when the child
-// became ready, so that no eviction can come between.
-func (s *Supervisor) awaitStart(ctx context.Context, c *child) (*Lease, error) {
+// sleep ends early, with an error, if ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-c.started:
+	case <-timer.C:
+		return nil
 	case <-ctx.Done():
-		s.giveUp(c)
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	if !c.granted {
+}
+
+// awaitStart returns the lease that openToLeases has claimed for each caller
+// that waits, so that the child cannot be evicted before the caller has it.
+func (s *Supervisor) awaitStart(ctx context.Context, c *child) (*Lease, error) {
+	if err := await(ctx, c.started); err != nil {
+		s.stopWaiting(c)
+		return nil, err
+	}
+	if !c.wasReady {
 		return nil, c.startErr
 	}
 	return s.lease(c), nil
 }
 
-// giveUp takes a waiter away. A start that nobody waits for, and that has not
-// spawned anything yet, must not push somebody else's child out.
-func (s *Supervisor) giveUp(c *child) {
+// stopWaiting is for a caller that no longer waits for the start. If nobody else
+// does and no process was spawned, the start is called off, so that it evicts no
+// other child.
+func (s *Supervisor) stopWaiting(c *child) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.granted {
+	if c.wasReady {
 		s.releaseLocked(c)
 		return
 	}
-	c.waiters--
-	if c.waiters == 0 && !c.spawned {
-		s.leaveLocked(c, "nobody waits for it")
+	c.waiting--
+	if c.waiting == 0 && !c.spawned {
+		s.drainLocked(c, "nobody waits for it")
 	}
 }

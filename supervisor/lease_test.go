@@ -35,6 +35,18 @@ func TestLeaseServes(t *testing.T) {
 	}
 }
 
+func TestLeaseEndsWithItsContext(t *testing.T) {
+	s := newSupervisor(t, func(c *Config) { c.Command = self("silent") })
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Lease(ctx, dataDir(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lease: %v", err)
+	}
+	if _, err := s.Lease(soon(t), "relative"); !errors.Is(err, errRelative) {
+		t.Errorf("relative directory: %v", err)
+	}
+}
+
 func TestConcurrentLeasesShareOneStart(t *testing.T) {
 	s, dir := newSupervisor(t, nil), dataDir(t)
 	watch(t, dir)
@@ -61,7 +73,7 @@ func TestIdleChildStops(t *testing.T) {
 	watch(t, dir)
 	l := mustLease(t, s, dir)
 	first := l.Generation()
-	s.idled(l.child, l.child.served) // a clock that ran out just before the lease
+	s.idleExpired(l.child, l.child.served) // as a timer that expired just before the lease
 	if c := childOf(s, dir); c.State != StateReady {
 		t.Fatalf("stopped with a lease in flight: %+v", c)
 	}

@@ -21,9 +21,8 @@ import (
 	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
-// TestMain lets the test binary be what the tests start: the stand-in for SQ,
-// one that first looks where it must not, one that fails, or a gateway that is
-// killed.
+// TestMain lets the test binary be what the tests start: the stand-in for SQ, in
+// several forms, or an sqgate that is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -53,7 +52,7 @@ type waitForever struct{}
 
 func (waitForever) Read(p []byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF }
 
-// gateway serves a directory, says so, and waits to be killed.
+// gateway is an sqgate that serves one directory, says so, and waits.
 func gateway(workDir, dir string) int {
 	s, err := New(Config{Command: sqCommand(), WorkDir: workDir})
 	if err != nil {
@@ -65,12 +64,12 @@ func gateway(workDir, dir string) int {
 		return 1
 	}
 	c := s.Children()[0]
-	fmt.Println("serving", c.PID, c.Port, s.places[dir].child.key)
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the test goes away
+	fmt.Println("serving", c.PID, c.Port, s.slots[dir].child.key)
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 	return 0
 }
 
-// sqCommand is real SQ where there is one, else the stand-in.
+// sqCommand is a real SQ if there is one, else the stand-in.
 func sqCommand() []string {
 	if path := os.Getenv("SQ_BIN"); path != "" {
 		return []string{path}
@@ -116,7 +115,7 @@ func newSupervisor(t *testing.T, change func(*Config)) *Supervisor {
 	return s
 }
 
-// soon is a context that ends long after everything should have happened.
+// soon ends long after everything should have happened.
 func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)

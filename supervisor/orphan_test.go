@@ -41,7 +41,7 @@ func startGateway(t *testing.T, dir string) (cmd *exec.Cmd, pid, port int, key s
 	return cmd, pid, port, key
 }
 
-// killServer ends a child that a failed test left, and only if it still is one.
+// killServer ends a child that a failed test has left.
 func killServer(t *testing.T, dir string, pid int) {
 	if procfs.Environ(pid, envDataDir) == dir {
 		t.Logf("process %d was left", pid)
@@ -113,7 +113,7 @@ func TestLockedByAStranger(t *testing.T) {
 
 func TestServedByHand(t *testing.T) {
 	s, dir := newSupervisor(t, nil), dataDir(t)
-	port, err := s.ports.take()
+	port, err := s.ports.reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestServedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sq.Process.Kill(); _ = sq.Wait() }()
-	eventually(t, "exec", func() bool { return hostedBy(sq.Process.Pid) != "" })
+	eventually(t, "exec", func() bool { return servedBy(sq.Process.Pid) != "" })
 	var failed *StartError
 	if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) || failed.Holder != sq.Process.Pid {
 		t.Errorf("Lease: %v", err)

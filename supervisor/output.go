@@ -2,69 +2,76 @@ package supervisor
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+
+	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 const (
-	ringLines = 200
-	ringBytes = 64 << 10
-	tailLines = 10
-	lineBytes = 4 << 10 // a longer line is kept in pieces
+	keptLines = 200 // for each data directory
+	keptBytes = 64 << 10
+	tailLines = 10      // for each child
+	lineBytes = 4 << 10 // a longer line is split
+	logSize   = 10      // MB, then the file is rotated
+	logFiles  = 3       // old ones
 )
 
-// lines keeps the last lines of output within bounds of number and bytes.
-type lines struct {
-	most, bytes int
+// lastLines keeps the last lines of output, within two limits.
+type lastLines struct {
+	maxLines, maxBytes int
 
-	mu   sync.Mutex
-	kept []string
-	size int
+	mu    sync.Mutex
+	lines []string
+	size  int
 }
 
-func (l *lines) add(line string) {
+func (l *lastLines) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kept = append(l.kept, line)
+	l.lines = append(l.lines, line)
 	l.size += len(line)
-	for len(l.kept) > l.most || l.size > l.bytes {
-		l.size -= len(l.kept[0])
-		l.kept[0] = ""
-		l.kept = l.kept[1:]
+	for len(l.lines) > l.maxLines || l.size > l.maxBytes {
+		l.size -= len(l.lines[0])
+		l.lines[0] = ""
+		l.lines = l.lines[1:]
 	}
 }
 
 // last returns up to n of the newest lines, oldest first.
-func (l *lines) last(n int) []string {
+func (l *lastLines) last(n int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]string(nil), l.kept[max(0, len(l.kept)-n):]...)
+	return append([]string(nil), l.lines[max(0, len(l.lines)-n):]...)
 }
 
-func join(lines []string) string { return strings.Join(lines, "\n") }
-
 // output takes all that one child prints. Only the goroutine of os/exec that
-// owns the pipe writes to it; it never fails, since SQ breaks for good on a
-// pipe that nobody reads.
+// owns the pipe writes to it. It never fails, since SQ breaks for good on a pipe
+// that nobody reads.
 type output struct {
-	key       string // never to be repeated in a log
-	place     *lines
-	tail      lines
-	log       lineSink
-	part      []byte
-	announced chan struct{} // closed on the start line
+	key       string // kept out of all logs
+	ofSlot    *lastLines
+	tail      lastLines
+	log       lineWriter
+	partial   []byte
+	announced chan struct{} // closed when the child says that it listens
 	version   string        // valid once announced is closed
 	portTaken bool          // valid once the child has been waited for
 }
 
-// lineSink takes whole lines without their end.
-type lineSink func(line string)
+// lineWriter takes a whole line without its end.
+type lineWriter func(line string)
 
-func newOutput(key string, place *lines, log lineSink) *output {
+func newOutput(key string, ofSlot *lastLines, log lineWriter) *output {
 	return &output{
-		key: key, place: place, log: log,
-		tail:      lines{most: tailLines, bytes: tailLines * lineBytes},
+		key: key, ofSlot: ofSlot, log: log,
+		tail:      lastLines{maxLines: tailLines, maxBytes: tailLines * lineBytes},
 		announced: make(chan struct{}),
 	}
 }
@@ -74,49 +81,115 @@ func (o *output) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
-			o.keep(rest)
+			o.append(rest)
 			break
 		}
-		o.keep(rest[:i])
+		o.append(rest[:i])
 		o.flush()
 		rest = rest[i+1:]
 	}
 	return len(p), nil
 }
 
-func (o *output) keep(p []byte) {
-	for len(o.part)+len(p) > lineBytes {
-		n := lineBytes - len(o.part)
-		o.part = append(o.part, p[:n]...)
+func (o *output) append(p []byte) {
+	for len(o.partial)+len(p) > lineBytes {
+		n := lineBytes - len(o.partial)
+		o.partial = append(o.partial, p[:n]...)
 		p = p[n:]
 		o.flush()
 	}
-	o.part = append(o.part, p...)
+	o.partial = append(o.partial, p...)
 }
 
-// flush hands on what has been collected; also called when the pipe has ended.
+// flush ends the line. It is also called when the pipe has ended.
 func (o *output) flush() {
-	if len(o.part) == 0 {
+	if len(o.partial) == 0 {
 		return
 	}
-	line := strings.ReplaceAll(strings.ToValidUTF8(string(o.part), "\uFFFD"), o.key, "[key]")
-	o.part = o.part[:0]
-	o.notice(line)
+	line := strings.ReplaceAll(strings.ToValidUTF8(string(o.partial), "\uFFFD"), o.key, "[key]")
+	o.partial = o.partial[:0]
+	o.interpret(line)
 	o.tail.add(line)
-	o.place.add(line)
+	o.ofSlot.add(line)
 	o.log(line)
 }
 
-// startLine is what SQ 0.5.x prints right after it has bound its port.
-var startLine = regexp.MustCompile(`^SQ v(\S+) listening on port \d+`)
+// announcement is what SQ 0.5.3, 0.5.6 and 0.6.0 print right after they have
+// bound their port.
+var announcement = regexp.MustCompile(`^SQ v(\S+) listening on port \d+`)
 
-// notice picks the two lines out that mean something to the start.
-func (o *output) notice(line string) {
+// interpret recognises the two lines that matter to the start.
+func (o *output) interpret(line string) {
 	if strings.Contains(strings.ToLower(line), "address already in use") {
 		o.portTaken = true
 	}
-	if found := startLine.FindStringSubmatch(line); found != nil && o.version == "" {
+	if found := announcement.FindStringSubmatch(line); found != nil && o.version == "" {
 		o.version = found[1]
 		close(o.announced)
 	}
+}
+
+// logs writes the output of children to one rotated file per data directory, or
+// to standard error.
+type logs struct {
+	dir    string // "" = standard error
+	stderr io.Writer
+
+	mu   sync.Mutex
+	open map[string]*childLog
+}
+
+// childLog is kept as long as the supervisor. A lumberjack logger starts a
+// goroutine with its first write and never ends it (lumberjack issue 56), so a
+// new logger for each start would leak one each time.
+type childLog = lumberjack.Logger
+
+// writer returns where the lines of a directory's children go.
+func (l *logs) writer(dataDir string) lineWriter {
+	w, prefix := l.stderr, filepath.Base(dataDir)+": "
+	if l.dir != "" {
+		w, prefix = l.file(dataDir), ""
+	}
+	return func(line string) {
+		// A full disk must not stop the child. The line is kept in memory.
+		_, _ = io.WriteString(w, prefix+line+"\n")
+	}
+}
+
+func (l *logs) file(dataDir string) *childLog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	log := l.open[dataDir]
+	if log == nil {
+		log = &childLog{Filename: l.name(dataDir), MaxSize: logSize, MaxBackups: logFiles}
+		l.open[dataDir] = log
+	}
+	return log
+}
+
+// name contains a part of the path's hash, because two directories may have the
+// same base name.
+func (l *logs) name(dataDir string) string {
+	sum := sha256.Sum256([]byte(dataDir))
+	return filepath.Join(l.dir, fmt.Sprintf("%s-%x.log", filepath.Base(dataDir), sum[:4]))
+}
+
+// closeFile closes the file while no child writes. The next line opens it again.
+func (l *logs) closeFile(dataDir string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if log := l.open[dataDir]; log != nil {
+		// Nothing is buffered, so a failing close loses nothing.
+		_ = log.Close()
+	}
+}
+
+func (l *logs) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all error
+	for _, log := range l.open {
+		all = errors.Join(all, log.Close())
+	}
+	return all
 }

@@ -3,16 +3,17 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
-// run owns one child from the reservation of its place until Wait has
-// returned; nothing else starts or ends it.
+// run owns one child from the reservation of its slot until the process has
+// been waited for. Nothing else starts or ends it.
 func (s *Supervisor) run(c *child) {
 	defer s.running.Done()
 	err := s.start(c)
-	if err == nil && s.ready(c) {
-		err = s.attend(c)
+	if err == nil && s.openToLeases(c) {
+		err = s.wait(c)
 	}
 	if err == nil {
 		s.setState(c, StateStopping)
@@ -21,43 +22,16 @@ func (s *Supervisor) run(c *child) {
 	s.finish(c, err)
 }
 
-// start waits for the backoff and for room, then spawns and proves. With an
-// error the process is gone again.
+// start waits until the child may start, then launches it. If it fails, no
+// process is left.
 func (s *Supervisor) start(c *child) error {
-	if err := s.backoff(c); err != nil {
+	if err := s.awaitBackoff(c); err != nil {
 		return err
 	}
-	if err := s.makeRoom(c); err != nil {
+	if err := s.reserveCapacity(c); err != nil {
 		return err
 	}
 	return s.launch(c)
-}
-
-func (s *Supervisor) backoff(c *child) error {
-	delay := s.noteBackoff(c)
-	if delay <= 0 {
-		return nil
-	}
-	s.log.Info("waiting before the next start", keyDir, c.dir, keyWait, delay)
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.ctx.Done():
-		return c.ctx.Err()
-	}
-	s.setState(c, StateStarting)
-	return nil
-}
-
-func (s *Supervisor) noteBackoff(c *child) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delay := c.place.history.until.Sub(s.config.now())
-	if delay > 0 {
-		c.state = StateBackoff
-	}
-	return delay
 }
 
 func (s *Supervisor) setState(c *child, state State) {
@@ -66,28 +40,28 @@ func (s *Supervisor) setState(c *child, state State) {
 	c.state = state
 }
 
-// ready opens the child to leases, beginning with one for each waiter. It is
-// false if the child was asked to leave before.
-func (s *Supervisor) ready(c *child) bool {
+// openToLeases makes the child ready, with one lease for each caller that waits.
+// It is false if the child was asked to go before.
+func (s *Supervisor) openToLeases(c *child) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.left() {
+	if c.leaving() {
 		return false
 	}
-	c.state, c.granted = StateReady, true
+	c.state, c.wasReady = StateReady, true
 	c.lastUsed = s.config.now()
-	c.inFlight, c.waiters = c.waiters, 0
+	c.inFlight, c.waiting = c.waiting, 0
 	close(c.started)
-	s.restLocked(c)
+	s.checkUnusedLocked(c)
 	s.log.Info("child is ready", keyDir, c.dir, keyPID, c.proc.PID, keyPort, c.port)
 	return true
 }
 
 var errDied = errors.New("SQ ended by itself")
 
-// attend waits while the child serves; it returns errDied, or nil once the
-// child is to be stopped and its leases have ended.
-func (s *Supervisor) attend(c *child) error {
+// wait waits while the child serves. It returns errDied, or nil when the child
+// is to be stopped and its leases have ended.
+func (s *Supervisor) wait(c *child) error {
 	select {
 	case <-c.exited:
 		return errDied
@@ -97,40 +71,41 @@ func (s *Supervisor) attend(c *child) error {
 	case <-c.exited:
 		return errDied
 	case <-c.drained:
-	case <-s.urgent:
+	case <-s.forced:
 	}
 	return nil
 }
 
-// stop ends the process between two writes. A write that takes longer than
-// WriteLimit is waited for again, unless the supervisor itself must end.
+// stop ends the process between two writes. It waits again for a write that
+// takes longer than WriteLimit, unless the supervisor is closing.
 func (s *Supervisor) stop(c *child) {
 	for {
-		err := s.endProcess(c)
+		err := s.terminate(c)
 		if err == nil {
 			<-c.exited
 			return
 		}
 		s.log.Error("child cannot be stopped", keyDir, c.dir, keyPID, c.proc.PID, keyError, err)
-		if s.abandon(err) {
+		if s.mayAbandon(err) {
 			c.signaled = true // so that it is not taken for a crash
 			return
 		}
 	}
 }
 
-func (s *Supervisor) endProcess(c *child) error {
-	end := s.ender()
-	signaled, err := end.process(context.Background(), c.proc)
+func (s *Supervisor) terminate(c *child) error {
+	signaled, err := s.terminator().terminate(context.Background(), c.proc)
 	c.signaled = c.signaled || signaled
 	return err
 }
 
-func (s *Supervisor) ender() ender {
-	return ender{patience: s.config.StopTimeout, limit: s.config.WriteLimit, log: s.log}
+func (s *Supervisor) terminator() terminator {
+	return terminator{stopTimeout: s.config.StopTimeout, writeLimit: s.config.WriteLimit, log: s.log}
 }
 
-func (s *Supervisor) abandon(err error) bool {
+// mayAbandon reports whether a process may be left alive, which Close then
+// returns as err.
+func (s *Supervisor) mayAbandon(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -139,39 +114,39 @@ func (s *Supervisor) abandon(err error) bool {
 	return s.closed
 }
 
-// finish frees the place, so that the next start may begin.
+// finish frees the slot, so that the next start can begin.
 func (s *Supervisor) finish(c *child, err error) {
 	s.ports.release(c.port)
-	s.logs.rest(c.dir)
+	s.logs.closeFile(c.dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recordLocked(c, err)
+	s.recordEndLocked(c, err)
 	c.proc.Close()
-	s.leaveRoomLocked(c)
-	c.place.child = nil
-	if !c.granted && !errors.Is(err, context.Canceled) {
+	s.releaseCapacityLocked(c)
+	c.slot.child = nil
+	if !c.wasReady && !errors.Is(err, context.Canceled) {
 		c.startErr = err
 	}
-	if !c.granted {
+	if !c.wasReady {
 		close(c.started)
 	}
-	close(c.gone)
+	close(c.ended)
 }
 
-// recordLocked decides whether this end counts as a failure.
-func (s *Supervisor) recordLocked(c *child, err error) {
-	h, now := &c.place.history, s.config.now()
+// recordEndLocked decides whether the end of a child counts as a failure.
+func (s *Supervisor) recordEndLocked(c *child, err error) {
+	b, now := &c.slot.backoff, s.config.now()
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, ErrHeld):
-	case !c.granted && err == nil: // left before it was ready
-	case !c.granted:
-		h.failed(now, err.Error())
-	case c.granted && !c.signaled:
-		s.recordDeathLocked(c, now)
+	case !c.wasReady && err == nil: // asked to go before it was ready
+	case !c.wasReady:
+		b.failed(now, err.Error())
+	case !c.signaled:
+		s.recordCrashLocked(c, now)
 	case c.suspect:
-		h.suspected(now, c.proven(now))
+		b.retired(now, c.stable(now))
 	default:
-		h.calm()
+		b.reset()
 	}
 	if err != nil {
 		s.log.Warn("child is gone", keyDir, c.dir, keyPID, c.proc.PID, keyError, err)
@@ -180,10 +155,10 @@ func (s *Supervisor) recordLocked(c *child, err error) {
 	s.log.Info("child is stopped", keyDir, c.dir, keyPID, c.proc.PID)
 }
 
-func (s *Supervisor) recordDeathLocked(c *child, now time.Time) {
-	if c.proven(now) {
-		c.place.history.calm()
+func (s *Supervisor) recordCrashLocked(c *child, now time.Time) {
+	if c.stable(now) {
+		c.slot.backoff.reset()
 	}
-	last := c.out.tail.last(1)
-	c.place.history.failed(now, errDied.Error()+" ("+c.cmd.ProcessState.String()+") "+join(last))
+	lastLine := strings.Join(c.out.tail.last(1), "")
+	c.slot.backoff.failed(now, errDied.Error()+" ("+c.cmd.ProcessState.String()+") "+lastLine)
 }

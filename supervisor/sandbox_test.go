@@ -32,7 +32,7 @@ func TestChildrenAreConfined(t *testing.T) {
 	}
 }
 
-// A data directory that is not there yet, and one that is reached by a link.
+// The data directory may not exist yet, and its path may contain a link.
 func TestConfinedInAnyDirectory(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "disk", "data"), 0o700); err != nil {

@@ -10,7 +10,7 @@ import (
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
-// eventually polls for conditions of the outside world that send no event.
+// eventually polls for what sends no event, such as the end of a process.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -20,7 +20,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// servers returns the live processes that serve dir, as /proc has them.
+// servers returns the live processes that serve dir.
 func servers(dir string) []int {
 	pids, _ := procfs.PIDs()
 	var found []int
@@ -33,8 +33,8 @@ func servers(dir string) []int {
 	return found
 }
 
-// alive is false for a process that has been killed and not yet waited for,
-// and for one on its way out, which cannot run another instruction.
+// alive is false for a process that cannot run another instruction: it has been
+// killed and not yet waited for, or the kernel is taking it down.
 func alive(pid int) bool {
 	s, err := procfs.ReadStat(pid)
 	return err == nil && !s.Dead() && procfs.Environ(pid, envDataDir) != ""

@@ -16,7 +16,7 @@ import (
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
-// An orphan in the middle of large writes ends between two of them.
+// An orphan that makes large writes is ended between two of them.
 func TestOrphanIsNeverTorn(t *testing.T) {
 	for range 3 {
 		dir := dataDir(t)
@@ -34,8 +34,8 @@ func TestOrphanIsNeverTorn(t *testing.T) {
 
 const bigScroll = 6 << 20
 
-// writeForEver updates a large phext again and again until the child is gone
-// or the returned function is called. It returns after the first write.
+// writeForEver updates a large phext until the child is gone or stop is called.
+// It returns after the first write.
 func writeForEver(t *testing.T, addr, key string) (stop func()) {
 	t.Helper()
 	update := func(i int) error {
@@ -60,8 +60,8 @@ func writeForEver(t *testing.T, addr, key string) (stop func()) {
 	return func() { cancel(); done.Wait() }
 }
 
-// awaitTruncation returns at the worst moment for a signal: SQ is opening the
-// phext for its next write, and has emptied it.
+// awaitTruncation returns at the worst moment for a signal: SQ has emptied the
+// phext for its next write.
 func awaitTruncation(t *testing.T, dir string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
@@ -91,7 +91,7 @@ func TestStopNeverTears(t *testing.T) {
 	for range 6 {
 		l := mustLease(t, s, dir)
 		stop := writeForEver(t, l.Addr(), l.Key())
-		l.Release() // the writes go on: the stop cannot rely on leases
+		l.Release() // the writes go on, so Stop cannot rely on leases
 		awaitTruncation(t, dir)
 		if err := s.Stop(soon(t), dir, "test"); err != nil {
 			t.Fatal(err)
@@ -101,8 +101,7 @@ func TestStopNeverTears(t *testing.T) {
 	}
 }
 
-// The test above must be able to fail: while a phext is open for writing, the
-// process is not ended.
+// While a phext is open for writing, the process is not ended.
 func TestEndWaitsForAWrite(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.phext")
 	f, err := os.Create(name)
@@ -120,8 +119,8 @@ func TestEndWaitsForAWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	e := ender{patience: time.Second, limit: 50 * time.Millisecond, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	if signaled, err := e.process(context.Background(), p); signaled || !errors.Is(err, ErrStillWriting) || p.Gone() {
+	end := terminator{stopTimeout: time.Second, writeLimit: 50 * time.Millisecond, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	if signaled, err := end.terminate(context.Background(), p); signaled || !errors.Is(err, ErrStillWriting) || p.Gone() {
 		t.Errorf("signaled %v, %v", signaled, err)
 	}
 	if s, err := procfs.ReadStat(p.PID); err != nil || s.State == "T" {

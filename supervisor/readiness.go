@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	shortestProbe = time.Millisecond
-	longestProbe  = 50 * time.Millisecond
-	probeTimeout  = 2 * time.Second
-	probeBytes    = 4 << 10
+	shortestProbePause = time.Millisecond
+	longestProbePause  = 50 * time.Millisecond
+	probeTimeout       = 2 * time.Second
+	probeBytes         = 4 << 10 // of the answer
 )
 
 var (
@@ -23,34 +23,34 @@ var (
 	errStartTime = errors.New("SQ was not ready in time")
 )
 
-// awaitProof waits until the child has announced itself and answers as only
-// the child can.
+// awaitReady waits until the child has announced itself and answers as only the
+// child can.
 //
 // The keys alone do not show who answers. Another process may have taken the
-// port after we chose it: it could accept the first key it is sent, refuse
-// the next one, and get requests until SQ has ended for want of the port. SQ
-// prints its announcement to our pipe after it has bound the port, and from
-// then on the kernel lets nobody else listen there.
-func (s *Supervisor) awaitProof(c *child) error {
+// port after we chose it. It could accept the first key it is sent and refuse
+// the next one, and would get requests until SQ ends because it cannot have the
+// port. SQ prints its announcement to our pipe after it has bound the port, and
+// from then on the kernel lets nobody else listen on it.
+func (s *Supervisor) awaitReady(c *child) error {
 	ctx, cancel := context.WithTimeoutCause(c.life, s.config.StartTimeout, errStartTime)
 	defer cancel()
 	c.awaitAnnouncement(ctx, s.config.announceGrace)
-	for pause := shortestProbe; ; pause = min(2*pause, longestProbe) {
+	for pause := shortestProbePause; ; pause = min(2*pause, longestProbePause) {
 		if ctx.Err() != nil {
-			return c.unready(ctx)
+			return c.notReady(ctx)
 		}
-		failure := prove(ctx, c.port, c.key)
-		if failure == nil {
+		err := probe(ctx, c.port, c.key)
+		if err == nil {
 			return nil
 		}
 		if sleep(ctx, pause) != nil {
-			return errors.Join(c.unready(ctx), failure)
+			return errors.Join(c.notReady(ctx), err)
 		}
 	}
 }
 
-// awaitAnnouncement returns early if ctx ends. An SQ that never announces
-// itself is probed after grace all the same, and has no version.
+// awaitAnnouncement returns early if ctx ends. An SQ that does not announce
+// itself within the grace is probed all the same, and has no version.
 func (c *child) awaitAnnouncement(ctx context.Context, grace time.Duration) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
@@ -62,9 +62,9 @@ func (c *child) awaitAnnouncement(ctx context.Context, grace time.Duration) {
 	}
 }
 
-// unready says why the wait for the proof has ended.
-func (c *child) unready(ctx context.Context) error {
-	if c.ctx.Err() != nil {
+// notReady is why the wait has ended.
+func (c *child) notReady(ctx context.Context) error {
+	if c.leaving() {
 		return c.ctx.Err()
 	}
 	select {
@@ -75,11 +75,11 @@ func (c *child) unready(ctx context.Context) error {
 	}
 }
 
-// prove shows that what listens on the port has the child's key: it takes that
-// one and refuses another. The request is one that SQ refuses after it has
-// checked the key and before it touches a file; reading any real phext would
+// probe checks that whatever listens on the port accepts this key and refuses
+// another one. SQ refuses the request itself after it has checked the key and
+// before it touches a file; a request for a phext that does not exist would
 // create it.
-func prove(ctx context.Context, port int, key string) error {
+func probe(ctx context.Context, port int, key string) error {
 	if err := expect(ctx, port, key, http.StatusForbidden, "Forbidden: invalid phext path"); err != nil {
 		return err
 	}
@@ -87,19 +87,19 @@ func prove(ctx context.Context, port int, key string) error {
 }
 
 func expect(ctx context.Context, port int, key string, status int, body string) error {
-	gotStatus, gotBody, err := ask(ctx, port, key)
+	gotStatus, gotBody, err := request(ctx, port, key)
 	if err != nil {
 		return err
 	}
 	if gotStatus != status || gotBody != body {
-		return fmt.Errorf("%w: status %d on port %d instead of %d", errNotProven, gotStatus, port, status)
+		return fmt.Errorf("%w: status %d on port %d instead of %d", errNotTheChild, gotStatus, port, status)
 	}
 	return nil
 }
 
-// ask makes one request on a connection of its own, as SQ closes each after
-// one answer without saying so.
-func ask(ctx context.Context, port int, key string) (int, string, error) {
+// request uses a connection of its own: SQ closes each after one answer, without
+// saying so in the answer.
+func request(ctx context.Context, port int, key string) (status int, body string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -117,8 +117,8 @@ func ask(ctx context.Context, port int, key string) (int, string, error) {
 		return 0, "", err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(body), err
+	text, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text), err
 }
 
 const probeRequest = "GET /api/v2/select?p=.. HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: %s\r\n\r\n"

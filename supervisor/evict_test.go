@@ -48,7 +48,7 @@ func TestAllBusyWaitsForRoom(t *testing.T) {
 	}
 }
 
-// More directories than children, all at once: everybody gets a turn.
+// With more directories than MaxChildren, every lease is given in the end.
 func TestContentionForRoom(t *testing.T) {
 	s := newSupervisor(t, func(c *Config) { c.MaxChildren = 2 })
 	var all sync.WaitGroup
@@ -71,8 +71,8 @@ func TestContentionForRoom(t *testing.T) {
 	all.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live > 2 || s.wanting != 0 {
-		t.Errorf("live %d, wanting %d", s.live, s.wanting)
+	if s.live > 2 || s.queued != 0 {
+		t.Errorf("live %d, queued %d", s.live, s.queued)
 	}
 }
 
@@ -101,13 +101,13 @@ func TestPortsInUseAreSkipped(t *testing.T) {
 
 // freeRange returns the first of three ports in a row that are free.
 func freeRange(t *testing.T) int {
-	p := ports{low: 15000, high: 19990, held: map[int]bool{}, workDir: t.TempDir()}
+	p := ports{low: 15000, high: 19990, inUse: map[int]bool{}, workDir: t.TempDir()}
 	for {
-		port, err := p.take()
+		port, err := p.reserve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.usable(port+1) && p.usable(port+2) {
+		if p.available(port+1) && p.available(port+2) {
 			return port
 		}
 	}

@@ -1,0 +1,41 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestOutputIsKeptAndLogged(t *testing.T) {
+	s, dir := newSupervisor(t, nil), dataDir(t)
+	l := mustLease(t, s, dir)
+	defer l.Release()
+	said := strings.Join(s.Lines(dir), "\n")
+	if !strings.Contains(said, "listening on port") || strings.Contains(said, l.Key()) {
+		t.Errorf("lines: %q", said)
+	}
+	file, err := os.ReadFile(s.logs.name(dir))
+	if err != nil || !strings.Contains(string(file), "listening on port") {
+		t.Errorf("log %s: %q, %v", filepath.Base(s.logs.name(dir)), file, err)
+	}
+}
+
+func TestOutputIsBounded(t *testing.T) {
+	ofSlot := &lastLines{maxLines: keptLines, maxBytes: keptBytes}
+	o := newOutput("SECRET", ofSlot, func(string) {})
+	for range 1000 {
+		fmt.Fprintf(o, "%s SECRET\nshort\n", strings.Repeat("x", 3*lineBytes))
+	}
+	size := 0
+	for _, line := range ofSlot.last(keptLines) {
+		size += len(line)
+		if len(line) > lineBytes || strings.Contains(line, "SECRET") {
+			t.Fatalf("line of %d bytes", len(line))
+		}
+	}
+	if size > keptBytes || size < keptBytes/2 {
+		t.Errorf("%d bytes kept", size)
+	}
+}
