@@ -25,7 +25,7 @@ func lie(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 101
 	}
-	c := fakesq.Config{Release: fakesq.Release056, Key: args[3], HasKey: true, DataDir: args[5], Out: os.Stdout, Log: os.Stderr}
+	c := fakesq.Config{Key: args[3], HasKey: true, DataDir: args[5], Out: os.Stdout, Log: os.Stderr}
 	fakesq.New(c).Serve(lyingListener{l, args[5]})
 	return 0
 }

@@ -21,24 +21,29 @@ func where(r recording) []byte {
 
 const whereAnswer = "Calculated coordinate 1.1.1/1.1.1/1.1.1 for input (algo=xor, limit=100)."
 
-// TestOutputThatNobodyReads is what SQ does when its pipes are closed: `where`
-// panics, under the lock; and with no log to write that to, it does not answer.
+// TestOutputThatNobodyReads closes SQ's pipes. `where` then panics, under the
+// lock. Without a log to write that to, SQ does not answer, and 0.6.0 does not
+// answer an unknown route either. The process lives on.
 func TestOutputThatNobodyReads(t *testing.T) {
-	r := load(t, Release056)
+	r := load(t, Release060)
+	const notFound = "HTTP/1.1 404 Not Found\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 9\r\n\r\nNot Found"
 	for _, p := range programs(t) {
 		version := p.version(t)
-		after := ok(version)
-		if nearest(version) == Release053 {
+		after, unknown := ok(version), notFound
+		switch nearest(version) {
+		case Release053:
 			after = broken
+		case Release060:
+			unknown = ""
 		}
 		for _, c := range []struct {
-			name               string
-			close              func(*process)
-			where, thenVersion string
+			name                        string
+			close                       func(*process)
+			where, thenVersion, unknown string
 		}{
-			{"read", func(*process) {}, ok(whereAnswer), ok(version)},
-			{"no stdout", func(run *process) { run.stdout.close() }, broken, after},
-			{"neither", func(run *process) { run.stdout.close(); run.stderr.close() }, "", ""},
+			{"read", func(*process) {}, ok(whereAnswer), ok(version), notFound},
+			{"no stdout", func(run *process) { run.stdout.close() }, broken, after, notFound},
+			{"neither", func(run *process) { run.stdout.close(); run.stderr.close() }, "", "", unknown},
 		} {
 			t.Chdir(t.TempDir())
 			run := p.start(t, r)
@@ -49,16 +54,71 @@ func TestOutputThatNobodyReads(t *testing.T) {
 			if got := string(exchange(t, run.addr, get(r, "version"))); got != c.thenVersion {
 				t.Errorf("%q, %s: version then answered %q, want %q", p, c.name, got, c.thenVersion)
 			}
-			if got := string(exchange(t, run.addr, get(r, "nope"))); !strings.HasSuffix(got, "Not Found") {
+			if got := string(exchange(t, run.addr, get(r, "nope"))); got != c.unknown {
+				t.Errorf("%q, %s: an unknown route is answered %q, want %q", p, c.name, got, c.unknown)
+			}
+			if got := string(exchange(t, run.addr, get(r, "version?p=.."))); !strings.HasSuffix(got, "invalid phext path") {
 				t.Errorf("%q, %s: it is gone: %q", p, c.name, got)
 			}
 		}
 	}
 }
 
-// TestThePoisonStays: 0.5.6 gets past it, but says so at every request from then on.
+// TestUnknownRoutesWithoutALog: 0.6.0 logs every 404. Where nobody reads the
+// log, each one takes a connection for good, and the first that finds none
+// left ends the process. The older releases log nothing, and live.
+func TestUnknownRoutesWithoutALog(t *testing.T) {
+	r := load(t, Release060)
+	for _, p := range programs(t) {
+		t.Chdir(t.TempDir())
+		run := p.start(t, r)
+		run.stderr.close()
+		for range mostConnections {
+			exchange(t, run.addr, get(r, "nope"))
+		}
+		got := string(exchange(t, run.addr, get(r, "version")))
+		version := p.version(t)
+		if nearest(version) != Release060 {
+			if got != ok(version) {
+				t.Errorf("%q then answered %q", p, got)
+			}
+			continue
+		}
+		if got != "" {
+			t.Errorf("%q then answered %q", p, got)
+		}
+		<-run.stdout.done // it has ended by itself
+		run.kill()
+		if status := run.cmd.ProcessState.ExitCode(); status != 101 {
+			t.Errorf("%q ended with status %d", p, status)
+		}
+	}
+}
+
+// TestUnknownRoutesAreLogged compares the log of two: one route, and one
+// spelling, that there is not.
+func TestUnknownRoutesAreLogged(t *testing.T) {
+	r := load(t, Release060)
+	for _, p := range programs(t) {
+		t.Chdir(t.TempDir())
+		run := p.start(t, r)
+		exchange(t, run.addr, get(r, "nope?p=a%20b"))
+		exchange(t, run.addr, []byte("POST /api/v2/toc HTTP/1.1\nAuthorization: Bearer "+r.Key+"\r\n\r\n"))
+		run.kill()
+		want := ""
+		if nearest(p.version(t)) == Release060 {
+			want = "404: GET /api/v2/nope?p=a%20b HTTP/1.1\n404: POST /api/v2/toc HTTP/1.1\n"
+		}
+		if got := run.stderr.text.String(); got != want {
+			t.Errorf("%q logged %q, want %q", p, got, want)
+		}
+	}
+}
+
+// TestThePoisonStays: since 0.5.6 SQ gets past it, and says so at every request
+// from then on.
 func TestThePoisonStays(t *testing.T) {
-	r := load(t, Release056)
+	r := load(t, Release060)
 	for _, p := range programs(t) {
 		if nearest(p.version(t)) == Release053 {
 			continue
@@ -78,9 +138,10 @@ func TestThePoisonStays(t *testing.T) {
 	}
 }
 
-// TestFilesThatCannotBeRead asks for each with `get`, which names the reason in 0.5.6.
+// TestFilesThatCannotBeRead asks for each with `get`, which names the reason
+// since 0.5.6.
 func TestFilesThatCannotBeRead(t *testing.T) {
-	r := load(t, Release056)
+	r := load(t, Release060)
 	long := strings.Repeat("x", 300)
 	for _, p := range programs(t) {
 		old := nearest(p.version(t)) == Release053
@@ -107,14 +168,14 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 }
 
 // TestRequestsBeyondTheRecordings are shapes that were not recorded; the
-// answers are those that both releases of SQ gave.
+// answers are those that every release of SQ gave.
 func TestRequestsBeyondTheRecordings(t *testing.T) {
-	r := load(t, Release056)
+	r := load(t, Release060)
 	auth := "Authorization: Bearer " + r.Key + "\r\n"
 	tooLarge := func(body string) string {
 		return "HTTP/1.1 413 Payload Too Large\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: " + body
 	}
-	cases := []struct{ name, request, want string }{
+	cases := []wireCase{
 		{"length past the limit", "POST /api/v2/update?p=n HTTP/1.1\r\n" + auth + "Content-Length: 67108865\r\n\r\n",
 			tooLarge("45\r\n\r\nbody too large: 67108865 bytes (max 67108864)")},
 		{"length past 63 bits", "POST /api/v2/update?p=n HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n",
@@ -130,10 +191,46 @@ func TestRequestsBeyondTheRecordings(t *testing.T) {
 		{"broken characters", "GET /api/v2/update?p=n&s=%F0%90%80a%E0%80%FF%C3%A9%ED%A0%80 HTTP/1.1\r\n" + auth + "\r\n", ok("Updated 24 bytes")},
 		{"CRLF in a manifest", "POST /api/v2/delta?p=one HTTP/1.1\r\n" + auth + "Content-Length: 53\r\n\r\n1.1.1/1.1.1/1.1.1: df3ce784d856334d65cd25028f98f158\r\n", ok("")},
 		{"a CR that ends a manifest", "POST /api/v2/delta?p=one HTTP/1.1\r\n" + auth + "Content-Length: 52\r\n\r\n1.1.1/1.1.1/1.1.1: df3ce784d856334d65cd25028f98f158\r", ok("1")},
+		{"a coordinate with a 0", string(get(r, "update?p=z&c=2.0.5/1.1.1/1.1.1&s=a")), ok("Updated 1 bytes")},
+		{"delta stops at it", string(get(r, "delta?p=z")), ok("\x01a")},
 	}
+	sendAll(t, r, programs(t), scenario{Seed: map[string]octets{"one.phext": octets("1")}}, cases)
+}
+
+// TestQueriesBeyondTheRecordings holds what 0.6.0 answered.
+func TestQueriesBeyondTheRecordings(t *testing.T) {
+	r := load(t, Release060)
+	query := func(parameters string) string {
+		return string(get(r, "query?p=n&"+parameters))
+	}
+	cases := []wireCase{
+		{"characters in JSON", query("set=1.1.1/1.1.1/1.1.1"), ok(`[{"coordinate":"1.1.1/1.1.1/1.1.1","scroll":"\"\\/\b\f\n\r\t\u0000\u001b` + "\x7f\u2028\u2029<&>" + `"}]`)},
+		{"every kind of space around a coordinate", query("set=%C2%A0%E2%80%831.1.1/1.1.1/1.1.2%0D%09"), ok(`[{"coordinate":"1.1.1/1.1.1/1.1.2","scroll":"two"}]`)},
+		{"the last number that prints", query("set=1.1.1/1.1.1/1.1.1000,1.1.1/1.1.1/1.1.1001"), ok(`[{"coordinate":"1.1.1/1.1.1/1.1.1000","scroll":""},{"coordinate":"","scroll":""}]`)},
+		{"a number past 32 bits", query("set=1.1.1/1.1.1/1.1.4294967298"), ok(`[{"coordinate":"1.1.1/1.1.1/1.1.2","scroll":"two"}]`)},
+		{"a range that wraps", query("from=1.1.1/1.1.1/1.1.2&to=1.1.1/1.1.1/1.1.4294967297"),
+			"HTTP/1.1 400 Bad Request\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 82\r\n\r\n" +
+				"Bad Request: 'from' (1.1.1/1.1.1/1.1.2) is after 'to' (1.1.1/1.1.1/1.1.4294967297)"},
+		{"the greatest limit", query("limit=18446744073709551615&set=1.1.1/1.1.1/1.1.2"), ok(`[{"coordinate":"1.1.1/1.1.1/1.1.2","scroll":"two"}]`)},
+	}
+	var all []program
 	for _, p := range programs(t) {
+		if nearest(p.version(t)) == Release060 {
+			all = append(all, p)
+		}
+	}
+	sendAll(t, r, all, scenario{Seed: map[string]octets{"n.phext": octets("\"\\/\b\f\n\r\t\x00\x1b\x7f\u2028\u2029<&>\x17two")}}, cases)
+}
+
+// wireCase is a request in bytes, and the answer.
+type wireCase struct{ name, request, want string }
+
+// sendAll sends the cases, in order, to each program.
+func sendAll(t *testing.T, r recording, all []program, s scenario, cases []wireCase) {
+	t.Helper()
+	for _, p := range all {
 		t.Chdir(t.TempDir())
-		seed(t, r, scenario{Seed: map[string]octets{"one.phext": octets("1")}})
+		seed(t, r, s)
 		run := p.start(t, r)
 		for _, c := range cases {
 			if got := string(exchange(t, run.addr, []byte(c.request))); got != c.want {

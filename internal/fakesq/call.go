@@ -17,6 +17,7 @@ type call struct {
 	scroll string
 	limit  uint64
 	sum    bool
+	query  query
 }
 
 // routes are matched as prefixes, in this order (recorded in "query spellings").
@@ -25,12 +26,12 @@ var routes = []struct {
 }{
 	{"GET", "load"}, {"GET", "select"}, {"GET", "insert"}, {"POST", "insert"}, {"GET", "update"}, {"POST", "update"},
 	{"POST", "where"}, {"GET", "delete"}, {"GET", "status"}, {"GET", "checksum"}, {"GET", "toc"}, {"GET", "get"},
-	{"GET", "delta"}, {"POST", "delta"}, {"GET", "version"}, {"GET", "json-export"},
+	{"GET", "delta"}, {"POST", "delta"}, {"GET", "version"}, {"GET", "json-export"}, {"GET", "query"}, {"POST", "query"},
 }
 
-func route(header string) (op string, body, ok bool) {
+func (s *Server) route(head string) (op string, body, ok bool) {
 	for _, r := range routes {
-		if strings.HasPrefix(header, r.method+" /api/v2/"+r.op) {
+		if strings.HasPrefix(head, r.method+" /api/v2/"+r.op) && (r.op != "query" || s.config.Release == Release060) {
 			return r.op, r.method == "POST", true
 		}
 	}
@@ -40,15 +41,28 @@ func route(header string) (op string, body, ok bool) {
 // answer goes through SQ's checks, in SQ's order.
 func (s *Server) answer(conn io.Writer, id uint64, r request) {
 	switch {
-	case strings.HasPrefix(r.header, "OPTIONS "):
+	case strings.HasPrefix(r.head, "OPTIONS "):
 		_, _ = io.WriteString(conn, preflight) // a client that has gone is not noticed by SQ either
-	case !strings.HasPrefix(r.header, "GET ") && !strings.HasPrefix(r.header, "POST "):
+	case !strings.HasPrefix(r.head, "GET ") && !strings.HasPrefix(r.head, "POST "):
 		respond(conn, 400, "Bad Request")
-	case s.config.HasKey && !r.authorized(s.config.Key):
+	case s.config.HasKey && !s.authorized(r):
 		respond(conn, 401, "Unauthorized")
 	default:
 		s.admitted(conn, id, r)
 	}
+}
+
+// authorized looks for the key in the Authorization header and, in 0.6.0 where
+// there is none, in X-SQ-API-Key (recorded in "api key headers").
+func (s *Server) authorized(r request) bool {
+	value, ok := r.header("authorization")
+	if !ok && s.config.Release == Release060 {
+		value, ok = r.header("x-sq-api-key")
+	}
+	if strings.HasPrefix(strings.ToLower(value), "bearer ") {
+		value = strings.TrimSpace(value[len("bearer "):])
+	}
+	return ok && value == s.config.Key
 }
 
 func (s *Server) admitted(conn io.Writer, id uint64, r request) {
@@ -60,14 +74,24 @@ func (s *Server) admitted(conn io.Writer, id uint64, r request) {
 		respond(conn, 403, "Forbidden: invalid phext path")
 		return
 	}
-	op, body, ok := route(r.header)
+	op, body, ok := s.route(r.head)
 	if !ok {
+		if s.config.Release == Release060 {
+			s.logf("404: %s", r.firstLine())
+		}
 		respond(conn, 404, "Not Found")
 		return
 	}
 	c := call{id: id, op: op, path: s.path(p["p"]), at: readCoordinate(p["c"]), scroll: p["s"], limit: limitOf(p["limit"]), sum: p["algo"] == "checksum"}
 	if text, ok := p["content"]; ok && body {
 		c.scroll = text
+	}
+	if op == "query" {
+		var err error
+		if c.query, err = parseQuery(p); err != nil {
+			respond(conn, 400, "Bad Request: "+err.Error())
+			return
+		}
 	}
 	respond(conn, 200, s.store.locked(c))
 }

@@ -17,14 +17,14 @@ func TestTimeouts(t *testing.T) {
 		pause time.Duration
 		want  string
 	}{
-		{"slow", ioTimeout - time.Second, ok(Release056)},
+		{"slow", ioTimeout - time.Second, ok(Release060)},
 		{"silent", ioTimeout + time.Second, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
-				server, client := New(Config{Release: Release056, Log: &log}), dialPipe()
+				server, client := New(Config{Release: Release060, Log: &log}), dialPipe()
 				go func() { server.thread(patient{client.far}, 7); client.far.Close() }()
 				for _, part := range []string{"GET /api/v2/ver", "sion HTTP/1.1\r\n", "\r\n"} {
 					_, _ = io.WriteString(client.near, part) // fails once the server has gone
@@ -55,7 +55,7 @@ func dialPipe() pipeEnds {
 // notice of who they are.
 func TestTooManyConnections(t *testing.T) {
 	t.Chdir(t.TempDir())
-	addr := startStandIn(t, Config{Release: Release056})
+	addr := startStandIn(t, Config{Release: Release060})
 	idle := make([]net.Conn, mostConnections)
 	for i := range idle {
 		conn, err := net.Dial("tcp", addr)
@@ -78,7 +78,7 @@ func TestTooManyConnections(t *testing.T) {
 	if _, err := io.WriteString(idle[0], "GET /api/v2/version HTTP/1.1\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := io.ReadAll(idle[0]); string(got) != ok(Release056) || err != nil {
+	if got, err := io.ReadAll(idle[0]); string(got) != ok(Release060) || err != nil {
 		t.Errorf("the first got %q, %v", got, err)
 	}
 	got := string(exchange(t, addr, []byte("GET /api/v2/status HTTP/1.1\r\n\r\n")))
@@ -96,7 +96,7 @@ func TestCloseCutsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	server := New(Config{Release: Release056, Log: &log})
+	server := New(Config{Release: Release060, Log: &log})
 	go server.Serve(l)
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

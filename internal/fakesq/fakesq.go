@@ -14,7 +14,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,17 +27,20 @@ import (
 const (
 	Release053 = "0.5.3"
 	Release056 = "0.5.6"
+	Release060 = "0.6.0"
 )
+
+var releases = []string{Release053, Release056, Release060}
 
 // Main is the program: `[--release R] host PORT [--key K] [--data-dir D]` or
 // `version`. It returns an exit status, or serves until it is killed, as SQ does.
 func Main(args []string, stdout, stderr io.Writer) int {
-	release := Release056
+	release := Release060
 	if len(args) >= 2 && args[0] == "--release" {
 		release, args = args[1], args[2:]
 	}
-	if release != Release053 && release != Release056 {
-		fmt.Fprintf(stderr, "there is no stand-in for SQ %s: use %s or %s\n", release, Release053, Release056)
+	if !slices.Contains(releases, release) {
+		fmt.Fprintf(stderr, "there is no stand-in for SQ %s: use one of %s\n", release, strings.Join(releases, ", "))
 		return 2
 	}
 	_ = os.Mkdir(".sq", 0o755) // SQ makes it wherever it is started, and does not look whether it could
@@ -66,7 +71,8 @@ func configOf(release string, args []string, stdout, stderr io.Writer) Config {
 	return c
 }
 
-func host(port string, c Config) int {
+// host serves until it is killed, or until a panic that SQ has too.
+func host(port string, c Config) (status int) {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		fmt.Fprintln(c.Log, "not a port:", port)
 		return 2
@@ -83,16 +89,20 @@ func host(port string, c Config) int {
 	l, err := net.Listen("tcp4", "0.0.0.0:"+port)
 	if err != nil {
 		fmt.Fprintln(c.Log, err)
-		return 101 // the status of a Rust program that panicked
+		return panicStatus
 	}
 	fmt.Fprintf(c.Out, "SQ v%s listening on port %s (max %d concurrent connections)...\n", c.Release, port, mostConnections)
+	defer onPanic(func(panicked) { status = panicStatus })
 	New(c).Serve(l)
 	return 0
 }
 
+// panicStatus is the exit status of a Rust program that panicked.
+const panicStatus = 101
+
 // Config is the command line of one SQ process.
 type Config struct {
-	Release string // Release053 or Release056
+	Release string // empty means Release060
 	Key     string
 	HasKey  bool      // without a key everything is let in
 	DataDir string    // empty: the working directory, and any path for a name
@@ -120,6 +130,9 @@ func New(c Config) *Server {
 	}
 	if c.Log == nil {
 		c.Log = io.Discard
+	}
+	if c.Release == "" {
+		c.Release = Release060
 	}
 	s := &Server{config: c, open: map[io.Closer]struct{}{}}
 	s.store = store{release: c.Release, out: c.Out, logf: s.logf}

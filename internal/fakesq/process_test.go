@@ -15,14 +15,17 @@ import (
 // program is a command line that is `sq`: a real one, or the stand-in.
 type program []string
 
-// programs are all there are: the stand-in in both releases, and SQ.
+// programs are all there are: the stand-in in each release, and SQ.
 func programs(t *testing.T) []program {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := []program{{self, "legacy-sq", "--release", Release053}, {self, "legacy-sq"}}
+	var all []program
+	for _, release := range releases {
+		all = append(all, program{self, "legacy-sq", "--release", release})
+	}
 	if path := realSQ(); path != "" {
 		all = append(all, program{path})
 	}
@@ -48,6 +51,7 @@ func (p program) version(t *testing.T) string {
 type process struct {
 	addr           string
 	stdout, stderr *stream
+	cmd            *exec.Cmd
 	kill           func() // and wait until all it wrote has been read
 }
 
@@ -120,7 +124,7 @@ func (p program) launch(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	_, _ = out.Close(), log.Close() // the process has its own
-	run := &process{stdout: read(stdout), stderr: read(stderr)}
+	run := &process{cmd: cmd, stdout: read(stdout), stderr: read(stderr)}
 	run.kill = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill() // unless it has ended by itself
 		_ = cmd.Wait()         // the status says that it was killed
@@ -156,7 +160,7 @@ func freePort(t *testing.T) string {
 
 // TestStart compares what every program prints, and what it makes where it starts.
 func TestStart(t *testing.T) {
-	r := load(t, Release056)
+	r := load(t, Release060)
 	for _, p := range programs(t) {
 		version := p.version(t)
 		t.Chdir(t.TempDir())

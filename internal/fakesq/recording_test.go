@@ -83,13 +83,15 @@ func load(t *testing.T, version string) recording {
 	return r
 }
 
-// nearest is the recorded release that stands for a version: since 0.5.4, all
-// that are published answer as 0.5.6 does.
+// nearest is the recorded release that a version answers as.
 func nearest(version string) string {
-	if version == Release053 {
+	switch {
+	case version == Release053:
 		return Release053
+	case strings.HasPrefix(version, "0.5."):
+		return Release056
 	}
-	return Release056
+	return Release060
 }
 
 // wire is the request as it was sent when it was recorded.

@@ -60,7 +60,7 @@ func startStandIn(t *testing.T, c Config) string {
 }
 
 func TestReplayStandIn(t *testing.T) {
-	for _, release := range []string{Release053, Release056} {
+	for _, release := range releases {
 		r := load(t, release)
 		if len(r.Scenarios) == 0 {
 			t.Fatal("the recording is empty")

@@ -12,8 +12,8 @@ import (
 
 // request is one request as SQ sees it: text up to the blank line, and bytes.
 type request struct {
-	header string
-	body   []byte
+	head string
+	body []byte
 }
 
 // tooMuchError is the text of a 413.
@@ -90,31 +90,31 @@ func lines(s string) iter.Seq[string] {
 	}
 }
 
-// authorized looks at the first header that starts with "authorization",
-// whatever its name is (recorded in "auth").
-func (r request) authorized(key string) bool {
-	for line := range lines(r.header) {
-		if !strings.HasPrefix(strings.ToLower(line), "authorization") {
+// header is the value of the first header whose line begins with name, so that
+// the header may be called something longer (recorded in "auth"). name is in
+// lower case.
+func (r request) header(name string) (value string, ok bool) {
+	for line := range lines(r.head) {
+		if !strings.HasPrefix(strings.ToLower(line), name) {
 			continue
 		}
-		parts := strings.Split(line, ":")
-		if len(parts) < 2 {
-			continue
+		if parts := strings.Split(line, ":"); len(parts) > 1 {
+			return strings.TrimSpace(parts[1]), true
 		}
-		token := strings.TrimSpace(parts[1])
-		if strings.HasPrefix(strings.ToLower(token), "bearer ") {
-			token = strings.TrimSpace(token[len("bearer "):])
-		}
-		return token == key
 	}
-	return false
+	return "", false
+}
+
+func (r request) firstLine() string {
+	line, _, _ := strings.Cut(r.head, "\n")
+	return strings.TrimSuffix(line, "\r")
 }
 
 // parameters is the query, the last of a repeated name winning, and the body
 // under "content". ok is false for a favicon, which SQ does not answer.
 func (r request) parameters() (p map[string]string, ok bool) {
 	p = map[string]string{}
-	first, _, _ := strings.Cut(r.header, "\r\n")
+	first, _, _ := strings.Cut(r.head, "\r\n")
 	if path, query, found := strings.Cut(first, "?"); found {
 		if strings.Contains(path, "favicon.ico") {
 			return nil, false

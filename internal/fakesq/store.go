@@ -114,19 +114,42 @@ func (s *store) sorted() []phext.Scroll {
 // text is the phext as SQ writes it.
 func (s *store) text() string { return phext.Of(s.sorted()).Render() }
 
-// imploded renders as `delta` does: an empty scroll moves the position without
-// a delimiter, so that those behind it land too early.
+// imploded renders as `delta` does, one delimiter at a time, until the position
+// is no longer before the scroll. An empty scroll moves the position without a
+// delimiter, so that those after it land too early.
 func imploded(scrolls []phext.Scroll) string {
 	var out strings.Builder
 	from := phext.Origin()
 	for _, s := range scrolls {
 		if s.Text != "" {
-			out.Write(phext.AppendDelimiters(nil, from, s.At))
+			for from.Compare(s.At) < 0 {
+				next := stepTowards(from, s.At)
+				out.Write(phext.AppendDelimiters(nil, from, next))
+				from = next
+			}
 			out.WriteString(s.Text)
 		}
 		from = s.At
 	}
 	return out.String()
+}
+
+// stepTowards is from after the one delimiter that leads nearer to to. No
+// delimiter leads past 999: SQ adds them for ever then, with the lock held and
+// its memory growing. Here it is only the lock that is never released.
+func stepTowards(from, to phext.Coordinate) phext.Coordinate {
+	level := 0
+	for from[level] == to[level] {
+		level++
+	}
+	if from[level] >= phext.Max {
+		select {}
+	}
+	from[level]++
+	for i := level + 1; i < len(from); i++ {
+		from[i] = phext.Min
+	}
+	return from
 }
 
 func (s *store) process(c call) string {
@@ -146,6 +169,8 @@ func (s *store) process(c call) string {
 		return s.delta(c.scroll)
 	case "json-export":
 		return s.export()
+	case "query":
+		return c.query.run(s.scrolls)
 	}
 	return s.summary(c)
 }
