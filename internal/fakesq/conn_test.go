@@ -86,31 +86,3 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("the next got %q", got)
 	}
 }
-
-// TestCloseCutsConnections waits for a connection that never asks anything: what
-// its goroutine does last has been done when Close returns.
-func TestCloseCutsConnections(t *testing.T) {
-	t.Chdir(t.TempDir())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	server := New(Config{Release: Release060, Log: &log})
-	go server.Serve(l)
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	exchange(t, l.Addr().String(), []byte("GET /api/v2/version HTTP/1.1\r\n\r\n")) // accepted later than conn
-	server.Close()
-	if !strings.Contains(log.String(), "[#1] read error") {
-		t.Errorf("logged %q", log.String())
-	}
-	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
-		t.Errorf("the connection is still open: %d, %v", n, err)
-	}
-	server.Close() // once more does no harm
-	server.Serve(l)
-}

@@ -116,11 +116,6 @@ type Server struct {
 	store  store
 	active atomic.Int64 // connections that count against mostConnections
 	say    sync.Mutex   // one line of the log at a time
-
-	mu      sync.Mutex
-	closed  bool
-	open    map[io.Closer]struct{} // listeners and connections
-	serving sync.WaitGroup
 }
 
 // New makes a server; Serve runs it.
@@ -134,79 +129,44 @@ func New(c Config) *Server {
 	if c.Release == "" {
 		c.Release = Release060
 	}
-	s := &Server{config: c, open: map[io.Closer]struct{}{}}
+	s := &Server{config: c}
 	s.store = store{release: c.Release, out: c.Out, logf: s.logf}
 	return s
 }
 
-// Serve answers one request on each connection of l, until Close.
+// Serve answers one request on each connection of l. It returns once l is
+// closed and every connection has been served.
 func (s *Server) Serve(l net.Listener) {
-	if !s.hold(l) {
-		_ = l.Close() // nothing was ever accepted from it
-		return
-	}
-	defer s.release(l)
+	var serving sync.WaitGroup
 	for id := uint64(1); ; {
 		conn, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
+			serving.Wait()
 			return
 		case err != nil:
 			s.logf("Accept error: %v", err)
-		case s.admit(conn, id):
+		case s.admit(conn):
+			connection := id
+			serving.Go(func() {
+				defer conn.Close() // SQ ignores the error too
+				s.thread(patient{conn}, connection)
+			})
 			id++
 		}
 	}
 }
 
-// admit serves conn in a goroutine of its own, unless there are too many.
-func (s *Server) admit(conn net.Conn, id uint64) bool {
+// admit counts conn, or turns it away if there are too many.
+func (s *Server) admit(conn net.Conn) bool {
 	if n := s.active.Load(); n >= mostConnections {
 		s.logf("[!] Connection limit reached (%d/%d), rejecting", n, mostConnections)
 		respond(conn, 503, "Service Unavailable: connection limit reached")
-		_ = conn.Close() // nobody is told in SQ either
-		return false
-	}
-	if !s.hold(conn) {
-		_ = conn.Close() // the server is closing
+		_ = conn.Close() // SQ ignores the error too
 		return false
 	}
 	s.active.Add(1)
-	go func() {
-		defer s.release(conn)
-		s.thread(patient{conn}, id)
-	}()
 	return true
-}
-
-// Close stops Serve, cuts every connection, and waits until nothing runs any more.
-func (s *Server) Close() {
-	s.mu.Lock()
-	s.closed = true
-	for c := range s.open {
-		_ = c.Close() // it is released, and closed again, by who serves it
-	}
-	s.mu.Unlock()
-	s.serving.Wait()
-}
-
-func (s *Server) hold(c io.Closer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.open[c] = struct{}{}
-	s.serving.Add(1)
-	return true
-}
-
-func (s *Server) release(c io.Closer) {
-	defer s.serving.Done()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, c)
-	_ = c.Close() // Close may have been there first
 }
 
 // logf writes a line to standard error. Like Rust's eprintln it panics when

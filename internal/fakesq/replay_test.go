@@ -53,9 +53,12 @@ func startStandIn(t *testing.T, c Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := New(c)
-	t.Cleanup(server.Close)
-	go server.Serve(l)
+	served := make(chan struct{})
+	go func() { New(c).Serve(l); close(served) }()
+	t.Cleanup(func() {
+		_ = l.Close() // nothing is lost if it is closed already
+		<-served
+	})
 	return l.Addr().String()
 }
 
