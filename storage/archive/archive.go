@@ -1,3 +1,13 @@
+// Package archive keeps the files of deleted tenants, each deletion as one
+// compressed tar file, and puts them back.
+//
+// A tenant's file is removed only after an archive on the disk was read back
+// and proven to hold that very content. No finished archive is ever overwritten
+// or removed, and no restore overwrites a file. Every call can be killed at any
+// moment, and repeating it finishes the work.
+//
+// The package never decides which files are a tenant's, never starts or stops
+// a process, and knows neither HTTP nor the tenants file.
 package archive
 
 import (
@@ -8,170 +18,168 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Store keeps the files of deleted tenants, each deletion a verified tar.gz of
-// its own. Nothing in it overwrites or removes a finished archive. There must
-// be one call at a time for a tenant, and nobody may write to its files
-// meanwhile; a file that changes all the same is never removed.
+// Store is a directory of archives. The caller makes one call at a time for a
+// tenant and lets nobody write to the tenant's files meanwhile; a file that
+// changes all the same is never removed.
 type Store struct {
-	dir   string                    // of the archives; created 0700 as needed
-	now   func() time.Time          // names the archives
-	step  func(name string)         // called between any two steps; nil = nothing
-	fault func(io.Writer) io.Writer // stands before each file written; nil = nothing
+	dir string
+	now func() time.Time
+
+	step  func(name string)         // in tests: called between any two steps
+	fault func(io.Writer) io.Writer // in tests: stands before every file that is written
 }
 
-// New makes a Store of the archives in dir. now names the archives.
+// New makes a Store of the archives in dir, which is created with mode 0700
+// when it is needed. An archive is named after the tenant and the time of now.
 func New(dir string, now func() time.Time) *Store { return &Store{dir: dir, now: now} }
 
-// stored is a finished archive and, by name, the files proven to be in it.
-type stored struct {
-	path  string
-	files map[string]archivedFile
+func (s *Store) reached(step string) {
+	if s.step != nil {
+		s.step(step)
+	}
 }
 
-// Create archives the files (base names of regular files directly in dataDir)
-// of tenant id, and removes them when the archive is proven to hold them. The
-// answer is the archive's path, also with the error of a removal.
+// Errors that a caller is told of. They come wrapped, with the name of the file
+// or of the archive in front.
+var (
+	errNoArchive = apierror.New(apierror.NotFound, "no such archive")
+	// errDamaged is an archive that does not hold what was put into it.
+	errDamaged = apierror.New(apierror.Conflict, "archive is damaged")
+	// errNotEmpty is a file in the data directory that is not the archived one.
+	// It was not touched.
+	errNotEmpty = apierror.New(apierror.Conflict, "data directory holds files that are not in the archive")
+	// errChanged is a file that somebody wrote to during Create. It is still there.
+	errChanged = apierror.New(apierror.Conflict, "changed while it was archived")
+)
+
+// Errors that mean a mistake of the program or of the host.
+var (
+	errNotBase    = errors.New("not a plain file name")
+	errNotRegular = errors.New("not a regular file")
+)
+
+// badArchive says what is wrong with the archive that a caller named.
+func badArchive(format string, args ...any) error {
+	return apierror.New(apierror.BadRequest, `field "archive" `+format, args...)
+}
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errDamaged, fmt.Errorf(format, args...))
+}
+
+// The directory holds, for each tenant ID:
 //
-// After an error or a kill at any moment the same call goes on: with the same
-// archive, if it holds every file that is left. Without files, and with an
-// archive from before, there is nothing left to do and that is the answer.
-func (v *Store) Create(id, dataDir string, files []string) (archive string, err error) {
-	files, err = v.prepare(id, files)
-	if err != nil {
-		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
-	}
-	s, err := v.resume(id, dataDir, files)
-	if err == nil && s == nil {
-		s, err = v.archive(id, dataDir, files)
-	}
-	if err != nil {
-		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
-	}
-	if err := v.empty(id, dataDir, files, s); err != nil {
-		return s.path, fmt.Errorf("removing the archived files of tenant %q: %w", id, err)
-	}
-	return s.path, nil
+//	ID-TIME.tar.gz           a finished archive
+//	ID-TIME.tar.gz.partial   an archive that is being written
+//	ID.deleting              the marker, see deletion
+//	ID.deleting.partial      a marker that is being written
+//
+// The fixed form of TIME keeps tenants apart when the id of one begins with
+// the id of another.
+const (
+	timeLayout    = "20060102T150405.000000000Z"
+	archiveSuffix = ".tar.gz"
+	partialSuffix = ".partial"
+	markerSuffix  = ".deleting"
+)
+
+func archiveName(id string, t time.Time) string {
+	return id + "-" + t.UTC().Format(timeLayout) + archiveSuffix
 }
 
-// prepare checks what is asked for, and clears what an interrupted call left.
-func (v *Store) prepare(id string, files []string) ([]string, error) {
-	if err := checkVaultID(id); err != nil {
-		return nil, err
+// archiveTime is the time in the name of an archive. It is false if the name is
+// not exactly that of an archive of this tenant.
+func archiveTime(id, name string) (time.Time, bool) {
+	text, ok := strings.CutPrefix(strings.TrimSuffix(name, archiveSuffix), id+"-")
+	if !ok {
+		return time.Time{}, false
 	}
-	for _, name := range files {
-		if !isBaseName(name) {
-			return nil, fmt.Errorf("file %q: %w", name, errNotBase)
-		}
-	}
-	if err := makeVaultDir(v.dir); err != nil {
-		return nil, err
-	}
-	err := v.sweep(id)
-	v.at("swept")
-	return slices.Compact(slices.Sorted(slices.Values(files))), err
+	t, err := time.Parse(timeLayout, text)
+	return t, err == nil && archiveName(id, t) == name
 }
 
-// resume is the archive of an interrupted call that holds all that is left of
-// the files, nil if a new one is needed.
-func (v *Store) resume(id, dataDir string, files []string) (*stored, error) {
-	s, err := v.marked(id)
+// checkID refuses an id that would make a path out of the directory, or a
+// hidden file.
+func checkID(id string) error {
+	if !isBaseName(id) || strings.HasPrefix(id, ".") {
+		return apierror.New(apierror.BadRequest, `field "id" %q cannot be part of a file name`, id)
+	}
+	return nil
+}
+
+func isBaseName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+}
+
+// open opens an archive of tenant id, given by its base name or by the path
+// that Create returned. No other name can be opened.
+func (s *Store) open(id, archive string) (*os.File, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	name := filepath.Base(archive)
+	path := filepath.Join(s.dir, name)
+	if archive != name && archive != path {
+		return nil, badArchive("must name a file directly in %s", s.dir)
+	}
+	if _, ok := archiveTime(id, name); !ok {
+		return nil, badArchive("must be named %s-<time>%s", id, archiveSuffix)
+	}
+	f, _, err := openRegular(path)
 	switch {
-	case err != nil:
-		return nil, err
-	case s == nil && len(files) == 0:
-		return v.finished(id)
-	case s == nil:
-		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", name, errNoArchive)
+	case errors.Is(err, errNotRegular):
+		return nil, badArchive("%s: %v", name, errNotRegular)
 	}
-	all, err := s.holds(dataDir, files)
-	if err != nil || !all {
-		return nil, err
-	}
-	return s, nil
+	return f, err
 }
 
-// finished is what the last call left that ended well.
-func (v *Store) finished(id string) (*stored, error) {
-	path, err := v.latest(id)
-	if err != nil || path == "" {
-		return nil, err
-	}
-	return &stored{path: path}, nil
-}
-
-// holds says whether each file, unless it is gone, is in the archive as it is.
-func (s *stored) holds(dataDir string, files []string) (bool, error) {
-	for _, name := range files {
-		want, ok := s.files[name]
-		if !ok {
-			return false, nil
-		}
-		got, err := measureFile(dataDir, name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return false, err
-		case !got.same(want):
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// empty removes the archived files, and then the marker: in this order on the
-// disk too, for the marker is what says that the removal is not finished.
-func (v *Store) empty(id, dataDir string, files []string, s *stored) error {
-	for _, name := range files {
-		if err := s.remove(dataDir, name); err != nil {
-			return err
-		}
-		v.at("removed")
-	}
-	if err := clearStaging(id, dataDir); err != nil {
-		return err
-	}
-	v.at("emptied")
-	return v.unmark(id)
-}
-
-// remove removes one file, if it is to this moment what the archive holds.
-func (s *stored) remove(dataDir, name string) error {
-	got, err := measureFile(dataDir, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if want, ok := s.files[name]; !ok || !got.same(want) {
-		return fmt.Errorf("file %q: %w", name, errChanged)
-	}
-	return os.Remove(filepath.Join(dataDir, name))
-}
-
-// latest is the path of the newest archive of tenant id, "" if there is none.
-func (v *Store) latest(id string) (string, error) {
-	if err := checkVaultID(id); err != nil {
+// latest is the path of the newest archive of tenant id, or "" if there is none.
+func (s *Store) latest(id string) (path string, err error) {
+	if err := checkID(id); err != nil {
 		return "", err
 	}
-	entries, err := os.ReadDir(v.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	entries, err := os.ReadDir(s.dir)
+	if fsutil.IgnoreMissing(err) != nil {
 		return "", err
 	}
-	// Sorted by name: for one tenant that is by time.
+	// They are sorted by name, which for one tenant is by time.
 	for _, e := range slices.Backward(entries) {
 		if _, ok := archiveTime(id, e.Name()); ok && e.Type().IsRegular() {
-			return filepath.Join(v.dir, e.Name()), nil
+			return filepath.Join(s.dir, e.Name()), nil
 		}
 	}
 	return "", nil
 }
 
-func (v *Store) at(step string) {
-	if v.step != nil {
-		v.step(step)
+// removePartial removes what an interrupted call of this tenant left half
+// written. Calls for other tenants may be writing at this moment.
+func (s *Store) removePartial(id string) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
 	}
+	for _, e := range entries {
+		if isPartial(id, e.Name()) {
+			err = errors.Join(err, remove(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return err
+}
+
+func isPartial(id, name string) bool {
+	whole, ok := strings.CutSuffix(name, partialSuffix)
+	if !ok {
+		return false
+	}
+	_, ok = archiveTime(id, whole)
+	return ok || whole == id+markerSuffix
 }

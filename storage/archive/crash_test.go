@@ -1,24 +1,24 @@
 package archive
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
 
-// TestStoreKilled kills store at each of its steps, and its repetition at some
-// step too: nothing is lost at any moment, and the last call ends the job.
-func TestStoreKilled(t *testing.T) {
+// TestCreateKilled kills Create at each of its steps, and the next call at some
+// step too. Nothing may be lost at any moment, and the last call has to finish.
+func TestCreateKilled(t *testing.T) {
 	t.Parallel()
-	for kill := range stepsOf(t, func(v *Store, data string) { mustStore(t, v, data) }) {
+	for kill := range stepsOf(t, func(s *Store, data string) { mustCreate(t, s, data) }) {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
-			o := order{Dir: filepath.Join(t.TempDir(), "vault"), DataDir: t.TempDir(), Kill: kill + 1}
+			o := order{Dir: filepath.Join(t.TempDir(), "archives"), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
 			killTwice(t, o, kill, func() { safe(t, o, someFiles) })
 			sameFiles(t, contents(t, o.DataDir), nil)
@@ -28,17 +28,17 @@ func TestStoreKilled(t *testing.T) {
 	}
 }
 
-// TestRestoreKilled is the same for restore; what stands in the data directory
-// is moreover never a part of a file.
+// TestRestoreKilled does the same with Restore. The data directory may hold no
+// part of a file at any moment.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
-	steps := stepsOf(t, func(v *Store, data string) { mustRestore(t, &Store{dir: v.dir, now: v.now}, v, data) })
+	steps := stepsOf(t, func(s *Store, data string) { mustRestore(t, &Store{dir: s.dir, now: s.now}, s, data) })
 	for kill := range steps {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: t.TempDir(), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
-			o.Restore = mustStore(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
+			o.Restore = mustCreate(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
 			killTwice(t, o, kill, func() {
 				safe(t, o, someFiles)
 				for name, text := range contents(t, o.DataDir) {
@@ -54,16 +54,16 @@ func TestRestoreKilled(t *testing.T) {
 	}
 }
 
-// TestRestoreAfterKilledStore gives a deletion up that was killed half-way.
-func TestRestoreAfterKilledStore(t *testing.T) {
+// TestRestoreAfterKilledCreate restores after a deletion that was killed halfway.
+func TestRestoreAfterKilledCreate(t *testing.T) {
 	t.Parallel()
-	for kill := range stepsOf(t, func(v *Store, data string) { mustStore(t, v, data) }) {
+	for kill := range stepsOf(t, func(s *Store, data string) { mustCreate(t, s, data) }) {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
-			o := order{Dir: filepath.Join(t.TempDir(), "vault"), DataDir: t.TempDir(), Kill: kill + 1}
+			o := order{Dir: filepath.Join(t.TempDir(), "archives"), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
 			o.run(t)
-			archive, err := New(o.Dir, nil).latest(vaultID)
+			archive, err := New(o.Dir, nil).latest(tenantID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,17 +80,17 @@ func TestRestoreAfterKilledStore(t *testing.T) {
 	}
 }
 
-// TestStoreAfterKilledRestore gives a restore up: what was placed goes, and
-// what was not placed yet stays in the archive it came from.
-func TestStoreAfterKilledRestore(t *testing.T) {
+// TestCreateAfterKilledRestore deletes after a restore that was killed halfway:
+// files that were restored go, and the others stay in their archive.
+func TestCreateAfterKilledRestore(t *testing.T) {
 	t.Parallel()
-	steps := stepsOf(t, func(v *Store, data string) { mustRestore(t, &Store{dir: v.dir, now: v.now}, v, data) })
+	steps := stepsOf(t, func(s *Store, data string) { mustRestore(t, &Store{dir: s.dir, now: s.now}, s, data) })
 	for kill := range steps {
 		t.Run(fmt.Sprint(kill+1), func(t *testing.T) {
 			t.Parallel()
 			o := order{Dir: t.TempDir(), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
-			o.Restore = mustStore(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
+			o.Restore = mustCreate(t, &Store{dir: o.Dir, now: time.Now}, o.DataDir)
 			o.run(t)
 			o.Restore, o.Kill = "", 0
 			o.run(t)
@@ -101,8 +101,8 @@ func TestStoreAfterKilledRestore(t *testing.T) {
 	}
 }
 
-// killTwice runs the order to its death, again to an earlier or later one, and
-// then to its end.
+// killTwice kills the call at its step, kills the next one at another step, and
+// lets the third one finish.
 func killTwice(t *testing.T, o order, kill int, check func()) {
 	t.Helper()
 	if !o.run(t) {
@@ -116,37 +116,16 @@ func killTwice(t *testing.T, o order, kill int, check func()) {
 	o.run(t)
 }
 
-// stepsOf is how many steps an undisturbed call takes.
-func stepsOf(t *testing.T, call func(v *Store, data string)) int {
+// stepsOf counts the steps of a call that is not killed.
+func stepsOf(t *testing.T, call func(s *Store, data string)) int {
 	t.Helper()
 	data, steps := t.TempDir(), 0
 	fillDir(t, data, someFiles)
-	call(&Store{dir: filepath.Join(t.TempDir(), "vault"), now: time.Now, step: func(string) { steps++ }}, data)
+	call(&Store{dir: filepath.Join(t.TempDir(), "archives"), now: time.Now, step: func(string) { steps++ }}, data)
 	if steps < 10 {
 		t.Fatalf("%d steps are too few", steps)
 	}
 	return steps
-}
-
-func mustStore(t *testing.T, v *Store, data string) string {
-	t.Helper()
-	names, err := flatFiles(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive, err := v.Create(vaultID, data, names)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return archive
-}
-
-func mustRestore(t *testing.T, storing, restoring *Store, data string) {
-	t.Helper()
-	archive := mustStore(t, storing, data)
-	if _, err := restoring.Restore(vaultID, archive, data, nil, anyName); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // safe checks that each file is in the data directory or in a whole archive.
@@ -157,98 +136,70 @@ func safe(t *testing.T, o order, want map[string]string) {
 	sameFiles(t, have, want)
 }
 
-// inArchives are the files in all finished archives, which must be whole.
-func inArchives(t *testing.T, dir string) map[string]string {
+// orderVariable has the order for a test binary that a test started.
+const orderVariable = "SQGATE_TEST_ARCHIVE"
+
+// order is one call of the Store in a process of its own.
+type order struct {
+	Restore      string // the archive to restore; "" = Create
+	Dir, DataDir string
+	Kill         int // die at this step, counted from 1; 0 = live to the end
+}
+
+// killed is the exit status of a process that stopped at its step, like that of
+// a process killed by SIGKILL.
+const killed = 137
+
+// carriedOutOrder says whether this process was started for an order, after
+// carrying it out.
+func carriedOutOrder() bool {
+	text, ok := os.LookupEnv(orderVariable)
+	if !ok {
+		return false
+	}
+	var o order
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		panic(err)
+	}
+	steps := 0
+	s := &Store{dir: o.Dir, now: time.Now, step: func(string) {
+		if steps++; steps == o.Kill {
+			os.Exit(killed)
+		}
+	}}
+	if err := o.carryOut(s); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	return true
+}
+
+func (o order) carryOut(s *Store) error {
+	names, err := flatFiles(o.DataDir)
+	if err != nil {
+		return err
+	}
+	if o.Restore == "" {
+		_, err = s.Create(tenantID, o.DataDir, names)
+	} else {
+		_, err = s.Restore(tenantID, o.Restore, o.DataDir, names, anyName)
+	}
+	return err
+}
+
+// run carries the order out in another process and says whether it was killed.
+func (o order) run(t *testing.T) (died bool) {
 	t.Helper()
-	all := map[string]string{}
-	paths, err := filepath.Glob(filepath.Join(dir, "*"+archiveSuffix))
+	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = readArchive(f, vaultID, func(file archivedFile, r io.Reader) error {
-			text, err := io.ReadAll(r)
-			all[file.Name] = string(text)
-			return err
-		})
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-		_ = f.Close() // it was only read
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	// Without this, the race detector sleeps for a second before a process exits.
+	cmd.Env = append(os.Environ(), orderVariable+"="+string(text), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	out, err := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); err != nil && code != killed {
+		t.Fatalf("order %+v: %v: %s", o, err, out)
 	}
-	return all
-}
-
-// onlyArchives checks that nothing unfinished is left beside n archives.
-func onlyArchives(t *testing.T, dir string, n int) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) != n {
-		t.Errorf("%v: want %d archives", entries, n)
-	}
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), archiveSuffix) {
-			t.Errorf("%s is left", e.Name())
-		}
-	}
-}
-
-func nothingHidden(t *testing.T, data string) {
-	t.Helper()
-	if left, err := filepath.Glob(filepath.Join(data, ".*")); err != nil || len(left) > 0 {
-		t.Errorf("%v is left (%v)", left, err)
-	}
-}
-
-// someFiles cover more than one block, none at all, and names that JSON or an
-// old tar would change.
-var someFiles = map[string]string{
-	"a.phext":     strings.Repeat("scroll\x17", 30_000),
-	"empty.phext": "",
-	"ключ \xff" + strings.Repeat("n", 200): "\x00\x01\xfe\xff",
-}
-
-func fillDir(t *testing.T, dir string, files map[string]string) {
-	t.Helper()
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func contents(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	names, err := flatFiles(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]string{}
-	for _, name := range names {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = string(text)
-	}
-	return files
-}
-
-func sameFiles(t *testing.T, got, want map[string]string) {
-	t.Helper()
-	for name, text := range want {
-		if g, ok := got[name]; !ok || g != text {
-			t.Errorf("file %q: there %v, %d bytes, want %d", name, ok, len(g), len(text))
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("%d files, want %d", len(got), len(want))
-	}
+	return err != nil
 }

@@ -1,48 +1,146 @@
 package archive
 
 import (
-	"archive/tar"
-	"bufio"
-	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// writeBuffer, in bytes: gzip writes some 240 bytes at a time.
-const writeBuffer = 256 << 10
-
-// archive makes a new archive of the files, proves it and writes the marker.
-// Whatever fails before it has its name leaves nothing behind but a marker
-// without an archive, which says nothing was removed.
-func (v *Store) archive(id, dataDir string, files []string) (*stored, error) {
-	created, err := v.stamp(id)
+// Create archives files of tenant id and removes them. The files are base names
+// of regular files directly in dataDir. Create returns the path of the archive,
+// also when only the removal failed.
+//
+// The order is: write the archive under a partial name, read it back, write the
+// marker, give the archive its name, remove the files, remove the marker. Each
+// step is on the disk before the next begins.
+//
+// After an error or a kill, call it again with the files that are left. It goes
+// on with the same archive if that holds all of them, and makes another one if
+// not. Called without files, it returns the newest archive, and makes an empty
+// one only if there is none.
+func (s *Store) Create(id, dataDir string, files []string) (path string, err error) {
+	files, err = s.prepare(id, files)
 	if err != nil {
-		return nil, err
+		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
 	}
-	m, err := measureAll(id, created, dataDir, files)
+	a, err := s.resume(id, dataDir, files)
+	if err == nil && a == nil {
+		a, err = s.create(id, dataDir, files)
+	}
 	if err != nil {
-		return nil, err
+		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
 	}
-	v.at("measured")
-	path := filepath.Join(v.dir, archiveName(id, created))
-	if err := v.publish(path, dataDir, m, files); err != nil {
-		return nil, errors.Join(err, removeIfThere(path+partialSuffix))
+	if err := s.removeFiles(id, dataDir, files, a); err != nil {
+		return a.path, fmt.Errorf("removing the archived files of tenant %q: %w", id, err)
 	}
-	return &stored{path: path, files: m.byName()}, nil
+	return a.path, nil
 }
 
-// stamp is now, but always later than the newest archive, whatever the clock
-// does: no archive takes another's name, and the newest is the last made.
-func (v *Store) stamp(id string) (time.Time, error) {
-	now := v.now().UTC().Round(0)
-	last, err := v.latest(id)
+// finished is an archive that has its name.
+type finished struct {
+	path  string
+	files map[string]archivedFile // by name; proven to be in the archive
+}
+
+// prepare checks the arguments, removes what an interrupted call left, and
+// returns the files sorted.
+func (s *Store) prepare(id string, files []string) ([]string, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	for _, name := range files {
+		if !isBaseName(name) {
+			return nil, fmt.Errorf("file %q: %w", name, errNotBase)
+		}
+	}
+	if err := makeDir(s.dir); err != nil {
+		return nil, err
+	}
+	err := s.removePartial(id)
+	s.reached("prepared")
+	return slices.Compact(slices.Sorted(slices.Values(files))), err
+}
+
+// resume returns the archive of an interrupted call if it holds all files that
+// are left. It returns nil if a new archive is needed.
+func (s *Store) resume(id, dataDir string, files []string) (*finished, error) {
+	a, err := s.readMarker(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case a == nil && len(files) == 0:
+		path, err := s.latest(id)
+		if err != nil || path == "" {
+			return nil, err
+		}
+		return &finished{path: path}, nil
+	case a == nil:
+		return nil, nil
+	}
+	if all, err := a.holds(dataDir, files); err != nil || !all {
+		return nil, err
+	}
+	return a, nil
+}
+
+// holds says whether the archive has each of the files as it is now. A file
+// that is gone does not count.
+func (a *finished) holds(dataDir string, files []string) (bool, error) {
+	for _, name := range files {
+		archived, ok := a.files[name]
+		if !ok {
+			return false, nil
+		}
+		now, err := measure(dataDir, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return false, err
+		case !now.sameContent(archived):
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// create makes a new archive, verifies it and writes the marker. If it fails
+// before the archive has its name, all it may leave is a marker without an
+// archive, which says that nothing was removed.
+func (s *Store) create(id, dataDir string, files []string) (*finished, error) {
+	created, err := s.nextTime(id)
+	if err != nil {
+		return nil, err
+	}
+	m := &manifest{Tenant: id, Created: created, Files: []archivedFile{}}
+	for _, name := range files {
+		f, err := measure(dataDir, name)
+		if err != nil {
+			return nil, err
+		}
+		m.Files = append(m.Files, f)
+	}
+	s.reached("measured")
+	path := filepath.Join(s.dir, archiveName(id, created))
+	if err := s.publish(path, dataDir, m); err != nil {
+		return nil, errors.Join(err, remove(path+partialSuffix))
+	}
+	return &finished{path: path, files: m.byName()}, nil
+}
+
+// nextTime is the time now, or just after the newest archive of the tenant if
+// the clock stands still or goes back: no archive takes the name of another, and
+// the newest by name is the last made.
+func (s *Store) nextTime(id string) (time.Time, error) {
+	now := s.now().UTC().Round(0)
+	last, err := s.latest(id)
 	if err != nil || last == "" {
 		return now, err
 	}
@@ -52,128 +150,154 @@ func (v *Store) stamp(id string) (time.Time, error) {
 	return now, nil
 }
 
-func measureAll(id string, created time.Time, dataDir string, files []string) (*manifest, error) {
-	m := &manifest{Tenant: id, Created: created, Files: []archivedFile{}}
-	for _, name := range files {
-		f, err := measureFile(dataDir, name)
-		if err != nil {
-			return nil, err
-		}
-		m.Files = append(m.Files, f)
-	}
-	return m, nil
-}
-
-func (v *Store) publish(path, dataDir string, m *manifest, files []string) error {
-	if err := v.write(path+partialSuffix, dataDir, m); err != nil {
+func (s *Store) publish(path, dataDir string, m *manifest) error {
+	partial := path + partialSuffix
+	if err := s.write(partial, dataDir, m); err != nil {
 		return err
 	}
-	v.at("written")
-	if err := proveArchive(path+partialSuffix, m.Tenant, files); err != nil {
+	s.reached("written")
+	if err := verify(partial, m); err != nil {
 		return err
 	}
-	v.at("proven")
-	if err := v.mark(m.Tenant, path); err != nil {
+	s.reached("verified")
+	if err := s.writeMarker(m.Tenant, path); err != nil {
 		return err
 	}
-	v.at("marked")
-	if err := os.Rename(path+partialSuffix, path); err != nil {
+	s.reached("marked")
+	if err := os.Rename(partial, path); err != nil {
 		return err
 	}
-	v.at("named")
-	err := syncVaultDir(v.dir)
-	v.at("published")
+	s.reached("named")
+	err := fsutil.SyncDir(s.dir)
+	s.reached("published")
 	return err
 }
 
-// proveArchive reads back what was written: it must hold the files, all and no other.
-func proveArchive(path, id string, files []string) error {
+// verify reads back what was written. It must hold the files of the manifest,
+// all of them and no other.
+func verify(path string, want *manifest) error {
 	f, _, err := openRegular(path)
 	if err != nil {
 		return err
 	}
-	m, err := readArchive(f, id, nil)
+	m, err := readArchive(f, want.Tenant, nil)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if !slices.Equal(m.names(), files) {
-		return damaged("it holds %d files and not the %d asked for", len(m.Files), len(files))
+	if !slices.Equal(m.names(), want.names()) {
+		return damaged("it holds %d files and not the %d asked for", len(m.Files), len(want.Files))
 	}
 	return nil
 }
 
-func (v *Store) write(path, dataDir string, m *manifest) error {
-	return v.create(path, func(_ *os.File, w io.Writer) error {
-		v.at("partial created")
-		buf := bufio.NewWriterSize(w, writeBuffer)
-		zw := gzip.NewWriter(buf)
-		tw := tar.NewWriter(zw)
-		if err := v.fill(tw, dataDir, m); err != nil {
+// removeFiles removes the archived files and then the marker. The files are gone
+// from the disk first, because the marker says that the removal is unfinished.
+func (s *Store) removeFiles(id, dataDir string, files []string, a *finished) error {
+	for _, name := range files {
+		if err := a.removeFile(dataDir, name); err != nil {
 			return err
 		}
-		for _, finish := range []func() error{tw.Close, zw.Close, buf.Flush} {
-			if err := finish(); err != nil {
-				return err
-			}
-		}
-		return nil
+		s.reached("removed")
+	}
+	// An interrupted restore may have left copies of archived files.
+	if err := os.RemoveAll(stagingDir(id, dataDir)); err != nil {
+		return err
+	}
+	// A tenant that never wrote has no data directory.
+	if err := fsutil.IgnoreMissing(fsutil.SyncDir(dataDir)); err != nil {
+		return err
+	}
+	s.reached("all removed")
+	return s.removeMarker(id)
+}
+
+// removeFile removes a file if it still is what the archive holds.
+func (a *finished) removeFile(dataDir, name string) error {
+	now, err := measure(dataDir, name)
+	if err != nil {
+		return fsutil.IgnoreMissing(err)
+	}
+	if archived, ok := a.files[name]; !ok || !now.sameContent(archived) {
+		return fmt.Errorf("file %q: %w", name, errChanged)
+	}
+	return os.Remove(filepath.Join(dataDir, name))
+}
+
+// deletion is the text of the marker. It says that the removal of a tenant's
+// files has begun, or is about to, and that this archive holds them. The marker
+// is written before the archive has its name: otherwise a finished archive could
+// stand there that the next call does not know of, and would make again. If the
+// archive of a marker does not exist, nothing was removed yet.
+type deletion struct {
+	Archive string `json:"archive"` // base name
+}
+
+func (s *Store) markerPath(id string) string { return filepath.Join(s.dir, id+markerSuffix) }
+
+// writeMarker replaces an earlier marker, whose archive does not hold all files.
+// The partial file has a name of this tenant, unlike one of fsutil.Replace, so
+// that removePartial can tell it from those of tenants that are being archived
+// at the same time.
+func (s *Store) writeMarker(id, archive string) error {
+	text, err := json.Marshal(deletion{Archive: filepath.Base(archive)})
+	if err != nil {
+		return err
+	}
+	partial := s.markerPath(id) + partialSuffix
+	err = s.writeFile(partial, func(_ *os.File, w io.Writer) error {
+		_, err := w.Write(text)
+		return err
 	})
-}
-
-func (v *Store) fill(tw *tar.Writer, dataDir string, m *manifest) error {
-	if err := writeManifest(tw, m); err != nil {
-		return err
+	s.reached("marker written")
+	if err == nil {
+		err = os.Rename(partial, s.markerPath(id))
 	}
-	v.at("manifest written")
-	for _, want := range m.Files {
-		if err := copyIn(tw, dataDir, want); err != nil {
-			return fmt.Errorf("file %q: %w", want.Name, err)
-		}
-		v.at("copied")
-	}
-	return nil
-}
-
-func writeManifest(tw *tar.Writer, m *manifest) error {
-	text, err := m.encode()
 	if err != nil {
-		return err
+		return errors.Join(err, remove(partial))
 	}
-	if err := tw.WriteHeader(entryHeader(manifestName, int64(len(text)), 0o600, m.Created)); err != nil {
-		return err
-	}
-	_, err = tw.Write(text)
-	return err
+	s.reached("marker in place")
+	return fsutil.SyncDir(s.dir)
 }
 
-func entryHeader(name string, size, mode int64, mtime time.Time) *tar.Header {
-	return &tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: mode, ModTime: mtime,
-		Format: tar.FormatPAX, // the only one with nanoseconds and any name
+// readMarker returns the archive that the marker names, read to its end. It
+// returns nil if there is no marker, or if the archive never got its name. A
+// damaged archive is an error and no reason to make a new one: it may hold
+// files that are gone.
+func (s *Store) readMarker(id string) (*finished, error) {
+	text, err := os.ReadFile(s.markerPath(id))
+	if err != nil {
+		return nil, fsutil.IgnoreMissing(err)
 	}
+	var d deletion
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
+	}
+	a, err := s.readFinished(id, d.Archive)
+	if errors.Is(err, errNoArchive) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
+	}
+	return a, nil
 }
 
-// copyIn adds one file, which must still be what the manifest says.
-func copyIn(tw *tar.Writer, dataDir string, want archivedFile) (err error) {
-	f, _, err := openRegular(filepath.Join(dataDir, want.Name))
+func (s *Store) readFinished(id, archive string) (*finished, error) {
+	f, err := s.open(id, archive)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := tw.WriteHeader(entryHeader(want.Name, want.Size, int64(want.mode), want.MTime)); err != nil {
-		return err
+	m, err := readArchive(f, id, nil)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(tw, h), io.LimitReader(f, want.Size))
-	if err != nil {
-		return err
+	return &finished{path: f.Name(), files: m.byName()}, nil
+}
+
+func (s *Store) removeMarker(id string) error {
+	if err := os.Remove(s.markerPath(id)); err != nil {
+		return fsutil.IgnoreMissing(err)
 	}
-	more, err := io.CopyN(io.Discard, f, 1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if n != want.Size || more != 0 || hex.EncodeToString(h.Sum(nil)) != want.SHA256 {
-		return errChanged
-	}
-	return nil
+	s.reached("marker removed")
+	return fsutil.SyncDir(s.dir)
 }

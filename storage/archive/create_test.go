@@ -13,42 +13,22 @@ import (
 	"time"
 )
 
-func fixedVault(t *testing.T) *Store {
-	t.Helper()
-	noon := time.Date(2026, 3, 4, 12, 0, 0, 5, time.UTC)
-	return &Store{dir: filepath.Join(t.TempDir(), "vault"), now: func() time.Time { return noon }}
-}
-
-func filled(t *testing.T, files map[string]string) string {
-	t.Helper()
-	data := t.TempDir()
-	fillDir(t, data, files)
-	return data
-}
-
-func wantError(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("error %v, want %v", err, want)
-	}
-}
-
-func TestStoreAndRestore(t *testing.T) {
-	v, data := fixedVault(t), filled(t, someFiles)
+func TestCreateAndRestore(t *testing.T) {
+	s, data := newStore(t), filled(t, someFiles)
 	mtime := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
 	if err := os.Chtimes(filepath.Join(data, "a.phext"), mtime, mtime); err != nil {
 		t.Fatal(err)
 	}
-	archive := mustStore(t, v, data)
-	if want := filepath.Join(v.dir, "acme-20260304T120000.000000005Z.tar.gz"); archive != want {
+	archive := mustCreate(t, s, data)
+	if want := filepath.Join(s.dir, "acme-20260304T120000.000000005Z.tar.gz"); archive != want {
 		t.Errorf("archive %s, want %s", archive, want)
 	}
 	sameFiles(t, contents(t, data), nil)
-	sameFiles(t, inArchives(t, v.dir), someFiles)
-	wantMode(t, v.dir, fs.ModeDir|0o700)
+	sameFiles(t, inArchives(t, s.dir), someFiles)
+	wantMode(t, s.dir, fs.ModeDir|0o700)
 	wantMode(t, archive, 0o600)
 
-	n, err := v.Restore(vaultID, filepath.Base(archive), data, nil, anyName)
+	n, err := s.Restore(tenantID, filepath.Base(archive), data, nil, anyName)
 	if err != nil || n != len(someFiles) {
 		t.Fatalf("restored %d, %v", n, err)
 	}
@@ -57,80 +37,68 @@ func TestStoreAndRestore(t *testing.T) {
 	if !info.ModTime().Equal(mtime) {
 		t.Errorf("mtime %v, want %v", info.ModTime(), mtime)
 	}
-	onlyArchives(t, v.dir, 1)
+	onlyArchives(t, s.dir, 1)
 	nothingHidden(t, data)
 }
 
-func wantMode(t *testing.T, path string, want fs.FileMode) fs.FileInfo {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Mode() != want {
-		t.Errorf("%s: mode %v, want %v", path, info.Mode(), want)
-	}
-	return info
-}
-
-func TestStoreTwiceIsTheSameArchive(t *testing.T) {
-	v, data := fixedVault(t), filled(t, someFiles)
-	first := mustStore(t, v, data)
-	if again := mustStore(t, v, data); again != first {
+func TestCreateTwiceIsTheSameArchive(t *testing.T) {
+	s, data := newStore(t), filled(t, someFiles)
+	first := mustCreate(t, s, data)
+	if again := mustCreate(t, s, data); again != first {
 		t.Errorf("the second call made %s", again)
 	}
-	onlyArchives(t, v.dir, 1)
+	onlyArchives(t, s.dir, 1)
 }
 
-func TestStoreOfNothing(t *testing.T) {
-	v := fixedVault(t)
-	archive, err := v.Create(vaultID, filepath.Join(t.TempDir(), "never-made"), nil)
+func TestCreateOfNothing(t *testing.T) {
+	s := newStore(t)
+	archive, err := s.Create(tenantID, filepath.Join(t.TempDir(), "never-made"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data := filepath.Join(t.TempDir(), "new")
-	if n, err := v.Restore(vaultID, archive, data, nil, anyName); n != 0 || err != nil {
+	if n, err := s.Restore(tenantID, archive, data, nil, anyName); n != 0 || err != nil {
 		t.Errorf("restored %d, %v", n, err)
 	}
-	onlyArchives(t, v.dir, 1)
+	onlyArchives(t, s.dir, 1)
 }
 
 // TestNewestIsTheLastMade has a clock that stands still and one that goes back.
 func TestNewestIsTheLastMade(t *testing.T) {
-	v, last := fixedVault(t), ""
+	s, last := newStore(t), ""
 	for hours := range 3 {
-		at := v.now().Add(-time.Duration(hours) * time.Hour)
-		v := &Store{dir: v.dir, now: func() time.Time { return at }}
-		archive := mustStore(t, v, filled(t, map[string]string{"a": "x"}))
-		if latest, err := v.latest(vaultID); latest != archive || archive <= last || err != nil {
+		at := s.now().Add(-time.Duration(hours) * time.Hour)
+		s := &Store{dir: s.dir, now: func() time.Time { return at }}
+		archive := mustCreate(t, s, filled(t, map[string]string{"a": "x"}))
+		if latest, err := s.latest(tenantID); latest != archive || archive <= last || err != nil {
 			t.Errorf("latest %s, made %s after %s, %v", latest, archive, last, err)
 		}
 		last = archive
 	}
-	onlyArchives(t, v.dir, 3)
+	onlyArchives(t, s.dir, 3)
 }
 
 func TestLatestIsOfTheTenantOnly(t *testing.T) {
-	v := fixedVault(t)
-	if got, err := v.latest(vaultID); got != "" || err != nil {
+	s := newStore(t)
+	if got, err := s.latest(tenantID); got != "" || err != nil {
 		t.Errorf("latest without a directory: %q, %v", got, err)
 	}
-	mustStore(t, v, filled(t, someFiles))
+	mustCreate(t, s, filled(t, someFiles))
 	stamp := "20300101T000000.000000000Z"
-	fillDir(t, v.dir, map[string]string{
+	fillDir(t, s.dir, map[string]string{
 		"acme-two-" + stamp + ".tar.gz": "", "acme-" + stamp + ".tar.gz.partial": "", "acme-2030.tar.gz": "",
 	})
-	if err := os.Mkdir(filepath.Join(v.dir, "acme-"+stamp+".tar.gz"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(s.dir, "acme-"+stamp+".tar.gz"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := v.latest(vaultID); !strings.Contains(got, "acme-2026") || err != nil {
+	if got, err := s.latest(tenantID); !strings.Contains(got, "acme-2026") || err != nil {
 		t.Errorf("latest %q, %v", got, err)
 	}
-	_, err := v.latest("../x")
-	wantError(t, err, errBadArchive)
+	_, err := s.latest("../x")
+	wantError(t, err, errBadRequest)
 }
 
-func TestStoreRefuses(t *testing.T) {
+func TestCreateRefuses(t *testing.T) {
 	data := filled(t, map[string]string{"a": "1", "b": "2"})
 	if err := os.Symlink("a", filepath.Join(data, "link")); err != nil {
 		t.Fatal(err)
@@ -138,7 +106,7 @@ func TestStoreRefuses(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(data, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
+	for _, test := range []struct {
 		id   string
 		file string
 		want error
@@ -150,23 +118,25 @@ func TestStoreRefuses(t *testing.T) {
 		{"acme", "pipe", errNotRegular},
 		{"acme", ".", errNotBase},
 		{"acme", "absent", fs.ErrNotExist},
-		{"../acme", "a", errBadArchive},
-		{"", "a", errBadArchive},
-		{".hidden", "a", errBadArchive},
+		{"../acme", "a", errBadRequest},
+		{"", "a", errBadRequest},
+		{".hidden", "a", errBadRequest},
 	} {
-		v := fixedVault(t)
-		_, err := v.Create(c.id, data, []string{"a", c.file})
-		wantError(t, err, c.want)
-		sameFiles(t, contents(t, data), map[string]string{"a": "1", "b": "2"})
-		if left, _ := os.ReadDir(v.dir); len(left) != 0 { // there may be no directory
-			t.Errorf("%+v left %v", c, left)
-		}
+		t.Run(test.id+" "+test.file, func(t *testing.T) {
+			s := newStore(t)
+			_, err := s.Create(test.id, data, []string{"a", test.file})
+			wantError(t, err, test.want)
+			sameFiles(t, contents(t, data), map[string]string{"a": "1", "b": "2"})
+			if left, _ := os.ReadDir(s.dir); len(left) != 0 { // there may be no directory
+				t.Errorf("it left %v", left)
+			}
+		})
 	}
 }
 
-// at makes a vault do something when it comes to a step for the first time.
-func at(v *Store, step string, do func()) *Store {
-	changed := *v
+// at returns a Store that calls do when it reaches a step for the first time.
+func at(s *Store, step string, do func()) *Store {
+	changed := *s
 	changed.step = func(name string) {
 		if name == step && do != nil {
 			do()
@@ -176,85 +146,88 @@ func at(v *Store, step string, do func()) *Store {
 	return &changed
 }
 
-// TestStoreOfChangingFiles has somebody write to a file between two steps: it
-// is refused, the file stays, and the next call archives what is there.
-func TestStoreOfChangingFiles(t *testing.T) {
-	for _, step := range []string{"measured", "manifest written", "proven", "marked", "named", "published"} {
+// TestCreateOfChangingFiles writes to a file between two steps of Create. It has
+// to fail and keep the file; the next call archives what is there.
+func TestCreateOfChangingFiles(t *testing.T) {
+	for _, step := range []string{"measured", "manifest written", "verified", "marked", "named", "published"} {
 		for _, now := range []string{"longer than before", "s", "other"} {
 			t.Run(step+" "+now, func(t *testing.T) {
-				v, data := fixedVault(t), filled(t, map[string]string{"a": "first", "b": "short"})
+				s, data := newStore(t), filled(t, map[string]string{"a": "first", "b": "short"})
 				names := []string{"a", "b"}
-				_, err := at(v, step, func() { fillDir(t, data, map[string]string{"b": now}) }).Create(vaultID, data, names)
+				_, err := at(s, step, func() { fillDir(t, data, map[string]string{"b": now}) }).Create(tenantID, data, names)
 				wantError(t, err, errChanged)
 				if contents(t, data)["b"] != now {
 					t.Error("what was written is gone")
 				}
 				if step == "measured" || step == "manifest written" {
-					onlyArchives(t, v.dir, 0)
+					onlyArchives(t, s.dir, 0)
 				}
-				mustStore(t, v, data)
-				sameFiles(t, inArchives(t, v.dir), map[string]string{"a": "first", "b": now})
+				mustCreate(t, s, data)
+				sameFiles(t, inArchives(t, s.dir), map[string]string{"a": "first", "b": now})
 			})
 		}
 	}
 }
 
-// TestStoreOfNewFilesAfterAnInterruption keeps the first archive and makes another.
-func TestStoreOfNewFilesAfterAnInterruption(t *testing.T) {
-	v, data := fixedVault(t), filled(t, map[string]string{"a": "1", "b": "2"})
-	o := order{Dir: v.dir, DataDir: data, Kill: 1}
+// TestCreateOfNewFilesAfterAnInterruption expects two archives: the first does
+// not hold the new file.
+func TestCreateOfNewFilesAfterAnInterruption(t *testing.T) {
+	s, data := newStore(t), filled(t, map[string]string{"a": "1", "b": "2"})
+	o := order{Dir: s.dir, DataDir: data, Kill: 1}
 	for len(contents(t, data)) == 2 {
 		o.run(t)
 		o.Kill++
 	}
-	first, err := v.latest(vaultID)
+	first, err := s.latest(tenantID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fillDir(t, data, map[string]string{"c": "3"})
-	v.now = time.Now
-	if second := mustStore(t, v, data); second == first {
+	s.now = time.Now
+	if second := mustCreate(t, s, data); second == first {
 		t.Error("the first archive is said to hold what came later")
 	}
-	sameFiles(t, inArchives(t, v.dir), map[string]string{"a": "1", "b": "2", "c": "3"})
-	onlyArchives(t, v.dir, 2)
+	sameFiles(t, inArchives(t, s.dir), map[string]string{"a": "1", "b": "2", "c": "3"})
+	onlyArchives(t, s.dir, 2)
 }
 
-// TestStoreWithADamagedArchive removes nothing more on the word of a marker
-// whose archive is not whole.
-func TestStoreWithADamagedArchive(t *testing.T) {
-	v, data := fixedVault(t), filled(t, map[string]string{"a": "1"})
-	broken := at(v, "published", func() {
-		path, _ := v.latest(vaultID) // "" cannot be truncated
+// TestCreateWithADamagedArchive expects that nothing is removed because of a
+// marker whose archive is damaged.
+func TestCreateWithADamagedArchive(t *testing.T) {
+	s, data := newStore(t), filled(t, map[string]string{"a": "1"})
+	broken := at(s, "published", func() {
+		path, _ := s.latest(tenantID) // "" cannot be truncated
 		if err := errors.Join(os.Truncate(path, 50), os.WriteFile(filepath.Join(data, "a"), []byte("2"), 0o600)); err != nil {
 			t.Error(err)
 		}
 	})
-	_, err := broken.Create(vaultID, data, []string{"a"})
+	_, err := broken.Create(tenantID, data, []string{"a"})
 	wantError(t, err, errChanged)
-	_, err = v.Create(vaultID, data, []string{"a"})
+	_, err = s.Create(tenantID, data, []string{"a"})
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "2"})
 }
 
-func TestStoreWithABrokenMarker(t *testing.T) {
+func TestCreateWithABrokenMarker(t *testing.T) {
 	for _, text := range []string{"", "{", `{"archive":"../x"}`, `{"archive":"other-20260304T120000.000000005Z.tar.gz"}`} {
-		v, data := fixedVault(t), filled(t, map[string]string{"a": "1"})
-		if err := makeVaultDir(v.dir); err != nil {
-			t.Fatal(err)
-		}
-		fillDir(t, v.dir, map[string]string{"acme.deleting": text})
-		if _, err := v.Create(vaultID, data, []string{"a"}); err == nil {
-			t.Errorf("marker %q is taken", text)
-		}
-		sameFiles(t, contents(t, data), map[string]string{"a": "1"})
+		t.Run(text, func(t *testing.T) {
+			s, data := newStore(t), filled(t, map[string]string{"a": "1"})
+			if err := makeDir(s.dir); err != nil {
+				t.Fatal(err)
+			}
+			fillDir(t, s.dir, map[string]string{"acme.deleting": text})
+			if _, err := s.Create(tenantID, data, []string{"a"}); err == nil {
+				t.Error("no error")
+			}
+			sameFiles(t, contents(t, data), map[string]string{"a": "1"})
+		})
 	}
 }
 
-// fullDisk has room for some bytes.
+// fullDisk takes some bytes and then fails.
 type fullDisk struct {
 	w    io.Writer
-	room *int
+	room *int // bytes
 }
 
 func (d fullDisk) Write(p []byte) (int, error) {
@@ -267,14 +240,14 @@ func (d fullDisk) Write(p []byte) (int, error) {
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-func withRoom(v *Store, room int) *Store {
-	limited := *v
+func withRoom(s *Store, room int) *Store {
+	limited := *s
 	limited.fault = func(w io.Writer) io.Writer { return fullDisk{w, &room} }
 	return &limited
 }
 
-// untilItFits gives a call more and more room; before there is enough it must
-// say ENOSPC and leave everything as it was.
+// untilItFits repeats a call with more and more room. Until there is enough, the
+// call must fail with ENOSPC and leave everything as it was.
 func untilItFits(t *testing.T, call func(room int) error, untouched func()) {
 	t.Helper()
 	fails := 0
@@ -292,7 +265,7 @@ func untilItFits(t *testing.T, call func(room int) error, untouched func()) {
 	}
 }
 
-// badDisk writes something else than it was given, and does not say so.
+// badDisk changes what it writes and returns no error.
 type badDisk struct{ w io.Writer }
 
 func (d badDisk) Write(p []byte) (int, error) {
@@ -301,47 +274,46 @@ func (d badDisk) Write(p []byte) (int, error) {
 	return d.w.Write(p)
 }
 
-func TestStoreOnABadDisk(t *testing.T) {
-	v, data := fixedVault(t), filled(t, map[string]string{"a": "1"})
-	v.fault = func(w io.Writer) io.Writer { return badDisk{w} }
-	_, err := v.Create(vaultID, data, []string{"a"})
+func TestCreateOnABadDisk(t *testing.T) {
+	s, data := newStore(t), filled(t, map[string]string{"a": "1"})
+	s.fault = func(w io.Writer) io.Writer { return badDisk{w} }
+	_, err := s.Create(tenantID, data, []string{"a"})
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "1"})
-	onlyArchives(t, v.dir, 0)
+	onlyArchives(t, s.dir, 0)
 }
 
-// TestStoreOfNamesInDisorder: a name given twice is one file.
-func TestStoreOfNamesInDisorder(t *testing.T) {
-	v, data := fixedVault(t), filled(t, map[string]string{"a": "1", "b": "2"})
-	if _, err := v.Create(vaultID, data, []string{"b", "a", "b"}); err != nil {
+func TestCreateSortsNames(t *testing.T) {
+	s, data := newStore(t), filled(t, map[string]string{"a": "1", "b": "2"})
+	if _, err := s.Create(tenantID, data, []string{"b", "a", "b"}); err != nil {
 		t.Fatal(err)
 	}
-	sameFiles(t, inArchives(t, v.dir), map[string]string{"a": "1", "b": "2"})
+	sameFiles(t, inArchives(t, s.dir), map[string]string{"a": "1", "b": "2"})
 	sameFiles(t, contents(t, data), nil)
 }
 
-func TestStoreOnAFullDisk(t *testing.T) {
-	v, data := fixedVault(t), filled(t, someFiles)
+func TestCreateOnAFullDisk(t *testing.T) {
+	s, data := newStore(t), filled(t, someFiles)
 	names, err := flatFiles(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	untilItFits(t, func(room int) error {
-		_, err := withRoom(v, room).Create(vaultID, data, names)
+		_, err := withRoom(s, room).Create(tenantID, data, names)
 		return err
 	}, func() {
 		sameFiles(t, contents(t, data), someFiles)
-		onlyArchives(t, v.dir, 0)
+		onlyArchives(t, s.dir, 0)
 	})
-	onlyArchives(t, v.dir, 1)
-	sameFiles(t, inArchives(t, v.dir), someFiles)
+	onlyArchives(t, s.dir, 1)
+	sameFiles(t, inArchives(t, s.dir), someFiles)
 }
 
 func TestRestoreOnAFullDisk(t *testing.T) {
-	v, data := fixedVault(t), filled(t, someFiles)
-	archive := mustStore(t, v, data)
+	s, data := newStore(t), filled(t, someFiles)
+	archive := mustCreate(t, s, data)
 	untilItFits(t, func(room int) error {
-		_, err := withRoom(v, room).Restore(vaultID, archive, data, nil, anyName)
+		_, err := withRoom(s, room).Restore(tenantID, archive, data, nil, anyName)
 		return err
 	}, func() {
 		sameFiles(t, contents(t, data), nil)

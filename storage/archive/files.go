@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// openRegular opens a file to read, and nothing but a regular one: no link is
-// followed, and a pipe does not make it wait.
+// openRegular opens a file for reading if it is a regular one. It follows no
+// link, and a pipe does not make it wait.
 func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
@@ -33,8 +35,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// measureFile reads a file of the data directory for its size and checksum.
-func measureFile(dataDir, name string) (archivedFile, error) {
+// measure reads a file of the data directory for its size and checksum.
+func measure(dataDir, name string) (archivedFile, error) {
 	f, info, err := openRegular(filepath.Join(dataDir, name))
 	if err != nil {
 		return archivedFile{}, err
@@ -50,15 +52,16 @@ func measureFile(dataDir, name string) (archivedFile, error) {
 	}, nil
 }
 
-// create writes a new file through the fault, to the disk before it returns.
-func (v *Store) create(path string, fill func(*os.File, io.Writer) error) error {
+// writeFile makes a new file with what fill writes, and returns when the content
+// is on the disk.
+func (s *Store) writeFile(path string, fill func(*os.File, io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	var w io.Writer = f
-	if v.fault != nil {
-		w = v.fault(f)
+	if s.fault != nil {
+		w = s.fault(f)
 	}
 	if err = fill(f, w); err == nil {
 		err = f.Sync()
@@ -66,55 +69,16 @@ func (v *Store) create(path string, fill func(*os.File, io.Writer) error) error 
 	return errors.Join(err, f.Close())
 }
 
-func makeVaultDir(dir string) error {
-	_, err := os.Stat(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
+// makeDir makes a directory unless it exists.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return syncVaultDir(filepath.Dir(dir))
+	return fsutil.SyncDir(filepath.Dir(dir))
 }
 
-// sweep removes what an interrupted call left half written.
-func (v *Store) sweep(id string) error {
-	entries, err := os.ReadDir(v.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if isPartial(id, e.Name()) {
-			err = errors.Join(err, removeIfThere(filepath.Join(v.dir, e.Name())))
-		}
-	}
-	return err
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func syncVaultDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// clearStaging removes what an interrupted restore left: copies out of an
-// archive. What was removed in dataDir is then so on the disk too. There need
-// not be a dataDir: a tenant that never wrote has none.
-func clearStaging(id, dataDir string) error {
-	if err := os.RemoveAll(stagingDir(id, dataDir)); err != nil {
-		return err
-	}
-	if err := syncVaultDir(dataDir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+// remove removes a file if it exists.
+func remove(path string) error { return fsutil.IgnoreMissing(os.Remove(path)) }

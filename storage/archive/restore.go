@@ -7,26 +7,31 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Restore puts the files of an archive back into dataDir and leaves the
-// archive where it is. archive is a base name or what store or latest said;
-// existing are the tenant's files there now, and own says whether a name may
-// be this tenant's. The answer is how many files the archive has, all of which
-// now stand in dataDir.
+// Restore puts the files of an archive back into dataDir and keeps the archive.
+// It returns how many files the archive has; all of them are in dataDir then.
 //
-// After an error or a kill at any moment the same call goes on. A file that is
-// not what the archive holds is never overwritten: errNotEmpty.
-func (v *Store) Restore(id, archive, dataDir string, existing []string, own func(name string) bool) (restored int, err error) {
-	m, err := v.restoreFrom(id, archive, dataDir, existing, own)
+//   - archive is a base name, or the path that Create returned.
+//   - existing are the files of tenant id that are in dataDir now.
+//   - own says whether a file name can belong to the tenant. An archive with
+//     another name in it is refused.
+//
+// Nothing is changed in dataDir before the whole archive was read and found
+// good, and no file is overwritten: one that is not what the archive holds is an
+// error. After an error or a kill, the same call goes on.
+func (s *Store) Restore(id, archive, dataDir string, existing []string, own func(name string) bool) (files int, err error) {
+	m, err := s.restore(id, archive, dataDir, existing, own)
 	if err != nil {
 		return 0, fmt.Errorf("restoring tenant %q: %w", id, err)
 	}
 	return len(m.Files), nil
 }
 
-func (v *Store) restoreFrom(id, archive, dataDir string, existing []string, own func(string) bool) (m *manifest, err error) {
-	f, err := v.open(id, archive)
+func (s *Store) restore(id, archive, dataDir string, existing []string, own func(string) bool) (m *manifest, err error) {
+	f, err := s.open(id, archive)
 	if err != nil {
 		return nil, err
 	}
@@ -34,111 +39,119 @@ func (v *Store) restoreFrom(id, archive, dataDir string, existing []string, own 
 	if m, err = readArchive(f, id, nil); err != nil {
 		return nil, err
 	}
-	there, err := m.admit(dataDir, existing, own)
+	restored, err := m.restored(dataDir, existing, own)
 	if err != nil {
 		return nil, err
 	}
-	v.at("admitted")
-	if err := v.bring(f, id, dataDir, there); err != nil {
+	s.reached("checked")
+	if err := s.bringBack(f, id, dataDir, restored); err != nil {
 		return nil, err
 	}
-	// Only now: until all is back, a marker's archive is the one to go on with.
-	if err := v.unmark(id); err != nil {
+	// The marker goes last: until all files are back, the next Create has to go
+	// on with its archive.
+	if err := s.removeMarker(id); err != nil {
 		return nil, err
 	}
-	return m, v.sweep(id)
+	return m, s.removePartial(id)
 }
 
-// admit says which of the files are in dataDir already, as an interrupted
-// restore leaves them.
-func (m *manifest) admit(dataDir string, existing []string, own func(string) bool) (map[string]bool, error) {
+// restored are the files of the archive that are in dataDir already, as an
+// interrupted restore leaves them.
+func (m *manifest) restored(dataDir string, existing []string, own func(string) bool) (map[string]bool, error) {
 	for _, f := range m.Files {
 		if !own(f.Name) {
 			return nil, badArchive("holds %q, which cannot be a file of this tenant", f.Name)
 		}
 	}
-	files, there := m.byName(), make(map[string]bool, len(existing))
+	files, restored := m.byName(), make(map[string]bool, len(existing))
 	for _, name := range existing {
 		if !isBaseName(name) {
 			return nil, fmt.Errorf("file %q: %w", name, errNotBase)
 		}
-		want, ok := files[name]
+		archived, ok := files[name]
 		if !ok {
 			return nil, fmt.Errorf("file %q: %w", name, errNotEmpty)
 		}
-		if err := isAlready(dataDir, want); err != nil {
+		if err := archived.checkSame(dataDir); err != nil {
 			return nil, err
 		}
-		there[name] = true
+		restored[name] = true
 	}
-	return there, nil
+	return restored, nil
 }
 
-// isAlready is nil if the file in dataDir is the archived one.
-func isAlready(dataDir string, want archivedFile) error {
-	got, err := measureFile(dataDir, want.Name)
+// checkSame is an error if the file of this name in dataDir has another content.
+func (f archivedFile) checkSame(dataDir string) error {
+	now, err := measure(dataDir, f.Name)
 	if err != nil {
 		return err
 	}
-	if !got.same(want) {
-		return fmt.Errorf("file %q: %w", want.Name, errNotEmpty)
+	if !now.sameContent(f) {
+		return fmt.Errorf("file %q: %w", f.Name, errNotEmpty)
 	}
 	return nil
 }
 
-// bring extracts the files that are not there yet beside their places, on the
-// same file system, and moves them when every one is whole and on the disk.
-func (v *Store) bring(f *os.File, id, dataDir string, there map[string]bool) (err error) {
-	staging := stagingDir(id, dataDir)
-	if err := newStaging(staging, dataDir); err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, os.RemoveAll(staging))
-		v.at("staging removed")
-	}()
-	v.at("staging")
-	m, err := v.extract(f, id, staging, there)
-	if err != nil {
-		return err
-	}
-	v.at("all extracted")
-	if err := v.placeAll(m, staging, dataDir, there); err != nil {
-		return err
-	}
-	err = syncVaultDir(dataDir)
-	v.at("all placed")
-	return err
-}
+// stagingDir is where files are extracted to. It is in dataDir, because a file
+// can be linked only within its file system, and hidden, because a tenant's
+// files are all directly in dataDir.
+func stagingDir(id, dataDir string) string { return filepath.Join(dataDir, ".restoring-"+id) }
 
-func newStaging(staging, dataDir string) error {
-	if err := makeVaultDir(dataDir); err != nil {
+// bringBack extracts the missing files to the staging directory, and links them
+// into dataDir when every one of them is whole and on the disk.
+func (s *Store) bringBack(f *os.File, id, dataDir string, restored map[string]bool) (err error) {
+	staging := stagingDir(id, dataDir)
+	if err := makeDir(dataDir); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(staging); err != nil {
 		return err
 	}
-	return os.Mkdir(staging, 0o700)
+	if err := os.Mkdir(staging, 0o700); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(staging))
+		s.reached("staging removed")
+	}()
+	s.reached("staging made")
+	m, err := s.extract(f, id, staging, restored)
+	if err != nil {
+		return err
+	}
+	s.reached("all extracted")
+	for _, file := range m.Files {
+		if restored[file.Name] {
+			continue
+		}
+		if err := s.place(file, staging, dataDir); err != nil {
+			return err
+		}
+		s.reached("placed")
+	}
+	err = fsutil.SyncDir(dataDir)
+	s.reached("all placed")
+	return err
 }
 
-// extract reads the archive again, and proves it again: the first time was
-// for leaving dataDir untouched if it is damaged.
-func (v *Store) extract(f *os.File, id, staging string, there map[string]bool) (*manifest, error) {
+// extract reads the archive a second time and verifies it again. The first
+// reading kept a damaged archive from changing anything in dataDir.
+func (s *Store) extract(f *os.File, id, staging string, restored map[string]bool) (*manifest, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
 	return readArchive(f, id, func(file archivedFile, r io.Reader) error {
-		if there[file.Name] {
+		if restored[file.Name] {
 			return nil
 		}
-		err := v.extractFile(filepath.Join(staging, file.Name), file, r)
-		v.at("extracted")
+		err := s.extractFile(filepath.Join(staging, file.Name), file, r)
+		s.reached("extracted")
 		return err
 	})
 }
 
-func (v *Store) extractFile(path string, file archivedFile, r io.Reader) error {
-	return v.create(path, func(f *os.File, w io.Writer) error {
+func (s *Store) extractFile(path string, file archivedFile, r io.Reader) error {
+	return s.writeFile(path, func(f *os.File, w io.Writer) error {
 		if _, err := io.Copy(w, r); err != nil {
 			return err
 		}
@@ -149,30 +162,17 @@ func (v *Store) extractFile(path string, file archivedFile, r io.Reader) error {
 	})
 }
 
-func (v *Store) placeAll(m *manifest, staging, dataDir string, there map[string]bool) error {
-	for _, file := range m.Files {
-		if there[file.Name] {
-			continue
-		}
-		if err := v.place(file, staging, dataDir); err != nil {
-			return err
-		}
-		v.at("placed")
-	}
-	return nil
-}
-
-// place moves a file to its place by a link, which, unlike a rename, never
-// takes another file's place.
-func (v *Store) place(file archivedFile, staging, dataDir string) error {
+// place moves a file from the staging directory into dataDir. It makes a link,
+// which unlike a rename never replaces another file.
+func (s *Store) place(file archivedFile, staging, dataDir string) error {
 	from := filepath.Join(staging, file.Name)
 	err := os.Link(from, filepath.Join(dataDir, file.Name))
 	if errors.Is(err, fs.ErrExist) {
-		err = isAlready(dataDir, file)
+		err = file.checkSame(dataDir)
 	}
 	if err != nil {
 		return err
 	}
-	v.at("linked")
+	s.reached("linked")
 	return os.Remove(from)
 }
