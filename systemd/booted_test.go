@@ -1,5 +1,6 @@
-// Package systemd holds the units. Its test is what an operator does with them
-// and with the package, on a booted Debian; .ci/systemd boots one and runs it.
+// Package systemd contains the systemd units, and no code. Its test does with the
+// units and the package what an operator does, on a booted Debian. .ci/systemd
+// boots one and runs the test there.
 package systemd
 
 import (
@@ -18,10 +19,10 @@ const (
 	data   = "/var/lib/sq"
 )
 
-// legacyKey is the key of the old clients.
+// legacyKey is the key that the clients of the old SQ have.
 const legacyKey = `old-"key's-1`
 
-// oldUnit is how a host ran single-tenant SQ, with what makes it hard to read.
+// oldUnit is a unit that runs single-tenant SQ, with syntax that is hard to read.
 const oldUnit = `[Unit]
 Description=SQ
 [Service]
@@ -41,14 +42,14 @@ WantedBy=multi-user.target
 func TestBooted(t *testing.T) {
 	share := os.Getenv("SQGATE_BOOTED")
 	if share == "" {
-		t.Skip("runs inside of the container that .ci/systemd boots")
+		t.Skip("runs inside the container that .ci/systemd boots")
 	}
 	h := &machine{T: t, share: share}
 	for _, step := range []struct {
 		name string
 		run  func(*machine)
 	}{
-		{"the old world", oldWorld},
+		{"a host runs single-tenant SQ", runsLegacySQ},
 		{"the package leaves the old SQ alone", installs},
 		{"the old clients see the old data", adopts},
 		{"the units are clean", cleanUnits},
@@ -73,8 +74,8 @@ func TestBooted(t *testing.T) {
 	}
 }
 
-// oldWorld is a host that runs SQ under a unit of its own.
-func oldWorld(m *machine) {
+// runsLegacySQ starts single-tenant SQ under the operator's own unit.
+func runsLegacySQ(m *machine) {
 	m.sh("install -m 755 %s/sq /usr/local/bin/sq", m.share)
 	m.sh("useradd --system --home-dir %s --shell /usr/sbin/nologin sq", data)
 	m.sh("install -d -o sq -g sq %s", data)
@@ -153,7 +154,7 @@ func addsTenant(m *machine) {
 	m.must(added.APIKey, "POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "of the second", "Updated 13 bytes")
 	m.must(legacyKey, "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "from the old world")
 	m.await("the status line counts them", func() bool { return strings.Contains(m.statusLine(), "2 tenants") })
-	// The shell's commands find the same key.
+	// The commands find the same key.
 	if list := m.out("sqgate tenant list"); !strings.Contains(list, "second") {
 		m.Errorf("tenant list: %s", list)
 	}
@@ -236,7 +237,7 @@ func isWatched(m *machine) {
 	m.write("/etc/systemd/system/sq.service.d/watchdog.conf", "[Service]\nWatchdogSec=3\n")
 	m.sh("systemctl daemon-reload && systemctl restart sq")
 	pid := m.out("systemctl show -p MainPID --value sq")
-	m.sh("sleep 4; [ $(systemctl show -p MainPID --value sq) = %s ]", pid) // one that answers stays
+	m.sh("sleep 4; [ $(systemctl show -p MainPID --value sq) = %s ]", pid) // the watchdog leaves one alone that answers
 	m.sh("kill -STOP %s", pid)
 	m.await("systemd replaces it", func() bool {
 		now := m.out("systemctl show -p MainPID --value sq")
@@ -252,7 +253,7 @@ func isUnreachable(m *machine) {
 	m.sh("ip addr add 10.77.0.1/24 dev here && ip link set here up")
 	m.sh("ip netns exec outside sh -c 'ip addr add 10.77.0.2/24 dev there && ip link set there up && ip link set lo up'")
 	from := "ip netns exec outside curl -s -o /dev/null --max-time 3 http://10.77.0.1:%d/"
-	// The way is open: an SQ that is no child of sqgate is reached, in both directions.
+	// The network itself is open: other processes are reached in both directions.
 	m.sh("systemd-run --quiet --unit=plain-sq --working-directory=/tmp sq host 7777 --key k")
 	m.await("a plain SQ is reached from outside", func() bool { return m.try(from, 7777) == nil })
 	m.sh("systemd-run --quiet --unit=outside-sq --working-directory=/tmp ip netns exec outside sq host 7778 --key k")
@@ -262,7 +263,7 @@ func isUnreachable(m *machine) {
 	if m.try(from, child.port) == nil {
 		m.Error("a child is reached from another network")
 	}
-	// A process in the child's control group, as the child is.
+	// The same filter applies to any process in the child's control group.
 	inside := `sh -c 'echo $$ >/sys/fs/cgroup/system.slice/sq.service/cgroup.procs && exec ` + reachOut + `'`
 	if m.try("%s", inside) == nil {
 		m.Error("a child reaches out")
@@ -275,7 +276,7 @@ const reachOut = "curl -s -o /dev/null --max-time 3 http://10.77.0.2:7778/"
 func isConfined(m *machine) {
 	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=3.1.1/1.1.1/1.1.1", "awake", "")
 	child := m.child()
-	// As root, so that only what the unit mounts can refuse it.
+	// Run as root, so that only the unit's mounts can refuse a write.
 	in := fmt.Sprintf("nsenter -t %d -m ", child.pid)
 	for _, dir := range []string{"/", "/etc", "/usr", "/usr/local/bin", "/opt", "/var", "/var/lib", "/var/log", "/boot", "/srv", "/etc/systemd/system"} {
 		if m.try("%stouch %s/x", in, dir) == nil {
@@ -297,7 +298,7 @@ func isConfined(m *machine) {
 func logsNoKey(m *machine) {
 	log := m.out("journalctl -b -u sq -o cat")
 	if !strings.Contains(log, "msg=serving") {
-		m.Fatalf("the journal has not sqgate's log: %.300s", log)
+		m.Fatalf("the journal lacks sqgate's log: %.300s", log)
 	}
 	for _, key := range []string{legacyKey, m.secondKey(), m.adminKey()} {
 		if strings.Contains(log, key) {

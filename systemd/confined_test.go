@@ -10,8 +10,8 @@ const (
 	probeDropIn = "/etc/systemd/system/sq.service.d/probe.conf"
 )
 
-// probeScript is SQ, after it has tried what one that was taken over would, as
-// the child of tenant second. %s is a word by which its lines are known.
+// probeScript runs SQ. As the child of tenant second, it first tries what a hijacked
+// SQ would try. %s is a word that marks its lines in the journal.
 const probeScript = `#!/bin/sh
 for dir; do :; done
 try() {
@@ -38,8 +38,8 @@ fi
 exec /usr/local/bin/sq "$@"
 `
 
-// keepsToItself has a child try it with the confinement and without: what is
-// refused is refused by nothing else.
+// keepsToItself runs the probe without and with confinement, so that it is known to
+// be the confinement that refuses an access.
 func keepsToItself(m *machine) {
 	m.sh("install -d -o sq -g sq -m 700 %s/tenants/third && install -o sq -g sq -m 600 /dev/null %[1]s/tenants/third/notes.phext", data)
 	for _, confined := range []bool{false, true} {
@@ -65,7 +65,7 @@ func keepsToItself(m *machine) {
 	}
 }
 
-// probe starts a child that tries, and returns how each went.
+// probe starts a child that tries every access, and returns the outcomes.
 func (m *machine) probe(word string, confined bool) map[string]string {
 	m.Helper()
 	m.write(probeFile, fmt.Sprintf(probeScript, word))

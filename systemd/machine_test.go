@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// patience bounds every wait; nothing waits that long unless it is broken.
-const patience = 60 * time.Second
+// waitTimeout bounds every wait. Only a broken sqgate makes a test wait that long.
+const waitTimeout = 60 * time.Second
 
 const (
 	base          = "http://127.0.0.1:1337"
 	secondKeyFile = "/root/second-key"
 )
 
-// machine is the booted host, as root sees it.
+// machine is the booted host, on which the test runs as root.
 type machine struct {
 	*testing.T
 	share string
@@ -55,7 +55,7 @@ func (m *machine) out(format string, args ...any) string {
 	return strings.TrimSuffix(string(text), "\n")
 }
 
-// write keeps the owner of a file that exists, as an editor does.
+// write writes a file, and keeps the owner of one that exists, as an editor does.
 func (m *machine) write(path, text string) {
 	m.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -66,7 +66,7 @@ func (m *machine) write(path, text string) {
 	}
 }
 
-// edit replaces in the tenants file.
+// edit replaces a text in the tenants file.
 func (m *machine) edit(from, to string) {
 	m.Helper()
 	text, err := os.ReadFile(config)
@@ -79,11 +79,17 @@ func (m *machine) edit(from, to string) {
 	m.write(config, strings.Replace(string(text), from, to, 1))
 }
 
+// await polls until a condition holds.
 func (m *machine) await(what string, holds func() bool) {
 	m.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			m.Fatalf("not within %v: %s", patience, what)
+	timeout := time.After(waitTimeout)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			m.Fatalf("not within %v: %s", waitTimeout, what)
 		}
 	}
 }
@@ -102,9 +108,9 @@ func (m *machine) read(path string) string {
 func (m *machine) adminKey() string  { return m.read("/var/lib/sqgate/admin-key") }
 func (m *machine) secondKey() string { return m.read(secondKeyFile) }
 
-// explain prints what a person would look at first.
+// explain logs what a person would look at first after a failure.
 func (m *machine) explain() {
-	out, _ := exec.Command("/bin/sh", "-c", "systemctl --no-pager status sq.service sq.socket sq-legacy; journalctl --no-pager -b -u 'sq*' | grep -v status=200 | tail -n 40; cat /etc/sq/tenants.json | sed 's/key[^,]*/key/'").CombinedOutput() // what fails says so in the output
+	out, _ := exec.Command("/bin/sh", "-c", "systemctl --no-pager status sq.service sq.socket sq-legacy; journalctl --no-pager -b -u 'sq*' | grep -v status=200 | tail -n 40; cat /etc/sq/tenants.json | sed 's/key[^,]*/key/'").CombinedOutput() // a command that fails says so in its output
 	m.Logf("%s", out)
 }
 
@@ -123,10 +129,10 @@ func request(client *http.Client, key, method, target, body string) (int, string
 	return answer.StatusCode, string(text), err
 }
 
-// once sends each request on a connection of its own: SQ needs that.
-var once = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+// once sends each request on a new connection, as SQ requires.
+var once = &http.Client{Timeout: waitTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// status is 0 if nobody answers.
+// status is the status of an answer, or 0 if nobody answers.
 func (m *machine) status(key, method, target, body string) int {
 	status, _, err := request(once, key, method, target, body)
 	if err != nil {
@@ -144,7 +150,7 @@ func (m *machine) call(key, method, target, body string, want int) string {
 	return text
 }
 
-// must expects 200 and, if want is given, that text.
+// must expects status 200 and, unless want is empty, that body.
 func (m *machine) must(key, method, target, body, want string) {
 	m.Helper()
 	if got := m.call(key, method, target, body, 200); want != "" && got != want {
@@ -174,32 +180,32 @@ func childrenOf(dir string) []child {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(line))) // digits, by the pattern
-		port, _ := strconv.Atoi(args[2])                          // 0 is noticed by whoever needs it
+		port, _ := strconv.Atoi(args[2])                          // a wrong port fails whoever uses it
 		found = append(found, child{pid, port})
 	}
 	return found
 }
 
-// load sends writes at a rate, half of them on kept connections, each to a
-// scroll of its own and each once.
+// load sends writes at a steady rate, half of them on kept connections. Each writes
+// its own scroll, and is sent once.
 type load struct {
 	m      *machine
 	phext  string
 	stop   chan struct{}
 	done   sync.WaitGroup
 	sent   atomic.Int64
-	acked  sync.Map // number of a scroll -> true
+	acked  sync.Map // scroll number -> true
 	count  atomic.Int64
 	failed atomic.Int64
 	first  atomic.Pointer[string]
 }
 
-// mostWaiting is less than a tenant may have under way at once, in requests.
+// mostWaiting is fewer requests than a tenant may have in flight.
 const mostWaiting = 384
 
 func (m *machine) startLoad(phext string, perSecond int) *load {
 	l := &load{m: m, phext: phext, stop: make(chan struct{})}
-	kept := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	kept := &http.Client{Timeout: waitTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	l.done.Go(func() {
 		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer ticker.Stop()
@@ -209,8 +215,8 @@ func (m *machine) startLoad(phext string, perSecond int) *load {
 				return
 			case <-ticker.C:
 			}
-			// On a disk that takes fewer writes a second they would queue up
-			// without end, and be refused for that, which is not what is tested.
+			// On a slow disk the requests would queue up and be refused, which is
+			// not what this tests.
 			if l.sent.Load()-l.count.Load()-l.failed.Load() >= mostWaiting {
 				continue
 			}
@@ -244,8 +250,8 @@ func (l *load) awaitMore(n int64) {
 	l.m.await("the load goes on", func() bool { return l.count.Load() >= from+n })
 }
 
-// end reads back what was acknowledged. Twice the same text would be a write
-// that was made twice.
+// end reads back what was acknowledged. A text that is there twice would mean that
+// a write was made twice.
 func (l *load) end(noneFails bool) {
 	l.m.Helper()
 	close(l.stop)
