@@ -14,11 +14,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// manage makes a management call and expects status.
+// manage makes a management call, which must be answered with status, and
+// returns the decoded answer.
 func (g *gate) manage(method, path, body string, status int) map[string]any {
 	g.t.Helper()
 	r := g.manageRaw(adminKey, method, path, body)
@@ -48,7 +47,7 @@ func (g *gate) manageRaw(key, method, path, body string) reply {
 	return r
 }
 
-// add adds a tenant over the API, and makes its key known to the test.
+// add adds a tenant over the API. Its key is then available from key.
 func (g *gate) add(id string, quotaMB int) {
 	g.t.Helper()
 	out := g.manage("POST", "tenants/add", fmt.Sprintf(`{"tenant_id": %q, "quota_mb": %d}`, id, quotaMB), 201)
@@ -57,9 +56,9 @@ func (g *gate) add(id string, quotaMB int) {
 	g.file[id] = map[string]any{"api_key": out["api_key"], "data_dir": out["data_dir"]}
 }
 
-// TestALifeOfATenant is the operator's session: add, use, stats, raise the
-// quota, rotate, list, metrics, delete, restore.
-func TestALifeOfATenant(t *testing.T) {
+// TestTenantLifecycle is what an operator does with a tenant: add, use, stats,
+// raise the quota, rotate the key, delete, list, restore.
+func TestTenantLifecycle(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		g.add("acme", 1)
@@ -93,6 +92,7 @@ func TestALifeOfATenant(t *testing.T) {
 	})
 }
 
+// deleteAndRestore deletes the tenant acme twice, and restores it from its archive.
 func (g *gate) deleteAndRestore(t *testing.T) {
 	t.Helper()
 	before := snapshot(t, g.dataDir("acme"), ".")
@@ -118,7 +118,7 @@ func (g *gate) deleteAndRestore(t *testing.T) {
 	}
 }
 
-// checkSecrets looks for keys where none may stand.
+// checkSecrets looks for keys in the audit log, the log and the metrics.
 func (g *gate) checkSecrets(t *testing.T, keys ...string) {
 	t.Helper()
 	audit, err := os.ReadFile(filepath.Join(g.dir, "state", "audit.log"))
@@ -154,7 +154,7 @@ func (g *gate) metrics(t *testing.T) string {
 	return r.body
 }
 
-// sample is the value of one series, -1 if there is none.
+// sample is the value of one series of the metrics, or -1 if there is none.
 func sample(metrics, series string) float64 {
 	for _, line := range strings.Split(metrics, "\n") {
 		if value, ok := strings.CutPrefix(line, series+" "); ok {
@@ -186,7 +186,7 @@ func TestManagementNeedsItsKey(t *testing.T) {
 	if !limited {
 		t.Error("wrong keys are not limited")
 	}
-	g.manage("GET", "tenants", "", 200) // the right key still works from there
+	g.manage("GET", "tenants", "", 200) // the right key still works from the same address
 }
 
 func TestBadManagementCalls(t *testing.T) {
@@ -259,7 +259,7 @@ func TestEditsByHandAndOverTheAPI(t *testing.T) {
 	if err := os.WriteFile(g.configPath(), []byte(edited), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	g.add("c", 5) // at once: the hand edit may not have been seen yet
+	g.add("c", 5) // at once, so that sqgate may not have seen the edit yet
 	g.must("c", "GET", "/api/v2/version", "", 200)
 	if got := g.manage("GET", "tenants/a", "", 200)["quota_mb"]; got != 7.0 {
 		t.Errorf("the edit by hand was lost: quota_mb is %v", got)
@@ -286,95 +286,11 @@ func TestEditsByHandAndOverTheAPI(t *testing.T) {
 	}
 }
 
-func TestQuotaToTheByte(t *testing.T) {
-	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGate(t, sq, "will")
-		g.add("acme", 1)
-		const quota = 1 << 20
-		var acknowledged atomic.Int64
-		var clients sync.WaitGroup
-		written := make([]map[string]string, 32)
-		for c := range 32 {
-			written[c] = map[string]string{}
-			clients.Go(func() {
-				for n := range 8 {
-					coordinate, text := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", c+1, n+1), strings.Repeat(string(rune('a'+c%26)), 5000)
-					r, err := g.do("acme", "POST", at("update", fmt.Sprint("p", c%4), coordinate), text)
-					switch {
-					case err == nil && r.status == 200:
-						acknowledged.Add(1)
-						written[c][coordinate] = text
-					case err == nil && r.status == 507 && strings.Contains(r.body, "quota_exceeded"):
-					default:
-						t.Errorf("%v %d %q", err, r.status, r.body)
-					}
-				}
-			})
-		}
-		clients.Wait()
-		used := sizeOfPhexts(t, g.dataDir("acme"))
-		if used > quota || used < quota-6000 || acknowledged.Load() == 32*8 {
-			t.Errorf("%d bytes used of %d, %d writes acknowledged", used, quota, acknowledged.Load())
-		}
-		for c := range 32 {
-			for n := range 8 {
-				coordinate := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", c+1, n+1)
-				if got := g.get("acme", at("select", fmt.Sprint("p", c%4), coordinate)); got != written[c][coordinate] {
-					t.Errorf("%s of p%d holds %d bytes, %d were acknowledged", coordinate, c%4, len(got), len(written[c][coordinate]))
-				}
-			}
-		}
-		g.atTheQuota(t)
-	})
-}
-
-// atTheQuota shrinks, deletes and raises where there is no room left.
-func (g *gate) atTheQuota(t *testing.T) {
-	t.Helper()
-	room := int(1<<20 - sizeOfPhexts(t, g.dataDir("acme")))
-	fill := g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room), 200)
-	if fill.header.Get("X-SQ-Quota-Used") != "1.000" {
-		t.Errorf("X-SQ-Quota-Used at the quota is %q", fill.header.Get("X-SQ-Quota-Used"))
-	}
-	refused := g.must("acme", "POST", at("insert", "q", origin), "y", 507)
-	for _, number := range []string{"1048576", "1048577"} { // used and quota; needed
-		if !strings.Contains(refused.body, number) {
-			t.Errorf("the refusal %q does not name %s", refused.body, number)
-		}
-	}
-	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("z", room-1), 200)
-	g.must("acme", "POST", at("insert", "q", origin), "z", 200)
-	g.must("acme", "GET", at("delete", "p1", "1.1.1/1.1.1/1.2.1"), "", 200)
-	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room+10000), 507)
-	g.manage("PATCH", "tenants/acme", `{"quota_mb": 2}`, 200)
-	g.must("acme", "POST", at("update", "q", origin), strings.Repeat("x", room+10000), 200)
-	if n := strings.Count(g.log.String(), "nearly used up"); n != 1 {
-		t.Errorf("warned %d times", n)
-	}
-}
-
-func sizeOfPhexts(t *testing.T, dir string) int64 {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.phext"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	total := int64(0)
-	for _, f := range files {
-		info, err := os.Stat(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		total += info.Size()
-	}
-	return total
-}
-
 func TestMetricsAreExact(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "a", "b")
 		var clients sync.WaitGroup
-		var counted [3]atomic.Int64 // update, insert, delete of a
+		var counted [3]atomic.Int64 // by operation, in the order of ops
 		ops := [...]string{"update", "insert", "delete"}
 		for c := range 8 {
 			clients.Go(func() {
@@ -416,6 +332,7 @@ func TestMetricsAreExact(t *testing.T) {
 	})
 }
 
+// grep is the lines of a text that match a pattern.
 func grep(text, pattern string) string {
 	var out []string
 	for _, line := range strings.Split(text, "\n") {
@@ -442,104 +359,4 @@ func TestManyTenantsAdded(t *testing.T) {
 		}
 	}
 	t.Logf("%d tenants, each used at once, in %v", many, time.Since(begin))
-}
-
-func TestCallsAndLimits(t *testing.T) {
-	t.Parallel()
-	g := startGate(t, builtin, "will", "daily", "quick")
-	for range 5 {
-		g.must("will", "GET", "/api/v2/version", "", 200)
-	}
-	calls := func() float64 { return g.manage("GET", "tenants/will/stats", "", 200)["api_calls_today"].(float64) }
-	if calls() != 5 {
-		t.Errorf("%v calls, 5 were made", calls())
-	}
-	g.stop()
-	g.start()
-	if calls() != 5 {
-		t.Errorf("%v calls after a restart, 5 were made", calls())
-	}
-	g.manage("PATCH", "tenants/daily", `{"calls_per_day": 3}`, 200)
-	g.manage("PATCH", "tenants/quick", `{"requests_per_minute": 3}`, 200)
-	for _, id := range []string{"daily", "quick"} {
-		for range 3 {
-			g.must(id, "GET", "/api/v2/version", "", 200)
-		}
-		r := g.must(id, "GET", "/api/v2/version", "", 429)
-		wait, err := strconv.Atoi(r.header.Get("Retry-After"))
-		if err != nil || wait < 1 || id == "quick" && wait > 20 || wait > 86400 || !strings.Contains(r.body, "rate_limited") {
-			t.Errorf("%s: Retry-After %q, %s", id, r.header.Get("Retry-After"), r.body)
-		}
-	}
-	g.must("will", "GET", "/api/v2/version", "", 200) // nobody else is held up
-}
-
-func TestMaxPhexts(t *testing.T) {
-	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGateWith(t, sq, "max_phexts", 2)
-		for _, p := range []string{"a", "b"} {
-			g.must("will", "POST", at("update", p, origin), "x", 200)
-		}
-		if r := g.must("will", "POST", at("update", "c", origin), "x", 507); !strings.Contains(r.body, "2 phexts") {
-			t.Errorf("refused with %s", r.body)
-		}
-		g.must("will", "POST", at("update", "a", origin), "xx", 200)
-		if _, err := os.Stat(filepath.Join(g.dataDir("will"), "c.phext")); err == nil {
-			t.Error("a refused phext left a file")
-		}
-	})
-}
-
-// TestAFullDisk writes to a small file system until it is full, and expects
-// everything that was acknowledged to be there.
-func TestAFullDisk(t *testing.T) {
-	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		small := filepath.Join(g.dir, "small")
-		if err := os.Mkdir(small, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
-			t.Skipf("no small file system to be had: %v", err)
-		}
-		t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it goes with the test's directory
-		g.set("will", "data_dir", filepath.Join(small, "will"))
-		g.writeFile()
-		g.start()
-		acknowledged := map[string]string{}
-		full := 0
-		for n := range 200 {
-			coordinate, text := fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", n/20+1, n%20+1), strings.Repeat(string(rune('a'+n%26)), 60000)
-			r, err := g.do("will", "POST", at("update", fmt.Sprint("p", n%3), coordinate), text)
-			switch {
-			case err == nil && r.status == 200:
-				acknowledged[fmt.Sprint("p", n%3)+" "+coordinate] = text
-			case err == nil && r.status == 507 && strings.Contains(r.body, "disk_full"):
-				full++
-			default:
-				t.Fatalf("%v %d %s", err, r.status, r.body)
-			}
-		}
-		if full == 0 || len(acknowledged) < 20 {
-			t.Errorf("%d writes acknowledged, %d refused", len(acknowledged), full)
-		}
-		for place, text := range acknowledged {
-			phext, coordinate, _ := strings.Cut(place, " ")
-			if got := g.get("will", at("select", phext, coordinate)); got != text {
-				t.Errorf("%s holds %d bytes, %d were acknowledged", place, len(got), len(text))
-			}
-		}
-		g.must("will", "POST", at("update", "p0", "1.1.1/1.1.1/1.1.1"), "short", 200) // shrinking still works
-		g.must("will", "GET", at("delete", "p0", "1.1.1/1.1.1/1.1.1"), "", 200)
-
-		if err := unix.Mount("", small, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range []string{"p1", "new"} { // SQ would answer 200
-			g.must("will", "POST", at("update", p, "1.1.1/1.1.1/1.9.9"), "x", 502)
-		}
-		if got := g.get("will", at("select", "p1", "1.1.1/1.1.1/1.1.2")); got != acknowledged["p1 1.1.1/1.1.1/1.1.2"] {
-			t.Errorf("read-only, p1 reads %d bytes", len(got))
-		}
-	})
 }

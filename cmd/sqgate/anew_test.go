@@ -12,13 +12,13 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// TestSQMakesFilesAnew looks at the files of writes, one by one and together:
-// SQ makes a new one, unless that would not be the same for everybody.
+// TestSQMakesFilesAnew expects each write to create a new file, unless the file
+// has a mode or a second name that a new file would not have.
 func TestSQMakesFilesAnew(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		g.must("will", "POST", at("update", "n", origin), "first", 200)
-		g.must("will", "POST", at("update", "n", origin), "second", 200) // the first has put the checkpoint on the disk
+		g.must("will", "POST", at("update", "n", origin), "second", 200) // the first write has put a checkpoint on the disk
 		path := filepath.Join(g.dataDir("will"), "n.phext")
 		write := func() { g.must("will", "POST", at("insert", "n", origin), "!", 200) }
 		for range 3 {
@@ -34,7 +34,7 @@ func TestSQMakesFilesAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		if written(t, path, write) {
-			t.Error("a file with a mode of its own is another one")
+			t.Error("a file with a mode of its own was replaced")
 		}
 		expectMode(t, path, 0o640)
 		if err := os.Chmod(path, fsutil.NewFileMode&^fsutil.Umask()); err != nil {
@@ -49,13 +49,13 @@ func TestSQMakesFilesAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info.Sys().(*syscall.Stat_t).Nlink != 2 {
-			t.Error("a file with two names is two")
+			t.Error("a file with two names was replaced")
 		}
 	})
 }
 
-// TestAnotherPhextBetween has SQ read another phext between two writes of one:
-// it must read that one again, which it can only if it is there.
+// TestAnotherPhextBetween makes SQ load another phext between two writes to one.
+// SQ must then load the first again, for which its file must exist.
 func TestAnotherPhextBetween(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -90,8 +90,8 @@ func TestAnotherPhextBetween(t *testing.T) {
 }
 
 // TestTwoPhextsInTurnNeverEmptyEachOther has two clients write to each of two
-// phexts of many tenants. Whoever has SQ write while it has the other phext in
-// memory must know it: SQ would take the file that is not there for an empty one.
+// phexts. sqgate must know which phext SQ has in memory: if SQ has to load a
+// phext while its file is missing, it takes it for an empty one.
 func TestTwoPhextsInTurnNeverEmptyEachOther(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		ids := []string{"a", "b", "c", "d", "e"}
@@ -120,9 +120,9 @@ func TestTwoPhextsInTurnNeverEmptyEachOther(t *testing.T) {
 	})
 }
 
-// written has a file written to, and says whether it is another file then: the
-// one that was there has no name any more.
-func written(t *testing.T, path string, write func()) (anew bool) {
+// written calls write, and tells whether that replaced the file: the old one has
+// no name any more.
+func written(t *testing.T, path string, write func()) (replaced bool) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

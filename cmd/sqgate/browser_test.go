@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// page is what a page of another origin does: its script calls as browsers
-// let it, and shows what it was answered.
+// page is a page of another origin. Its script calls the gateway in the ways that
+// browsers allow, and shows the answers.
 var page = template.Must(template.New("page").Parse(`<!doctype html>
 <title>calls</title>
 <pre id="result">not done</pre>
@@ -49,7 +49,7 @@ async function call(name, path, options) {
 </script>
 `))
 
-// browserSays is the result, as the page shows it.
+// browserSays is the result that the page must show.
 const browserSays = `put: 200 Updated 6 bytes
 post: 200 Inserted 7 bytes
 conditional: 200 Updated 6 bytes
@@ -67,8 +67,8 @@ done`
 
 var shownResult = regexp.MustCompile(`(?s)<pre id="result">(.*?)</pre>`)
 
-// TestABrowser has Chromium load a page from one origin that calls the gateway
-// at another. It needs CHROMIUM, which .ci/browser sets.
+// TestABrowser makes Chromium load a page that calls the gateway at another
+// origin. It needs CHROMIUM, which .ci/browser sets.
 func TestABrowser(t *testing.T) {
 	chromium := os.Getenv("CHROMIUM")
 	if chromium == "" {
@@ -107,7 +107,7 @@ func TestABrowser(t *testing.T) {
 	})
 }
 
-// dumpDOM loads a page and returns the document as it is when its script is done.
+// dumpDOM loads a page and returns the document after its script has run.
 func dumpDOM(t *testing.T, chromium, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -116,7 +116,7 @@ func dumpDOM(t *testing.T, chromium, url string) string {
 	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--user-data-dir="+home, "--virtual-time-budget=20000", "--dump-dom", url)
 	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.WaitDelay = waitTimeout // its helpers hold its output
+	cmd.WaitDelay = waitTimeout // its helper processes keep its output open
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()

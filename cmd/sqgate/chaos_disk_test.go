@@ -15,9 +15,9 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// TestChaosOfAFullDisk has somebody else fill the tenant's file system at
-// random moments while writers change a large phext in it; in one variant the
-// journal lies there too. It needs the right to mount.
+// TestChaosOfAFullDisk fills the tenant's file system at random moments while
+// writers change a large phext in it. In one variant the journal is there too. It
+// needs the right to mount.
 func TestChaosOfAFullDisk(t *testing.T) {
 	for name, journalThere := range map[string]bool{"journal elsewhere": false, "journal there": true} {
 		t.Run(name, func(t *testing.T) {
@@ -26,15 +26,15 @@ func TestChaosOfAFullDisk(t *testing.T) {
 	}
 }
 
-// mostRounds is how many rounds there may be until a write meets a full disk:
-// in a few it may be missed each time.
+// mostRounds is how many rounds there may be until a write meets a full disk. A
+// few rounds may all miss it.
 const mostRounds = 40
 
 func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	g := newGate(t, sq, "will")
-	disk, scrolls := rounds(12, 48)<<20, rounds(150, 600) // bytes; of 8 KiB each
+	disk, scrolls := rounds(12, 48)<<20, rounds(150, 600) // in bytes; in scrolls of 8 KiB
 	small := filepath.Join(g.dir, "small")
 	if err := os.Mkdir(small, 0o700); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	if err := unix.Mount("tmpfs", small, "tmpfs", 0, fmt.Sprintf("size=%dm", disk>>20)); err != nil {
 		t.Skipf("no small file system to be had: %v", err)
 	}
-	t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it goes with the test's directory
+	t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it is removed with the test's directory
 	dir := filepath.Join(small, "will")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -93,8 +93,8 @@ func chaosOfAFullDisk(t *testing.T, sq string, journalThere bool) {
 	t.Logf("%d writes were refused", refused)
 }
 
-// fillWhileWriting lets each writer write some times while the disk fills and
-// empties, and leaves it empty. It says how many writes were refused.
+// fillWhileWriting has each writer write 20 times while the disk fills and
+// empties, and leaves it empty. It returns how many writes were refused.
 func fillWhileWriting(t *testing.T, g *gate, slots []*slot, round int, filler string, most int, r *rand.Rand) int {
 	t.Helper()
 	var writers, filling sync.WaitGroup
@@ -114,18 +114,18 @@ func fillWhileWriting(t *testing.T, g *gate, slots []*slot, round int, filler st
 			}
 			f, err := os.Create(filler)
 			if err != nil {
-				continue // there is no room even for its name
+				continue // the disk has no room even for the name
 			}
 			for n := 0; n < sizes[i%len(sizes)] && err == nil; n += len(chunk) {
-				_, err = f.Write(chunk) // that there is no more room is the point
+				_, err = f.Write(chunk) // it is meant to run into the full disk
 			}
-			_ = f.Close() // likewise
+			_ = f.Close() // the disk may be full
 		}
 	})
 	for i, s := range slots {
 		writers.Go(func() {
 			for n := range 20 {
-				if no, _ := s.once(g, fmt.Sprintf("round %d writer %d number %d;", round, i, n)); no { // s knows of the error
+				if no, _ := s.once(g, fmt.Sprintf("round %d writer %d number %d;", round, i, n)); no { // the slot accounts for a write without an answer
 					refused.Add(1)
 				}
 			}

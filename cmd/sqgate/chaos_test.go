@@ -18,8 +18,8 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// chaosRounds is how often something is killed: SQGATE_CHAOS, or a few. The
-// stand-in gets a part of that: it is real SQ that has to be shown.
+// chaosRounds is how often something is killed: SQGATE_CHAOS times, or a few. The
+// stand-in gets only a tenth of SQGATE_CHAOS, since real SQ is what matters.
 func chaosRounds(t *testing.T, sq string) int {
 	text := os.Getenv("SQGATE_CHAOS")
 	if text == "" {
@@ -35,14 +35,16 @@ func chaosRounds(t *testing.T, sq string) int {
 	return n
 }
 
-// slot is what one writer knows of what stands at its coordinate: one text,
-// or several, if some of its writes got no answer.
+// slot is a coordinate that one writer writes to. may is the texts that can be
+// there: one, or several if some writes got no answer.
 type slot struct {
 	tenant, target string
 	next           func(value string) (op, body string, after func(old string) string)
 	may            map[string]bool
 }
 
+// newSlot is an empty slot. next turns a value into a request, and tells what the
+// request makes of the text before it.
 func newSlot(tenant, target string, next func(string) (string, string, func(string) string)) *slot {
 	return &slot{tenant: tenant, target: target, next: next, may: map[string]bool{"": true}}
 }
@@ -55,7 +57,7 @@ func inserts(value string) (string, string, func(string) string) {
 	return "insert", value, func(old string) string { return old + value }
 }
 
-// updatesAndDeletes deletes every third time.
+// updatesAndDeletes deletes every third time, and updates otherwise.
 func updatesAndDeletes() func(string) (string, string, func(string) string) {
 	n := 0
 	return func(value string) (string, string, func(string) string) {
@@ -66,9 +68,9 @@ func updatesAndDeletes() func(string) (string, string, func(string) string) {
 	}
 }
 
-// TestChaos kills SQ and sqgate with SIGKILL while writers change a phext that
-// is large enough for a kill to meet SQ in the middle of its write. Whatever
-// was acknowledged must be there, what was refused must not, and what got no
+// TestChaos kills SQ and sqgate with SIGKILL while writers change a phext. The
+// phext is large enough for a kill to hit SQ in the middle of a write. Afterwards
+// every acknowledged write must be there and no refused one; a write without an
 // answer must be there whole or not at all.
 func TestChaos(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
@@ -89,7 +91,7 @@ func TestChaos(t *testing.T) {
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.1", updates),
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.2", inserts),
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.3", updatesAndDeletes()),
-			newSlot("will", "large&c=1.1.1/1.1.1/1.900.4", updates), // these are made together
+			newSlot("will", "large&c=1.1.1/1.1.1/1.900.4", updates), // sqgate makes a batch of these
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.5", inserts),
 			newSlot("will", "large&c=1.1.1/1.1.1/1.900.6", updatesAndDeletes()),
 			newSlot("will", "large&c=a.name", updatesAndDeletes()),
@@ -129,12 +131,12 @@ func TestChaos(t *testing.T) {
 				t.Fatalf("seed %d, round %d: the service does not answer with what the file holds", seed, round)
 			}
 		}
-		t.Logf("%d kills met SQ in the middle of a write", torn)
+		t.Logf("%d kills hit SQ in the middle of a write", torn)
 	})
 }
 
-// setModeOfRound has SQ make the file anew in every other round, and truncate
-// it in the others, since it would not make it again with that mode.
+// setModeOfRound makes sqgate have the file created again in even rounds, and
+// truncated in odd ones, since a new file would not get that mode.
 func setModeOfRound(t *testing.T, path string, round int) {
 	mode := os.FileMode(0o666) &^ fsutil.Umask()
 	if round%2 == 1 {
@@ -145,6 +147,7 @@ func setModeOfRound(t *testing.T, path string, round int) {
 	}
 }
 
+// write writes values until stop is closed or sqgate does not answer.
 func (s *slot) write(g *gate, stop <-chan struct{}, round, writer int) {
 	for n := 0; ; n++ {
 		select {
@@ -158,7 +161,7 @@ func (s *slot) write(g *gate, stop <-chan struct{}, round, writer int) {
 	}
 }
 
-// once writes the next value, and says whether it was refused.
+// once writes the next value, and tells whether the write was refused.
 func (s *slot) once(g *gate, value string) (refused bool, err error) {
 	op, body, after := s.next(value)
 	r, err := g.do(s.tenant, "POST", "/api/v2/"+op+"?p="+s.target, body)
@@ -177,10 +180,10 @@ func (s *slot) once(g *gate, value string) (refused bool, err error) {
 	return true, nil
 }
 
-// check says what is wrong with what stands at the writer's coordinate.
+// check reads the slot, and returns what is wrong with its text, or "".
 func (s *slot) check(g *gate) string {
 	r, err := g.do(s.tenant, "GET", "/api/v2/select?p="+s.target, "")
-	if err == nil && r.status == 404 { // a name without a scroll
+	if err == nil && r.status == 404 { // a name without a scroll is empty
 		r.status, r.body = 200, ""
 	}
 	if err != nil || r.status != 200 {
@@ -231,8 +234,8 @@ func servingTogether(dir string) []int {
 	return slices.DeleteFunc(first, func(pid int) bool { return !slices.Contains(second, pid) })
 }
 
-// strike kills the child, the gateway or both in the middle of a write, if it
-// meets one, and says how many writes it met.
+// strike kills the child (whom 0), the gateway (1) or both (2) while SQ writes the
+// file. It returns 1 if the kill left the file incomplete.
 func strike(t *testing.T, g *gate, dir, path string, whom int) (torn int) {
 	t.Helper()
 	var pids []int
@@ -241,7 +244,7 @@ func strike(t *testing.T, g *gate, dir, path string, whom int) (torn int) {
 		return len(pids) == 1 && beingWritten(pids[0], path)
 	})
 	if whom != 0 {
-		_ = g.cmd.Process.Kill() // it may have ended by itself, which the next wait tells
+		_ = g.cmd.Process.Kill() // if it has ended by itself, wait returns at once
 	}
 	if whom != 1 {
 		_ = syscall.Kill(pids[0], syscall.SIGKILL) // it may have ended already
@@ -256,7 +259,7 @@ func strike(t *testing.T, g *gate, dir, path string, whom int) (torn int) {
 	return torn
 }
 
-// beingWritten says whether a process has the file open for writing.
+// beingWritten tells whether a process has the file open.
 func beingWritten(pid int, path string) bool {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is well-formed
 	for _, fd := range fds {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// untilEOF sends a request and reads until the gateway closes, without closing
-// its own side first.
+// untilEOF sends a request and reads until the gateway closes the connection. It
+// does not close its own side first.
 func (w *wire) untilEOF(text string) string {
 	w.t.Helper()
 	w.send(text)
@@ -19,7 +19,8 @@ func (w *wire) untilEOF(text string) string {
 	return string(answer)
 }
 
-// bodyOf is the body of an answer as read from a socket, if its status is 200.
+// bodyOf is the body of an answer that was read from a socket, or the whole answer
+// if its status is not 200.
 func bodyOf(answer string) string {
 	head, body, _ := strings.Cut(answer, "\r\n\r\n")
 	if !strings.HasPrefix(head, "HTTP/1.0 200 ") && !strings.HasPrefix(head, "HTTP/1.1 200 ") {
@@ -50,8 +51,8 @@ func TestFirmware(t *testing.T) {
 	})
 }
 
-// TestNginxDefaults is nginx in front without proxy_http_version 1.1, whose
-// requests legacy SQ takes " HTTP/1.0" into the last value of.
+// TestNginxDefaults is nginx without proxy_http_version 1.1 in front of sqgate. It
+// sends HTTP/1.0, and legacy SQ takes " HTTP/1.0" for a part of the last value.
 func TestNginxDefaults(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -71,7 +72,7 @@ func TestNginxDefaults(t *testing.T) {
 	})
 }
 
-// TestStreamingClients upload what they do not know the length of.
+// TestStreamingClients uploads bodies of unknown length.
 func TestStreamingClients(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -82,7 +83,7 @@ func TestStreamingClients(t *testing.T) {
 		w.want(200, "Inserted 4 bytes", lines("POST "+at("insert", "n", "1.1.1/1.1.1/1.1.1")+" HTTP/1.1", "Host: HOST", "Accept-Encoding: identity",
 			"Transfer-Encoding: chunked", "Authorization: "+key), "2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
 
-		// curl -T - waits to be told to go on before it sends.
+		// curl -T - waits for 100 Continue before it sends the body.
 		w.send(curl("PUT", at("update", "n", "1.1.1/1.1.1/1.1.2"), "Transfer-Encoding: chunked", "Authorization: Bearer "+key, "Expect: 100-continue") + "\r\n\r\n")
 		if r := w.answer("PUT"); r.status != 100 {
 			t.Fatalf("curl waits for 100 and gets %d %q", r.status, r.body)
@@ -118,8 +119,8 @@ func requests(method, target, key string, more ...string) string {
 		"Accept: */*", "Connection: keep-alive", "Authorization: " + key}, more...)...)
 }
 
-// TestLibphextPython formats its queries by hand and escapes nothing; what it
-// stands on escapes a space and little more.
+// TestLibphextPython is a client that formats queries by hand and escapes nothing.
+// The library below it escapes a space and little more.
 func TestLibphextPython(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -144,7 +145,7 @@ func TestLibphextPython(t *testing.T) {
 		body := `{"coordinate": "1.1.1/1.1.1/1.1.3", "content": "as json"}`
 		w.want(200, "Inserted 7 bytes", requests("POST", "/api/v2/insert?p=n", key, fmt.Sprintf("Content-Length: %d", len(body)), "Content-Type: application/json"), body)
 		w.want(200, "h\u00e9\x17text\x17as json", requests("GET", "/api/v2/get?p=n", key), "")
-		// What Python's libraries refuse to send, and a socket would: SQ takes it as it comes.
+		// Python's libraries refuse to send this, and SQ would accept it.
 		if got := g.wire(t).untilEOF("GET /api/v2/update?p=n&c=1.1.1/1.1.1/1.1.9&s=two words HTTP/1.1\r\nHost: HOST\r\nAuthorization: " + key + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
 			t.Errorf("a space in the request line: %q", got)
 		}

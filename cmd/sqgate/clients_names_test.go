@@ -12,11 +12,11 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// firstNamed is where the first name of a phext has its scroll (SPEC section 7).
+// firstNamed is the coordinate of the scroll of a phext's first name (SPEC section 7).
 const firstNamed = "999.1.1/1.1.1/1.1.1"
 
-// TestSQMemorySkillByName is the skill as agents use it: memories have names,
-// and each is its own.
+// TestSQMemorySkillByName uses the skill as agents do: memories have names, and
+// none affects another.
 func TestSQMemorySkillByName(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent", "other")
@@ -55,7 +55,7 @@ func TestSQMemorySkillByName(t *testing.T) {
 	})
 }
 
-// forgets removes one of two.
+// forgets deletes one of two memories.
 func (s *skill) forgets(t *testing.T) {
 	t.Helper()
 	if !s.forget("user/memory-0") || !s.forget("user/never-stored") {
@@ -73,8 +73,8 @@ func (s *skill) forgets(t *testing.T) {
 	}
 }
 
-// apart has the same names in another namespace, of another tenant, and after
-// a restart.
+// apart uses the same names in another namespace and as another tenant, and reads
+// them again after a restart.
 func (s *skill) apart(t *testing.T, g *gate) {
 	t.Helper()
 	for _, other := range []*skill{newSkill(t, g, "agent", "second-assistant"), newSkill(t, g, "other", "my-assistant")} {
@@ -96,7 +96,7 @@ func (s *skill) apart(t *testing.T, g *gate) {
 
 const aName = "my-assistant.1.1/user.name/1.1.1"
 
-// TestNamesRoundTrip looks at one named scroll in every way there is.
+// TestNamesRoundTrip reads one named scroll in every way there is.
 func TestNamesRoundTrip(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -147,8 +147,8 @@ func TestNamesRoundTrip(t *testing.T) {
 // named is the coordinate of the nth name of a phext.
 func named(n uint32) phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, n} }
 
-// namesInDeltas syncs as Notepad does, which knows no names, and as one would
-// that does.
+// namesInDeltas syncs with manifests of clients that know names, and of clients
+// that do not, such as Notepad.
 func (g *gate) namesInDeltas(t *testing.T, text string) {
 	t.Helper()
 	whole := g.get("will", "/api/v2/get?p=n")
@@ -166,6 +166,7 @@ func (g *gate) namesInDeltas(t *testing.T, text string) {
 	}
 }
 
+// namesAreNotWritten expects every write to a phext of names to be refused.
 func (g *gate) namesAreNotWritten(t *testing.T) {
 	t.Helper()
 	before := snapshot(t, g.dataDir("will"), ".")
@@ -182,8 +183,8 @@ func (g *gate) namesAreNotWritten(t *testing.T) {
 	}
 }
 
-// TestNewNamesAtOnce makes names from many connections: each gets a scroll of
-// its own, whoever else makes one or the same.
+// TestNewNamesAtOnce creates names over many connections, some of them the same.
+// Each name must get a scroll of its own.
 func TestNewNamesAtOnce(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent")
@@ -211,9 +212,9 @@ func TestNewNamesAtOnce(t *testing.T) {
 	})
 }
 
-// TestNamesSurviveKills kills the gateway while names are made, overwritten and
-// deleted. Whatever the moment, a name reads as a text that was written to it,
-// or as missing: never as another's.
+// TestNamesSurviveKills kills the gateway while names are created and deleted. A
+// name must then read as a text that was written to it or as missing, and never
+// as another name's text.
 func TestNamesSurviveKills(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent")
@@ -226,7 +227,7 @@ func TestNamesSurviveKills(t *testing.T) {
 			for c := range 4 {
 				clients.Go(func() { g.rememberUntilKilled(c, round, &mu, acknowledged, begun.Done) })
 			}
-			begun.Wait() // every client has names by now
+			begun.Wait() // every client has created names
 			g.kill()
 			clients.Wait()
 			g.start()
@@ -240,7 +241,7 @@ func TestNamesSurviveKills(t *testing.T) {
 	})
 }
 
-// read is do without an expectation of the status.
+// read sends a GET, whose status may be anything.
 func (g *gate) read(id, target string) reply {
 	g.t.Helper()
 	r, err := g.do(id, http.MethodGet, target, "")
@@ -250,8 +251,8 @@ func (g *gate) read(id, target string) reply {
 	return r
 }
 
-// rememberUntilKilled makes names, each with a text that tells whose it is, and
-// deletes every third, until the gateway is gone.
+// rememberUntilKilled creates names until the gateway is gone, and deletes every
+// third. Each text contains its own name. It calls begun once it has created some.
 func (g *gate) rememberUntilKilled(c, round int, mu *sync.Mutex, acknowledged map[string]bool, begun func()) {
 	announce := sync.OnceFunc(begun)
 	defer announce()
@@ -269,7 +270,7 @@ func (g *gate) rememberUntilKilled(c, round int, mu *sync.Mutex, acknowledged ma
 		}
 		if n%3 == 2 {
 			mu.Lock()
-			acknowledged[key] = false // from the moment the deletion is sent
+			acknowledged[key] = false // it may be gone as soon as the request is sent
 			mu.Unlock()
 			if _, err := g.do("agent", "POST", at("delete", "memory", key), ""); err != nil {
 				return

@@ -10,16 +10,16 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// notepad is Phext Notepad 0.4.2: it has an endpoint and a phext's name, and no
-// place for a key.
+// notepad is Phext Notepad 0.4.2. Its settings have an endpoint and the name of a
+// phext, but no key.
 type notepad struct {
 	*wire
-	endpoint  string // path of it
+	endpoint  string // its path
 	phext     string
-	framework bool // as .NET Framework sends, which asks before it sends a body
+	framework bool // send like .NET Framework, which waits for 100 Continue before a body
 }
 
-// newNotepad has a path key of its own made, as an operator would.
+// newNotepad is a Notepad with a new path key of the tenant in its endpoint.
 func newNotepad(t *testing.T, g *gate, id, name string) *notepad {
 	t.Helper()
 	key := g.newPathKey(id)
@@ -29,7 +29,7 @@ func newNotepad(t *testing.T, g *gate, id, name string) *notepad {
 	return &notepad{wire: g.wire(t), endpoint: "/k/" + key + "/api/v2", phext: name}
 }
 
-// target is an endpoint, an action and what it puts behind them.
+// target is the request target of an action at a coordinate.
 func (n *notepad) target(action, coordinate string) string {
 	return n.endpoint + "/" + action + "?p=" + escape(n.phext, "-_.~") + "&c=" + coordinate
 }
@@ -56,7 +56,7 @@ func (n *notepad) post(action, coordinate, body string) string {
 			n.t.Fatalf("%s waits for 100 and gets %d %s", action, r.status, r.body)
 		}
 	}
-	n.send(body) // a packet of its own, as it leaves .NET when it is long
+	n.send(body) // in its own packet, as .NET sends long bodies
 	r := n.answer("POST")
 	if r.status != 200 {
 		n.t.Fatalf("%s %s: %d %s", action, coordinate, r.status, r.body)
@@ -74,7 +74,8 @@ func (n *notepad) push(p *phext.Phext) {
 	}
 }
 
-// sync sends what it has, takes what differs, and pushes what the server lacks.
+// sync sends the manifest of have, takes what the server has differently, and
+// pushes what the server lacks. It returns the new phext and the server's answer.
 func (n *notepad) sync(have *phext.Phext) (*phext.Phext, string) {
 	n.t.Helper()
 	answer := n.post("delta", origin, have.Manifest())
@@ -89,6 +90,7 @@ func (n *notepad) sync(have *phext.Phext) (*phext.Phext, string) {
 	return have, answer
 }
 
+// odyssey is a phext of 700 KB.
 func odyssey(t *testing.T) *phext.Phext {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "phext", "testdata", "the-odyssey.phext"))
@@ -101,8 +103,8 @@ func odyssey(t *testing.T) *phext.Phext {
 	return phext.Parse(string(text))
 }
 
-// TestPhextNotepad pushes a phext of 700 KB, pulls it on another machine, edits
-// on both sides and syncs.
+// TestPhextNotepad pushes a phext of 700 KB, pulls it on a second machine, edits it
+// on both and syncs.
 func TestPhextNotepad(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "reader")
@@ -136,7 +138,7 @@ func TestPhextNotepad(t *testing.T) {
 	})
 }
 
-// bothSides edits on two machines; neither has seen the other's edits.
+// bothSides edits on two machines, neither of which has seen the other's edits.
 func bothSides(t *testing.T, first, second *notepad, book *phext.Phext) {
 	t.Helper()
 	edited := phext.Coordinate{1, 1, 1, 1, 1, 1, 3, 1, 1}
@@ -157,7 +159,7 @@ func bothSides(t *testing.T, first, second *notepad, book *phext.Phext) {
 	}
 }
 
-// TestPhextNotepadOnNETFramework has the older HttpClient, which waits for 100
+// TestPhextNotepadOnNETFramework uses the older HttpClient, which waits for 100
 // Continue before it sends a body.
 func TestPhextNotepadOnNETFramework(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
@@ -172,8 +174,8 @@ func TestPhextNotepadOnNETFramework(t *testing.T) {
 	})
 }
 
-// TestPhextNotepadBefore042 puts everything into the URL: scrolls, and for sync
-// its manifest.
+// TestPhextNotepadBefore042 is an older release. It puts everything into the URL,
+// also scrolls and the manifest of a sync.
 func TestPhextNotepadBefore042(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "reader")
@@ -193,8 +195,8 @@ func TestPhextNotepadBefore042(t *testing.T) {
 	})
 }
 
-// TestDeltaForEveryManifest compares with what the format says, for manifests
-// that are whole, partial, wrong, empty, and full of what means nothing.
+// TestDeltaForEveryManifest compares delta with what the format says, for manifests
+// that are complete, partial, wrong, empty or meaningless.
 func TestDeltaForEveryManifest(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "reader")

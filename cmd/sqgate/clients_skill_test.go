@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// skill is the OpenClaw sq-memory skill: Node's http on a connection that is
-// kept, with the headers in Node's order.
+// skill is the OpenClaw sq-memory skill. It uses Node's http on a kept connection,
+// with the headers in Node's order.
 type skill struct {
 	*wire
 	key, namespace, phext string
@@ -19,8 +19,8 @@ func newSkill(t *testing.T, g *gate, id, namespace string) *skill {
 	return &skill{wire: g.wire(t), key: g.key(id), namespace: namespace, phext: namespace, agent: "OpenClaw-SQ-Skill/1.0.1"}
 }
 
-// coordinate is what the skill makes of a memory's key: nine numbers as they
-// are, and anything else a name below its namespace.
+// coordinate is the coordinate that the skill makes of a memory's key. It leaves
+// nine numbers as they are, and makes anything else a name in its namespace.
 func (s *skill) coordinate(key string) string {
 	var n [9]int
 	if _, err := fmt.Sscanf(key, "%d.%d.%d/%d.%d.%d/%d.%d.%d", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7], &n[8]); err == nil {
@@ -46,7 +46,7 @@ func (s *skill) at(op, key string) string {
 	return "/api/v2/" + op + "?p=" + uriComponent(s.phext) + "&c=" + uriComponent(s.coordinate(key))
 }
 
-// ok is what the skill resolves with: any 2xx.
+// ok tells whether the skill takes an answer for a success.
 func ok(r reply) bool { return r.status >= 200 && r.status < 300 }
 
 func (s *skill) remember(key, text string) {
@@ -56,7 +56,7 @@ func (s *skill) remember(key, text string) {
 	}
 }
 
-// recall is nil for null, which the skill makes of a 404.
+// recall reads a memory. A 404 gives nil, for which the skill returns null.
 func (s *skill) recall(key string) *string {
 	s.t.Helper()
 	r := s.request("GET", s.at("select", key), "")
@@ -83,13 +83,13 @@ func shown(text *string) string {
 	return fmt.Sprintf("%.200q", *text)
 }
 
-// forget reports success, as the skill does.
+// forget deletes a memory, and tells whether that succeeded.
 func (s *skill) forget(key string) bool {
 	s.t.Helper()
 	return ok(s.request("POST", s.at("delete", key), ""))
 }
 
-// list is the lines of toc that are not blank; the prefix is not sent.
+// list is the lines of toc that are not blank.
 func (s *skill) list() []string {
 	s.t.Helper()
 	r := s.request("GET", "/api/v2/toc?p="+uriComponent(s.phext), "")
@@ -105,7 +105,7 @@ func (s *skill) list() []string {
 	return list
 }
 
-// memories are texts that an agent keeps.
+// memories are texts like those that agents keep.
 var memories = []string{
 	"Alice",
 	`{"theme":"dark","list":[1,2,3],"quoted":"say \"hi\" & 100%"}`,
@@ -115,8 +115,7 @@ var memories = []string{
 	strings.Repeat("ten KB of memory ", 620)[:10240],
 }
 
-// TestSQMemorySkill has the skill on numeric coordinates, which it sends as
-// they are.
+// TestSQMemorySkill uses numeric coordinates, which the skill sends as they are.
 func TestSQMemorySkill(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent")
@@ -134,7 +133,7 @@ func TestSQMemorySkill(t *testing.T) {
 		text := strings.Repeat("\u00e9x", 64<<10/7) // 64 KB, percent-encoded
 		s.remember(big, text)
 		s.recalls(big, text)
-		for range 2 { // of what is there, and of what is not
+		for range 2 { // the second time there is nothing to forget
 			if !s.forget(big) {
 				t.Error("forget does not succeed")
 			}
@@ -143,7 +142,7 @@ func TestSQMemorySkill(t *testing.T) {
 	})
 }
 
-// TestSQMemorySkill010 has the first release, which never names its phext.
+// TestSQMemorySkill010 is the first release, which never names a phext.
 func TestSQMemorySkill010(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "agent")

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// The clients of this ecosystem, each sending the bytes that it sends. Those
-// of Node, Python and curl were recorded from the programs themselves; those of
-// .NET are the ones of its HttpClient: Host first, and no header that nobody
-// set.
+// These tests send the exact bytes that the clients of this ecosystem send. The
+// requests of Node, Python and curl were recorded from the programs themselves.
+// Those of .NET are what its HttpClient sends: Host first, and no header that was
+// not set.
 //
 //	shape                                             test
 //	-----                                             ----
@@ -41,7 +41,7 @@ import (
 //	browser from another origin                       TestWebPages, TestABrowser
 //	HEAD                                              TestMonitoring
 
-// wire is one connection on which bytes are sent as they stand.
+// wire is one connection, on which a test sends any bytes.
 type wire struct {
 	t    *testing.T
 	conn net.Conn
@@ -64,7 +64,7 @@ func (g *gate) wire(t *testing.T) *wire {
 	return &wire{t: t, conn: conn, in: bufio.NewReader(conn), host: u.Host}
 }
 
-// send sends bytes; in a header, HOST stands for the gateway's address.
+// send sends bytes. HOST as the value of a header stands for the gateway's address.
 func (w *wire) send(text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(w.conn, strings.Replace(text, ": HOST\r\n", ": "+w.host+"\r\n", 1)); err != nil {
@@ -95,7 +95,7 @@ func (w *wire) ask(head, body string) reply {
 	return w.answer(method)
 }
 
-// want is ask for an answer that is known.
+// want sends a request and expects an answer.
 func (w *wire) want(status int, answer, head, body string) {
 	w.t.Helper()
 	if r := w.ask(head, body); r.status != status || r.body != answer {
@@ -103,10 +103,10 @@ func (w *wire) want(status int, answer, head, body string) {
 	}
 }
 
-// lines puts a request's head together.
+// lines joins the lines of a request's head.
 func lines(all ...string) string { return strings.Join(all, "\r\n") }
 
-// escape percent-encodes all bytes but letters, digits and those of keep.
+// escape percent-encodes all bytes except letters, digits and those in keep.
 func escape(text, keep string) string {
 	var out strings.Builder
 	for i := range len(text) {
@@ -128,7 +128,7 @@ func curl(method, target string, headers ...string) string {
 	return lines(append([]string{method + " " + target + " HTTP/1.1", "Host: HOST", "User-Agent: curl/7.88.1", "Accept: */*"}, headers...)...)
 }
 
-// posted are the headers of curl -d.
+// posted is the headers that curl -d adds.
 func posted(key, body string) []string {
 	return []string{"Authorization: Bearer " + key, fmt.Sprintf("Content-Length: %d", len(body)), "Content-Type: application/x-www-form-urlencoded"}
 }
@@ -180,7 +180,7 @@ func TestSignUpDocuments(t *testing.T) {
 func TestRouterDocuments(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
-		auth := "Authorization: " + g.key("will") // bare, as the documents have it
+		auth := "Authorization: " + g.key("will") // without Bearer, as in the documents
 		w := g.wire(t)
 		dimensions := "library=1&shelf=1&series=1&collection=1&volume=1&book=1&chapter=1&section=1&scroll="
 		w.want(200, "Inserted 3 bytes", curl("POST", "/insert?"+dimensions+"2", auth, "Content-Length: 3", "Content-Type: text/plain"), "two")
@@ -211,7 +211,7 @@ func TestMissingIsEmpty(t *testing.T) {
 	})
 }
 
-// TestShellScripts sends what scripts put behind curl -d and --data-binary.
+// TestShellScripts sends what scripts pass to curl -d and --data-binary.
 func TestShellScripts(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")

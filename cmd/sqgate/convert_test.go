@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// foreignFile is a tenants file of another program; DIR is where its data lie.
+// foreignFile is a tenants file of another program. In it, DIR stands for the
+// directory of the data.
 type foreignFile struct{ name, text string }
 
 var foreignFiles = []foreignFile{
@@ -16,8 +17,8 @@ var foreignFiles = []foreignFile{
 	{"Python gateway", "[gateway]\nlisten_port = 8080\nadmin_key = \"the-old-admin-key\"\n\n[[tenants]]\ntoken = \"key-of-alice\"\nname = \"alice\"\nport = 1337\nphext = \"notes\"\n\n[[tenants]]\ntoken = \"key-of-bob\"\nname = \"bob\"\nport = 1338\nphext = \"bob\"\n"},
 }
 
-// TestInitFrom converts each of them, and serves its tenants with the keys that
-// they had.
+// TestInitFrom converts each foreign file, and serves its tenants with the keys
+// that they had.
 func TestInitFrom(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		for _, f := range foreignFiles {
@@ -27,10 +28,10 @@ func TestInitFrom(t *testing.T) {
 					t.Fatal(err)
 				}
 				data := filepath.Join(g.dir, "data")
-				fillPhext(t, filepath.Join(data, "alice", "notes.phext"), "hers")
-				fillPhext(t, filepath.Join(data, "bob", "notes.phext"), "his")
+				writeTestFile(t, filepath.Join(data, "alice", "notes.phext"), "hers")
+				writeTestFile(t, filepath.Join(data, "bob", "notes.phext"), "his")
 				from := filepath.Join(g.dir, "from")
-				fillPhext(t, from, strings.ReplaceAll(f.text, "DIR", data))
+				writeTestFile(t, from, strings.ReplaceAll(f.text, "DIR", data))
 				before := snapshot(t, data, ".")
 				out, status := sqgateOutput(t, nil, "init", "--from", from, "--config", g.configPath(), "--data-root", data)
 				if status != 0 || !strings.Contains(out, "alice: 1 phexts in "+data+"/alice") || strings.Contains(out, "key-of") {
@@ -50,7 +51,8 @@ func TestInitFrom(t *testing.T) {
 	})
 }
 
-func fillPhext(t *testing.T, path, text string) {
+// writeTestFile writes a file, and creates its directory.
+func writeTestFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
@@ -60,14 +62,14 @@ func fillPhext(t *testing.T, path, text string) {
 	}
 }
 
-// TestInitFromLeavesWhatIsThere has the file of SQ 0.5.6 in sqgate's own place,
-// as the conventions have it.
-func TestInitFromLeavesWhatIsThere(t *testing.T) {
+// TestInitFromKeepsExistingFiles has the tenants file of SQ 0.5.6 where sqgate
+// keeps its own, which is the usual place for both.
+func TestInitFromKeepsExistingFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "tenants.json")
 	text := strings.ReplaceAll(foreignFiles[0].text, "DIR", dir)
-	fillPhext(t, config, text)
+	writeTestFile(t, config, text)
 	convert := func(args ...string) (string, int) {
 		return sqgateOutput(t, nil, append([]string{"init", "--config", config, "--from"}, args...)...)
 	}

@@ -17,7 +17,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// startSQ starts an SQ without sqgate, and returns its address.
+// startSQ starts SQ without sqgate, and returns its address.
 func startSQ(t *testing.T, sq, dir, key string) string {
 	t.Helper()
 	command, err := sqCommand(sq)
@@ -40,11 +40,11 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(command[0], append(command[1:], "host", port, "--key", key, "--data-dir", dir)...)
-	cmd.Dir = t.TempDir() // it makes a .sq folder there
+	cmd.Dir = t.TempDir() // SQ creates a .sq folder there
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // it is killed: that it did not end well is no news
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // the exit status only says that it was killed
 	eventually(t, "SQ listens", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
@@ -55,7 +55,8 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 	return address
 }
 
-// askSQ asks SQ itself, which closes after each answer.
+// askSQ sends the request to SQ itself, which closes the connection after each
+// answer.
 func (x *exchange) askSQ(l *lane) reply {
 	l.t.Helper()
 	conn, err := net.Dial("tcp", l.direct)
@@ -81,17 +82,17 @@ func (x *exchange) askSQ(l *lane) reply {
 	return r
 }
 
-// sequence makes requests, each of which depends on nothing but the seed and
-// those before it.
+// sequence generates requests. Each depends only on the seed and on the requests
+// before it.
 type sequence struct {
 	l       *lane
 	random  *rand.Rand
 	phexts  []string
-	empties bool // texts may be empty
+	empties bool // whether texts may be empty
 	written map[string]bool
 	empty   map[string]map[phext.Coordinate]bool
-	stored  map[string]map[phext.Coordinate]string // what was last written, for manifests
-	at      phext.Coordinate                       // of the request being made
+	stored  map[string]map[phext.Coordinate]string // the texts that were written, for manifests
+	at      phext.Coordinate                       // of the latest request
 	text    string
 }
 
@@ -102,7 +103,7 @@ func newSequence(seed, number uint64, l *lane) *sequence {
 	for i := range 1 + s.random.IntN(3) {
 		name := fmt.Sprintf("%d%c%s", number, 'a'+i, pick(s, "", "", "-notes_2", ".v1", " with spaces", "\u00e9\U0001f531", "&=%+#?", "'\"<>|*:"))
 		s.phexts = append(s.phexts, name)
-		s.empty[name] = map[phext.Coordinate]bool{phext.Origin(): true} // of an empty file
+		s.empty[name] = map[phext.Coordinate]bool{phext.Origin(): true} // an empty file has an empty scroll at the origin
 		s.stored[name] = map[phext.Coordinate]string{}
 	}
 	return s
@@ -110,10 +111,10 @@ func newSequence(seed, number uint64, l *lane) *sequence {
 
 func pick[T any](s *sequence, from ...T) T { return from[s.random.IntN(len(from))] }
 
-// chance is true once in n.
+// chance is true once in n times.
 func (s *sequence) chance(n int) bool { return s.random.IntN(n) == 0 }
 
-// methods are those of legacy SQ; writes are asked for more often.
+// methods is the methods of legacy SQ. Those that write are more frequent.
 var methods = []struct{ op, method string }{
 	{"insert", "GET"}, {"insert", "POST"}, {"insert", "POST"}, {"update", "GET"}, {"update", "GET"}, {"update", "POST"}, {"update", "POST"},
 	{"delete", "GET"}, {"select", "GET"}, {"select", "GET"}, {"select", "GET"}, {"toc", "GET"}, {"get", "GET"}, {"delta", "GET"}, {"delta", "POST"},
@@ -148,7 +149,8 @@ func (s *sequence) next() *exchange {
 	return x
 }
 
-// write puts the scroll into the query or into the body, which wins.
+// write puts a new text into the query or into the body. If both have one, SQ uses
+// the body.
 func (s *sequence) write(x *exchange, params []string) []string {
 	s.text = s.anyText()
 	if x.method == http.MethodGet {
@@ -167,14 +169,15 @@ func (s *sequence) write(x *exchange, params []string) []string {
 	return params
 }
 
-// largestInQuery is what fits SQ's 64 KiB of header when each byte is escaped.
+// largestInQuery is how many bytes fit into the 64 KiB of SQ's header when each is
+// escaped.
 const largestInQuery = 20 << 10
 
 func clipped(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), largestInQuery)], "")
 }
 
-// after notes what a request that was answered has changed.
+// after records what an answered request has changed.
 func (s *sequence) after(x *exchange) {
 	stored, empty := s.stored[x.phext], s.empty[x.phext]
 	switch x.op {
@@ -192,7 +195,7 @@ func (s *sequence) after(x *exchange) {
 	if text, is := stored[s.at]; is && text == "" {
 		empty[s.at] = true
 	}
-	if rendersEmpty(stored) { // as which SQ reads an empty scroll at the origin
+	if rendersEmpty(stored) { // SQ reads an empty file as an empty scroll at the origin
 		empty[phext.Origin()] = true
 	}
 }
@@ -206,7 +209,7 @@ func rendersEmpty(stored map[phext.Coordinate]string) bool {
 	return true
 }
 
-// coordinate is one of few, so that requests meet.
+// coordinate is one of a few, so that requests often have the same one.
 func (s *sequence) coordinate() phext.Coordinate {
 	at := phext.Origin()
 	if s.chance(3) {
@@ -235,8 +238,8 @@ func (s *sequence) spell(at phext.Coordinate) string {
 	return text
 }
 
-// letters are what texts are made of: what is special in URLs, forms, JSON and
-// UTF-8, and no delimiter.
+// letters is what texts are made of: whatever is special in URLs, forms, JSON and
+// UTF-8, but no delimiter.
 var letters = []string{"a", "b", "Z", "0", "9", " ", " ", "+", "%", "%41", "&", "=", ";", "#", "?", "/", "\\", "\"", "'", "{", "}", "\n", "\r\n", "\t",
 	"\u00e9", "\u4f60", "\U0001f531", "e\u0301", "\ufeff", "\u2028", "\x00", "\x02", "\x7f", "<b>", "* 1.1.1/1.1.1/1.1.1: ", "HTTP/1.0", "---sq:", ": "}
 
@@ -251,7 +254,7 @@ func (s *sequence) anyText() string {
 		size = 40 + s.random.IntN(200)
 	}
 	out := strings.Builder{}
-	out.WriteByte('.') // not empty, and neither a form nor JSON
+	out.WriteByte('.') // so that the text is not empty, and neither a form nor JSON
 	for range size {
 		out.WriteString(pick(s, letters...))
 	}
@@ -281,8 +284,8 @@ func lowerHex(text string) string {
 	return string(out)
 }
 
-// manifest lists some of what the phext holds, some of it wrongly, and some
-// that it does not hold.
+// manifest lists some of the scrolls of the phext, some of them with a wrong
+// checksum, and some scrolls that the phext does not have.
 func (s *sequence) manifest(x *exchange) string {
 	var out strings.Builder
 	x.manifest = map[phext.Coordinate]string{}
@@ -316,9 +319,9 @@ func (s *sequence) whereParams() []string {
 	return pick(s, nil, []string{"algo=xor"}, []string{"algo=checksum"}, []string{"limit=0"}, []string{"limit=5", "algo=xor"}, []string{"algo=checksum", "limit=18446744073709551615"})
 }
 
-// TestTheSequencesMeetWhatTheyShould looks whether the sequences are worth
-// sending: that they hold every operation, empty and large texts.
-func TestTheSequencesMeetWhatTheyShould(t *testing.T) {
+// TestSequencesCoverEverything checks that the sequences contain every operation
+// often enough, and empty and large texts.
+func TestSequencesCoverEverything(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	for number := range uint64(300) {

@@ -17,10 +17,10 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// deliberate is every way in which sqgate's answers are meant to differ from
-// those of SQ on the same valid requests of one tenant. as turns SQ's answer
-// into the one that sqgate must give; ok false says that SQ's cannot be
-// compared, and that the answer must be what the file says instead.
+// deliberate is every intended difference between sqgate's answers and SQ's to the
+// same valid requests of one tenant. as turns SQ's answer into the one that sqgate
+// must give. If ok is false, SQ's answer cannot be compared, and sqgate's must
+// agree with the file instead.
 var deliberate = []struct {
 	op, why string
 	as      func(x *exchange, direct string) (want string, ok bool)
@@ -28,7 +28,7 @@ var deliberate = []struct {
 	{"status", "names the phext, not the host's path; its connections are counted by another", func(x *exchange, direct string) (string, bool) {
 		return connection.ReplaceAllString(x.named(direct), "Connection ID: N"), true
 	}},
-	{"status", "an empty scroll is counted while it is in SQ's memory, and that is until SQ is asked for another phext", func(x *exchange, direct string) (string, bool) {
+	{"status", "SQ counts an empty scroll as long as it has it in memory, which is until it loads another phext", func(x *exchange, direct string) (string, bool) {
 		return direct, len(x.empty) == 0
 	}},
 	{"load", "names the phext, not the host's path", func(x *exchange, direct string) (string, bool) { return x.named(direct), true }},
@@ -42,16 +42,12 @@ var deliberate = []struct {
 	}},
 }
 
-// Files that are meant to differ: reading an unknown phext makes an empty one
-// in SQ, and json-export leaves one behind.
-const (
-	exportSuffix = ".phext.json"
-	phextSuffix  = ".phext"
-)
+const phextSuffix = phext.Extension
 
 var connection = regexp.MustCompile(`Connection ID: \d+`)
 
-// exchange is one request of a sequence, and what is known of its phext then.
+// exchange is one request of a sequence, and what is known about its phext when it
+// is sent.
 type exchange struct {
 	op, method, target, body string
 	phext                    string
@@ -65,14 +61,15 @@ func (x *exchange) named(direct string) string {
 	return strings.Replace(direct, x.dir+"/"+x.phext+phextSuffix, x.phext, 1)
 }
 
-// shiftsDelta says whether some empty scroll can matter to delta: one at the
-// origin moves nothing, and is only there or not.
+// shiftsDelta tells whether an empty scroll in SQ's memory can change the answer to
+// delta. One at the origin shifts no other scroll, so it matters only if the
+// manifest has the origin.
 func (x *exchange) shiftsDelta() bool {
 	_, asked := x.manifest[phext.Origin()]
 	return len(x.empty) > 1 || len(x.empty) == 1 && (!x.empty[phext.Origin()] || asked)
 }
 
-// exported are the entries of SQ's json-export, sorted.
+// exported is the entries of SQ's json-export, sorted.
 func exported(text string) []string {
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "[\n   { "), " }\n]\n")
 	entries := strings.Split(text, " }\n,   { ")
@@ -80,7 +77,8 @@ func exported(text string) []string {
 	return entries
 }
 
-// asExported is valid JSON as SQ writes it, or what is wrong with it.
+// asExported turns valid JSON into what exported returns, or into the description
+// of what is wrong with it.
 func asExported(text string) string {
 	var list []struct{ Coord, Scroll string }
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
@@ -100,8 +98,8 @@ func asExported(text string) string {
 	return strings.Join(entries, "\n")
 }
 
-// judge says what is wrong with sqgate's answer; "" if nothing is. file is the
-// phext as it lies in sqgate's directory.
+// judge returns what is wrong with sqgate's answer, or "". file is the content of
+// the phext in sqgate's directory.
 func (x *exchange) judge(direct, gated reply, file string) string {
 	want, comparable := direct.body, true
 	for _, d := range deliberate {
@@ -125,8 +123,8 @@ func (x *exchange) judge(direct, gated reply, file string) string {
 	return fmt.Sprintf("SQ answers %d %.2000q\n as sqgate must %.2000q\n but it does %d %.2000q", direct.status, direct.body, want, gated.status, gated.body)
 }
 
-// fits says whether an answer is what the file says, where SQ's own depends on
-// what was in its memory.
+// fits tells whether an answer agrees with the file. It is for operations whose
+// answer from SQ depends on what is in its memory.
 func (x *exchange) fits(got, file string) bool {
 	p := phext.Parse(file)
 	switch x.op {
@@ -143,25 +141,26 @@ func (x *exchange) fits(got, file string) bool {
 	return size == p.RenderedSize() && n >= p.Len() && n <= max(1, p.Len()+len(x.empty))
 }
 
-// lane is one SQ asked directly and one tenant of sqgate, in step.
+// lane sends the same requests to an SQ directly and to one tenant of sqgate.
 type lane struct {
 	t      *testing.T
 	g      *gate
 	id     string
 	direct string // address
-	dir    string // of the SQ asked directly
+	dir    string // data directory of the SQ that is asked directly
 	conn   *wire  // to sqgate
 	real   bool
 }
 
 func newLane(t *testing.T, g *gate, id string, real bool) *lane {
 	l := &lane{t: t, g: g, id: id, dir: filepath.Join(g.dir, "direct", id), real: real, conn: g.wire(t)}
-	_ = l.conn.conn.SetDeadline(time.Time{}) // it lives as long as the lane
+	_ = l.conn.conn.SetDeadline(time.Time{}) // the connection lives as long as the lane
 	l.direct = startSQ(t, g.sq, l.dir, g.key(id))
 	return l
 }
 
-// run sends one sequence to both and compares every answer, then the files.
+// run sends one sequence to both, and compares every answer and then the files. It
+// tells whether all agreed.
 func (l *lane) run(seed, number uint64) bool {
 	s := newSequence(seed, number, l)
 	var sent []string
@@ -170,7 +169,7 @@ func (l *lane) run(seed, number uint64) bool {
 		sent = append(sent, fmt.Sprintf("%s %.3000s %.3000q", x.method, x.target, x.body))
 		direct := x.askSQ(l)
 		gated := x.askGate(l)
-		file, _ := os.ReadFile(filepath.Join(l.g.dataDir(l.id), x.phext+phextSuffix)) // there may be none
+		file, _ := os.ReadFile(filepath.Join(l.g.dataDir(l.id), x.phext+phextSuffix)) // there may be no such file
 		if wrong := x.judge(direct, gated, string(file)); wrong != "" {
 			l.t.Errorf("sequence %d of seed %d:\n%s\n%s", number, seed, strings.Join(sent, "\n"), wrong)
 			return false
@@ -191,7 +190,7 @@ func (l *lane) compareFiles(name string, written bool) string {
 	gated, gatedErr := os.ReadFile(filepath.Join(l.g.dataDir(l.id), name))
 	switch {
 	case !written && len(direct) == 0 && os.IsNotExist(gatedErr):
-		return "" // only read, if that
+		return "" // the phext was read at most
 	case err != nil || gatedErr != nil:
 		return fmt.Sprintf("%s: %v, %v", name, err, gatedErr)
 	case string(direct) != string(gated):
@@ -213,7 +212,7 @@ func (x *exchange) head(key string, close bool) string {
 
 func (x *exchange) askGate(l *lane) reply { return l.conn.ask(x.head(l.g.key(l.id), false), x.body) }
 
-// differentialRuns is how many sequences are sent: SQGATE_DIFFERENTIAL, or few.
+// differentialRuns is how many sequences to send: SQGATE_DIFFERENTIAL, or 60.
 func differentialRuns(t *testing.T) int {
 	text := os.Getenv("SQGATE_DIFFERENTIAL")
 	if text == "" {
@@ -226,7 +225,7 @@ func differentialRuns(t *testing.T) int {
 	return n
 }
 
-// differentialSeed is SQGATE_SEED, to repeat a run, or another one each time.
+// differentialSeed is SQGATE_SEED, which repeats a run, or a new seed.
 func differentialSeed(t *testing.T) uint64 {
 	text := os.Getenv("SQGATE_SEED")
 	if text == "" {
@@ -239,8 +238,8 @@ func differentialSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// TestDifferential sends random valid sequences of requests of one tenant to
-// SQ itself and through sqgate to another SQ.
+// TestDifferential sends random sequences of valid requests of one tenant to SQ
+// itself, and through sqgate to another SQ.
 func TestDifferential(t *testing.T) {
 	const lanes = 4
 	seed, runs := differentialSeed(t), differentialRuns(t)

@@ -23,7 +23,7 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// asSqgate makes the test binary be sqgate.
+// asSqgate is the variable that makes the test binary run as sqgate.
 const asSqgate = "SQGATE_TEST_IS_SQGATE"
 
 func TestMain(m *testing.M) {
@@ -39,13 +39,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// adminKey is the management key of every gate; it works nowhere else.
+// adminKey is the management key of every gate.
 const adminKey = "management-key-of-the-tests"
 
 // waitTimeout bounds every wait. Only a broken sqgate makes a test wait that long.
 const waitTimeout = 60 * time.Second
 
-// forEachSQ runs an end-to-end test on the stand-in and, where there is one, on real SQ.
+// forEachSQ runs an end-to-end test with the stand-in and, if there is one, with
+// real SQ. The test runs in parallel with others.
 func forEachSQ(t *testing.T, test func(t *testing.T, sq string)) {
 	t.Helper()
 	t.Parallel()
@@ -93,7 +94,7 @@ type gate struct {
 	file   map[string]map[string]any
 }
 
-// logBuffer keeps what the process wrote, and lets tests wait for a line.
+// logBuffer keeps what a process has written, and lets tests wait for a line.
 type logBuffer struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
@@ -131,7 +132,7 @@ func (b *logBuffer) await(ctx context.Context, pattern *regexp.Regexp) ([]string
 	}
 }
 
-// newGate prepares a gate with tenants of the given ids; start starts it.
+// newGate prepares a gate with tenants of the given ids. start starts it.
 func newGate(t *testing.T, sq string, ids ...string) *gate {
 	t.Helper()
 	g := &gate{t: t, dir: t.TempDir(), sq: sq, file: map[string]map[string]any{}}
@@ -151,7 +152,8 @@ func startGate(t *testing.T, sq string, ids ...string) *gate {
 	return g
 }
 
-// startGateWith starts a gate of one tenant, will, of which a field is set.
+// startGateWith starts a gate with one tenant, will, and sets one of its fields in
+// the tenants file.
 func startGateWith(t *testing.T, sq, field string, value any) *gate {
 	t.Helper()
 	g := newGate(t, sq, "will")
@@ -198,7 +200,8 @@ func (g *gate) dataDir(id string) string {
 
 func (g *gate) configPath() string { return filepath.Join(g.dir, "tenants.json") }
 
-// writeFile writes the tenants file as an editor does: aside, then renamed.
+// writeFile writes the tenants file as an editor does: under another name, which it
+// then changes.
 func (g *gate) writeFile() {
 	g.t.Helper()
 	g.mu.Lock()
@@ -270,7 +273,7 @@ func (g *gate) wait() {
 	case <-g.exited:
 	case <-time.After(waitTimeout):
 		g.t.Errorf("sqgate did not stop; killing it\n%s", tail(g.log.String(), 60))
-		_ = g.cmd.Process.Kill() // it may have ended in this moment
+		_ = g.cmd.Process.Kill() // it may have just ended
 		<-g.exited
 	}
 }
@@ -311,7 +314,7 @@ type reply struct {
 	body   string
 }
 
-// do sends a request with the tenant's key.
+// do sends a request, with the tenant's key unless id is empty.
 func (g *gate) do(id, method, target, body string) (reply, error) {
 	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))
 	if err != nil {
@@ -351,13 +354,15 @@ func (g *gate) get(id, target string) string {
 	return g.must(id, "GET", target, "", 200).body
 }
 
+// at is the request target of an operation at a coordinate of a phext.
 func at(op, phext, coordinate string) string {
 	return "/api/v2/" + op + "?p=" + url.QueryEscape(phext) + "&c=" + coordinate
 }
 
 const origin = "1.1.1/1.1.1/1.1.1"
 
-// childrenOf are the pids of processes that serve a data directory, from /proc.
+// childrenOf is the pids of the SQ processes that serve a data directory, from
+// /proc.
 func childrenOf(dataDir string) []int {
 	var pids []int
 	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well-formed
@@ -374,6 +379,7 @@ func childrenOf(dataDir string) []int {
 	return pids
 }
 
+// zombie tells whether a process has ended, given its directory in /proc.
 func zombie(proc string) bool {
 	f, err := os.Open(proc + "/status")
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestBadInputIsRefusedAndChangesNothing is the list of what breaks, stalls,
-// bloats or misleads legacy SQ. Each is refused by name, nothing is written,
-// and the same child answers afterwards.
+// TestBadInputIsRefusedAndChangesNothing sends the requests that break, stall,
+// bloat or mislead legacy SQ (LEGACY.md). Each is refused with its own code,
+// nothing is written, and the same child answers afterwards.
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -119,7 +119,7 @@ func TestTocOnAnyText(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		for i, text := range []string{
-			strings.Repeat("a", 31) + "\u00e9zzz", // byte 32 inside a character: breaks 0.5.3 for good
+			strings.Repeat("a", 31) + "\u00e9zzz", // byte 32 is inside a character, which breaks SQ 0.5.3 for good
 			strings.Repeat("\U0001f531", 40), "\ufeffbom", "\n", "\r\n", "a\nb", "\x00", "Ċ", "say \"hi\"\\\t",
 		} {
 			c := fmt.Sprintf("1.1.1/1.1.1/1.1.%d", i+1)
@@ -206,9 +206,9 @@ func TestOldAndOddHTTP(t *testing.T) {
 	})
 }
 
-// TestSlowClientsKeepNobodyElseWaiting opens many connections that never get
-// on with it, in each way there is, and expects another tenant's requests to
-// be answered all the while.
+// TestSlowClientsKeepNobodyElseWaiting opens many connections that stop in the
+// middle: of a header, of a body, and before reading the answer. Another tenant's
+// requests must be answered meanwhile.
 func TestSlowClientsKeepNobodyElseWaiting(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "slow", "quick")
@@ -240,13 +240,13 @@ func TestSlowClientsKeepNobodyElseWaiting(t *testing.T) {
 				t.Fatalf("read %q after writing %d", got, i)
 			}
 		}
-		// The slow tenant's own database is not kept either.
+		// The slow tenant itself can still write.
 		g.must("slow", "POST", at("update", "m", origin), "y", 200)
 	})
 }
 
-// TestAFloodOfOneTenant sends more requests than one tenant may have inside,
-// and leaves. The tenant is refused what is too much, and nobody else is.
+// TestAFloodOfOneTenant opens more requests than one tenant may have in flight.
+// Its further requests are refused, and those of another tenant are not.
 func TestAFloodOfOneTenant(t *testing.T) {
 	t.Parallel()
 	g := startGate(t, builtin, "flood", "quick")
@@ -310,8 +310,8 @@ func TestAnEmptyScroll(t *testing.T) {
 	})
 }
 
-// TestARefusalOfOneIsNoFailureForAll: in a shared directory, what one tenant
-// asks for must not cost the others their child.
+// TestARefusalOfOneIsNoFailureForAll has two tenants share a directory. Bad
+// requests of one must not make the other lose its child.
 func TestARefusalOfOneIsNoFailureForAll(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := newGate(t, sq, "a", "b")
@@ -351,8 +351,9 @@ func TestAPhextRemovedByHandStaysRemoved(t *testing.T) {
 	})
 }
 
-// TestADirectoryThatGoesAway: SQ answers 200 to a write into nothing. Here it is
-// stored after all or an error, and the next write has a directory again.
+// TestADirectoryThatGoesAway removes the data directory. SQ would answer 200 to a
+// write that it cannot store. sqgate stores it or answers an error, and the next
+// write has a directory again.
 func TestADirectoryThatGoesAway(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// operate runs a command of the operator's against the gate.
+// operate runs one of sqgate's commands against the gate.
 func (g *gate) operate(args ...string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -71,7 +71,7 @@ func TestRestore(t *testing.T) {
 		if got := g.get("will", "/api/v2/get?p=notes"); got != early.notes {
 			t.Errorf("restored: %q, want %q", got, early.notes)
 		}
-		// SQ has the phext in memory as it was: it must not write that back.
+		// SQ still has the phext in memory as it was before. It must not write that back.
 		g.must("will", "POST", at("update", "other", origin), "x", 200)
 		g.must("will", "POST", at("insert", "notes", "1.1.1/1.1.1/2.1.1"), "after", 200)
 		if got := g.get("will", "/api/v2/get?p=notes"); !strings.Contains(got, "after") || strings.Contains(got, fmt.Sprint("named ", many-1)) {
@@ -102,8 +102,8 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// TestABackupIsOneMoment makes backups while a writer writes the same number to
-// one phext and then to another.
+// TestABackupIsOneMoment makes backups while a client writes each number to one
+// phext and then to another. In a backup the two differ by at most one.
 func TestABackupIsOneMoment(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -147,6 +147,7 @@ func TestABackupIsOneMoment(t *testing.T) {
 	})
 }
 
+// with sends a request of the tenant will with one more header.
 func (g *gate) with(header, value, method, target, body string) reply {
 	g.t.Helper()
 	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))

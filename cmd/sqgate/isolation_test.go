@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// theThree are the ids of the contract's example and of the issue: one plain,
-// one with a hyphen, one with the digits that legacy SQ takes for coordinates.
-var theThree = []string{"will", "phext-notepad", "customer-001"}
+// threeIDs is a plain id, one with a hyphen, and one with digits, which legacy SQ
+// takes for a coordinate.
+var threeIDs = []string{"will", "phext-notepad", "customer-001"}
 
 func TestTenantsReadTheirOwn(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGate(t, sq, theThree...)
-		for _, id := range theThree {
+		g := startGate(t, sq, threeIDs...)
+		for _, id := range threeIDs {
 			for _, c := range []string{origin, "1.1.1/1.1.1/1.2.1", "9.9.9/9.9.9/9.9.9"} {
 				text := id + " at " + c
 				r := g.must(id, "POST", at("update", "notes", c), text, 200)
@@ -31,7 +31,7 @@ func TestTenantsReadTheirOwn(t *testing.T) {
 				}
 			}
 		}
-		for _, id := range theThree {
+		for _, id := range threeIDs {
 			for _, c := range []string{origin, "1.1.1/1.1.1/1.2.1", "9.9.9/9.9.9/9.9.9"} {
 				if got := g.get(id, at("select", "notes", c)); got != id+" at "+c {
 					t.Errorf("%s reads %q at %s", id, got, c)
@@ -45,8 +45,8 @@ func TestTenantsReadTheirOwn(t *testing.T) {
 	})
 }
 
-// TestNoSpellingReachesAnotherTenant sends, with one tenant's key, everything
-// that might address another's data, and then looks whether any of it did.
+// TestNoSpellingReachesAnotherTenant sends, with one tenant's key, every request
+// that might address another tenant's data. None may read or change it.
 func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := newGate(t, sq, "will", "customer-001", "shared-a", "shared-b")
@@ -87,6 +87,7 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 	})
 }
 
+// spellings is request targets that might address data of customer-001 or shared-b.
 func spellings() []string {
 	names := []string{"notes", "../customer-001/notes", "..%2Fcustomer-001%2Fnotes", "shared-b.notes", "/etc/passwd", "customer-001/notes", "..%5Cnotes", "notes%00", "customer-001.notes"}
 	coordinates := []string{origin, "customer-001.1.1.1/1.1.1/1.1.1", "shared-b." + origin, "customer-AAB." + origin, "will.customer-001." + origin}
@@ -106,7 +107,8 @@ func spellings() []string {
 	return all
 }
 
-// snapshot is what lies in the given files and directories, to compare.
+// snapshot is the names and contents of the given files and directories, as a text
+// to compare.
 func snapshot(t *testing.T, root string, names ...string) string {
 	t.Helper()
 	var lines []string
@@ -206,7 +208,8 @@ func TestKeysInEveryPlace(t *testing.T) {
 	})
 }
 
-// raw sends bytes as they are and reads to the end of the connection.
+// raw sends bytes, closes its side, and reads until the gateway closes the
+// connection.
 func (g *gate) raw(t *testing.T, text string) string {
 	t.Helper()
 	u, err := url.Parse(g.url)

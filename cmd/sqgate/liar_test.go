@@ -12,8 +12,9 @@ import (
 	"mirrorborn.us/sqgate/internal/fakesq"
 )
 
-// liar is the name under which the test binary is an SQ that spoils what it has
-// just written before it says so, as the file lies.txt of its data_dir wants it.
+// liar is the name under which the test binary runs as an SQ that spoils a file
+// before it acknowledges a write to it. How it does that is in the file lies.txt
+// of its data directory: gone or torn.
 const liar = "lying-sq"
 
 func lie(args []string) int {
@@ -64,8 +65,9 @@ func (c lyingConn) Write(b []byte) (int, error) {
 	return c.TCPConn.Write(b)
 }
 
-// TestSQThatDoesNotMakeAFile expects that no other file of the directory is
-// removed for SQ then, and that a write that was merely torn changes nothing.
+// TestSQThatDoesNotMakeAFile has SQ fail to create a file. From then on sqgate must
+// not remove any file of that directory for SQ. A torn write does not have that
+// effect.
 func TestSQThatDoesNotMakeAFile(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
@@ -91,17 +93,17 @@ func TestSQThatDoesNotMakeAFile(t *testing.T) {
 		if got := g.get("will", at("select", "n", origin)); got != "good" {
 			t.Errorf("%s: it holds %q", how, got)
 		}
-		good() // SQ reads the file again first
+		good() // SQ loads the file again first
 	}
 	good()
 	good()
 	spoilt("torn")
 	if !written(t, path, good) {
-		t.Error("a torn write has files kept")
+		t.Error("after a torn write sqgate does not replace files any more")
 	}
 	spoilt("gone")
 	if written(t, path, good) {
-		t.Error("a file was removed for SQ, which had not made one")
+		t.Error("sqgate removed a file for an SQ that fails to create files")
 	}
 	spoilt("gone")
 	if n := strings.Count(g.log.String(), "did not make a file"); n != 1 {

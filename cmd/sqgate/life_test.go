@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// load keeps tenants busy with writes and reads until it is stopped, and
-// counts what went wrong.
+// load keeps tenants busy with writes and reads until it is stopped, and collects
+// what goes wrong.
 type load struct {
 	stop     chan struct{}
 	workers  sync.WaitGroup
@@ -26,8 +26,8 @@ type load struct {
 	wrong    []string
 }
 
-// startLoad runs one writer and one reader for each tenant. Every value
-// carries its tenant's name; tolerate says which failures the test causes itself.
+// startLoad runs one client for each tenant, which writes and reads in turn. Every
+// value contains its tenant's name. tolerate tells which failures the test expects.
 func startLoad(g *gate, tolerate func(id string, r reply, err error) bool, ids ...string) *load {
 	l := &load{stop: make(chan struct{})}
 	for _, id := range ids {
@@ -116,6 +116,7 @@ func TestTenantsComeAndGoUnderLoad(t *testing.T) {
 	})
 }
 
+// doKey sends a request with any key.
 func (g *gate) doKey(key, method, target string) (reply, error) {
 	g.mu.Lock()
 	g.file["by key"] = map[string]any{"api_key": key}
@@ -149,8 +150,8 @@ func TestKillsUnderLoad(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "a", "b")
 		watchForTwo(t, g.dataDir("a"), g.dataDir("b"))
-		// Only what was in flight at the killed child may fail, and it says so;
-		// and a kill in the middle of SQ's own write leaves an empty file.
+		// Only requests in flight at the killed child may fail, with 502 or 503. A read
+		// may find the file empty, because SQ truncates it before it writes.
 		tolerate := func(id string, r reply, err error) bool {
 			return id == "a" && err == nil && (r.status == 502 || r.status == 503 || r.status == 200 && r.body == "")
 		}
@@ -158,7 +159,7 @@ func TestKillsUnderLoad(t *testing.T) {
 		for range 5 {
 			l.busy(t, 20)
 			for _, pid := range childrenOf(g.dataDir("a")) {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have been replaced in this moment
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have just been replaced
 			}
 			eventually(t, "the tenant is served again", func() bool {
 				r, err := g.do("a", "GET", at("select", "n", origin), "")
@@ -214,7 +215,7 @@ func TestStopLeavesNoProcess(t *testing.T) {
 	})
 }
 
-// sqgateOutput runs sqgate to its end.
+// sqgateOutput runs sqgate until it exits, and returns its output and exit status.
 func sqgateOutput(t *testing.T, env []string, args ...string) (string, int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -225,11 +226,12 @@ func sqgateOutput(t *testing.T, env []string, args ...string) (string, int) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(append(os.Environ(), asSqgate+"=1"), env...)
-	out, _ := cmd.CombinedOutput() // the exit status is what is looked at
+	out, _ := cmd.CombinedOutput() // the exit status is returned instead
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-func TestWhatIsAskedForWrongly(t *testing.T) {
+// TestUsageErrors expects exit status 2 and a message that names the mistake.
+func TestUsageErrors(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, builtin, "will")
 	g.set("will", "quota_mb", -1)

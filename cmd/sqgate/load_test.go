@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// loadTime is how long TestTenTenants runs; SQGATE_LOAD makes it longer.
+// loadTime is how long TestTenTenants runs: SQGATE_LOAD, or two seconds.
 func loadTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("SQGATE_LOAD")
@@ -24,8 +24,8 @@ func loadTime(t *testing.T) time.Duration {
 	return d
 }
 
-// TestTenTenants has ten tenants send 100 requests a second each. Every value
-// that is read carries its tenant's name.
+// TestTenTenants has ten tenants send 100 requests a second each. Every value that
+// is read must contain its tenant's name.
 func TestTenTenants(t *testing.T) {
 	const rate = 100
 	run := loadTime(t)
@@ -45,7 +45,8 @@ func TestTenTenants(t *testing.T) {
 	})
 }
 
-// steadily sends one lane's part of a tenant's rate, writes and reads in turn.
+// steadily sends rate requests a second on one of a tenant's lanes, writes and
+// reads in turn.
 func steadily(t *testing.T, g *gate, id string, lane, rate int, run time.Duration) {
 	ticks := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticks.Stop()
@@ -65,8 +66,8 @@ func steadily(t *testing.T, g *gate, id string, lane, rate int, run time.Duratio
 	}
 }
 
-// TestMemoryPerTenant grows the tenants file from 10 to 500 tenants and looks
-// at what the process came to hold.
+// TestMemoryPerTenant adds tenants to the tenants file, from 10 to 500, and limits
+// how much the resident memory of sqgate may grow for each.
 func TestMemoryPerTenant(t *testing.T) {
 	t.Parallel()
 	const few, many, most = 10, 500, 100 << 10
@@ -92,7 +93,7 @@ func TestMemoryPerTenant(t *testing.T) {
 	}
 }
 
-// resident is the process's resident memory in bytes.
+// resident is the resident memory of sqgate, in bytes.
 func (g *gate) resident(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))

@@ -12,6 +12,7 @@ import (
 	"testing"
 )
 
+// byName is the request target of an operation on a named coordinate.
 func byName(op, phext, name string) string {
 	return "/api/v2/" + op + "?p=" + url.QueryEscape(phext) + "&c=" + url.QueryEscape(name)
 }
@@ -47,7 +48,7 @@ func TestNamedCoordinates(t *testing.T) {
 		}
 		g.must("will", "POST", at("update", "memory.names", first), "mine", 403)
 
-		// What delta gives, a client can write back by number: it is the same scroll.
+		// delta shows the scroll at its number. A client can write it there.
 		g.must("will", "POST", at("update", "memory", first), "William", 200)
 		if got := g.get("will", byName("select", "memory", user)); got != "William" {
 			t.Errorf("written by number: %q", got)
@@ -59,7 +60,7 @@ func TestNamedCoordinates(t *testing.T) {
 		if body := g.must("will", "POST", byName("delete", "memory", user), "", 200).body; body != "Removed 0 bytes" {
 			t.Errorf("delete again: %q", body)
 		}
-		// A scroll deleted by its number takes its name along.
+		// Deleting a scroll by its number deletes its name too.
 		g.must("will", "POST", at("delete", "memory", "999.1.1/1.1.1/1.1.2"), "", 200)
 		if got, want := g.get("will", "/api/v2/toc?p=memory"), "* "+origin+": by number\n"; got != want {
 			t.Errorf("toc at the end: %q, want %q", got, want)
@@ -71,7 +72,7 @@ func TestNamedCoordinates(t *testing.T) {
 }
 
 // TestNamesCountToTheQuota fills a tenant with scrolls whose names are longer than
-// their texts. Unless all of it is asked for, another phext takes most of the quota.
+// their texts. Unless SQGATE_FULL is set, another phext takes most of the quota.
 func TestNamesCountToTheQuota(t *testing.T) {
 	t.Parallel()
 	g := startGateWith(t, builtin, "quota_mb", 1)
@@ -105,42 +106,43 @@ func TestNamesCountToTheQuota(t *testing.T) {
 	}
 }
 
-// namesGiven is what a test knows of names that were given and taken away.
-type namesGiven struct {
-	mu    sync.Mutex
-	stand map[string]fate
-	calls int           // acknowledged
-	most  int           // as many calls
-	full  chan struct{} // is closed when there were as many
+// knownNames is what a test knows about the names that it has created and deleted.
+type knownNames struct {
+	mu      sync.Mutex
+	fates   map[string]fate
+	calls   int // acknowledged so far
+	goal    int // number of calls at which reached is closed
+	reached chan struct{}
 }
 
-// fate is what must have become of a name.
+// fate is what a name must be now.
 type fate int
 
 const (
-	unknown fate = iota // a call was under way when the gateway died
-	standing
-	gone
+	unknown fate = iota // sqgate died before it answered a call
+	present
+	absent
 )
 
-func newNamesGiven() *namesGiven { return &namesGiven{stand: map[string]fate{}} }
+func newKnownNames() *knownNames { return &knownNames{fates: map[string]fate{}} }
 
-// after returns what is closed when as many more calls were acknowledged.
-func (n *namesGiven) after(calls int) <-chan struct{} {
+// after returns a channel that is closed once so many more calls are acknowledged.
+func (n *knownNames) after(calls int) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.most, n.full = n.calls+calls, make(chan struct{})
-	return n.full
+	n.goal, n.reached = n.calls+calls, make(chan struct{})
+	return n.reached
 }
 
-// call does a call that leads to the fate. It returns whether it was answered.
-func (n *namesGiven) call(t *testing.T, g *gate, op, name string, leadsTo fate) bool {
+// call makes a call after which the name has the given fate. It tells whether the
+// call was answered.
+func (n *knownNames) call(t *testing.T, g *gate, op, name string, leadsTo fate) bool {
 	body := ""
-	if leadsTo == standing {
+	if leadsTo == present {
 		body = valueOf(name)
 	}
 	n.mu.Lock()
-	n.stand[name] = unknown
+	n.fates[name] = unknown
 	n.mu.Unlock()
 	r, err := g.do("will", "POST", byName(op, "memory", name), body)
 	if err != nil {
@@ -152,17 +154,17 @@ func (n *namesGiven) call(t *testing.T, g *gate, op, name string, leadsTo fate) 
 		t.Errorf("%s %s: %d %s", op, name, r.status, r.body)
 		return true
 	}
-	n.stand[name] = leadsTo
-	if n.calls++; n.calls == n.most {
-		close(n.full)
+	n.fates[name] = leadsTo
+	if n.calls++; n.calls == n.goal {
+		close(n.reached)
 	}
 	return true
 }
 
 func valueOf(name string) string { return "value of " + name }
 
-// check looks at every name, by itself and in the table of contents.
-func (n *namesGiven) check(t *testing.T, g *gate) {
+// check reads every name, by itself and in the table of contents.
+func (n *knownNames) check(t *testing.T, g *gate) {
 	t.Helper()
 	listed := map[string]string{}
 	for line := range strings.Lines(g.get("will", "/api/v2/toc?p=memory")) {
@@ -172,26 +174,26 @@ func (n *namesGiven) check(t *testing.T, g *gate) {
 			t.Fatalf("toc has %q", line)
 		}
 	}
-	for name, fate := range n.stand {
+	for name, fate := range n.fates {
 		r, err := g.do("will", "GET", byName("select", "memory", name), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		stands := r.status == 200 && r.body == valueOf(name)
+		found := r.status == 200 && r.body == valueOf(name)
 		missing := r.status == 404
-		if !stands && !missing || fate == standing && !stands || fate == gone && !missing || stands != (listed[name] != "") {
+		if !found && !missing || fate == present && !found || fate == absent && !missing || found != (listed[name] != "") {
 			t.Fatalf("%s must be %d: %d %q, in toc %q", name, fate, r.status, r.body, listed[name])
 		}
 	}
 }
 
-// TestNamesAcrossKills gives many names at once and takes some of them away,
-// each with a value that says whose it is, and kills the gateway in between.
-// Whatever was acknowledged is so, and no name ever has another's value.
+// TestNamesAcrossKills has many clients create names and delete some of them, and
+// kills the gateway meanwhile. Every acknowledged call must have taken effect, and
+// no name may have another name's value.
 func TestNamesAcrossKills(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
-		names := newNamesGiven()
+		names := newKnownNames()
 		many := rounds(2, 6)
 		for round := range many {
 			reached := names.after(1 + rand.IntN(300))
@@ -201,9 +203,9 @@ func TestNamesAcrossKills(t *testing.T) {
 				writers.Go(func() {
 					for i := range 40 {
 						name := fmt.Sprintf("round%d.writer%d/%d", round, w, i)
-						answered := names.call(t, g, "update", name, standing)
+						answered := names.call(t, g, "update", name, present)
 						if answered && i%5 == 4 {
-							answered = names.call(t, g, "delete", name, gone)
+							answered = names.call(t, g, "delete", name, absent)
 						}
 						if !answered {
 							if !kill {
@@ -218,7 +220,7 @@ func TestNamesAcrossKills(t *testing.T) {
 			go func() { writers.Wait(); close(written) }()
 			if kill {
 				select {
-				case <-reached: // of 384 calls
+				case <-reached: // there are 384 calls
 				case <-written:
 				}
 				g.kill()
@@ -231,8 +233,8 @@ func TestNamesAcrossKills(t *testing.T) {
 				t.Fatalf("in round %d", round)
 			}
 		}
-		if len(names.stand) < 160*many {
-			t.Errorf("only %d names were given", len(names.stand))
+		if len(names.fates) < 160*many {
+			t.Errorf("only %d names were given", len(names.fates))
 		}
 	})
 }

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// longestEndpoint is the room that Phext Notepad's settings have for its endpoint.
+// longestEndpoint is how many characters Phext Notepad has room for in the setting
+// of its endpoint.
 const longestEndpoint = 64
 
-// newPathKey makes a path key for a tenant over the API.
+// newPathKey makes a new path key for a tenant over the API.
 func (g *gate) newPathKey(id string) string {
 	g.t.Helper()
 	key, ok := g.manage("PATCH", "tenants/"+id, `{"path_key": "new"}`, 200)["path_key"].(string)
@@ -23,9 +24,9 @@ func (g *gate) newPathKey(id string) string {
 	return key
 }
 
-// TestALifeOfAPathKey makes one, uses it, replaces it and revokes it, and looks
-// for it where no key may stand.
-func TestALifeOfAPathKey(t *testing.T) {
+// TestPathKeyLifecycle makes a path key, uses it, replaces it and revokes it. The
+// key may appear only in the tenants file.
+func TestPathKeyLifecycle(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := newGate(t, sq, "will", "other")
 		g.args = append(g.args, "--log-level", "debug", "--log-dir", filepath.Join(g.dir, "logs"))
@@ -56,8 +57,8 @@ func TestALifeOfAPathKey(t *testing.T) {
 	})
 }
 
-// usePathKey calls with a path key, and with a Referer that holds it, as a page
-// under such a URL sends.
+// usePathKey makes calls with a path key, and with a Referer that contains it, as
+// pages under such a URL send it.
 func (g *gate) usePathKey(t *testing.T, key string, status int) {
 	t.Helper()
 	for _, path := range []string{"/api/v2/update?p=n&c=" + origin + "&s=x", "/api/v2/select?p=n&c=" + origin, "/select/" + origin + "?p=n", "/toc?p=n"} {
@@ -72,7 +73,7 @@ func (g *gate) usePathKey(t *testing.T, key string, status int) {
 	}
 }
 
-// findNowhere looks for keys in the log, and in every file but the tenants file.
+// findNowhere looks for keys in the log and in every file except the tenants file.
 func (g *gate) findNowhere(t *testing.T, keys ...string) {
 	t.Helper()
 	texts := map[string]string{"the log": g.log.String()}
@@ -117,7 +118,7 @@ func TestBadPathKeyCalls(t *testing.T) {
 	}
 }
 
-// TestPathKeyCommand does the same from a shell.
+// TestPathKeyCommand makes and revokes path keys with the command.
 func TestPathKeyCommand(t *testing.T) {
 	t.Parallel()
 	g := startGate(t, builtin, "will")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestTenantCommand is the management API from a shell.
+// TestTenantCommand manages tenants with the command.
 func TestTenantCommand(t *testing.T) {
 	t.Parallel()
 	g := startGate(t, builtin, "will")
@@ -45,7 +45,8 @@ func TestTenantCommand(t *testing.T) {
 	}
 }
 
-// TestGeneratedManagementKey starts without one, and uses the one it made.
+// TestGeneratedManagementKey starts sqgate without a management key, and uses the
+// one that it generates.
 func TestGeneratedManagementKey(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, builtin, "will")
@@ -74,7 +75,8 @@ func TestGeneratedManagementKey(t *testing.T) {
 	}
 }
 
-// TestAdopting takes the data of a single-tenant SQ over, in both ways.
+// TestAdopting adopts the data of a single-tenant SQ, with init and at the first
+// start.
 func TestAdopting(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := newGate(t, sq)

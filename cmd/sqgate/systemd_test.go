@@ -21,7 +21,8 @@ import (
 	"time"
 )
 
-// manager is what systemd is to a service: it gets what the service tells.
+// manager is systemd as a service sees it: a socket that receives its messages.
+// await waits for a message that contains want, and returns it.
 func manager(t *testing.T) (env string, await func(want string) string) {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
@@ -31,7 +32,7 @@ func manager(t *testing.T) (env string, await func(want string) string) {
 	t.Cleanup(func() { _ = conn.Close() })
 	return "NOTIFY_SOCKET=" + conn.LocalAddr().String(), func(want string) string {
 		t.Helper()
-		_ = conn.SetReadDeadline(time.Now().Add(waitTimeout)) // a closed one fails the read
+		_ = conn.SetReadDeadline(time.Now().Add(waitTimeout)) // on a closed socket the read fails
 		for buf := make([]byte, 64<<10); ; {
 			n, err := conn.Read(buf)
 			if err != nil {
@@ -120,7 +121,7 @@ func TestHealthIsAskedOverTheListener(t *testing.T) {
 	}
 }
 
-// activate starts sqgate as a socket unit would, on a socket that outlives it.
+// activate starts sqgate as a socket unit does, with a socket that outlives it.
 func (g *gate) activate(socket *os.File) {
 	g.t.Helper()
 	self, err := os.Executable()
@@ -153,7 +154,7 @@ func TestARestartBehindASocketLosesNothing(t *testing.T) {
 		defer socket.Close()
 		g := newGate(t, sq, "kept", "fresh")
 		g.url = "http://" + l.Addr().String()
-		if err := l.Close(); err != nil { // the copy keeps the socket
+		if err := l.Close(); err != nil { // the copy keeps the socket open
 			t.Fatal(err)
 		}
 		g.activate(socket)
@@ -177,7 +178,8 @@ func TestARestartBehindASocketLosesNothing(t *testing.T) {
 	})
 }
 
-// loadWriter posts one scroll after the other, each once, and counts those acknowledged.
+// writer inserts one character after the other, and counts those that are
+// acknowledged.
 type loadWriter struct {
 	id     string
 	client *http.Client
@@ -227,7 +229,7 @@ func (w *loadWriter) awaitMore(t *testing.T, n int64) {
 	eventually(t, w.id+" is being written", func() bool { return w.acked.Load() >= from+n })
 }
 
-// end compares what was acknowledged with what is there.
+// end stops the writer, and compares what was acknowledged with what is stored.
 func (w *loadWriter) end(t *testing.T, g *gate) {
 	t.Helper()
 	close(w.stop)

@@ -12,9 +12,9 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// TestMutationsMadeTogether has so many clients write to one phext that the
-// gateway makes their mutations together. Each must find its own answer, its
-// own scroll, and its own place in the history.
+// TestMutationsMadeTogether has so many clients write to one phext that sqgate
+// makes batches of their mutations. Each mutation must get its own answer, its own
+// scroll and its own line in the history.
 func TestMutationsMadeTogether(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
@@ -27,7 +27,7 @@ func TestMutationsMadeTogether(t *testing.T) {
 					text := strings.Repeat("x", i+1) + fmt.Sprint(n)
 					op, where := "update", fmt.Sprintf("1.1.1/1.1.1/2.1.%d", i+1)
 					if i%4 == 3 {
-						op, where = "insert", "1.1.1/1.1.1/3.1.1" // the same scroll for all these
+						op, where = "insert", "1.1.1/1.1.1/3.1.1" // all these share one scroll
 					}
 					r, err := g.do("will", "POST", at(op, "n", where), text)
 					want := fmt.Sprintf("%s %d bytes", map[string]string{"update": "Updated", "insert": "Inserted"}[op], len(text))
@@ -59,8 +59,8 @@ func TestMutationsMadeTogether(t *testing.T) {
 	})
 }
 
-// TestAQuotaThatHasRoomForSome lets through what fits of many mutations that
-// come at once, and refuses the others for themselves.
+// TestAQuotaThatHasRoomForSome sends many mutations at once, of which only three
+// fit the quota. The others are refused one by one.
 func TestAQuotaThatHasRoomForSome(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGateWith(t, sq, "quota_mb", 1)
