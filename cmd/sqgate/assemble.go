@@ -33,7 +33,6 @@ import (
 type service struct {
 	o        *options
 	log      *slog.Logger
-	closeLog func()
 	store    *tenants.Store
 	ledger   *quota.Ledger
 	calls    *quota.Calls
@@ -55,11 +54,9 @@ type service struct {
 // assemble makes the parts, each from those before it. It starts only the
 // listener.
 func assemble(o *options) (*service, error) {
-	s := &service{o: o}
-	s.log, s.closeLog = newLogger(o, os.Stderr)
+	s := &service{o: o, log: newLogger(o, os.Stderr)}
 	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeRooms, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
-			s.closeLog()
 			return nil, err
 		}
 	}

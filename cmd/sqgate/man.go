@@ -35,11 +35,11 @@ func (m *manPage) write(root *cobra.Command) {
 	m.section("DESCRIPTION", root.Long)
 	m.WriteString(".SH COMMANDS\n")
 	m.commands(root)
-	m.WriteString(".SH ENVIRONMENT\nEvery flag has a variable SQGATE_ and its name in capitals, with _ for \\-; a flag wins over it.\n")
+	m.WriteString(".SH ENVIRONMENT\nEvery flag can also be set by a variable: SQGATE_ and its name in capitals, with _ for \\-. A flag on the command line wins.\n")
 	m.WriteString(".SH FILES\n.TP\n.I /etc/sq/tenants.json\nthe tenants, their keys and quotas; mode 0600\n.TP\n.I /var/lib/sq\nthe tenants' data and archives\n" +
 		".TP\n.I /var/lib/sqgate\nwhat sqgate itself keeps: journal, audit log, generated management key\n")
-	m.WriteString(".SH SIGNALS\nTERM and INT drain and stop, HUP reloads the tenants file, a second TERM does not wait for requests.\n")
-	m.WriteString(".SH EXIT STATUS\n0 done, 1 failed, 2 asked for wrongly (a bad flag or tenants file).\n")
+	m.WriteString(".SH SIGNALS\nTERM and INT finish the requests in flight and stop; a second one does not wait for them. HUP reloads the tenants file.\n")
+	m.WriteString(".SH EXIT STATUS\n0 success, 1 failure, 2 a bad flag or tenants file.\n")
 	m.WriteString(".SH SEE ALSO\n.BR systemctl (1),\n.BR journalctl (1),\n.I /usr/share/doc/sqgate/operations.md\n")
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -52,8 +51,6 @@ func serve(o *options, ready func(net.Addr)) error {
 	if err != nil {
 		return err
 	}
-	defer s.closeLog()
-	defer runtime.KeepAlive(headroom())
 	ready(s.listener.Addr())
 	return s.run()
 }
