@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -237,7 +238,19 @@ func isWatched(m *machine) {
 	m.write("/etc/systemd/system/sq.service.d/watchdog.conf", "[Service]\nWatchdogSec=3\n")
 	m.sh("systemctl daemon-reload && systemctl restart sq")
 	pid := m.out("systemctl show -p MainPID --value sq")
-	m.sh("sleep 4; [ $(systemctl show -p MainPID --value sq) = %s ]", pid) // the watchdog leaves one alone that answers
+	// The watchdog leaves a gateway alone that answers, for longer than its limit.
+	notified := func() int {
+		at, err := strconv.Atoi(m.out("systemctl show -p WatchdogTimestampMonotonic --value sq"))
+		if err != nil {
+			m.Fatal(err)
+		}
+		return at // in microseconds
+	}
+	first := notified()
+	m.await("the watchdog is notified for 4 seconds", func() bool { return notified() > first+4_000_000 })
+	if now := m.out("systemctl show -p MainPID --value sq"); now != pid {
+		m.Errorf("a gateway that answers was replaced: %s, before %s", now, pid)
+	}
 	m.sh("kill -STOP %s", pid)
 	m.await("systemd replaces it", func() bool {
 		now := m.out("systemctl show -p MainPID --value sq")
