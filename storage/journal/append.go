@@ -43,27 +43,27 @@ func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pen
 	if err != nil {
 		return nil, err
 	}
-	if j.cfg.Sync != Always && !p.exposed() {
+	if j.cfg.Sync != Always && !p.atRisk() {
 		return p, nil
 	}
-	if err := j.flushed(p.upTo); err != nil {
+	if err := j.syncUpTo(p.upTo); err != nil {
 		return nil, errors.Join(err, p.Abort())
 	}
 	return p, nil
 }
 
 func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending, error) {
-	if err := j.ready(); err != nil {
+	if err := j.lockReady(); err != nil {
 		return nil, err
 	}
 	defer j.mu.Unlock()
 	file, records := all[0].File, make([]record, 0, len(all)+1)
-	if t := j.files[file]; t == nil || !t.based || len(t.open) > 0 || t.doubt {
+	if t := j.files[file]; t == nil || !t.hasCheckpoint || len(t.pending) > 0 || t.mustRollBack {
 		state, err := before()
 		if err != nil {
 			return nil, fmt.Errorf("reading %s for its checkpoint: %w", file, err)
 		}
-		c, err := j.checkpoint(file, state)
+		c, err := j.checkpointLocked(file, state)
 		if err != nil {
 			return nil, err
 		}
@@ -71,21 +71,21 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 	}
 	first := j.seg.seq + uint64(len(records)) + 1
 	for i, m := range all {
-		records = append(records, record{kind: begun, time: j.tick(), seq: first + uint64(i), m: m})
+		records = append(records, record{kind: begun, time: j.tickLocked(), seq: first + uint64(i), m: m})
 	}
-	if err := j.append(records...); err != nil {
-		return nil, errors.Join(err, j.drop(records[0].content, records[0].seq))
+	if err := j.appendLocked(records...); err != nil {
+		return nil, errors.Join(err, j.dropCheckpointLocked(records[0].content, records[0].seq))
 	}
 	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
 }
 
-func (j *Journal) checkpoint(file string, state State) (record, error) {
-	r := record{kind: checkpoint, time: j.tick(), seq: j.seg.seq + 1, m: Mutation{File: file}}
-	if t := j.files[file]; t != nil && len(t.open) == 0 {
-		r.left, r.sure = t.left, t.sure // from the segment before
+func (j *Journal) checkpointLocked(file string, state State) (record, error) {
+	r := record{kind: checkpoint, time: j.tickLocked(), seq: j.seg.seq + 1, m: Mutation{File: file}}
+	if t := j.files[file]; t != nil && len(t.pending) == 0 {
+		r.id, r.idKnown = t.lastSeen, t.known // from the segment before
 	}
 	var err error
-	r.content, err = j.hold(state, r.seq)
+	r.content, err = j.writeCheckpointLocked(state, r.seq)
 	return r, err
 }
 
@@ -95,29 +95,29 @@ func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	if err := checkName(file); err != nil {
 		return err
 	}
-	if err := j.ready(); err != nil {
+	if err := j.lockReady(); err != nil {
 		return err
 	}
 	defer j.mu.Unlock()
-	return j.edit(file, now, id)
+	return j.recordEditLocked(file, now, id)
 }
 
-// edit is Edited where a segment must not end. Called under mu.
-func (j *Journal) edit(file string, now State, id fsutil.FileID) error {
-	r, err := j.checkpoint(file, now)
+// recordEditLocked is Edited where a segment must not end. Called under mu.
+func (j *Journal) recordEditLocked(file string, now State, id fsutil.FileID) error {
+	r, err := j.checkpointLocked(file, now)
 	if err != nil {
 		return err
 	}
-	r.kind, r.left, r.sure = edited, id, true
-	if err := j.append(r); err != nil {
-		return errors.Join(err, j.drop(r.content, r.seq))
+	r.kind, r.id, r.idKnown = edited, id, true
+	if err := j.appendLocked(r); err != nil {
+		return errors.Join(err, j.dropCheckpointLocked(r.content, r.seq))
 	}
 	return nil
 }
 
 // Done says that the mutation stands in the file, which was left in that state.
 func (p *Pending) Done(left fsutil.FileID) error {
-	return p.finish(record{kind: done, left: left, sure: true})
+	return p.finish(record{kind: done, id: left, idKnown: true})
 }
 
 // Abort says that the mutation did not happen, and that the file was not touched.
@@ -126,29 +126,29 @@ func (p *Pending) Abort() error { return p.finish(record{kind: aborted}) }
 // RolledBack is Abort for a file that was put back to what it held, and left in
 // that state.
 func (p *Pending) RolledBack(left fsutil.FileID) error {
-	return p.finish(record{kind: aborted, left: left, sure: true})
+	return p.finish(record{kind: aborted, id: left, idKnown: true})
 }
 
 // LeaveToRecovery says that the mutation must not stand, and that the file could not be
 // put back: recovery sees to that, and until then nothing else may be done to it.
-func (p *Pending) LeaveToRecovery() error { return p.finish(record{kind: refused}) }
+func (p *Pending) LeaveToRecovery() error { return p.finish(record{kind: toRollBack}) }
 
 func (p *Pending) finish(r record) error {
 	j := p.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.open(); err != nil {
+	if err := j.openLocked(); err != nil {
 		return err
 	}
-	if !p.underWay() {
+	if !p.pendingLocked() {
 		return fmt.Errorf("%s: %w", p.file, ErrFinished)
 	}
 	all := make([]record, p.count)
 	for i := range all {
-		r.time, r.seq, r.m.File = j.tick(), p.first+uint64(i), p.file
+		r.time, r.seq, r.m.File = j.tickLocked(), p.first+uint64(i), p.file
 		all[i] = r
 	}
-	if err := j.append(all...); err != nil {
+	if err := j.appendLocked(all...); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -157,15 +157,15 @@ func (p *Pending) finish(r record) error {
 	return nil
 }
 
-// underWay says whether nothing has ended them yet. Called under mu.
-func (p *Pending) underWay() bool {
+// pendingLocked says whether nothing has ended them yet. Called under mu.
+func (p *Pending) pendingLocked() bool {
 	j, t := p.j, p.j.files[p.file]
-	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.open) == p.count && t.open[0].seq == p.first
+	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.pending) == p.count && t.pending[0].seq == p.first
 }
 
-// append adds records to the newest segment: all, or none and an error. Called
+// appendLocked adds records to the newest segment: all, or none and an error. Called
 // under mu.
-func (j *Journal) append(records ...record) error {
+func (j *Journal) appendLocked(records ...record) error {
 	var b []byte
 	var err error
 	for _, r := range records {
@@ -174,24 +174,24 @@ func (j *Journal) append(records ...record) error {
 		}
 	}
 	if records[len(records)-1].kind == begun {
-		if err := j.secure(len(b) + len(records)*ending); err != nil {
+		if err := j.preallocateLocked(len(b) + len(records)*endRecordMax); err != nil {
 			return err
 		}
 	}
 	if err := j.write(j.seg.f, b, j.seg.end); err != nil {
-		j.seg.room = 0 // it goes with what is cut off
+		j.seg.allocated = 0 // it goes with what is cut off
 		if cut := j.seg.f.Truncate(j.seg.end); cut != nil {
-			j.renew = true
+			j.mustRotate = true
 			err = errors.Join(err, cut)
 		}
-		return fmt.Errorf("appending to the journal of %s: %w", j.data, err)
+		return fmt.Errorf("appending to the journal of %s: %w", j.dataDir, err)
 	}
 	j.seg.end += int64(len(b))
 	j.written += uint64(len(b))
 	for _, r := range records {
-		j.note(r)
+		j.noteLocked(r)
 		if t := j.files[r.m.File]; t != nil && (r.kind == checkpoint || r.kind == edited) {
-			t.root = j.written
+			t.checkpointEnd = j.written
 		}
 	}
 	return nil
@@ -205,25 +205,25 @@ func (j *Journal) write(f *os.File, b []byte, off int64) error {
 	return err
 }
 
-// ending is the room that the end of a mutation needs at the most, and portion
+// endRecordMax is the room that the end of a mutation needs at the most, and allocationStep
 // how much more is taken at a time, in bytes.
 const (
-	ending  = 1 << 10
-	portion = 64 << 10
+	endRecordMax   = 1 << 10
+	allocationStep = 64 << 10
 )
 
-// secure takes room on the disk for n bytes: of a mutation, and of what ends it.
+// preallocateLocked takes room on the disk for n bytes: of a mutation, and of what ends it.
 // A disk that fills up meanwhile would keep an Abort out of the journal, and
 // recovery would make a mutation that was refused. Called under mu.
-func (j *Journal) secure(n int) error {
+func (j *Journal) preallocateLocked(n int) error {
 	s, need := j.seg, j.seg.end+int64(n)
-	if need <= s.room {
+	if need <= s.allocated {
 		return nil
 	}
-	if err := j.cfg.allocate(s.f, s.end, need+portion-s.end); err != nil {
-		return fmt.Errorf("taking room for the journal of %s: %w", j.data, err)
+	if err := j.cfg.allocate(s.f, s.end, need+allocationStep-s.end); err != nil {
+		return fmt.Errorf("taking room for the journal of %s: %w", j.dataDir, err)
 	}
-	s.room = need + portion
+	s.allocated = need + allocationStep
 	return nil
 }
 

@@ -10,15 +10,15 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// hold makes the content of a checkpoint of state, in a file of its own if it
+// writeCheckpointLocked makes the content of a checkpoint of state, in a file of its own if it
 // is long.
-func (j *Journal) hold(state State, seq uint64) (content, error) {
+func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error) {
 	c := content{exists: state.Exists, size: int64(len(state.Text)), sum: xxh3.HashString128(state.Text).Bytes()}
-	if c.size <= j.cfg.inline {
+	if c.size <= j.cfg.inlineMax {
 		c.text = state.Text
 		return c, nil
 	}
-	c.beside = true
+	c.external = true
 	f, err := os.OpenFile(filepath.Join(j.dir, checkpointName(j.seg.number, seq)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return content{}, fmt.Errorf("making a checkpoint: %w", err)
@@ -26,7 +26,7 @@ func (j *Journal) hold(state State, seq uint64) (content, error) {
 	if err := j.writeAll(f, state.Text); err != nil {
 		return content{}, errors.Join(fmt.Errorf("making a checkpoint: %w", err), f.Close(), os.Remove(f.Name()))
 	}
-	j.seg.fresh = append(j.seg.fresh, f)
+	j.seg.unsynced = append(j.seg.unsynced, f)
 	return c, nil
 }
 
@@ -43,26 +43,26 @@ func (j *Journal) writeAll(f *os.File, text string) error {
 	return nil
 }
 
-// drop forgets the checkpoint of a mutation that was refused.
-func (j *Journal) drop(c content, seq uint64) error {
-	if !c.beside {
+// dropCheckpointLocked forgets the checkpoint of a mutation that was refused.
+func (j *Journal) dropCheckpointLocked(c content, seq uint64) error {
+	if !c.external {
 		return nil
 	}
 	name := filepath.Join(j.dir, checkpointName(j.seg.number, seq))
 	err := os.Remove(name)
-	if n := len(j.seg.fresh); n > 0 && j.seg.fresh[n-1].Name() == name {
-		err = errors.Join(err, j.seg.fresh[n-1].Close())
-		j.seg.fresh = j.seg.fresh[:n-1]
+	if n := len(j.seg.unsynced); n > 0 && j.seg.unsynced[n-1].Name() == name {
+		err = errors.Join(err, j.seg.unsynced[n-1].Close())
+		j.seg.unsynced = j.seg.unsynced[:n-1]
 	}
 	return err
 }
 
-// held is the state in a checkpoint of a segment in dir.
-func held(dir string, number uint64, r record) (State, error) {
+// readCheckpoint is the state in a checkpoint of a segment in dir.
+func readCheckpoint(dir string, number uint64, r record) (State, error) {
 	text, c := r.content.text, r.content
-	if c.beside {
+	if c.external {
 		var err error
-		if text, err = readBeside(filepath.Join(dir, checkpointName(number, r.seq)), c.size); err != nil {
+		if text, err = readExternal(filepath.Join(dir, checkpointName(number, r.seq)), c.size); err != nil {
 			return State{}, fmt.Errorf("the checkpoint of %s: %w", r.m.File, err)
 		}
 	}
@@ -72,7 +72,7 @@ func held(dir string, number uint64, r record) (State, error) {
 	return State{text, c.exists}, nil
 }
 
-func readBeside(path string, size int64) (text string, err error) {
+func readExternal(path string, size int64) (text string, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -57,17 +57,17 @@ func eventOf(r record, under map[string][]record) (Event, bool) {
 		return Event{Time: time.Unix(0, r.time), File: strings.Clone(r.m.File), Op: "edited", At: phext.Origin(), Bytes: int(r.content.size)}, true
 	case checkpoint:
 		delete(under, r.m.File)
-	case done, aborted, refused:
-		b, ok := end(under, r)
+	case done, aborted, toRollBack:
+		b, ok := endPending(under, r)
 		return eventFrom(b.m, r.time), ok && r.kind == done
 	}
 	return Event{}, false
 }
 
-// end takes the mutation that r ends from those under way.
-func end(under map[string][]record, r record) (record, bool) {
+// endPending takes the mutation that r ends from those under way.
+func endPending(under map[string][]record, r record) (record, bool) {
 	open := under[r.m.File]
-	b, ok := take(&open, r.seq)
+	b, ok := takePending(&open, r.seq)
 	if len(open) > 0 {
 		under[r.m.File] = open
 	} else {
@@ -96,11 +96,11 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 	if err := v.within(t); err != nil {
 		return nil, fmt.Errorf("the files at that moment: %w", err)
 	}
-	there, err := v.existed(sinceEpoch(t))
+	there, err := v.existed(unixNano(t))
 	if err != nil {
 		return nil, err
 	}
-	if err := addPresent(there, j.data); err != nil {
+	if err := addPresent(there, j.dataDir); err != nil {
 		return nil, err
 	}
 	for file, exists := range there {
@@ -118,7 +118,7 @@ func (v *view) existed(t int64) (map[string]bool, error) {
 	for _, o := range v.segments {
 		under := map[string][]record{}
 		err := v.walk(o, func(r record) error {
-			existence(there, under, r, t)
+			noteExistence(there, under, r, t)
 			return nil
 		})
 		if err != nil {
@@ -128,7 +128,7 @@ func (v *view) existed(t int64) (map[string]bool, error) {
 	return there, nil
 }
 
-func existence(there map[string]bool, under map[string][]record, r record, t int64) {
+func noteExistence(there map[string]bool, under map[string][]record, r record, t int64) {
 	file := r.m.File
 	_, known := there[file]
 	switch r.kind {
@@ -139,8 +139,8 @@ func existence(there map[string]bool, under map[string][]record, r record, t int
 	case begun:
 		r.m.Text = ""
 		under[file] = append(under[file], r)
-	case done, aborted, refused:
-		if b, ok := end(under, r); ok && r.kind == done && r.time <= t {
+	case done, aborted, toRollBack:
+		if b, ok := endPending(under, r); ok && r.kind == done && r.time <= t {
 			there[strings.Clone(file)] = b.m.Op != Remove
 		}
 	}

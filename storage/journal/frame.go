@@ -31,12 +31,12 @@ func frame(b []byte, r record) ([]byte, error) {
 	return b, nil
 }
 
-// walk shows visit the records of the first size bytes of r, in order, and says
-// where the last whole one ends. Damage is no error: it is where the walk ends.
-func walk(r io.ReaderAt, size int64, visit func(record) error) (good int64, err error) {
+// walkRecords shows visit the records of the first size bytes of r, in order, and says
+// where the last whole one ends. Damage is no error: it is where the walkRecords ends.
+func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int64, err error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), int(min(size, 1<<16)))
 	for {
-		rec, n, err := next(in, size-good)
+		rec, n, err := nextRecord(in, size-good)
 		if err != nil || n == 0 {
 			return good, err
 		}
@@ -48,9 +48,9 @@ func walk(r io.ReaderAt, size int64, visit func(record) error) (good int64, err 
 	}
 }
 
-// next is the next record and its size in bytes, which is 0 if there is none
+// nextRecord is the nextRecord record and its size in bytes, which is 0 if there is none
 // that is whole.
-func next(in io.Reader, left int64) (record, int64, error) {
+func nextRecord(in io.Reader, left int64) (record, int64, error) {
 	var head [frameHead]byte
 	if left <= frameHead {
 		return record{}, 0, nil
@@ -89,9 +89,9 @@ func unlessShort(err error) error {
 	return fmt.Errorf("reading the journal: %w", err)
 }
 
-// readAt is the record that walk found at off.
-func readAt(r io.ReaderAt, off, size int64) (record, error) {
-	rec, n, err := next(io.NewSectionReader(r, off, size-off), size-off)
+// readRecord is the record that walk found at off.
+func readRecord(r io.ReaderAt, off, size int64) (record, error) {
+	rec, n, err := nextRecord(io.NewSectionReader(r, off, size-off), size-off)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
 	}

@@ -51,7 +51,7 @@ func TestAFullDiskAtEveryWrite(t *testing.T) {
 
 func fillUp(t *testing.T, d *tight) (failed int) {
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.Write = d.write })
-	w.tune = func(s *settings) { s.inline, s.rotate = 50, 500 }
+	w.tune = func(s *settings) { s.inlineMax, s.segmentMax = 50, 500 }
 	w.reopen()
 	w.put("a.phext", text(strings.Repeat("long ", 20)))
 	for i := range 10 {
@@ -122,7 +122,7 @@ func TestNoRoomToComplete(t *testing.T) {
 	w.must(err)
 	defer v.close()
 	r := w.j.recovery(v, &Report{})
-	all, err := v.tracks(r.o)
+	all, err := v.fileLogs(r.o)
 	w.must(err)
 	r.replace = func(string, State) error { return syscall.ENOSPC }
 	w.must(r.file("a.phext", all["a.phext"]))

@@ -21,9 +21,9 @@ const answersFile = "answers"
 // answers are the first ones to each Idempotency-Key, up to most of them; the
 // oldest go first.
 type answers struct {
-	most int
-	of   map[answerKey]answer
-	line []arrival // oldest first
+	limit int
+	byKey map[answerKey]answer
+	queue []arrival // oldest first
 }
 
 type answerKey struct{ tenant, idempotency string }
@@ -47,23 +47,23 @@ func (a *answers) add(m Mutation, now int64) {
 		return
 	}
 	k = answerKey{strings.Clone(k.tenant), strings.Clone(k.idempotency)}
-	a.of[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now}
-	a.line = append(a.line, arrival{k, now})
+	a.byKey[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now}
+	a.queue = append(a.queue, arrival{k, now})
 	a.trim(now)
 }
 
 func (a *answers) find(k answerKey, now int64) (answer, bool) {
-	got, ok := a.of[k]
+	got, ok := a.byKey[k]
 	return got, ok && now-got.time < int64(answerAge)
 }
 
 func (a *answers) trim(now int64) {
-	for len(a.line) > 0 && (len(a.line) > a.most || now-a.line[0].time >= int64(answerAge)) {
-		first := a.line[0]
-		if a.of[first.key].time == first.time {
-			delete(a.of, first.key)
+	for len(a.queue) > 0 && (len(a.queue) > a.limit || now-a.queue[0].time >= int64(answerAge)) {
+		first := a.queue[0]
+		if a.byKey[first.key].time == first.time {
+			delete(a.byKey, first.key)
 		}
-		a.line = a.line[1:]
+		a.queue = a.queue[1:]
 	}
 }
 
@@ -73,8 +73,8 @@ func (a *answers) trim(now int64) {
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.open(); err != nil {
-		j.cfg.Logger.Error("opening the journal", "data_dir", j.data, "error", err)
+	if err := j.openLocked(); err != nil {
+		j.cfg.Logger.Error("opening the journal", "data_dir", j.dataDir, "error", err)
 		return "", "", false
 	}
 	got, ok := j.answers.find(answerKey{tenant, idempotency}, j.cfg.Now().UnixNano())
@@ -85,7 +85,7 @@ func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok 
 }
 
 func (j *Journal) loadAnswers() (*answers, error) {
-	a := &answers{most: j.cfg.answers, of: map[answerKey]answer{}}
+	a := &answers{limit: j.cfg.answersMax, byKey: map[answerKey]answer{}}
 	f, err := os.Open(filepath.Join(j.dir, answersFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
@@ -97,7 +97,7 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	good, err := walk(f, info.Size(), func(r record) error {
+	good, err := walkRecords(f, info.Size(), func(r record) error {
 		if r.kind == answered {
 			a.add(r.m, r.time)
 		}
@@ -111,26 +111,26 @@ func (j *Journal) loadAnswers() (*answers, error) {
 
 // saveAnswers writes down what the newest segment knew, before it ends.
 func (j *Journal) saveAnswers() error {
-	j.answers.trim(j.last)
+	j.answers.trim(j.lastTime)
 	path := filepath.Join(j.dir, answersFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(j.answers.line) == 0 {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(j.answers.queue) == 0 {
 		return nil
 	}
 	var b []byte
 	var err error
-	for _, l := range j.answers.line {
+	for _, l := range j.answers.queue {
 		if b, err = j.answers.frame(b, l); err != nil {
 			return err
 		}
 	}
 	if err := fsutil.Replace(path, string(b), 0o600, j.cfg.Sync != Off); err != nil {
-		return fmt.Errorf("keeping the answers of %s: %w", j.data, err)
+		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
 	}
 	return nil
 }
 
 func (a *answers) frame(b []byte, l arrival) ([]byte, error) {
-	got := a.of[l.key]
+	got := a.byKey[l.key]
 	if got.time != l.time {
 		return b, nil // it came again after a day
 	}

@@ -32,9 +32,9 @@ func TestTheFirstAnswerStands(t *testing.T) {
 	for _, later := range []func(){
 		func() {},
 		w.reopen,
-		func() { w.j.renew = true; w.mutate(update("a.phext", 1, "x")) },
+		func() { w.j.mustRotate = true; w.mutate(update("a.phext", 1, "x")) },
 		w.reopen,
-		func() { w.j.renew = true; w.mutate(update("a.phext", 1, "y")) },
+		func() { w.j.mustRotate = true; w.mutate(update("a.phext", 1, "y")) },
 		func() { w.must(w.j.Suspend()) },
 	} {
 		later()
@@ -56,7 +56,7 @@ func TestTheFirstAnswerStands(t *testing.T) {
 
 func TestAnswersAreBounded(t *testing.T) {
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off })
-	w.tune = func(s *settings) { s.answers, s.rotate = 5, 500 }
+	w.tune = func(s *settings) { s.answersMax, s.segmentMax = 5, 500 }
 	w.reopen()
 	closing(t, w)
 	for i := range 20 {

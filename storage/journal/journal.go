@@ -15,93 +15,93 @@ import (
 // Journal is that of one data_dir. Its methods may be called by several at a
 // time, but of mutations there is one under way at most, or one set of them.
 type Journal struct {
-	cfg       *settings
-	data, dir string // the data_dir; where the journal is
+	cfg          *settings
+	dataDir, dir string // the data_dir; where the journal is
 
-	reading sync.RWMutex // held by readers of old segments, so that none is pruned
-	flush   sync.Mutex   // held by who syncs, begins a segment or closes; taken before mu
+	pruneMu sync.RWMutex // held by readers of old segments, so that none is pruned
+	syncMu  sync.Mutex   // held by who syncs, begins a segment or closes; taken before mu
 
-	mu      sync.Mutex
-	isOpen  bool
-	closed  bool
-	seg     *segment // nil: there is none yet, or the journal is at rest
-	files   map[string]*trace
-	answers *answers
-	renew   bool  // the next mutation begins a segment
-	last    int64 // the latest time that was given out
+	mu         sync.Mutex
+	isOpen     bool
+	closed     bool
+	seg        *segment // nil: there is none yet, or the journal is at rest
+	files      map[string]*fileState
+	answers    *answers
+	mustRotate bool  // the next mutation begins a segment
+	lastTime   int64 // the latest time that was given out
 
 	written, synced    uint64 // bytes ever appended; those of them that are on disk
 	lostFrom, lostUpTo uint64 // those that a failed sync may have lost
 	lost               error
 
-	dropped int64    // bytes of damage found since the last Recover
-	aside   []string // and where they went
+	damaged          int64    // bytes of damage found since the last Recover
+	quarantinedPaths []string // and where they went
 }
 
-// trace is what is known of a file, without its content.
-type trace struct {
-	based bool   // the newest segment has a checkpoint of it
-	bare  bool   // that checkpoint has nothing in it that could be lost
-	root  uint64 // bytes of the journal up to that checkpoint; 0 = an earlier process wrote it, and it is synced
-	left  fsutil.FileID
-	sure  bool     // whether left is known
-	doubt bool     // a refused mutation left traces in it
-	open  []record // begun, and neither done nor aborted, in their order; without text
+// fileState is what is known of a file, without its content.
+type fileState struct {
+	hasCheckpoint   bool   // the newest segment has a checkpoint of it
+	emptyCheckpoint bool   // that checkpoint has nothing in it that could be lost
+	checkpointEnd   uint64 // bytes of the journal up to that checkpoint; 0 = an earlier process wrote it, and it is synced
+	lastSeen        fsutil.FileID
+	known           bool     // whether left is known
+	mustRollBack    bool     // a refused mutation left traces in it
+	pending         []record // begun, and neither done nor aborted, in their order; without text
 }
 
-// tick is the time now, later than any that was given out before.
-func (j *Journal) tick() int64 {
-	j.last = max(j.cfg.Now().UnixNano(), j.last+1)
-	return j.last
+// tickLocked is the time now, later than any that was given out before.
+func (j *Journal) tickLocked() int64 {
+	j.lastTime = max(j.cfg.Now().UnixNano(), j.lastTime+1)
+	return j.lastTime
 }
 
-// open reads the newest segment, if the journal was at rest. Called under mu.
-func (j *Journal) open() error {
+// openLocked reads the newest segment, if the journal was at rest. Called under mu.
+func (j *Journal) openLocked() error {
 	if j.closed {
 		return ErrClosed
 	}
 	if j.isOpen {
 		return nil
 	}
-	j.files = map[string]*trace{}
+	j.files = map[string]*fileState{}
 	a, err := j.loadAnswers()
 	if err != nil {
 		return err
 	}
 	j.answers = a
-	if err := j.openNewest(); err != nil {
-		return fmt.Errorf("opening the journal of %s: %w", j.data, err)
+	if err := j.openNewestLocked(); err != nil {
+		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}
 	j.isOpen = true
 	return nil
 }
 
-func (j *Journal) openNewest() error {
+func (j *Journal) openNewestLocked() error {
 	for {
 		numbers, _, err := segments(j.dir)
 		if err != nil || len(numbers) == 0 {
 			return err
 		}
-		if opened, err := j.openSegment(numbers[len(numbers)-1]); err != nil || opened {
+		if opened, err := j.openSegmentLocked(numbers[len(numbers)-1]); err != nil || opened {
 			return err
 		}
 	}
 }
 
-// openSegment reads one. One without a header is set aside: there is another
+// openSegmentLocked reads one. One without a header is set aside: there is another
 // that is the newest then.
-func (j *Journal) openSegment(number uint64) (bool, error) {
+func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR, 0)
 	if err != nil {
 		return false, err
 	}
-	head, ok, err := header(f)
+	head, ok, err := readHeader(f)
 	if err == nil && !ok {
-		return false, errors.Join(j.discard(f), f.Close())
+		return false, errors.Join(j.discardSegmentLocked(f), f.Close())
 	}
 	if err == nil {
 		j.seg = &segment{number: number, f: f, created: head.time, boot: head.boot}
-		err = j.load()
+		err = j.loadLocked()
 	}
 	if err != nil {
 		j.seg = nil
@@ -110,64 +110,64 @@ func (j *Journal) openSegment(number uint64) (bool, error) {
 	return true, nil
 }
 
-// load reads the segment that was opened, up to the first damage.
-func (j *Journal) load() error {
+// loadLocked reads the segment that was opened, up to the first damage.
+func (j *Journal) loadLocked() error {
 	s := j.seg
 	info, err := s.f.Stat()
 	if err != nil {
 		return err
 	}
-	s.end, err = walk(s.f, info.Size(), func(r record) error { j.note(r); return nil })
+	s.end, err = walkRecords(s.f, info.Size(), func(r record) error { j.noteLocked(r); return nil })
 	if err != nil {
 		return err
 	}
-	j.renew = j.renew || s.boot != j.cfg.BootID
+	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
 	if s.end == info.Size() {
 		return nil
 	}
-	j.renew = true
-	return j.cut(info.Size())
+	j.mustRotate = true
+	return j.cutDamageLocked(info.Size())
 }
 
-// note takes a record of the newest segment into what is known.
-func (j *Journal) note(r record) {
-	j.last = max(j.last, r.time)
+// noteLocked takes a record of the newest segment into what is known.
+func (j *Journal) noteLocked(r record) {
+	j.lastTime = max(j.lastTime, r.time)
 	j.seg.seq = max(j.seg.seq, r.seq)
-	if r.kind == opened {
+	if r.kind == header {
 		return
 	}
-	t := j.trace(r.m.File)
+	t := j.fileLocked(r.m.File)
 	switch r.kind {
 	case checkpoint, edited:
-		j.seg.heavy += r.content.size
-		j.seg.inline += int64(len(r.content.text))
-		*t = trace{based: true, bare: r.content.size == 0, left: r.left, sure: r.sure}
+		j.seg.checkpointBytes += r.content.size
+		j.seg.inlineBytes += int64(len(r.content.text))
+		*t = fileState{hasCheckpoint: true, emptyCheckpoint: r.content.size == 0, lastSeen: r.id, known: r.idKnown}
 	case seen:
-		t.left, t.sure, t.doubt = r.left, r.sure, false
+		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
 	case begun:
 		r.m.Text = ""
-		t.open = append(t.open, r)
-	case done, aborted, refused:
-		j.finished(t, r)
+		t.pending = append(t.pending, r)
+	case done, aborted, toRollBack:
+		j.noteEndLocked(t, r)
 	}
 }
 
-func (j *Journal) finished(t *trace, r record) {
-	b, ok := take(&t.open, r.seq)
+func (j *Journal) noteEndLocked(t *fileState, r record) {
+	b, ok := takePending(&t.pending, r.seq)
 	if !ok {
 		return
 	}
 	if r.kind == done {
 		j.answers.add(b.m, r.time)
 	}
-	if r.kind == done || r.kind == refused || r.sure {
-		t.left, t.sure = r.left, r.sure
+	if r.kind == done || r.kind == toRollBack || r.idKnown {
+		t.lastSeen, t.known = r.id, r.idKnown
 	}
-	t.doubt = r.kind == refused
+	t.mustRollBack = r.kind == toRollBack
 }
 
-// take removes the record with that number from those under way.
-func take(open *[]record, seq uint64) (record, bool) {
+// takePending removes the record with that number from those under way.
+func takePending(open *[]record, seq uint64) (record, bool) {
 	for i, r := range *open {
 		if r.seq == seq {
 			*open = slices.Delete(*open, i, i+1)
@@ -177,10 +177,10 @@ func take(open *[]record, seq uint64) (record, bool) {
 	return record{}, false
 }
 
-func (j *Journal) trace(file string) *trace {
+func (j *Journal) fileLocked(file string) *fileState {
 	t := j.files[file]
 	if t == nil {
-		t = &trace{}
+		t = &fileState{}
 		j.files[strings.Clone(file)] = t
 	}
 	return t
@@ -192,41 +192,41 @@ func (j *Journal) trace(file string) *trace {
 func (j *Journal) LastSeen(file string) (fsutil.FileID, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.open(); err != nil {
-		j.cfg.Logger.Error("opening the journal", "data_dir", j.data, "error", err)
+	if err := j.openLocked(); err != nil {
+		j.cfg.Logger.Error("opening the journal", "data_dir", j.dataDir, "error", err)
 		return fsutil.FileID{}, false
 	}
 	t := j.files[file]
-	if t == nil || !t.sure || len(t.open) > 0 {
+	if t == nil || !t.known || len(t.pending) > 0 {
 		return fsutil.FileID{}, false
 	}
-	return t.left, true
+	return t.lastSeen, true
 }
 
 // Suspend flushes, closes all files and forgets what can be read again, until the
 // next use. Mutations under way are not harmed.
 func (j *Journal) Suspend() error {
-	j.flush.Lock()
-	defer j.flush.Unlock()
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.rest()
+	return j.suspendLocked()
 }
 
-func (j *Journal) rest() error {
+func (j *Journal) suspendLocked() error {
 	var err error
 	if j.seg != nil {
-		err = errors.Join(j.syncLast(), j.seg.close())
+		err = errors.Join(j.syncLastLocked(), j.seg.close())
 	}
 	j.seg, j.files, j.answers, j.isOpen = nil, nil, nil, false
 	return err
 }
 
-func (j *Journal) end() error {
-	j.flush.Lock()
-	defer j.flush.Unlock()
+func (j *Journal) close() error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
-	return j.rest()
+	return j.suspendLocked()
 }

@@ -30,7 +30,7 @@ type model struct {
 
 func newModel(t *rapid.T, root string, change func(*Config)) *model {
 	m := &model{world: newWorld(t, root, change), versions: map[string][]sight{}, first: map[string]State{}, files: []string{"a.phext", "b.phext", ".phext"}}
-	m.tune = func(s *settings) { s.inline, s.rotate = 40, 600 }
+	m.tune = func(s *settings) { s.inlineMax, s.segmentMax = 40, 600 }
 	m.reopen()
 	m.put("a.phext", text("there before\x17\x18and more"))
 	return m
@@ -43,7 +43,7 @@ func (m *model) touch(file string) {
 }
 
 func (m *model) saw(file string) {
-	m.versions[file] = append(m.versions[file], sight{m.j.last, m.read(file)})
+	m.versions[file] = append(m.versions[file], sight{m.j.lastTime, m.read(file)})
 	m.events++
 }
 
@@ -206,7 +206,7 @@ func TestPruningOnlyForgets(t *testing.T) {
 }
 
 func checkBounds(t *rapid.T, m *model) {
-	of, total, err := sizes(m.j.dir)
+	of, total, err := diskUsage(m.j.dir)
 	m.must(err)
 	numbers := slices.Sorted(maps.Keys(of))
 	if m.cfg.History == 0 && len(numbers) > 1 {
@@ -222,7 +222,7 @@ func checkBounds(t *rapid.T, m *model) {
 func TestADraftIsManyAfters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := State{Text: rapid.StringOf(rapid.RuneFrom([]rune("ab\x17\x18\x01"))).Draw(t, "base"), Exists: true}
-		d := &draft{base: want}
+		d := &replayState{base: want}
 		for _, m := range rapid.SliceOf(mutations([]string{"a.phext"})).Draw(t, "mutations") {
 			want = want.After(m)
 			d.apply(m)

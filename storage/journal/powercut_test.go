@@ -126,7 +126,7 @@ func untilPowerCut(t *testing.T, policy Policy, atSQ bool, check func(t *rapid.T
 		disk := &platter{durable: map[string]int64{}, written: map[string][]State{}}
 		m := newModel(t, root, func(c *Config) { c.Sync, c.Datasync = policy, disk.sync })
 		tune := m.tune
-		m.tune = func(s *settings) { tune(s); s.settle = disk.settle }
+		m.tune = func(s *settings) { tune(s); s.syncPhext = disk.settle }
 		m.reopen()
 		defer func() { m.must(m.set.Close()) }()
 		all := m.runUntilPowerCut(t, disk, atSQ)
@@ -206,7 +206,7 @@ func (m *model) settleRemovals(disk *platter) {
 // reopenAfterCut drops the old process's handles. Closing in order would sync
 // them, and bring back what was cut off.
 func (m *model) reopenAfterCut() {
-	for _, f := range append(m.j.seg.fresh, m.j.seg.f) {
+	for _, f := range append(m.j.seg.unsynced, m.j.seg.f) {
 		m.must(f.Close())
 	}
 	m.j.seg, m.j.isOpen = nil, false

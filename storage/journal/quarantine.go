@@ -9,52 +9,52 @@ import (
 	"time"
 )
 
-// cut sets aside what lies behind the last whole record of the newest segment,
+// cutDamageLocked sets aside what lies behind the last whole record of the newest segment,
 // and ends the segment there. size is that of the file, in bytes.
-func (j *Journal) cut(size int64) error {
+func (j *Journal) cutDamageLocked(size int64) error {
 	s := j.seg
 	lost := size - s.end
-	path, err := j.setAside(io.NewSectionReader(s.f, s.end, lost), "journal-damage", segmentName(s.number))
+	path, err := j.quarantine(io.NewSectionReader(s.f, s.end, lost), "journal-damage", segmentName(s.number))
 	if err != nil {
 		return err
 	}
 	if err := s.f.Truncate(s.end); err != nil {
 		return fmt.Errorf("ending a damaged segment: %w", err)
 	}
-	j.report(lost, path)
+	j.reportDamageLocked(lost, path)
 	return nil
 }
 
-// discard sets aside a segment of which not even the beginning can be read.
-func (j *Journal) discard(f *os.File) error {
+// discardSegmentLocked sets aside a segment of which not even the beginning can be read.
+func (j *Journal) discardSegmentLocked(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if info.Size() > 0 { // an empty one is a crash at its creation, and no loss
-		path, err := j.setAside(io.NewSectionReader(f, 0, info.Size()), "journal-damage", filepath.Base(f.Name()))
+		path, err := j.quarantine(io.NewSectionReader(f, 0, info.Size()), "journal-damage", filepath.Base(f.Name()))
 		if err != nil {
 			return err
 		}
-		j.report(info.Size(), path)
+		j.reportDamageLocked(info.Size(), path)
 	}
-	j.renew = true
+	j.mustRotate = true
 	return os.Remove(f.Name())
 }
 
-func (j *Journal) report(lost int64, path string) {
-	j.dropped += lost
-	j.aside = append(j.aside, path)
+func (j *Journal) reportDamageLocked(lost int64, path string) {
+	j.damaged += lost
+	j.quarantinedPaths = append(j.quarantinedPaths, path)
 	j.cfg.Logger.Warn("the journal is damaged; what cannot be read was set aside",
-		"data_dir", j.data, "bytes", lost, "quarantine", path)
+		"data_dir", j.dataDir, "bytes", lost, "quarantine", path)
 }
 
-// setAside copies in into the quarantine and says where.
-func (j *Journal) setAside(in io.Reader, reason, file string) (string, error) {
+// quarantine copies in into the quarantine and says where.
+func (j *Journal) quarantine(in io.Reader, reason, file string) (string, error) {
 	if err := makeDir(j.cfg.Quarantine); err != nil {
 		return "", err
 	}
-	out, err := j.quarantined(reason, file)
+	out, err := j.createQuarantineFile(reason, file)
 	if err != nil {
 		return "", fmt.Errorf("setting aside: %w", err)
 	}
@@ -68,10 +68,10 @@ func (j *Journal) setAside(in io.Reader, reason, file string) (string, error) {
 	return out.Name(), nil
 }
 
-// quarantined makes a file of a name that is not taken.
-func (j *Journal) quarantined(reason, file string) (*os.File, error) {
+// createQuarantineFile makes a file of a name that is not taken.
+func (j *Journal) createQuarantineFile(reason, file string) (*os.File, error) {
 	stamp := j.cfg.Now().UTC().Format("20060102T150405.000000000Z")
-	name := stamp + "-" + reason + "-" + readable(j.data) + "-" + file
+	name := stamp + "-" + reason + "-" + printable(j.dataDir) + "-" + file
 	name = filepath.Join(j.cfg.Quarantine, name[:min(len(name), 240)])
 	for n := 0; ; n++ {
 		path := name
@@ -85,8 +85,8 @@ func (j *Journal) quarantined(reason, file string) (*os.File, error) {
 	}
 }
 
-// sinceEpoch is t as records have it. Far from 1970 it is the nearest there is.
-func sinceEpoch(t time.Time) int64 {
+// unixNano is t as records have it. Far from 1970 it is the nearest there is.
+func unixNano(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, -1<<63)):
 		return -1 << 63

@@ -27,7 +27,7 @@ type crashed struct {
 // checkpoint beside it, answers, an edit, an abort, and a torn phext.
 func makeCrashed(t failer, root string) *crashed {
 	w := newWorld(t, root, func(c *Config) { c.Sync = Off })
-	w.tune = func(s *settings) { s.inline, s.rotate = 60, 700 }
+	w.tune = func(s *settings) { s.inlineMax, s.segmentMax = 60, 700 }
 	w.reopen()
 	c := &crashed{states: map[string][]State{}, seen: map[string][]sight{}}
 	w.put("a.phext", text(strings.Repeat("long ", 14)))
@@ -65,7 +65,7 @@ func (w *world) steps(c *crashed) {
 			w.mutate(m)
 		}
 		c.states[file] = append(c.states[file], w.read(file))
-		c.seen[file] = append(c.seen[file], sight{w.j.last, w.read(file)})
+		c.seen[file] = append(c.seen[file], sight{w.j.lastTime, w.read(file)})
 	}
 }
 
@@ -109,7 +109,7 @@ func (d damage) to(b string) string {
 // after is a world in which c was damaged and sqgate starts again.
 func (c *crashed) after(t failer, root string, d damage, boot string) *world {
 	w := newWorld(t, root, func(c *Config) { c.Sync, c.BootID = Off, boot })
-	w.tune = func(s *settings) { s.inline, s.rotate = 60, 700 }
+	w.tune = func(s *settings) { s.inlineMax, s.segmentMax = 60, 700 }
 	w.reopen()
 	w.now = c.end
 	w.must(os.MkdirAll(w.j.dir, 0o700))
@@ -127,7 +127,7 @@ func (c *crashed) after(t failer, root string, d damage, boot string) *world {
 
 // boundary is where the last record ends that is whole before pos.
 func boundary(t failer, segment string, pos int) int {
-	good, err := walk(strings.NewReader(segment), int64(pos), func(record) error { return nil })
+	good, err := walkRecords(strings.NewReader(segment), int64(pos), func(record) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func (c *crashed) mayLose(t failer, d damage, moment int64) bool {
 		return strings.HasSuffix(d.file, ".chk")
 	}
 	last := int64(0)
-	_, err := walk(strings.NewReader(segment), int64(boundary(t, segment, d.pos)), func(r record) error { last = r.time; return nil })
+	_, err := walkRecords(strings.NewReader(segment), int64(boundary(t, segment, d.pos)), func(r record) error { last = r.time; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,18 +13,18 @@ import (
 // it can see is pruned until it is closed.
 type view struct {
 	j        *Journal
-	segments []*opening
+	segments []*segmentView
 }
 
-// opening is one segment of a view.
-type opening struct {
+// segmentView is one segment of a view.
+type segmentView struct {
 	number uint64
 	end    int64 // as far as may be read; 0 = all of it
 }
 
 // view opens the segments, oldest first; only the newest of them if so wanted.
 func (j *Journal) view(newestOnly bool) (*view, error) {
-	j.reading.RLock()
+	j.pruneMu.RLock()
 	v := &view{j: j}
 	newest, end, err := j.extent()
 	if err == nil {
@@ -41,7 +41,7 @@ func (j *Journal) view(newestOnly bool) (*view, error) {
 func (j *Journal) extent() (number uint64, end int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.open(); err != nil || j.seg == nil {
+	if err := j.openLocked(); err != nil || j.seg == nil {
 		return 0, 0, err
 	}
 	return j.seg.number, j.seg.end, nil
@@ -52,27 +52,27 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 	for _, n := range numbers {
 		switch {
 		case n == newest:
-			v.segments = append(v.segments, &opening{n, end})
+			v.segments = append(v.segments, &segmentView{n, end})
 		case n < newest && !newestOnly:
-			v.segments = append(v.segments, &opening{number: n})
+			v.segments = append(v.segments, &segmentView{number: n})
 		}
 	}
 	return err
 }
 
-func (v *view) close() { v.j.reading.RUnlock() }
+func (v *view) close() { v.j.pruneMu.RUnlock() }
 
 // walk shows visit what can be read of a segment.
-func (v *view) walk(o *opening, visit func(record) error) error {
+func (v *view) walk(o *segmentView, visit func(record) error) error {
 	f, err := v.file(o)
 	if err != nil {
 		return err
 	}
-	_, err = walk(f, o.end, visit)
+	_, err = walkRecords(f, o.end, visit)
 	return errors.Join(err, f.Close())
 }
 
-func (v *view) file(o *opening) (*os.File, error) {
+func (v *view) file(o *segmentView) (*os.File, error) {
 	f, err := os.Open(filepath.Join(v.j.dir, segmentName(o.number)))
 	if err != nil || o.end > 0 {
 		return f, err
@@ -94,7 +94,7 @@ func (v *view) beyond(t int64) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		head, whole, err := header(f)
+		head, whole, err := readHeader(f)
 		if err = errors.Join(err, f.Close()); err != nil || whole {
 			pruned := i > 0 || o.number > 1
 			return t < head.time && (pruned || t < v.j.cfg.Now().UnixNano()-int64(v.j.cfg.History)), err
@@ -105,7 +105,7 @@ func (v *view) beyond(t int64) (bool, error) {
 
 // current is the file as it lies in the data_dir.
 func (v *view) current(file string) (State, error) {
-	return readState(filepath.Join(v.j.data, file))
+	return readState(filepath.Join(v.j.dataDir, file))
 }
 
 // missing is for errors of files that may just have gone.
@@ -128,12 +128,12 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 	if err := v.within(t); err != nil {
 		return State{}, fmt.Errorf("%s at that moment: %w", file, err)
 	}
-	return v.at(file, sinceEpoch(t))
+	return v.at(file, unixNano(t))
 }
 
 // within is an error if t is before what is kept.
 func (v *view) within(t time.Time) error {
-	gone, err := v.beyond(sinceEpoch(t))
+	gone, err := v.beyond(unixNano(t))
 	if err == nil && gone {
 		err = fmt.Errorf("%s %w", t.UTC().Format(time.RFC3339Nano), ErrBeyondHistory)
 	}
@@ -141,15 +141,15 @@ func (v *view) within(t time.Time) error {
 }
 
 func (v *view) at(file string, t int64) (State, error) {
-	var later *opening
+	var later *segmentView
 	var first int64
 	for i := len(v.segments) - 1; i >= 0; i-- {
 		o := v.segments[i]
-		tr, err := v.trackOf(o, file, t)
+		tr, err := v.fileLogOf(o, file, t)
 		if err != nil {
 			return State{}, err
 		}
-		if len(tr.trail) > 0 {
+		if len(tr.applied) > 0 {
 			return v.stateAfter(o, &tr)
 		}
 		if tr.first != 0 {
@@ -159,16 +159,16 @@ func (v *view) at(file string, t int64) (State, error) {
 	if later == nil {
 		return v.current(file)
 	}
-	return v.stateAfter(later, &track{trail: []step{{offset: first}}})
+	return v.stateAfter(later, &fileLog{applied: []step{{offset: first}}})
 }
 
 // errEnough ends a walk that has found what it looks for.
 var errEnough = errors.New("enough")
 
-// trackOf is the track of one file until t.
-func (v *view) trackOf(o *opening, file string, t int64) (tr track, err error) {
+// fileLogOf is the track of one file until t.
+func (v *view) fileLogOf(o *segmentView, file string, t int64) (tr fileLog, err error) {
 	err = v.walk(o, func(r record) error {
-		if r.kind == opened || r.m.File != file {
+		if r.kind == header || r.m.File != file {
 			return nil
 		}
 		tr.add(r, t)
@@ -183,7 +183,7 @@ func (v *view) trackOf(o *opening, file string, t int64) (tr track, err error) {
 	return tr, err
 }
 
-func (v *view) stateAfter(o *opening, tr *track) (State, error) {
+func (v *view) stateAfter(o *segmentView, tr *fileLog) (State, error) {
 	d, err := v.replay(o, tr)
 	if err != nil {
 		return State{}, err

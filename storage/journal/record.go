@@ -11,7 +11,7 @@ import (
 type kind byte
 
 const (
-	opened     kind = 1 + iota // the first record of a segment
+	header     kind = 1 + iota // the first record of a segment
 	checkpoint                 // a file's state before the mutation that follows
 	edited                     // a file's state after somebody else changed it
 	begun                      // a mutation that may be made now
@@ -19,7 +19,7 @@ const (
 	aborted                    // it did not happen
 	seen                       // the file has another identity, but holds what it should
 	answered                   // an answer to an Idempotency-Key; not in segments
-	refused                    // it must not happen, and left traces in the file
+	toRollBack                 // it must not happen, and left traces in the file
 )
 
 const version = 1
@@ -31,8 +31,8 @@ type record struct {
 	seq     uint64 // of the mutation or checkpoint, within the segment
 	m       Mutation
 	content content
-	left    fsutil.FileID // done, seen, edited, aborted: the state in which the file was left
-	sure    bool          // whether left is known
+	id      fsutil.FileID // done, seen, edited, aborted: the state in which the file was left
+	idKnown bool          // whether left is known
 	boot    string
 	version byte
 
@@ -41,10 +41,10 @@ type record struct {
 
 // content is the state that a checkpoint holds, and where.
 type content struct {
-	exists, beside bool // beside: in a file of its own
-	size           int64
-	sum            [16]byte // xxh3-128
-	text           string   // unless beside
+	exists, external bool // beside: in a file of its own
+	size             int64
+	sum              [16]byte // xxh3-128
+	text             string   // unless beside
 }
 
 func (r record) encode(b []byte) []byte {
@@ -53,14 +53,14 @@ func (r record) encode(b []byte) []byte {
 	b = binary.AppendUvarint(b, r.seq)
 	b = appendString(b, r.m.File)
 	switch r.kind {
-	case opened:
+	case header:
 		return appendString(append(b, r.version), r.boot)
 	case begun, answered:
 		return r.m.encode(b)
 	case checkpoint, edited:
 		b = r.content.encode(b)
 	}
-	return appendID(appendBool(b, r.sure), r.left)
+	return appendID(appendBool(b, r.idKnown), r.id)
 }
 
 func (m Mutation) encode(b []byte) []byte {
@@ -75,7 +75,7 @@ func (m Mutation) encode(b []byte) []byte {
 }
 
 func (c content) encode(b []byte) []byte {
-	b = appendBool(appendBool(b, c.exists), c.beside)
+	b = appendBool(appendBool(b, c.exists), c.external)
 	b = binary.AppendVarint(b, c.size)
 	b = append(b, c.sum[:]...)
 	return appendString(b, c.text)
@@ -102,19 +102,19 @@ func appendID(b []byte, id fsutil.FileID) []byte {
 
 // decode is the record in payload, if it is one.
 func decode(payload string) (record, bool) {
-	in := &cursor{rest: payload}
+	in := &decoder{rest: payload}
 	r := record{kind: kind(in.byte()), time: in.varint(), seq: in.uvarint()}
 	file := in.string()
 	switch r.kind {
-	case opened:
+	case header:
 		r.version, r.boot = in.byte(), in.string()
 	case begun, answered:
 		r.m = in.mutation()
 	case checkpoint, edited:
 		r.content = in.content()
-		r.sure, r.left = in.bool(), in.id()
-	case done, aborted, seen, refused:
-		r.sure, r.left = in.bool(), in.id()
+		r.idKnown, r.id = in.bool(), in.id()
+	case done, aborted, seen, toRollBack:
+		r.idKnown, r.id = in.bool(), in.id()
 	default:
 		return record{}, false
 	}
@@ -122,7 +122,7 @@ func decode(payload string) (record, bool) {
 	return r, !in.bad && (in.rest == "" || r.version > version)
 }
 
-func (in *cursor) mutation() Mutation {
+func (in *decoder) mutation() Mutation {
 	m := Mutation{Op: Op(in.byte())}
 	in.bad = in.bad || !m.Op.valid()
 	m.At = in.coordinate()
@@ -132,7 +132,7 @@ func (in *cursor) mutation() Mutation {
 	return m
 }
 
-func (in *cursor) coordinate() (at phext.Coordinate) {
+func (in *decoder) coordinate() (at phext.Coordinate) {
 	for i := range at {
 		n := in.uvarint()
 		in.bad = in.bad || n > 1<<32-1
@@ -141,24 +141,24 @@ func (in *cursor) coordinate() (at phext.Coordinate) {
 	return at
 }
 
-func (in *cursor) content() content {
-	c := content{exists: in.bool(), beside: in.bool(), size: in.varint()}
+func (in *decoder) content() content {
+	c := content{exists: in.bool(), external: in.bool(), size: in.varint()}
 	copy(c.sum[:], in.take(uint64(len(c.sum))))
 	c.text = in.string()
 	return c
 }
 
-func (in *cursor) id() fsutil.FileID {
+func (in *decoder) id() fsutil.FileID {
 	return fsutil.FileID{Dev: in.uvarint(), Ino: in.uvarint(), Size: in.varint(), Mtime: in.varint(), Ctime: in.varint()}
 }
 
-// cursor reads what encode wrote. Once bad it reads nothing but zeros.
-type cursor struct {
+// decoder reads what encode wrote. Once bad it reads nothing but zeros.
+type decoder struct {
 	rest string
 	bad  bool
 }
 
-func (in *cursor) take(n uint64) string {
+func (in *decoder) take(n uint64) string {
 	if in.bad || n > uint64(len(in.rest)) {
 		in.bad, in.rest = true, ""
 		return ""
@@ -168,31 +168,31 @@ func (in *cursor) take(n uint64) string {
 	return s
 }
 
-func (in *cursor) byte() byte {
+func (in *decoder) byte() byte {
 	if s := in.take(1); s != "" {
 		return s[0]
 	}
 	return 0
 }
 
-func (in *cursor) bool() bool { return in.byte() != 0 }
+func (in *decoder) bool() bool { return in.byte() != 0 }
 
-func (in *cursor) string() string { return in.take(in.uvarint()) }
+func (in *decoder) string() string { return in.take(in.uvarint()) }
 
-func (in *cursor) uvarint() uint64 {
+func (in *decoder) uvarint() uint64 {
 	head := in.rest[:min(len(in.rest), binary.MaxVarintLen64)]
 	v, n := binary.Uvarint([]byte(head))
 	return v * in.advance(n)
 }
 
-func (in *cursor) varint() int64 {
+func (in *decoder) varint() int64 {
 	head := in.rest[:min(len(in.rest), binary.MaxVarintLen64)]
 	v, n := binary.Varint([]byte(head))
 	return v * int64(in.advance(n))
 }
 
 // advance is 1 if a number of n bytes could be read, 0 if not.
-func (in *cursor) advance(n int) uint64 {
+func (in *decoder) advance(n int) uint64 {
 	if n <= 0 {
 		n = len(in.rest) + 1
 	}

@@ -29,7 +29,7 @@ type Report struct {
 // journal. A file that cannot be put right is in the error; the others are
 // right nevertheless. If it is stopped, the next call finishes it.
 func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
-	if err := j.sweep(); err != nil {
+	if err := j.removeTemporary(); err != nil {
 		return Report{}, err
 	}
 	v, err := j.view(true)
@@ -38,9 +38,9 @@ func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	}
 	report, err = v.recoverAll(ctx)
 	v.close()
-	report.Dropped, report.Quarantined = j.damage(report.Quarantined)
+	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
 	if err != nil {
-		return report, fmt.Errorf("recovering %s: %w", j.data, err)
+		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
 	}
 	return report, j.afterRecovery()
 }
@@ -50,7 +50,7 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 		return Report{}, nil
 	}
 	r := v.j.recovery(v, &report)
-	all, err := v.tracks(r.o)
+	all, err := v.fileLogs(r.o)
 	if err != nil {
 		return report, err
 	}
@@ -64,7 +64,7 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 		}
 		if time.Since(told) > time.Second {
 			told = time.Now()
-			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.data, "files", i+1, "of", len(all))
+			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.dataDir, "files", i+1, "of", len(all))
 		}
 	}
 	return report, err
@@ -76,12 +76,12 @@ func (j *Journal) sameBoot() bool {
 	return j.seg != nil && j.seg.boot == j.cfg.BootID
 }
 
-// damage hands over what was found wrong with the journal itself.
-func (j *Journal) damage(aside []string) (int64, []string) {
+// takeDamage hands over what was found wrong with the journal itself.
+func (j *Journal) takeDamage(aside []string) (int64, []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, all := j.dropped, append(j.aside, aside...)
-	j.dropped, j.aside = 0, nil
+	n, all := j.damaged, append(j.quarantinedPaths, aside...)
+	j.damaged, j.quarantinedPaths = 0, nil
 	return n, all
 }
 
@@ -89,38 +89,38 @@ func (j *Journal) damage(aside []string) (int64, []string) {
 // start need not read every file again, and makes durable what the process
 // before this one wrote and may not have synced.
 func (j *Journal) afterRecovery() error {
-	j.flush.Lock()
-	defer j.flush.Unlock()
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.open(); err != nil || j.seg == nil {
+	if err := j.openLocked(); err != nil || j.seg == nil {
 		return err
 	}
 	if j.seg.boot != j.cfg.BootID && len(j.files) > 0 {
-		return j.turn()
+		return j.rotateLocked()
 	}
-	if err := j.syncBeside(); err != nil {
+	if err := j.syncCheckpointsLocked(); err != nil {
 		return err
 	}
-	return j.sync(false)
+	return j.syncLocked(false)
 }
 
-func (j *Journal) syncBeside() error {
+func (j *Journal) syncCheckpointsLocked() error {
 	entries, err := os.ReadDir(j.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if n, isSegment, ok := numbered(e.Name()); ok && !isSegment && n == j.seg.number {
+		if n, isSegment, ok := parseFileName(e.Name()); ok && !isSegment && n == j.seg.number {
 			err = errors.Join(err, syncFile(filepath.Join(j.dir, e.Name()), j.cfg.Datasync))
 		}
 	}
 	return errors.Join(err, fsutil.SyncDir(j.dir))
 }
 
-// sweep removes files that were never finished.
-func (j *Journal) sweep() error {
-	for _, dir := range []string{j.data, j.dir} {
+// removeTemporary removes files that were never finished.
+func (j *Journal) removeTemporary() error {
+	for _, dir := range []string{j.dataDir, j.dir} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !missing(err) {
 			return err

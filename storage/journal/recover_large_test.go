@@ -18,11 +18,11 @@ func TestRecoveryOfMuch(t *testing.T) {
 	const files, mutations, scrolls, size = 200, 10_000, 5_000, 1 << 20
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	base := strings.Repeat(strings.Repeat("x", 5*size/scrolls)+"\x17", scrolls)
-	drafts := make([]draft, files)
+	drafts := make([]replayState, files)
 	for i := range drafts {
 		name := fmt.Sprint(i, ".phext")
 		w.put(name, text(base))
-		drafts[i] = draft{base: text(base)}
+		drafts[i] = replayState{base: text(base)}
 	}
 	begun := time.Now()
 	for i := range mutations {
@@ -33,7 +33,7 @@ func TestRecoveryOfMuch(t *testing.T) {
 		w.must(p.Done(w.put("touched", text("x")))) // SQ's own time is not of interest
 		w.must(p.Sync())
 	}
-	_, bytes, err := sizes(w.j.dir)
+	_, bytes, err := diskUsage(w.j.dir)
 	w.must(err)
 	t.Logf("%d mutations of %d phexts were journalled in %v, %d bytes", mutations, files, time.Since(begun), bytes)
 	for i := range drafts {

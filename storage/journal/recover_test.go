@@ -141,7 +141,7 @@ func TestRecoveryStopsAndGoesOn(t *testing.T) {
 
 func TestRecoveryWithoutACheckpoint(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil)
-	w.tune = func(s *settings) { s.inline = 8 }
+	w.tune = func(s *settings) { s.inlineMax = 8 }
 	w.reopen()
 	closing(t, w)
 	w.put("a.phext", text(big))

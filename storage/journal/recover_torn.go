@@ -14,7 +14,7 @@ import (
 // search replays a track and asks after every step whether the file is what an
 // interrupted write of that state left, without making the state each time.
 type search struct {
-	d      draft
+	state  replayState
 	goal   string       // the file without NULs at its end
 	parsed *phext.Phext // of goal
 	end    phext.Coordinate
@@ -28,7 +28,7 @@ const mostTries = 64
 
 // older says whether the file is in a state that it had earlier in the segment,
 // or in a beginning of one. Only a power cut brings that about.
-func (s *subject) older() (bool, error) {
+func (s *fileRecovery) older() (bool, error) {
 	if s.sameBoot || !s.found.Exists {
 		return false, nil
 	}
@@ -36,41 +36,41 @@ func (s *subject) older() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	found, err := s.passed(f)
+	found, err := s.foundInLog(f)
 	return found, errors.Join(err, f.Close())
 }
 
-func (s *subject) passed(f io.ReaderAt) (bool, error) {
-	look := searchFor(s.found.Text)
-	for i, step := range s.t.trail {
-		r, err := readAt(f, step.offset, s.o.end)
+func (s *fileRecovery) foundInLog(f io.ReaderAt) (bool, error) {
+	look := newSearch(s.found.Text)
+	for i, step := range s.t.applied {
+		r, err := readRecord(f, step.offset, s.o.end)
 		if err != nil {
 			return false, err
 		}
 		if r.kind == begun {
-			amid, err := s.amid(look, f, i)
+			amid, err := s.partOfBatchAt(look, f, i)
 			if err != nil || amid {
 				return amid, err
 			}
 			look.apply(r.m)
-		} else if err := look.begin(held(s.v.j.dir, s.o.number, r)); err != nil {
+		} else if err := look.start(readCheckpoint(s.v.j.dir, s.o.number, r)); err != nil {
 			return false, err
 		}
-		if look.here() {
+		if look.matches() {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-func searchFor(text string) *search {
+func newSearch(text string) *search {
 	goal := strings.TrimRight(text, "\x00")
 	upToEnd := phext.Parse(goal + "x").Scrolls()
 	return &search{goal: goal, parsed: phext.Parse(goal), end: upToEnd[len(upToEnd)-1].At}
 }
 
-func (l *search) begin(state State, err error) error {
-	l.d = draft{base: state}
+func (l *search) start(state State, err error) error {
+	l.state = replayState{base: state}
 	l.compare()
 	return err
 }
@@ -78,7 +78,7 @@ func (l *search) begin(state State, err error) error {
 // compare looks at all scrolls of both.
 func (l *search) compare() {
 	l.differ = map[phext.Coordinate]bool{}
-	for _, s := range l.d.phext().Scrolls() {
+	for _, s := range l.state.phext().Scrolls() {
 		l.check(s.At)
 	}
 	for _, s := range l.parsed.Scrolls() {
@@ -88,7 +88,7 @@ func (l *search) compare() {
 
 func (l *search) check(at phext.Coordinate) {
 	want, _ := l.parsed.Select(at)
-	if at.Compare(l.end) >= 0 || l.d.holds(at, want) {
+	if at.Compare(l.end) >= 0 || l.state.hasText(at, want) {
 		delete(l.differ, at)
 		return
 	}
@@ -96,23 +96,23 @@ func (l *search) check(at phext.Coordinate) {
 }
 
 func (l *search) apply(m Mutation) {
-	l.d.apply(m)
-	if l.d.rendered {
+	l.state.apply(m)
+	if l.state.rendered {
 		l.check(m.At)
 		return
 	}
 	l.compare() // the whole file is another
 }
 
-func (l *search) here() bool {
-	if !l.d.rendered {
-		return l.d.base.Exists && strings.HasPrefix(l.d.base.Text, l.goal)
+func (l *search) matches() bool {
+	if !l.state.rendered {
+		return l.state.base.Exists && strings.HasPrefix(l.state.base.Text, l.goal)
 	}
 	if len(l.differ) > 0 || l.tries == mostTries {
 		return false
 	}
 	l.tries++
-	return strings.HasPrefix(l.d.state().Text, l.goal)
+	return strings.HasPrefix(l.state.state().Text, l.goal)
 }
 
 // torn says whether found is what an interrupted write of want leaves: nothing,
@@ -147,7 +147,7 @@ func holes(found, want State) bool {
 	return strings.IndexByte(found.Text, 0) >= 0 && strings.IndexByte(want.Text, 0) < 0
 }
 
-func readableText(s State) bool { return utf8.ValidString(s.Text) }
+func isUTF8(s State) bool { return utf8.ValidString(s.Text) }
 
 // Mutations that are begun together reach SQ in an order that nobody knows.
 // Since they are of different scrolls, the file is the same after all of them;
@@ -172,10 +172,10 @@ func checkAll(all []Mutation) error {
 }
 
 // mutations reads the steps of a segment.
-func (s *subject) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
+func (s *fileRecovery) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
 	all := make([]Mutation, len(steps))
 	for i, step := range steps {
-		r, err := readAt(f, step.offset, s.o.end)
+		r, err := readRecord(f, step.offset, s.o.end)
 		if err != nil {
 			return nil, err
 		}
@@ -184,48 +184,48 @@ func (s *subject) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
 	return all, nil
 }
 
-// partway says whether the file holds some of those under way, or a beginning
+// holdsPartOfBatch says whether the file holds some of those under way, or a beginning
 // of that.
-func (s *subject) partway() bool {
-	return len(s.set) >= 2 && s.amidSet(s.before)
+func (s *fileRecovery) holdsPartOfBatch() bool {
+	return len(s.batch) >= 2 && s.matchesPart(s.before)
 }
 
-// emptied says whether the file holds what is under way, or a part of it, and
+// madeFromNothing says whether the file holds what is under way, or a part of it, and
 // nothing else, although there was more: SQ found no file when it made it.
-func (s *subject) emptied() bool {
-	scrolls := !slices.ContainsFunc(s.set, func(m Mutation) bool { return m.Op > Delete })
-	return s.before.Text != "" && scrolls && s.amidSet(State{Exists: true})
+func (s *fileRecovery) madeFromNothing() bool {
+	scrolls := !slices.ContainsFunc(s.batch, func(m Mutation) bool { return m.Op > Delete })
+	return s.before.Text != "" && scrolls && s.matchesPart(State{Exists: true})
 }
 
-// amidSet says whether the file is what from is with some of those under way, or
+// matchesPart says whether the file is what from is with some of those under way, or
 // a beginning of that.
-func (s *subject) amidSet(from State) bool {
+func (s *fileRecovery) matchesPart(from State) bool {
 	if !s.found.Exists {
 		return false
 	}
-	look := searchFor(s.found.Text)
-	return look.begin(from, nil) == nil && look.amid(s.set)
+	look := newSearch(s.found.Text)
+	return look.start(from, nil) == nil && look.matchesPart(s.batch)
 }
 
-// finishAll makes the rest of those under way. Nothing in the file is unique.
-func (s *subject) finishAll() error {
-	s.v.j.cfg.Logger.Warn("mutations were interrupted, and are completed", "path", s.path, "mutations", len(s.set))
+// completeBatch makes the rest of those under way. Nothing in the file is unique.
+func (s *fileRecovery) completeBatch() error {
+	s.v.j.cfg.Logger.Warn("mutations were interrupted, and are completed", "path", s.path, "mutations", len(s.batch))
 	if err := s.replace(s.path, s.want); err != nil {
 		return err
 	}
 	return s.completed()
 }
 
-// amid says whether the file holds some of those that were begun together with
+// partOfBatchAt says whether the file holds some of those that were begun together with
 // step i of the trail, which is the first of them.
-func (s *subject) amid(look *search, f io.ReaderAt, i int) (bool, error) {
-	set := s.t.trail[i].set
-	if i > 0 && s.t.trail[i-1].set == set {
+func (s *fileRecovery) partOfBatchAt(look *search, f io.ReaderAt, i int) (bool, error) {
+	set := s.t.applied[i].batch
+	if i > 0 && s.t.applied[i-1].batch == set {
 		return false, nil
 	}
 	var all []step
-	for _, other := range slices.Concat(s.t.trail[i:], s.t.open) {
-		if other.set == set {
+	for _, other := range slices.Concat(s.t.applied[i:], s.t.pending) {
+		if other.batch == set {
 			all = append(all, other)
 		}
 	}
@@ -233,16 +233,16 @@ func (s *subject) amid(look *search, f io.ReaderAt, i int) (bool, error) {
 		return false, nil
 	}
 	mutations, err := s.mutations(f, all)
-	return err == nil && look.amid(mutations), err
+	return err == nil && look.matchesPart(mutations), err
 }
 
-// amid says whether the file is what the state of the search is with some of
+// matchesPart says whether the file is what the state of the search is with some of
 // the mutations made, or a beginning of that: there is no scroll in it that
 // neither the state nor one of the mutations explains.
-func (l *search) amid(all []Mutation) bool {
+func (l *search) matchesPart(all []Mutation) bool {
 	after := make(map[phext.Coordinate]string, len(all))
 	for _, m := range all {
-		after[m.At] = string(l.d.next(m))
+		after[m.At] = string(l.state.scrollAfter(m))
 	}
 	for at := range l.differ {
 		got, _ := l.parsed.Select(at)
@@ -252,5 +252,5 @@ func (l *search) amid(all []Mutation) bool {
 	}
 	last, _ := l.parsed.Select(l.end)
 	text, ok := after[l.end]
-	return l.d.begins(l.end, last) || ok && strings.HasPrefix(text, last)
+	return l.state.hasPrefix(l.end, last) || ok && strings.HasPrefix(text, last)
 }

@@ -13,26 +13,26 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// track is the way of one file through one segment, up to a moment.
-type track struct {
-	trail []step // checkpoints, and mutations that were done
-	base  int    // index in trail of the last checkpoint
-	first int64  // offset of the first checkpoint after the moment; 0 = none
-	open  []step // mutations that are neither done nor aborted
-	left  fsutil.FileID
-	sure  bool
-	doubt bool // a refused mutation left traces in the file
+// fileLog is the way of one file through one segment, up to a moment.
+type fileLog struct {
+	applied      []step // checkpoints, and mutations that were done
+	base         int    // index in trail of the last checkpoint
+	first        int64  // offset of the first checkpoint after the moment; 0 = none
+	pending      []step // mutations that are neither done nor aborted
+	lastSeen     fsutil.FileID
+	known        bool
+	mustRollBack bool // a refused mutation left traces in the file
 }
 
 // step is one record on the way.
 type step struct {
 	offset int64
 	seq    uint64
-	set    uint64 // number of the first of those that were begun together
+	batch  uint64 // number of the first of those that were begun together
 }
 
 // add takes a record into account, if it is not after until.
-func (t *track) add(r record, until int64) {
+func (t *fileLog) add(r record, until int64) {
 	if r.time > until {
 		if t.first == 0 && (r.kind == checkpoint || r.kind == edited) {
 			t.first = r.offset
@@ -41,50 +41,50 @@ func (t *track) add(r record, until int64) {
 	}
 	switch r.kind {
 	case checkpoint, edited:
-		t.base, t.trail = len(t.trail), append(t.trail, step{r.offset, r.seq, r.seq})
-		t.left, t.sure, t.open, t.doubt = r.left, r.sure, nil, false
+		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq})
+		t.lastSeen, t.known, t.pending, t.mustRollBack = r.id, r.idKnown, nil, false
 	case seen:
-		t.left, t.sure, t.doubt = r.left, r.sure, false
+		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
 	case begun:
 		t.begin(r)
-	case done, aborted, refused:
+	case done, aborted, toRollBack:
 		t.finish(r)
 	}
 }
 
-func (t *track) begin(r record) {
+func (t *fileLog) begin(r record) {
 	s := step{r.offset, r.seq, r.seq}
-	if len(t.open) > 0 {
-		s.set = t.open[0].set
+	if len(t.pending) > 0 {
+		s.batch = t.pending[0].batch
 	}
-	t.open = append(t.open, s)
+	t.pending = append(t.pending, s)
 }
 
-func (t *track) finish(r record) {
-	i := slices.IndexFunc(t.open, func(s step) bool { return s.seq == r.seq })
+func (t *fileLog) finish(r record) {
+	i := slices.IndexFunc(t.pending, func(s step) bool { return s.seq == r.seq })
 	if i < 0 {
 		return
 	}
 	if r.kind == done {
-		t.trail = append(t.trail, t.open[i])
+		t.applied = append(t.applied, t.pending[i])
 	}
-	t.open = slices.Delete(t.open, i, i+1)
-	if r.kind == done || r.kind == refused || r.sure {
-		t.left, t.sure = r.left, r.sure
+	t.pending = slices.Delete(t.pending, i, i+1)
+	if r.kind == done || r.kind == toRollBack || r.idKnown {
+		t.lastSeen, t.known = r.id, r.idKnown
 	}
-	t.doubt = r.kind == refused
+	t.mustRollBack = r.kind == toRollBack
 }
 
-// tracks are those of all files in a segment.
-func (v *view) tracks(o *opening) (map[string]*track, error) {
-	all := map[string]*track{}
+// fileLogs are those of all files in a segment.
+func (v *view) fileLogs(o *segmentView) (map[string]*fileLog, error) {
+	all := map[string]*fileLog{}
 	err := v.walk(o, func(r record) error {
-		if r.kind == opened {
+		if r.kind == header {
 			return nil
 		}
 		t := all[r.m.File]
 		if t == nil {
-			t = &track{}
+			t = &fileLog{}
 			all[strings.Clone(r.m.File)] = t
 		}
 		t.add(r, 1<<63-1)
@@ -94,7 +94,7 @@ func (v *view) tracks(o *opening) (map[string]*track, error) {
 }
 
 // replay is what a file holds at the end of its track.
-func (v *view) replay(o *opening, t *track) (*draft, error) {
+func (v *view) replay(o *segmentView, t *fileLog) (*replayState, error) {
 	f, err := v.file(o)
 	if err != nil {
 		return nil, err
@@ -103,12 +103,12 @@ func (v *view) replay(o *opening, t *track) (*draft, error) {
 	return d, errors.Join(err, f.Close())
 }
 
-func (v *view) replayFrom(f io.ReaderAt, o *opening, t *track) (*draft, error) {
-	if len(t.trail) == 0 {
+func (v *view) replayFrom(f io.ReaderAt, o *segmentView, t *fileLog) (*replayState, error) {
+	if len(t.applied) == 0 {
 		return nil, fmt.Errorf("a mutation without its checkpoint: the journal %w", ErrDamaged)
 	}
-	d := &draft{}
-	for _, s := range t.trail[t.base:] {
+	d := &replayState{}
+	for _, s := range t.applied[t.base:] {
 		if err := v.step(d, f, o, s.offset); err != nil {
 			return nil, err
 		}
@@ -117,8 +117,8 @@ func (v *view) replayFrom(f io.ReaderAt, o *opening, t *track) (*draft, error) {
 }
 
 // step takes the record at off into d: a checkpoint begins it anew.
-func (v *view) step(d *draft, f io.ReaderAt, o *opening, off int64) error {
-	r, err := readAt(f, off, o.end)
+func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) error {
+	r, err := readRecord(f, off, o.end)
 	if err != nil {
 		return err
 	}
@@ -126,45 +126,45 @@ func (v *view) step(d *draft, f io.ReaderAt, o *opening, off int64) error {
 		d.apply(r.m)
 		return nil
 	}
-	state, err := held(v.j.dir, o.number, r)
-	*d = draft{base: state}
+	state, err := readCheckpoint(v.j.dir, o.number, r)
+	*d = replayState{base: state}
 	return err
 }
 
-// draft is a state to which many mutations are applied: State.After for all of
+// replayState is a state to which many mutations are applied: State.After for all of
 // them, in the time of one.
-type draft struct {
+type replayState struct {
 	base     State
 	parsed   *phext.Phext // of base; nil as long as nobody asked
 	changed  map[phext.Coordinate][]byte
 	rendered bool // SQ wrote the file since base
 }
 
-func (d *draft) apply(m Mutation) {
+func (d *replayState) apply(m Mutation) {
 	switch m.Op {
 	case Remove:
-		*d = draft{}
+		*d = replayState{}
 	case Replace:
-		*d = draft{base: State{m.Text, true}}
+		*d = replayState{base: State{m.Text, true}}
 	default:
-		d.write(m)
+		d.applyToScroll(m)
 	}
 }
 
-func (d *draft) write(m Mutation) {
+func (d *replayState) applyToScroll(m Mutation) {
 	if d.changed == nil {
 		d.changed = map[phext.Coordinate][]byte{}
 	}
-	d.changed[m.At] = d.next(m)
+	d.changed[m.At] = d.scrollAfter(m)
 	d.rendered = true
 	if phext.HasDelimiter(m.Text) || !m.At.Valid() {
-		*d = draft{base: d.state()} // SQ reads back other scrolls than were written
+		*d = replayState{base: d.state()} // SQ reads back other scrolls than were written
 	}
 }
 
-// next is the scroll that m leaves. Appending to what is there already costs
+// scrollAfter is the scroll that m leaves. Appending to what is there already costs
 // no copy of it, which matters for ten thousand lines in one scroll.
-func (d *draft) next(m Mutation) []byte {
+func (d *replayState) scrollAfter(m Mutation) []byte {
 	switch m.Op {
 	case Update:
 		return []byte(m.Text)
@@ -178,15 +178,15 @@ func (d *draft) next(m Mutation) []byte {
 	return append([]byte(old), m.Text...)
 }
 
-func (d *draft) phext() *phext.Phext {
+func (d *replayState) phext() *phext.Phext {
 	if d.parsed == nil {
 		d.parsed = phext.Parse(d.base.Text)
 	}
 	return d.parsed
 }
 
-// holds says whether the text at c is want.
-func (d *draft) holds(c phext.Coordinate, want string) bool {
+// hasText says whether the text at c is want.
+func (d *replayState) hasText(c phext.Coordinate, want string) bool {
 	if text, ok := d.changed[c]; ok {
 		return string(text) == want
 	}
@@ -194,8 +194,8 @@ func (d *draft) holds(c phext.Coordinate, want string) bool {
 	return text == want
 }
 
-// begins says whether the text at c begins with part.
-func (d *draft) begins(c phext.Coordinate, part string) bool {
+// hasPrefix says whether the text at c hasPrefix with part.
+func (d *replayState) hasPrefix(c phext.Coordinate, part string) bool {
 	if text, ok := d.changed[c]; ok {
 		return bytes.HasPrefix(text, []byte(part))
 	}
@@ -204,7 +204,7 @@ func (d *draft) begins(c phext.Coordinate, part string) bool {
 }
 
 // state is the file as it stands now. More can be applied afterwards.
-func (d *draft) state() State {
+func (d *replayState) state() State {
 	if !d.rendered {
 		return d.base
 	}

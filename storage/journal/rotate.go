@@ -13,111 +13,111 @@ import (
 
 const segmentAge = 24 * time.Hour
 
-// ready opens the journal, with a segment to write to, and returns with mu
+// lockReady opens the journal, with a segment to write to, and returns with mu
 // held unless it fails. Only a mutation that begins may come here: a segment
 // never ends under one that is under way.
-func (j *Journal) ready() error {
+func (j *Journal) lockReady() error {
 	j.mu.Lock()
-	if err := j.open(); err != nil {
+	if err := j.openLocked(); err != nil {
 		j.mu.Unlock()
 		return err
 	}
-	if !j.due() {
+	if !j.rotationDueLocked() {
 		return nil
 	}
 	j.mu.Unlock()
-	j.flush.Lock()
-	defer j.flush.Unlock()
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
-	if err := j.renewed(); err != nil {
+	if err := j.rotateIfDueLocked(); err != nil {
 		j.mu.Unlock()
 		return err
 	}
 	return nil
 }
 
-func (j *Journal) renewed() error {
-	if err := j.open(); err != nil || !j.due() {
+func (j *Journal) rotateIfDueLocked() error {
+	if err := j.openLocked(); err != nil || !j.rotationDueLocked() {
 		return err
 	}
-	return j.turn()
+	return j.rotateLocked()
 }
 
-// due says whether the next mutation belongs in another segment.
-func (j *Journal) due() bool {
-	if j.seg == nil || j.renew {
+// rotationDueLocked says whether the next mutation belongs in another segment.
+func (j *Journal) rotationDueLocked() bool {
+	if j.seg == nil || j.mustRotate {
 		return true
 	}
-	records := j.seg.end - j.seg.inline
-	return records >= max(j.cfg.rotate, j.seg.heavy) || j.cfg.Now().UnixNano()-j.seg.created > int64(segmentAge)
+	records := j.seg.end - j.seg.inlineBytes
+	return records >= max(j.cfg.segmentMax, j.seg.checkpointBytes) || j.cfg.Now().UnixNano()-j.seg.created > int64(segmentAge)
 }
 
-// turn ends the newest segment and begins another. Called under flush and mu.
-func (j *Journal) turn() error {
-	if err := j.retire(); err != nil {
+// rotateLocked ends the newest segment and begins another. Called under flush and mu.
+func (j *Journal) rotateLocked() error {
+	if err := j.makeDurableLocked(); err != nil {
 		return err
 	}
 	_, highest, err := segments(j.dir)
 	if err != nil {
 		return err
 	}
-	next, err := j.create(highest + 1)
+	next, err := j.createSegmentLocked(highest + 1)
 	if err != nil {
 		return err
 	}
 	if j.seg != nil {
 		if err := j.seg.close(); err != nil {
-			j.cfg.Logger.Error("closing a segment of the journal", "data_dir", j.data, "error", err)
+			j.cfg.Logger.Error("closing a segment of the journal", "data_dir", j.dataDir, "error", err)
 		}
 	}
-	j.seg, j.files, j.renew = next, carried(j.files), false
+	j.seg, j.files, j.mustRotate = next, carryOver(j.files), false
 	if err := j.prune(); err != nil {
-		j.cfg.Logger.Error("pruning the journal", "data_dir", j.data, "error", err)
+		j.cfg.Logger.Error("pruning the journal", "data_dir", j.dataDir, "error", err)
 	}
 	return nil
 }
 
-// carried is what stays known of files when a segment ends.
-func carried(files map[string]*trace) map[string]*trace {
-	next := map[string]*trace{}
+// carryOver is what stays known of files when a segment ends.
+func carryOver(files map[string]*fileState) map[string]*fileState {
+	next := map[string]*fileState{}
 	for file, t := range files {
-		if t.sure && len(t.open) == 0 {
-			next[file] = &trace{left: t.left, sure: true}
+		if t.known && len(t.pending) == 0 {
+			next[file] = &fileState{lastSeen: t.lastSeen, known: true}
 		}
 	}
 	return next
 }
 
-// retire makes durable what only the newest segment could bring back, since
+// makeDurableLocked makes durable what only the newest segment could bring back, since
 // recovery looks no further: its records, the phexts that SQ wrote without ever
 // syncing them, and the answers.
-func (j *Journal) retire() error {
+func (j *Journal) makeDurableLocked() error {
 	if j.seg == nil {
 		return nil
 	}
-	if err := j.syncLast(); err != nil {
+	if err := j.syncLastLocked(); err != nil {
 		return err
 	}
-	if err := j.settle(); err != nil {
+	if err := j.syncPhextsLocked(); err != nil {
 		return err
 	}
 	return j.saveAnswers()
 }
 
-func (j *Journal) settle() error {
+func (j *Journal) syncPhextsLocked() error {
 	if len(j.files) == 0 {
 		return nil
 	}
 	for name, t := range j.files {
-		if !t.based {
+		if !t.hasCheckpoint {
 			continue
 		}
-		if err := syncFile(filepath.Join(j.data, name), j.cfg.settle); err != nil {
+		if err := syncFile(filepath.Join(j.dataDir, name), j.cfg.syncPhext); err != nil {
 			return fmt.Errorf("syncing %s: %w", name, err)
 		}
 	}
-	if err := fsutil.SyncDir(j.data); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("syncing %s: %w", j.data, err)
+	if err := fsutil.SyncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("syncing %s: %w", j.dataDir, err)
 	}
 	return nil
 }
@@ -136,10 +136,10 @@ func syncFile(path string, sync func(*os.File) error) error {
 // prune removes the oldest segments that are past the history or the limit,
 // unless somebody reads them: then the next rotation does.
 func (j *Journal) prune() error {
-	if !j.reading.TryLock() {
+	if !j.pruneMu.TryLock() {
 		return nil
 	}
-	defer j.reading.Unlock()
+	defer j.pruneMu.Unlock()
 	numbers, _, err := segments(j.dir)
 	if err != nil || len(numbers) == 0 {
 		return err
@@ -153,13 +153,13 @@ func (j *Journal) prune() error {
 
 // oldest is the first segment that is to be kept.
 func (j *Journal) oldest(numbers []uint64) (uint64, error) {
-	of, total, err := sizes(j.dir)
+	of, total, err := diskUsage(j.dir)
 	if err != nil {
 		return 0, err
 	}
 	last := len(numbers) - 1
 	for i := range last {
-		past, err := j.past(numbers[i+1])
+		past, err := j.beyondHistory(numbers[i+1])
 		if err != nil {
 			return 0, err
 		}
@@ -171,14 +171,14 @@ func (j *Journal) oldest(numbers []uint64) (uint64, error) {
 	return numbers[last], nil
 }
 
-// past says whether all before segment number is further back than the history.
-func (j *Journal) past(number uint64) (bool, error) {
+// beyondHistory says whether all before segment number is further back than the history.
+func (j *Journal) beyondHistory(number uint64) (bool, error) {
 	f, err := os.Open(filepath.Join(j.dir, segmentName(number)))
 	if err != nil {
 		return false, err
 	}
-	head, ok, err := header(f)
-	return ok && head.time <= j.last-int64(j.cfg.History), errors.Join(err, f.Close())
+	head, ok, err := readHeader(f)
+	return ok && head.time <= j.lastTime-int64(j.cfg.History), errors.Join(err, f.Close())
 }
 
 // removeBefore removes segments and checkpoints, also those that an earlier
@@ -189,7 +189,7 @@ func (j *Journal) removeBefore(number uint64) error {
 		return err
 	}
 	for _, e := range entries {
-		if n, _, ok := numbered(e.Name()); ok && n < number {
+		if n, _, ok := parseFileName(e.Name()); ok && n < number {
 			err = errors.Join(err, os.Remove(filepath.Join(j.dir, e.Name())))
 		}
 	}

@@ -37,7 +37,7 @@ func TestASegmentEndsWithADay(t *testing.T) {
 // TestLargePhextsDoNotMakeManySegments lets a segment grow as its checkpoints do.
 func TestLargePhextsDoNotMakeManySegments(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil)
-	w.tune = func(s *settings) { s.rotate = 1000 }
+	w.tune = func(s *settings) { s.segmentMax = 1000 }
 	w.reopen()
 	closing(t, w)
 	w.put("a.phext", text(strings.Repeat("x", 50_000)))
@@ -76,7 +76,7 @@ func TestAJournalWithoutItsNewestSegment(t *testing.T) {
 func TestReadersAndWritersTogether(t *testing.T) {
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
 	w.cfg.Now = time.Now // the world's clock is not for several at a time
-	w.tune = func(s *settings) { s.rotate = 300 }
+	w.tune = func(s *settings) { s.segmentMax = 300 }
 	w.reopen()
 	closing(t, w)
 	w.mutate(update("a.phext", 1, "0"))
@@ -114,7 +114,7 @@ func TestASegmentOfANewerSqgateIsLeftAlone(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.mutate(update("a.phext", 1, "x"))
 	w.must(w.j.Suspend())
-	b, err := frame(nil, record{kind: opened, version: version + 1, boot: "boot-1"})
+	b, err := frame(nil, record{kind: header, version: version + 1, boot: "boot-1"})
 	w.must(err)
 	path := filepath.Join(w.j.dir, segmentName(2))
 	w.must(os.WriteFile(path, append(b, "unknown"...), 0o600))

@@ -17,26 +17,26 @@ const segmentSuffix = ".seg"
 
 // segment is the newest one, to which is written.
 type segment struct {
-	number  uint64
-	f       *os.File
-	end     int64 // bytes that hold whole records
-	room    int64 // up to where the disk has room for it, in bytes
-	created int64
-	boot    string // the run of the kernel in which it was begun
-	seq     uint64 // the last one given out
-	heavy   int64  // bytes of checkpoints, wherever they stand
-	inline  int64  // bytes of checkpoints that stand in it
-	fresh   []*os.File
-	failed  error // a sync failed: what it was to make durable may be lost
+	number          uint64
+	f               *os.File
+	end             int64 // bytes that hold whole records
+	allocated       int64 // up to where the disk has room for it, in bytes
+	created         int64
+	boot            string // the run of the kernel in which it was begun
+	seq             uint64 // the last one given out
+	checkpointBytes int64  // bytes of checkpoints, wherever they stand
+	inlineBytes     int64  // bytes of checkpoints that stand in it
+	unsynced        []*os.File
+	failed          error // a sync failed: what it was to make durable may be lost
 }
 
 // close gives back the room behind its end.
 func (s *segment) close() error {
 	err := errors.Join(s.f.Truncate(s.end), s.f.Close())
-	for _, f := range s.fresh {
+	for _, f := range s.unsynced {
 		err = errors.Join(err, f.Close())
 	}
-	s.fresh = nil
+	s.unsynced = nil
 	return err
 }
 
@@ -44,8 +44,8 @@ func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, se
 
 func checkpointName(number, seq uint64) string { return fmt.Sprintf("%08d-%d.chk", number, seq) }
 
-// numbered is the segment to which a file in a journal belongs.
-func numbered(name string) (number uint64, isSegment, ok bool) {
+// parseFileName is the segment to which a file in a journal belongs.
+func parseFileName(name string) (number uint64, isSegment, ok bool) {
 	stem, isSegment := strings.CutSuffix(name, segmentSuffix)
 	if !isSegment {
 		if stem, ok = strings.CutSuffix(name, ".chk"); !ok {
@@ -65,7 +65,7 @@ func segments(dir string) (numbers []uint64, highest uint64, err error) {
 		return nil, 0, fmt.Errorf("looking for journals: %w", err)
 	}
 	for _, e := range entries {
-		n, isSegment, ok := numbered(e.Name())
+		n, isSegment, ok := parseFileName(e.Name())
 		if !ok {
 			continue
 		}
@@ -78,9 +78,9 @@ func segments(dir string) (numbers []uint64, highest uint64, err error) {
 	return numbers, highest, nil
 }
 
-// sizes are the bytes of the segments and their checkpoints, by number, and of
+// diskUsage are the bytes of the segments and their checkpoints, by number, and of
 // everything in dir together.
-func sizes(dir string) (of map[uint64]int64, total int64, err error) {
+func diskUsage(dir string) (of map[uint64]int64, total int64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, err
@@ -94,7 +94,7 @@ func sizes(dir string) (of map[uint64]int64, total int64, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		if n, _, ok := numbered(e.Name()); ok {
+		if n, _, ok := parseFileName(e.Name()); ok {
 			of[n] += info.Size()
 		}
 		total += info.Size()
@@ -102,14 +102,14 @@ func sizes(dir string) (of map[uint64]int64, total int64, err error) {
 	return of, total, nil
 }
 
-// header is the first record of a segment; ok is false if it is damaged.
-func header(f *os.File) (rec record, ok bool, err error) {
+// readHeader is the first record of a segment; ok is false if it is damaged.
+func readHeader(f *os.File) (rec record, ok bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return record{}, false, err
 	}
-	rec, n, err := next(f, info.Size())
-	if err != nil || n == 0 || rec.kind != opened {
+	rec, n, err := nextRecord(f, info.Size())
+	if err != nil || n == 0 || rec.kind != header {
 		return record{}, false, err
 	}
 	if rec.version > version {
@@ -118,25 +118,25 @@ func header(f *os.File) (rec record, ok bool, err error) {
 	return rec, true, nil
 }
 
-// create begins segment number. It counts only when this has returned.
-func (j *Journal) create(number uint64) (*segment, error) {
-	if err := j.establish(); err != nil {
+// createSegmentLocked begins segment number. It counts only when this has returned.
+func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
+	if err := j.establishDir(); err != nil {
 		return nil, err
 	}
-	s := &segment{number: number, created: j.tick(), boot: j.cfg.BootID}
+	s := &segment{number: number, created: j.tickLocked(), boot: j.cfg.BootID}
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
 	s.f = f
-	if err := j.begin(s); err != nil {
+	if err := j.writeHeader(s); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return s, nil
 }
 
-func (j *Journal) begin(s *segment) error {
-	b, err := frame(nil, record{kind: opened, time: s.created, boot: s.boot, version: version})
+func (j *Journal) writeHeader(s *segment) error {
+	b, err := frame(nil, record{kind: header, time: s.created, boot: s.boot, version: version})
 	if err != nil {
 		return err
 	}
@@ -149,8 +149,8 @@ func (j *Journal) begin(s *segment) error {
 
 const pathFile = "data_dir"
 
-// establish makes the directory, with the path it is for.
-func (j *Journal) establish() error {
+// establishDir makes the directory, with the path it is for.
+func (j *Journal) establishDir() error {
 	path := filepath.Join(j.dir, pathFile)
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -158,7 +158,7 @@ func (j *Journal) establish() error {
 	if err := makeDir(j.dir); err != nil {
 		return err
 	}
-	if err := fsutil.Replace(path, j.data+"\n", 0o600, true); err != nil {
+	if err := fsutil.Replace(path, j.dataDir+"\n", 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
 	}
 	return fsutil.SyncDir(j.cfg.Dir)

@@ -17,18 +17,18 @@ import (
 type Set struct {
 	cfg settings
 
-	mu     sync.Mutex
-	of     map[string]*Journal
-	closed bool
+	mu       sync.Mutex
+	journals map[string]*Journal
+	closed   bool
 }
 
 // settings are a Config that was checked, and what only tests of this package set.
 type settings struct {
 	Config
-	inline  int64 // bytes; a longer checkpoint gets a file of its own
-	rotate  int64 // bytes of records after which a segment ends
-	answers int   // most answers to Idempotency-Keys that are kept
-	settle  func(phext *os.File) error
+	inlineMax  int64 // bytes; a longer checkpoint gets a file of its own
+	segmentMax int64 // bytes of records after which a segment ends
+	answersMax int   // most answers to Idempotency-Keys that are kept
+	syncPhext  func(phext *os.File) error
 	// allocate takes room on the disk for n bytes of f at off.
 	allocate func(f *os.File, off, n int64) error
 }
@@ -39,7 +39,7 @@ func New(c Config) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate}, of: map[string]*Journal{}}, nil
+	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate}, journals: map[string]*Journal{}}, nil
 }
 
 // Of is the journal of a data_dir. It costs nothing until it is used.
@@ -53,10 +53,10 @@ func (s *Set) Of(dataDir string) (*Journal, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	j := s.of[data]
+	j := s.journals[data]
 	if j == nil {
-		j = &Journal{cfg: &s.cfg, data: data, dir: filepath.Join(s.cfg.Dir, dirName(data))}
-		s.of[data] = j
+		j = &Journal{cfg: &s.cfg, dataDir: data, dir: filepath.Join(s.cfg.Dir, dirName(data))}
+		s.journals[data] = j
 	}
 	return j, nil
 }
@@ -64,11 +64,11 @@ func (s *Set) Of(dataDir string) (*Journal, error) {
 // dirName is unique, through the hash, and tells a person which it is.
 func dirName(data string) string {
 	sum := sha256.Sum256([]byte(data))
-	return hex.EncodeToString(sum[:8]) + "-" + readable(data)
+	return hex.EncodeToString(sum[:8]) + "-" + printable(data)
 }
 
-// readable is the end of a path, in characters that need no quoting.
-func readable(path string) string {
+// printable is the end of a path, in characters that need no quoting.
+func printable(path string) string {
 	tail := filepath.Base(path)
 	tail = tail[:min(len(tail), 40)]
 	return strings.Map(func(r rune) rune {
@@ -104,14 +104,14 @@ func (s *Set) Dirs() ([]string, error) {
 func (s *Set) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	all := make([]*Journal, 0, len(s.of))
-	for _, j := range s.of {
+	all := make([]*Journal, 0, len(s.journals))
+	for _, j := range s.journals {
 		all = append(all, j)
 	}
 	s.mu.Unlock()
 	var err error
 	for _, j := range all {
-		err = errors.Join(err, j.end())
+		err = errors.Join(err, j.close())
 	}
 	return err
 }

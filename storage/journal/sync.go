@@ -16,7 +16,7 @@ func (p *Pending) Sync() error {
 	p.mu.Lock()
 	upTo := p.upTo
 	p.mu.Unlock()
-	return p.j.flushed(upTo)
+	return p.j.syncUpTo(upTo)
 }
 
 // CheckpointDurable says whether the checkpoint that the mutation rests on is on disk:
@@ -24,29 +24,29 @@ func (p *Pending) Sync() error {
 func (p *Pending) CheckpointDurable() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
-	return p.rooted()
+	return p.checkpointDurableLocked()
 }
 
-// exposed says whether the file may lose what is not on disk anywhere.
-func (p *Pending) exposed() bool {
+// atRisk says whether the file may lose what is not on disk anywhere.
+func (p *Pending) atRisk() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
 	t := p.j.files[p.file]
-	return !p.rooted() && (t == nil || !t.bare)
+	return !p.checkpointDurableLocked() && (t == nil || !t.emptyCheckpoint)
 }
 
-// rooted is Rooted, called under mu.
-func (p *Pending) rooted() bool {
+// checkpointDurableLocked is Rooted, called under mu.
+func (p *Pending) checkpointDurableLocked() bool {
 	j, t := p.j, p.j.files[p.file]
-	return j.seg != nil && j.seg.failed == nil && t != nil && t.based && t.root <= j.synced
+	return j.seg != nil && j.seg.failed == nil && t != nil && t.hasCheckpoint && t.checkpointEnd <= j.synced
 }
 
-// flushed is the group commit. The first that comes syncs at once; those who
+// syncUpTo is the group commit. The first that comes syncs at once; those who
 // come meanwhile wait for the lock, the first of them syncs for all of them, and
 // the others find it done.
-func (j *Journal) flushed(upTo uint64) error {
-	j.flush.Lock()
-	defer j.flush.Unlock()
+func (j *Journal) syncUpTo(upTo uint64) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
@@ -59,25 +59,25 @@ func (j *Journal) flushed(upTo uint64) error {
 	case j.seg.failed != nil:
 		return j.seg.failed
 	}
-	return j.sync(true)
+	return j.syncLocked(true)
 }
 
-// syncLast is the last sync of the newest segment, before it is closed. Also
+// syncLastLocked is the last sync of the newest segment, before it is closed. Also
 // what an earlier process wrote may not be on disk yet. Once one has failed
 // there is no point in another, and nobody must take the rest for durable.
-func (j *Journal) syncLast() error {
+func (j *Journal) syncLastLocked() error {
 	if j.seg.failed != nil {
 		j.lostUpTo, j.synced = j.written, j.written
 		return nil
 	}
-	return j.sync(false)
+	return j.syncLocked(false)
 }
 
-// sync makes the newest segment durable, with the checkpoints beside it.
+// syncLocked makes the newest segment durable, with the checkpoints beside it.
 // Called under flush and mu; mu is let go meanwhile if apart is set.
-func (j *Journal) sync(apart bool) error {
-	s, upTo, fresh := j.seg, j.written, j.seg.fresh
-	s.fresh = nil
+func (j *Journal) syncLocked(apart bool) error {
+	s, upTo, fresh := j.seg, j.written, j.seg.unsynced
+	s.unsynced = nil
 	if apart {
 		j.mu.Unlock()
 	}
@@ -90,7 +90,7 @@ func (j *Journal) sync(apart bool) error {
 		return nil
 	}
 	// What the kernel could not write it forgets: a second sync would say yes.
-	s.failed, j.renew = err, true
+	s.failed, j.mustRotate = err, true
 	j.lost, j.lostFrom, j.lostUpTo = err, j.synced, j.written
 	return err
 }

@@ -149,11 +149,11 @@ func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
 // to be synced after the last record, and before the new one counts.
 func TestASegmentEndsOnDisk(t *testing.T) {
 	w, s := spinning(t, Batch)
-	w.set.cfg.inline = 4
+	w.set.cfg.inlineMax = 4
 	w.must(os.WriteFile(w.path("b.phext"), []byte("long enough"), 0o644))
 	p := w.begin(update("b.phext", 1, "x"))
 	w.must(p.Done(w.put("b.phext", text("x"))))
-	w.j.renew = true
+	w.j.mustRotate = true
 	w.unflushed("y")
 	// Each checkpoint before it is needed; the old segment when it ends; the new one when it begins.
 	if got := strings.Join(s.synced, " "); got != "00000001-3.chk 00000001.seg"+" 00000001.seg 00000002.seg"+" 00000002-1.chk 00000002.seg" {
