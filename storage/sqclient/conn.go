@@ -49,6 +49,7 @@ type Conn struct {
 	tcp   *net.TCPConn
 	ctx   context.Context
 	stop  func() bool // ends the watch of ctx
+	last  [1]byte     // of the request
 	cut   error       // SQ hung up before it had the whole request
 }
 
@@ -84,13 +85,41 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }
 
 // Send sends a request whole, or returns an error.
 func (x *Conn) Send(out rewrite.Outgoing) error {
+	if err := x.SendHeld(out); err != nil {
+		return err
+	}
+	return x.SendRest()
+}
+
+// SendHeld sends a request without its last byte, which is for SendRest. SQ
+// does nothing before it has that, and forgets the request if it never comes.
+func (x *Conn) SendHeld(out rewrite.Outgoing) error {
 	pooled := heads.Get().(*[]byte)
 	defer heads.Put(pooled)
 	head := x.appendHead((*pooled)[:0], out)
 	*pooled = head[:0]
+	body := out.Body
+	if len(body) > 0 {
+		body, x.last[0] = body[:len(body)-1], body[len(body)-1]
+	} else {
+		head, x.last[0] = head[:len(head)-1], head[len(head)-1]
+	}
 	// One system call for both: a head that comes alone costs SQ another read.
-	parts := net.Buffers{head, out.Body}
+	parts := net.Buffers{head, body}
 	_, err := parts.WriteTo(x.tcp)
+	return x.sendError(err)
+}
+
+// SendRest sends what SendHeld held back.
+func (x *Conn) SendRest() error {
+	if x.cut != nil {
+		return nil // its answer says why, if there is one
+	}
+	_, err := x.tcp.Write(x.last[:])
+	return x.sendError(err)
+}
+
+func (x *Conn) sendError(err error) error {
 	if hungUp(err) {
 		x.cut, err = err, nil // SQ may have answered before that
 	}

@@ -7,8 +7,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -147,15 +145,15 @@ const nearlyNoRoom = 64 << 10
 
 // explain tells a write that found no room from one that failed otherwise.
 func (tx *transaction) explain(cause error) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(tx.dir.Path, &fs); err != nil {
+	room, err := tx.w.files.room(tx.dir.Path)
+	if err != nil {
 		return cause
 	}
 	torn, err := fsutil.Identify(tx.path)
 	if err != nil {
 		return cause
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < tx.next.Size()-torn.Size+nearlyNoRoom {
+	if room.free < tx.next.Size()-torn.Size+nearlyNoRoom {
 		return errDiskFull
 	}
 	return cause

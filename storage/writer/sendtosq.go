@@ -73,28 +73,34 @@ func (tx *transaction) canRecreate() bool {
 		tx.pending.CheckpointDurable() && fsutil.CanBeRecreated(tx.path)
 }
 
-// recreate has SQ make a new file for each mutation, one after the other. All
-// are connected first: then SQ has little left to do but the writes.
+// recreate has SQ make a new file for each mutation, one after the other. SQ
+// has all requests but for their last bytes before the old file goes: it has
+// nothing left to do then but to write.
 func (tx *transaction) recreate(ctx context.Context) error {
 	conns, err := tx.dial(ctx)
 	defer closeAll(conns)
 	if err != nil {
 		return err
 	}
+	for i, out := range tx.outgoing() {
+		if err := conns[i].SendHeld(out); err != nil {
+			return err
+		}
+	}
 	if err := tx.w.files.rename(tx.path, journal.BeforePath(tx.path)); err != nil {
 		return tx.truncate(ctx)
 	}
 	tx.sent, tx.aside = true, true
-	for i, out := range tx.outgoing() {
+	for i, c := range conns {
 		if i > 0 { // nobody is owed the file between two mutations of a batch
 			if err := tx.w.files.remove(tx.path); err != nil {
 				return err
 			}
 		}
-		if err := conns[i].Send(out); err != nil {
+		if err := c.SendRest(); err != nil {
 			return err
 		}
-		if tx.members[i].result.Body, err = conns[i].Receive(tx.held); err != nil {
+		if tx.members[i].result.Body, err = c.Receive(tx.held); err != nil {
 			return err
 		}
 	}
@@ -220,16 +226,33 @@ const (
 	tightSizes = 4
 )
 
+// room is what a file system has for a directory.
+type room struct {
+	free     int64 // bytes
+	inMemory bool
+}
+
+func roomOn(dir string) (room, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return room{}, err
+	}
+	return room{int64(fs.Bavail) * fs.Bsize, fsutil.InMemory(&fs)}, nil
+}
+
 // reserveSpare secures the way back on a tight disk before SQ truncates the
 // file: room for what it holds now. A write that makes room passes without.
-func (tx *transaction) reserveSpare() (err error) {
+func (tx *transaction) reserveSpare() error {
 	size := tx.before.Phext.Size()
-	var fs unix.Statfs_t
-	if size == 0 || unix.Statfs(tx.dir.Path, &fs) != nil {
+	if size == 0 {
 		return nil
 	}
-	tx.onDisk = !fsutil.InMemory(&fs)
-	tx.tight = int64(fs.Bavail)*fs.Bsize <= tightBytes+tightSizes*size
+	room, err := tx.w.files.room(tx.dir.Path)
+	if err != nil {
+		return err
+	}
+	tx.onDisk = !room.inMemory
+	tx.tight = room.free <= tightBytes+tightSizes*size
 	if !tx.tight {
 		return nil
 	}

@@ -60,13 +60,14 @@ type fileSystem struct {
 	same       func(path string, v *cache.Version) (fsutil.FileID, bool, error)
 	identify   func(path string) (fsutil.FileID, error)
 	storeNames func(path string, now, next *cache.Version, at phext.Coordinate) error
+	room       func(dir string) (room, error)
 }
 
 // New makes a Writer; it starts nothing.
 func New(c Config) *Writer {
 	return &Writer{
 		Config: c, queues: map[*datadir.Dir]*batchQueue{},
-		files: fileSystem{rename: os.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames},
+		files: fileSystem{rename: os.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, room: roomOn},
 	}
 }
 

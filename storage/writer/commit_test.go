@@ -1,0 +1,446 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
+)
+
+func TestCommit(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		step   step
+		answer string
+		etag   string // of this text; "-" = none
+		file   string
+	}{
+		{"update", update(2, "changed"), "Updated 7 bytes", "changed", "one\x17changed\x17three"},
+		{"insert", step{rewrite.Insert, scroll(2), "!"}, "Inserted 1 bytes", "two!", "one\x17two!\x17three"},
+		{"insert where nothing is", step{rewrite.Insert, scroll(4), "four"}, "Inserted 4 bytes", "four", start + "\x17four"},
+		{"delete", step{rewrite.Delete, scroll(2), ""}, "Removed 3 bytes", "-", "one\x17\x17three"},
+		{"delete where nothing is", step{rewrite.Delete, scroll(9), ""}, "Removed 0 bytes", "-", start},
+		{"empty", update(3, ""), "Updated 0 bytes", "-", "one\x17two"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			result, err := w.commit(test.step)
+			want := ""
+			if test.etag != "-" {
+				want = etag.Of(test.etag)
+			}
+			if err != nil || string(result.Body) != test.answer || !result.Changed || result.ETag != want || result.QuotaUsed <= 0 {
+				t.Errorf("%+v (%s), %v", result, result.Body, err)
+			}
+			w.want(test.file)
+			w.restart()
+			w.want(test.file)
+		})
+	}
+}
+
+// TestTheFileIsRecreated looks at which file a write leaves: SQ makes a new one
+// where nobody can tell the difference, and writes over the old one elsewhere.
+func TestTheFileIsRecreated(t *testing.T) {
+	inode := func(w *world) uint64 {
+		id, err := fsutil.Identify(w.path("n.phext"))
+		if err != nil {
+			w.Fatal(err)
+		}
+		return id.Ino
+	}
+	for _, test := range []struct {
+		name     string
+		prepare  func(w *world)
+		recreate bool
+	}{
+		{"as a rule", func(*world) {}, true},
+		{"a mode of its own", func(w *world) { w.check(os.Chmod(w.path("n.phext"), 0o600)) }, false},
+		{"a second name", func(w *world) { w.check(os.Link(w.path("n.phext"), w.path("other"))) }, false},
+		{"a tight disk", func(w *world) { w.disk.set("room", syscall.ENOSPC) }, false},
+		{"the old file cannot be renamed", func(w *world) { w.disk.set("rename aside", syscall.EACCES) }, false},
+		{"a checkpoint that is not on the disk", func(w *world) { w.restart(); w.seen() }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.must(update(1, "ready")) // the checkpoint is on the disk now
+			test.prepare(w)
+			// The name keeps the old file, and its number, from being used again.
+			w.check(os.Link(w.path("n.phext"), w.path("kept")))
+			if test.name != "a second name" {
+				w.check(os.Remove(w.path("kept")))
+			}
+			held, err := os.Open(w.path("n.phext"))
+			w.check(err)
+			defer held.Close()
+			before := inode(w)
+			w.must(update(1, "changed"))
+			if got := inode(w) != before; got != test.recreate {
+				t.Errorf("a new file: %v, want %v", got, test.recreate)
+			}
+			if got := w.file("n.phext"); got != "changed\x17two\x17three" {
+				t.Errorf("it holds %q", got)
+			}
+		})
+	}
+}
+
+func (w *world) check(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// TestRefusals are commits that end before SQ is asked: nothing has happened.
+func TestRefusals(t *testing.T) {
+	full := errors.New("the disk is broken")
+	for _, test := range []struct {
+		name    string
+		prepare func(w *world, r *Request)
+		kind    apierror.Kind
+	}{
+		{"If-Match names another state", func(_ *world, r *Request) { r.IfMatch = []string{`"another"`} }, apierror.Precondition},
+		{"If-Match is weak", func(_ *world, r *Request) { r.IfMatch = []string{"W/" + etag.Of("one")} }, apierror.Precondition},
+		{"the Idempotency-Key is too long", func(_ *world, r *Request) { r.IdempotencyKey = strings.Repeat("k", 256) }, apierror.BadRequest},
+		{"the quota is used up", func(w *world, r *Request) { *r = w.mutate(rewrite.Update, "n", scroll(1), strings.Repeat("x", 1<<20)) }, apierror.QuotaExceeded},
+		{"the journal's disk fails", func(w *world, _ *Request) { w.disk.set("journal", full) }, apierror.BackendFailed},
+		{"no child starts", func(w *world, _ *Request) { w.sq.leaseErr = full }, apierror.BackendFailed},
+		{"two children accept no connection", func(w *world, _ *Request) { w.sq.refuse = 2 }, apierror.BackendFailed},
+		{"the tenant's journals are closed", func(w *world, _ *Request) { w.check(w.journal.Close()) }, apierror.BackendFailed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.mutate(rewrite.Update, "n", scroll(1), "changed")
+			test.prepare(w, &r)
+			w.during(nil, func() {
+				_, err := w.Commit(t.Context(), r)
+				w.wantError(err, test.kind)
+			})
+			if len(w.sq.exchanges) > 0 {
+				t.Errorf("SQ was asked for %v", w.sq.exchanges)
+			}
+			w.restart()
+			w.want(start)
+			w.must(update(1, "after"))
+			w.want("after\x17two\x17three")
+		})
+	}
+}
+
+func TestAChildThatAcceptsNoConnectionHasSeenNothing(t *testing.T) {
+	w := newWorld(t)
+	w.sq.refuse = 1
+	w.must(update(1, "changed"))
+	w.want("changed\x17two\x17three")
+}
+
+func TestIfMatch(t *testing.T) {
+	w := newWorld(t)
+	r := w.mutate(rewrite.Update, "n", scroll(1), "changed")
+	r.IfMatch = []string{etag.Of("one")}
+	if _, err := w.Commit(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	for name, r := range map[string]Request{
+		"a scroll that does not exist": w.mutate(rewrite.Update, "n", scroll(7), "new"),
+		"a phext that does not exist":  w.mutate(rewrite.Delete, "m", scroll(1), ""),
+		"a name that does not exist":   w.mutate(rewrite.Delete, "n", "a.name", ""),
+	} {
+		r.IfMatch = []string{"*"}
+		if _, err := w.Commit(t.Context(), r); !errors.Is(err, errChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w.want("changed\x17two\x17three")
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	w := newWorld(t)
+	insert := func(text string) (Result, error) {
+		r := w.mutate(rewrite.Insert, "n", scroll(1), text)
+		r.IdempotencyKey = "a key"
+		return w.Commit(t.Context(), r)
+	}
+	for range 2 {
+		if result, err := insert("!"); err != nil || string(result.Body) != "Inserted 1 bytes" {
+			t.Errorf("%s, %v", result.Body, err)
+		}
+		w.want("one!\x17two\x17three")
+	}
+	if _, err := insert("?"); !errors.Is(err, errKeyReused) {
+		t.Errorf("another request: %v", err)
+	}
+	w.restart()
+	if result, err := insert("!"); err != nil || string(result.Body) != "Inserted 1 bytes" || result.Changed {
+		t.Errorf("after a start: %+v, %v", result, err)
+	}
+	w.want("one!\x17two\x17three")
+}
+
+// TestAnEditByHand is not written over, and becomes part of the history.
+func TestAnEditByHand(t *testing.T) {
+	w := newWorld(t)
+	w.check(os.WriteFile(w.path("n.phext"), []byte("by hand\x17two"), 0o644))
+	w.must(update(2, "changed"))
+	w.want("by hand\x17changed")
+	j, err := w.journal.Of(w.Dirs.Of(w.tenant.DataDir).Path)
+	w.check(err)
+	events, err := j.History("n.phext")
+	w.check(err)
+	if n := len(events); n < 2 || events[n-2].Op != "edit" && !strings.Contains(events[n-2].Op, "edit") {
+		t.Errorf("the history ends with %+v", events[max(0, n-2):])
+	}
+}
+
+// hangUp ends an exchange without an answer.
+func hangUp(a *attack) { _ = a.conn.SetLinger(0) }
+
+const said = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nUpdated 7 bytes"
+
+// TestWhatSQMayDo has SQ spoil a write in every way. The answer is true, the
+// file is whole, and the next write finds everything in order.
+func TestWhatSQMayDo(t *testing.T) {
+	const changed = "changed\x17two\x17three"
+	for _, test := range []struct {
+		name  string
+		spoil func(a *attack)
+		kind  *apierror.Kind // nil = it is acknowledged
+		file  string
+	}{
+		{"it hangs up before it writes", hangUp, &apierror.BackendFailed, start},
+		{"it hangs up after it has written", func(a *attack) { a.pass(); hangUp(a) }, nil, changed},
+		{"it hangs up in the middle of the write", func(a *attack) { a.tear("changed\x17t"); hangUp(a) }, &apierror.BackendFailed, start},
+		{"it hangs up when it has truncated the file", func(a *attack) { a.tear(""); hangUp(a) }, &apierror.BackendFailed, start},
+		{"it answers in part", func(a *attack) { a.answer(a.pass()[:10]) }, nil, changed},
+		{"it answers with garbage", func(a *attack) { a.pass(); a.answer([]byte("garbage\r\n\r\n")) }, nil, changed},
+		{"it answers 500 and has written", func(a *attack) { a.pass(); a.answer([]byte("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")) }, nil, changed},
+		{"it answers 400 and has not", func(a *attack) { a.answer([]byte("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")) }, &apierror.BackendFailed, start},
+		{"it answers 401", func(a *attack) { a.answer([]byte("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")) }, &apierror.BackendFailed, start},
+		{"it says 200 and has done nothing", func(a *attack) { a.answer([]byte(said)) }, &apierror.BackendFailed, start},
+		{"it says 200 and has written a part", func(a *attack) { a.tear("changed\x17two\x17"); a.answer([]byte(said)) }, &apierror.BackendFailed, start},
+		{"it says 200 and has written something else", func(a *attack) { a.tear("changes\x17two\x17three"); a.answer([]byte(said)) }, &apierror.BackendFailed, start},
+		{"it says 200 and the file is gone", func(a *attack) { a.pass(); _ = os.Remove(a.path()); a.answer([]byte(said)) }, &apierror.BackendFailed, start},
+	} {
+		for _, way := range []string{"recreate", "truncate"} {
+			t.Run(test.name+", "+way, func(t *testing.T) {
+				w := newWorld(t)
+				if way == "truncate" {
+					w.check(os.Chmod(w.path("n.phext"), 0o640))
+					w.must(update(3, "three"))
+				}
+				w.during(test.spoil, func() {
+					result, err := w.commit(update(1, "changed"))
+					switch {
+					case test.kind != nil:
+						w.wantError(err, *test.kind)
+					case err != nil || string(result.Body) != "Updated 7 bytes" || !result.Changed:
+						t.Errorf("%+v (%s), %v", result, result.Body, err)
+					}
+				})
+				if len(w.sq.exchanges) == 0 {
+					t.Error("SQ was not asked")
+				}
+				w.want(test.file)
+				w.must(update(2, "next"))
+				after := strings.Replace(test.file, "two", "next", 1)
+				w.want(after)
+				w.restart()
+				w.want(after)
+			})
+		}
+	}
+}
+
+// tear leaves a text in the file, as an interrupted write of SQ does.
+func (a *attack) tear(text string) {
+	if err := os.WriteFile(a.path(), []byte(text), 0o666); err != nil {
+		a.sq.Error(err)
+	}
+}
+
+// TestAWaitThatEnds has SQ not answer until the client's context has ended.
+func TestAWaitThatEnds(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.during(func(a *attack) { a.pass(); cancel(); _, _ = a.conn.Read(make([]byte, 1)) }, func() {
+		if _, err := w.Commit(ctx, w.mutate(rewrite.Update, "n", scroll(1), "changed")); err != nil {
+			t.Errorf("the file holds it: %v", err)
+		}
+	})
+	w.want("changed\x17two\x17three")
+}
+
+// TestWhatTheDiskMayDo lets every operation on the disk fail, with an SQ that is
+// well and with one that fails in the middle of the write.
+func TestWhatTheDiskMayDo(t *testing.T) {
+	broken := &os.PathError{Op: "test", Path: "the disk", Err: syscall.EIO}
+	const changed = "changed\x17two\x17three"
+	torn := func(a *attack) { a.tear("chan"); hangUp(a) }
+	for _, test := range []struct {
+		name      string
+		operation string
+		spoil     func(*attack)
+		kind      *apierror.Kind
+		now       string // what readers see once the disk is well again; "" = either state
+	}{
+		{"the file cannot be looked at", "same", nil, &apierror.NotKnown, ""},
+		{"nor after SQ has failed", "same", torn, &apierror.NotKnown, ""},
+		{"the child cannot be stopped", "stop", torn, &apierror.NotKnown, ""},
+		{"the old file cannot be renamed aside", "rename aside", nil, nil, changed},
+		{"the old file cannot be renamed back", "rename back", torn, &apierror.BackendFailed, start},
+		{"the old file cannot be removed", "remove before", nil, nil, changed},
+		{"the restored file cannot be identified", "identify", torn, &apierror.BackendFailed, start},
+		{"the journal cannot be synced", "sync", nil, &apierror.NotKnown, changed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.disk.set(test.operation, broken)
+			w.during(test.spoil, func() {
+				result, err := w.commit(update(1, "changed"))
+				switch {
+				case test.kind != nil:
+					w.wantError(err, *test.kind)
+				case err != nil || !result.Changed:
+					t.Errorf("%+v, %v", result, err)
+				}
+			})
+			w.disk.set(test.operation, nil)
+			if got := w.seen(); got != test.now && (test.now != "" || got != start && got != changed) {
+				t.Errorf("readers see %q, want %q", got, test.now)
+			}
+			after := w.seen()
+			w.want(after)
+			w.restart()
+			w.want(after)
+			w.must(update(2, "next"))
+			w.want(strings.Replace(after, "two", "next", 1))
+		})
+	}
+}
+
+// TestTheJournalFailsAfterSQ lets the records fail that end a write.
+func TestTheJournalFailsAfterSQ(t *testing.T) {
+	broken := errors.New("the journal's disk is broken")
+	for _, test := range []struct {
+		name  string
+		spoil func(w *world, a *attack)
+		kind  *apierror.Kind
+		now   string
+	}{
+		{"the write stands", func(w *world, a *attack) {
+			b := a.pass()
+			w.disk.set("journal", broken)
+			a.answer(b)
+		}, nil, "changed\x17two\x17three"},
+		{"the write does not stand", func(w *world, a *attack) {
+			a.tear("chan")
+			w.disk.set("journal", broken)
+			hangUp(a)
+		}, &apierror.NotKnown, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.during(func(a *attack) { test.spoil(w, a) }, func() {
+				_, err := w.commit(update(1, "changed"))
+				switch {
+				case test.kind != nil:
+					w.wantError(err, *test.kind)
+				case err != nil:
+					t.Error(err)
+				}
+			})
+			w.disk.set("journal", nil)
+			w.restart()
+			got := w.seen()
+			if test.now != "" && got != test.now {
+				t.Errorf("after a start: %q, want %q", got, test.now)
+			}
+			if got != start && got != "changed\x17two\x17three" {
+				t.Errorf("after a start: %q", got)
+			}
+			w.want(got)
+		})
+	}
+}
+
+// TestACrashAtEveryStep ends a commit at each operation on the disk, as kill -9
+// of sqgate does, and starts sqgate again, on the same boot and on another. What
+// was acknowledged before stands, and the write is whole or not there.
+func TestACrashAtEveryStep(t *testing.T) {
+	const changed = "changed\x17two\x17three"
+	steps := 0
+	for crash := 1; ; crash++ {
+		w := newWorld(t)
+		w.disk.mu.Lock()
+		w.disk.calls, w.disk.crash = 0, crash
+		w.disk.mu.Unlock()
+		done := func() (done bool) {
+			defer func() {
+				if r := recover(); r != nil && r != (errCrash{}) {
+					panic(r)
+				}
+			}()
+			_, err := w.commit(update(1, "changed"))
+			w.check(err)
+			return true
+		}()
+		if done {
+			break
+		}
+		steps++
+		for _, boot := range []string{"this boot", "the next boot"} {
+			w.boot = boot
+			w.restart()
+			got := w.seen()
+			if got != start && got != changed {
+				t.Errorf("crash at operation %d, %s: %q", crash, boot, got)
+			}
+			w.want(got)
+		}
+		w.must(update(2, "next"))
+		w.restart()
+		if got := w.seen(); got != "one\x17next\x17three" && got != "changed\x17next\x17three" {
+			t.Errorf("crash at operation %d, after the next write: %q", crash, got)
+		}
+	}
+	if steps < 5 {
+		t.Errorf("a commit has %d operations on the disk: this has shown little", steps)
+	}
+}
+
+// TestACrashOfBoth ends sqgate while SQ is in the middle of its write.
+func TestACrashOfBoth(t *testing.T) {
+	for _, left := range []string{"-", "", "chan", "changed\x17two\x17three"} {
+		w := newWorld(t)
+		before := journal.BeforePath(w.path("n.phext"))
+		w.during(func(a *attack) {
+			if _, err := os.Stat(before); err != nil {
+				t.Errorf("the old file is not there while SQ writes: %v", err)
+			}
+			if left != "-" {
+				a.tear(left)
+			}
+			w.disk.set("stop", errors.New("killed")) // nothing is put right any more
+			w.disk.set("journal", errors.New("killed"))
+			hangUp(a)
+		}, func() {
+			_, err := w.commit(update(1, "changed"))
+			w.wantError(err, apierror.NotKnown)
+		})
+		w.restart()
+		got := w.seen()
+		if got != start && got != "changed\x17two\x17three" {
+			t.Errorf("SQ left %q: %q", left, got)
+		}
+		w.want(got)
+	}
+}
