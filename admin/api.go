@@ -1,3 +1,9 @@
+// Package admin is what the operator talks to: the management API, the audit
+// log and the metrics.
+//
+// It changes tenants only by editing the tenants file, and shows a key only in
+// the answer to the call that made it. It never serves a tenant's request, and
+// never touches a tenant's files while a request or an SQ process could use them.
 package admin
 
 import (
@@ -9,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -18,34 +25,34 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-// Config is what an API is made of.
+// Config is what an API is made of. All fields are needed.
 type Config struct {
 	Key        string // the management key
+	KeyLimit   *keylimit.Limiter
 	Store      *tenants.Store
 	Ledger     *quota.Ledger
 	Calls      *quota.Calls
-	Children   *supervisor.Supervisor
-	Metrics    http.Handler
-	DataRoot   string // where added tenants get their directories
-	ArchiveDir string // where archives of deleted tenants go
-	AuditFile  string
-	Logger     *slog.Logger
 	Dirs       *datadir.Dirs
 	History    *history.Service
-	KeyLimit   *keylimit.Limiter // counts wrong management keys
+	Children   *supervisor.Supervisor
+	Metrics    http.Handler // answers GET /api/v2/metrics
+	DataRoot   string       // where the directories of added tenants are made
+	ArchiveDir string       // where the archives of deleted tenants are kept
+	AuditFile  string
+	Logger     *slog.Logger
 }
 
-// API answers the management calls.
+// API answers the management calls. It is an http.Handler.
 type API struct {
 	Config
-	key      [sha256.Size]byte
+	key      [sha256.Size]byte // checksum of the management key
 	archives *archive.Store
 	audit    *auditLog
 	mux      *http.ServeMux
 	now      func() time.Time
 }
 
-// New makes the API; it opens the audit log.
+// New makes an API and opens the audit log.
 func New(c Config) (*API, error) {
 	audit, err := openAudit(c.AuditFile)
 	if err != nil {
@@ -59,9 +66,6 @@ func New(c Config) (*API, error) {
 
 // Close closes the audit log.
 func (a *API) Close() error { return a.audit.close() }
-
-// handler answers one call, or returns what is wrong with it.
-type handler func(w http.ResponseWriter, r *http.Request) error
 
 func (a *API) routes() {
 	const tenants = "/api/v2/admin/tenants"
@@ -79,29 +83,31 @@ func (a *API) routes() {
 		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,
 	} {
-		a.mux.Handle(pattern, a.answering(h))
+		a.mux.Handle(pattern, a.answer(h))
 	}
-	if a.Metrics != nil {
-		a.mux.Handle("GET /api/v2/metrics", a.Metrics)
-	}
+	a.mux.Handle("GET /api/v2/metrics", a.Metrics)
 }
 
-func (a *API) answering(h handler) http.Handler {
+// handler answers one call, or returns an error and has answered nothing.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (a *API) answer(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			a.refuse(w, err)
+			a.fail(w, err)
 		}
 	})
 }
 
-// ServeHTTP lets nobody pass without the management key, not even to a 404.
+// ServeHTTP checks the management key before anything else: without it, not
+// even a 404 says which calls there are.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := a.authenticate(r); err != nil {
-		a.refuse(w, err)
+		a.fail(w, err)
 		return
 	}
 	if _, pattern := a.mux.Handler(r); pattern == "" {
-		a.refuse(w, a.unrouted(r))
+		a.fail(w, a.noRoute(r))
 		return
 	}
 	a.mux.ServeHTTP(w, r)
@@ -114,15 +120,16 @@ func (a *API) authenticate(r *http.Request) error {
 		return nil
 	}
 	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
-		return &problem{status: http.StatusForbidden, code: "forbidden", message: "this is a tenant's API key: the management API takes the management key"}
+		return apierror.New(apierror.Forbidden, "this is a tenant's API key: the management API takes the management key")
 	}
 	if wait := a.KeyLimit.Failed(r); wait > 0 {
-		return &problem{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait, message: "too many wrong keys from this address: try again later, with the right one"}
+		return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong keys from this address: try again later, with the right one")
 	}
-	return &problem{status: http.StatusUnauthorized, code: "unauthorized", message: "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'"}
+	return apierror.New(apierror.Unauthorized, "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'")
 }
 
-// keyOf takes the key from Authorization, with or without Bearer, or from X-Admin-API-Key.
+// keyOf reads the key from Authorization, with or without Bearer, or from
+// X-Admin-API-Key.
 func keyOf(h http.Header) string {
 	value := strings.TrimSpace(h.Get("Authorization"))
 	if value == "" {
@@ -134,8 +141,11 @@ func keyOf(h http.Header) string {
 	return value
 }
 
-// unrouted tells a wrong path from a wrong method.
-func (a *API) unrouted(r *http.Request) error {
+// keyFingerprint names the caller in the audit log and in the history.
+func (a *API) keyFingerprint() string { return hex.EncodeToString(a.key[:4]) }
+
+// noRoute tells a wrong path from a wrong method.
+func (a *API) noRoute(r *http.Request) error {
 	var allow []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
@@ -144,20 +154,19 @@ func (a *API) unrouted(r *http.Request) error {
 		}
 	}
 	if allow == nil {
-		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is no such management call"}
+		return apierror.New(apierror.NotFound, "there is no such management call")
 	}
-	return &problem{status: http.StatusMethodNotAllowed, code: "method_not_allowed", allow: allow, message: "this management call takes " + strings.Join(allow, ", ")}
+	e := apierror.New(apierror.WrongMethod, "this management call takes %s", strings.Join(allow, ", "))
+	e.Allow = allow
+	return e
 }
-
-// who is the caller in the audit log: a fingerprint of the key.
-func (a *API) who() string { return hex.EncodeToString(a.key[:4]) }
 
 func (a *API) reload(w http.ResponseWriter, r *http.Request) error {
 	if err := a.Store.Reload(); err != nil {
-		return &problem{status: http.StatusConflict, code: "conflict", message: err.Error()}
+		return apierror.New(apierror.Conflict, "%s", err)
 	}
 	n := a.Store.Current().Len()
 	a.record(r, "reload", "", nil, n)
-	writeJSON(w, http.StatusOK, map[string]any{"status": "reloaded", "tenants": n})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"status": "reloaded", "tenants": n})
 	return nil
 }

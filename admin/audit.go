@@ -7,25 +7,23 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/keylimit"
 )
 
-// auditLog is an append-only file, one JSON line for each change. It never
-// holds a key.
+// auditLog is a file to which one line of JSON is appended for each change. It
+// never holds a key.
 type auditLog struct {
 	mu   sync.Mutex
 	file *os.File
 }
 
-// auditLine is one change.
 type auditLine struct {
 	Time   time.Time `json:"time"`
 	Who    string    `json:"who"`  // fingerprint of the management key
-	From   string    `json:"from"` // address
+	From   string    `json:"from"` // the caller's address
 	What   string    `json:"what"`
 	Tenant string    `json:"tenant,omitempty"`
 	Before any       `json:"before,omitempty"`
@@ -45,7 +43,7 @@ func openAudit(path string) (*auditLog, error) {
 
 func (l *auditLog) close() error { return l.file.Close() }
 
-// write puts a line on the disk before the caller is answered.
+// write returns when the line is on the disk.
 func (l *auditLog) write(line auditLine) error {
 	text, err := json.Marshal(line)
 	if err != nil {
@@ -57,13 +55,12 @@ func (l *auditLog) write(line auditLine) error {
 	return errors.Join(err, l.file.Sync())
 }
 
-// record notes a change that was made. A line that cannot be written is in the
-// log instead: the change has happened, and the caller must be told so.
+// record notes a change that was made, before the caller is answered. If the
+// line cannot be written, it is logged and the call succeeds all the same:
+// the change was made, and the caller must be told so.
 func (a *API) record(r *http.Request, what, tenant string, before, after any) {
-	line := auditLine{Time: a.now().UTC(), Who: a.who(), From: keylimit.RemoteHost(r), What: what, Tenant: tenant, Before: before, After: after}
+	line := auditLine{Time: a.now().UTC(), Who: a.keyFingerprint(), From: keylimit.RemoteHost(r), What: what, Tenant: tenant, Before: before, After: after}
 	if err := a.audit.write(line); err != nil {
 		a.Logger.Error("the audit log could not be written", "error", err, "what", what, "tenant", tenant)
 	}
 }
-
-func trimJSON(name string) string { return strings.TrimSuffix(name, ".json") }

@@ -9,18 +9,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-// Metrics are the gateway's figures for Prometheus. No label's value comes
-// from a request: tenants come from the tenants file, operations and error
-// codes from the program.
+// Metrics are the figures for Prometheus. No value of a label comes from a
+// request: tenants come from the tenants file, operations and error codes from
+// the program.
 type Metrics struct {
 	registry *prometheus.Registry
-	known    func() *tenants.Snapshot
-	resolve  func(dataDir string) string
+	store    *tenants.Store
 
 	calls    *prometheus.CounterVec
 	requests *prometheus.CounterVec
@@ -29,12 +29,13 @@ type Metrics struct {
 	starts   *prometheus.CounterVec
 }
 
-// buckets reach from an answer from memory to a phext that takes SQ minutes, in seconds.
+// buckets are in seconds. They reach from an answer from memory to a phext that
+// takes SQ minutes.
 var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 
-// NewMetrics makes the figures; Watch adds those that are read when asked for.
-func NewMetrics(version string, known func() *tenants.Snapshot, resolve func(string) string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), known: known, resolve: resolve,
+// NewMetrics makes the figures that are counted. RegisterGauges adds the others.
+func NewMetrics(version string, store *tenants.Store) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), store: store,
 		calls:    counter("sq_api_calls_total", "Authenticated calls, by tenant and operation.", "tenant", "method"),
 		requests: counter("sq_requests_total", "Requests answered, by HTTP status.", "code"),
 		rejected: counter("sq_rejected_total", "Requests refused by the gateway, by error code.", "code"),
@@ -53,12 +54,18 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
+// RegisterGauges adds the figures that are read at each scrape. It comes apart
+// from NewMetrics because the supervisor needs Started before it exists.
+func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supervisor) {
+	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children})
+}
+
 // Handler answers a scrape.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Served notes a request; see proxy.Observer.
+// Served counts a request; see proxy.Observer.
 func (m *Metrics) Served(tenant, op string, status int, code string, took time.Duration) {
 	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
 	if code != "" {
@@ -68,30 +75,82 @@ func (m *Metrics) Served(tenant, op string, status int, code string, took time.D
 		return
 	}
 	m.seconds.WithLabelValues(op).Observe(took.Seconds())
-	// A request that ends after its tenant has gone must not bring the series back.
-	if _, ok := m.known().ByID(tenant); ok {
+	// A request that ends after its tenant was removed must not bring the series back.
+	if _, ok := m.store.Current().ByID(tenant); ok {
 		m.calls.WithLabelValues(tenant, op).Inc()
 	}
 }
 
-// Started notes a child; see supervisor.Config.OnStart.
+// Started counts the start of an SQ process; see supervisor.Config.OnStart.
 func (m *Metrics) Started(dir, reason string) {
-	for _, t := range m.known().All() {
-		if m.resolve(t.DataDir) == dir {
+	for _, t := range m.store.Current().All() {
+		if fsutil.Resolve(t.DataDir) == dir {
 			m.starts.WithLabelValues(t.ID, reason).Inc()
 		}
 	}
 }
 
-// Forget drops the series of tenants that are gone.
-func (m *Metrics) Forget(gone []*tenants.Tenant) {
-	for _, t := range gone {
+// Forget drops the series of tenants that were removed.
+func (m *Metrics) Forget(removed []*tenants.Tenant) {
+	for _, t := range removed {
 		m.calls.DeletePartialMatch(prometheus.Labels{"tenant": t.ID})
 		m.starts.DeletePartialMatch(prometheus.Labels{"tenant": t.ID})
 	}
 }
 
-// Watch adds what is read at each scrape.
-func (m *Metrics) Watch(store *tenants.Store, ledger *quota.Ledger, children *supervisor.Supervisor) {
-	m.registry.MustRegister(&gauges{store: store, ledger: ledger, children: children})
+// gauges are read at each scrape from the rooms that know them, so that the
+// series of a tenant end when the tenant is removed.
+type gauges struct {
+	store    *tenants.Store
+	ledger   *quota.Ledger
+	children *supervisor.Supervisor
+}
+
+var (
+	storageBytes     = prometheus.NewDesc("sq_storage_bytes", "Bytes of the tenant's phexts.", []string{"tenant"}, nil)
+	quotaBytes       = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant may use; 0 = no limit.", []string{"tenant"}, nil)
+	tenantsActive    = prometheus.NewDesc("sq_tenants_active", "Tenants that are enabled.", nil, nil)
+	childStates      = prometheus.NewDesc("sq_children", "SQ processes and directories that wait for one, by state.", []string{"state"}, nil)
+	reloadSuccessful = prometheus.NewDesc("sq_config_last_reload_successful", "1 if the tenants file on disk is in force, 0 if it has a mistake.", nil, nil)
+	reloadTime       = prometheus.NewDesc("sq_config_last_reload_timestamp_seconds", "When the tenants file was last read.", nil, nil)
+)
+
+// Describe is a method of prometheus.Collector.
+func (g *gauges) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{storageBytes, quotaBytes, tenantsActive, childStates, reloadSuccessful, reloadTime} {
+		out <- d
+	}
+}
+
+// Collect is a method of prometheus.Collector.
+func (g *gauges) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	enabled := 0
+	for _, t := range g.store.Current().All() {
+		if t.Enabled {
+			enabled++
+		}
+		// If the directory cannot be read, the ledger logs it, and the series is missing.
+		if use, err := g.ledger.Use(t); err == nil {
+			gauge(storageBytes, float64(use.Bytes), t.ID)
+		}
+		gauge(quotaBytes, float64(t.QuotaBytes), t.ID)
+	}
+	gauge(tenantsActive, float64(enabled))
+	states := map[supervisor.State]int{}
+	for _, c := range g.children.Children() {
+		states[c.State]++
+	}
+	for _, state := range supervisor.States() {
+		gauge(childStates, float64(states[state]), string(state))
+	}
+	status := g.store.Status()
+	successful := 0.0
+	if status.Successful() {
+		successful = 1
+	}
+	gauge(reloadSuccessful, successful)
+	gauge(reloadTime, float64(status.At.UnixMilli())/1000)
 }

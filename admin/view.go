@@ -7,13 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// view is a tenant as the operator sees it. A megabyte is 1,048,576 bytes.
-type view struct {
+// tenantView is a tenant as the operator sees it. A megabyte is 1,048,576 bytes.
+type tenantView struct {
 	ID                string     `json:"tenant_id"`
 	Status            string     `json:"status"` // active or disabled
 	StorageUsedMB     float64    `json:"storage_used_mb"`
@@ -29,9 +30,9 @@ type view struct {
 	AdminEmail        string     `json:"admin_email,omitempty"`
 	DataDir           string     `json:"data_dir"`
 	Child             string     `json:"child"` // state of the SQ process, or "stopped"
-	// PathKeyFingerprint tells which path key there is, without giving it away.
+	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
-	PathKey            string `json:"path_key,omitempty"` // in the answer to the call that made it, and never again
+	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
 }
 
 const (
@@ -40,16 +41,16 @@ const (
 	stopped  = "stopped"
 )
 
-func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStatus) (view, error) {
+func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStatus) (tenantView, error) {
 	use, err := a.Ledger.Use(t)
 	if err != nil {
-		return view{}, fmt.Errorf("reading the directory of tenant %q: %w", t.ID, err)
+		return tenantView{}, fmt.Errorf("reading the directory of tenant %q: %w", t.ID, err)
 	}
 	calls := a.Calls.Of(t.ID, a.now())
-	v := view{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
+	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,
-		LastActive: moment(calls.LastActive), CreatedAt: moment(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
+		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
 		PathKeyFingerprint: t.PathKeyFingerprint()}
 	if !t.Enabled {
 		v.Status = disabled
@@ -60,13 +61,15 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	return v, nil
 }
 
-func moment(t time.Time) *time.Time {
+// optionalTime is null in JSON for the zero time.
+func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
 	return &t
 }
 
+// children are the SQ processes by data directory.
 func (a *API) children() map[string]supervisor.ChildStatus {
 	all := map[string]supervisor.ChildStatus{}
 	for _, c := range a.Children.Children() {
@@ -75,7 +78,7 @@ func (a *API) children() map[string]supervisor.ChildStatus {
 	return all
 }
 
-// tenant is the one that a path names.
+// tenant is the one that the path names.
 func (a *API) tenant(r *http.Request) (*tenants.Tenant, error) {
 	t, ok := a.Store.Current().ByID(r.PathValue("id"))
 	if !ok {
@@ -86,7 +89,8 @@ func (a *API) tenant(r *http.Request) (*tenants.Tenant, error) {
 
 func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error { return a.show(w, r, "") }
 
-// show answers with a tenant, and with the path key if it was just made.
+// show answers with a tenant, and with its path key if that was just made; ""
+// if not.
 func (a *API) show(w http.ResponseWriter, r *http.Request, pathKey string) error {
 	t, err := a.tenant(r)
 	if err != nil {
@@ -97,7 +101,7 @@ func (a *API) show(w http.ResponseWriter, r *http.Request, pathKey string) error
 		return err
 	}
 	v.PathKey = pathKey
-	writeJSON(w, http.StatusOK, v)
+	apierror.WriteJSON(w, http.StatusOK, v)
 	return nil
 }
 
@@ -110,16 +114,16 @@ func (a *API) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if lines == nil {
 		lines = []string{}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "lines": lines})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "lines": lines})
 	return nil
 }
 
 func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
-	keep, err := filterOf(r)
+	keep, err := a.parseFilter(r)
 	if err != nil {
 		return err
 	}
-	list, children := []view{}, a.children()
+	list, children := []tenantView{}, a.children()
 	for _, t := range a.Store.Current().All() {
 		v, err := a.viewOf(t, children)
 		if err != nil {
@@ -129,39 +133,40 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 			list = append(list, v)
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"tenants": list})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenants": list})
 	return nil
 }
 
-// filterOf reads ?status= and ?idle_since=, the latter a time, a date or a
-// duration back from now.
-func filterOf(r *http.Request) (func(view) bool, error) {
+// parseFilter reads ?status= and ?idle_since=.
+func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err error) {
 	q := r.URL.Query()
 	status, idle := q.Get("status"), q.Get("idle_since")
 	if status != "" && status != active && status != disabled {
-		return nil, bad(fmt.Sprintf("parameter \"status\" is %q: active or disabled is wanted", status))
+		return nil, badRequest("parameter \"status\" is %q: active or disabled is wanted", status)
 	}
-	since, err := pastMoment(idle)
-	if err != nil {
-		return nil, err
+	var since time.Time
+	if idle != "" {
+		var ok bool
+		if since, ok = a.parseTime(idle); !ok {
+			return nil, badRequest("parameter \"idle_since\" is %q: a time such as 2026-01-31T12:00:00Z, a date, or a duration such as 720h is wanted", idle)
+		}
 	}
-	return func(v view) bool {
+	return func(v tenantView) bool {
 		busy := !since.IsZero() && v.LastActive != nil && !v.LastActive.Before(since)
 		return !busy && (status == "" || v.Status == status)
 	}, nil
 }
 
-func pastMoment(text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
+// parseTime reads a time, a date, or a duration back from now. A blank stands for
+// a plus sign, which it becomes in a query.
+func (a *API) parseTime(text string) (t time.Time, ok bool) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return time.Now().Add(-d), nil
+		return a.now().Add(-d), true
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if at, err := time.Parse(layout, strings.ReplaceAll(text, " ", "+")); err == nil {
-			return at, nil
+		if t, err := time.Parse(layout, strings.ReplaceAll(text, " ", "+")); err == nil {
+			return t, true
 		}
 	}
-	return time.Time{}, bad(fmt.Sprintf("parameter \"idle_since\" is %q: a time such as 2026-01-31T12:00:00Z, a date, or a duration such as 720h is wanted", text))
+	return time.Time{}, false
 }

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/proxy"
@@ -76,7 +75,7 @@ func (s *service) openTenants() (err error) {
 	}
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
-	s.metrics = admin.NewMetrics(buildVersion(), s.store.Current, fsutil.Resolve)
+	s.metrics = admin.NewMetrics(buildVersion(), s.store)
 	return nil
 }
 
@@ -105,7 +104,7 @@ func (s *service) makeChildren() error {
 		return err
 	}
 	s.unused = newUnusedStopper(s.children, s.log)
-	s.metrics.Watch(s.store, s.ledger, s.children)
+	s.metrics.RegisterGauges(s.ledger, s.children)
 	return nil
 }
 

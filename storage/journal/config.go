@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // Policy says when what is journalled has to be on disk.
@@ -60,7 +62,7 @@ type Config struct {
 
 // Errors of the journal. They come wrapped, with what went wrong.
 var (
-	ErrBeyondHistory = errors.New("is further back than the journal goes")
+	ErrBeyondHistory = apierror.New(apierror.NotFound, "is further back than the journal goes")
 	ErrDamaged       = errors.New("is damaged")
 	ErrClosed        = errors.New("the journal is closed")
 	ErrVersion       = errors.New("was written by a newer sqgate")

@@ -5,12 +5,13 @@ import (
 	"net/http"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// event is one change of a phext as the operator sees it.
-type event struct {
+// historyEvent is one change of a phext as the operator sees it.
+type historyEvent struct {
 	Time       time.Time `json:"time"`
 	Phext      string    `json:"phext"`
 	Op         string    `json:"op"`
@@ -31,25 +32,28 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 		phext = ptr(q.Get("phext"))
 	}
 	if phext == nil && q.Has("coordinate") {
-		return bad(`parameter "phext" is missing: a coordinate is one of a phext`)
+		return badRequest(`parameter "phext" is missing: a coordinate is one of a phext`)
 	}
 	found, err := a.History.Events(t, phext, q.Get("coordinate"))
 	if err != nil {
 		return err
 	}
-	events := make([]event, len(found))
+	events := make([]historyEvent, len(found))
 	for i, e := range found {
-		events[i] = event{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
+		events[i] = historyEvent{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
 		if e.At.Valid() {
 			events[i].Coordinate = e.At.String()
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": events})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": events})
 	return nil
 }
 
-// backup streams a tar. An error in the middle cuts it off, which every tar
-// notices; so does sqgate restore, before it changes anything.
+const tarType = "application/x-tar"
+
+// backup streams a tar of the tenant's phexts. An error in the middle cuts the
+// answer off. Every tar program notices that, and so does restoreBackup, before
+// it changes anything.
 func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	t, err := a.tenant(r)
 	if err != nil {
@@ -59,17 +63,15 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", t.ID+"-"+a.now().UTC().Format("20060102T150405Z")+".tar"))
 	if err := a.History.Backup(r.Context(), t, w); err != nil {
 		a.Logger.Error("a backup was cut off", "tenant", t.ID, "error", err)
-		panic(http.ErrAbortHandler) // the only way to tell a client that what it has is not all
+		panic(http.ErrAbortHandler) // the status is sent already: only a broken connection can say that the backup is not whole
 	}
 	a.record(r, "backup", t.ID, nil, nil)
 	return nil
 }
 
-const tarType = "application/x-tar"
-
-// wish is what a restore may ask for: an archive of a deleted tenant, or a
-// moment of the past.
-type wish struct {
+// restoreRequest asks for an archive of a deleted tenant, or for phexts as they
+// were at some time.
+type restoreRequest struct {
 	Archive    *string `json:"archive,omitempty"`
 	At         *string `json:"at,omitempty"`
 	Phext      *string `json:"phext,omitempty"`
@@ -78,37 +80,37 @@ type wish struct {
 	DryRun     *bool   `json:"dry_run,omitempty"`
 }
 
-// restore puts back what was: from an archive, from the journal, or from a
-// backup that is the body.
+// restore brings files back from an archive, from the history, or from a backup
+// that is the body.
 func (a *API) restore(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Content-Type") == tarType {
 		return a.restoreBackup(w, r)
 	}
-	var in wish
+	var in restoreRequest
 	if err := decode(r, &in); err != nil {
 		return err
 	}
 	switch {
 	case in.Archive != nil && in.At != nil:
-		return bad(`fields "archive" and "at": give one of them`)
+		return badRequest(`fields "archive" and "at": give one of them`)
 	case in.Archive != nil:
-		return a.restoreTenant(w, r, *in.Archive)
+		return a.restoreArchive(w, r, *in.Archive)
 	case in.At == nil:
-		return bad(`fields "archive" and "at" are missing: name the archive that deleting the tenant answered, or the moment to go back to`)
+		return badRequest(`fields "archive" and "at" are missing: name the archive that deleting the tenant answered, or the moment to go back to`)
 	}
-	return a.restorePast(w, r, in)
+	return a.restoreHistory(w, r, in)
 }
 
-func (a *API) restorePast(w http.ResponseWriter, r *http.Request, in wish) error {
+func (a *API) restoreHistory(w http.ResponseWriter, r *http.Request, in restoreRequest) error {
 	t, err := a.tenant(r)
 	if err != nil {
 		return err
 	}
-	at, err := pastMoment(*in.At)
-	if err != nil || *in.At == "" {
-		return bad(fmt.Sprintf("field \"at\" is %q: a time such as 2026-01-31T15:04:05.123Z, a date or a duration back from now such as 90m is wanted", *in.At))
+	at, ok := a.parseTime(*in.At)
+	if !ok {
+		return badRequest("field \"at\" is %q: a time such as 2026-01-31T15:04:05.123Z, a date or a duration back from now such as 90m is wanted", *in.At)
 	}
-	want := history.Target{At: at, Phext: in.Phext, To: in.To, Key: a.who()}
+	want := history.Target{At: at, Phext: in.Phext, To: in.To, Key: a.keyFingerprint()}
 	if in.Coordinate != nil {
 		want.Coordinate = *in.Coordinate
 	}
@@ -116,10 +118,10 @@ func (a *API) restorePast(w http.ResponseWriter, r *http.Request, in wish) error
 		want.DryRun = *in.DryRun
 	}
 	if want.To != nil && want.Phext == nil {
-		return bad(`field "phext" is missing: "to" is another name for one phext`)
+		return badRequest(`field "phext" is missing: "to" is another name for one phext`)
 	}
 	done, err := a.History.Restore(r.Context(), t, want)
-	return a.restored(w, r, t, in, done, err)
+	return a.answerRestore(w, r, t, in, done, err)
 }
 
 func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
@@ -127,29 +129,30 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, in := r.URL.Query(), wish{}
-	want := history.Target{DryRun: q.Has("dry_run"), Key: a.who()}
+	q, in := r.URL.Query(), restoreRequest{}
+	want := history.Target{DryRun: q.Has("dry_run"), Key: a.keyFingerprint()}
 	in.DryRun = &want.DryRun
 	if q.Has("phext") {
 		in.Phext = ptr(q.Get("phext"))
 		want.Phext = in.Phext
 	}
 	done, err := a.History.RestoreBackup(r.Context(), t, want, r.Body)
-	return a.restored(w, r, t, in, done, err)
+	return a.answerRestore(w, r, t, in, done, err)
 }
 
-// restored answers what was done, and takes it down even if it was cut short.
-func (a *API) restored(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in wish, done []history.Restored, err error) error {
+// answerRestore answers with what was restored. A restore that failed halfway
+// is in the audit log, too.
+func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in restoreRequest, done []history.Restored, err error) error {
 	if done == nil {
-		done = []history.Restored{}
+		done = []history.Restored{} // in JSON, an empty list and not null
 	}
-	dry := in.DryRun != nil && *in.DryRun
-	if len(done) > 0 && !dry {
+	dryRun := in.DryRun != nil && *in.DryRun
+	if len(done) > 0 && !dryRun {
 		a.record(r, "restore", t.ID, in, done)
 	}
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "restored": done, "dry_run": dry})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "restored": done, "dry_run": dryRun})
 	return nil
 }

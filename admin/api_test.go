@@ -1,0 +1,202 @@
+package admin
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+const (
+	managementKey = "a-management-key"
+	tenantKey     = "key-of-tenant-a"
+)
+
+// openStore opens a tenants file with the tenant a.
+func openStore(t *testing.T, dir string) *tenants.Store {
+	t.Helper()
+	config := filepath.Join(dir, "tenants.json")
+	if err := os.WriteFile(config, []byte(`{"tenants": [{"id": "a", "api_key": "`+tenantKey+`", "data_dir": "`+dir+`/a", "quota_mb": 1}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, err := tenants.Open(tenants.Options{Path: config, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func newSupervisor(t *testing.T, dir string) *supervisor.Supervisor {
+	t.Helper()
+	children, err := supervisor.New(supervisor.Config{Command: []string{"/bin/true"}, WorkDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return children
+}
+
+// newAPI makes an API whose clock stands still. It has no data directory to
+// freeze and no history.
+func newAPI(t *testing.T) *API {
+	t.Helper()
+	dir := t.TempDir()
+	store := openStore(t, dir)
+	a, err := New(Config{
+		Key: managementKey, KeyLimit: keylimit.New(func() time.Time { return noon }), Store: store,
+		Ledger: quota.NewLedger(store.Current, slog.Default()), Calls: quota.OpenCalls("", slog.Default()),
+		Children: newSupervisor(t, dir), Metrics: http.NotFoundHandler(), DataRoot: dir,
+		ArchiveDir: filepath.Join(dir, "archives"), AuditFile: filepath.Join(dir, "audit.log"), Logger: slog.Default(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a.now = func() time.Time { return noon }
+	return a
+}
+
+func call(a *API, key, method, path, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	return w
+}
+
+func TestManagementKey(t *testing.T) {
+	a := newAPI(t)
+	const path = "/api/v2/admin/tenants"
+	for _, test := range []struct {
+		name, key string
+		status    int
+		code      string
+	}{
+		{"none", "", 401, "unauthorized"},
+		{"wrong", "wrong", 401, "unauthorized"},
+		{"a tenant's", tenantKey, 403, "forbidden"},
+		{"right", managementKey, 200, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := call(a, test.key, "GET", path, "")
+			if w.Code != test.status || !strings.Contains(w.Body.String(), test.code) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if asked := w.Header().Get("WWW-Authenticate") != ""; asked != (test.status == 401) {
+				t.Errorf("WWW-Authenticate: %v", asked)
+			}
+		})
+	}
+	var w *httptest.ResponseRecorder
+	for range 31 {
+		w = call(a, "wrong", "GET", path, "")
+	}
+	if w.Code != 429 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("after many wrong keys: %d %s", w.Code, w.Body)
+	}
+	if w := call(a, managementKey, "GET", path, ""); w.Code != 200 {
+		t.Errorf("the right key after many wrong ones: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestNoRoute(t *testing.T) {
+	a := newAPI(t)
+	if w := call(a, managementKey, "GET", "/api/v2/admin/nothing", ""); w.Code != 404 || !strings.Contains(w.Body.String(), "not_found") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	w := call(a, managementKey, "POST", "/api/v2/admin/tenants/a", "")
+	if w.Code != 405 || w.Header().Get("Allow") != "GET, PATCH, DELETE" || !strings.Contains(w.Body.String(), "method_not_allowed") {
+		t.Errorf("%d, Allow %q, %s", w.Code, w.Header().Get("Allow"), w.Body)
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	a := &API{now: func() time.Time { return noon }}
+	for _, test := range []struct {
+		text string
+		want time.Time
+		ok   bool
+	}{
+		{"90m", noon.Add(-90 * time.Minute), true},
+		{"2026-01-31", time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), true},
+		{"2026-01-31T15:04:05.5Z", time.Date(2026, 1, 31, 15, 4, 5, 5e8, time.UTC), true},
+		{"2026-01-31T15:04:05 01:00", time.Date(2026, 1, 31, 14, 4, 5, 0, time.UTC), true},
+		{"", time.Time{}, false},
+		{"-90m", time.Time{}, false},
+		{"soon", time.Time{}, false},
+	} {
+		t.Run(test.text, func(t *testing.T) {
+			if got, ok := a.parseTime(test.text); !got.Equal(test.want) || ok != test.ok {
+				t.Errorf("%v, %v", got, ok)
+			}
+		})
+	}
+}
+
+// TestChangesAreAudited expects one line for each change, with no key in it.
+func TestChangesAreAudited(t *testing.T) {
+	a := newAPI(t)
+	var secrets, want []string
+	for _, c := range []struct{ method, path, body, what string }{
+		{"POST", "tenants/add", `{"tenant_id": "b", "path_key": "new"}`, "add"},
+		{"PATCH", "tenants/b", `{"quota_mb": 5, "path_key": "new"}`, "change"},
+		{"POST", "tenants/b/rotate-key", `{"overlap": "1h"}`, "rotate-key"},
+		{"POST", "reload", "", "reload"},
+	} {
+		w := call(a, managementKey, c.method, "/api/v2/admin/"+c.path, c.body)
+		var out map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code >= 300 {
+			t.Fatalf("%s: %d %s (%v)", c.what, w.Code, w.Body, err)
+		}
+		for _, field := range []string{"api_key", "path_key"} {
+			if key, ok := out[field].(string); ok {
+				secrets = append(secrets, key)
+			}
+		}
+		want = append(want, c.what)
+	}
+	text, err := os.ReadFile(a.AuditFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		var l auditLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		if !l.Time.Equal(noon) || l.Who != a.keyFingerprint() || l.From != "192.0.2.1" {
+			t.Errorf("%+v", l)
+		}
+		got = append(got, l.What)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("audited %v, want %v", got, want)
+	}
+	if len(secrets) != 4 {
+		t.Errorf("%d keys were shown, want 4", len(secrets))
+	}
+	for _, key := range append(secrets, managementKey) {
+		if strings.Contains(string(text), key) {
+			t.Errorf("a key is in the audit log:\n%s", text)
+		}
+	}
+}

@@ -1,0 +1,271 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// addTenant makes a tenant that can call at once.
+func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		ID         *string `json:"tenant_id"`
+		QuotaMB    *int64  `json:"quota_mb"`
+		AdminEmail *string `json:"admin_email"`
+		PathKey    pathKey `json:"path_key"`
+	}
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := in.PathKey.check(); err != nil {
+		return err
+	}
+	if in.ID == nil {
+		return badRequest(`field "tenant_id" is missing: give the tenant a name`)
+	}
+	if err := tenants.ValidID(*in.ID); err != nil {
+		return badRequest(`field "tenant_id" %v`, err)
+	}
+	key, err := tenants.NewKey()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(a.DataRoot, *in.ID)
+	e := tenants.Entry{ID: in.ID, DataDir: &dir, QuotaMB: in.QuotaMB, AdminEmail: in.AdminEmail,
+		APIKeySHA256: hashed(key), CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Enabled: ptr(true)}
+	if e.PathKey, err = in.PathKey.apply(nil); err != nil {
+		return err
+	}
+	if err := a.addEntry(e, dir); err != nil {
+		return err
+	}
+	a.record(r, "add", *in.ID, nil, map[string]any{"data_dir": dir, "quota_mb": in.QuotaMB, "admin_email": in.AdminEmail, "path_key": audited(e.PathKey)})
+	out := map[string]string{"tenant_id": *in.ID, "api_key": key, "data_dir": dir, "status": active}
+	if e.PathKey != nil {
+		out["path_key"] = *e.PathKey
+	}
+	apierror.WriteJSON(w, http.StatusCreated, out)
+	return nil
+}
+
+// addEntry writes the tenant into the tenants file and makes its directory. A
+// directory with phexts in it is refused: they are somebody else's.
+func (a *API) addEntry(e tenants.Entry, dir string) error {
+	return a.Store.Edit(func(d *tenants.Document) error {
+		if err := d.Add(e); err != nil {
+			return err
+		}
+		files, err := (&tenants.Tenant{DataDir: dir}).OwnFiles()
+		if err != nil {
+			return err
+		}
+		if len(files) > 0 {
+			return apierror.New(apierror.Conflict, "%s holds %d phexts already: move them away, or write the tenant into the tenants file by hand to give it them", dir, len(files))
+		}
+		return os.MkdirAll(dir, 0o700)
+	})
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func hashed(key string) *string {
+	sum := sha256.Sum256([]byte(key))
+	return ptr(hex.EncodeToString(sum[:]))
+}
+
+// patch has the fields of a tenant that a call may change, and in the audit log
+// the values before and after.
+type patch struct {
+	QuotaMB           *int64  `json:"quota_mb,omitempty"`
+	Enabled           *bool   `json:"enabled,omitempty"`
+	AdminEmail        *string `json:"admin_email,omitempty"`
+	RequestsPerMinute *int64  `json:"requests_per_minute,omitempty"`
+	CallsPerDay       *int64  `json:"calls_per_day,omitempty"`
+	MaxPhexts         *int64  `json:"max_phexts,omitempty"`
+	PathKey           pathKey `json:"path_key,omitempty"`
+}
+
+func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
+	var p patch
+	if err := decode(r, &p); err != nil {
+		return err
+	}
+	if p == (patch{}) {
+		return badRequest("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, calls_per_day, max_phexts, path_key")
+	}
+	if err := p.PathKey.check(); err != nil {
+		return err
+	}
+	id, before, madeKey := r.PathValue("id"), patch{}, ""
+	err := a.changeEntry(id, func(e *tenants.Entry) (err error) {
+		before = p.before(e)
+		p.apply(e)
+		if e.PathKey, err = p.PathKey.apply(e.PathKey); p.PathKey == newPathKey && err == nil {
+			madeKey = *e.PathKey
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if madeKey != "" {
+		p.PathKey = audited(&madeKey)
+	}
+	a.record(r, "change", id, before, p)
+	return a.show(w, r, madeKey)
+}
+
+func (a *API) changeEntry(id string, change func(*tenants.Entry) error) error {
+	return a.Store.Edit(func(d *tenants.Document) error { return d.Change(id, change) })
+}
+
+// before has the values in e of the fields that p sets.
+func (p patch) before(e *tenants.Entry) patch {
+	var b patch
+	copyIfGiven(&b.QuotaMB, e.QuotaMB, p.QuotaMB)
+	copyIfGiven(&b.Enabled, e.Enabled, p.Enabled)
+	copyIfGiven(&b.AdminEmail, e.AdminEmail, p.AdminEmail)
+	copyIfGiven(&b.RequestsPerMinute, e.RequestsPerMinute, p.RequestsPerMinute)
+	copyIfGiven(&b.CallsPerDay, e.CallsPerDay, p.CallsPerDay)
+	copyIfGiven(&b.MaxPhexts, e.MaxPhexts, p.MaxPhexts)
+	if p.PathKey != "" {
+		b.PathKey = audited(e.PathKey)
+	}
+	return b
+}
+
+// apply sets the fields of e that p has, except for the path key.
+func (p patch) apply(e *tenants.Entry) {
+	copyIfGiven(&e.QuotaMB, p.QuotaMB, p.QuotaMB)
+	copyIfGiven(&e.Enabled, p.Enabled, p.Enabled)
+	copyIfGiven(&e.AdminEmail, p.AdminEmail, p.AdminEmail)
+	copyIfGiven(&e.RequestsPerMinute, p.RequestsPerMinute, p.RequestsPerMinute)
+	copyIfGiven(&e.CallsPerDay, p.CallsPerDay, p.CallsPerDay)
+	copyIfGiven(&e.MaxPhexts, p.MaxPhexts, p.MaxPhexts)
+}
+
+// copyIfGiven copies value if the call has the field.
+func copyIfGiven[T any](to **T, value, given *T) {
+	if given != nil {
+		*to = value
+	}
+}
+
+// pathKey is what a call asks to do with a tenant's path key; "" leaves it as it
+// is. In the audit log it is a fingerprint instead.
+type pathKey string
+
+const (
+	newPathKey pathKey = "new"
+	noPathKey  pathKey = "off"
+)
+
+// UnmarshalJSON takes null for noPathKey, as PATCH calls do.
+func (p *pathKey) UnmarshalJSON(text []byte) error {
+	var word *string
+	if err := json.Unmarshal(text, &word); err != nil {
+		return &json.UnmarshalTypeError{Field: "path_key", Value: "wrong kind", Type: reflect.TypeFor[string]()}
+	}
+	*p = noPathKey
+	if word != nil {
+		*p = pathKey(*word)
+	}
+	return nil
+}
+
+// check refuses every other word and does not repeat it: it may be a key. A key
+// of the caller's choice is not taken, because it would be easier to guess.
+func (p pathKey) check() error {
+	switch p {
+	case "", newPathKey, noPathKey:
+		return nil
+	}
+	return badRequest(`field "path_key" is neither "new" nor null: the key itself is made here, and shown once`)
+}
+
+// apply returns the path key that a tenant with the key current gets.
+func (p pathKey) apply(current *string) (*string, error) {
+	switch p {
+	case newPathKey:
+		key, err := tenants.NewPathKey()
+		return &key, err
+	case noPathKey:
+		return nil, nil
+	}
+	return current, nil
+}
+
+// audited is a path key as the audit log has it.
+func audited(key *string) pathKey {
+	if key == nil {
+		return noPathKey
+	}
+	return pathKey("fingerprint " + tenants.Fingerprint(*key))
+}
+
+// maxOverlap bounds how long the previous key of a tenant keeps working.
+const maxOverlap = 90 * 24 * time.Hour
+
+// rotateKey gives a tenant a new key. The old one works for the overlap.
+func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Overlap *string `json:"overlap"`
+	}
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	overlap, err := parseOverlap(in.Overlap)
+	if err != nil {
+		return err
+	}
+	key, err := tenants.NewKey()
+	if err != nil {
+		return err
+	}
+	id, expires := r.PathValue("id"), a.now().UTC().Add(overlap).Truncate(time.Second)
+	err = a.changeEntry(id, func(e *tenants.Entry) error {
+		rotate(e, key, overlap, expires)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	out := map[string]any{"tenant_id": id, "api_key": key}
+	if overlap > 0 {
+		out["previous_key_expires"] = expires
+	}
+	a.record(r, "rotate-key", id, nil, map[string]any{"fingerprint": tenants.Fingerprint(key), "overlap": overlap.String()})
+	apierror.WriteJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func parseOverlap(text *string) (time.Duration, error) {
+	if text == nil {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(*text)
+	if err != nil || d < 0 || d > maxOverlap {
+		return 0, badRequest("field \"overlap\" is %q: a duration from 0s to %v is wanted, such as 24h", *text, maxOverlap)
+	}
+	return d, nil
+}
+
+func rotate(e *tenants.Entry, key string, overlap time.Duration, expires time.Time) {
+	old := e.APIKeySHA256
+	if e.APIKey != nil {
+		old = hashed(*e.APIKey)
+	}
+	e.APIKey, e.APIKeySHA256 = nil, hashed(key)
+	e.PreviousKeySHA256, e.PreviousKeyExpires = nil, nil
+	if overlap > 0 {
+		e.PreviousKeySHA256, e.PreviousKeyExpires = old, ptr(expires.Format(time.RFC3339))
+	}
+}

@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/archive"
+	"mirrorborn.us/sqgate/storage/history"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+func TestDescribe(t *testing.T) {
+	_, noArchive := archive.New(t.TempDir(), time.Now).Restore("acme", "acme-20260304T120000.000000005Z.tar.gz", t.TempDir(), nil, nil)
+	_, badArchive := archive.New(t.TempDir(), time.Now).Restore("acme", "../x", t.TempDir(), nil, nil)
+	for _, test := range []struct {
+		name   string
+		err    error
+		status int
+		code   string
+	}{
+		{"no archive", noArchive, 404, "not_found"},
+		{"bad archive", badArchive, 400, "bad_request"},
+		{"wrapped", fmt.Errorf("deleting: %w", apierror.RetryIn(time.Second, apierror.Unavailable, "try again")), 503, "unavailable"},
+		{"disk full", fmt.Errorf("copying: %w", &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}), 507, "disk_full"},
+		{"disk quota", syscall.EDQUOT, 507, "disk_full"},
+		{"unknown", errors.New("anything else"), 500, "internal"},
+		{"no tenant", tenants.ErrNoTenant, 404, "not_found"},
+		{"tenant exists", fmt.Errorf("%w: acme", tenants.ErrExists), 409, "conflict"},
+		{"before the history", fmt.Errorf("2026 %w", journal.ErrBeyondHistory), 404, "not_found"},
+		{"no backup", fmt.Errorf("%w: it holds a.txt", history.ErrNotBackup), 400, "bad_request"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := describe(test.err)
+			if e.Status != test.status || e.Code != test.code || e.Message != test.err.Error() {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+	if e := describe(fmt.Errorf("deleting: %w", apierror.RetryIn(time.Second, apierror.Unavailable, "try again"))); e.RetryAfter != time.Second {
+		t.Errorf("retry after %v", e.RetryAfter)
+	}
+}
+
+// TestDescribeField expects a wrong field without the words of ErrInvalid.
+func TestDescribeField(t *testing.T) {
+	field := &tenants.FieldError{Tenant: "acme", Index: 1, Field: "quota_mb", Problem: "is -1", Fix: "give 0 or more"}
+	e := describe(fmt.Errorf("%w: %w", tenants.ErrInvalid, field))
+	if e.Status != 400 || e.Code != "bad_request" || e.Message != field.Error() {
+		t.Errorf("%+v", e)
+	}
+}
