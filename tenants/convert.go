@@ -32,7 +32,7 @@ type converter struct {
 // gateway's file has no data directories: its tenants get some below dataRoot.
 //
 // Convert is as strict as Parse about fields and has the same types of errors.
-// It does not check the values of the entries, as Create and Check do.
+// The values of the entries are checked by Create and Check, not here.
 func Convert(text []byte, dataRoot string) (*Conversion, error) {
 	c := &converter{dataRoot: dataRoot, ids: map[string]string{}, ports: map[int64]string{}}
 	err := c.convert(text)

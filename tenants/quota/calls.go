@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -17,30 +16,19 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// LimitError is a call past what the tenant may make.
-type LimitError struct {
-	Limit      int
-	Per        string // "minute" or "day"
-	RetryAfter time.Duration
-}
-
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("this tenant may make %d calls a %s: try again in %v", e.Limit, e.Per, e.RetryAfter.Round(time.Second))
-}
-
-// CallStats is what a tenant's calls come to.
+// CallStats counts a tenant's calls.
 type CallStats struct {
 	Today      int64     `json:"calls"` // since midnight UTC
-	Day        string    `json:"day"`   // the day that Today is about
+	Day        string    `json:"day"`   // the day of Today, as in 2026-01-31
 	LastActive time.Time `json:"last_active"`
 }
 
-// Calls counts authenticated calls and holds tenants to their limits. The
-// counts survive a restart, and a kill up to the last few seconds.
+// Calls counts authenticated calls and enforces the limits on them. Counts
+// survive a restart; a kill loses those of the last few seconds.
 type Calls struct {
-	path string // of the file that keeps the counts; "" keeps none
+	path string // file with the counts; "" = they are not kept
 	log  *slog.Logger
-	mu   sync.RWMutex
+	mu   sync.RWMutex // guards byID
 	byID map[string]*counter
 }
 
@@ -48,15 +36,15 @@ type counter struct {
 	mu      sync.Mutex
 	stats   CallStats
 	limiter *rate.Limiter
-	dirty   bool
-	day     int64 // the day that stats.Day spells, in days since 1970; 0 if that was not looked at
+	dirty   bool  // stats are not saved
+	day     int64 // stats.Day in days since 1970; 0 if it is not known yet
 }
 
-// saveEvery bounds what a kill loses.
+// saveEvery bounds how many counts a kill loses.
 const saveEvery = 3 * time.Second
 
-// OpenCalls reads the counts of the last run. A file that cannot be read is
-// logged and begun anew: counts are no reason not to serve.
+// OpenCalls reads the counts of the last run. If that fails it logs the error and
+// starts from zero, because counts are no reason not to serve.
 func OpenCalls(path string, log *slog.Logger) *Calls {
 	c := &Calls{path: path, log: log, byID: map[string]*counter{}}
 	text, err := os.ReadFile(path)
@@ -70,7 +58,7 @@ func OpenCalls(path string, log *slog.Logger) *Calls {
 	if err != nil {
 		log.Warn("the counts of calls could not be read, and begin anew", keyFile, path, keyError, err)
 		if errors.Is(err, fs.ErrPermission) {
-			_ = os.Remove(path) // a file of another user could not be replaced; saving logs it if it is still there
+			_ = os.Remove(path) // another user's file could not be replaced; if it stays, saving fails and is logged
 		}
 		return c
 	}
@@ -80,7 +68,7 @@ func OpenCalls(path string, log *slog.Logger) *Calls {
 	return c
 }
 
-func (c *Calls) of(id string) *counter {
+func (c *Calls) counter(id string) *counter {
 	c.mu.RLock()
 	n, ok := c.byID[id]
 	c.mu.RUnlock()
@@ -96,27 +84,27 @@ func (c *Calls) of(id string) *counter {
 	return n
 }
 
-// Admit counts a call, and refuses it with a *LimitError if it is one too
-// many. A call that is refused has been made, and counts.
+// Admit counts a call and refuses it with a *LimitError if it is one too many.
+// Refused calls count, too.
 func (c *Calls) Admit(t *tenants.Tenant, now time.Time) error {
-	n := c.of(t.ID)
+	n := c.counter(t.ID)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.roll(now)
+	n.rollLocked(now)
 	n.stats.Today++
 	n.stats.LastActive = now.UTC()
 	n.dirty = true
 	if t.CallsPerDay > 0 && n.stats.Today > int64(t.CallsPerDay) {
 		return &LimitError{Limit: t.CallsPerDay, Per: "day", RetryAfter: untilMidnight(now)}
 	}
-	if wait := n.wait(t.RequestsPerMinute, now); wait > 0 {
+	if wait := n.waitLocked(t.RequestsPerMinute, now); wait > 0 {
 		return &LimitError{Limit: t.RequestsPerMinute, Per: "minute", RetryAfter: wait}
 	}
 	return nil
 }
 
-// roll begins a new day at midnight UTC.
-func (n *counter) roll(now time.Time) {
+// rollLocked starts a new count at midnight UTC.
+func (n *counter) rollLocked(now time.Time) {
 	day := now.Unix() / (24 * 60 * 60)
 	if day == n.day && day != 0 {
 		return
@@ -132,8 +120,9 @@ func untilMidnight(now time.Time) time.Duration {
 	return time.Date(now.Year(), now.Month(), now.Day()+1, 0, 0, 0, 0, time.UTC).Sub(now)
 }
 
-// wait is how long until the next call may be made, 0 if this one may.
-func (n *counter) wait(perMinute int, now time.Time) time.Duration {
+// waitLocked is how long to wait before the next call, or 0 if this one is
+// within the limit.
+func (n *counter) waitLocked(perMinute int, now time.Time) time.Duration {
 	if perMinute == 0 {
 		n.limiter = nil
 		return 0
@@ -144,21 +133,22 @@ func (n *counter) wait(perMinute int, now time.Time) time.Duration {
 	r := n.limiter.ReserveN(now, 1)
 	wait := r.DelayFrom(now)
 	if wait > 0 {
-		r.CancelAt(now) // a refused call takes nothing from the next minute
+		r.CancelAt(now) // a refused call does not use up the next minute
 	}
 	return wait
 }
 
-// Of is what the tenant's calls come to now.
+// Of returns the tenant's counts now.
 func (c *Calls) Of(id string, now time.Time) CallStats {
-	n := c.of(id)
+	n := c.counter(id)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.roll(now)
+	n.rollLocked(now)
 	return n.stats
 }
 
-// Run saves the counts every few seconds, and once more when ctx ends.
+// Run saves the counts every few seconds and when ctx ends, whose error it
+// returns.
 func (c *Calls) Run(ctx context.Context) error {
 	every := time.NewTicker(saveEvery)
 	defer every.Stop()
@@ -173,7 +163,7 @@ func (c *Calls) Run(ctx context.Context) error {
 	}
 }
 
-// save writes the counts if there are new ones.
+// save writes the counts if they have changed.
 func (c *Calls) save() {
 	all, dirty := c.snapshot()
 	if !dirty || c.path == "" {

@@ -20,62 +20,42 @@ const (
 	keyTenant = "tenant"
 )
 
-// recountEvery is how often every directory is read in the background, to find
-// what the watcher did not tell.
+// recountEvery is the interval at which Run reads every directory, to find
+// changes that the watcher missed.
 const recountEvery = 5 * time.Minute
 
-// Ledger knows what each tenant uses. A request never reads a directory: the
-// account is kept up by settling each write, by watching for changes that
-// others make, and by counting again now and then.
+// Use is what a tenant's phexts add up to.
+type Use struct {
+	Bytes  int64
+	Phexts int
+}
+
+// Ledger knows what each tenant uses, so that a request does not have to read a
+// directory. It learns of sqgate's writes by their reservations and of others'
+// changes by watching the directories, and it recounts now and then.
 type Ledger struct {
-	log    *slog.Logger
-	now    func() *tenants.Snapshot
-	disks  *disks
-	mu     sync.RWMutex
-	byID   map[string]*account
-	forced chan struct{}
-	byDir  map[string][]*tenants.Tenant // of Run's goroutine: who has files where
+	log      *slog.Logger
+	current  func() *tenants.Snapshot
+	disks    *disks
+	mu       sync.RWMutex // guards accounts
+	accounts map[accountKey]*account
+	refresh  chan struct{}
+	byDir    map[string][]*tenants.Tenant // tenants by data directory; used by Run only
 }
 
-// NewLedger makes a ledger of the tenants that current returns.
+type accountKey struct{ id, dataDir string }
+
+func keyOf(t *tenants.Tenant) accountKey { return accountKey{t.ID, t.DataDir} }
+
+// NewLedger makes a ledger of the tenants in the current snapshot.
 func NewLedger(current func() *tenants.Snapshot, log *slog.Logger) *Ledger {
-	return &Ledger{log: log, now: current, disks: newDisks(), byID: map[string]*account{}, forced: make(chan struct{}, 1)}
+	return &Ledger{log: log, current: current, disks: newDisks(), accounts: map[accountKey]*account{}, refresh: make(chan struct{}, 1)}
 }
 
-func (l *Ledger) account(t *tenants.Tenant) *account {
-	key := t.ID + "\x00" + t.DataDir
-	l.mu.RLock()
-	a, ok := l.byID[key]
-	l.mu.RUnlock()
-	if ok {
-		return a
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if a, ok = l.byID[key]; !ok {
-		a = &account{sizes: map[string]int64{}}
-		l.byID[key] = a
-	}
-	return a
-}
-
-// ready is the tenant's account, counted. The first to ask for an account
-// waits for the count that the background has not come to yet.
-func (l *Ledger) ready(t *tenants.Tenant) (*account, error) {
-	a := l.account(t)
-	for {
-		if a.isCounted() {
-			return a, nil
-		}
-		if _, err := a.count(t); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// Use is what the tenant uses now.
+// Use returns what the tenant uses now. The error is that of reading its
+// directory, which happens only if that was not done before.
 func (l *Ledger) Use(t *tenants.Tenant) (Use, error) {
-	a, err := l.ready(t)
+	a, err := l.countedAccount(t)
 	if err != nil {
 		return Use{}, err
 	}
@@ -84,89 +64,85 @@ func (l *Ledger) Use(t *tenants.Tenant) (Use, error) {
 	return a.use, nil
 }
 
-// Recount reads the tenant's directory now, for callers that changed it themselves.
-func (l *Ledger) Recount(t *tenants.Tenant) error {
-	_, err := l.account(t).count(t)
-	return err
-}
+// Recount reads the tenant's directory now. It is for callers that changed
+// files without a reservation.
+func (l *Ledger) Recount(t *tenants.Tenant) error { return l.account(t).count(t) }
 
-// Refresh tells the ledger that the tenants are others now.
+// Refresh has Run look at the current snapshot again. It does not wait.
 func (l *Ledger) Refresh() {
 	select {
-	case l.forced <- struct{}{}:
-	default:
+	case l.refresh <- struct{}{}:
+	default: // Run will do so anyway
 	}
 }
 
-// Run keeps the accounts until ctx ends. One goroutine, this one, owns the
-// watcher and the background counting.
+// Run watches and recounts the directories until ctx ends, and returns the
+// error of ctx.
 func (l *Ledger) Run(ctx context.Context) error {
-	w := l.newDirWatcher()
+	w := l.newWatcher()
 	defer w.close()
-	again := time.NewTicker(recountEvery)
-	defer again.Stop()
-	l.follow(ctx, w, true)
+	recount := time.NewTicker(recountEvery)
+	defer recount.Stop()
+	l.update(ctx, w, true)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-l.forced:
-			l.follow(ctx, w, false)
-		case <-again.C:
-			l.follow(ctx, w, true)
-		case e := <-w.events():
-			l.noticed(e)
-		case err := <-w.errors():
+		case <-l.refresh:
+			l.update(ctx, w, false)
+		case <-recount.C:
+			l.update(ctx, w, true)
+		case e := <-w.events:
+			l.fileChanged(e.Name)
+		case err := <-w.errors:
 			l.log.Warn("watching data directories failed; they are counted now and then", keyError, err)
-			l.follow(ctx, w, true)
+			l.update(ctx, w, true)
 		}
 	}
 }
 
-// follow watches the directories of the tenants there are, counts those that
-// were not counted yet, or all of them, and drops the accounts of tenants that
-// are gone.
-func (l *Ledger) follow(ctx context.Context, w *dirWatcher, all bool) {
-	current := l.now()
-	l.drop(current)
-	w.begin()
+// update brings accounts and watches in line with the current snapshot. It
+// counts the directories that are new, not counted or not watched until now,
+// or all of them.
+func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
+	current := l.current()
+	l.dropAccounts(current)
 	l.byDir = make(map[string][]*tenants.Tenant, current.Len())
 	for _, t := range current.All() {
 		if ctx.Err() != nil {
 			return
 		}
 		l.byDir[t.DataDir] = append(l.byDir[t.DataDir], t)
-		if fresh := w.want(t.DataDir); all || fresh || !l.account(t).isCounted() {
-			l.count(t)
+		a := l.account(t)
+		if added := w.add(t.DataDir); !all && !added && a.isCounted() {
+			continue
+		}
+		if err := a.count(t); err != nil {
+			l.log.Warn("a data directory could not be read", keyTenant, t.ID, keyError, err)
 		}
 	}
-	w.end()
+	w.removeAllBut(l.byDir)
 }
 
-func (l *Ledger) count(t *tenants.Tenant) {
-	if _, err := l.account(t).count(t); err != nil {
-		l.log.Warn("a data directory could not be read", keyTenant, t.ID, keyError, err)
+// dropAccounts removes the accounts of tenants that are gone.
+func (l *Ledger) dropAccounts(current *tenants.Snapshot) {
+	keep := make(map[accountKey]bool, current.Len())
+	for _, t := range current.All() {
+		keep[keyOf(t)] = true
 	}
-}
-
-func (l *Ledger) drop(current *tenants.Snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	keep := make(map[string]bool, current.Len())
-	for _, t := range current.All() {
-		keep[t.ID+"\x00"+t.DataDir] = true
-	}
-	for key := range l.byID {
+	for key := range l.accounts {
 		if !keep[key] {
-			delete(l.byID, key)
+			delete(l.accounts, key)
 		}
 	}
 }
 
-// noticed looks at one file that somebody touched. SQ's own writes come here
-// too, and say what Settle has said; while one is going on, nothing is noted.
-func (l *Ledger) noticed(e fsnotify.Event) {
-	dir, name := filepath.Split(e.Name)
+// fileChanged takes the new size of a file into account. If SQ changed the file,
+// Release does the same.
+func (l *Ledger) fileChanged(path string) {
+	dir, name := filepath.Split(path)
 	for _, t := range l.byDir[filepath.Clean(dir)] {
 		if !t.OwnFile(name) {
 			continue
@@ -174,34 +150,55 @@ func (l *Ledger) noticed(e fsnotify.Event) {
 		a := l.account(t)
 		a.mu.Lock()
 		if a.counted && !a.writing {
-			a.note(name, sizeOf(e.Name))
+			a.setSizeLocked(name, sizeOf(path))
 		}
 		a.mu.Unlock()
 	}
 }
 
-// Use is what a tenant's phexts come to.
-type Use struct {
-	Bytes  int64
-	Phexts int
+func (l *Ledger) account(t *tenants.Tenant) *account {
+	key := keyOf(t)
+	l.mu.RLock()
+	a, ok := l.accounts[key]
+	l.mu.RUnlock()
+	if ok {
+		return a
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok = l.accounts[key]; !ok {
+		a = &account{sizes: map[string]int64{}}
+		l.accounts[key] = a
+	}
+	return a
 }
 
-// account is the use of one tenant, file by file, so that a file can be looked
-// at again without walking the directory.
+// countedAccount counts the tenant's account first if Run has not yet.
+func (l *Ledger) countedAccount(t *tenants.Tenant) (*account, error) {
+	a := l.account(t)
+	for !a.isCounted() {
+		if err := a.count(t); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// account is what a tenant uses, by file, so that one file can be looked at
+// without reading the directory.
 type account struct {
 	mu      sync.Mutex
-	sizes   map[string]int64
-	use     Use
-	counted bool // the directory was read since the account was opened
-	writing bool // SQ is at one of its files: sizes on disk mean nothing now
-	epoch   uint64
-	warned  bool
+	sizes   map[string]int64 // in bytes, by file name
+	use     Use              // sum of sizes
+	counted bool             // the directory has been read
+	writing bool             // SQ is writing a file, so that sizes on disk mean nothing
+	changes uint64           // number of calls of setSizeLocked
+	warned  bool             // the quota is nearly used up, and that was logged
 }
 
-// note sets what is known of one file; size < 0 is a file that is gone.
-func (a *account) note(name string, size int64) {
-	old, had := a.sizes[name]
-	if had {
+// setSizeLocked sets the size of one file. A negative size removes it.
+func (a *account) setSizeLocked(name string, size int64) {
+	if old, ok := a.sizes[name]; ok {
 		a.use.Bytes -= old
 		a.use.Phexts--
 		delete(a.sizes, name)
@@ -211,7 +208,7 @@ func (a *account) note(name string, size int64) {
 		a.use.Bytes += size
 		a.use.Phexts++
 	}
-	a.epoch++
+	a.changes++
 }
 
 func (a *account) isCounted() bool {
@@ -220,30 +217,29 @@ func (a *account) isCounted() bool {
 	return a.counted
 }
 
-// count reads the directory. A change that comes meanwhile makes the reading
-// void; it is told by the epoch, and the caller may read again.
-func (a *account) count(t *tenants.Tenant) (ok bool, err error) {
+// count reads the directory. It drops what it read if a file changed meanwhile
+// or is being written, and leaves it to the caller to try again.
+func (a *account) count(t *tenants.Tenant) error {
 	a.mu.Lock()
-	epoch := a.epoch
+	before := a.changes
 	a.mu.Unlock()
-	sizes, err := sizesIn(t)
+	sizes, err := sizesOf(t)
 	if err != nil {
-		return false, err
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.epoch != epoch || a.writing {
-		return false, nil
+	if a.changes != before || a.writing {
+		return nil
 	}
-	a.sizes, a.use = sizes, Use{Phexts: len(sizes)}
+	a.sizes, a.use, a.counted = sizes, Use{Phexts: len(sizes)}, true
 	for _, size := range sizes {
 		a.use.Bytes += size
 	}
-	a.counted = true
-	return true, nil
+	return nil
 }
 
-func sizesIn(t *tenants.Tenant) (map[string]int64, error) {
+func sizesOf(t *tenants.Tenant) (map[string]int64, error) {
 	names, err := t.OwnFiles()
 	if err != nil {
 		return nil, err
@@ -266,61 +262,46 @@ func sizeOf(path string) int64 {
 	return info.Size()
 }
 
-// dirWatcher watches the data directories that exist.
-type dirWatcher struct {
-	*fsnotify.Watcher
-	watched, wanted map[string]bool
+// watcher watches the data directories that exist. Without an fsnotify.Watcher
+// its channels are nil, and it does nothing.
+type watcher struct {
+	inner   *fsnotify.Watcher
+	events  <-chan fsnotify.Event
+	errors  <-chan error
+	watched map[string]bool
 }
 
-func (l *Ledger) newDirWatcher() *dirWatcher {
-	w := &dirWatcher{watched: map[string]bool{}}
+func (l *Ledger) newWatcher() *watcher {
+	w := &watcher{watched: map[string]bool{}}
 	inner, err := fsnotify.NewWatcher()
 	if err != nil {
 		l.log.Warn("data directories cannot be watched; they are counted now and then", keyError, err)
 		return w
 	}
-	w.Watcher = inner
+	w.inner, w.events, w.errors = inner, inner.Events, inner.Errors
 	return w
 }
 
-func (w *dirWatcher) begin() { w.wanted = map[string]bool{} }
-
-// want watches a directory, and says whether it was not watched before: what
-// happened in it until now has to be counted.
-func (w *dirWatcher) want(dir string) (fresh bool) {
-	w.wanted[dir] = true
-	if w.Watcher == nil || w.watched[dir] || w.Add(dir) != nil {
+// add watches a directory and says whether it was not watched before.
+func (w *watcher) add(dir string) (added bool) {
+	if w.inner == nil || w.watched[dir] || w.inner.Add(dir) != nil {
 		return false
 	}
 	w.watched[dir] = true
 	return true
 }
 
-func (w *dirWatcher) end() {
+func (w *watcher) removeAllBut(keep map[string][]*tenants.Tenant) {
 	for dir := range w.watched {
-		if !w.wanted[dir] {
-			_ = w.Remove(dir) // it may be gone, and its watch with it
+		if keep[dir] == nil {
+			_ = w.inner.Remove(dir) // the directory may be gone, and the watch with it
 			delete(w.watched, dir)
 		}
 	}
 }
 
-func (w *dirWatcher) events() <-chan fsnotify.Event {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Events
-}
-
-func (w *dirWatcher) errors() <-chan error {
-	if w.Watcher == nil {
-		return nil
-	}
-	return w.Errors
-}
-
-func (w *dirWatcher) close() {
-	if w.Watcher != nil {
-		_ = w.Close() // nothing is left to do about it
+func (w *watcher) close() {
+	if w.inner != nil {
+		_ = w.inner.Close() // nothing can be done about an error
 	}
 }

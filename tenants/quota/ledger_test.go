@@ -8,15 +8,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/tenants"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ledgerOf is a ledger of one tenant with files in a directory of its own.
+// ledgerOf makes a ledger of one tenant with files in its own directory.
 func ledgerOf(t *testing.T, quota int64, files map[string]int) (*Ledger, *tenants.Tenant, *strings.Builder) {
 	t.Helper()
 	snapshot, err := tenants.Parse(fmt.Appendf(nil, `{"tenants": [{"id": "a", "api_key": "key-of-a", "data_dir": %q}]}`, t.TempDir()))
@@ -69,12 +71,26 @@ func TestReserve(t *testing.T) {
 			r.Release()
 		}
 	}
-	put(t, tenant, "x.phext", 2000) // past the quota, by whatever way
+	put(t, tenant, "x.phext", 2000) // past the quota, without a reservation
 	if err := ledger.Recount(tenant); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ledger.Reserve(tenant, write("x.phext", 2000, 1990)); err != nil {
 		t.Errorf("shrinking past the quota: %v", err)
+	}
+}
+
+func TestMaxPhexts(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 0, map[string]int{"x.phext": 1, "y.phext": 1})
+	tenant.MaxPhexts = 2
+	var refused *ExceededError
+	if _, err := ledger.Reserve(tenant, write("z.phext", -1, 1)); !errors.As(err, &refused) || refused.Phexts != 2 || refused.MaxPhexts != 2 {
+		t.Errorf("one phext more: %v", err)
+	}
+	if r, err := ledger.Reserve(tenant, write("y.phext", 1, 2)); err != nil {
+		t.Errorf("one of those that there are: %v", err)
+	} else {
+		r.Release()
 	}
 }
 
@@ -114,12 +130,104 @@ func TestFreeDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := ledger.Reserve(tenant, write("y.phext", -1, 101)); !errors.As(err, &full) {
-		t.Errorf("what another write has claimed was given away: %v", err)
+		t.Errorf("what another write has reserved was given away: %v", err)
 	}
 	first.Release()
 	if r, err := ledger.Reserve(tenant, write("y.phext", -1, 1000)); err != nil {
 		t.Errorf("after it was done: %v", err)
 	} else {
 		r.Release()
+	}
+}
+
+// patience bounds every wait. Only a failing test waits that long.
+const patience = 30 * time.Second
+
+// TestChangesByOthers has somebody else write a file. The watcher's events are
+// taken here, as Run does.
+func TestChangesByOthers(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 0, map[string]int{"x.phext": 1})
+	w := ledger.newWatcher()
+	defer w.close()
+	ledger.update(t.Context(), w, true)
+	put(t, tenant, "y.phext", 10)
+	want, deadline := Use{Bytes: 11, Phexts: 2}, time.After(patience)
+	for {
+		select {
+		case e := <-w.events:
+			ledger.fileChanged(e.Name)
+		case <-deadline:
+			t.Fatal("the change was not noticed")
+		}
+		use, err := ledger.Use(tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if use == want {
+			return
+		}
+	}
+}
+
+func TestADirectoryMadeByAWriteIsWatched(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 0, nil)
+	tenant.DataDir = filepath.Join(tenant.DataDir, "new")
+	w := ledger.newWatcher()
+	defer w.close()
+	ledger.update(t.Context(), w, true)
+	r, err := ledger.Reserve(tenant, write("x.phext", -1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(tenant.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, tenant, "x.phext", 1)
+	r.Release()
+	select {
+	case <-ledger.refresh:
+	default:
+		t.Fatal("Run is not told")
+	}
+	if ledger.update(t.Context(), w, false); !w.watched[tenant.DataDir] {
+		t.Error("the directory is not watched")
+	}
+}
+
+func TestTenantsThatAreGone(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 0, map[string]int{"x.phext": 1})
+	w := ledger.newWatcher()
+	defer w.close()
+	ledger.update(t.Context(), w, true)
+	if ledger.accounts[keyOf(tenant)] == nil || !w.watched[tenant.DataDir] {
+		t.Fatal("not even known while it was there")
+	}
+	ledger.current = func() *tenants.Snapshot { return &tenants.Snapshot{} }
+	ledger.update(t.Context(), w, false)
+	if len(ledger.accounts) != 0 || len(w.watched) != 0 {
+		t.Errorf("%d accounts, %d watches", len(ledger.accounts), len(w.watched))
+	}
+}
+
+func TestWhatClientsAreTold(t *testing.T) {
+	for _, test := range []struct {
+		err        error
+		kind       apierror.Kind
+		message    string
+		retryAfter time.Duration
+	}{
+		{&ExceededError{Used: 1, Quota: 2, Needed: 3}, apierror.QuotaExceeded,
+			"the quota is 2 bytes, 1 are used, and this write would make it 3: delete something, or ask the operator for more", 0},
+		{&ExceededError{Phexts: 3, MaxPhexts: 2}, apierror.QuotaExceeded,
+			"the tenant has 3 phexts, and 2 is the most it may have: delete one, or ask the operator for more", 0},
+		{&DiskError{Free: -1, Needed: 5}, apierror.DiskFull,
+			"the disk has 0 bytes left for this, and SQ could need 5 to write the phext: nothing was changed; the operator has to make room", 0},
+		{&LimitError{Limit: 7, Per: "day", RetryAfter: time.Hour}, apierror.RateLimited,
+			"this tenant may make 7 calls a day: try again in 1h0m0s", time.Hour},
+	} {
+		told := apierror.From(fmt.Errorf("with context: %w", test.err))
+		if told == nil || told.Kind != test.kind || told.Message != test.message || told.RetryAfter != test.retryAfter {
+			t.Errorf("%v: %+v", test.err, told)
+		}
 	}
 }

@@ -1,8 +1,12 @@
+// Package quota holds tenants to their limits: the bytes and phexts that they
+// may store, the space that is left on the disk, and the calls that they may
+// make. It counts what they use.
+//
+// It never changes a tenant's files, and it does not know what is in them.
 package quota
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,59 +18,40 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// ExceededError is a write that would take a tenant past what it may have.
-type ExceededError struct {
-	Used, Quota, Needed int64 // bytes; Needed is the use after the write
-	Phexts, MaxPhexts   int   // set if it is the number of phexts
-}
-
-func (e *ExceededError) Error() string {
-	if e.MaxPhexts > 0 {
-		return fmt.Sprintf("the tenant has %d phexts, and %d is the most it may have: delete one, or ask the operator for more", e.Phexts, e.MaxPhexts)
-	}
-	return fmt.Sprintf("the quota is %d bytes, %d are used, and this write would make it %d: delete something, or ask the operator for more", e.Quota, e.Used, e.Needed)
-}
-
-// DiskError is a write that could run the file system out of space.
-type DiskError struct {
-	Free, Needed int64 // bytes
-}
-
-func (e *DiskError) Error() string {
-	return fmt.Sprintf("the disk has %d bytes left for this, and SQ could need %d to write the phext: nothing was changed; the operator has to make room", max(0, e.Free), e.Needed)
-}
-
-// Write is a mutation of one phext before SQ has seen it.
+// Write is a change of one phext that SQ has not made yet.
 type Write struct {
-	File  string // base name of the phext's file
-	Size  int64  // of the file now, in bytes; -1 if there is none
-	After int64  // size of the file after the write, in bytes
-	// Removes is a delete: it always passes, for it is the way back from a full quota.
-	Removes bool
+	File    string // base name of the phext's file
+	Size    int64  // of the file now, in bytes; -1 if there is none
+	After   int64  // size after the write, in bytes
+	Removes bool   // a delete, which is always allowed: it is the way out of a full quota
 }
 
-// Reservation is a write that has been let through.
+func (w Write) grows() bool { return !w.Removes && w.After > max(0, w.Size) }
+
+// Reservation is a write that was allowed.
 type Reservation struct {
 	ledger *Ledger
 	tenant *tenants.Tenant
 	file   string
-	disk   *diskClaim
+	disk   *diskReservation
 }
 
-// Reserve lets a write through, or refuses it with a *ExceededError or a
-// *DiskError, before anything is written. The caller has the tenant's
-// directory to itself until it has called Settle.
+// Reserve allows a write, or refuses it with an *ExceededError or a *DiskError.
+// A write that does not make its file larger is never refused for its size. The
+// caller must have the tenant's directory to itself until Release.
 func (l *Ledger) Reserve(t *tenants.Tenant, w Write) (*Reservation, error) {
-	a, err := l.ready(t)
+	a, err := l.countedAccount(t)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.admit(t, w); err != nil {
+	if err := a.checkQuota(t, w); err != nil {
 		return nil, err
 	}
 	r := &Reservation{ledger: l, tenant: t, file: w.File}
-	if r.disk, err = l.claim(t, w); err != nil {
-		return nil, err
+	if w.grows() {
+		if r.disk, err = l.disks.reserve(t.DataDir, w.After); err != nil {
+			return nil, err
+		}
 	}
 	a.mu.Lock()
 	a.writing = true
@@ -74,20 +59,7 @@ func (l *Ledger) Reserve(t *tenants.Tenant, w Write) (*Reservation, error) {
 	return r, nil
 }
 
-// grows says whether the write makes the file larger.
-func (w Write) grows() bool { return !w.Removes && w.After > max(0, w.Size) }
-
-// claim finds room on the disk for a file that grows. A write that shrinks the
-// file always passes.
-func (l *Ledger) claim(t *tenants.Tenant, w Write) (*diskClaim, error) {
-	if !w.grows() {
-		return nil, nil
-	}
-	return l.disks.claim(t.DataDir, w.After)
-}
-
-// admit refuses a write that the tenant's quota has no room for.
-func (a *account) admit(t *tenants.Tenant, w Write) error {
+func (a *account) checkQuota(t *tenants.Tenant, w Write) error {
 	a.mu.Lock()
 	use := a.use
 	a.mu.Unlock()
@@ -101,8 +73,9 @@ func (a *account) admit(t *tenants.Tenant, w Write) error {
 	return nil
 }
 
-// Release takes the file as it is now into account and returns the part of the
-// quota that is used, 0 if there is none.
+// Release ends the reservation and counts the file as it is now, whether it was
+// written or not. It returns the used part of the quota, which is 0 without a
+// quota and can be more than 1.
 func (r *Reservation) Release() float64 {
 	r.ledger.disks.release(r.disk)
 	a := r.ledger.account(r.tenant)
@@ -110,35 +83,34 @@ func (r *Reservation) Release() float64 {
 	a.mu.Lock()
 	a.writing = false
 	if a.use.Phexts == 0 && size >= 0 {
-		r.ledger.Refresh() // the directory may be new, and not watched yet
+		r.ledger.Refresh() // SQ may have made the directory, which is not watched then
 	}
-	a.note(r.file, size)
+	a.setSizeLocked(r.file, size)
 	use := a.use
-	part := fraction(use, r.tenant)
-	cross := a.crossing(part)
+	part := usedPart(use, r.tenant)
+	warn := a.shouldWarnLocked(part)
 	a.mu.Unlock()
-	if cross {
+	if warn {
 		r.ledger.log.Warn("a tenant's quota is nearly used up", keyTenant, r.tenant.ID, "used_bytes", use.Bytes, "quota_bytes", r.tenant.QuotaBytes)
 	}
 	return part
 }
 
-func fraction(use Use, t *tenants.Tenant) float64 {
+func usedPart(use Use, t *tenants.Tenant) float64 {
 	if t.QuotaBytes == 0 {
 		return 0
 	}
 	return float64(use.Bytes) / float64(t.QuotaBytes)
 }
 
-// The part of a quota at which one warning is logged, and the one below which
-// the next may be.
+// A warning is logged when the used part of a quota reaches warnAbove. It can be
+// logged again once the part has been below rearmBelow.
 const (
 	warnAbove  = 0.90
 	rearmBelow = 0.85
 )
 
-// crossing says whether it is time to warn, once for each crossing.
-func (a *account) crossing(part float64) bool {
+func (a *account) shouldWarnLocked(part float64) bool {
 	switch {
 	case part < rearmBelow:
 		a.warned = false
@@ -149,32 +121,32 @@ func (a *account) crossing(part float64) bool {
 	return false
 }
 
-// diskMargin is left free beyond what the writes in flight could need, in
-// bytes: for directories, journals and others' files.
+// diskMargin is left free in addition to what writes have reserved, in bytes:
+// for directories, journals and the files of others.
 const diskMargin = 1 << 20
 
-// disks keeps writes from running a file system out of space. SQ truncates a
-// phext before it writes it again and does not look at the result, so that on a
-// full disk it would answer 200 and keep a part (LEGACY.md).
+// disks reserves space so that writes cannot fill a file system. SQ truncates a
+// phext before it writes it and does not check the result: on a full disk it
+// would answer 200 and keep only a part (LEGACY.md).
 //
-// What is claimed is the whole of each file being written: while it is
-// truncated, its room counts as free, and somebody else could take it.
+// A write reserves the size of its whole file, because while the file is
+// truncated its space is free for anybody.
 type disks struct {
-	mu      sync.Mutex
-	claimed map[uint64]int64 // by device
-	free    func(dir string) (int64, error)
+	mu       sync.Mutex
+	reserved map[uint64]int64 // bytes, by device
+	free     func(dir string) (int64, error)
 }
 
-// diskClaim is one write's part.
-type diskClaim struct {
+type diskReservation struct {
 	device uint64
 	bytes  int64
 }
 
-func newDisks() *disks { return &disks{claimed: map[uint64]int64{}, free: freeBytes} }
+func newDisks() *disks { return &disks{reserved: map[uint64]int64{}, free: freeBytes} }
 
-func (d *disks) claim(dir string, size int64) (*diskClaim, error) {
-	dir = existing(dir)
+// reserve refuses a size for which there is no space with a *DiskError.
+func (d *disks) reserve(dir string, size int64) (*diskReservation, error) {
+	dir = existingParent(dir)
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -186,25 +158,27 @@ func (d *disks) claim(dir string, size int64) (*diskClaim, error) {
 	if err != nil {
 		return nil, err
 	}
-	left := free - d.claimed[device] - diskMargin
+	left := free - d.reserved[device] - diskMargin
 	if size > left {
 		return nil, &DiskError{Free: left, Needed: size}
 	}
-	d.claimed[device] += size
-	return &diskClaim{device, size}, nil
+	d.reserved[device] += size
+	return &diskReservation{device, size}, nil
 }
 
-func (d *disks) release(c *diskClaim) {
-	if c == nil {
+// release gives the space back. A nil reservation has none.
+func (d *disks) release(r *diskReservation) {
+	if r == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.claimed[c.device] -= c.bytes
+	d.reserved[r.device] -= r.bytes
 }
 
-// existing is dir, or the nearest directory above it that exists.
-func existing(dir string) string {
+// existingParent is dir or, if it does not exist, the nearest directory above
+// it that does.
+func existingParent(dir string) string {
 	for {
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || dir == "/" {
 			return dir
