@@ -9,7 +9,7 @@ import (
 
 const broken = "HTTP/1.1 500 Internal Server Error\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 21\r\n\r\nInternal Server Error"
 
-// get and where are the requests of these tests.
+// get is a GET of /api/v2/ and target, and where a POST of `where`.
 func get(r recording, target string) []byte {
 	return step{Method: "GET", Target: "/api/v2/" + target}.wire(r.Key)
 }
@@ -21,9 +21,9 @@ func where(r recording) []byte {
 
 const whereAnswer = "Calculated coordinate 1.1.1/1.1.1/1.1.1 for input (algo=xor, limit=100)."
 
-// TestOutputThatNobodyReads closes SQ's pipes. `where` then panics, under the
-// lock. Without a log to write that to, SQ does not answer, and 0.6.0 does not
-// answer an unknown route either. The process lives on.
+// TestOutputThatNobodyReads closes SQ's pipes. `where` then panics while it holds
+// the lock. If SQ cannot log the panic either, it does not answer. 0.6.0 cannot
+// log, and so does not answer, an unknown route. The process lives on.
 func TestOutputThatNobodyReads(t *testing.T) {
 	r := load(t, Release060)
 	const notFound = "HTTP/1.1 404 Not Found\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 9\r\n\r\nNot Found"
@@ -58,22 +58,23 @@ func TestOutputThatNobodyReads(t *testing.T) {
 				t.Errorf("%q, %s: an unknown route is answered %q, want %q", p, c.name, got, c.unknown)
 			}
 			if got := string(exchange(t, run.addr, get(r, "version?p=.."))); !strings.HasSuffix(got, "invalid phext path") {
-				t.Errorf("%q, %s: it is gone: %q", p, c.name, got)
+				t.Errorf("%q, %s: the process is gone: %q", p, c.name, got)
 			}
 		}
 	}
 }
 
-// TestUnknownRoutesWithoutALog: 0.6.0 logs every 404. Where nobody reads the
-// log, each one takes a connection for good, and the first that finds none
-// left ends the process. The older releases log nothing, and live.
+// TestUnknownRoutesWithoutALog sends as many unknown routes as there may be
+// connections, while nobody reads the log. In 0.6.0 each one takes a connection
+// for good, and the next request ends the process. Older releases log no 404s,
+// and live on.
 func TestUnknownRoutesWithoutALog(t *testing.T) {
 	r := load(t, Release060)
 	for _, p := range programs(t) {
 		t.Chdir(t.TempDir())
 		run := p.start(t, r)
 		run.stderr.close()
-		for range mostConnections {
+		for range maxConnections {
 			exchange(t, run.addr, get(r, "nope"))
 		}
 		got := string(exchange(t, run.addr, get(r, "version")))
@@ -87,7 +88,7 @@ func TestUnknownRoutesWithoutALog(t *testing.T) {
 		if got != "" {
 			t.Errorf("%q then answered %q", p, got)
 		}
-		<-run.stdout.done // it has ended by itself
+		<-run.stdout.done // the process has ended by itself
 		run.kill()
 		if status := run.cmd.ProcessState.ExitCode(); status != 101 {
 			t.Errorf("%q ended with status %d", p, status)
@@ -95,8 +96,8 @@ func TestUnknownRoutesWithoutALog(t *testing.T) {
 	}
 }
 
-// TestUnknownRoutesAreLogged compares the log of two: one route, and one
-// spelling, that there is not.
+// TestUnknownRoutesAreLogged asks for an operation that does not exist, and for
+// one that does not exist with POST.
 func TestUnknownRoutesAreLogged(t *testing.T) {
 	r := load(t, Release060)
 	for _, p := range programs(t) {
@@ -115,8 +116,8 @@ func TestUnknownRoutesAreLogged(t *testing.T) {
 	}
 }
 
-// TestThePoisonStays: since 0.5.6 SQ gets past it, and says so at every request
-// from then on.
+// TestThePoisonStays expects that SQ since 0.5.6 recovers from a panic under the
+// lock, and logs that on every later request.
 func TestThePoisonStays(t *testing.T) {
 	r := load(t, Release060)
 	for _, p := range programs(t) {
@@ -138,8 +139,8 @@ func TestThePoisonStays(t *testing.T) {
 	}
 }
 
-// TestFilesThatCannotBeRead asks for each with `get`, which names the reason
-// since 0.5.6.
+// TestFilesThatCannotBeRead asks for each file with `get`, whose answer has the
+// reason since 0.5.6.
 func TestFilesThatCannotBeRead(t *testing.T) {
 	r := load(t, Release060)
 	long := strings.Repeat("x", 300)
@@ -167,8 +168,8 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestRequestsBeyondTheRecordings are shapes that were not recorded; the
-// answers are those that every release of SQ gave.
+// TestRequestsBeyondTheRecordings sends requests that were not recorded. Every
+// release of SQ gave these answers.
 func TestRequestsBeyondTheRecordings(t *testing.T) {
 	r := load(t, Release060)
 	auth := "Authorization: Bearer " + r.Key + "\r\n"
@@ -197,7 +198,8 @@ func TestRequestsBeyondTheRecordings(t *testing.T) {
 	sendAll(t, r, programs(t), scenario{Seed: map[string]octets{"one.phext": octets("1")}}, cases)
 }
 
-// TestQueriesBeyondTheRecordings holds what 0.6.0 answered.
+// TestQueriesBeyondTheRecordings sends queries that were not recorded. 0.6.0 gave
+// these answers.
 func TestQueriesBeyondTheRecordings(t *testing.T) {
 	r := load(t, Release060)
 	query := func(parameters string) string {
@@ -222,10 +224,10 @@ func TestQueriesBeyondTheRecordings(t *testing.T) {
 	sendAll(t, r, all, scenario{Seed: map[string]octets{"n.phext": octets("\"\\/\b\f\n\r\t\x00\x1b\x7f\u2028\u2029<&>\x17two")}}, cases)
 }
 
-// wireCase is a request in bytes, and the answer.
+// wireCase is a request and its answer, byte for byte.
 type wireCase struct{ name, request, want string }
 
-// sendAll sends the cases, in order, to each program.
+// sendAll sends the cases in order to a new process of each program.
 func sendAll(t *testing.T, r recording, all []program, s scenario, cases []wireCase) {
 	t.Helper()
 	for _, p := range all {

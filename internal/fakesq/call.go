@@ -8,19 +8,20 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// call is a request as SQ understood it.
+// call is a parsed request.
 type call struct {
-	id     uint64
+	id     uint64 // the connection's number
 	op     string
-	path   string
+	path   string // of the phext's file
 	at     phext.Coordinate
 	scroll string
-	limit  uint64
-	sum    bool
-	query  query
+	limit  uint64 // for `where`, in bytes
+	sum    bool   // for `where`: compute it from the checksum
+	query  query  // for `query`
 }
 
-// routes are matched as prefixes, in this order (recorded in "query spellings").
+// routes are prefixes of the request line, tried in this order (recorded in
+// "query spellings" and "query by body, method and route").
 var routes = []struct {
 	method, op string
 }{
@@ -29,6 +30,7 @@ var routes = []struct {
 	{"GET", "delta"}, {"POST", "delta"}, {"GET", "version"}, {"GET", "json-export"}, {"GET", "query"}, {"POST", "query"},
 }
 
+// route finds the operation, and whether a body replaces the parameter s.
 func (s *Server) route(head string) (op string, body, ok bool) {
 	for _, r := range routes {
 		if strings.HasPrefix(head, r.method+" /api/v2/"+r.op) && (r.op != "query" || s.config.Release == Release060) {
@@ -38,22 +40,22 @@ func (s *Server) route(head string) (op string, body, ok bool) {
 	return "", false, false
 }
 
-// answer goes through SQ's checks, in SQ's order.
+// answer makes SQ's checks in SQ's order.
 func (s *Server) answer(conn io.Writer, id uint64, r request) {
 	switch {
 	case strings.HasPrefix(r.head, "OPTIONS "):
-		_, _ = io.WriteString(conn, preflight) // a client that has gone is not noticed by SQ either
+		_, _ = io.WriteString(conn, preflight) // SQ ignores the error too
 	case !strings.HasPrefix(r.head, "GET ") && !strings.HasPrefix(r.head, "POST "):
 		respond(conn, 400, "Bad Request")
 	case s.config.HasKey && !s.authorized(r):
 		respond(conn, 401, "Unauthorized")
 	default:
-		s.admitted(conn, id, r)
+		s.dispatch(conn, id, r)
 	}
 }
 
-// authorized looks for the key in the Authorization header and, in 0.6.0 where
-// there is none, in X-SQ-API-Key (recorded in "api key headers").
+// authorized looks for the key in the Authorization header. If there is none,
+// 0.6.0 looks in X-SQ-API-Key (recorded in "api key headers").
 func (s *Server) authorized(r request) bool {
 	value, ok := r.header("authorization")
 	if !ok && s.config.Release == Release060 {
@@ -65,7 +67,8 @@ func (s *Server) authorized(r request) bool {
 	return ok && value == s.config.Key
 }
 
-func (s *Server) admitted(conn io.Writer, id uint64, r request) {
+// dispatch answers an authorized request.
+func (s *Server) dispatch(conn io.Writer, id uint64, r request) {
 	p, ok := r.parameters()
 	if !ok {
 		return
@@ -93,9 +96,10 @@ func (s *Server) admitted(conn io.Writer, id uint64, r request) {
 			return
 		}
 	}
-	respond(conn, 200, s.store.locked(c))
+	respond(conn, 200, s.store.process(c))
 }
 
+// allows checks the name of a phext (recorded in "phext names").
 func (s *Server) allows(name string) bool {
 	return s.config.DataDir == "" || !strings.Contains(name, "..") && !strings.ContainsAny(name, `/\`)
 }
@@ -107,6 +111,7 @@ func (s *Server) path(name string) string {
 	return s.config.DataDir + "/" + name + ".phext"
 }
 
+// limitOf is the limit for `where`.
 func limitOf(text string) uint64 {
 	n, err := unsigned(text)
 	if err != nil {
@@ -115,15 +120,16 @@ func limitOf(text string) uint64 {
 	return n
 }
 
-// unsigned reads a number as Rust does, which allows a plus sign.
+// unsigned parses a number as Rust does. It allows a plus sign.
 func unsigned(text string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimPrefix(text, "+"), 10, 64)
 }
 
-// readCoordinate is SQ's parse, which takes anything: bytes that are neither
-// digits nor separators are skipped, a separator before the first digit counts
-// for nothing, numbers wrap at 32 bits, and what is missing is 1 (recorded in
-// "coordinate spellings" and "digit-bearing prefix collides").
+// readCoordinate accepts any text, as SQ does. It skips bytes that are neither
+// digits nor separators, and separators before the first digit. The last number
+// is the scroll, and missing numbers are 1. Numbers wrap at 32 bits. This is
+// recorded in "coordinate spellings", "digit-bearing prefix collides" and
+// "short, dated and zero coordinates".
 func readCoordinate(s string) phext.Coordinate {
 	c := phext.Origin()
 	index, value := 0, uint32(0)
@@ -146,8 +152,8 @@ func readCoordinate(s string) phext.Coordinate {
 	return c
 }
 
-// printable says whether SQ prints c, or an empty text in its place. It lets
-// 1000 through here, and nowhere else.
+// printable says whether SQ prints c rather than an empty text. It accepts 1000,
+// although no scroll of a file can be there.
 func printable(c phext.Coordinate) bool {
 	for _, n := range c {
 		if n < phext.Min || n > phext.Max+1 {
@@ -157,6 +163,7 @@ func printable(c phext.Coordinate) bool {
 	return true
 }
 
+// show is c as SQ prints it.
 func show(c phext.Coordinate) string {
 	if !printable(c) {
 		return ""

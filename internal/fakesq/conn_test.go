@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestTimeouts: each read has 32 s, however long they are together.
+// TestTimeouts pauses between reads: each has 32 s, however long all of them
+// take together.
 func TestTimeouts(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -25,9 +26,9 @@ func TestTimeouts(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				server, client := New(Config{Release: Release060, Log: &log}), dialPipe()
-				go func() { server.thread(patient{client.far}, 7); client.far.Close() }()
+				go func() { server.thread(timeoutConn{client.far}, 7); client.far.Close() }()
 				for _, part := range []string{"GET /api/v2/ver", "sion HTTP/1.1\r\n", "\r\n"} {
-					_, _ = io.WriteString(client.near, part) // fails once the server has gone
+					_, _ = io.WriteString(client.near, part) // fails once the server has given up
 					if part != "\r\n" {
 						time.Sleep(c.pause)
 					}
@@ -51,12 +52,11 @@ func dialPipe() pipeEnds {
 	return pipeEnds{near, far}
 }
 
-// TestTooManyConnections fills the server with idle connections. SQ takes no
-// notice of who they are.
+// TestTooManyConnections fills the server with idle connections.
 func TestTooManyConnections(t *testing.T) {
 	t.Chdir(t.TempDir())
 	addr := startStandIn(t, Config{Release: Release060})
-	idle := make([]net.Conn, mostConnections)
+	idle := make([]net.Conn, maxConnections)
 	for i := range idle {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -66,12 +66,12 @@ func TestTooManyConnections(t *testing.T) {
 		idle[i] = conn
 	}
 	const full = "HTTP/1.1 503 Service Unavailable\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 45\r\n\r\nService Unavailable: connection limit reached"
-	conn, err := net.Dial("tcp", addr) // accepted in turn, after the others
+	conn, err := net.Dial("tcp", addr) // accepted after all the others
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	_ = conn.SetDeadline(time.Now().Add(testTimeout)) // a TCP connection has deadlines
 	if got, err := io.ReadAll(conn); string(got) != full || err != nil {
 		t.Errorf("one too many got %q, %v", got, err)
 	}
@@ -82,7 +82,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("the first got %q, %v", got, err)
 	}
 	got := string(exchange(t, addr, []byte("GET /api/v2/status HTTP/1.1\r\n\r\n")))
-	if !strings.Contains(got, "Connection ID: 513\n") { // a connection that is turned away has no number
+	if !strings.Contains(got, "Connection ID: 513\n") { // the one that was turned away has no number
 		t.Errorf("the next got %q", got)
 	}
 }

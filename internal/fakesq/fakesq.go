@@ -1,10 +1,11 @@
 // Package fakesq stands in for `sq host PORT --key K --data-dir D`, so that
 // sqgate can be tried and tested on a machine without SQ.
 //
-// It reproduces the recordings of SQ 0.5.3 and 0.5.6 in testdata byte for
-// byte, their breakages included, and never improves on them: what sqgate must
-// protect itself from has to be there to protect from. It is not for serving
-// data that anybody cares about.
+// It is SQ 0.6.0 unless told otherwise, and can be 0.5.6 and 0.5.3. It answers
+// the recordings of all three in testdata byte for byte, and breaks where they
+// break. It never improves on SQ: sqgate has to protect itself from SQ's
+// faults, so the tests need them. It knows no --config and no --mesh-config,
+// and it must not serve data that anybody wants to keep.
 package fakesq
 
 import (
@@ -23,7 +24,7 @@ import (
 	"time"
 )
 
-// The releases that the stand-in can be.
+// The releases of SQ that the stand-in can be.
 const (
 	Release053 = "0.5.3"
 	Release056 = "0.5.6"
@@ -32,8 +33,9 @@ const (
 
 var releases = []string{Release053, Release056, Release060}
 
-// Main is the program: `[--release R] host PORT [--key K] [--data-dir D]` or
-// `version`. It returns an exit status, or serves until it is killed, as SQ does.
+// Main is the program: `[--release R] host PORT [--key K] [--data-dir D]`, or
+// `[--release R] version`. It returns the exit status. As in SQ, `host` serves
+// until it is killed.
 func Main(args []string, stdout, stderr io.Writer) int {
 	release := Release060
 	if len(args) >= 2 && args[0] == "--release" {
@@ -43,7 +45,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "there is no stand-in for SQ %s: use one of %s\n", release, strings.Join(releases, ", "))
 		return 2
 	}
-	_ = os.Mkdir(".sq", 0o755) // SQ makes it wherever it is started, and does not look whether it could
+	_ = os.Mkdir(".sq", 0o755) // SQ ignores the error too
 	switch {
 	case len(args) == 1 && args[0] == "version":
 		fmt.Fprintln(stdout, release)
@@ -64,21 +66,21 @@ func configOf(release string, args []string, stdout, stderr io.Writer) Config {
 			i++
 		case "--data-dir":
 			c.DataDir = args[i+1]
-			_ = os.MkdirAll(c.DataDir, 0o755) // SQ does not look whether it could
+			_ = os.MkdirAll(c.DataDir, 0o755) // SQ ignores the error too
 			i++
 		}
 	}
 	return c
 }
 
-// host serves until it is killed, or until a panic that SQ has too.
+// host serves until the process is killed, or until a panic that SQ has too.
 func host(port string, c Config) (status int) {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		fmt.Fprintln(c.Log, "not a port:", port)
 		return 2
 	}
-	// A Rust program lives on when nobody reads its output: it gets an error
-	// from the write, which is what breaks SQ in its own way.
+	// A Rust program survives a write to a closed pipe. It gets an error, and
+	// SQ panics over it.
 	signal.Ignore(syscall.SIGPIPE)
 	if c.HasKey {
 		fmt.Fprintln(c.Out, "Auth enabled (pmb-v1 key required)")
@@ -91,34 +93,34 @@ func host(port string, c Config) (status int) {
 		fmt.Fprintln(c.Log, err)
 		return panicStatus
 	}
-	fmt.Fprintf(c.Out, "SQ v%s listening on port %s (max %d concurrent connections)...\n", c.Release, port, mostConnections)
-	defer onPanic(func(panicked) { status = panicStatus })
+	fmt.Fprintf(c.Out, "SQ v%s listening on port %s (max %d concurrent connections)...\n", c.Release, port, maxConnections)
+	defer onPanic(func(rustPanic) { status = panicStatus })
 	New(c).Serve(l)
 	return 0
 }
 
-// panicStatus is the exit status of a Rust program that panicked.
+// panicStatus is the exit status of a Rust program that rustPanic.
 const panicStatus = 101
 
-// Config is the command line of one SQ process.
+// Config is the command line of one SQ process, and its output.
 type Config struct {
-	Release string // empty means Release060
+	Release string // one of the Release constants; empty means Release060
 	Key     string
-	HasKey  bool      // without a key everything is let in
-	DataDir string    // empty: the working directory, and any path for a name
-	Out     io.Writer // standard output; nil discards
-	Log     io.Writer // standard error; nil discards
+	HasKey  bool      // whether requests need Key
+	DataDir string    // if empty, phexts are in the working directory and names may be paths
+	Out     io.Writer // standard output; nil discards it
+	Log     io.Writer // standard error; nil discards it
 }
 
-// Server is one SQ process.
+// Server is what one SQ process does with its connections and its memory.
 type Server struct {
 	config Config
 	store  store
-	active atomic.Int64 // connections that count against mostConnections
-	say    sync.Mutex   // one line of the log at a time
+	active atomic.Int64 // connections that count towards maxConnections
+	logMu  sync.Mutex   // keeps lines of the log apart
 }
 
-// New makes a server; Serve runs it.
+// New makes a server. Serve runs it.
 func New(c Config) *Server {
 	if c.Out == nil {
 		c.Out = io.Discard
@@ -150,17 +152,17 @@ func (s *Server) Serve(l net.Listener) {
 			connection := id
 			serving.Go(func() {
 				defer conn.Close() // SQ ignores the error too
-				s.thread(patient{conn}, connection)
+				s.thread(timeoutConn{conn}, connection)
 			})
 			id++
 		}
 	}
 }
 
-// admit counts conn, or turns it away if there are too many.
+// admit counts conn, or turns it away if there are too many already.
 func (s *Server) admit(conn net.Conn) bool {
-	if n := s.active.Load(); n >= mostConnections {
-		s.logf("[!] Connection limit reached (%d/%d), rejecting", n, mostConnections)
+	if n := s.active.Load(); n >= maxConnections {
+		s.logf("[!] Connection limit reached (%d/%d), rejecting", n, maxConnections)
 		respond(conn, 503, "Service Unavailable: connection limit reached")
 		_ = conn.Close() // SQ ignores the error too
 		return false
@@ -169,76 +171,76 @@ func (s *Server) admit(conn net.Conn) bool {
 	return true
 }
 
-// logf writes a line to standard error. Like Rust's eprintln it panics when
-// nobody reads there.
+// logf writes a line to standard error. Like Rust's eprintln, it panics if the
+// write fails.
 func (s *Server) logf(format string, args ...any) {
-	s.say.Lock()
-	defer s.say.Unlock()
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
 	if _, err := fmt.Fprintf(s.config.Log, format+"\n", args...); err != nil {
-		panic(panicked("failed printing to stderr"))
+		panic(rustPanic("failed printing to stderr"))
 	}
 }
 
-// Limits of SQ (LEGACY.md).
+// SQ's limits (LEGACY.md). Sizes are in bytes.
 const (
-	mostConnections = 512
-	ioTimeout       = 32 * time.Second
-	largestHeader   = 64 << 10
-	largestBody     = 64 << 20
+	maxConnections = 512
+	ioTimeout      = 32 * time.Second // of each read and each write
+	maxHeader      = 64 << 10
+	maxBody        = 64 << 20
 )
 
-// patient gives each read and each write 32 s of its own, as SQ's sockets do:
-// a client that is slow, but not silent, is served.
-type patient struct{ net.Conn }
+// timeoutConn gives each read and each write ioTimeout, as SQ's sockets do. So
+// a slow client is served, and a silent one is not.
+type timeoutConn struct{ net.Conn }
 
-func (p patient) Read(b []byte) (int, error) {
+func (p timeoutConn) Read(b []byte) (int, error) {
 	if err := p.SetReadDeadline(time.Now().Add(ioTimeout)); err != nil {
 		return 0, err
 	}
 	return p.Conn.Read(b)
 }
 
-// writeStep is how much has to get through within one timeout, in bytes.
-const writeStep = 64 << 10
+// writeChunk is how many bytes have to be written within one timeout.
+const writeChunk = 64 << 10
 
-func (p patient) Write(b []byte) (written int, err error) {
+func (p timeoutConn) Write(b []byte) (written int, err error) {
 	for written < len(b) && err == nil {
 		if err = p.SetWriteDeadline(time.Now().Add(ioTimeout)); err != nil {
 			break
 		}
 		var n int
-		n, err = p.Conn.Write(b[written:min(len(b), written+writeStep)])
+		n, err = p.Conn.Write(b[written:min(len(b), written+writeChunk)])
 		written += n
 	}
 	return written, err
 }
 
-// panicked is the value of a panic that SQ has, too. Any other panic is a fault
-// of the stand-in, and is let through.
-type panicked string
+// rustPanic is the value of a panic that SQ has too. Any other panic is a bug
+// in the stand-in, and is not recovered.
+type rustPanic string
 
-// thread serves one connection. A panic that gets here, which is one about a
-// log that nobody reads, ends SQ's thread: the client gets no answer, and the
-// connection is counted for ever.
+// thread serves one connection. The only panic that reaches it is that of a
+// failed write to the log. It ends SQ's thread: the client gets no answer, and
+// the connection is never taken off the count.
 func (s *Server) thread(conn net.Conn, id uint64) {
-	defer onPanic(func(panicked) {})
+	defer onPanic(func(rustPanic) {})
 	s.serve(conn, id)
 	s.active.Add(-1)
 }
 
-// serve answers one request. SQ catches a panic there and answers 500; what the
-// panic did to its lock stays.
+// serve answers one request. As in SQ, a panic is answered with 500. If it
+// poisoned the store's lock, the lock stays poisoned.
 func (s *Server) serve(conn net.Conn, id uint64) {
-	defer onPanic(func(p panicked) {
+	defer onPanic(func(p rustPanic) {
 		s.logf("[#%d] panic: %s", id, p)
 		respond(conn, 500, "Internal Server Error")
 	})
 	r, err := readRequest(conn)
-	var tooMuch tooMuchError
+	var tooLarge tooLargeError
 	switch {
-	case errors.As(err, &tooMuch):
+	case errors.As(err, &tooLarge):
 		s.logf("[#%d] rejected: %v", id, err)
-		respond(conn, 413, string(tooMuch))
+		respond(conn, 413, string(tooLarge))
 	case err != nil:
 		s.logf("[#%d] read error: %v", id, err)
 	default:
@@ -246,11 +248,11 @@ func (s *Server) serve(conn net.Conn, id uint64) {
 	}
 }
 
-// onPanic is to be deferred.
-func onPanic(do func(panicked)) {
+// onPanic calls do if the function that defers it has panicked as SQ does.
+func onPanic(do func(rustPanic)) {
 	switch p := recover().(type) {
 	case nil:
-	case panicked:
+	case rustPanic:
 		do(p)
 	default:
 		panic(p)
@@ -263,7 +265,7 @@ var statusText = map[int]string{
 }
 
 func respond(w io.Writer, status int, body string) {
-	// A client that has gone is not noticed by SQ either.
+	// SQ ignores the error too.
 	_, _ = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n%s",
 		status, statusText[status], len(body), body)
 }

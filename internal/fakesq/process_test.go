@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// program is a command line that is `sq`: a real one, or the stand-in.
+// program is the command line of an SQ: a real one, or the stand-in.
 type program []string
 
-// programs are all there are: the stand-in in each release, and SQ.
+// programs are the stand-in as each release, and real SQ if there is one.
 func programs(t *testing.T) []program {
 	t.Helper()
 	self, err := os.Executable()
@@ -30,6 +30,18 @@ func programs(t *testing.T) []program {
 		all = append(all, program{path})
 	}
 	return all
+}
+
+// realSQ is the path of the SQ to test against, or empty if there is none.
+func realSQ() string {
+	if path := os.Getenv("SQ_BIN"); path != "" {
+		return path
+	}
+	path, err := exec.LookPath("sq")
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 func (p program) command(args ...string) *exec.Cmd {
@@ -47,19 +59,20 @@ func (p program) version(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// process is a program that listens.
+// process is a running program.
 type process struct {
 	addr           string
 	stdout, stderr *stream
 	cmd            *exec.Cmd
-	kill           func() // and wait until all it wrote has been read
+	kill           func() // and wait until all its output has been read
 }
 
-// stream is what a process writes, read until it ends or is closed.
+// stream is the output of a process. It is read until the process ends or the
+// stream is closed.
 type stream struct {
 	end  *os.File
-	text bytes.Buffer // not before done is closed
-	line chan string  // the first line that says "listening"; closed at the end
+	text bytes.Buffer // to be read after done is closed
+	line chan string  // gets the text up to "listening", and is closed at the end
 	done chan struct{}
 }
 
@@ -88,13 +101,13 @@ func (s *stream) drain() {
 	}
 }
 
-// close leaves the process without a reader.
+// close makes further writes of the process fail.
 func (s *stream) close() {
-	_ = s.end.Close() // a second time at the end of the test
+	_ = s.end.Close() // at the end of the test it may be closed already
 	<-s.done
 }
 
-// start runs the program in the present directory, on some free port.
+// start runs the program in the working directory, on a free port.
 func (p program) start(t *testing.T, r recording) *process {
 	t.Helper()
 	for range 20 {
@@ -106,7 +119,7 @@ func (p program) start(t *testing.T, r recording) *process {
 				run.addr = "127.0.0.1:" + port
 				return run
 			}
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			t.Fatal("SQ did not start")
 		}
 	}
@@ -123,11 +136,11 @@ func (p program) launch(t *testing.T, args ...string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = out.Close(), log.Close() // the process has its own
+	_, _ = out.Close(), log.Close() // the process has copies
 	run := &process{cmd: cmd, stdout: read(stdout), stderr: read(stderr)}
 	run.kill = sync.OnceFunc(func() {
-		_ = cmd.Process.Kill() // unless it has ended by itself
-		_ = cmd.Wait()         // the status says that it was killed
+		_ = cmd.Process.Kill() // it may have ended by itself
+		_ = cmd.Wait()         // the error only says that it was killed
 		<-run.stdout.done
 		<-run.stderr.done
 	})
@@ -158,7 +171,8 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-// TestStart compares what every program prints, and what it makes where it starts.
+// TestStart compares what every program prints at its start, and the folders
+// that it makes.
 func TestStart(t *testing.T) {
 	r := load(t, Release060)
 	for _, p := range programs(t) {

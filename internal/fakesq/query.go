@@ -11,8 +11,8 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// query is what `query`, which came with 0.6.0, is asked for: the scrolls of a
-// range, those of a set, or both.
+// query is a request for the scrolls of a range, of a set, or of both. SQ has it
+// since 0.6.0.
 type query struct {
 	ranged   bool
 	from, to phext.Coordinate // both inclusive
@@ -20,14 +20,14 @@ type query struct {
 	limit    uint64 // scrolls at most
 }
 
-// parseQuery reads the parameters of `query`. The error is the text that SQ
-// answers with, and the order of the checks is SQ's (recorded in "query refused").
+// parseQuery reads the parameters of `query`. The error is the text of SQ's 400.
+// The order of the checks is SQ's (recorded in "query refused").
 func parseQuery(p map[string]string) (query, error) {
 	q := query{limit: 1<<64 - 1}
 	if err := q.parseRange(strings.TrimSpace(p["from"]), strings.TrimSpace(p["to"])); err != nil {
 		return query{}, err
 	}
-	set, ok := p["set"]
+	set, ok := p["set"] // even an empty one goes before the body
 	if !ok {
 		set = p["content"]
 	}
@@ -83,9 +83,9 @@ func (q *query) parseSet(text string) error {
 	return nil
 }
 
-// strictCoordinate wants three groups of three numbers of at least 1. Only the
-// shape is checked: the value is what readCoordinate makes of it, so numbers
-// above 999 pass, and wrap at 32 bits.
+// strictCoordinate accepts three groups of three numbers of at least 1. It has no
+// upper bound but that of 64 bits, and readCoordinate then wraps the numbers at
+// 32 bits.
 func strictCoordinate(s string) (phext.Coordinate, bool) {
 	groups := strings.Split(s, "/")
 	if len(groups) != 3 {
@@ -105,8 +105,9 @@ func strictCoordinate(s string) (phext.Coordinate, bool) {
 	return readCoordinate(s), true
 }
 
-// run answers from the scrolls in memory: of the range those that are not
-// empty, of the set all, "" where nothing is.
+// run makes the answer from the scrolls in memory. Of the range it takes only
+// scrolls that are not empty. Of the set it takes every coordinate, with "" where
+// there is no scroll (recorded in "query by range and set").
 func (q query) run(scrolls map[phext.Coordinate]string) string {
 	found := map[phext.Coordinate]string{}
 	if q.ranged {

@@ -62,7 +62,8 @@ func (b *octets) UnmarshalJSON(in []byte) error {
 	return err
 }
 
-// load reads the recording that is nearest to a version of SQ, as if that had been recorded.
+// load reads the recording that is nearest to a version of SQ. Where an answer is
+// the recorded version, it puts this one.
 func load(t *testing.T, version string) recording {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "sq-"+nearest(version)+".json"))
@@ -83,7 +84,7 @@ func load(t *testing.T, version string) recording {
 	return r
 }
 
-// nearest is the recorded release that a version answers as.
+// nearest is the recorded release that a version of SQ answers like.
 func nearest(version string) string {
 	switch {
 	case version == Release053:
@@ -94,7 +95,7 @@ func nearest(version string) string {
 	return Release060
 }
 
-// wire is the request as it was sent when it was recorded.
+// wire is the request, byte for byte as the recorder sent it.
 func (s step) wire(key string) []byte {
 	version := s.HTTP
 	if version == "" {
@@ -107,7 +108,7 @@ func (s step) wire(key string) []byte {
 	case s.Authorization == nil:
 		fmt.Fprintf(&out, "Authorization: %s\r\n", authorization)
 	case string(s.Authorization) != "null":
-		_ = json.Unmarshal(s.Authorization, &authorization) // it was valid inside the recording
+		_ = json.Unmarshal(s.Authorization, &authorization) // it was valid as a part of the recording
 		fmt.Fprintf(&out, "Authorization: %s\r\n", authorization)
 	}
 	chunked := false
@@ -125,7 +126,7 @@ func (s step) wire(key string) []byte {
 	return out.Bytes()
 }
 
-// answered is the recorded answer as bytes, or nothing.
+// answered is the recorded answer, byte for byte. It is empty if there was none.
 func (s step) answered() []byte {
 	if s.Answer == nil {
 		return nil

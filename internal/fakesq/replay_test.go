@@ -2,6 +2,7 @@ package fakesq
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,10 +22,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 30 * time.Second
+const testTimeout = 30 * time.Second
 
-// exchange sends bytes and reads to the end of the connection. SQ may close
-// with something unread, which the other side sees as a reset.
+// exchange sends bytes and reads to the end of the connection. SQ may close it
+// before it has read everything, which shows here as a reset.
 func exchange(t *testing.T, addr string, request []byte) []byte {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -32,7 +33,7 @@ func exchange(t *testing.T, addr string, request []byte) []byte {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience)) // a TCP connection takes deadlines
+	_ = conn.SetDeadline(time.Now().Add(testTimeout)) // a TCP connection has deadlines
 	if _, err := conn.Write(request); err != nil {
 		t.Logf("writing: %v", err)
 	}
@@ -46,6 +47,11 @@ func exchange(t *testing.T, addr string, request []byte) []byte {
 	return got.Bytes()
 }
 
+// ok is a successful answer of SQ, byte for byte.
+func ok(body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
 // startStandIn serves on a loopback port until the test ends.
 func startStandIn(t *testing.T, c Config) string {
 	t.Helper()
@@ -56,7 +62,7 @@ func startStandIn(t *testing.T, c Config) string {
 	served := make(chan struct{})
 	go func() { New(c).Serve(l); close(served) }()
 	t.Cleanup(func() {
-		_ = l.Close() // nothing is lost if it is closed already
+		_ = l.Close() // it can only have been closed already
 		<-served
 	})
 	return l.Addr().String()
@@ -79,6 +85,23 @@ func TestReplayStandIn(t *testing.T) {
 	}
 }
 
+func TestReplayRealSQ(t *testing.T) {
+	path := realSQ()
+	if path == "" {
+		t.Skip("no SQ: neither SQ_BIN nor sq on PATH")
+	}
+	program := program{path}
+	r := load(t, program.version(t))
+	for _, s := range r.Scenarios {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			seed(t, r, s)
+			replay(t, r, s, program.start(t, r).addr)
+		})
+	}
+}
+
+// seed makes the data directory and the files that a scenario starts with.
 func seed(t *testing.T, r recording, s scenario) {
 	t.Helper()
 	if err := os.Mkdir(r.DataDir, 0o755); err != nil {
@@ -91,11 +114,11 @@ func seed(t *testing.T, r recording, s scenario) {
 	}
 }
 
-// replay sends a scenario's steps, and compares every answer and the files left
-// behind with what was recorded.
+// replay sends a scenario's steps. It compares every answer, and the files at the
+// end, with the recording.
 func replay(t *testing.T, r recording, s scenario, addr string) {
 	t.Helper()
-	exchange(t, addr, nil) // the recorder looked first whether SQ listened: connection 1
+	exchange(t, addr, nil) // the recorder's first connection only checked that SQ listened
 	for i, step := range s.Steps {
 		want := string(step.answered())
 		if got := string(exchange(t, addr, step.wire(r.Key))); got != want {

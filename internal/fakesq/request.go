@@ -10,44 +10,45 @@ import (
 	"unicode/utf8"
 )
 
-// request is one request as SQ sees it: text up to the blank line, and bytes.
+// request is a request before it is parsed.
 type request struct {
-	head string
+	head string // the request line, the headers and the blank line
 	body []byte
 }
 
-// tooMuchError is the text of a 413.
-type tooMuchError string
+// tooLargeError is answered with 413. Its text is the body of the answer.
+type tooLargeError string
 
-func (e tooMuchError) Error() string { return string(e) }
+func (e tooLargeError) Error() string { return string(e) }
 
-// readStep is the size of SQ's reads in bytes. It shows: what comes in one
-// read with the end of the header is taken for the body, whatever its length
-// was said to be (recorded in "bodies", with chunked framing).
-const readStep = 1024
+// readSize is the size of SQ's reads in bytes. Clients can see it: whatever is
+// read together with the end of the headers becomes the body, whatever the
+// Content-Length is (recorded in "bodies", with chunked framing).
+const readSize = 1024
 
 func readRequest(r io.Reader) (request, error) {
 	var got []byte
-	step := make([]byte, readStep)
+	buf := make([]byte, readSize)
 	for {
-		n, err := r.Read(step)
+		n, err := r.Read(buf)
 		if n == 0 {
 			return request{}, fmt.Errorf("connection closed: %w", err)
 		}
-		got = append(got, step[:n]...)
+		got = append(got, buf[:n]...)
 		if end := bytes.Index(got, []byte("\r\n\r\n")); end >= 0 {
 			return readBody(r, lossy(got[:end+4]), got[end+4:])
 		}
-		if len(got) > largestHeader {
-			return request{}, tooMuchError("header too large")
+		if len(got) > maxHeader {
+			return request{}, tooLargeError("header too large")
 		}
 	}
 }
 
-func readBody(r io.Reader, header string, body []byte) (request, error) {
-	length := contentLength(header)
-	if length > largestBody {
-		return request{}, tooMuchError(fmt.Sprintf("body too large: %d bytes (max %d)", length, largestBody))
+// readBody reads what is missing of a body of which a part has been read.
+func readBody(r io.Reader, head string, body []byte) (request, error) {
+	length := contentLength(head)
+	if length > maxBody {
+		return request{}, tooLargeError(fmt.Sprintf("body too large: %d bytes (max %d)", length, maxBody))
 	}
 	if missing := int(length) - len(body); missing > 0 {
 		rest := make([]byte, missing)
@@ -55,14 +56,15 @@ func readBody(r io.Reader, header string, body []byte) (request, error) {
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return request{}, err
 		}
-		body = append(body, rest[:n]...) // a short body is taken as it is
+		body = append(body, rest[:n]...) // SQ accepts a short body
 	}
-	return request{header, body}, nil
+	return request{head, body}, nil
 }
 
-// contentLength is that of the first header of the name, 0 if it is no number.
-func contentLength(header string) uint64 {
-	for line := range lines(header) {
+// contentLength is the value of the first Content-Length, or 0 if that is not a
+// number.
+func contentLength(head string) uint64 {
+	for line := range lines(head) {
 		if !strings.HasPrefix(strings.ToLower(line), "content-length:") {
 			continue
 		}
@@ -75,8 +77,8 @@ func contentLength(header string) uint64 {
 	return 0
 }
 
-// lines splits as Rust does: at LF, with a CR before it taken off. A CR at the
-// very end stays.
+// lines splits as Rust does: a line ends at LF or CRLF. A CR at the end of the
+// text stays.
 func lines(s string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(s) {
@@ -90,9 +92,9 @@ func lines(s string) iter.Seq[string] {
 	}
 }
 
-// header is the value of the first header whose line begins with name, so that
-// the header may be called something longer (recorded in "auth"). name is in
-// lower case.
+// header is the value of the first header whose line starts with name, up to a
+// second colon. So Authorization-Extra is an Authorization too (recorded in
+// "auth"). name is in lower case.
 func (r request) header(name string) (value string, ok bool) {
 	for line := range lines(r.head) {
 		if !strings.HasPrefix(strings.ToLower(line), name) {
@@ -105,13 +107,16 @@ func (r request) header(name string) (value string, ok bool) {
 	return "", false
 }
 
+// firstLine ends at LF or CRLF.
 func (r request) firstLine() string {
 	line, _, _ := strings.Cut(r.head, "\n")
 	return strings.TrimSuffix(line, "\r")
 }
 
-// parameters is the query, the last of a repeated name winning, and the body
-// under "content". ok is false for a favicon, which SQ does not answer.
+// parameters are those of the URL's query, where the last of a repeated name
+// wins, and the body as "content". ok is false for favicon.ico, which SQ does
+// not answer. Only HTTP/1.1 is cut off the end of the request line (recorded in
+// "http 1.0 and absolute form").
 func (r request) parameters() (p map[string]string, ok bool) {
 	p = map[string]string{}
 	first, _, _ := strings.Cut(r.head, "\r\n")
@@ -131,8 +136,8 @@ func (r request) parameters() (p map[string]string, ok bool) {
 	return p, true
 }
 
-// decode is SQ's percent-decoding: '+' is a space, a '%' that starts no escape
-// stays (recorded in "query spellings").
+// decode is SQ's percent-decoding. '+' is a space, and a '%' that starts no
+// escape stays (recorded in "query spellings").
 func decode(s string) string {
 	s = strings.ReplaceAll(s, "+", " ")
 	out := make([]byte, 0, len(s))
@@ -149,8 +154,8 @@ func decode(s string) string {
 	return lossy(out)
 }
 
-// lossy replaces what is not UTF-8 as Rust does: one U+FFFD for each longest
-// beginning of a character that is not gone on with.
+// lossy replaces what is not UTF-8 as Rust does. A character that was begun and
+// not completed becomes one U+FFFD, however many bytes it has.
 func lossy(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)
@@ -167,7 +172,8 @@ func lossy(b []byte) string {
 	return out.String()
 }
 
-// brokenLength is how many bytes at the start of b could have begun a character.
+// brokenLength is how many bytes at the start of b are the beginning of a
+// character that does not go on. A byte that begins none counts as one.
 func brokenLength(b []byte) int {
 	n := 1
 	for n < len(b) && n < utf8.UTFMax-1 && couldBegin(b[:n+1]) {
@@ -176,7 +182,7 @@ func brokenLength(b []byte) int {
 	return n
 }
 
-// couldBegin says whether some continuation makes b one character.
+// couldBegin says whether more bytes could make b one character.
 func couldBegin(b []byte) bool {
 	for _, next := range []byte{0x80, 0xbf} {
 		whole := append([]byte(nil), b...)

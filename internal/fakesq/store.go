@@ -15,46 +15,92 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// store is SQ's memory: one phext at a time, under one lock.
+// store is SQ's memory, which holds one phext at a time. Only process takes the
+// lock. The other methods expect it to be held.
 type store struct {
 	release string
 	out     io.Writer
 	logf    func(format string, args ...any)
 
 	mu       sync.Mutex
-	poisoned bool // there was a panic under the lock, and Rust remembers it for good
-	path     string
+	poisoned bool   // there was a panic while the lock was held; Rust never forgets it
+	path     string // of the phext in memory
 	scrolls  map[phext.Coordinate]string
 }
 
-// locked processes c under the lock. A panic in it poisons the lock.
-func (s *store) locked(c call) string {
+// process does what is asked and makes the answer. A panic poisons the lock.
+func (s *store) process(c call) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pastPoison(c.id)
-	whole := false
-	defer func() { s.poisoned = s.poisoned || !whole }()
-	answer := s.process(c)
-	whole = true
+	s.checkPoison(c.id)
+	panicked := true
+	defer func() { s.poisoned = s.poisoned || panicked }()
+	answer := s.processLocked(c)
+	panicked = false
 	return answer
 }
 
-// pastPoison panics again in 0.5.3, at every later request; 0.5.6 says so in
-// its log and carries on.
-func (s *store) pastPoison(id uint64) {
+// checkPoison is what SQ does on every request after the lock was poisoned:
+// 0.5.3 panics again, and later releases log it and carry on.
+func (s *store) checkPoison(id uint64) {
 	switch {
 	case !s.poisoned:
 	case s.release == Release053:
-		panic(panicked("the lock is poisoned"))
+		panic(rustPanic("the lock is poisoned"))
 	default:
 		s.logf("[#%d] recovering from poisoned mutex", id)
 	}
 }
 
-// open reads a phext unless it is the one in memory, and makes an empty file
-// of one that does not exist.
-func (s *store) open(path string, again bool) {
-	if !again && s.path == path {
+func (s *store) processLocked(c call) string {
+	s.open(c.path, c.op == "load" || c.op == "json-export")
+	switch c.op {
+	case "insert", "update", "delete":
+		answer := s.mutate(c)
+		s.flush(c.id)
+		return answer
+	case "load":
+		return "Loaded " + c.path
+	case "select":
+		return s.scrolls[c.at]
+	case "get":
+		return s.get()
+	case "toc":
+		return textmap(s.text())
+	case "checksum":
+		return phext.Checksum(s.text())
+	case "status":
+		return fmt.Sprintf("Hosting: %s\nConnection ID: %d\nPhext Size: %d\nScrolls: %d", c.path, c.id, len(s.text()), len(s.scrolls))
+	case "delta":
+		return s.delta(c.scroll)
+	case "json-export":
+		return s.export()
+	case "where":
+		return s.where(c)
+	case "query":
+		return c.query.run(s.scrolls)
+	}
+	return s.release // version
+}
+
+func (s *store) mutate(c call) string {
+	switch c.op {
+	case "insert":
+		s.scrolls[c.at] += c.scroll
+		return fmt.Sprintf("Inserted %d bytes", len(c.scroll))
+	case "update":
+		s.scrolls[c.at] = c.scroll
+		return fmt.Sprintf("Updated %d bytes", len(c.scroll))
+	}
+	old := s.scrolls[c.at]
+	delete(s.scrolls, c.at)
+	return fmt.Sprintf("Removed %d bytes", len(old))
+}
+
+// open reads a phext, unless it is in memory already and reload is false. It
+// creates an empty file if there is none.
+func (s *store) open(path string, reload bool) {
+	if !reload && s.path == path {
 		return
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -73,7 +119,7 @@ func (s *store) open(path string, again bool) {
 
 func (s *store) create(path string) {
 	if s.release == Release053 {
-		_ = os.WriteFile(path, nil, 0o644) // it does not look whether it could
+		_ = os.WriteFile(path, nil, 0o644) // 0.5.3 ignores the error too
 		return
 	}
 	dir := filepath.Dir(path)
@@ -85,16 +131,16 @@ func (s *store) create(path string) {
 	}
 }
 
-// unreadable is a panic in 0.5.3; 0.5.6 takes the phext for an empty one.
+// unreadable is a panic in 0.5.3. To later releases such a file is empty.
 func (s *store) unreadable(path string, err error) {
 	if s.release == Release053 {
-		panic(panicked(fmt.Sprintf("Unable to open %s: %v", path, err)))
+		panic(rustPanic(fmt.Sprintf("Unable to open %s: %v", path, err)))
 	}
 	s.logf("Warning: Failed to read %s (creating empty): %v", path, err)
 }
 
-// flush rewrites the whole file in place. When that fails it is logged, and
-// the client is not told.
+// flush rewrites the whole file in place. If that fails, it is logged, but the
+// client is not told.
 func (s *store) flush(id uint64) {
 	if err := os.WriteFile(s.path, []byte(s.text()), 0o644); err != nil {
 		s.logf("[#%d] disk write failed for %s: %v", id, s.path, rustError(s.path, err))
@@ -114,117 +160,28 @@ func (s *store) sorted() []phext.Scroll {
 // text is the phext as SQ writes it.
 func (s *store) text() string { return phext.Of(s.sorted()).Render() }
 
-// imploded renders as `delta` does, one delimiter at a time, until the position
-// is no longer before the scroll. An empty scroll moves the position without a
-// delimiter, so that those after it land too early.
-func imploded(scrolls []phext.Scroll) string {
-	var out strings.Builder
-	from := phext.Origin()
-	for _, s := range scrolls {
-		if s.Text != "" {
-			for from.Compare(s.At) < 0 {
-				next := stepTowards(from, s.At)
-				out.Write(phext.AppendDelimiters(nil, from, next))
-				from = next
-			}
-			out.WriteString(s.Text)
-		}
-		from = s.At
-	}
-	return out.String()
-}
-
-// stepTowards is from after the one delimiter that leads nearer to to. No
-// delimiter leads past 999: SQ adds them for ever then, with the lock held and
-// its memory growing. Here it is only the lock that is never released.
-func stepTowards(from, to phext.Coordinate) phext.Coordinate {
-	level := 0
-	for from[level] == to[level] {
-		level++
-	}
-	if from[level] >= phext.Max {
-		select {}
-	}
-	from[level]++
-	for i := level + 1; i < len(from); i++ {
-		from[i] = phext.Min
-	}
-	return from
-}
-
-func (s *store) process(c call) string {
-	s.open(c.path, c.op == "load" || c.op == "json-export")
-	switch c.op {
-	case "insert", "update", "delete":
-		answer := s.change(c)
-		s.flush(c.id)
-		return answer
-	case "where":
-		return s.where(c)
-	case "select":
-		return s.scrolls[c.at]
-	case "get":
-		return s.get()
-	case "delta":
-		return s.delta(c.scroll)
-	case "json-export":
-		return s.export()
-	case "query":
-		return c.query.run(s.scrolls)
-	}
-	return s.summary(c)
-}
-
-func (s *store) change(c call) string {
-	switch c.op {
-	case "insert":
-		s.scrolls[c.at] += c.scroll
-		return fmt.Sprintf("Inserted %d bytes", len(c.scroll))
-	case "update":
-		s.scrolls[c.at] = c.scroll
-		return fmt.Sprintf("Updated %d bytes", len(c.scroll))
-	}
-	old := s.scrolls[c.at]
-	delete(s.scrolls, c.at)
-	return fmt.Sprintf("Removed %d bytes", len(old))
-}
-
-func (s *store) summary(c call) string {
-	switch c.op {
-	case "load":
-		return "Loaded " + c.path
-	case "status":
-		return fmt.Sprintf("Hosting: %s\nConnection ID: %d\nPhext Size: %d\nScrolls: %d", c.path, c.id, len(s.text()), len(s.scrolls))
-	case "checksum":
-		return phext.Checksum(s.text())
-	case "toc":
-		return textmap(s.text())
-	case "version":
-		return s.release
-	}
-	return "Unexpected command ignored."
-}
-
-// where writes a line to standard output, and panics when nobody reads there.
+// where writes a line to standard output, and panics if that fails.
 func (s *store) where(c call) string {
 	if _, err := fmt.Fprintln(s.out, "Processing where"); err != nil {
-		panic(panicked("failed printing to stdout"))
+		panic(rustPanic("failed printing to stdout"))
 	}
 	return phext.Where(c.scroll, c.limit, c.sum)
 }
 
-// get is the file itself, not what is in memory.
+// get answers with the file, whatever is in memory.
 func (s *store) get() string {
 	text, err := readText(s.path)
 	if err == nil {
 		return text
 	}
 	if s.release == Release053 {
-		panic(panicked("Unable to open requested phext " + s.path))
+		panic(rustPanic("Unable to open requested phext " + s.path))
 	}
 	return fmt.Sprintf("Unable to open requested phext %s: %v", s.path, err)
 }
 
+// delta answers with the scrolls that a client's manifest lacks or has with
+// another checksum (recorded in "manifest delta").
 func (s *store) delta(manifest string) string {
 	has := map[phext.Coordinate]string{}
 	for line := range lines(manifest) {
@@ -248,8 +205,46 @@ func (s *store) delta(manifest string) string {
 	return imploded(out)
 }
 
-// export escapes quotes and line breaks alone, and leaves its file behind. SQ's
-// order is a hash map's; this one is by coordinate.
+// imploded renders as `delta` does: one delimiter at a time, until the position
+// is no longer before the scroll. An empty scroll moves the position without a
+// delimiter, so the scrolls after it land too early.
+func imploded(scrolls []phext.Scroll) string {
+	var out strings.Builder
+	from := phext.Origin()
+	for _, s := range scrolls {
+		if s.Text != "" {
+			for from.Compare(s.At) < 0 {
+				next := stepTowards(from, s.At)
+				out.Write(phext.AppendDelimiters(nil, from, next))
+				from = next
+			}
+			out.WriteString(s.Text)
+		}
+		from = s.At
+	}
+	return out.String()
+}
+
+// stepTowards is where one more delimiter leads on the way to to. No delimiter
+// leads past 999. SQ tries for ever then, and its memory grows while it holds
+// the lock. The stand-in only holds the lock for ever.
+func stepTowards(from, to phext.Coordinate) phext.Coordinate {
+	level := 0
+	for from[level] == to[level] {
+		level++
+	}
+	if from[level] >= phext.Max {
+		select {}
+	}
+	from[level]++
+	for i := level + 1; i < len(from); i++ {
+		from[i] = phext.Min
+	}
+	return from
+}
+
+// export escapes only quotes and line breaks, and leaves a file behind. SQ's
+// order is that of a hash map. Here it is that of the coordinates.
 func (s *store) export() string {
 	escape := strings.NewReplacer(`"`, `\"`, "\n", `\n`)
 	entries := make([]string, 0, len(s.scrolls))
@@ -257,12 +252,12 @@ func (s *store) export() string {
 		entries = append(entries, fmt.Sprintf("   { \"coord\": \"%s\", \"scroll\": \"%s\" }\n", show(scroll.At), escape.Replace(scroll.Text)))
 	}
 	text := "[\n" + strings.Join(entries, ",") + "]\n"
-	_ = os.WriteFile(s.path+".json", []byte(text), 0o644) // SQ does not look whether it could
+	_ = os.WriteFile(s.path+".json", []byte(text), 0o644) // SQ ignores the error too
 	return text
 }
 
-// textmap is what toc prints: a line for each scroll, with its text up to the
-// first line break and "..." if there is more.
+// textmap is the answer to toc: a line for each scroll, with its text up to the
+// first line break, and "..." if there is more.
 func textmap(text string) string {
 	var out strings.Builder
 	for _, scroll := range phext.Sequence(text) {
@@ -277,8 +272,8 @@ func textmap(text string) string {
 
 var errNotText = errors.New("stream did not contain valid UTF-8")
 
-// readText reads a file as Rust reads a string. The error is worded as Rust's,
-// since 0.5.6 answers with it.
+// readText reads a file as Rust reads a string. The error has Rust's words,
+// because 0.5.6 and 0.6.0 answer with it.
 func readText(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -290,7 +285,7 @@ func readText(path string) (string, error) {
 	return string(text), nil
 }
 
-// rustError is err about path in the words of Rust's standard library.
+// rustError is err in the words of Rust's standard library.
 func rustError(path string, err error) error {
 	if strings.Contains(path, "\x00") {
 		return errors.New("file name contained an unexpected NUL byte")
