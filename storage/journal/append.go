@@ -36,7 +36,7 @@ func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, err
 // order, and end together. They must be of different scrolls, and their texts
 // without delimiters, or it is ErrTogether.
 func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pending, error) {
-	if err := checkAll(all); err != nil {
+	if err := checkBatch(all); err != nil {
 		return nil, err
 	}
 	p, err := j.start(all, before)

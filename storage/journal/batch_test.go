@@ -15,7 +15,7 @@ func drawSet(t *rapid.T, files []string) []Mutation {
 	set := all[:1]
 	for _, m := range all[1:] {
 		m.File = set[0].File
-		if checkAll(append(slices.Clone(set), m)) == nil {
+		if checkBatch(append(slices.Clone(set), m)) == nil {
 			set = append(set, m)
 		}
 	}
@@ -103,12 +103,16 @@ func (m *model) crashTogether(t *rapid.T) {
 	if reached.Exists && rapid.Bool().Draw(t, "torn") {
 		reached.Text = reached.Text[:rapid.IntRange(0, len(reached.Text)).Draw(t, "written")]
 	}
-	m.put(file, reached)
+	m.renameAside(t, before, all...)
+	if reached != before || rapid.Bool().Draw(t, "written") {
+		m.put(file, reached)
+	}
 	if rapid.Bool().Draw(t, "power cut") {
 		m.cfg.BootID += "+"
 	}
 	m.reopen()
 	m.recover()
+	m.noneAside(t)
 	if got := m.read(file); got != want {
 		t.Fatalf("recovered %q of %q, want %q", got.Text, reached.Text, want.Text)
 	}

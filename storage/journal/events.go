@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,21 +148,19 @@ func noteExistence(there map[string]bool, under map[string][]record, r record, t
 	}
 }
 
-const phextSuffix = ".phext"
-
 // addPresent adds the phexts in a data_dir that are not in there.
 func addPresent(there map[string]bool, data string) error {
 	entries, err := os.ReadDir(data)
-	if err != nil && !missing(err) {
+	if fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if _, known := there[name]; known || !strings.HasSuffix(name, phextSuffix) || strings.HasPrefix(name, fsutil.Temporary) {
+		if _, known := there[name]; known || !strings.HasSuffix(name, phext.Extension) || strings.HasPrefix(name, fsutil.Temporary) {
 			continue
 		}
 		info, err := os.Stat(filepath.Join(data, name)) // through links, as SQ reads
-		if missing(err) {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {

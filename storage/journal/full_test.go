@@ -122,10 +122,10 @@ func TestNoRoomToComplete(t *testing.T) {
 	w.must(err)
 	defer v.close()
 	r := w.j.recovery(v, &Report{})
-	all, err := v.fileLogs(r.o)
+	all, err := v.fileLogs(r.segment)
 	w.must(err)
 	r.replace = func(string, State) error { return syscall.ENOSPC }
-	w.must(r.file("a.phext", all["a.phext"]))
+	w.must(r.file("a.phext", all["a.phext"], false))
 	if w.read("a.phext") != text(big) || r.report.Completed != 0 {
 		t.Errorf("%+v, %q", r.report, w.read("a.phext").Text)
 	}

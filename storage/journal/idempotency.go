@@ -110,7 +110,7 @@ func (j *Journal) loadAnswers() (*answers, error) {
 }
 
 // saveAnswers writes down what the newest segment knew, before it ends.
-func (j *Journal) saveAnswers() error {
+func (j *Journal) saveAnswersLocked() error {
 	j.answers.trim(j.lastTime)
 	path := filepath.Join(j.dir, answersFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(j.answers.queue) == 0 {

@@ -35,6 +35,7 @@ type Journal struct {
 	lost               error
 
 	damaged          int64    // bytes of damage found since the last Recover
+	lostSegment      bool     // a whole segment is among them
 	quarantinedPaths []string // and where they went
 }
 

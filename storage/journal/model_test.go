@@ -99,6 +99,7 @@ func (m *model) crash(t *rapid.T) {
 	m.begin(mut)
 	before := m.read(mut.File)
 	want := before.After(mut)
+	m.renameAside(t, before, mut)
 	if want.Exists && rapid.Bool().Draw(t, "torn") {
 		m.put(mut.File, text(want.Text[:rapid.IntRange(0, len(want.Text)).Draw(t, "written")]))
 	}
@@ -107,6 +108,7 @@ func (m *model) crash(t *rapid.T) {
 	}
 	m.reopen()
 	m.recover()
+	m.noneAside(t)
 	if got := m.read(mut.File); got != want {
 		t.Fatalf("recovered %q, want %q", got.Text, want.Text)
 	}
@@ -114,6 +116,13 @@ func (m *model) crash(t *rapid.T) {
 	m.must(err)
 	m.versions[mut.File] = append(m.versions[mut.File], sight{events[len(events)-1].Time.UnixNano(), want})
 	m.events++
+}
+
+// renameAside has SQ create the file again, at random, if the mutations are SQ's.
+func (m *model) renameAside(t *rapid.T, before State, all ...Mutation) {
+	if before.Exists && all[0].Op <= Delete && rapid.Bool().Draw(t, "renamed aside") {
+		m.must(os.Rename(m.path(all[0].File), BeforePath(m.path(all[0].File))))
+	}
 }
 
 func (m *model) check(t *rapid.T) {

@@ -56,6 +56,26 @@ func (m Mutation) check() error {
 	return nil
 }
 
+// checkBatch says whether the mutations may be begun in one batch. SQ makes them
+// in an order that nobody knows; since they are of different scrolls, the file
+// is the same after all of them.
+func checkBatch(all []Mutation) error {
+	if len(all) == 0 {
+		return fmt.Errorf("no mutation: %w", ErrBatch)
+	}
+	seen := make(map[phext.Coordinate]bool, len(all))
+	for _, m := range all {
+		if err := m.check(); err != nil {
+			return err
+		}
+		if len(all) > 1 && (m.File != all[0].File || m.Op > Delete || seen[m.At] || phext.HasDelimiter(m.Text)) {
+			return fmt.Errorf("%v of %s at %s: %w", m.Op, m.File, m.At, ErrBatch)
+		}
+		seen[m.At] = true
+	}
+	return nil
+}
+
 func checkName(file string) error {
 	if file == "" || file == "." || file == ".." || strings.ContainsAny(file, "/\x00") || strings.HasPrefix(file, fsutil.Temporary) {
 		return fmt.Errorf("%q %w", file, ErrName)

@@ -14,6 +14,7 @@ import (
 type platter struct {
 	durable map[string]int64   // bytes of the journal's files, by path
 	written map[string][]State // states of phexts since they were last synced, by name
+	aside   map[string][]State // what may lie at their BeforePath since the directory was last synced
 }
 
 func (p *platter) settle(f *os.File) error {
@@ -123,7 +124,7 @@ func untilPowerCut(t *testing.T, policy Policy, atSQ bool, check func(t *rapid.T
 			t.Fatal(err)
 		}
 		defer func() { _ = os.RemoveAll(root) }() // a leftover harms nobody
-		disk := &platter{durable: map[string]int64{}, written: map[string][]State{}}
+		disk := &platter{durable: map[string]int64{}, written: map[string][]State{}, aside: map[string][]State{}}
 		m := newModel(t, root, func(c *Config) { c.Sync, c.Datasync = policy, disk.sync })
 		tune := m.tune
 		m.tune = func(s *settings) { tune(s); s.syncPhext = disk.settle }
@@ -149,6 +150,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 		if m.j.seg.number != segment {
 			segment = m.j.seg.number
 			m.settleRemovals(disk)
+			clear(disk.aside)
 		}
 		all[file] = append(all[file], attempt{before, made})
 		return made, before, p
@@ -160,6 +162,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
+		m.createAgain(t, disk, p, before, made)
 		m.must(p.Done(m.put(file, last)))
 		m.must(p.Sync())
 		if !p.CheckpointDurable() {
@@ -175,22 +178,39 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
+		m.createAgain(t, disk, p, before, last)
 		disk.written[file] = append(disk.written[file], halfways(t, before, last)...)
 	}
 	disk.cut(t, m.j.dir)
 	for file, states := range disk.written {
 		m.put(file, old(t, states, file != last[0].File || p.CheckpointDurable()))
 	}
+	for file, states := range disk.aside {
+		if rapid.Bool().Draw(t, "still aside") {
+			aside := old(t, states, false)
+			m.lay(BeforePath(m.path(file)), &aside.Text)
+		}
+	}
 	m.cfg.BootID, m.cut = "boot-2", m.now
 	m.now = m.now.Add(time.Hour)
 	m.reopenAfterCut()
 	m.recover()
+	m.noneAside(t)
 	for _, file := range m.files {
 		if file != last[0].File {
 			all[file] = append(all[file], attempt{all[file][len(all[file])-1].after(), nil})
 		}
 	}
 	return all
+}
+
+// createAgain has SQ create the file again, at random and where the writer does:
+// the file of before was renamed aside, and its removal may not be on the disk.
+func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State, made []Mutation) {
+	file := made[0].File
+	if before.Exists && made[0].Op <= Delete && p.CheckpointDurable() && rapid.Bool().Draw(t, "created again") {
+		disk.aside[file] = append(disk.aside[file], disk.written[file]...)
+	}
 }
 
 // settleRemovals is what the sync of the data_dir does at a rotation: files that

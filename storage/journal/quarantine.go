@@ -37,6 +37,7 @@ func (j *Journal) discardSegmentLocked(f *os.File) error {
 			return err
 		}
 		j.reportDamageLocked(info.Size(), path)
+		j.lostSegment = true
 	}
 	j.mustRotate = true
 	return os.Remove(f.Name())

@@ -18,6 +18,8 @@ import (
 type crashed struct {
 	journal, data map[string]string // files by name
 	newest        string            // the segment that recovery reads
+	before        State             // of b.phext, before the mutations that are pending
+	aside         bool              // whether it was renamed aside for them
 	states        map[string][]State
 	seen          map[string][]sight
 	end           time.Time
@@ -37,6 +39,7 @@ func makeCrashed(t failer, root string) *crashed {
 	}
 	w.steps(c)
 	last := []Mutation{update("b.phext", 3, "under way"), update("b.phext", 4, "as well")}
+	c.before = w.read("b.phext")
 	w.beginTogether(last)
 	whole := c.parts(w.read("b.phext"), last)
 	w.put("b.phext", text(whole.Text[:4]))
@@ -122,6 +125,9 @@ func (c *crashed) after(t failer, root string, d damage, boot string) *world {
 	for name, b := range c.data {
 		w.put(name, text(b))
 	}
+	if c.aside {
+		w.lay(BeforePath(w.path("b.phext")), &c.before.Text)
+	}
 	return w
 }
 
@@ -144,9 +150,14 @@ func (c *crashed) survives(t failer, root string, d damage, boot string) {
 		t.Fatalf("%+v: %v", d, err)
 	}
 	for _, file := range slices.Sorted(maps.Keys(c.states)) {
-		if got := w.read(file); got.Text != c.data[file] && !slices.Contains(c.states[file], got) {
+		got := w.read(file)
+		found := got.Text == c.data[file] && !(c.aside && file == "b.phext")
+		if !found && !slices.Contains(c.states[file], got) {
 			t.Fatalf("%+v: %s became %q", d, file, got.Text)
 		}
+	}
+	if err == nil {
+		w.noneAside(t)
 	}
 	c.saysWhatItDropped(t, w, d, report)
 	c.keepsTheMoments(t, w, d)
@@ -238,6 +249,7 @@ func TestEveryByteDamaged(t *testing.T) {
 					continue
 				}
 				n++
+				c.aside = n/4%2 == 1
 				dir := filepath.Join(root, fmt.Sprint(n))
 				c.survives(t, dir, damage{file, pos, bit}, []string{"boot-1", "boot-2"}[n/2%2])
 				if err := os.RemoveAll(dir); err != nil {
@@ -253,16 +265,17 @@ func TestEveryByteDamaged(t *testing.T) {
 func FuzzRecovery(f *testing.F) {
 	c := makeCrashed(f, f.TempDir())
 	names := slices.Sorted(maps.Keys(c.journal))
-	f.Add(uint8(0), uint16(0), uint8(0), false, "", "")
-	f.Add(uint8(1), uint16(100), uint8(3), true, "long", "sh\x00\x00")
-	f.Add(uint8(5), uint16(9), uint8(8), true, "caf\xc3", "text 1")
-	f.Fuzz(func(t *testing.T, file uint8, pos uint16, bit uint8, reboot bool, a, b string) {
+	f.Add(uint8(0), uint16(0), uint8(0), false, false, "", "")
+	f.Add(uint8(1), uint16(100), uint8(3), true, false, "long", "sh\x00\x00")
+	f.Add(uint8(5), uint16(9), uint8(8), true, true, "caf\xc3", "text 1")
+	f.Fuzz(func(t *testing.T, file uint8, pos uint16, bit uint8, reboot, aside bool, a, b string) {
 		d := damage{file: names[int(file)%len(names)], bit: bit}
 		if d.file == pathFile {
 			return
 		}
 		d.pos = int(pos) % len(c.journal[d.file])
 		found := *c
+		found.aside = aside
 		found.data = map[string]string{"a.phext": a, "b.phext": b}
 		boot := "boot-1"
 		if reboot {

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,9 +106,6 @@ func (v *view) beyond(t int64) (bool, error) {
 func (v *view) current(file string) (State, error) {
 	return readState(filepath.Join(v.j.dataDir, file))
 }
-
-// missing is for errors of files that may just have gone.
-func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // At is the state of a file that a client saw at t: after all mutations that
 // were done by then. Of a file that was not touched before t, as far as the

@@ -17,17 +17,20 @@ import (
 // Report is what Recover found and did.
 type Report struct {
 	Checked     int      // files that were looked at
-	Healed      int      // torn files that were replaced by the right ones
-	Completed   int      // mutations under way that stand in the file now
-	Kept        int      // edits from outside
+	Healed      int      // files that were torn, outdated or missing and were repaired
+	Completed   int      // pending mutations that the files hold now
+	Kept        int      // edits by somebody else that were kept
 	Dropped     int64    // bytes of the journal that could not be read
-	Quarantined []string // paths of what was set aside
+	Quarantined []string // paths of what was quarantined
 }
 
-// Recover makes the files what the journal says, after a crash of SQ or of
-// sqgate. No SQ may run on the data_dir, and nobody else change it or the
-// journal. A file that cannot be put right is in the error; the others are
-// right nevertheless. If it is stopped, the next call finishes it.
+// Recover makes the files of the data_dir what the journal says, after a crash
+// of SQ or of sqgate or after a power cut. No SQ may run on the data_dir, and
+// nobody else may change the data_dir or the journal meanwhile.
+//
+// Recover goes on after a file that it cannot recover; the error names all such
+// files. It may be called again at any time: it continues where a call that was
+// interrupted ended.
 func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	if err := j.removeTemporary(); err != nil {
 		return Report{}, err
@@ -45,49 +48,78 @@ func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	return report, j.afterRecovery()
 }
 
+// recoverAll recovers every file that the newest segment knows, and every file
+// that was renamed aside.
 func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
-	if len(v.segments) == 0 {
-		return Report{}, nil
-	}
-	r := v.j.recovery(v, &report)
-	all, err := v.fileLogs(r.o)
+	aside, err := v.j.renamedAside()
 	if err != nil {
 		return report, err
 	}
-	told := time.Now()
-	for i, file := range slices.Sorted(maps.Keys(all)) {
+	r := v.j.recovery(v, &report)
+	logs := map[string]*fileLog{}
+	if r.segment != nil {
+		if logs, err = v.fileLogs(r.segment); err != nil {
+			return report, err
+		}
+	}
+	for file := range aside {
+		if logs[file] == nil {
+			logs[file] = nil // recovered without the journal
+		}
+	}
+	logged := time.Now()
+	for i, file := range slices.Sorted(maps.Keys(logs)) {
 		if ctx.Err() != nil {
 			return report, errors.Join(err, ctx.Err())
 		}
-		if failed := r.file(file, all[file]); failed != nil {
+		if failed := r.file(file, logs[file], aside[file]); failed != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", file, failed))
 		}
-		if time.Since(told) > time.Second {
-			told = time.Now()
-			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.dataDir, "files", i+1, "of", len(all))
+		if time.Since(logged) > time.Second {
+			logged = time.Now()
+			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.dataDir, "files", i+1, "of", len(logs))
 		}
 	}
 	return report, err
 }
 
-func (j *Journal) sameBoot() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.seg != nil && j.seg.boot == j.cfg.BootID
+// recovery is one call of Recover.
+type recovery struct {
+	view           *view
+	segment        *segmentView // nil if there is no journal
+	sameBoot       bool         // the segment was begun in this run of the kernel
+	journalDamaged bool         // the journal has lost records that it once held
+	report         *Report
+	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 
-// takeDamage hands over what was found wrong with the journal itself.
-func (j *Journal) takeDamage(aside []string) (int64, []string) {
+func (j *Journal) recovery(v *view, report *Report) *recovery {
+	r := &recovery{view: v, report: report, replace: j.writeState}
+	if len(v.segments) > 0 {
+		r.segment = v.segments[0]
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, all := j.damaged, append(j.quarantinedPaths, aside...)
-	j.damaged, j.quarantinedPaths = 0, nil
+	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
+	// A power cut may leave rubbish at the end of a segment, but a crash of
+	// processes cannot, and neither of them damages the header of a segment.
+	r.journalDamaged = j.lostSegment || r.sameBoot && j.damaged > 0
+	return r
+}
+
+// takeDamage returns what was found wrong with the journal itself, and forgets
+// it: the number of bytes, and the paths of what was quarantined before others.
+func (j *Journal) takeDamage(others []string) (int64, []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, all := j.damaged, append(j.quarantinedPaths, others...)
+	j.damaged, j.quarantinedPaths, j.lostSegment = 0, nil, false
 	return n, all
 }
 
 // afterRecovery begins a segment for this run of the kernel, so that the next
-// start need not read every file again, and makes durable what the process
-// before this one wrote and may not have synced.
+// start need not read every file again. It makes durable what the process before
+// this one wrote and may not have synced.
 func (j *Journal) afterRecovery() error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
@@ -105,6 +137,7 @@ func (j *Journal) afterRecovery() error {
 	return j.syncLocked(false)
 }
 
+// syncCheckpointsLocked syncs the checkpoint files of the newest segment.
 func (j *Journal) syncCheckpointsLocked() error {
 	entries, err := os.ReadDir(j.dir)
 	if err != nil {
@@ -118,18 +151,18 @@ func (j *Journal) syncCheckpointsLocked() error {
 	return errors.Join(err, fsutil.SyncDir(j.dir))
 }
 
-// removeTemporary removes files that were never finished.
+// removeTemporary removes the unfinished files of fsutil.Replace.
 func (j *Journal) removeTemporary() error {
 	for _, dir := range []string{j.dataDir, j.dir} {
 		entries, err := os.ReadDir(dir)
-		if err != nil && !missing(err) {
+		if fsutil.IgnoreMissing(err) != nil {
 			return err
 		}
 		for _, e := range entries {
 			if !strings.HasPrefix(e.Name(), fsutil.Temporary) || !e.Type().IsRegular() {
 				continue
 			}
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !missing(err) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); fsutil.IgnoreMissing(err) != nil {
 				return err
 			}
 		}

@@ -10,251 +10,274 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// recovery is one Recover of one segment.
-type recovery struct {
-	v        *view
-	o        *segmentView
-	sameBoot bool
-	report   *Report
-	replace  func(path string, s State) error // as put; a full disk in tests
-}
-
-func (j *Journal) recovery(v *view, report *Report) *recovery {
-	return &recovery{v: v, o: v.segments[0], sameBoot: j.sameBoot(), report: report, replace: j.writeState}
-}
-
-// fileRecovery is one file under recovery.
+// fileRecovery is the recovery of one phext's file.
 type fileRecovery struct {
 	*recovery
 	name, path   string
-	t            *fileLog
+	log          *fileLog
 	found        State
-	id           fsutil.FileID
-	before, want State      // before and after the mutations under way; equal if there is none
-	batch        []Mutation // those under way
+	id           fsutil.FileID // of the file that was found
+	before, want State         // before and after the pending mutations; equal if there are none
+	batch        []Mutation    // the pending ones
 }
 
-func (r *recovery) file(name string, t *fileLog) error {
+// file recovers one file. log is nil if the journal does not know the file;
+// aside says whether one was left at BeforePath.
+func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	r.report.Checked++
-	s := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.v.j.dataDir, name), t: t}
+	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), log: log}
 	var err error
-	if s.id, err = fsutil.Identify(s.path); err != nil {
+	if f.id, err = fsutil.Identify(f.path); err != nil {
 		return err
 	}
-	if r.sameBoot && len(t.pending) == 0 && t.known && t.lastSeen == s.id {
-		return nil
+	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
+		return f.removeBefore(aside)
 	}
-	if s.found, err = readState(s.path); err != nil {
+	if f.found, err = readState(f.path); err != nil {
 		return err
 	}
-	if err := s.replay(); err != nil {
-		return s.checkpointDamaged(err)
+	if log == nil {
+		return f.restoreWithoutJournal("the journal does not know the file")
 	}
-	if len(t.pending) > 0 {
-		return s.recoverPending()
+	if err := f.replay(); err != nil {
+		return f.checkpointDamaged(err, aside)
 	}
-	return s.recoverIdle()
-}
-
-func (s *fileRecovery) replay() error {
-	f, err := s.v.file(s.o)
-	if err != nil {
-		return err
-	}
-	d, err := s.v.replayFrom(f, s.o, s.t)
-	if err == nil {
-		s.before = d.state()
-		s.want = s.before
-	}
-	if err == nil && len(s.t.pending) > 0 {
-		s.batch, err = s.mutations(f, s.t.pending)
-		for _, m := range s.batch {
-			d.apply(m)
+	if aside {
+		if done, err := f.resolveBefore(); done || err != nil {
+			return err
 		}
-		s.want = d.state()
 	}
-	return errors.Join(err, f.Close())
+	if len(log.pending) > 0 {
+		return f.recoverPending()
+	}
+	return f.recoverIdle()
 }
 
-// checkpointDamaged keeps what is there if nobody can say any more what should
-// be, as long as SQ can read it.
-func (s *fileRecovery) checkpointDamaged(err error) error {
-	if !errors.Is(err, ErrDamaged) || !s.found.Exists || !isUTF8(s.found) {
+// replay finds out what the file should hold.
+func (f *fileRecovery) replay() error {
+	segment, err := f.view.file(f.segment)
+	if err != nil {
 		return err
 	}
-	s.v.j.cfg.Logger.Error("a phext cannot be checked, since its checkpoint is damaged", "path", s.path, "error", err)
-	return s.keepEdit()
+	s, err := f.view.replayFrom(segment, f.segment, f.log)
+	if err == nil {
+		f.before = s.state()
+		f.want = f.before
+	}
+	if err == nil && len(f.log.pending) > 0 {
+		f.batch, err = f.mutations(segment, f.log.pending)
+		for _, m := range f.batch {
+			s.apply(m)
+		}
+		f.want = s.state()
+	}
+	return errors.Join(err, segment.Close())
 }
 
-// recoverPending settles mutations of which nobody knows how far they came.
-func (s *fileRecovery) recoverPending() error {
+// checkpointDamaged is for a file of which nobody can say what it should hold.
+// It keeps the file if SQ can read it, and returns cause if SQ cannot.
+func (f *fileRecovery) checkpointDamaged(cause error, aside bool) error {
+	if !errors.Is(cause, ErrDamaged) {
+		return cause
+	}
+	if aside {
+		if err := f.restoreWithoutJournal("its checkpoint is damaged"); err != nil {
+			return err
+		}
+	}
+	if !f.found.Exists || !isUTF8(f.found) {
+		return cause
+	}
+	f.view.j.cfg.Logger.Error("a phext cannot be checked, because its checkpoint is damaged", "path", f.path, "error", cause)
+	return f.keepEdit()
+}
+
+// recoverPending recovers a file with mutations of which nobody knows how far
+// they came. It completes them, unless somebody else changed the file meanwhile.
+func (f *fileRecovery) recoverPending() error {
 	switch {
-	case s.found == s.want:
-		return s.complete(s.id)
-	case s.found == s.before:
-		return s.carryOut()
-	case !isUTF8(s.found):
-		return s.repair("not-utf8", true)
-	case torn(s.found, s.want), torn(s.found, s.before), holed(s.found, s.want), holed(s.found, s.before):
-		return s.repair("torn", false)
-	case s.holdsPartOfBatch():
-		return s.completeBatch()
-	case s.madeFromNothing():
-		return s.repair("emptied", true)
+	case f.found == f.want:
+		return f.complete(f.id)
+	case f.found == f.before:
+		return f.carryOut()
+	case !isUTF8(f.found):
+		return f.repair("not-utf8", true)
+	case f.torn():
+		return f.repair("torn", false)
+	case f.holdsPartOfBatch():
+		return f.completeBatch()
+	case f.madeFromNothing():
+		return f.repair("emptied", true)
 	}
-	if done, err := s.afterPowerCut(); done {
+	if done, err := f.afterPowerCut(); done {
 		return err
 	}
-	if err := s.recordEnd(record{kind: aborted}); err != nil {
+	if err := f.recordEnd(record{kind: aborted}); err != nil {
 		return err
 	}
-	return s.keepEdit()
+	return f.keepEdit()
 }
 
-// carryOut makes the mutation, or says that it did not happen if there is no room.
-func (s *fileRecovery) carryOut() error {
-	err := s.replace(s.path, s.want)
+// carryOut makes the pending mutations, or aborts them if there is no room.
+func (f *fileRecovery) carryOut() error {
+	err := f.replace(f.path, f.want)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		s.v.j.cfg.Logger.Warn("no room to complete a mutation; it is undone", "path", s.path)
-		return s.recordEnd(record{kind: aborted, id: s.id, idKnown: true})
+		f.view.j.cfg.Logger.Warn("there is no room to complete a mutation; it is aborted", "path", f.path)
+		return f.recordEnd(record{kind: aborted, id: f.id, idKnown: true})
 	}
 	if err != nil {
 		return err
 	}
-	return s.completed()
+	return f.completed()
 }
 
-func (s *fileRecovery) completed() error {
-	id, err := fsutil.Identify(s.path)
+// completed records that the file holds the pending mutations.
+func (f *fileRecovery) completed() error {
+	id, err := fsutil.Identify(f.path)
 	if err != nil {
 		return err
 	}
-	return s.complete(id)
+	return f.complete(id)
 }
 
-func (s *fileRecovery) complete(id fsutil.FileID) error {
-	if err := s.recordEnd(record{kind: done, id: id, idKnown: true}); err != nil {
+func (f *fileRecovery) complete(id fsutil.FileID) error {
+	if err := f.recordEnd(record{kind: done, id: id, idKnown: true}); err != nil {
 		return err
 	}
-	s.report.Completed += len(s.t.pending)
+	f.report.Completed += len(f.log.pending)
 	return nil
 }
 
-// recoverIdle settles a file that is not the one which the last mutation left.
-func (s *fileRecovery) recoverIdle() error {
+// recoverIdle recovers a file without pending mutations that is not in the state
+// in which it was last seen.
+func (f *fileRecovery) recoverIdle() error {
 	switch {
-	case s.found == s.want:
-		return s.record(record{kind: seen, id: s.id, idKnown: true})
-	case !isUTF8(s.found):
-		return s.repair("not-utf8", true)
-	case s.t.mustRollBack:
-		return s.repair("refused", false)
-	case s.sameBoot: // SQ was not writing: it was a person
-		return s.keepEdit()
-	case torn(s.found, s.want), holed(s.found, s.want):
-		return s.repair("torn", false)
+	case f.found == f.want:
+		return f.record(record{kind: seen, id: f.id, idKnown: true})
+	case !isUTF8(f.found):
+		return f.repair("not-utf8", true)
+	case f.log.mustRollBack:
+		return f.repair("refused", false)
+	case f.sameBoot: // SQ was not writing, so it was somebody else
+		return f.keepEdit()
+	case f.torn():
+		return f.repair("torn", false)
 	}
-	if done, err := s.afterPowerCut(); done {
+	if done, err := f.afterPowerCut(); done {
 		return err
 	}
-	return s.keepEdit()
+	return f.keepEdit()
 }
 
-// afterPowerCut heals what only a power cut leaves; done says whether it was that.
-func (s *fileRecovery) afterPowerCut() (done bool, err error) {
-	older, err := s.older()
+// afterPowerCut repairs what only a power cut leaves. done says whether it was that.
+func (f *fileRecovery) afterPowerCut() (done bool, err error) {
+	older, err := f.older()
 	switch {
 	case err != nil:
-		return true, s.checkpointDamaged(err)
+		return true, f.checkpointDamaged(err, false)
 	case older:
-		return true, s.repair("outdated", false)
-	case !s.sameBoot && holes(s.found, s.want):
-		return true, s.repair("torn", true)
+		return true, f.repair("outdated", false)
+	case !f.sameBoot && hasNewNULs(f.found, f.want):
+		return true, f.repair("torn", true)
 	}
 	return false, nil
 }
 
-// repair sets the file aside and puts the right one in its place. What is unique
-// in the file must be set aside, or nothing happens.
-func (s *fileRecovery) repair(reason string, unique bool) error {
-	aside, err := s.quarantineFound(reason)
+// repair quarantines the file and puts the right one in its place. If the file
+// may hold something unique and cannot be quarantined, nothing happens.
+func (f *fileRecovery) repair(reason string, unique bool) error {
+	quarantined, err := f.quarantineFound(reason)
 	if err != nil && unique {
 		return err
 	}
 	if err != nil {
-		s.v.j.cfg.Logger.Error("a torn file could not be set aside", "path", s.path, "error", err)
+		f.view.j.cfg.Logger.Error("a torn file could not be quarantined", "path", f.path, "error", err)
 	}
-	if err := s.replace(s.path, s.want); err != nil {
+	if err := f.replace(f.path, f.want); err != nil {
 		return err
 	}
-	s.v.j.cfg.Logger.Warn("a phext was damaged and is put right", "path", s.path, "reason", reason, "quarantine", aside)
-	s.report.Healed++
-	if len(s.t.pending) > 0 {
-		return s.completed()
+	f.view.j.cfg.Logger.Warn("a phext was damaged and is repaired", "path", f.path, "reason", reason, "quarantine", quarantined)
+	f.report.Healed++
+	if len(f.log.pending) > 0 {
+		return f.completed()
 	}
-	id, err := fsutil.Identify(s.path)
+	id, err := fsutil.Identify(f.path)
 	if err != nil {
 		return err
 	}
-	return s.record(record{kind: seen, id: id, idKnown: true})
+	return f.record(record{kind: seen, id: id, idKnown: true})
 }
 
-func (s *fileRecovery) quarantineFound(reason string) (string, error) {
-	if !s.found.Exists {
+func (f *fileRecovery) quarantineFound(reason string) (string, error) {
+	if !f.found.Exists {
 		return "", nil
 	}
-	path, err := s.v.j.quarantine(strings.NewReader(s.found.Text), reason, s.name)
+	return f.quarantine(reason, f.found)
+}
+
+// quarantine keeps a copy of s and returns its path.
+func (f *fileRecovery) quarantine(reason string, s State) (string, error) {
+	path, err := f.view.j.quarantine(strings.NewReader(s.Text), reason, f.name)
 	if err == nil {
-		s.report.Quarantined = append(s.report.Quarantined, path)
+		f.report.Quarantined = append(f.report.Quarantined, path)
 	}
 	return path, err
 }
 
 // keepEdit takes the file for what somebody else made of it.
-func (s *fileRecovery) keepEdit() error {
-	s.v.j.cfg.Logger.Warn("a phext was changed by somebody else and is kept", "path", s.path, "bytes", len(s.found.Text))
-	s.report.Kept++
-	j := s.v.j
+func (f *fileRecovery) keepEdit() error {
+	f.view.j.cfg.Logger.Warn("a phext was changed by somebody else and is kept", "path", f.path, "bytes", len(f.found.Text))
+	f.report.Kept++
+	j := f.view.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.openLocked(); err != nil {
 		return err
 	}
-	return j.recordEditLocked(s.name, s.found, s.id)
+	return j.recordEditLocked(f.name, f.found, f.id)
 }
 
-// writeState makes the file at path what state says, as durably as the policy wants it.
+// writeState makes the file at path what state says, and makes that durable
+// unless the policy is Off.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
 		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
 	}
-	if err := os.Remove(path); err != nil && !missing(err) {
+	if err := os.Remove(path); fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
+	return j.syncNames(filepath.Dir(path))
+}
+
+// syncNames makes renames and removals in dir durable, unless the policy is Off.
+func (j *Journal) syncNames(dir string) error {
 	if j.cfg.Sync == Off {
 		return nil
 	}
-	return fsutil.SyncDir(filepath.Dir(path))
+	return fsutil.SyncDir(dir)
 }
 
-func (s *fileRecovery) record(all ...record) error {
-	j := s.v.j
+func (f *fileRecovery) record(all ...record) error {
+	j := f.view.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.openLocked(); err != nil {
 		return err
 	}
 	for i := range all {
-		all[i].time, all[i].m.File = j.tickLocked(), s.name
+		all[i].time, all[i].m.File = j.tickLocked(), f.name
 	}
 	return j.appendLocked(all...)
 }
 
-// recordEnd records the recordEnd of all that is under way.
-func (s *fileRecovery) recordEnd(r record) error {
-	all := make([]record, len(s.t.pending))
-	for i, o := range s.t.pending {
-		all[i], all[i].seq = r, o.seq
+// recordEnd records the end of all pending mutations, if there are any.
+func (f *fileRecovery) recordEnd(r record) error {
+	if len(f.log.pending) == 0 {
+		return nil
 	}
-	return s.record(all...)
+	all := make([]record, len(f.log.pending))
+	for i, p := range f.log.pending {
+		all[i], all[i].seq = r, p.seq
+	}
+	return f.record(all...)
 }

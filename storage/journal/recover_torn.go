@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -11,49 +10,56 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// search replays a track and asks after every step whether the file is what an
-// interrupted write of that state left, without making the state each time.
+// An interrupted write leaves a beginning of what was to be written, or nothing.
+// A power cut may also leave blocks that were never written, which read as NUL,
+// or an earlier state, since SQ never syncs what it writes.
+//
+// SQ makes the mutations of a batch in an order that nobody knows, so a crash
+// may leave a file with any of them.
+
+// search replays the log of a file. After each step it can tell whether the file
+// is what an interrupted write of that state left, without rendering the state.
 type search struct {
 	state  replayState
-	goal   string       // the file without NULs at its end
-	parsed *phext.Phext // of goal
-	end    phext.Coordinate
-	differ map[phext.Coordinate]bool // coordinates before end whose scrolls are not those of goal
-	tries  int
+	goal   string                    // the file without NULs at its end
+	parsed *phext.Phext              // goal
+	end    phext.Coordinate          // where goal ends, perhaps in the middle of a scroll
+	differ map[phext.Coordinate]bool // coordinates before end at which state and goal differ
+	tries  int                       // states that were rendered in vain
 }
 
-// mostTries bounds how often a state is made because all before the end of the
-// file is right, and turns out to be another all the same.
+// mostTries limits how often a state is rendered because all scrolls before the
+// end of the file are right.
 const mostTries = 64
 
 // older says whether the file is in a state that it had earlier in the segment,
-// or in a beginning of one. Only a power cut brings that about.
-func (s *fileRecovery) older() (bool, error) {
-	if s.sameBoot || !s.found.Exists {
+// or holds a beginning of one. Only a power cut causes that.
+func (f *fileRecovery) older() (bool, error) {
+	if f.sameBoot || !f.found.Exists {
 		return false, nil
 	}
-	f, err := s.v.file(s.o)
+	segment, err := f.view.file(f.segment)
 	if err != nil {
 		return false, err
 	}
-	found, err := s.foundInLog(f)
-	return found, errors.Join(err, f.Close())
+	found, err := f.foundInLog(segment)
+	return found, errors.Join(err, segment.Close())
 }
 
-func (s *fileRecovery) foundInLog(f io.ReaderAt) (bool, error) {
-	look := newSearch(s.found.Text)
-	for i, step := range s.t.applied {
-		r, err := readRecord(f, step.offset, s.o.end)
+func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
+	look := newSearch(f.found.Text)
+	for i, step := range f.log.applied {
+		r, err := readRecord(segment, step.offset, f.segment.end)
 		if err != nil {
 			return false, err
 		}
 		if r.kind == begun {
-			amid, err := s.partOfBatchAt(look, f, i)
-			if err != nil || amid {
-				return amid, err
+			part, err := f.holdsPartOfBatchAt(look, segment, i)
+			if err != nil || part {
+				return part, err
 			}
 			look.apply(r.m)
-		} else if err := look.start(readCheckpoint(s.v.j.dir, s.o.number, r)); err != nil {
+		} else if err := look.start(readCheckpoint(f.view.j.dir, f.segment.number, r)); err != nil {
 			return false, err
 		}
 		if look.matches() {
@@ -63,19 +69,21 @@ func (s *fileRecovery) foundInLog(f io.ReaderAt) (bool, error) {
 	return false, nil
 }
 
+// newSearch searches for a file that holds text.
 func newSearch(text string) *search {
 	goal := strings.TrimRight(text, "\x00")
-	upToEnd := phext.Parse(goal + "x").Scrolls()
+	upToEnd := phext.Parse(goal + "x").Scrolls() // a scroll is not there unless it has text
 	return &search{goal: goal, parsed: phext.Parse(goal), end: upToEnd[len(upToEnd)-1].At}
 }
 
+// start begins with a checkpoint. err is returned as it is.
 func (l *search) start(state State, err error) error {
 	l.state = replayState{base: state}
 	l.compare()
 	return err
 }
 
-// compare looks at all scrolls of both.
+// compare compares all scrolls of the state and of the goal.
 func (l *search) compare() {
 	l.differ = map[phext.Coordinate]bool{}
 	for _, s := range l.state.phext().Scrolls() {
@@ -86,6 +94,7 @@ func (l *search) compare() {
 	}
 }
 
+// check compares the scrolls at one coordinate.
 func (l *search) check(at phext.Coordinate) {
 	want, _ := l.parsed.Select(at)
 	if at.Compare(l.end) >= 0 || l.state.hasText(at, want) {
@@ -101,9 +110,10 @@ func (l *search) apply(m Mutation) {
 		l.check(m.At)
 		return
 	}
-	l.compare() // the whole file is another
+	l.compare() // the whole file was replaced
 }
 
+// matches says whether the goal is the state, or a beginning of it.
 func (l *search) matches() bool {
 	if !l.state.rendered {
 		return l.state.base.Exists && strings.HasPrefix(l.state.base.Text, l.goal)
@@ -115,9 +125,14 @@ func (l *search) matches() bool {
 	return strings.HasPrefix(l.state.state().Text, l.goal)
 }
 
-// torn says whether found is what an interrupted write of want leaves: nothing,
-// a beginning of it, or half a character.
-func torn(found, want State) bool {
+// torn says whether the file is what an interrupted write leaves of the state
+// before or after the pending mutations.
+func (f *fileRecovery) torn() bool {
+	return isBeginning(f.found, f.want) || isBeginning(f.found, f.before) || hasHoles(f.found, f.want) || hasHoles(f.found, f.before)
+}
+
+// isBeginning says whether found is a part of want that ends early, or is missing.
+func isBeginning(found, want State) bool {
 	switch {
 	case !want.Exists:
 		return false
@@ -127,9 +142,8 @@ func torn(found, want State) bool {
 	return len(found.Text) < len(want.Text) && strings.HasPrefix(want.Text, found.Text)
 }
 
-// holed says whether found is what a power cut leaves of want: blocks that were
-// never written, and read as NUL.
-func holed(found, want State) bool {
+// hasHoles says whether found is want with blocks that were never written.
+func hasHoles(found, want State) bool {
 	if !found.Exists || !want.Exists || found.Text == want.Text {
 		return false
 	}
@@ -141,41 +155,19 @@ func holed(found, want State) bool {
 	return strings.IndexByte(found.Text, 0) >= 0
 }
 
-// holes says whether found has NULs although nothing in want has: it is what a
-// power cut left, whatever of.
-func holes(found, want State) bool {
+// hasNewNULs says whether found has NULs and want has none: then found has blocks
+// that were never written, of whatever state.
+func hasNewNULs(found, want State) bool {
 	return strings.IndexByte(found.Text, 0) >= 0 && strings.IndexByte(want.Text, 0) < 0
 }
 
 func isUTF8(s State) bool { return utf8.ValidString(s.Text) }
 
-// Mutations that are begun together reach SQ in an order that nobody knows.
-// Since they are of different scrolls, the file is the same after all of them;
-// but a crash may leave it with some of them, in whichever order they came.
-
-// checkAll says whether the mutations may be begun together.
-func checkAll(all []Mutation) error {
-	if len(all) == 0 {
-		return fmt.Errorf("no mutation: %w", ErrBatch)
-	}
-	seen := make(map[phext.Coordinate]bool, len(all))
-	for _, m := range all {
-		if err := m.check(); err != nil {
-			return err
-		}
-		if len(all) > 1 && (m.File != all[0].File || m.Op > Delete || seen[m.At] || phext.HasDelimiter(m.Text)) {
-			return fmt.Errorf("%v of %s at %s: %w", m.Op, m.File, m.At, ErrBatch)
-		}
-		seen[m.At] = true
-	}
-	return nil
-}
-
-// mutations reads the steps of a segment.
-func (s *fileRecovery) mutations(f io.ReaderAt, steps []step) ([]Mutation, error) {
+// mutations reads the mutations of some steps from the segment.
+func (f *fileRecovery) mutations(segment io.ReaderAt, steps []step) ([]Mutation, error) {
 	all := make([]Mutation, len(steps))
 	for i, step := range steps {
-		r, err := readRecord(f, step.offset, s.o.end)
+		r, err := readRecord(segment, step.offset, f.segment.end)
 		if err != nil {
 			return nil, err
 		}
@@ -184,61 +176,62 @@ func (s *fileRecovery) mutations(f io.ReaderAt, steps []step) ([]Mutation, error
 	return all, nil
 }
 
-// holdsPartOfBatch says whether the file holds some of those under way, or a beginning
-// of that.
-func (s *fileRecovery) holdsPartOfBatch() bool {
-	return len(s.batch) >= 2 && s.matchesPart(s.before)
-}
-
-// madeFromNothing says whether the file holds what is under way, or a part of it, and
-// nothing else, although there was more: SQ found no file when it made it.
-func (s *fileRecovery) madeFromNothing() bool {
-	scrolls := !slices.ContainsFunc(s.batch, func(m Mutation) bool { return m.Op > Delete })
-	return s.before.Text != "" && scrolls && s.matchesPart(State{Exists: true})
-}
-
-// matchesPart says whether the file is what from is with some of those under way, or
+// holdsPartOfBatch says whether the file holds some of the pending mutations, or
 // a beginning of that.
-func (s *fileRecovery) matchesPart(from State) bool {
-	if !s.found.Exists {
+func (f *fileRecovery) holdsPartOfBatch() bool {
+	return len(f.batch) >= 2 && f.holdsPartFrom(f.before)
+}
+
+// madeFromNothing says whether the file holds some of the pending mutations and
+// nothing of the state before: SQ found no file to read when it wrote.
+func (f *fileRecovery) madeFromNothing() bool {
+	ofScrolls := !slices.ContainsFunc(f.batch, func(m Mutation) bool { return m.Op > Delete })
+	return f.before.Text != "" && ofScrolls && f.holdsPartFrom(State{Exists: true})
+}
+
+// holdsPartFrom says whether the file is from with some of the pending mutations
+// made, or a beginning of that.
+func (f *fileRecovery) holdsPartFrom(from State) bool {
+	if !f.found.Exists {
 		return false
 	}
-	look := newSearch(s.found.Text)
-	return look.start(from, nil) == nil && look.matchesPart(s.batch)
+	look := newSearch(f.found.Text)
+	return look.start(from, nil) == nil && look.matchesPart(f.batch)
 }
 
-// completeBatch makes the rest of those under way. Nothing in the file is unique.
-func (s *fileRecovery) completeBatch() error {
-	s.v.j.cfg.Logger.Warn("mutations were interrupted, and are completed", "path", s.path, "mutations", len(s.batch))
-	if err := s.replace(s.path, s.want); err != nil {
+// completeBatch makes the pending mutations that the file does not hold yet.
+// Nothing in the file is unique.
+func (f *fileRecovery) completeBatch() error {
+	f.view.j.cfg.Logger.Warn("mutations were interrupted and are completed", "path", f.path, "mutations", len(f.batch))
+	if err := f.replace(f.path, f.want); err != nil {
 		return err
 	}
-	return s.completed()
+	return f.completed()
 }
 
-// partOfBatchAt says whether the file holds some of those that were begun together with
-// step i of the trail, which is the first of them.
-func (s *fileRecovery) partOfBatchAt(look *search, f io.ReaderAt, i int) (bool, error) {
-	set := s.t.applied[i].batch
-	if i > 0 && s.t.applied[i-1].batch == set {
-		return false, nil
+// holdsPartOfBatchAt says whether the file holds some of the batch that begins
+// with step i, or a beginning of that. The search is at the state before step i.
+func (f *fileRecovery) holdsPartOfBatchAt(look *search, segment io.ReaderAt, i int) (bool, error) {
+	batch := f.log.applied[i].batch
+	if i > 0 && f.log.applied[i-1].batch == batch {
+		return false, nil // not the first step of its batch
 	}
-	var all []step
-	for _, other := range slices.Concat(s.t.applied[i:], s.t.pending) {
-		if other.batch == set {
-			all = append(all, other)
+	var steps []step
+	for _, s := range slices.Concat(f.log.applied[i:], f.log.pending) {
+		if s.batch == batch {
+			steps = append(steps, s)
 		}
 	}
-	if len(all) < 2 {
+	if len(steps) < 2 {
 		return false, nil
 	}
-	mutations, err := s.mutations(f, all)
+	mutations, err := f.mutations(segment, steps)
 	return err == nil && look.matchesPart(mutations), err
 }
 
-// matchesPart says whether the file is what the state of the search is with some of
-// the mutations made, or a beginning of that: there is no scroll in it that
-// neither the state nor one of the mutations explains.
+// matchesPart says whether the goal is the state of the search with some of the
+// mutations made, or a beginning of that: every scroll in it comes from the state
+// or from one of the mutations.
 func (l *search) matchesPart(all []Mutation) bool {
 	after := make(map[phext.Coordinate]string, len(all))
 	for _, m := range all {

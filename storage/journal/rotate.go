@@ -101,7 +101,7 @@ func (j *Journal) makeDurableLocked() error {
 	if err := j.syncPhextsLocked(); err != nil {
 		return err
 	}
-	return j.saveAnswers()
+	return j.saveAnswersLocked()
 }
 
 func (j *Journal) syncPhextsLocked() error {
