@@ -49,9 +49,15 @@ func TestDescribe(t *testing.T) {
 
 // TestDescribeField expects a wrong field without the words of ErrInvalid.
 func TestDescribeField(t *testing.T) {
-	field := &tenants.FieldError{Tenant: "acme", Index: 1, Field: "quota_mb", Problem: "is -1", Fix: "give 0 or more"}
-	e := describe(fmt.Errorf("%w: %w", tenants.ErrInvalid, field))
-	if e.Status != 400 || e.Code != "bad_request" || e.Message != field.Error() {
+	store, negative := openStore(t, t.TempDir()), int64(-1)
+	err := store.Edit(func(d *tenants.Document) error {
+		return d.Change("acme", func(e *tenants.Entry) error { e.QuotaMB = &negative; return nil })
+	})
+	var field *tenants.FieldError
+	if !errors.As(err, &field) {
+		t.Fatalf("%v is of no field", err)
+	}
+	if e := describe(err); e.Kind != apierror.BadRequest || e.Message != field.Error() {
 		t.Errorf("%+v", e)
 	}
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -62,6 +63,10 @@ func (w *world) open() {
 	var err error
 	w.set, err = New(w.cfg)
 	w.must(err)
+	w.set.cfg.syncDir = func(string) error { return nil }
+	w.set.cfg.replace = func(path, text string, mode fs.FileMode, _ bool) error {
+		return fsutil.Replace(path, text, mode, false)
+	}
 	if w.tune != nil {
 		w.tune(&w.set.cfg)
 	}

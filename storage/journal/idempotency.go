@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // answerAge is how long a repeat gets the first answer.
@@ -123,7 +121,7 @@ func (j *Journal) saveAnswersLocked() error {
 			return err
 		}
 	}
-	if err := fsutil.Replace(path, string(b), 0o600, j.cfg.Sync != Off); err != nil {
+	if err := j.cfg.replace(path, string(b), 0o600, j.cfg.Sync != Off); err != nil {
 		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
 	}
 	return nil

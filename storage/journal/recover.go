@@ -148,7 +148,7 @@ func (j *Journal) syncCheckpointsLocked() error {
 			err = errors.Join(err, syncFile(filepath.Join(j.dir, e.Name()), j.cfg.Datasync))
 		}
 	}
-	return errors.Join(err, fsutil.SyncDir(j.dir))
+	return errors.Join(err, j.cfg.syncDir(j.dir))
 }
 
 // removeTemporary removes the unfinished files of fsutil.Replace.

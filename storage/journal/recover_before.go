@@ -132,7 +132,7 @@ func (f *fileRecovery) discardBefore(old State) error {
 	if _, err := f.quarantine("before", old); err != nil {
 		return err
 	}
-	if err := f.repair("interrupted", !f.interrupted()); err != nil {
+	if err := f.repair("interrupted", true); err != nil {
 		return err
 	}
 	return f.removeBefore(true)

@@ -254,6 +254,7 @@ func TestADamagedJournalDoesNotWin(t *testing.T) {
 			w.j.mustRotate = true
 			w.mutate(update("b.phext", 1, "x"))
 			w.must(w.j.Suspend())
+			w.cfg.BootID = "boot-2"
 			w.must(os.WriteFile(w.newest(), []byte("rubbish and more rubbish"), 0o600))
 			w.lay(BeforePath(w.path("a.phext")), fileOf("newer than the journal"))
 		},
@@ -292,6 +293,30 @@ func TestADamagedJournalDoesNotWin(t *testing.T) {
 					t.Errorf("the journal says %q, %v", s.Text, err)
 				}
 			})
+		}
+	}
+}
+
+// TestNamesAreOnDiskAsThePolicyWants counts syncs of the data_dir, for a file that
+// is put back and for one that is removed.
+func TestNamesAreOnDiskAsThePolicyWants(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		for _, journalled := range []bool{false, true} {
+			w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = policy }))
+			if journalled {
+				w.mutate(update("a.phext", 1, "right"))
+			}
+			w.lay(BeforePath(w.path("a.phext")), fileOf("whole"))
+			synced := 0
+			w.set.cfg.syncDir = func(dir string) error {
+				if dir == w.data {
+					synced++
+				}
+				return nil
+			}
+			if w.recover(); synced > 0 != (policy != Off) {
+				t.Errorf("%v, journalled %v: %d syncs", policy, journalled, synced)
+			}
 		}
 	}
 }

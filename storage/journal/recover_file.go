@@ -241,7 +241,7 @@ func (f *fileRecovery) keepEdit() error {
 // unless the policy is Off.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
-		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
+		return j.cfg.replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
 	}
 	if err := os.Remove(path); fsutil.IgnoreMissing(err) != nil {
 		return err
@@ -254,7 +254,7 @@ func (j *Journal) syncNames(dir string) error {
 	if j.cfg.Sync == Off {
 		return nil
 	}
-	return fsutil.SyncDir(dir)
+	return j.cfg.syncDir(dir)
 }
 
 func (f *fileRecovery) record(all ...record) error {

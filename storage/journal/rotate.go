@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 const segmentAge = 24 * time.Hour
@@ -116,7 +114,7 @@ func (j *Journal) syncPhextsLocked() error {
 			return fmt.Errorf("syncing %s: %w", name, err)
 		}
 	}
-	if err := fsutil.SyncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("syncing %s: %w", j.dataDir, err)
 	}
 	return nil

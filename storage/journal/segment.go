@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 const segmentSuffix = ".seg"
@@ -144,7 +142,7 @@ func (j *Journal) writeHeader(s *segment) error {
 		return fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
 	s.end = int64(len(b))
-	return errors.Join(j.cfg.Datasync(s.f), fsutil.SyncDir(j.dir))
+	return errors.Join(j.cfg.Datasync(s.f), j.cfg.syncDir(j.dir))
 }
 
 const pathFile = "data_dir"
@@ -158,8 +156,8 @@ func (j *Journal) establishDir() error {
 	if err := makeDir(j.dir); err != nil {
 		return err
 	}
-	if err := fsutil.Replace(path, j.dataDir+"\n", 0o600, true); err != nil {
+	if err := j.cfg.replace(path, j.dataDir+"\n", 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
 	}
-	return fsutil.SyncDir(j.cfg.Dir)
+	return j.cfg.syncDir(j.cfg.Dir)
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Set is the journals of one sqgate, one for each data_dir.
@@ -31,6 +33,8 @@ type settings struct {
 	syncPhext  func(phext *os.File) error
 	// allocate takes room on the disk for n bytes of f at off.
 	allocate func(f *os.File, off, n int64) error
+	syncDir  func(dir string) error
+	replace  func(path, text string, mode fs.FileMode, durable bool) error
 }
 
 // New makes a set. It touches no disk but to ask for the boot id.
@@ -39,7 +43,7 @@ func New(c Config) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate}, journals: map[string]*Journal{}}, nil
+	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate, fsutil.SyncDir, fsutil.Replace}, journals: map[string]*Journal{}}, nil
 }
 
 // Of is the journal of a data_dir. It costs nothing until it is used.

@@ -3,8 +3,6 @@ package journal
 import (
 	"errors"
 	"os"
-
-	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Sync waits until all that was journalled of the mutation so far is on
@@ -101,7 +99,7 @@ func (j *Journal) syncFiles(f *os.File, fresh []*os.File) error {
 		err = errors.Join(err, j.cfg.Datasync(c), c.Close())
 	}
 	if len(fresh) > 0 {
-		err = errors.Join(err, fsutil.SyncDir(j.dir))
+		err = errors.Join(err, j.cfg.syncDir(j.dir))
 	}
 	return errors.Join(err, j.cfg.Datasync(f))
 }
