@@ -51,7 +51,7 @@ func TestDescribe(t *testing.T) {
 func TestDescribeField(t *testing.T) {
 	store, negative := openStore(t, t.TempDir()), int64(-1)
 	err := store.Edit(func(d *tenants.Document) error {
-		return d.Change("acme", func(e *tenants.Entry) error { e.QuotaMB = &negative; return nil })
+		return d.Change("a", func(e *tenants.Entry) error { e.QuotaMB = &negative; return nil })
 	})
 	var field *tenants.FieldError
 	if !errors.As(err, &field) {
