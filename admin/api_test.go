@@ -128,6 +128,34 @@ func TestNoRoute(t *testing.T) {
 	}
 }
 
+func TestEditErrors(t *testing.T) {
+	a := newAPI(t)
+	for _, test := range []struct {
+		name, method, path, body string
+		status                   int
+		message                  string // how it begins
+	}{
+		{"wrong field", "PATCH", "tenants/a", `{"quota_mb": -5}`, 400, `tenant "a": field "quota_mb" `},
+		{"no tenant", "PATCH", "tenants/b", `{"quota_mb": 5}`, 404, "there is no such tenant"},
+		{"tenant exists", "POST", "tenants/add", `{"tenant_id": "a"}`, 409, "there is such a tenant already"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := call(a, managementKey, test.method, "/api/v2/admin/"+test.path, test.body)
+			var out struct{ Error string }
+			if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != test.status || !strings.HasPrefix(out.Error, test.message) {
+				t.Errorf("%d %s (%v)", w.Code, w.Body, err)
+			}
+		})
+	}
+	if err := os.WriteFile(filepath.Join(a.DataRoot, "tenants.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := call(a, managementKey, "PATCH", "/api/v2/admin/tenants/a", `{"quota_mb": 5}`)
+	if w.Code != 409 || !strings.HasPrefix(w.Body.String(), `{"error":"the tenants file on disk has a mistake`) {
+		t.Errorf("with a broken file: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestParseTime(t *testing.T) {
 	a := &API{now: func() time.Time { return noon }}
 	for _, test := range []struct {

@@ -55,7 +55,7 @@ func TestDescribeField(t *testing.T) {
 	})
 	var field *tenants.FieldError
 	if !errors.As(err, &field) {
-		t.Fatalf("%v is of no field", err)
+		t.Fatalf("not about a field: %v", err)
 	}
 	if e := describe(err); e.Kind != apierror.BadRequest || e.Message != field.Error() {
 		t.Errorf("%+v", e)

@@ -65,7 +65,7 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Served counts a request; see proxy.Observer.
+// Served counts a request; see proxy.Config.Observe.
 func (m *Metrics) Served(tenant, op string, status int, code string, took time.Duration) {
 	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
 	if code != "" {
