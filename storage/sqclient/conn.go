@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -23,10 +22,6 @@ import (
 // because SQ is slow: a build with an old library takes 25 s to open a phext of
 // 20,000 scrolls (LEGACY.md).
 const Timeout = 5 * time.Minute
-
-// dialTimeout is the longest wait for a connection. On this host there is one
-// at once, unless SQ has all its 512 connections.
-const dialTimeout = 5 * time.Second
 
 var (
 	// ErrUnreached is a child that accepted no connection: it has seen nothing.
@@ -46,7 +41,7 @@ func (e StatusError) Error() string { return "SQ answered " + strconv.Itoa(int(e
 // Conn is one connection to SQ, for one exchange.
 type Conn struct {
 	child *Child
-	tcp   *net.TCPConn
+	tcp   stream
 	ctx   context.Context
 	stop  func() bool // ends the watch of ctx
 	last  [1]byte     // of the request
@@ -56,21 +51,18 @@ type Conn struct {
 // Dial connects to the child. Everything that is done on the connection ends
 // with ctx. An error wraps ErrUnreached unless it is ctx's.
 func (c *Child) Dial(ctx context.Context) (*Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
-	conn, err := dialer.DialContext(ctx, "tcp", c.lease.Addr())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	tcp, err := dial(ctx, c.lease.Addr())
 	if err != nil {
 		if cause := ctx.Err(); cause != nil {
 			return nil, cause
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreached, err)
 	}
-	tcp := conn.(*net.TCPConn)
-	// Closing resets the connection. After an exchange that was cut, SQ must see
-	// an error: it would take the end of the stream for the end of the body, and
-	// store what has come. After a complete one, no side is left in TIME_WAIT.
-	_ = tcp.SetLinger(0) // fails only on a closed connection
 	x := &Conn{child: c, tcp: tcp, ctx: ctx}
-	x.stop = context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) }) // as above
+	x.stop = context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
 	return x, nil
 }
 
@@ -80,33 +72,39 @@ func (x *Conn) Close() {
 	_ = x.tcp.Close() // everything that was wanted from it has been read
 }
 
-// heads keeps buffers for the heads of requests.
-var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
+// heads keeps buffers for the heads of requests and the beginnings of bodies.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10+smallBody); return &b }}
+
+// smallBody is how much of a body is copied behind its head, in bytes.
+const smallBody = 4 << 10
 
 // Send sends a request whole, or returns an error.
-func (x *Conn) Send(out rewrite.Outgoing) error {
-	if err := x.SendHeld(out); err != nil {
-		return err
-	}
-	return x.SendRest()
-}
+func (x *Conn) Send(out rewrite.Outgoing) error { return x.send(out, 0) }
 
 // SendHeld sends a request without its last byte, which is for SendRest. SQ
 // does nothing before it has that, and forgets the request if it never comes.
-func (x *Conn) SendHeld(out rewrite.Outgoing) error {
+func (x *Conn) SendHeld(out rewrite.Outgoing) error { return x.send(out, len(x.last)) }
+
+// send sends a request without its last held bytes. Of a large body, only the
+// beginning is copied, to go out with the head: a head that comes alone costs SQ
+// another read.
+func (x *Conn) send(out rewrite.Outgoing, held int) error {
 	pooled := heads.Get().(*[]byte)
 	defer heads.Put(pooled)
 	head := x.appendHead((*pooled)[:0], out)
 	*pooled = head[:0]
-	body := out.Body
-	if len(body) > 0 {
-		body, x.last[0] = body[:len(body)-1], body[len(body)-1]
-	} else {
-		head, x.last[0] = head[:len(head)-1], head[len(head)-1]
+	n := min(len(out.Body), smallBody)
+	first, rest := append(head, out.Body[:n]...), out.Body[n:]
+	end := &first
+	if len(rest) > 0 {
+		end = &rest
 	}
-	// One system call for both: a head that comes alone costs SQ another read.
-	parts := net.Buffers{head, body}
-	_, err := parts.WriteTo(x.tcp)
+	copy(x.last[:], (*end)[len(*end)-len(x.last):])
+	*end = (*end)[:len(*end)-held]
+	_, err := x.tcp.Write(first)
+	if err == nil && len(rest) > 0 {
+		_, err = x.tcp.Write(rest)
+	}
 	return x.sendError(err)
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -67,7 +69,7 @@ type fileSystem struct {
 func New(c Config) *Writer {
 	return &Writer{
 		Config: c, queues: map[*datadir.Dir]*batchQueue{},
-		files: fileSystem{rename: os.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, room: roomOn},
+		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, room: roomOn},
 	}
 }
 

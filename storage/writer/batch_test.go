@@ -1,0 +1,325 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+func TestWhatIsCommittedAlone(t *testing.T) {
+	will := &tenants.Tenant{ID: "will", AllowDelimiters: true}
+	plain := requestOf(t, will, rewrite.Update, "n", scroll(1), "x")
+	withKey := plain
+	withKey.IdempotencyKey = "k"
+	for _, test := range []struct {
+		name    string
+		request Request
+		alone   bool
+	}{
+		{"as a rule", plain, false},
+		{"a name", requestOf(t, will, rewrite.Update, "n", "a.name", "x"), true},
+		{"a large scroll", requestOf(t, will, rewrite.Update, "n", scroll(1), strings.Repeat("x", smallScroll+1)), true},
+		{"a delimiter", requestOf(t, will, rewrite.Update, "n", scroll(1), "x\x17y"), true},
+		{"an Idempotency-Key", withKey, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if m := newMutation(test.request); m.alone != test.alone {
+				t.Errorf("alone: %v", m.alone)
+			}
+		})
+	}
+}
+
+// TestLeadBatch has one mutation take along those of others that it may.
+func TestLeadBatch(t *testing.T) {
+	w := newWorld(t)
+	dir := w.Dirs.Of(w.tenant.DataDir)
+	unlock, err := dir.LockForWrite(t.Context(), w.tenant)
+	w.check(err)
+	defer unlock()
+	lead := newMutation(w.mutate(rewrite.Update, "n", scroll(1), "lead"))
+	tx := w.newTransaction(t.Context(), dir, lead, unlock)
+	for _, step := range []func() (bool, error){tx.openJournal, tx.readPhext, tx.resolveName, tx.apply} {
+		if done, err := step(); done || err != nil {
+			t.Fatal(done, err)
+		}
+	}
+	other := *w.tenant
+	refused := w.mutate(rewrite.Update, "n", scroll(7), "x")
+	refused.IfMatch = []string{`"not its tag"`}
+	ended := 0
+	wait := func(r Request) *mutation {
+		m := newMutation(r)
+		m.stopWaiting = func() { ended++ }
+		w.queue(dir).add(m)
+		return m
+	}
+	joins := []*mutation{
+		wait(w.mutate(rewrite.Insert, "n", scroll(3), " longer")),
+		wait(w.mutate(rewrite.Update, "n", scroll(2), "second")),
+	}
+	stays := []*mutation{
+		wait(w.mutate(rewrite.Update, "n", scroll(1), "the same scroll")),
+		wait(w.mutate(rewrite.Delete, "n", scroll(3), "")),
+		wait(w.mutate(rewrite.Update, "another", scroll(5), "another phext")),
+		wait(requestOf(t, &other, rewrite.Update, "n", scroll(6), "another tenant")),
+	}
+	unfit := wait(refused)
+	tx.leadBatch()
+	if len(tx.members) != 3 || tx.members[1] != joins[0] || tx.members[2] != joins[1] || ended != 3 {
+		t.Errorf("%d members, the wait of %d has ended", len(tx.members), ended)
+	}
+	if waiting := w.queue(dir).waiting; len(waiting) != len(stays) || waiting[0] != stays[0] || waiting[3] != stays[3] {
+		t.Errorf("%d still wait", len(waiting))
+	}
+	if out := <-unfit.outcome; !errors.Is(out.err, errChanged) || out.tryAlone {
+		t.Errorf("a precondition that does not hold: %+v", out)
+	}
+	if got := tx.next.Text(); got != "lead\x17second\x17three longer" {
+		t.Errorf("the file is to hold %q", got)
+	}
+	if joins[0].answer != "Inserted 7 bytes" || joins[1].answer != "Updated 6 bytes" {
+		t.Errorf("answers %q and %q", joins[0].answer, joins[1].answer)
+	}
+}
+
+// TestAWaitForTheDirectory ends when the directory is free, when the context
+// ends, or when a batch takes the mutation along.
+func TestAWaitForTheDirectory(t *testing.T) {
+	w := newWorld(t)
+	dir := w.Dirs.Of(w.tenant.DataDir)
+	mine := newMutation(w.mutate(rewrite.Update, "n", scroll(1), "x"))
+	unlock, joined, err := w.lockOrJoin(t.Context(), dir, mine)
+	if err != nil || joined || len(w.queue(dir).waiting) != 0 {
+		t.Fatalf("a directory that was free: %v, %v", joined, err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, joined, err := w.lockOrJoin(gone, dir, mine); joined || !errors.Is(err, context.Canceled) || len(w.queue(dir).waiting) != 0 {
+		t.Errorf("a context that has ended: %v, %v", joined, err)
+	}
+	taken, result := newMutation(w.mutate(rewrite.Update, "n", scroll(2), "x")), make(chan bool)
+	go func() {
+		_, joined, err := w.lockOrJoin(t.Context(), dir, taken)
+		result <- joined && err == nil
+	}()
+	w.awaitQueue(dir, 1)
+	w.queue(dir).take(1, func(*mutation) bool { return true })
+	if !<-result {
+		t.Error("it does not know that it was taken along")
+	}
+	unlock()
+	if unlock, _, err = w.lockOrJoin(t.Context(), dir, mine); err != nil {
+		t.Fatalf("the directory is not free: %v", err)
+	}
+	unlock()
+}
+
+// awaitQueue waits until so many mutations wait for the directory.
+func (w *world) awaitQueue(dir *datadir.Dir, n int) {
+	w.Helper()
+	for {
+		q := w.queue(dir)
+		q.mu.Lock()
+		waiting := len(q.waiting)
+		q.mu.Unlock()
+		if waiting == n {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// together commits requests as one batch: the first has SQ wait until the
+// others have come, and whatever it leads after that is a batch.
+func (w *world) together(requests ...Request) (results []Result, errs []error) {
+	w.Helper()
+	dir := w.Dirs.Of(w.tenant.DataDir)
+	unlock, err := dir.LockForWrite(w.Context(), w.tenant)
+	w.check(err)
+	results, errs = make([]Result, len(requests)), make([]error, len(requests))
+	var group sync.WaitGroup
+	for i, r := range requests {
+		group.Go(func() { results[i], errs[i] = w.Commit(context.Background(), r) })
+		w.awaitQueue(dir, i+1)
+	}
+	unlock()
+	group.Wait()
+	return results, errs
+}
+
+func (w *world) batchOf(n int) (requests []Request) {
+	for i := range n {
+		requests = append(requests, w.mutate(rewrite.Update, "n", scroll(i+1), fmt.Sprintf("batch %d", i+1)))
+	}
+	return requests
+}
+
+const batched = "batch 1\x17batch 2\x17batch 3"
+
+// TestABatch makes several mutations in one write of the file, each with its own answer.
+func TestABatch(t *testing.T) {
+	for _, way := range []string{"recreate", "truncate"} {
+		t.Run(way, func(t *testing.T) {
+			w := newWorld(t)
+			if way == "truncate" {
+				w.check(os.Chmod(w.path("n.phext"), 0o640))
+				w.must(update(3, "three"))
+			}
+			looks := 0
+			same := w.Writer.files.same
+			w.Writer.files.same = func(path string, v *cache.Version) (fsutil.FileID, bool, error) { looks++; return same(path, v) }
+			results, errs := w.together(w.batchOf(3)...)
+			for i := range results {
+				if errs[i] != nil || string(results[i].Body) != "Updated 7 bytes" || !results[i].Changed || results[i].ETag == "" {
+					t.Errorf("%d: %+v, %v", i, results[i], errs[i])
+				}
+			}
+			if looks != 1 {
+				t.Errorf("the file was looked at %d times", looks)
+			}
+			w.want(batched)
+			w.restart()
+			w.want(batched)
+		})
+	}
+}
+
+// TestABatchOfWhichOneFails refuses the one, and makes the others.
+func TestABatchOfWhichOneFails(t *testing.T) {
+	w := newWorld(t)
+	requests := w.batchOf(3)
+	requests[1].IfMatch = []string{`"not its tag"`}
+	_, errs := w.together(requests...)
+	if errs[0] != nil || errs[2] != nil || !errors.Is(errs[1], errChanged) {
+		t.Errorf("%v", errs)
+	}
+	w.want("batch 1\x17two\x17batch 3")
+}
+
+// TestABatchThatSQSpoils has the batch fail in every way, at its first and at
+// its last mutation: nothing of it has happened, and each is then made alone.
+func TestABatchThatSQSpoils(t *testing.T) {
+	for name, spoil := range map[string]func(*attack){
+		"it hangs up":       hangUp,
+		"it tears the file": func(a *attack) { a.tear("bat"); hangUp(a) },
+		"it answers 500":    func(a *attack) { a.answer([]byte("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")) },
+		"it lies":           func(a *attack) { a.answer([]byte(said)) },
+	} {
+		for _, at := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s at mutation %d", name, at), func(t *testing.T) {
+				w := newWorld(t)
+				spoilt := false
+				w.during(func(a *attack) {
+					if a.n == at && !spoilt {
+						spoilt = true
+						spoil(a)
+						return
+					}
+					a.answer(a.pass())
+				}, func() {
+					results, errs := w.together(w.batchOf(3)...)
+					for i := range results {
+						if errs[i] != nil || string(results[i].Body) != "Updated 7 bytes" {
+							t.Errorf("%d: %s, %v", i, results[i].Body, errs[i])
+						}
+					}
+				})
+				if !spoilt {
+					t.Error("SQ was not asked so often")
+				}
+				w.want(batched)
+				w.restart()
+				w.want(batched)
+			})
+		}
+	}
+}
+
+// TestABatchThatHasNoRoom makes those for which there is room.
+func TestABatchThatHasNoRoom(t *testing.T) {
+	w := newWorld(t)
+	w.must(step{rewrite.Update, scroll(4), strings.Repeat("b", 1<<20-100<<10)})
+	var requests []Request
+	for i := range 3 {
+		requests = append(requests, w.mutate(rewrite.Update, "n", scroll(i+1), strings.Repeat("x", 60<<10)))
+	}
+	made := 0
+	_, errs := w.together(requests...)
+	for _, err := range errs {
+		if err == nil {
+			made++
+			continue
+		}
+		w.wantError(err, apierror.QuotaExceeded)
+	}
+	if made != 1 {
+		t.Errorf("%d were made: %v", made, errs)
+	}
+}
+
+// TestABatchThatIsLeftToRecovery tells all its mutations that it is not known.
+func TestABatchThatIsLeftToRecovery(t *testing.T) {
+	w := newWorld(t)
+	w.disk.set("same", errors.New("the disk is broken"))
+	_, errs := w.together(w.batchOf(3)...)
+	for _, err := range errs {
+		w.wantError(err, apierror.NotKnown)
+	}
+	w.disk.set("same", nil)
+	got := w.seen()
+	if got != start && got != batched {
+		t.Errorf("a part of the batch: %q", got)
+	}
+	w.want(got)
+}
+
+// TestABatchAcrossACrash ends sqgate at each operation on the disk: the batch is
+// there as a whole, or not at all.
+func TestABatchAcrossACrash(t *testing.T) {
+	for crash := 1; ; crash++ {
+		w := newWorld(t)
+		dir := w.Dirs.Of(w.tenant.DataDir)
+		requests := w.batchOf(3)
+		lead := newMutation(requests[0])
+		for _, r := range requests[1:] {
+			m := newMutation(r)
+			m.stopWaiting = func() {}
+			w.queue(dir).add(m)
+		}
+		w.disk.mu.Lock()
+		w.disk.calls, w.disk.crash = 0, crash
+		w.disk.mu.Unlock()
+		done := func() (done bool) {
+			defer func() {
+				if r := recover(); r != nil && r != (errCrash{}) {
+					panic(r)
+				}
+			}()
+			w.check(w.Writer.commit(context.Background(), lead).err)
+			return true
+		}()
+		if done {
+			w.want(batched)
+			return
+		}
+		w.restart()
+		got := w.seen()
+		if got != start && got != batched {
+			t.Errorf("crash at operation %d: %q", crash, got)
+		}
+		w.want(got)
+	}
+}

@@ -1,0 +1,164 @@
+package writer
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+)
+
+// named is a mutation of the scroll that has a name.
+func named(op rewrite.Op, name, text string) step { return step{op, name, text} }
+
+// byName is the text of the scroll with that name, and "-" if there is none.
+func (w *world) byName(name string) string {
+	w.Helper()
+	call := w.mutate(rewrite.Update, "n", name, "x").Call
+	v, err := w.Dirs.Of(w.tenant.DataDir).RecoveredView(w.Context(), call)
+	w.check(err)
+	at, ok := v.Names.Find(name)
+	if !ok {
+		return "-"
+	}
+	text, ok := v.Phext.Phext.Select(at)
+	if !ok {
+		return "-"
+	}
+	return text
+}
+
+func TestNames(t *testing.T) {
+	w := newWorld(t)
+	w.must(named(rewrite.Update, "a.name", "a"), named(rewrite.Update, "b.name", "b"), named(rewrite.Insert, "a.name", "!"))
+	check := func(want map[string]string) {
+		t.Helper()
+		for name, text := range want {
+			if got := w.byName(name); got != text {
+				t.Errorf("%s is %q, want %q", name, got, text)
+			}
+		}
+	}
+	check(map[string]string{"a.name": "a!", "b.name": "b", "c.name": "-"})
+	w.restart()
+	check(map[string]string{"a.name": "a!", "b.name": "b", "c.name": "-"})
+	w.must(named(rewrite.Delete, "a.name", ""), named(rewrite.Update, "c.name", "c"))
+	check(map[string]string{"a.name": "-", "b.name": "b", "c.name": "c"})
+	if names := w.file("n.names.phext"); strings.Contains(names, "a.name") {
+		t.Errorf("the name of a scroll that is gone: %q", names)
+	}
+	for _, s := range []step{named(rewrite.Delete, "d.name", ""), named(rewrite.Update, "d.name", "")} {
+		result, err := w.commit(s)
+		if err != nil || result.Changed || !strings.HasSuffix(string(result.Body), " 0 bytes") {
+			t.Errorf("%s of a name that does not exist: %+v, %v", s.op, result, err)
+		}
+	}
+	w.must(step{rewrite.Update, "999.1.1/1.1.1/1.1.2", ""}) // b.name, by its coordinate
+	check(map[string]string{"b.name": "-", "c.name": "c"})
+}
+
+func TestThereIsNoRoomForNames(t *testing.T) {
+	w := newWorld(t)
+	w.must(step{rewrite.Update, "999.999.999/999.999.999/999.999.999", "last"})
+	_, err := w.commit(named(rewrite.Update, "a.name", "a"))
+	w.wantError(err, apierror.QuotaExceeded)
+	if w.file("n.names.phext") != "-" {
+		t.Error("a name was written")
+	}
+}
+
+// TestANameThatCannotBeWritten leaves no scroll without its name, and no other
+// name's scroll.
+func TestANameThatCannotBeWritten(t *testing.T) {
+	broken := errors.New("the disk is broken")
+	for _, test := range []struct {
+		name  string
+		store func(path string, now, next *cache.Version, at phext.Coordinate) error
+	}{
+		{"nothing is written", func(string, *cache.Version, *cache.Version, phext.Coordinate) error { return broken }},
+		{"a part is written", func(path string, now, _ *cache.Version, _ phext.Coordinate) error {
+			return errors.Join(broken, os.WriteFile(path, []byte(now.Text()+"\x17b.n"), 0o644))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.must(named(rewrite.Update, "a.name", "a"))
+			before, names := w.file("n.phext"), w.file("n.names.phext")
+			store := w.Writer.files.storeNames
+			w.Writer.files.storeNames = test.store
+			_, err := w.commit(named(rewrite.Update, "b.name", "b"))
+			w.wantError(err, apierror.BackendFailed)
+			w.Writer.files.storeNames = store
+			w.want(before)
+			if got := w.file("n.names.phext"); got != names {
+				t.Errorf("the names are %q, want %q", got, names)
+			}
+			w.must(named(rewrite.Update, "b.name", "b"))
+			if w.byName("a.name") != "a" || w.byName("b.name") != "b" {
+				t.Errorf("a.name is %q, b.name is %q", w.byName("a.name"), w.byName("b.name"))
+			}
+		})
+	}
+}
+
+// TestAScrollThatFailsTakesItsNameBack has SQ fail a write by a new name.
+func TestAScrollThatFailsTakesItsNameBack(t *testing.T) {
+	w := newWorld(t)
+	w.during(hangUp, func() {
+		_, err := w.commit(named(rewrite.Update, "a.name", "a"))
+		w.wantError(err, apierror.BackendFailed)
+	})
+	w.want(start)
+	if names := w.file("n.names.phext"); strings.Contains(names, "a.name") {
+		t.Errorf("the names are %q", names)
+	}
+	w.must(named(rewrite.Update, "b.name", "b"))
+	if w.byName("a.name") != "-" || w.byName("b.name") != "b" {
+		t.Errorf("a.name is %q, b.name is %q", w.byName("a.name"), w.byName("b.name"))
+	}
+}
+
+// TestNamesAcrossACrash ends sqgate at each operation on the disk, while a name
+// comes and while one goes. A name has its own text or none, never another's.
+func TestNamesAcrossACrash(t *testing.T) {
+	for _, test := range []struct {
+		step step
+		name string
+		may  []string
+	}{
+		{named(rewrite.Update, "c.name", "c"), "c.name", []string{"-", "c"}},
+		{named(rewrite.Delete, "b.name", ""), "b.name", []string{"b", "-"}},
+	} {
+		for crash := 1; ; crash++ {
+			w := newWorld(t)
+			w.must(named(rewrite.Update, "a.name", "a"), named(rewrite.Update, "b.name", "b"))
+			w.disk.mu.Lock()
+			w.disk.calls, w.disk.crash = 0, crash
+			w.disk.mu.Unlock()
+			done := func() (done bool) {
+				defer func() {
+					if r := recover(); r != nil && r != (errCrash{}) {
+						panic(r)
+					}
+				}()
+				w.must(test.step)
+				return true
+			}()
+			if done {
+				break
+			}
+			w.restart()
+			if got := w.byName(test.name); got != test.may[0] && got != test.may[1] {
+				t.Errorf("%s, crash at operation %d: %q", test.step.op, crash, got)
+			}
+			w.must(named(rewrite.Update, "d.name", "d"))
+			if w.byName("a.name") != "a" || w.byName("d.name") != "d" {
+				t.Errorf("%s, crash at operation %d: a.name is %q, d.name is %q", test.step.op, crash, w.byName("a.name"), w.byName("d.name"))
+			}
+		}
+	}
+}
