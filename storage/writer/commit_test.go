@@ -444,3 +444,34 @@ func TestACrashOfBoth(t *testing.T) {
 		w.want(got)
 	}
 }
+
+// TestReadersSeeWholeStates has SQ tear the file and reads it meanwhile.
+func TestReadersSeeWholeStates(t *testing.T) {
+	for _, mode := range []os.FileMode{0o644, 0o640} { // recreated, truncated
+		w := newWorld(t)
+		w.check(os.Chmod(w.path("n.phext"), mode))
+		w.must(update(3, "three"))
+		w.during(func(a *attack) {
+			a.tear("cha")
+			if v, err := w.Dirs.File(w.path("n.phext")); err != nil || v.Text() != start {
+				t.Errorf("mode %v: a reader sees %q, %v", mode, v.Text(), err)
+			}
+			a.answer(a.pass())
+		}, func() { w.must(update(1, "changed")) })
+		w.want("changed\x17two\x17three")
+	}
+}
+
+// TestAFileIsNotMovedBeforeItsCheckpointIsOnTheDisk: of an empty file, the
+// journal need not wait for the disk, so a power cut could leave neither.
+func TestAFileIsNotMovedBeforeItsCheckpointIsOnTheDisk(t *testing.T) {
+	w := newWorld(t)
+	w.check(os.WriteFile(w.path("n.phext"), nil, 0o644))
+	w.during(func(a *attack) {
+		if _, err := os.Stat(journal.BeforePath(a.path())); !os.IsNotExist(err) {
+			t.Errorf("the file was renamed aside: %v", err)
+		}
+		a.answer(a.pass())
+	}, func() { w.must(update(1, "changed")) })
+	w.want("changed")
+}
