@@ -11,30 +11,33 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Pending is a mutation that was begun, or several together.
+// Pending is a mutation that was begun, or a batch of them.
 type Pending struct {
 	j       *Journal
 	file    string
 	segment uint64
-	first   uint64 // number of the first of them
+	first   uint64 // sequence number of the first mutation
 	count   int
 
 	mu   sync.Mutex
-	upTo uint64 // bytes of the journal that hold its records
+	upTo uint64 // value of Journal.written after its last record
 }
 
-// Begin journals m before anybody makes it. before is asked for the file as it
-// is now, if the newest segment holds no checkpoint of it; it must not call the
-// journal. It returns when what the file may lose is on disk, and with Always when
-// the record is. If it fails, nothing was journalled and nothing may be done; a full
-// disk is ENOSPC.
+// Begin records m before anybody carries it out. If the newest segment has no
+// checkpoint of the file, Begin asks before for the current state; before must
+// not call the journal.
+//
+// When Begin returns, the state that the file may lose is on disk. With the
+// policy Always, so is the record of m. If Begin fails, nothing was recorded
+// and the mutation must not be carried out. The error wraps ENOSPC if the disk
+// is full.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
 	return j.BeginBatch([]Mutation{m}, before)
 }
 
-// BeginBatch is Begin for mutations of one file that are made in no certain
-// order, and end together. They must be of different scrolls, and their texts
-// without delimiters, or it is ErrTogether.
+// BeginBatch is Begin for several mutations of one file that are carried out in
+// any order and end together. They must be of different scrolls, and their
+// texts must have no delimiters; otherwise the error is ErrBatch.
 func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pending, error) {
 	if err := checkBatch(all); err != nil {
 		return nil, err
@@ -82,15 +85,15 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 func (j *Journal) checkpointLocked(file string, state State) (record, error) {
 	r := record{kind: checkpoint, time: j.tickLocked(), seq: j.seg.seq + 1, m: Mutation{File: file}}
 	if t := j.files[file]; t != nil && len(t.pending) == 0 {
-		r.id, r.idKnown = t.lastSeen, t.known // from the segment before
+		r.id, r.idKnown = t.lastSeen, t.known // known from the segment before
 	}
 	var err error
 	r.content, err = j.writeCheckpointLocked(state, r.seq)
 	return r, err
 }
 
-// RecordEdit journals that somebody else changed the file: what it holds now, and
-// the state in which it was seen.
+// RecordEdit records that somebody else changed the file: its state now, and
+// its identity.
 func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	if err := checkName(file); err != nil {
 		return err
@@ -102,7 +105,7 @@ func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	return j.recordEditLocked(file, now, id)
 }
 
-// recordEditLocked is Edited where a segment must not end. Called under mu.
+// recordEditLocked is RecordEdit without a rotation.
 func (j *Journal) recordEditLocked(file string, now State, id fsutil.FileID) error {
 	r, err := j.checkpointLocked(file, now)
 	if err != nil {
@@ -115,22 +118,24 @@ func (j *Journal) recordEditLocked(file string, now State, id fsutil.FileID) err
 	return nil
 }
 
-// Done says that the mutation stands in the file, which was left in that state.
+// Done records that the file holds the mutation, and the identity of the file.
 func (p *Pending) Done(left fsutil.FileID) error {
 	return p.finish(record{kind: done, id: left, idKnown: true})
 }
 
-// Abort says that the mutation did not happen, and that the file was not touched.
+// Abort records that the mutation did not happen and that the file was not
+// touched.
 func (p *Pending) Abort() error { return p.finish(record{kind: aborted}) }
 
-// RolledBack is Abort for a file that was put back to what it held, and left in
-// that state.
+// RolledBack is Abort for a file that was put back to the state before, and has
+// that identity now.
 func (p *Pending) RolledBack(left fsutil.FileID) error {
 	return p.finish(record{kind: aborted, id: left, idKnown: true})
 }
 
-// LeaveToRecovery says that the mutation must not stand, and that the file could not be
-// put back: recovery sees to that, and until then nothing else may be done to it.
+// LeaveToRecovery records that the mutation must not stand, but that the file
+// could not be put back. Recover puts it back. Nothing else may change the file
+// before that.
 func (p *Pending) LeaveToRecovery() error { return p.finish(record{kind: toRollBack}) }
 
 func (p *Pending) finish(r record) error {
@@ -157,14 +162,14 @@ func (p *Pending) finish(r record) error {
 	return nil
 }
 
-// pendingLocked says whether nothing has ended them yet. Called under mu.
+// pendingLocked says whether the mutation has not ended yet.
 func (p *Pending) pendingLocked() bool {
 	j, t := p.j, p.j.files[p.file]
 	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.pending) == p.count && t.pending[0].seq == p.first
 }
 
-// appendLocked adds records to the newest segment: all, or none and an error. Called
-// under mu.
+// appendLocked appends all records to the newest segment. If that fails, it
+// appends none.
 func (j *Journal) appendLocked(records ...record) error {
 	var b []byte
 	var err error
@@ -179,7 +184,7 @@ func (j *Journal) appendLocked(records ...record) error {
 		}
 	}
 	if err := j.write(j.seg.f, b, j.seg.end); err != nil {
-		j.seg.allocated = 0 // it goes with what is cut off
+		j.seg.allocated = 0 // truncating frees it
 		if cut := j.seg.f.Truncate(j.seg.end); cut != nil {
 			j.mustRotate = true
 			err = errors.Join(err, cut)
@@ -205,16 +210,17 @@ func (j *Journal) write(f *os.File, b []byte, off int64) error {
 	return err
 }
 
-// endRecordMax is the room that the end of a mutation needs at the most, and allocationStep
-// how much more is taken at a time, in bytes.
+// endRecordMax is the most that the record of an end needs, and allocationStep
+// is how much more than needed is allocated at a time, both in bytes.
 const (
 	endRecordMax   = 1 << 10
 	allocationStep = 64 << 10
 )
 
-// preallocateLocked takes room on the disk for n bytes: of a mutation, and of what ends it.
-// A disk that fills up meanwhile would keep an Abort out of the journal, and
-// recovery would make a mutation that was refused. Called under mu.
+// preallocateLocked allocates disk space for n bytes: for the record of a
+// mutation and for the record of its end. If the disk filled up between the
+// two, an Abort could not be recorded, and recovery would carry out a mutation
+// that was refused.
 func (j *Journal) preallocateLocked(n int) error {
 	s, need := j.seg, j.seg.end+int64(n)
 	if need <= s.allocated {
@@ -227,7 +233,8 @@ func (j *Journal) preallocateLocked(n int) error {
 	return nil
 }
 
-// allocate takes room behind the end of a file, where the file system can.
+// allocate allocates space behind the end of f, if the file system supports
+// that.
 func allocate(f *os.File, off, n int64) error {
 	for {
 		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)

@@ -10,8 +10,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// writeCheckpointLocked makes the content of a checkpoint of state, in a file of its own if it
-// is long.
+// writeCheckpointLocked returns the content of a checkpoint of state. If it is
+// long, it is written to its own file.
 func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error) {
 	c := content{exists: state.Exists, size: int64(len(state.Text)), sum: xxh3.HashString128(state.Text).Bytes()}
 	if c.size <= j.cfg.inlineMax {
@@ -30,7 +30,7 @@ func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error
 	return c, nil
 }
 
-// writeAll writes text piece by piece, so that no second copy of it is made.
+// writeAll writes text in pieces, so that no second copy of it is needed.
 func (j *Journal) writeAll(f *os.File, text string) error {
 	piece := make([]byte, min(len(text), 1<<20))
 	for off := 0; off < len(text); {
@@ -43,7 +43,8 @@ func (j *Journal) writeAll(f *os.File, text string) error {
 	return nil
 }
 
-// dropCheckpointLocked forgets the checkpoint of a mutation that was refused.
+// dropCheckpointLocked removes the checkpoint of a mutation that could not be
+// recorded.
 func (j *Journal) dropCheckpointLocked(c content, seq uint64) error {
 	if !c.external {
 		return nil
@@ -57,7 +58,7 @@ func (j *Journal) dropCheckpointLocked(c content, seq uint64) error {
 	return err
 }
 
-// readCheckpoint is the state in a checkpoint of a segment in dir.
+// readCheckpoint returns the state in a checkpoint record of segment number.
 func readCheckpoint(dir string, number uint64, r record) (State, error) {
 	text, c := r.content.text, r.content
 	if c.external {

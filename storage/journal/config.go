@@ -14,19 +14,19 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 )
 
-// Policy says when what is journalled has to be on disk.
+// Policy says when records have to be on disk.
 type Policy int
 
-// Batch is the default.
+// The policies. sqgate uses Batch unless it is told otherwise.
 const (
-	Off    Policy = iota // whenever the kernel writes it: a power cut may lose what was acknowledged last; what a phext held before can be brought back
-	Batch                // before the caller is answered; those who wait together share a sync
-	Always               // before SQ sees the mutation, and before the caller is answered
+	Off    Policy = iota // whenever the kernel writes them: a power cut may lose the mutations acknowledged last, but no phext
+	Batch                // before Sync returns; callers that wait at the same time share one sync
+	Always               // before Begin returns, and before Sync returns
 )
 
 var policies = [...]string{Off: "off", Batch: "batch", Always: "always"}
 
-// ParsePolicy reads off, batch or always.
+// ParsePolicy parses off, batch or always.
 func ParsePolicy(s string) (Policy, error) {
 	for p, name := range policies {
 		if s == name {
@@ -36,7 +36,7 @@ func ParsePolicy(s string) (Policy, error) {
 	return Batch, fmt.Errorf("%q is not one of off, batch and always", s)
 }
 
-// String is what ParsePolicy reads.
+// String returns the name that ParsePolicy reads.
 func (p Policy) String() string {
 	if p < 0 || int(p) >= len(policies) {
 		return fmt.Sprintf("Policy(%d)", int(p))
@@ -44,23 +44,23 @@ func (p Policy) String() string {
 	return policies[p]
 }
 
-// Config is what New needs. Dir and Quarantine must be given.
+// Config is what New needs. Dir and Quarantine are required.
 type Config struct {
-	Dir        string        // holds a directory for each data_dir; made on demand, mode 0700
-	Quarantine string        // where what was damaged is set aside; made on demand, mode 0700
+	Dir        string        // has a directory for each data_dir; created on demand with mode 0700
+	Quarantine string        // for copies of damaged files; created on demand with mode 0700
 	Sync       Policy        // the zero Policy is Off
 	History    time.Duration // how far back states can be restored; 0 = only what recovery needs
-	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept.
+	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept
 	Logger     *slog.Logger  // nil = slog.Default
 	Now        func() time.Time
-	BootID     string // "" = that of the running kernel
+	BootID     string // of this run of the kernel; "" = ask the kernel
 
-	// Write and Sync for tests: a disk that is full, a disk that is counted.
+	// Write and Datasync let tests make the disk fail.
 	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt
 	Datasync func(f *os.File) error                             // nil = fdatasync
 }
 
-// Errors of the journal. They come wrapped, with what went wrong.
+// Errors of the journal. They are wrapped, with details before them.
 var (
 	ErrBeyondHistory = apierror.New(apierror.NotFound, "is further back than the journal goes")
 	ErrDamaged       = errors.New("is damaged")
@@ -95,8 +95,8 @@ func (c Config) complete() (Config, error) {
 	return c.booted()
 }
 
-// booted finds out which run of the kernel this is: only within one run does
-// the identity of a file say that its content is still the same.
+// booted adds the boot id. The identity of a file says that its content is the
+// same only within one run of the kernel.
 func (c Config) booted() (Config, error) {
 	if c.BootID != "" {
 		return c, nil
@@ -118,7 +118,7 @@ func fdatasync(f *os.File) error {
 	}
 }
 
-// makeDir makes a directory that only sqgate may look into.
+// makeDir creates a directory that only sqgate may use.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
 		return fmt.Errorf("making the directory of the journal: %w", err)

@@ -1,12 +1,13 @@
-// Package journal is the memory of one sqgate of what it asked SQ to write: for
-// each data_dir a write-ahead journal, from which a phext that was torn is put
-// right, and an earlier state of it read again.
+// Package journal is a write-ahead log of what sqgate asks SQ to write. There
+// is one journal for each data_dir. Torn phexts are repaired from it, and
+// earlier states of a phext are read from it.
 //
-// A journal is a directory of segments. A segment begins, for each phext that
-// is changed while it is the newest, with a checkpoint of the phext, so that it
-// can be replayed by itself; what follows are mutations, and what became of
-// them. Checkpoints too long to stand in a segment are files beside it.
+// A journal is a directory of segments. When a phext is changed for the first
+// time in a segment, the segment gets a checkpoint: the state of the phext
+// before the change. A segment can therefore be replayed by itself. The other
+// records are mutations, and how they ended. A checkpoint that is too long for
+// a segment is a file beside it.
 //
-// It never talks to SQ or to a client, never decides who may do what, and never
-// changes a phext but in Recover.
+// The package never talks to SQ or to a client and never decides who may do
+// what. It changes phext files only in Recover.
 package journal

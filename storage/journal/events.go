@@ -14,17 +14,18 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Event is a mutation that was completed, or an edit from outside that was noticed.
+// Event is a mutation that was done, or an edit by somebody else.
 type Event struct {
-	Time              time.Time // when it was done
+	Time              time.Time // when it was done or noticed
 	File              string
 	Op                string // insert, update, delete, replace, remove or edited
 	At                phext.Coordinate
-	Bytes             int // of the mutation's text; of the whole file if edited
+	Bytes             int // of the text of the mutation, or of the edited file
 	Tenant, Key, Note string
 }
 
-// History is what happened to a file, or to all if file is "", oldest first.
+// History returns what happened to a file, or to all files if file is "",
+// oldest first.
 func (j *Journal) History(file string) (events []Event, err error) {
 	v, err := j.view(false)
 	if err != nil {
@@ -32,12 +33,12 @@ func (j *Journal) History(file string) (events []Event, err error) {
 	}
 	defer v.close()
 	for _, o := range v.segments {
-		under := map[string][]record{}
+		pending := map[string][]record{}
 		err := v.walk(o, func(r record) error {
 			if file != "" && r.m.File != file {
 				return nil
 			}
-			if e, ok := eventOf(r, under); ok {
+			if e, ok := eventOf(r, pending); ok {
 				events = append(events, e)
 			}
 			return nil
@@ -49,36 +50,37 @@ func (j *Journal) History(file string) (events []Event, err error) {
 	return events, nil
 }
 
-// eventOf is the event that r completes. under has the mutations under way.
-func eventOf(r record, under map[string][]record) (Event, bool) {
+// eventOf returns the event that r completes, if any. pending has the mutations
+// that have not ended.
+func eventOf(r record, pending map[string][]record) (Event, bool) {
 	switch r.kind {
 	case begun:
-		under[r.m.File] = append(under[r.m.File], r)
+		pending[r.m.File] = append(pending[r.m.File], r)
 	case edited:
-		delete(under, r.m.File)
+		delete(pending, r.m.File)
 		return Event{Time: time.Unix(0, r.time), File: strings.Clone(r.m.File), Op: "edited", At: phext.Origin(), Bytes: int(r.content.size)}, true
 	case checkpoint:
-		delete(under, r.m.File)
+		delete(pending, r.m.File)
 	case done, aborted, toRollBack:
-		b, ok := endPending(under, r)
+		b, ok := endPending(pending, r)
 		return eventFrom(b.m, r.time), ok && r.kind == done
 	}
 	return Event{}, false
 }
 
-// endPending takes the mutation that r ends from those under way.
-func endPending(under map[string][]record, r record) (record, bool) {
-	open := under[r.m.File]
+// endPending removes the mutation that r ends from those that are pending.
+func endPending(pending map[string][]record, r record) (record, bool) {
+	open := pending[r.m.File]
 	b, ok := takePending(&open, r.seq)
 	if len(open) > 0 {
-		under[r.m.File] = open
+		pending[r.m.File] = open
 	} else {
-		delete(under, r.m.File)
+		delete(pending, r.m.File)
 	}
 	return b, ok
 }
 
-// eventFrom has copies of all texts: the scroll beside them in memory may be long.
+// eventFrom copies all texts, so that a long scroll can be freed.
 func eventFrom(m Mutation, at int64) Event {
 	return Event{
 		Time: time.Unix(0, at), File: strings.Clone(m.File), Op: m.Op.String(), At: m.At, Bytes: len(m.Text),
@@ -86,9 +88,9 @@ func eventFrom(m Mutation, at int64) Event {
 	}
 }
 
-// FilesAt are the files that there were at t, in order: those of which the
-// journal knows it, and those in the data_dir of which it knows nothing.
-// ErrBeyondHistory as with At.
+// FilesAt returns the names of the files that existed at t, sorted: those of
+// which the journal knows that, and those in the data_dir that it does not
+// know. The error is ErrBeyondHistory if t is before what is kept.
 func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 	v, err := j.view(false)
 	if err != nil {
@@ -114,13 +116,13 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 	return files, nil
 }
 
-// existed says of each file that the journal knows whether there was one at t.
+// existed says for each file that the journal knows whether it existed at t.
 func (v *view) existed(t int64) (map[string]bool, error) {
 	there := map[string]bool{}
 	for _, o := range v.segments {
-		under := map[string][]record{}
+		pending := map[string][]record{}
 		err := v.walk(o, func(r record) error {
-			noteExistence(there, under, r, t)
+			noteExistence(there, pending, r, t)
 			return nil
 		})
 		if err != nil {
@@ -130,7 +132,7 @@ func (v *view) existed(t int64) (map[string]bool, error) {
 	return there, nil
 }
 
-func noteExistence(there map[string]bool, under map[string][]record, r record, t int64) {
+func noteExistence(there map[string]bool, pending map[string][]record, r record, t int64) {
 	file := r.m.File
 	_, known := there[file]
 	switch r.kind {
@@ -140,15 +142,15 @@ func noteExistence(there map[string]bool, under map[string][]record, r record, t
 		}
 	case begun:
 		r.m.Text = ""
-		under[file] = append(under[file], r)
+		pending[file] = append(pending[file], r)
 	case done, aborted, toRollBack:
-		if b, ok := endPending(under, r); ok && r.kind == done && r.time <= t {
+		if b, ok := endPending(pending, r); ok && r.kind == done && r.time <= t {
 			there[strings.Clone(file)] = b.m.Op != Remove
 		}
 	}
 }
 
-// addPresent adds the phexts in a data_dir that are not in there.
+// addPresent adds the phexts in the data_dir that are not in there.
 func addPresent(there map[string]bool, data string) error {
 	entries, err := os.ReadDir(data)
 	if fsutil.IgnoreMissing(err) != nil {
@@ -159,7 +161,7 @@ func addPresent(there map[string]bool, data string) error {
 		if _, known := there[name]; known || !strings.HasSuffix(name, phext.Extension) || strings.HasPrefix(name, fsutil.Temporary) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(data, name)) // through links, as SQ reads
+		info, err := os.Stat(filepath.Join(data, name)) // SQ follows symbolic links, too
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -11,14 +11,14 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// A frame is the length of a record (4 bytes), its xxh3 (8 bytes), both little
-// endian, and the record.
+// A frame is the length of a record (4 bytes), its xxh3 hash (8 bytes) and the
+// record. Both numbers are little-endian.
 const frameHead = 12
 
-// ErrTooLong is a record that no frame can hold.
+// ErrTooLong is returned for a record that is too long for a frame.
 var ErrTooLong = errors.New("is too long for the journal")
 
-// frame appends r to b, framed.
+// frame appends the frame of r to b.
 func frame(b []byte, r record) ([]byte, error) {
 	start := len(b)
 	b = r.encode(append(b, make([]byte, frameHead)...))
@@ -31,8 +31,9 @@ func frame(b []byte, r record) ([]byte, error) {
 	return b, nil
 }
 
-// walkRecords shows visit the records of the first size bytes of r, in order, and says
-// where the last whole one ends. Damage is no error: it is where the walkRecords ends.
+// walkRecords calls visit with each record in the first size bytes of r, and
+// returns where the last whole record ends. Damage is not an error: the walk
+// ends there.
 func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int64, err error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), int(min(size, 1<<16)))
 	for {
@@ -48,8 +49,8 @@ func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int6
 	}
 }
 
-// nextRecord is the nextRecord record and its size in bytes, which is 0 if there is none
-// that is whole.
+// nextRecord reads a record and returns its size in bytes. The size is 0 if
+// there is no whole record.
 func nextRecord(in io.Reader, left int64) (record, int64, error) {
 	var head [frameHead]byte
 	if left <= frameHead {
@@ -81,7 +82,7 @@ func fill(in io.Reader, b []byte) error {
 	return err
 }
 
-// unlessShort tells a disk that cannot be read from a file that ends early.
+// unlessShort returns nil if a file only ended early.
 func unlessShort(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
@@ -89,7 +90,7 @@ func unlessShort(err error) error {
 	return fmt.Errorf("reading the journal: %w", err)
 }
 
-// readRecord is the record that walk found at off.
+// readRecord reads the record that walkRecords found at off.
 func readRecord(r io.ReaderAt, off, size int64) (record, error) {
 	rec, n, err := nextRecord(io.NewSectionReader(r, off, size-off), size-off)
 	if err == nil && n == 0 {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// answerAge is how long a repeat gets the first answer.
+// answerAge is how long a repeated request gets the first answer.
 const answerAge = 24 * time.Hour
 
-// answersFile holds the answers of all segments but the newest, which has its own.
+// answersFile holds the answers of all segments but the newest.
 const answersFile = "answers"
 
-// answers are the first ones to each Idempotency-Key, up to most of them; the
-// oldest go first.
+// answers are the first answers to each Idempotency-Key. When there are more
+// than limit, the oldest are forgotten.
 type answers struct {
 	limit int
 	byKey map[answerKey]answer
@@ -65,9 +65,9 @@ func (a *answers) trim(now int64) {
 	}
 }
 
-// Answered finds the first answer to an Idempotency-Key of the tenant within 24
-// hours, and the digest of the request that was answered. Of more than 65,536
-// in a data_dir the oldest are forgotten sooner.
+// Answered returns the answer to the first request of a tenant with an
+// Idempotency-Key, and the digest of that request. An answer is kept for 24
+// hours, or until there are 65,536 newer ones in the data_dir.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -107,7 +107,8 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	return a, errors.Join(err, f.Close())
 }
 
-// saveAnswers writes down what the newest segment knew, before it ends.
+// saveAnswersLocked writes all answers to answersFile, because the newest
+// segment is about to end.
 func (j *Journal) saveAnswersLocked() error {
 	j.answers.trim(j.lastTime)
 	path := filepath.Join(j.dir, answersFile)
@@ -130,7 +131,7 @@ func (j *Journal) saveAnswersLocked() error {
 func (a *answers) frame(b []byte, l arrival) ([]byte, error) {
 	got := a.byKey[l.key]
 	if got.time != l.time {
-		return b, nil // it came again after a day
+		return b, nil // the key was used again after a day
 	}
 	m := Mutation{Op: Update, Tenant: l.key.tenant, Idempotency: l.key.idempotency, Digest: got.digest, Answer: got.text}
 	return frame(b, record{kind: answered, time: l.time, m: m})

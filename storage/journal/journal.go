@@ -12,51 +12,53 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Journal is that of one data_dir. Its methods may be called by several at a
-// time, but of mutations there is one under way at most, or one set of them.
+// Journal is the journal of one data_dir. Its methods may be called
+// concurrently, but only one mutation, or one batch of them, may be pending at
+// a time.
 type Journal struct {
 	cfg          *settings
-	dataDir, dir string // the data_dir; where the journal is
+	dataDir, dir string // the directories of the phexts and of the journal
 
-	pruneMu sync.RWMutex // held by readers of old segments, so that none is pruned
-	syncMu  sync.Mutex   // held by who syncs, begins a segment or closes; taken before mu
+	pruneMu sync.RWMutex // held for reading by readers of old segments, for writing by prune
+	syncMu  sync.Mutex   // held while syncing, rotating or closing; locked before mu
 
 	mu         sync.Mutex
 	isOpen     bool
 	closed     bool
-	seg        *segment // nil: there is none yet, or the journal is at rest
+	seg        *segment // the newest one; nil if there is none yet, or if not isOpen
 	files      map[string]*fileState
 	answers    *answers
-	mustRotate bool  // the next mutation begins a segment
-	lastTime   int64 // the latest time that was given out
+	mustRotate bool  // the next mutation begins a new segment
+	lastTime   int64 // of the latest record, in nanoseconds since 1970
 
-	written, synced    uint64 // bytes ever appended; those of them that are on disk
-	lostFrom, lostUpTo uint64 // those that a failed sync may have lost
-	lost               error
+	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
+	lostFrom, lostUpTo uint64 // the range of bytes that a failed sync may have lost
+	lost               error  // of that sync
 
-	damaged          int64    // bytes of damage found since the last Recover
+	damaged          int64    // bytes of the journal found damaged since the last Recover
 	lostSegment      bool     // a whole segment is among them
-	quarantinedPaths []string // and where they went
+	quarantinedPaths []string // where copies of them are
 }
 
-// fileState is what is known of a file, without its content.
+// fileState is what is known of a file, except its content.
 type fileState struct {
-	hasCheckpoint   bool   // the newest segment has a checkpoint of it
-	emptyCheckpoint bool   // that checkpoint has nothing in it that could be lost
-	checkpointEnd   uint64 // bytes of the journal up to that checkpoint; 0 = an earlier process wrote it, and it is synced
-	lastSeen        fsutil.FileID
-	known           bool     // whether left is known
-	mustRollBack    bool     // a refused mutation left traces in it
-	pending         []record // begun, and neither done nor aborted, in their order; without text
+	hasCheckpoint   bool          // the newest segment has one
+	emptyCheckpoint bool          // that checkpoint has no text that could be lost
+	checkpointEnd   uint64        // value of written after that checkpoint; 0 = an earlier process wrote it, and Recover synced it
+	lastSeen        fsutil.FileID // see Journal.LastSeen
+	known           bool          // whether lastSeen is known
+	mustRollBack    bool          // a mutation was left to recovery
+	pending         []record      // mutations that have not ended, in order, without their text
 }
 
-// tickLocked is the time now, later than any that was given out before.
+// tickLocked returns the current time, but later than any that it returned
+// before.
 func (j *Journal) tickLocked() int64 {
 	j.lastTime = max(j.cfg.Now().UnixNano(), j.lastTime+1)
 	return j.lastTime
 }
 
-// openLocked reads the newest segment, if the journal was at rest. Called under mu.
+// openLocked reads the newest segment, unless the journal is open.
 func (j *Journal) openLocked() error {
 	if j.closed {
 		return ErrClosed
@@ -89,8 +91,8 @@ func (j *Journal) openNewestLocked() error {
 	}
 }
 
-// openSegmentLocked reads one. One without a header is set aside: there is another
-// that is the newest then.
+// openSegmentLocked opens one segment. It quarantines a segment without a
+// header and returns false: the one before it is the newest then.
 func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR, 0)
 	if err != nil {
@@ -111,7 +113,7 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 	return true, nil
 }
 
-// loadLocked reads the segment that was opened, up to the first damage.
+// loadLocked reads the open segment up to the first damage.
 func (j *Journal) loadLocked() error {
 	s := j.seg
 	info, err := s.f.Stat()
@@ -130,7 +132,8 @@ func (j *Journal) loadLocked() error {
 	return j.cutDamageLocked(info.Size())
 }
 
-// noteLocked takes a record of the newest segment into what is known.
+// noteLocked updates what is known of a file with a record of the newest
+// segment.
 func (j *Journal) noteLocked(r record) {
 	j.lastTime = max(j.lastTime, r.time)
 	j.seg.seq = max(j.seg.seq, r.seq)
@@ -167,7 +170,7 @@ func (j *Journal) noteEndLocked(t *fileState, r record) {
 	t.mustRollBack = r.kind == toRollBack
 }
 
-// takePending removes the record with that number from those under way.
+// takePending removes the mutation with number seq from those that are pending.
 func takePending(open *[]record, seq uint64) (record, bool) {
 	for i, r := range *open {
 		if r.seq == seq {
@@ -187,9 +190,10 @@ func (j *Journal) fileLocked(file string) *fileState {
 	return t
 }
 
-// LastSeen is the state in which the last completed mutation or Edited left the
-// file. It may not be known before the first mutation of the file since a start,
-// and never while one is under way. Another identity on disk is an edit from outside.
+// LastSeen returns the identity that the file had after the last mutation,
+// RecordEdit or Recover. It is unknown while a mutation is pending, and it may
+// be unknown before the first mutation since a start. If the file has another
+// identity now, somebody else changed it.
 func (j *Journal) LastSeen(file string) (fsutil.FileID, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -204,8 +208,8 @@ func (j *Journal) LastSeen(file string) (fsutil.FileID, bool) {
 	return t.lastSeen, true
 }
 
-// Suspend flushes, closes all files and forgets what can be read again, until the
-// next use. Mutations under way are not harmed.
+// Suspend syncs and closes all files and frees the memory until the journal is
+// used again. Pending mutations stay valid.
 func (j *Journal) Suspend() error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()

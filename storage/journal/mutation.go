@@ -12,18 +12,18 @@ import (
 // Op is what a mutation does.
 type Op uint8
 
-// The operations. Their numbers stand in journals on disk.
+// The operations. Journals on disk hold these numbers.
 const (
 	Insert  Op = 1 + iota // Text is appended to the scroll
 	Update                // Text replaces the scroll; "" removes it
-	Delete                // the scroll goes
+	Delete                // the scroll is removed
 	Replace               // the whole file becomes Text, verbatim
-	Remove                // the file goes
+	Remove                // the file is removed
 )
 
 var ops = [...]string{Insert: "insert", Update: "update", Delete: "delete", Replace: "replace", Remove: "remove"}
 
-// String is the name of the operation, in lower case.
+// String returns the name of the operation in lower case.
 func (o Op) String() string {
 	if !o.valid() {
 		return fmt.Sprintf("Op(%d)", uint8(o))
@@ -33,17 +33,17 @@ func (o Op) String() string {
 
 func (o Op) valid() bool { return o >= Insert && o <= Remove }
 
-// Mutation is one change of one phext.
+// Mutation is a change of one phext.
 type Mutation struct {
-	File        string // flat name, "notes.phext"
+	File        string // its name in the data_dir: "notes.phext"
 	Op          Op
 	At          phext.Coordinate
 	Text        string
-	Tenant, Key string // tenant id; short fingerprint of the key
-	Note        string // for people, mostly ""
+	Tenant, Key string // id of the tenant, fingerprint of its key
+	Note        string // for people who read the history; mostly ""
 	Idempotency string // the client's Idempotency-Key or ""
 	Digest      string // of the request that carries the Idempotency-Key
-	Answer      string // what the client is told once it is done
+	Answer      string // what a repeated request is answered
 }
 
 func (m Mutation) check() error {
@@ -56,9 +56,9 @@ func (m Mutation) check() error {
 	return nil
 }
 
-// checkBatch says whether the mutations may be begun in one batch. SQ makes them
-// in an order that nobody knows; since they are of different scrolls, the file
-// is the same after all of them.
+// checkBatch says whether the mutations may be one batch. SQ makes them in an
+// unknown order. Because they are of different scrolls, the order makes no
+// difference to the file.
 func checkBatch(all []Mutation) error {
 	if len(all) == 0 {
 		return fmt.Errorf("no mutation: %w", ErrBatch)
@@ -83,14 +83,14 @@ func checkName(file string) error {
 	return nil
 }
 
-// State is a phext's file at a moment. Text is verbatim.
+// State is what a phext's file holds, verbatim, or that it does not exist.
 type State struct {
 	Text   string
 	Exists bool
 }
 
-// After is what m makes of s. Of a scroll's mutation it is what SQ writes: the
-// phext rendered anew.
+// After returns the state after m. After a mutation of a scroll it is what SQ
+// writes: the whole phext, rendered again.
 func (s State) After(m Mutation) State {
 	switch m.Op {
 	case Remove:
@@ -108,7 +108,7 @@ func (s State) After(m Mutation) State {
 	return State{p.With(m.At, text).Render(), true}
 }
 
-// readState is the file at path as it is.
+// readState reads the file at path.
 func readState(path string) (State, error) {
 	b, err := os.ReadFile(path)
 	if os.IsNotExist(err) {

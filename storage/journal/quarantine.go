@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// cutDamageLocked sets aside what lies behind the last whole record of the newest segment,
-// and ends the segment there. size is that of the file, in bytes.
+// cutDamageLocked quarantines what is behind the last whole record of the
+// newest segment, and truncates the segment there. size is the size of its file
+// in bytes.
 func (j *Journal) cutDamageLocked(size int64) error {
 	s := j.seg
 	lost := size - s.end
@@ -25,13 +26,13 @@ func (j *Journal) cutDamageLocked(size int64) error {
 	return nil
 }
 
-// discardSegmentLocked sets aside a segment of which not even the beginning can be read.
+// discardSegmentLocked quarantines and removes a segment without a header.
 func (j *Journal) discardSegmentLocked(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if info.Size() > 0 { // an empty one is a crash at its creation, and no loss
+	if info.Size() > 0 { // an empty one comes from a crash while it was created
 		path, err := j.quarantine(io.NewSectionReader(f, 0, info.Size()), "journal-damage", filepath.Base(f.Name()))
 		if err != nil {
 			return err
@@ -50,7 +51,7 @@ func (j *Journal) reportDamageLocked(lost int64, path string) {
 		"data_dir", j.dataDir, "bytes", lost, "quarantine", path)
 }
 
-// quarantine copies in into the quarantine and says where.
+// quarantine copies in to a file in the quarantine and returns its path.
 func (j *Journal) quarantine(in io.Reader, reason, file string) (string, error) {
 	if err := makeDir(j.cfg.Quarantine); err != nil {
 		return "", err
@@ -69,7 +70,7 @@ func (j *Journal) quarantine(in io.Reader, reason, file string) (string, error) 
 	return out.Name(), nil
 }
 
-// createQuarantineFile makes a file of a name that is not taken.
+// createQuarantineFile creates a file with a name that is not taken.
 func (j *Journal) createQuarantineFile(reason, file string) (*os.File, error) {
 	stamp := j.cfg.Now().UTC().Format("20060102T150405.000000000Z")
 	name := stamp + "-" + reason + "-" + printable(j.dataDir) + "-" + file
@@ -86,7 +87,7 @@ func (j *Journal) createQuarantineFile(reason, file string) (*os.File, error) {
 	}
 }
 
-// unixNano is t as records have it. Far from 1970 it is the nearest there is.
+// unixNano is t in nanoseconds since 1970, or the nearest value that there is.
 func unixNano(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, -1<<63)):

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// view is a journal as somebody reads it while others write to it. Nothing that
-// it can see is pruned until it is closed.
+// view is for reading a journal while others append to it. Nothing in it is
+// pruned until it is closed.
 type view struct {
 	j        *Journal
 	segments []*segmentView
@@ -18,10 +18,10 @@ type view struct {
 // segmentView is one segment of a view.
 type segmentView struct {
 	number uint64
-	end    int64 // as far as may be read; 0 = all of it
+	end    int64 // bytes that may be read; 0 = all of them
 }
 
-// view opens the segments, oldest first; only the newest of them if so wanted.
+// view returns a view of all segments, oldest first, or only of the newest.
 func (j *Journal) view(newestOnly bool) (*view, error) {
 	j.pruneMu.RLock()
 	v := &view{j: j}
@@ -36,7 +36,8 @@ func (j *Journal) view(newestOnly bool) (*view, error) {
 	return v, nil
 }
 
-// extent is the number of the newest segment and where its records end.
+// extent returns the number of the newest segment, and the bytes of its
+// records.
 func (j *Journal) extent() (number uint64, end int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -61,7 +62,7 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 
 func (v *view) close() { v.j.pruneMu.RUnlock() }
 
-// walk shows visit what can be read of a segment.
+// walk calls visit with each record of a segment that can be read.
 func (v *view) walk(o *segmentView, visit func(record) error) error {
 	f, err := v.file(o)
 	if err != nil {
@@ -84,9 +85,9 @@ func (v *view) file(o *segmentView) (*os.File, error) {
 	return f, nil
 }
 
-// beyond says whether t is before what the journal knows: it once knew of it and
-// does not any more, or t lies further back than it would keep anything. What
-// was there shortly before the first mutation, its checkpoint says.
+// beyond says whether the state at t is not known: its segment was pruned, or t
+// is before the first segment and further back than the history. Shortly before
+// the first segment the state is known from its checkpoints.
 func (v *view) beyond(t int64) (bool, error) {
 	for i, o := range v.segments {
 		f, err := v.file(o)
@@ -102,16 +103,17 @@ func (v *view) beyond(t int64) (bool, error) {
 	return false, nil
 }
 
-// current is the file as it lies in the data_dir.
+// current reads the file in the data_dir.
 func (v *view) current(file string) (State, error) {
 	return readState(filepath.Join(v.j.dataDir, file))
 }
 
-// At is the state of a file that a client saw at t: after all mutations that
-// were done by then. Of a file that was not touched before t, as far as the
-// journal goes, it is what the first checkpoint after t holds, and of one that
-// was never touched what lies in the data_dir now. ErrBeyondHistory if t is
-// before what is kept.
+// At returns the state of a file at t, after all mutations that were done by
+// then. The error is ErrBeyondHistory if t is before what is kept.
+//
+// If the journal knows of no change before t, the state is that of the first
+// checkpoint after t. If it knows of no change at all, it is the file in the
+// data_dir.
 func (j *Journal) At(file string, t time.Time) (state State, err error) {
 	if err := checkName(file); err != nil {
 		return State{}, err
@@ -127,7 +129,7 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 	return v.at(file, unixNano(t))
 }
 
-// within is an error if t is before what is kept.
+// within returns an error if t is before what is kept.
 func (v *view) within(t time.Time) error {
 	gone, err := v.beyond(unixNano(t))
 	if err == nil && gone {
@@ -158,10 +160,10 @@ func (v *view) at(file string, t int64) (State, error) {
 	return v.stateAfter(later, &fileLog{applied: []step{{offset: first}}})
 }
 
-// errEnough ends a walk that has found what it looks for.
+// errEnough ends a walk early.
 var errEnough = errors.New("enough")
 
-// fileLogOf is the track of one file until t.
+// fileLogOf returns the log of one file up to t.
 func (v *view) fileLogOf(o *segmentView, file string, t int64) (tr fileLog, err error) {
 	err = v.walk(o, func(r record) error {
 		if r.kind == header || r.m.File != file {

@@ -7,44 +7,44 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// kind is what a record says. The numbers stand in journals on disk.
+// kind is what a record says. Journals on disk hold these numbers.
 type kind byte
 
 const (
 	header     kind = 1 + iota // the first record of a segment
-	checkpoint                 // a file's state before the mutation that follows
-	edited                     // a file's state after somebody else changed it
-	begun                      // a mutation that may be made now
-	done                       // it stands in the file
-	aborted                    // it did not happen
-	seen                       // the file has another identity, but holds what it should
-	answered                   // an answer to an Idempotency-Key; not in segments
-	toRollBack                 // it must not happen, and left traces in the file
+	checkpoint                 // the state of a file before the mutation that follows
+	edited                     // the state of a file after somebody else changed it
+	begun                      // a mutation, which is pending from here on
+	done                       // the file holds the mutation
+	aborted                    // the mutation did not happen
+	seen                       // the file holds what it should and has this identity
+	answered                   // an answer to an Idempotency-Key; only in answersFile
+	toRollBack                 // the mutation must not stand, but the file may hold it
 )
 
 const version = 1
 
-// record is one entry. Which fields count depends on its kind.
+// record is one entry of a segment. Which fields it has depends on its kind.
 type record struct {
 	kind    kind
 	time    int64  // nanoseconds since 1970
-	seq     uint64 // of the mutation or checkpoint, within the segment
+	seq     uint64 // number of the mutation or checkpoint in the segment
 	m       Mutation
 	content content
-	id      fsutil.FileID // done, seen, edited, aborted: the state in which the file was left
-	idKnown bool          // whether left is known
+	id      fsutil.FileID // of the file after done, seen, edited or aborted
+	idKnown bool          // whether id is known
 	boot    string
 	version byte
 
-	offset int64 // where it stands in the segment; not written
+	offset int64 // in the segment; not encoded
 }
 
-// content is the state that a checkpoint holds, and where.
+// content is the state in a checkpoint, or where it is.
 type content struct {
-	exists, external bool // beside: in a file of its own
+	exists, external bool // external: in a file of its own
 	size             int64
 	sum              [16]byte // xxh3-128
-	text             string   // unless beside
+	text             string   // unless external
 }
 
 func (r record) encode(b []byte) []byte {
@@ -100,7 +100,7 @@ func appendID(b []byte, id fsutil.FileID) []byte {
 	return b
 }
 
-// decode is the record in payload, if it is one.
+// decode returns the record in payload. It is false if that is no record.
 func decode(payload string) (record, bool) {
 	in := &decoder{rest: payload}
 	r := record{kind: kind(in.byte()), time: in.varint(), seq: in.uvarint()}
@@ -152,7 +152,7 @@ func (in *decoder) id() fsutil.FileID {
 	return fsutil.FileID{Dev: in.uvarint(), Ino: in.uvarint(), Size: in.varint(), Mtime: in.varint(), Ctime: in.varint()}
 }
 
-// decoder reads what encode wrote. Once bad it reads nothing but zeros.
+// decoder reads what encode wrote. After an error it reads only zeros.
 type decoder struct {
 	rest string
 	bad  bool
@@ -191,7 +191,8 @@ func (in *decoder) varint() int64 {
 	return v * int64(in.advance(n))
 }
 
-// advance is 1 if a number of n bytes could be read, 0 if not.
+// advance skips a number of n bytes and returns 1. If there is none, it returns
+// 0.
 func (in *decoder) advance(n int) uint64 {
 	if n <= 0 {
 		n = len(in.rest) + 1

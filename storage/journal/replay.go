@@ -13,25 +13,25 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// fileLog is the way of one file through one segment, up to a moment.
+// fileLog is what one segment says of one file, up to a moment.
 type fileLog struct {
 	applied      []step // checkpoints, and mutations that were done
-	base         int    // index in trail of the last checkpoint
+	base         int    // index of the last checkpoint in applied
 	first        int64  // offset of the first checkpoint after the moment; 0 = none
-	pending      []step // mutations that are neither done nor aborted
+	pending      []step // mutations that have not ended
 	lastSeen     fsutil.FileID
 	known        bool
-	mustRollBack bool // a refused mutation left traces in the file
+	mustRollBack bool // a mutation was left to recovery
 }
 
-// step is one record on the way.
+// step is a checkpoint or a mutation.
 type step struct {
 	offset int64
 	seq    uint64
-	batch  uint64 // number of the first of those that were begun together
+	batch  uint64 // number of the first mutation of its batch
 }
 
-// add takes a record into account, if it is not after until.
+// add takes a record into account, unless it is later than until.
 func (t *fileLog) add(r record, until int64) {
 	if r.time > until {
 		if t.first == 0 && (r.kind == checkpoint || r.kind == edited) {
@@ -75,7 +75,7 @@ func (t *fileLog) finish(r record) {
 	t.mustRollBack = r.kind == toRollBack
 }
 
-// fileLogs are those of all files in a segment.
+// fileLogs returns the logs of all files in a segment.
 func (v *view) fileLogs(o *segmentView) (map[string]*fileLog, error) {
 	all := map[string]*fileLog{}
 	err := v.walk(o, func(r record) error {
@@ -93,7 +93,7 @@ func (v *view) fileLogs(o *segmentView) (map[string]*fileLog, error) {
 	return all, err
 }
 
-// replay is what a file holds at the end of its track.
+// replay returns what a file holds at the end of its log.
 func (v *view) replay(o *segmentView, t *fileLog) (*replayState, error) {
 	f, err := v.file(o)
 	if err != nil {
@@ -116,7 +116,8 @@ func (v *view) replayFrom(f io.ReaderAt, o *segmentView, t *fileLog) (*replaySta
 	return d, nil
 }
 
-// step takes the record at off into d: a checkpoint begins it anew.
+// step applies the record at off: a mutation, or a checkpoint, which replaces
+// the state.
 func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) error {
 	r, err := readRecord(f, off, o.end)
 	if err != nil {
@@ -131,13 +132,14 @@ func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) er
 	return err
 }
 
-// replayState is a state to which many mutations are applied: State.After for all of
-// them, in the time of one.
+// replayState is a state to which many mutations are applied. The result is
+// that of State.After for each of them, but the phext is parsed and rendered
+// only once.
 type replayState struct {
 	base     State
-	parsed   *phext.Phext // of base; nil as long as nobody asked
+	parsed   *phext.Phext // base, parsed when it is needed
 	changed  map[phext.Coordinate][]byte
-	rendered bool // SQ wrote the file since base
+	rendered bool // SQ has written the file since base
 }
 
 func (d *replayState) apply(m Mutation) {
@@ -158,12 +160,12 @@ func (d *replayState) applyToScroll(m Mutation) {
 	d.changed[m.At] = d.scrollAfter(m)
 	d.rendered = true
 	if phext.HasDelimiter(m.Text) || !m.At.Valid() {
-		*d = replayState{base: d.state()} // SQ reads back other scrolls than were written
+		*d = replayState{base: d.state()} // SQ reads other scrolls from the file than were written
 	}
 }
 
-// scrollAfter is the scroll that m leaves. Appending to what is there already costs
-// no copy of it, which matters for ten thousand lines in one scroll.
+// scrollAfter returns the scroll after m. It appends in place, without a copy,
+// since a scroll may get thousands of lines one by one.
 func (d *replayState) scrollAfter(m Mutation) []byte {
 	switch m.Op {
 	case Update:
@@ -185,7 +187,7 @@ func (d *replayState) phext() *phext.Phext {
 	return d.parsed
 }
 
-// hasText says whether the text at c is want.
+// hasText says whether the scroll at c is want.
 func (d *replayState) hasText(c phext.Coordinate, want string) bool {
 	if text, ok := d.changed[c]; ok {
 		return string(text) == want
@@ -194,7 +196,7 @@ func (d *replayState) hasText(c phext.Coordinate, want string) bool {
 	return text == want
 }
 
-// hasPrefix says whether the text at c hasPrefix with part.
+// hasPrefix says whether the scroll at c begins with part.
 func (d *replayState) hasPrefix(c phext.Coordinate, part string) bool {
 	if text, ok := d.changed[c]; ok {
 		return bytes.HasPrefix(text, []byte(part))
@@ -203,7 +205,7 @@ func (d *replayState) hasPrefix(c phext.Coordinate, part string) bool {
 	return strings.HasPrefix(text, part)
 }
 
-// state is the file as it stands now. More can be applied afterwards.
+// state renders the state. More mutations can be applied afterwards.
 func (d *replayState) state() State {
 	if !d.rendered {
 		return d.base

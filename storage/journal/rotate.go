@@ -11,9 +11,9 @@ import (
 
 const segmentAge = 24 * time.Hour
 
-// lockReady opens the journal, with a segment to write to, and returns with mu
-// held unless it fails. Only a mutation that begins may come here: a segment
-// never ends under one that is under way.
+// lockReady makes sure that there is a segment to append to, and rotates if
+// that is due. It returns with mu locked, unless it fails. Only a new mutation
+// or edit may call it: a segment never ends while a mutation in it is pending.
 func (j *Journal) lockReady() error {
 	j.mu.Lock()
 	if err := j.openLocked(); err != nil {
@@ -41,7 +41,7 @@ func (j *Journal) rotateIfDueLocked() error {
 	return j.rotateLocked()
 }
 
-// rotationDueLocked says whether the next mutation belongs in another segment.
+// rotationDueLocked says whether the next mutation belongs in a new segment.
 func (j *Journal) rotationDueLocked() bool {
 	if j.seg == nil || j.mustRotate {
 		return true
@@ -50,7 +50,8 @@ func (j *Journal) rotationDueLocked() bool {
 	return records >= max(j.cfg.segmentMax, j.seg.checkpointBytes) || j.cfg.Now().UnixNano()-j.seg.created > int64(segmentAge)
 }
 
-// rotateLocked ends the newest segment and begins another. Called under flush and mu.
+// rotateLocked ends the newest segment and begins another. The caller holds
+// syncMu as well as mu.
 func (j *Journal) rotateLocked() error {
 	if err := j.makeDurableLocked(); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (j *Journal) rotateLocked() error {
 	return nil
 }
 
-// carryOver is what stays known of files when a segment ends.
+// carryOver returns what is still known of the files when a segment ends.
 func carryOver(files map[string]*fileState) map[string]*fileState {
 	next := map[string]*fileState{}
 	for file, t := range files {
@@ -86,9 +87,9 @@ func carryOver(files map[string]*fileState) map[string]*fileState {
 	return next
 }
 
-// makeDurableLocked makes durable what only the newest segment could bring back, since
-// recovery looks no further: its records, the phexts that SQ wrote without ever
-// syncing them, and the answers.
+// makeDurableLocked syncs what recovery could bring back only from the newest
+// segment, because recovery reads no older one: the records, the phexts, which
+// SQ never syncs, and the answers to Idempotency-Keys.
 func (j *Journal) makeDurableLocked() error {
 	if j.seg == nil {
 		return nil
@@ -131,8 +132,8 @@ func syncFile(path string, sync func(*os.File) error) error {
 	return errors.Join(sync(f), f.Close())
 }
 
-// prune removes the oldest segments that are past the history or the limit,
-// unless somebody reads them: then the next rotation does.
+// prune removes the oldest segments that are beyond the history or the limit.
+// While somebody reads them, it leaves that to the next rotation.
 func (j *Journal) prune() error {
 	if !j.pruneMu.TryLock() {
 		return nil
@@ -149,7 +150,7 @@ func (j *Journal) prune() error {
 	return j.removeBefore(oldest)
 }
 
-// oldest is the first segment that is to be kept.
+// oldest is the number of the first segment to keep.
 func (j *Journal) oldest(numbers []uint64) (uint64, error) {
 	of, total, err := diskUsage(j.dir)
 	if err != nil {
@@ -169,7 +170,8 @@ func (j *Journal) oldest(numbers []uint64) (uint64, error) {
 	return numbers[last], nil
 }
 
-// beyondHistory says whether all before segment number is further back than the history.
+// beyondHistory says whether everything before segment number is older than the
+// history.
 func (j *Journal) beyondHistory(number uint64) (bool, error) {
 	f, err := os.Open(filepath.Join(j.dir, segmentName(number)))
 	if err != nil {
@@ -179,8 +181,8 @@ func (j *Journal) beyondHistory(number uint64) (bool, error) {
 	return ok && head.time <= j.lastTime-int64(j.cfg.History), errors.Join(err, f.Close())
 }
 
-// removeBefore removes segments and checkpoints, also those that an earlier
-// call left over.
+// removeBefore removes the segments and checkpoints before number, including
+// those that an earlier call could not remove.
 func (j *Journal) removeBefore(number uint64) error {
 	entries, err := os.ReadDir(j.dir)
 	if err != nil {

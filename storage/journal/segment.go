@@ -13,22 +13,22 @@ import (
 
 const segmentSuffix = ".seg"
 
-// segment is the newest one, to which is written.
+// segment is the newest one, to which records are appended.
 type segment struct {
 	number          uint64
 	f               *os.File
-	end             int64 // bytes that hold whole records
-	allocated       int64 // up to where the disk has room for it, in bytes
+	end             int64 // bytes of whole records
+	allocated       int64 // bytes up to which disk space is allocated
 	created         int64
-	boot            string // the run of the kernel in which it was begun
-	seq             uint64 // the last one given out
-	checkpointBytes int64  // bytes of checkpoints, wherever they stand
-	inlineBytes     int64  // bytes of checkpoints that stand in it
-	unsynced        []*os.File
-	failed          error // a sync failed: what it was to make durable may be lost
+	boot            string     // id of the run of the kernel in which it was begun
+	seq             uint64     // the highest number of a mutation or checkpoint
+	checkpointBytes int64      // bytes of checkpoints, in it and in files beside it
+	inlineBytes     int64      // bytes of checkpoints in it
+	unsynced        []*os.File // checkpoint files
+	failed          error      // of a sync; what it should have made durable may be lost
 }
 
-// close gives back the room behind its end.
+// close frees the disk space behind the last record and closes all files.
 func (s *segment) close() error {
 	err := errors.Join(s.f.Truncate(s.end), s.f.Close())
 	for _, f := range s.unsynced {
@@ -42,7 +42,7 @@ func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, se
 
 func checkpointName(number, seq uint64) string { return fmt.Sprintf("%08d-%d.chk", number, seq) }
 
-// parseFileName is the segment to which a file in a journal belongs.
+// parseFileName returns the segment to which a file in a journal belongs.
 func parseFileName(name string) (number uint64, isSegment, ok bool) {
 	stem, isSegment := strings.CutSuffix(name, segmentSuffix)
 	if !isSegment {
@@ -55,8 +55,8 @@ func parseFileName(name string) (number uint64, isSegment, ok bool) {
 	return number, isSegment, err == nil && number > 0
 }
 
-// segments are the numbers of the segments in dir, oldest first, and the
-// highest number that any file there has.
+// segments returns the numbers of the segments in dir, oldest first, and the
+// highest number in any file name there.
 func segments(dir string) (numbers []uint64, highest uint64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -76,8 +76,8 @@ func segments(dir string) (numbers []uint64, highest uint64, err error) {
 	return numbers, highest, nil
 }
 
-// diskUsage are the bytes of the segments and their checkpoints, by number, and of
-// everything in dir together.
+// diskUsage returns the bytes of each segment with its checkpoints, by number,
+// and the bytes of everything in dir.
 func diskUsage(dir string) (of map[uint64]int64, total int64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func diskUsage(dir string) (of map[uint64]int64, total int64, err error) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // pruned meanwhile
+			continue // pruned in the meantime
 		}
 		if err != nil {
 			return nil, 0, err
@@ -100,7 +100,8 @@ func diskUsage(dir string) (of map[uint64]int64, total int64, err error) {
 	return of, total, nil
 }
 
-// readHeader is the first record of a segment; ok is false if it is damaged.
+// readHeader returns the first record of a segment. ok is false if it is
+// damaged.
 func readHeader(f *os.File) (rec record, ok bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -116,7 +117,7 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 	return rec, true, nil
 }
 
-// createSegmentLocked begins segment number. It counts only when this has returned.
+// createSegmentLocked creates segment number and syncs it.
 func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
 	if err := j.establishDir(); err != nil {
 		return nil, err
@@ -147,7 +148,8 @@ func (j *Journal) writeHeader(s *segment) error {
 
 const pathFile = "data_dir"
 
-// establishDir makes the directory, with the path it is for.
+// establishDir creates the directory of the journal, with a file that says
+// which data_dir it is for.
 func (j *Journal) establishDir() error {
 	path := filepath.Join(j.dir, pathFile)
 	if _, err := os.Stat(path); err == nil {

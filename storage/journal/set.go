@@ -15,7 +15,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// Set is the journals of one sqgate, one for each data_dir.
+// Set has the journals of one sqgate, one for each data_dir.
 type Set struct {
 	cfg settings
 
@@ -24,29 +24,37 @@ type Set struct {
 	closed   bool
 }
 
-// settings are a Config that was checked, and what only tests of this package set.
+// settings are a complete Config and what only tests of this package change.
 type settings struct {
 	Config
-	inlineMax  int64 // bytes; a longer checkpoint gets a file of its own
-	segmentMax int64 // bytes of records after which a segment ends
-	answersMax int   // most answers to Idempotency-Keys that are kept
-	syncPhext  func(phext *os.File) error
-	// allocate takes room on the disk for n bytes of f at off.
-	allocate func(f *os.File, off, n int64) error
-	syncDir  func(dir string) error
-	replace  func(path, text string, mode fs.FileMode, durable bool) error
+	inlineMax  int64 // bytes; a longer checkpoint has its own file
+	segmentMax int64 // bytes of records, without checkpoints, after which a segment ends
+	answersMax int   // how many answers to Idempotency-Keys are kept
+
+	// The file system, which fails or is faster in tests.
+	syncPhext func(phext *os.File) error
+	allocate  func(f *os.File, off, n int64) error
+	syncDir   func(dir string) error
+	replace   func(path, text string, mode fs.FileMode, durable bool) error
 }
 
-// New makes a set. It touches no disk but to ask for the boot id.
+// New creates a set. It does not touch the disk.
 func New(c Config) (*Set, error) {
 	c, err := c.complete()
 	if err != nil {
 		return nil, err
 	}
-	return &Set{cfg: settings{c, 1 << 20, 4 << 20, 1 << 16, (*os.File).Sync, allocate, fsutil.SyncDir, fsutil.Replace}, journals: map[string]*Journal{}}, nil
+	return &Set{
+		cfg: settings{
+			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: 1 << 16,
+			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.Replace,
+		},
+		journals: map[string]*Journal{},
+	}, nil
 }
 
-// Of is the journal of a data_dir. It costs nothing until it is used.
+// Of returns the journal of a data_dir. A journal has no files until it is
+// used.
 func (s *Set) Of(dataDir string) (*Journal, error) {
 	data, err := filepath.Abs(dataDir)
 	if err != nil {
@@ -65,13 +73,15 @@ func (s *Set) Of(dataDir string) (*Journal, error) {
 	return j, nil
 }
 
-// dirName is unique, through the hash, and tells a person which it is.
+// dirName is the name of the journal of a data_dir: unique because of the hash,
+// and readable.
 func dirName(data string) string {
 	sum := sha256.Sum256([]byte(data))
 	return hex.EncodeToString(sum[:8]) + "-" + printable(data)
 }
 
-// printable is the end of a path, in characters that need no quoting.
+// printable is the last part of a path, with only characters that need no
+// quoting.
 func printable(path string) string {
 	tail := filepath.Base(path)
 	tail = tail[:min(len(tail), 40)]
@@ -83,7 +93,7 @@ func printable(path string) string {
 	}, tail)
 }
 
-// Dirs are the data_dirs that have a journal on disk, in the order of their paths.
+// Dirs returns the data_dirs that have a journal on disk, sorted.
 func (s *Set) Dirs() ([]string, error) {
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +103,7 @@ func (s *Set) Dirs() ([]string, error) {
 	for _, e := range entries {
 		path, err := os.ReadFile(filepath.Join(s.cfg.Dir, e.Name(), pathFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // begun and not finished: it holds nothing
+			continue // not completely created: it has no records
 		}
 		if err != nil {
 			return nil, fmt.Errorf("looking for journals: %w", err)
@@ -104,7 +114,8 @@ func (s *Set) Dirs() ([]string, error) {
 	return dirs, nil
 }
 
-// Close flushes and closes all files. What is called afterwards fails with ErrClosed.
+// Close syncs and closes all files. The journals fail with ErrClosed
+// afterwards.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	s.closed = true

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// Sync waits until all that was journalled of the mutation so far is on
-// disk, as the policy wants it. Off waits only for a checkpoint that is not.
+// Sync waits until the records of the mutation are as durable as the policy
+// wants. With Off it waits only for the checkpoint, if that is not on disk yet.
 func (p *Pending) Sync() error {
 	if p.j.cfg.Sync == Off && p.CheckpointDurable() {
 		return nil
@@ -17,15 +17,17 @@ func (p *Pending) Sync() error {
 	return p.j.syncUpTo(upTo)
 }
 
-// CheckpointDurable says whether the checkpoint that the mutation rests on is on disk:
-// whatever a power cut leaves of the file, recovery then has what it held before.
+// CheckpointDurable says whether the checkpoint of the file is on disk. If it
+// is, recovery can restore the state before the mutation, whatever a power cut
+// does to the file.
 func (p *Pending) CheckpointDurable() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
 	return p.checkpointDurableLocked()
 }
 
-// atRisk says whether the file may lose what is not on disk anywhere.
+// atRisk says whether the file may lose text that is not on disk in the
+// journal.
 func (p *Pending) atRisk() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
@@ -33,15 +35,15 @@ func (p *Pending) atRisk() bool {
 	return !p.checkpointDurableLocked() && (t == nil || !t.emptyCheckpoint)
 }
 
-// checkpointDurableLocked is Rooted, called under mu.
+// checkpointDurableLocked is CheckpointDurable.
 func (p *Pending) checkpointDurableLocked() bool {
 	j, t := p.j, p.j.files[p.file]
 	return j.seg != nil && j.seg.failed == nil && t != nil && t.hasCheckpoint && t.checkpointEnd <= j.synced
 }
 
-// syncUpTo is the group commit. The first that comes syncs at once; those who
-// come meanwhile wait for the lock, the first of them syncs for all of them, and
-// the others find it done.
+// syncUpTo is a group commit. The first caller syncs at once. Those that come
+// meanwhile wait for the lock; the first of them syncs for all, and the others
+// find it done.
 func (j *Journal) syncUpTo(upTo uint64) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
@@ -60,9 +62,9 @@ func (j *Journal) syncUpTo(upTo uint64) error {
 	return j.syncLocked(true)
 }
 
-// syncLastLocked is the last sync of the newest segment, before it is closed. Also
-// what an earlier process wrote may not be on disk yet. Once one has failed
-// there is no point in another, and nobody must take the rest for durable.
+// syncLastLocked syncs the newest segment before it is closed, since an earlier
+// process may not have synced what it wrote. After a sync has failed it does
+// not try again, and nobody is told that the rest is durable.
 func (j *Journal) syncLastLocked() error {
 	if j.seg.failed != nil {
 		j.lostUpTo, j.synced = j.written, j.written
@@ -71,23 +73,23 @@ func (j *Journal) syncLastLocked() error {
 	return j.syncLocked(false)
 }
 
-// syncLocked makes the newest segment durable, with the checkpoints beside it.
-// Called under flush and mu; mu is let go meanwhile if apart is set.
-func (j *Journal) syncLocked(apart bool) error {
+// syncLocked syncs the newest segment and its checkpoint files. The caller
+// holds syncMu as well as mu. If unlock is set, mu is unlocked meanwhile.
+func (j *Journal) syncLocked(unlock bool) error {
 	s, upTo, fresh := j.seg, j.written, j.seg.unsynced
 	s.unsynced = nil
-	if apart {
+	if unlock {
 		j.mu.Unlock()
 	}
 	err := j.syncFiles(s.f, fresh)
-	if apart {
+	if unlock {
 		j.mu.Lock()
 	}
 	if err == nil {
 		j.synced = upTo
 		return nil
 	}
-	// What the kernel could not write it forgets: a second sync would say yes.
+	// The kernel forgets what it could not write: a second sync would succeed.
 	s.failed, j.mustRotate = err, true
 	j.lost, j.lostFrom, j.lostUpTo = err, j.synced, j.written
 	return err
