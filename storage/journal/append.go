@@ -227,7 +227,7 @@ func (j *Journal) preallocateLocked(n int) error {
 		return nil
 	}
 	if err := j.cfg.allocate(s.f, s.end, need+allocationStep-s.end); err != nil {
-		return fmt.Errorf("taking room for the journal of %s: %w", j.dataDir, err)
+		return fmt.Errorf("allocating disk space for the journal of %s: %w", j.dataDir, err)
 	}
 	s.allocated = need + allocationStep
 	return nil

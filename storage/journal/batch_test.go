@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawSet is one mutation of any kind, or several that may be made together.
+// drawSet draws one mutation of any kind, or a batch.
 func drawSet(t *rapid.T, files []string) []Mutation {
 	all := rapid.SliceOfN(mutations(files), 1, 5).Draw(t, "mutations")
 	set := all[:1]
@@ -29,7 +29,7 @@ func (w *world) beginTogether(all []Mutation) *Pending {
 	return p
 }
 
-// halfways are the states of a file while SQ makes the mutations, in whichever order.
+// halfways are the states of a file while SQ makes the mutations in some order.
 func halfways(t *rapid.T, before State, all []Mutation) (states []State) {
 	for _, m := range rapid.Permutation(all).Draw(t, "order") {
 		before = before.After(m)
@@ -45,7 +45,7 @@ func afterAll(s State, all []Mutation) State {
 	return s
 }
 
-// someOf says whether got is before with some of the mutations.
+// someOf says whether got is before with some of the mutations made.
 func someOf(got, before State, all []Mutation) bool {
 	for chosen := range 1 << len(all) {
 		s := before
@@ -75,8 +75,7 @@ func (m *model) together(t *rapid.T) {
 	m.sawParts(t, before, all)
 }
 
-// sawParts notes what one sees between the moments at which those that ended
-// together were done.
+// sawParts notes what can be seen between the ends of the mutations of a batch.
 func (m *model) sawParts(t *rapid.T, before State, all []Mutation) {
 	events, err := m.j.History(all[0].File)
 	m.must(err)
@@ -92,7 +91,7 @@ func (m *model) sawParts(t *rapid.T, before State, all []Mutation) {
 	m.events += len(all) - 1
 }
 
-// crashTogether kills SQ while it makes several, and sqgate with it.
+// crashTogether kills SQ and sqgate in the middle of a batch.
 func (m *model) crashTogether(t *rapid.T) {
 	all := drawSet(t, m.files)
 	file, before := all[0].File, m.read(all[0].File)
@@ -138,8 +137,8 @@ func TestWhatMayNotBeTogether(t *testing.T) {
 	}
 }
 
-// TestAnEditIsNoPartOfASet keeps what a person made of a file while several
-// mutations of it were under way.
+// TestAnEditIsNoPartOfASet keeps what somebody else made of a file while a
+// batch was pending.
 func TestAnEditIsNoPartOfASet(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.put("a.phext", text("one\x17two\x17three"))

@@ -68,7 +68,7 @@ var (
 	ErrVersion       = errors.New("was written by a newer sqgate")
 	ErrName          = errors.New("is not the name of a phext's file")
 	ErrFinished      = errors.New("the mutation is finished already")
-	ErrBatch         = errors.New("mutations that cannot be begun together")
+	ErrBatch         = errors.New("these mutations cannot be one batch")
 )
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -97,8 +96,8 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 		return nil, err
 	}
 	defer v.close()
-	if err := v.within(t); err != nil {
-		return nil, fmt.Errorf("the files at that moment: %w", err)
+	if err := v.within("the files", t); err != nil {
+		return nil, err
 	}
 	there, err := v.existed(unixNano(t))
 	if err != nil {

@@ -16,14 +16,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// failer is what tests of both kinds, and properties, fail with.
+// failer is implemented by tests, benchmarks and properties.
 type failer interface {
 	Helper()
 	Fatal(...any)
 	Fatalf(string, ...any)
 }
 
-// world is a data_dir with its journal, a clock, and a kernel that can restart.
+// world is a data_dir with its journal, a clock, and a machine that can
+// restart.
 type world struct {
 	t    failer
 	cfg  Config
@@ -41,7 +42,7 @@ func newWorld(t failer, root string, change func(*Config)) *world {
 		Dir: filepath.Join(root, "journal"), Quarantine: filepath.Join(root, "quarantine"),
 		Sync: Batch, History: 7 * 24 * time.Hour, BootID: "boot-1",
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
-		Datasync: func(*os.File) error { return nil }, // a test has no power cuts
+		Datasync: func(*os.File) error { return nil }, // no power is cut in tests
 	}
 	if change != nil {
 		change(&w.cfg)
@@ -74,7 +75,7 @@ func (w *world) open() {
 	w.must(err)
 }
 
-// reopen is a restart of sqgate.
+// reopen restarts sqgate.
 func (w *world) reopen() {
 	w.t.Helper()
 	w.must(w.set.Close())
@@ -90,7 +91,7 @@ func (w *world) read(file string) State {
 	return s
 }
 
-// put makes a file hold s, whoever does it.
+// put makes a file hold s, as SQ or somebody else would.
 func (w *world) put(file string, s State) fsutil.FileID {
 	w.t.Helper()
 	if s.Exists {
@@ -110,7 +111,7 @@ func (w *world) begin(m Mutation) *Pending {
 	return p
 }
 
-// mutate is a mutation from the journal to the answer.
+// mutate carries out a mutation completely.
 func (w *world) mutate(m Mutation) {
 	w.t.Helper()
 	p := w.begin(m)

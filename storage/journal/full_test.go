@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// tight is a disk that is full at the n-th write: nothing, or half of it, is
-// written.
+// tight is a disk that is full at one write, of which it writes nothing or
+// half.
 type tight struct {
 	n, at int
 	half  bool
@@ -28,9 +28,9 @@ func (d *tight) write(f *os.File, b []byte, off int64) (int, error) {
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-// TestAFullDiskAtEveryWrite makes the same mutations with a disk that is full at
-// each of the journal's writes in turn. Whatever fails says so and leaves
-// nothing; everything else is there after a restart.
+// TestAFullDiskAtEveryWrite makes the same mutations again and again. Each time
+// the disk is full at another of the journal's writes. What fails must say so
+// and leave nothing behind; everything else must be there after a restart.
 func TestAFullDiskAtEveryWrite(t *testing.T) {
 	for _, half := range []bool{false, true} {
 		writes := 1000
@@ -78,7 +78,8 @@ func fillUp(t *testing.T, d *tight) (failed int) {
 	return failed
 }
 
-// attempt makes m as far as the journal lets it, and says whether it did not.
+// attempt carries out m as far as the journal allows, and returns 1 if that
+// fails.
 func (w *world) attempt(t *testing.T, m Mutation) int {
 	t.Helper()
 	defer w.nothingHalf(t)
@@ -100,7 +101,7 @@ func (w *world) attempt(t *testing.T, m Mutation) int {
 	return 1
 }
 
-// nothingHalf expects that the newest segment has whole records and no more.
+// nothingHalf expects the newest segment to have only whole records.
 func (w *world) nothingHalf(t *testing.T) {
 	t.Helper()
 	if w.segments() == 0 {
@@ -112,7 +113,8 @@ func (w *world) nothingHalf(t *testing.T) {
 	}
 }
 
-// TestNoRoomToComplete undoes a mutation that was begun and cannot be made now.
+// TestNoRoomToComplete aborts a pending mutation if the disk is full in
+// recovery.
 func TestNoRoomToComplete(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.put("a.phext", text(big))
@@ -134,8 +136,8 @@ func TestNoRoomToComplete(t *testing.T) {
 	}
 }
 
-// TestAFullDiskKeepsNoEndOut fills the disk between the beginning of a mutation
-// and its end, for which there has to be room.
+// TestAFullDiskKeepsNoEndOut fills the disk while a mutation is pending. The
+// record of its end must still find room.
 func TestAFullDiskKeepsNoEndOut(t *testing.T) {
 	full, taken := false, map[string]int64{}
 	write := func(f *os.File, b []byte, off int64) (int, error) {
@@ -174,8 +176,8 @@ func TestAFullDiskKeepsNoEndOut(t *testing.T) {
 	}
 }
 
-// TestAnEndThatWasLost has an end that could not be written, and a crash in the
-// mutation after it: both stand in the file.
+// TestAnEndThatWasLost cannot record the end of a mutation, and crashes in the
+// next one. The file must hold both.
 func TestAnEndThatWasLost(t *testing.T) {
 	broken := false
 	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) {

@@ -20,8 +20,8 @@ func (w *world) expect(t *testing.T, tenant, key, want string) {
 	}
 }
 
-// TestTheFirstAnswerStands through rotation, pruning, restarts and recovery,
-// for a day.
+// TestTheFirstAnswerStands expects the first answer for a day, also after
+// rotation, pruning, restarts and recovery.
 func TestTheFirstAnswerStands(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 }))
 	p := w.begin(keyed("k1", "one"))

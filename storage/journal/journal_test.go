@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 func TestAStateOfEachMoment(t *testing.T) {
@@ -110,7 +112,7 @@ func TestACheckpointIsAskedForOnce(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	asked := 0
 	before := func() (State, error) { asked++; return State{}, nil }
-	for i, want := range []int{1, 1, 2} { // the second is never finished: nobody knows what the third finds
+	for i, want := range []int{1, 1, 2} { // the second never ends, so the third needs a new checkpoint
 		p, err := w.j.Begin(update("a.phext", 1, fmt.Sprint(i)), before)
 		w.must(err)
 		if i == 0 {
@@ -181,5 +183,22 @@ func TestPolicies(t *testing.T) {
 	}
 	if _, err := ParsePolicy("sometimes"); err == nil {
 		t.Error("sometimes is a policy")
+	}
+}
+
+// TestWhatACallerIsToldOfAMomentThatIsGone expects a status and a sentence.
+func TestWhatACallerIsToldOfAMomentThatIsGone(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "x"))
+	moment := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+	_, of := w.j.At("a.phext", moment)
+	_, all := w.j.FilesAt(moment)
+	for message, err := range map[string]error{
+		"a.phext at that moment: 2001-02-03T04:05:06Z is further back than the journal goes":   of,
+		"the files at that moment: 2001-02-03T04:05:06Z is further back than the journal goes": all,
+	} {
+		if e := apierror.From(err); e == nil || !errors.Is(err, ErrBeyondHistory) || e.Kind != apierror.NotFound || e.Message != message || err.Error() != message {
+			t.Errorf("%v: %+v", err, e)
+		}
 	}
 }

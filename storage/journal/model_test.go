@@ -12,20 +12,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// sight is what a client could see from a moment on.
+// sight is a state that clients could see from a moment on.
 type sight struct {
 	from  int64
 	state State
 }
 
-// model is what the journal must know: every state of every file.
+// model has every state of every file, which the journal must know.
 type model struct {
 	*world
 	versions map[string][]sight
-	first    map[string]State // before the first moment of which the journal knows
+	first    map[string]State // before the first mutation that the journal knows
 	events   int
 	files    []string
-	cut      time.Time // when the power went
+	cut      time.Time // when the power was cut
 }
 
 func newModel(t *rapid.T, root string, change func(*Config)) *model {
@@ -92,7 +92,7 @@ func (m *model) edit(t *rapid.T) {
 	m.saw(file)
 }
 
-// crash kills SQ in the middle of a write, and sqgate with it.
+// crash kills SQ and sqgate in the middle of a write.
 func (m *model) crash(t *rapid.T) {
 	mut := mutations(m.files).Draw(t, "mutation")
 	m.touch(mut.File)
@@ -118,7 +118,8 @@ func (m *model) crash(t *rapid.T) {
 	m.events++
 }
 
-// renameAside has SQ create the file again, at random, if the mutations are SQ's.
+// renameAside has SQ create the file again, at random, if SQ makes the
+// mutations.
 func (m *model) renameAside(t *rapid.T, before State, all ...Mutation) {
 	if before.Exists && all[0].Op <= Delete && rapid.Bool().Draw(t, "renamed aside") {
 		m.must(os.Rename(m.path(all[0].File), BeforePath(m.path(all[0].File))))
@@ -150,15 +151,15 @@ func (m *model) checkHistory(t *rapid.T) {
 	}
 }
 
-// TestEveryMomentComesBack mutates, edits, crashes and restarts at random, and
-// compares any moment with what was seen then.
+// TestEveryMomentComesBack mutates, edits, crashes and restarts at random. The
+// state at any moment must be the one that was seen then.
 func TestEveryMomentComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		root, err := os.MkdirTemp("", "journal")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = os.RemoveAll(root) }()                // a leftover harms nobody
+		defer func() { _ = os.RemoveAll(root) }()                // what is left does no harm
 		m := newModel(t, root, func(c *Config) { c.Sync = Off }) // for speed
 		defer func() { m.must(m.set.Close()) }()
 		t.Repeat(map[string]func(*rapid.T){
@@ -181,15 +182,16 @@ func TestEveryMomentComesBack(t *testing.T) {
 	})
 }
 
-// TestPruningOnlyForgets has hardly any history: a moment comes back right, or
-// is said to be gone, and what is kept is bounded.
+// TestPruningOnlyForgets keeps hardly any history. The state at a moment must
+// be right, or the error must say that it is gone. What is kept must be
+// bounded.
 func TestPruningOnlyForgets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		root, err := os.MkdirTemp("", "journal")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = os.RemoveAll(root) }() // a leftover harms nobody
+		defer func() { _ = os.RemoveAll(root) }() // what is left does no harm
 		m := newModel(t, root, func(c *Config) {
 			c.Sync = Off // for speed
 			c.History = time.Duration(rapid.IntRange(0, 200).Draw(t, "history")) * time.Second
@@ -227,8 +229,9 @@ func checkBounds(t *rapid.T, m *model) {
 	}
 }
 
-// TestADraftIsManyAfters compares replaying in one pass with one by one.
-func TestADraftIsManyAfters(t *testing.T) {
+// TestReplayStateIsManyAfters compares a replay with State.After, called one by
+// one.
+func TestReplayStateIsManyAfters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := State{Text: rapid.StringOf(rapid.RuneFrom([]rune("ab\x17\x18\x01"))).Draw(t, "base"), Exists: true}
 		d := &replayState{base: want}

@@ -10,11 +10,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// platter is what survives a power cut: what was synced.
+// platter knows what may be left after a power cut.
 type platter struct {
-	durable map[string]int64   // bytes of the journal's files, by path
-	written map[string][]State // states of phexts since they were last synced, by name
-	aside   map[string][]State // what may lie at their BeforePath since the directory was last synced
+	durable map[string]int64   // synced bytes of the files of the journal, by path
+	written map[string][]State // states of phexts since they were last synced, by file
+	aside   map[string][]State // states at their BeforePath since the directory was last synced
 }
 
 func (p *platter) settle(f *os.File) error {
@@ -30,8 +30,8 @@ func (p *platter) sync(f *os.File) error {
 	return err
 }
 
-// cut takes from the segments what was not synced, and sometimes leaves some
-// of it, or rubbish.
+// cut removes from the segments what was not synced, or a part of that, and
+// sometimes adds rubbish.
 func (p *platter) cut(t *rapid.T, dir string) {
 	paths, err := filepath.Glob(filepath.Join(dir, "0*"))
 	if err != nil {
@@ -54,10 +54,10 @@ func (p *platter) cut(t *rapid.T, dir string) {
 	}
 }
 
-// old is what SQ may have left on the disk of a file, which it never syncs. One
-// that was removed for SQ to make it anew may not be there at all.
-func old(t *rapid.T, states []State, removed bool) State {
-	if removed && rapid.IntRange(0, 3).Draw(t, "not there") == 0 {
+// old draws what may be on the disk of a file that SQ wrote and did not sync. A
+// file that was created again may be missing.
+func old(t *rapid.T, states []State, createdAgain bool) State {
+	if createdAgain && rapid.IntRange(0, 3).Draw(t, "not there") == 0 {
 		return State{}
 	}
 	s := rapid.SampledFrom(states).Draw(t, "state on disk")
@@ -71,9 +71,9 @@ func old(t *rapid.T, states []State, removed bool) State {
 	return s
 }
 
-// TestAPowerCutLosesNothingAcknowledged mutates until the power goes, with SQ's
-// files in whatever state the kernel had written, and expects every mutation
-// that was flushed.
+// TestAPowerCutLosesNothingAcknowledged mutates until the power is cut. SQ's
+// files may be in any state that the kernel may have written. Every mutation
+// for which Sync returned must be there.
 func TestAPowerCutLosesNothingAcknowledged(t *testing.T) {
 	untilPowerCut(t, Batch, false, func(t *rapid.T, m *model, file string, all []attempt) {
 		last := all[len(all)-1]
@@ -83,9 +83,9 @@ func TestAPowerCutLosesNothingAcknowledged(t *testing.T) {
 	})
 }
 
-// TestAPowerCutTakesNoPhextWhateverThePolicy expects, of files that nobody
-// waited for, one of the states that they were in, or that it can be brought
-// back: also where SQ's last write is there in part, and its record is not.
+// TestAPowerCutTakesNoPhextWhateverThePolicy does so with the policy Off, also
+// while SQ writes. Each file must be in one of its states, or one of them must
+// be in its history.
 func TestAPowerCutTakesNoPhextWhateverThePolicy(t *testing.T) {
 	untilPowerCut(t, Off, true, func(t *rapid.T, m *model, file string, all []attempt) {
 		known := func(s State) bool {
@@ -101,7 +101,7 @@ func TestAPowerCutTakesNoPhextWhateverThePolicy(t *testing.T) {
 	})
 }
 
-// attempt is mutations that were begun together, and the state before them.
+// attempt is a batch and the state before it.
 type attempt struct {
 	before State
 	made   []Mutation
@@ -115,15 +115,16 @@ func (a attempt) after() State {
 	return s
 }
 
-// untilPowerCut has check look at each file after the recovery. It is given what
-// was begun of the file: first nothing, last what may be under way, and at SQ.
+// untilPowerCut calls check for each file after the recovery. all is what was
+// begun of the file: first an attempt without mutations, last one that may be
+// pending. atSQ says whether SQ may have begun with that one.
 func untilPowerCut(t *testing.T, policy Policy, atSQ bool, check func(t *rapid.T, m *model, file string, all []attempt)) {
 	rapid.Check(t, func(t *rapid.T) {
 		root, err := os.MkdirTemp("", "journal")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = os.RemoveAll(root) }() // a leftover harms nobody
+		defer func() { _ = os.RemoveAll(root) }() // what is left does no harm
 		disk := &platter{durable: map[string]int64{}, written: map[string][]State{}, aside: map[string][]State{}}
 		m := newModel(t, root, func(c *Config) { c.Sync, c.Datasync = policy, disk.sync })
 		tune := m.tune
@@ -174,7 +175,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 	if before.Text != "" && !p.CheckpointDurable() {
 		t.Fatalf("%s: what it holds is not on disk", last[0].File)
 	}
-	if file := last[0].File; atSQ && before.Text != "" && last[0].Op <= Delete { // others are not made by SQ
+	if file := last[0].File; atSQ && before.Text != "" && last[0].Op <= Delete { // SQ does not make the others
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
@@ -204,8 +205,8 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 	return all
 }
 
-// createAgain has SQ create the file again, at random and where the writer does:
-// the file of before was renamed aside, and its removal may not be on the disk.
+// createAgain has SQ create the file again, at random, where the writer would.
+// The old file was renamed aside, and its removal may not be on the disk.
 func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State, made []Mutation) {
 	file := made[0].File
 	if before.Exists && made[0].Op <= Delete && p.CheckpointDurable() && rapid.Bool().Draw(t, "created again") {
@@ -213,8 +214,8 @@ func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State,
 	}
 }
 
-// settleRemovals is what the sync of the data_dir does at a rotation: files that
-// are gone stay gone.
+// settleRemovals is the effect of the sync of the data_dir in a rotation: files
+// that were removed do not come back.
 func (m *model) settleRemovals(disk *platter) {
 	for file := range disk.written {
 		if !m.read(file).Exists {
@@ -223,8 +224,8 @@ func (m *model) settleRemovals(disk *platter) {
 	}
 }
 
-// reopenAfterCut drops the old process's handles. Closing in order would sync
-// them, and bring back what was cut off.
+// reopenAfterCut closes the files of the old process without the sync of
+// Set.Close, which would write again what was cut off.
 func (m *model) reopenAfterCut() {
 	for _, f := range append(m.j.seg.unsynced, m.j.seg.f) {
 		m.must(f.Close())

@@ -47,7 +47,7 @@ func (j *Journal) discardSegmentLocked(f *os.File) error {
 func (j *Journal) reportDamageLocked(lost int64, path string) {
 	j.damaged += lost
 	j.quarantinedPaths = append(j.quarantinedPaths, path)
-	j.cfg.Logger.Warn("the journal is damaged; what cannot be read was set aside",
+	j.cfg.Logger.Warn("the journal is damaged; what cannot be read is quarantined",
 		"data_dir", j.dataDir, "bytes", lost, "quarantine", path)
 }
 
@@ -58,14 +58,14 @@ func (j *Journal) quarantine(in io.Reader, reason, file string) (string, error) 
 	}
 	out, err := j.createQuarantineFile(reason, file)
 	if err != nil {
-		return "", fmt.Errorf("setting aside: %w", err)
+		return "", fmt.Errorf("quarantining: %w", err)
 	}
 	_, err = io.Copy(out, in)
 	if err == nil && j.cfg.Sync != Off {
 		err = out.Sync()
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("setting aside: %w", err), os.Remove(out.Name()))
+		return "", errors.Join(fmt.Errorf("quarantining: %w", err), os.Remove(out.Name()))
 	}
 	return out.Name(), nil
 }

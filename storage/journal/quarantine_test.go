@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// crashed is a real journal with its data_dir, as a crash left them, and what
-// was true before.
+// crashed is a journal with its data_dir after a crash, and what was true
+// before.
 type crashed struct {
-	journal, data map[string]string // files by name
+	journal, data map[string]string // contents of the files, by name
 	newest        string            // the segment that recovery reads
-	before        State             // of b.phext, before the mutations that are pending
-	aside         bool              // whether it was renamed aside for them
+	before        State             // of b.phext, before the pending batch
+	aside         bool              // whether that file was renamed aside
 	states        map[string][]State
 	seen          map[string][]sight
 	end           time.Time
 }
 
 // makeCrashed has two segments that ended and one in which sqgate died, with a
-// checkpoint beside it, answers, an edit, an abort, and a torn phext.
+// checkpoint file, answers, an edit, an abort, and a torn phext.
 func makeCrashed(t failer, root string) *crashed {
 	w := newWorld(t, root, func(c *Config) { c.Sync = Off })
 	w.tune = func(s *settings) { s.inlineMax, s.segmentMax = 60, 700 }
@@ -72,7 +72,8 @@ func (w *world) steps(c *crashed) {
 	}
 }
 
-// parts notes the states between s and that after two mutations, which it gives.
+// parts adds the states between s and the one after two mutations, and returns
+// that one.
 func (c *crashed) parts(s State, two []Mutation) State {
 	file, whole := two[0].File, s.After(two[0]).After(two[1])
 	c.states[file] = append(c.states[file], s.After(two[0]), s.After(two[1]), whole)
@@ -95,11 +96,11 @@ func contents(t failer, dir string) map[string]string {
 	return files
 }
 
-// damage is what happens to one file of a journal.
+// damage is done to one file of a journal.
 type damage struct {
 	file string
 	pos  int
-	bit  uint8 // 0 to 7: flipped at pos; else: cut at pos
+	bit  uint8 // 0 to 7: the bit to flip at pos; otherwise the file is cut at pos
 }
 
 func (d damage) to(b string) string {
@@ -109,7 +110,7 @@ func (d damage) to(b string) string {
 	return b[:d.pos] + string([]byte{b[d.pos] ^ 1<<d.bit}) + b[d.pos+1:]
 }
 
-// after is a world in which c was damaged and sqgate starts again.
+// after damages c and starts sqgate again.
 func (c *crashed) after(t failer, root string, d damage, boot string) *world {
 	w := newWorld(t, root, func(c *Config) { c.Sync, c.BootID = Off, boot })
 	w.tune = func(s *settings) { s.inlineMax, s.segmentMax = 60, 700 }
@@ -131,7 +132,7 @@ func (c *crashed) after(t failer, root string, d damage, boot string) *world {
 	return w
 }
 
-// boundary is where the last record ends that is whole before pos.
+// boundary returns where the last whole record before pos ends.
 func boundary(t failer, segment string, pos int) int {
 	good, err := walkRecords(strings.NewReader(segment), int64(pos), func(record) error { return nil })
 	if err != nil {
@@ -140,8 +141,8 @@ func boundary(t failer, segment string, pos int) int {
 	return int(good)
 }
 
-// survives is the property: whatever the damage, nothing is invented, nothing
-// before it is lost, and what is dropped is said.
+// survives checks that a damage invents nothing and loses nothing before it,
+// and that what was dropped is reported.
 func (c *crashed) survives(t failer, root string, d damage, boot string) {
 	w := c.after(t, root, d, boot)
 	defer func() { w.must(w.set.Close()) }()
@@ -194,8 +195,8 @@ func (c *crashed) saysWhatItDropped(t failer, w *world, d damage, report Report)
 	}
 }
 
-// keepsTheMoments compares each moment. After the damage an older state may
-// come back, never one that there was not.
+// keepsTheMoments checks the state at each moment. Because of the damage it may
+// be an older one, but never one that did not exist.
 func (c *crashed) keepsTheMoments(t failer, w *world, d damage) {
 	for _, file := range slices.Sorted(maps.Keys(c.seen)) {
 		for _, s := range c.seen[file] {
@@ -216,7 +217,7 @@ func (c *crashed) keepsTheMoments(t failer, w *world, d damage) {
 	}
 }
 
-// mayLose says whether what happened at a moment stands at or behind the damage.
+// mayLose says whether the records of a moment are at or behind the damage.
 func (c *crashed) mayLose(t failer, d damage, moment int64) bool {
 	segment, ok := c.journal[d.file]
 	if !ok || !strings.HasSuffix(d.file, segmentSuffix) {
@@ -262,7 +263,7 @@ func TestEveryByteDamaged(t *testing.T) {
 	t.Logf("%d damages of %d files", n, len(c.journal))
 }
 
-// FuzzRecovery is TestEveryByteDamaged at any place, with any two phexts found.
+// FuzzRecovery is TestEveryByteDamaged at any place and with any phexts found.
 func FuzzRecovery(f *testing.F) {
 	c := makeCrashed(f, f.TempDir())
 	names := slices.Sorted(maps.Keys(c.journal))

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // view is for reading a journal while others append to it. Nothing in it is
@@ -123,19 +125,39 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 		return State{}, err
 	}
 	defer v.close()
-	if err := v.within(t); err != nil {
-		return State{}, fmt.Errorf("%s at that moment: %w", file, err)
+	if err := v.within(file, t); err != nil {
+		return State{}, err
 	}
 	return v.at(file, unixNano(t))
 }
 
+// beyondError is ErrBeyondHistory for what somebody wanted to see at a moment.
+type beyondError struct {
+	what string
+	at   time.Time
+}
+
+func (e *beyondError) Error() string {
+	return fmt.Sprintf("%s at that moment: %s %v", e.what, e.at.UTC().Format(time.RFC3339Nano), ErrBeyondHistory)
+}
+
+func (e *beyondError) Unwrap() error { return ErrBeyondHistory }
+
+// APIError is what a caller is told.
+func (e *beyondError) APIError() *apierror.Error {
+	return apierror.New(apierror.NotFound, "%s", e.Error())
+}
+
 // within returns an error if t is before what is kept.
-func (v *view) within(t time.Time) error {
+func (v *view) within(what string, t time.Time) error {
 	gone, err := v.beyond(unixNano(t))
-	if err == nil && gone {
-		err = fmt.Errorf("%s %w", t.UTC().Format(time.RFC3339Nano), ErrBeyondHistory)
+	if err != nil {
+		return fmt.Errorf("%s at that moment: %w", what, err)
 	}
-	return err
+	if gone {
+		return &beyondError{what, t}
+	}
+	return nil
 }
 
 func (v *view) at(file string, t int64) (State, error) {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// fileOf is what lies at a path: nil is no file.
+// fileOf is the content of a file; nil is no file.
 func fileOf(s string) *string { return &s }
 
 // lay makes the file at path hold text, or removes it.
@@ -24,7 +24,7 @@ func (w *world) lay(path string, text *string) {
 	w.must(os.WriteFile(path, []byte(*text), 0o644))
 }
 
-// quarantined are the texts in the quarantine, in the order of their names.
+// quarantined returns the texts in the quarantine, sorted by file name.
 func (w *world) quarantined() (texts []string) {
 	w.t.Helper()
 	paths, err := filepath.Glob(filepath.Join(w.cfg.Quarantine, "*"))
@@ -46,7 +46,7 @@ func (w *world) noneAside(t failer) {
 }
 
 // stages are the moments at which SQ and sqgate can die while a file is created
-// again, with what lies there then.
+// again, and which files are there then.
 func stages(before, after string) []stage {
 	return []stage{
 		{name: "renamed aside", aside: fileOf(before)},
@@ -63,7 +63,7 @@ func stages(before, after string) []stage {
 type stage struct {
 	name        string
 	aside, file *string
-	done        bool // the journal says so
+	done        bool // recorded in the journal
 }
 
 func (s stage) make(w *world, m Mutation) {
@@ -142,8 +142,8 @@ func deref(s *string) string {
 	return *s
 }
 
-// TestAFileOfWhichTheJournalHasNoRecord is put back also if the journal knows
-// other files.
+// TestAFileOfWhichTheJournalHasNoRecord is put back, although the journal knows
+// another file.
 func TestAFileOfWhichTheJournalHasNoRecord(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.mutate(update("b.phext", 1, "other"))
@@ -165,7 +165,8 @@ func TestAFileOfWhichTheJournalHasNoRecord(t *testing.T) {
 	}
 }
 
-// TestARolledBackFileIsPutBack has a mutation that must not stand.
+// TestARolledBackFileIsPutBack leaves a mutation that must not stand to
+// recovery.
 func TestARolledBackFileIsPutBack(t *testing.T) {
 	mutation := update("a.phext", 2, "refused")
 	for _, found := range []*string{nil, fileOf(""), fileOf(big[:9]), fileOf("nonsense"), fileOf(text(big).After(mutation).Text)} {
@@ -183,8 +184,8 @@ func TestARolledBackFileIsPutBack(t *testing.T) {
 	}
 }
 
-// TestTheJournalWinsAfterAPowerCut has a file aside that the disk had not
-// forgotten yet, or had not written: it is never taken for an edit.
+// TestTheJournalWinsAfterAPowerCut finds an old file aside, because its removal
+// was not on the disk, or a torn one. It must not be taken for an edit.
 func TestTheJournalWinsAfterAPowerCut(t *testing.T) {
 	first, second := update("a.phext", 2, "first"), update("a.phext", 3, "second")
 	one := text(big).After(first)
@@ -223,7 +224,8 @@ func TestTheJournalWinsAfterAPowerCut(t *testing.T) {
 	}
 }
 
-// TestABatchIsCompletedFromTheFileAside finds a part of a batch in the new file.
+// TestABatchIsCompletedFromTheFileAside finds a part of a batch in the new
+// file.
 func TestABatchIsCompletedFromTheFileAside(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.put("a.phext", text(big))
@@ -239,11 +241,11 @@ func TestABatchIsCompletedFromTheFileAside(t *testing.T) {
 	}
 }
 
-// TestADamagedJournalDoesNotWin has a file aside whose state was in a part of the
-// journal that cannot be read.
+// TestADamagedJournalDoesNotWin finds a file aside with a state whose record
+// was in the damaged part of the journal.
 func TestADamagedJournalDoesNotWin(t *testing.T) {
 	for name, damage := range map[string]func(*world){
-		"cut off": func(w *world) { // the last mutation and what came after it
+		"cut off": func(w *world) { // the last mutation and its end
 			b, err := os.ReadFile(w.newest())
 			w.must(err)
 			at := strings.Index(string(b), "acknowledged")
@@ -297,8 +299,8 @@ func TestADamagedJournalDoesNotWin(t *testing.T) {
 	}
 }
 
-// TestNamesAreOnDiskAsThePolicyWants counts syncs of the data_dir, for a file that
-// is put back and for one that is removed.
+// TestNamesAreOnDiskAsThePolicyWants counts syncs of the data_dir after a file
+// is put back or removed.
 func TestNamesAreOnDiskAsThePolicyWants(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		for _, journalled := range []bool{false, true} {
@@ -321,7 +323,7 @@ func TestNamesAreOnDiskAsThePolicyWants(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoFileAsideIsLeftAlone has a symbolic link and a directory where
+// TestWhatIsNoFileAsideIsLeftAlone finds a symbolic link and a directory where
 // the writer would put a file.
 func TestWhatIsNoFileAsideIsLeftAlone(t *testing.T) {
 	for _, journalled := range []bool{false, true} {
@@ -356,8 +358,8 @@ func TestWhatIsNoFileAsideIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestNoRoomToCompleteFromTheFileAside puts the file back, aborts the mutation,
-// and loses nothing.
+// TestNoRoomToCompleteFromTheFileAside puts the file back and aborts the
+// mutation.
 func TestNoRoomToCompleteFromTheFileAside(t *testing.T) {
 	for _, found := range []*string{nil, fileOf(""), fileOf(big[:9])} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -384,7 +386,8 @@ func TestNoRoomToCompleteFromTheFileAside(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeQuarantinedStays also if a file aside could take its place.
+// TestWhatCannotBeQuarantinedStays keeps a unique file, although another one
+// could take its place.
 func TestWhatCannotBeQuarantinedStays(t *testing.T) {
 	for _, aside := range []string{big, "unknown"} {
 		for _, journalled := range []bool{false, true} {

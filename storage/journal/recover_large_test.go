@@ -9,8 +9,8 @@ import (
 )
 
 // TestRecoveryOfMuch recovers 1 GB in 200 phexts after 10,000 mutations and a
-// power cut that left half of them outdated or torn. It reports how long that
-// took. SQGATE_LARGE=1 runs it.
+// power cut that left half of the phexts outdated or torn. It logs how long
+// that took. It needs SQGATE_LARGE=1.
 func TestRecoveryOfMuch(t *testing.T) {
 	if testing.Short() || os.Getenv("SQGATE_LARGE") == "" {
 		t.Skip("SQGATE_LARGE is not set")
@@ -30,7 +30,7 @@ func TestRecoveryOfMuch(t *testing.T) {
 		m := update(fmt.Sprint(n, ".phext"), uint32(i%900+1), fmt.Sprint("mutation ", i))
 		p := w.begin(m)
 		drafts[n].apply(m)
-		w.must(p.Done(w.put("touched", text("x")))) // SQ's own time is not of interest
+		w.must(p.Done(w.put("touched", text("x")))) // the time that SQ would take does not matter
 		w.must(p.Sync())
 	}
 	_, bytes, err := diskUsage(w.j.dir)
@@ -42,7 +42,7 @@ func TestRecoveryOfMuch(t *testing.T) {
 		case 0:
 			want.Text = want.Text[:len(want.Text)/2]
 		case 1:
-			continue // as it was at first: outdated
+			continue // it stays as it was at first
 		}
 		w.put(fmt.Sprint(i, ".phext"), want)
 	}

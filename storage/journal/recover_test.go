@@ -10,7 +10,7 @@ import (
 
 const big = "the whole of a phext, long enough to be torn"
 
-// TestRecovery is what may lie in the data_dir after a crash, and what recovery
+// TestRecovery has what may be in the data_dir after a crash, and what recovery
 // makes of it.
 func TestRecovery(t *testing.T) {
 	mutation := update("a.phext", 2, "new")
@@ -18,11 +18,11 @@ func TestRecovery(t *testing.T) {
 	after := before.After(mutation)
 	for _, c := range []struct {
 		name     string
-		finished bool // the mutation was done before the crash
+		finished bool // the mutation ended before the crash
 		reboot   bool
 		found    State
 		want     State
-		report   Report // without paths
+		report   Report // without Quarantined
 	}{
 		{"not begun", false, false, before, after, Report{Checked: 1, Completed: 1}},
 		{"complete", false, false, after, after, Report{Checked: 1, Completed: 1}},
@@ -167,8 +167,8 @@ func TestRecoveryWithoutACheckpoint(t *testing.T) {
 	}
 }
 
-// TestARefusedMutationIsUndone: what SQ left of it was not put back before the
-// gateway died, or because the disk did not let it.
+// TestARefusedMutationIsUndone crashes before a refused mutation was rolled
+// back, or has a disk that does not allow the rollback.
 func TestARefusedMutationIsUndone(t *testing.T) {
 	mutation := update("a.phext", 2, "refused")
 	for _, found := range []State{text(big), text(""), text(big[:9]), text(big).After(mutation), text("caf\xc3"), {}} {

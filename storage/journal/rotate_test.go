@@ -34,7 +34,8 @@ func TestASegmentEndsWithADay(t *testing.T) {
 	}
 }
 
-// TestLargePhextsDoNotMakeManySegments lets a segment grow as its checkpoints do.
+// TestLargePhextsDoNotMakeManySegments lets a segment with long checkpoints
+// grow longer.
 func TestLargePhextsDoNotMakeManySegments(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil)
 	w.tune = func(s *settings) { s.segmentMax = 1000 }
@@ -49,8 +50,8 @@ func TestLargePhextsDoNotMakeManySegments(t *testing.T) {
 	}
 }
 
-// TestAJournalWithoutItsNewestSegment goes back to the one before, and never
-// takes a number twice.
+// TestAJournalWithoutItsNewestSegment continues with the one before, and never
+// uses a number twice.
 func TestAJournalWithoutItsNewestSegment(t *testing.T) {
 	for name, header := range map[string]string{"empty": "", "rubbish": "rubbish and more rubbish"} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -71,11 +72,11 @@ func TestAJournalWithoutItsNewestSegment(t *testing.T) {
 	}
 }
 
-// TestReadersAndWritersTogether reads states and rests while mutations, with
-// rotation and pruning, go on. It is for the race detector, too.
+// TestReadersAndWritersTogether reads states and suspends the journal during
+// mutations with rotation and pruning. The race detector watches.
 func TestReadersAndWritersTogether(t *testing.T) {
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
-	w.cfg.Now = time.Now // the world's clock is not for several at a time
+	w.cfg.Now = time.Now // the clock of the world is not safe for concurrent use
 	w.tune = func(s *settings) { s.segmentMax = 300 }
 	w.reopen()
 	closing(t, w)

@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// spindle counts syncs, and holds them up if so wanted.
+// spindle counts syncs and can hold them up.
 type spindle struct {
 	mu      sync.Mutex
-	synced  []string      // names, in order
-	entered chan struct{} // if not nil, told of each sync of a segment
-	release chan struct{} // and waited for
+	synced  []string      // base names of the files, in order
+	entered chan struct{} // if not nil, receives at the start of each sync
+	release chan struct{} // and each sync then waits for this
 	fail    error
 }
 
@@ -50,8 +50,8 @@ func (w *world) unflushed(text string) *Pending {
 	return p
 }
 
-// TestThoseWhoWaitTogetherShareASync has one sync under way while 16 others are
-// journalled: one more is enough for them.
+// TestThoseWhoWaitTogetherShareASync records 16 mutations during a sync. One
+// more sync must do for all of them.
 func TestThoseWhoWaitTogetherShareASync(t *testing.T) {
 	w, s := spinning(t, Batch)
 	s.entered, s.release = make(chan struct{}), make(chan struct{})
@@ -93,8 +93,8 @@ func TestEachPolicySyncsAsOftenAsItMust(t *testing.T) {
 	}
 }
 
-// TestWhatMayBeLostIsOnDiskFirst expects each policy to bring what a file holds
-// to the disk before anybody changes it, once in a segment.
+// TestWhatMayBeLostIsOnDiskFirst expects each policy to sync what a file holds
+// before it is changed for the first time in a segment.
 func TestWhatMayBeLostIsOnDiskFirst(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, s := spinning(t, policy)
@@ -110,8 +110,8 @@ func TestWhatMayBeLostIsOnDiskFirst(t *testing.T) {
 	}
 }
 
-// TestAnEditIsOnDiskBeforeItIsWrittenOver: what somebody wrote by hand is in no
-// segment but this one.
+// TestAnEditIsOnDiskBeforeItIsWrittenOver expects an edit by hand to be synced,
+// because no other segment has it.
 func TestAnEditIsOnDiskBeforeItIsWrittenOver(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, _ := spinning(t, policy)
@@ -125,8 +125,8 @@ func TestAnEditIsOnDiskBeforeItIsWrittenOver(t *testing.T) {
 	}
 }
 
-// TestACheckpointIsOnDiskWhateverThePolicy expects each policy to see to it
-// once, with the first mutation of a file.
+// TestACheckpointIsOnDiskWhateverThePolicy expects each policy to sync the
+// checkpoint with the first mutation of a file.
 func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, s := spinning(t, policy)
@@ -145,8 +145,8 @@ func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
 	}
 }
 
-// TestASegmentEndsOnDisk expects the old segment and the checkpoints beside it
-// to be synced after the last record, and before the new one counts.
+// TestASegmentEndsOnDisk expects the old segment and its checkpoint files to be
+// synced after the last record and before the new segment is used.
 func TestASegmentEndsOnDisk(t *testing.T) {
 	w, s := spinning(t, Batch)
 	w.set.cfg.inlineMax = 4
@@ -155,7 +155,8 @@ func TestASegmentEndsOnDisk(t *testing.T) {
 	w.must(p.Done(w.put("b.phext", text("x"))))
 	w.j.mustRotate = true
 	w.unflushed("y")
-	// Each checkpoint before it is needed; the old segment when it ends; the new one when it begins.
+	// Each checkpoint before it is needed, the old segment when it ends, the new
+	// one when it begins.
 	if got := strings.Join(s.synced, " "); got != "00000001-3.chk 00000001.seg"+" 00000001.seg 00000002.seg"+" 00000002-1.chk 00000002.seg" {
 		t.Errorf("synced %s", got)
 	}
@@ -166,8 +167,8 @@ func TestASegmentEndsOnDisk(t *testing.T) {
 	}
 }
 
-// TestAFailedSyncIsNotForgiven has a disk that fails once: the kernel would say
-// yes to a second sync, although the records may be lost.
+// TestAFailedSyncIsNotForgiven has a disk that fails once. A second sync would
+// succeed, although the records may be lost.
 func TestAFailedSyncIsNotForgiven(t *testing.T) {
 	w, s := spinning(t, Batch)
 	p := w.unflushed("lost")
