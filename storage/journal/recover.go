@@ -63,7 +63,7 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 		}
 	}
 	for file := range aside {
-		if logs[file] == nil {
+		if _, known := logs[file]; !known {
 			logs[file] = nil // recovered without the journal
 		}
 	}
@@ -101,14 +101,14 @@ func (j *Journal) recovery(v *view, report *Report) *recovery {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
-	// A power cut may leave rubbish at the end of a segment, but a crash of
-	// processes cannot, and neither of them damages the header of a segment.
+	// After a power cut, rubbish at the end of a segment is normal. Without one
+	// it means that records are missing, and so does a segment without a header.
 	r.journalDamaged = j.lostSegment || r.sameBoot && j.damaged > 0
 	return r
 }
 
-// takeDamage returns what was found wrong with the journal itself, and forgets
-// it: the number of bytes, and the paths of what was quarantined before others.
+// takeDamage returns how many bytes of the journal itself were damaged, and the
+// paths of their copies followed by others. It then forgets them.
 func (j *Journal) takeDamage(others []string) (int64, []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -147,7 +147,7 @@ func (j *Journal) prune() error {
 	if err != nil {
 		return err
 	}
-	return j.removeBefore(oldest)
+	return j.removeSegmentsBefore(oldest)
 }
 
 // oldest is the number of the first segment to keep.
@@ -181,9 +181,9 @@ func (j *Journal) beyondHistory(number uint64) (bool, error) {
 	return ok && head.time <= j.lastTime-int64(j.cfg.History), errors.Join(err, f.Close())
 }
 
-// removeBefore removes the segments and checkpoints before number, including
+// removeSegmentsBefore removes the segments and checkpoints before number, including
 // those that an earlier call could not remove.
-func (j *Journal) removeBefore(number uint64) error {
+func (j *Journal) removeSegmentsBefore(number uint64) error {
 	entries, err := os.ReadDir(j.dir)
 	if err != nil {
 		return err
