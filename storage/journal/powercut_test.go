@@ -117,7 +117,8 @@ func (a attempt) after() State {
 
 // untilPowerCut calls check for each file after the recovery. all is what was
 // begun of the file: first an attempt without mutations, last one that may be
-// pending. atSQ says whether SQ may have begun with that one.
+// pending. SQ may have begun with that one if atSQ is set, or if the old file is
+// on the disk, aside.
 func untilPowerCut(t *testing.T, policy Policy, atSQ bool, check func(t *rapid.T, m *model, file string, all []attempt)) {
 	rapid.Check(t, func(t *rapid.T) {
 		root, err := os.MkdirTemp("", "journal")
@@ -175,19 +176,25 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 	if before.Text != "" && !p.CheckpointDurable() {
 		t.Fatalf("%s: what it holds is not on disk", last[0].File)
 	}
-	if file := last[0].File; atSQ && before.Text != "" && last[0].Op <= Delete { // SQ does not make the others
+	surelyAside := ""
+	if file := last[0].File; before.Text != "" && last[0].Op <= Delete { // SQ does not make the others
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
-		m.createAgain(t, disk, p, before, last)
-		disk.written[file] = append(disk.written[file], halfways(t, before, last)...)
+		aside := m.createAgain(t, disk, p, before, last)
+		if aside && !atSQ {
+			surelyAside = file
+		}
+		if aside || atSQ {
+			disk.written[file] = append(disk.written[file], halfways(t, before, last)...)
+		}
 	}
 	disk.cut(t, m.j.dir)
 	for file, states := range disk.written {
 		m.put(file, old(t, states, file != last[0].File || p.CheckpointDurable()))
 	}
 	for file, states := range disk.aside {
-		if rapid.Bool().Draw(t, "still aside") {
+		if file == surelyAside || rapid.Bool().Draw(t, "still aside") {
 			aside := old(t, states, false)
 			m.lay(BeforePath(m.path(file)), &aside.Text)
 		}
@@ -207,11 +214,13 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 
 // createAgain has SQ create the file again, at random, where the writer would.
 // The old file was renamed aside, and its removal may not be on the disk.
-func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State, made []Mutation) {
+func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State, made []Mutation) bool {
 	file := made[0].File
-	if before.Exists && made[0].Op <= Delete && p.CheckpointDurable() && rapid.Bool().Draw(t, "created again") {
-		disk.aside[file] = append(disk.aside[file], disk.written[file]...)
+	if !before.Exists || made[0].Op > Delete || !p.CheckpointDurable() || !rapid.Bool().Draw(t, "created again") {
+		return false
 	}
+	disk.aside[file] = append(disk.aside[file], disk.written[file]...)
+	return true
 }
 
 // settleRemovals is the effect of the sync of the data_dir in a rotation: files
