@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,21 +10,51 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"mirrorborn.us/sqgate/phext"
 )
 
 // Every scroll must stand where the requests look for it.
 func TestScrollsStandWhereTheyAreRead(t *testing.T) {
 	const n = 2*perChapter + 3
-	scrolls := strings.Split(strings.TrimSuffix(phext.Parse(textOf(n, strconv.Itoa)).Textmap(), "\n"), "\n")
+	scrolls := scrollsOf(libraryBreak + textOf(n, strconv.Itoa))
 	if len(scrolls) != n {
 		t.Fatalf("%d scrolls", len(scrolls))
 	}
-	for i, line := range scrolls {
-		if want := "* " + at(i) + ": " + strconv.Itoa(i); line != want {
-			t.Fatalf("%q, not %q", line, want)
+	for i := range n {
+		if text, want := scrolls["2"+at(i)[1:]], strconv.Itoa(i); text != want {
+			t.Fatalf("at %s: %q, not %q", at(i), text, want)
 		}
+	}
+}
+
+// scrollsOf reads a phext, which has no breaks but those that textOf makes, as
+// the format is defined: a break ends what is below it, and a coordinate counts
+// the breaks.
+func scrollsOf(text string) map[string]string {
+	scrolls := map[string]string{}
+	library, chapter, section, scroll := 1, 1, 1, 1
+	for {
+		end := strings.IndexAny(text, scrollBreak+sectionBreak+chapterBreak+libraryBreak)
+		here := text
+		if end >= 0 {
+			here = text[:end]
+		}
+		if here != "" {
+			scrolls[fmt.Sprintf("%d.1.1/1.1.1/%d.%d.%d", library, chapter, section, scroll)] = here
+		}
+		if end < 0 {
+			return scrolls
+		}
+		switch text[end : end+1] {
+		case scrollBreak:
+			scroll++
+		case sectionBreak:
+			section, scroll = section+1, 1
+		case chapterBreak:
+			chapter, section, scroll = chapter+1, 1, 1
+		case libraryBreak:
+			library, chapter, section, scroll = library+1, 1, 1, 1
+		}
+		text = text[end+1:]
 	}
 }
 

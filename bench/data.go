@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Breaks between scrolls, sections and chapters, and libraries.
@@ -62,7 +60,7 @@ func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), fsutil.NewFileMode)
+	return os.WriteFile(filepath.Join(dir, name+".phext"), []byte(text), 0o666)
 }
 
 func selectOf(phext string, i int) string { return "/api/v2/select?p=" + phext + "&c=" + at(i) }

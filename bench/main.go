@@ -3,6 +3,10 @@
 // they are installed, SQ's own --config mode and `sq route`. The same client
 // does the same work on every side, in turns, within one run.
 //
+// Run it as `go run -C bench . -sq PATH` from the root of the repository: it
+// builds sqgate from the directory above its own. It is a module of its own and
+// imports nothing of sqgate, so that it measures any sqgate alike.
+//
 // It listens on loopback only, works in a temporary directory, ends what it
 // started, and installs nothing.
 package main
@@ -32,7 +36,7 @@ func main() {
 	flag.StringVar(&b.sq, "sq", "sq", "SQ binary, which sqgate runs too")
 	flag.StringVar(&b.lockedSQ, "sq-locked", "", "a further SQ binary, built with --locked, to measure beside it")
 	flag.DurationVar(&b.time, "time", 3*time.Second, "time for each side of a cell")
-	flag.StringVar(&b.out, "out", "bench", "directory for RESULTS.md and results.svg")
+	flag.StringVar(&b.out, "out", ".", "directory for RESULTS.md and results.svg")
 	flag.Parse()
 	if err := b.run(*only); err != nil {
 		log.Fatal("bench: ", err)
@@ -106,7 +110,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	b.gate = filepath.Join(b.root, "sqgate")
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.gate, "mirrorborn.us/sqgate/cmd/sqgate")
+	build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", b.gate, "./cmd/sqgate")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building sqgate: %w\n%s", err, text)
 	}

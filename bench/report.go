@@ -82,7 +82,7 @@ func (b *bench) write(dir string) error {
 		return err
 	}
 	var t strings.Builder
-	fmt.Fprintf(&t, "# Results of the benchmark\n\nMade by `go run ./bench` on %s.\n\n", time.Now().UTC().Format("2 January 2006, 15:04 MST"))
+	fmt.Fprintf(&t, "# Results of the benchmark\n\nMade by `go run -C bench .` on %s.\n\n", time.Now().UTC().Format("2 January 2006, 15:04 MST"))
 	for _, v := range b.versions() {
 		fmt.Fprintf(&t, "- %s\n", v)
 	}

@@ -1,0 +1,3 @@
+module mirrorborn.us/sqgate/bench
+
+go 1.26.0
