@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Breaks between scrolls, sections and chapters, and libraries.
+// The breaks of the format that are used here.
 const (
 	scrollBreak  = "\x17"
 	sectionBreak = "\x18"
@@ -21,12 +21,12 @@ const (
 	perChapter = 100 * perSection
 )
 
-// at is the coordinate of scroll i of a phext that textOf has made.
+// at returns the coordinate of scroll i in a phext that textOf made.
 func at(i int) string {
 	return fmt.Sprintf("1.1.1/1.1.1/%d.%d.%d", i/perChapter+1, i/perSection%100+1, i%perSection+1)
 }
 
-// textOf is a phext of n scrolls.
+// textOf makes a phext of n scrolls.
 func textOf(n int, scroll func(i int) string) string {
 	var b strings.Builder
 	for i := range n {
@@ -44,7 +44,7 @@ func textOf(n int, scroll func(i int) string) string {
 	return b.String()
 }
 
-// numbered is a scroll of size bytes with a line that tells it from others.
+// numbered makes scrolls of size bytes, each with a first line of its own.
 func numbered(size int) func(i int) string {
 	return func(i int) string {
 		head := fmt.Sprintf("scroll %d\n", i)
@@ -52,10 +52,11 @@ func numbered(size int) func(i int) string {
 	}
 }
 
-// scrollSize makes 20,000 scrolls 4 MB.
+// scrollSize is the size of most scrolls, in bytes: 20,000 of them are 4 MB.
 const scrollSize = 200
 
 // putPhext writes a phext into a data directory, with the mode that SQ gives it.
+// With another mode, sqgate would not have SQ recreate the file.
 func putPhext(dir, name, text string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -9,13 +9,15 @@ import (
 	"syscall"
 )
 
-// versions says on what and with what a run was made.
+// versions describes the machine and the programs of a run.
 func (b *bench) versions() []string {
 	all := []string{
 		fmt.Sprintf("machine: %d cores, %s, %s of memory, Linux %s", runtime.NumCPU(), procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"), firstLine("uname", "-r")),
-		"sqgate: " + commit(),
 		"Go: " + runtime.Version(),
 		"data on: " + fileSystem(b.root),
+	}
+	for _, x := range b.binaries {
+		all = append(all, x.name+": "+b.origin(x))
 	}
 	all = append(all, b.sqVersions()...)
 	for _, o := range others {
@@ -26,7 +28,15 @@ func (b *bench) versions() []string {
 	return all
 }
 
-// commit is that of the source tree, marked if it has been changed.
+// origin says where a binary comes from.
+func (b *bench) origin(x binary) string {
+	if x.name == underTest && b.sqgate == "" {
+		return commit()
+	}
+	return "a binary that was given, which says " + firstLine(x.path, "version")
+}
+
+// commit is the commit of the source tree, marked if the tree has been changed.
 func commit() string {
 	id := firstLine("git", "describe", "--always", "--dirty", "--abbrev=12")
 	if id == "" {
@@ -35,7 +45,7 @@ func commit() string {
 	return "commit " + id
 }
 
-// firstLine runs a program and takes the first line of what it prints.
+// firstLine runs a program and returns the first line that it prints.
 func firstLine(program string, args ...string) string {
 	text, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
@@ -58,10 +68,10 @@ func procField(path, name string) string {
 	return "unknown"
 }
 
-// fileSystems are those that a run is likely to be on, by the magic numbers of statfs(2).
+// fileSystems names file systems by their magic numbers, which statfs(2) returns.
 var fileSystems = map[int64]string{0xef53: "ext4", 0x01021994: "tmpfs", 0x58465342: "XFS", 0x9123683e: "Btrfs", 0x794c7630: "overlayfs", 0x2fc12fc1: "ZFS"}
 
-// fileSystem names what dir is on.
+// fileSystem names the file system that dir is on.
 func fileSystem(dir string) string {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
@@ -73,7 +83,7 @@ func fileSystem(dir string) string {
 	return fmt.Sprintf("file system %#x", st.Type)
 }
 
-// timeWait is how many sockets of this host wait for late packets.
+// timeWait returns how many sockets of this host are in TIME_WAIT.
 func timeWait() string {
 	fields := strings.Fields(procField("/proc/net/sockstat", "TCP"))
 	for i := 0; i+1 < len(fields); i++ {

@@ -1,7 +1,8 @@
 // Command bench measures sqgate on the machine at hand, beside SQ itself and
 // beside what else could stand in front of SQ: nginx, HAProxy and Caddy where
-// they are installed, SQ's own --config mode and `sq route`. The same client
-// does the same work on every side, in turns, within one run.
+// they are installed, SQ's own --config mode and `sq route`. With -beside it
+// measures further sqgate binaries too, such as the one before a change. Within
+// one run the same client does the same work on every side, in turns.
 //
 // Run it as `go run -C bench . -sq PATH` from the root of the repository: it
 // builds sqgate from the directory above its own. It is a module of its own and
@@ -18,23 +19,23 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 )
 
 // longestRun bounds a run, whatever hangs in it.
-const longestRun = 30 * time.Minute
+const longestRun = 20 * time.Minute
 
 func main() {
 	b := &bench{}
 	only := flag.String("only", "", "measure only the cells whose name matches this regular expression")
 	flag.StringVar(&b.sq, "sq", "sq", "SQ binary, which sqgate runs too")
 	flag.StringVar(&b.lockedSQ, "sq-locked", "", "a further SQ binary, built with --locked, to measure beside it")
+	flag.StringVar(&b.sqgate, "sqgate", "", "sqgate binary to measure; without it, sqgate is built from the directory above this one")
+	flag.Func("beside", "`NAME=PATH`: a further sqgate binary to measure and to compare with; may be given several times", b.addBeside)
+	flag.Func("sides", "let only the sides whose name matches this regular expression take part", b.chooseSides)
 	flag.DurationVar(&b.time, "time", 3*time.Second, "time for each side of a cell")
 	flag.StringVar(&b.out, "out", ".", "directory for RESULTS.md and results.svg")
 	flag.Parse()
@@ -46,9 +47,10 @@ func main() {
 // bench is one run.
 type bench struct {
 	sq       string
-	lockedSQ string // the same with the libraries that its authors' lock file names; may be empty
-	gate     string // the sqgate binary under test
-	help     string // of its serve command, which says what flags it has
+	lockedSQ string         // the same with the libraries that its authors' lock file names; may be empty
+	sqgate   string         // the binary to measure; empty = build it
+	binaries []binary       // sqgate first, then those of -beside
+	chosen   *regexp.Regexp // of -sides; nil = all sides
 	time     time.Duration
 	out      string
 	root     string // temporary directory that everything is in
@@ -78,15 +80,18 @@ func (b *bench) run(only string) error {
 		return err
 	}
 	defer b.cleanUp()
-	if err := b.prepare(ctx); err != nil {
+	if err := b.findSQ(); err != nil {
+		return err
+	}
+	if err := b.findBinaries(ctx); err != nil {
 		return err
 	}
 	b.measure(ctx, pattern)
 	return b.write(b.out)
 }
 
-// measure runs the cells. One that fails is reported as failed, and the others
-// are measured all the same.
+// measure runs the cells. A cell that fails is reported as failed, and the
+// others are measured all the same.
 func (b *bench) measure(ctx context.Context, only *regexp.Regexp) {
 	for _, c := range cells {
 		if ctx.Err() != nil {
@@ -104,48 +109,14 @@ func (b *bench) measure(ctx context.Context, only *regexp.Regexp) {
 	}
 }
 
-// prepare finds SQ, and builds the sqgate of this source tree.
-func (b *bench) prepare(ctx context.Context) error {
-	if err := b.findSQ(); err != nil {
-		return err
-	}
-	b.gate = filepath.Join(b.root, "sqgate")
-	build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", b.gate, "./cmd/sqgate")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building sqgate: %w\n%s", err, text)
-	}
-	text, err := exec.CommandContext(ctx, b.gate, "serve", "--help").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("sqgate serve --help: %w", err)
-	}
-	b.help = string(text)
-	return nil
+// chooseSides takes the value of the flag -sides.
+func (b *bench) chooseSides(pattern string) (err error) {
+	b.chosen, err = regexp.Compile(pattern)
+	return err
 }
 
-// findSQ makes the paths of SQ absolute, since it runs in directories of its own.
-func (b *bench) findSQ() (err error) {
-	if b.sq, err = absolute(b.sq); err != nil {
-		return fmt.Errorf("-sq: %w", err)
-	}
-	if b.lockedSQ == "" {
-		return nil
-	}
-	if b.lockedSQ, err = absolute(b.lockedSQ); err != nil {
-		return fmt.Errorf("-sq-locked: %w", err)
-	}
-	return nil
-}
-
-func absolute(program string) (string, error) {
-	path, err := exec.LookPath(program)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(path)
-}
-
-// has says whether this sqgate has a flag.
-func (b *bench) has(flag string) bool { return strings.Contains(b.help, "--"+flag+" ") }
+// wants says whether a side takes part.
+func (b *bench) wants(side string) bool { return b.chosen == nil || b.chosen.MatchString(side) }
 
 // cleanUp ends whatever still runs on the temporary directory, and removes it.
 func (b *bench) cleanUp() {
@@ -155,9 +126,10 @@ func (b *bench) cleanUp() {
 	}
 }
 
-// wantedFiles is enough for 10,000 connections at both ends of this process.
+// wantedFiles is enough for 10,000 connections with both ends in view.
 const wantedFiles = 20000
 
+// raiseFileLimit raises the limit of open files as far as it may.
 func raiseFileLimit() error {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {

@@ -18,9 +18,9 @@ const (
 )
 
 // plot draws answers a second as bars, a group for each cell, with a line from
-// the lowest to the highest round. The scale is logarithmic, since some sides
-// differ by thousands; each group has its own.
-func plot(cells []raced) []byte {
+// the lowest to the highest turn. Each group has a scale of its own. It is
+// logarithmic, since some sides differ by a factor of thousands.
+func plot(cells []rateCell) []byte {
 	var b bytes.Buffer
 	height := groupSpace
 	for _, c := range cells {
@@ -43,7 +43,7 @@ func plot(cells []raced) []byte {
 	return b.Bytes()
 }
 
-// rangeOf are the ends of a group's scale: powers of ten.
+// rangeOf returns the ends of a group's scale. The lower one is a power of ten.
 func rangeOf(results []result) (least, most float64) {
 	least, most = math.Inf(1), 1
 	for _, r := range results {
@@ -63,11 +63,11 @@ func bar(b *bytes.Buffer, r result, y int, least, most float64) {
 		return barRoom * math.Log(v/least) / math.Log(most/least)
 	}
 	fill := "#9aa7b5"
-	if len(r.side) >= 6 && r.side[:6] == "sqgate" {
+	if r.binary == underTest {
 		fill = "#2f6fab"
 	}
 	middle := float64(y) + barHeight/2
-	fmt.Fprintf(b, `<text x="%d" y="%.0f" text-anchor="end">%s</text>`+"\n", barLeft-8, middle+4, html.EscapeString(r.side))
+	fmt.Fprintf(b, `<text x="%d" y="%.0f" text-anchor="end">%s</text>`+"\n", barLeft-8, middle+4, html.EscapeString(r.name))
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", barLeft, y, at(r.rate.median), barHeight, fill)
 	fmt.Fprintf(b, `<line x1="%.1f" y1="%.0f" x2="%.1f" y2="%.0f" stroke="#222"/>`+"\n", barLeft+at(r.rate.low), middle, barLeft+at(r.rate.high), middle)
 	fmt.Fprintf(b, `<text x="%.1f" y="%.0f">%s</text>`+"\n", barLeft+at(r.rate.high)+8, middle+4, inRate(r.rate.median))

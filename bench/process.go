@@ -21,7 +21,7 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-// startPatience is the longest wait until a server accepts connections.
+// startPatience is how long a server may take until it accepts connections.
 const startPatience = 20 * time.Second
 
 // start runs a program in a directory of its own, with its output in a file
@@ -44,11 +44,11 @@ func (b *bench) start(ctx context.Context, addr, program string, args ...string)
 	}
 	p := &process{cmd: cmd, addr: addr, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // it was told to end; its output says more than its status
+		_ = cmd.Wait() // it was told to end, so that its status says nothing
 		close(p.done)
 	}()
 	if err := p.await(ctx); err != nil {
-		text, _ := os.ReadFile(out.Name()) // only to say more
+		text, _ := os.ReadFile(out.Name()) // it only makes the error clearer
 		p.stop()
 		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(program), err, tail(text))
 	}
@@ -78,7 +78,7 @@ func (p *process) await(ctx context.Context) error {
 	}
 }
 
-// stop ends a server, kindly at first.
+// stop asks a server to end, and kills it if it does not.
 func (p *process) stop() {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM, syscall.SIGKILL} {
 		_ = p.cmd.Process.Signal(s) // it may have ended
@@ -90,29 +90,30 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends a server that is busy with what nobody waits for any more.
+// kill ends a server at once. It is for a server that is busy with requests that
+// nobody waits for any more.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.done
 }
 
-// memory is what a process has in memory now and had at the most, in bytes.
-func memory(pid int) (now, peak int64) {
+// memory returns the resident memory of a process, now and at its peak, in bytes.
+func memory(pid int) (now, peak float64) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // a process that has ended has none
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
-		n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64) // most lines are no sizes
+		n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64) // lines that are no sizes are not used
 		switch name {
 		case "VmRSS":
-			now = n << 10
+			now = float64(n << 10)
 		case "VmHWM":
-			peak = n << 10
+			peak = float64(n << 10)
 		}
 	}
 	return now, peak
 }
 
-// childrenOf lists the processes that pid has started.
+// childrenOf lists the child processes of a process.
 func childrenOf(pid int) (children []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is right
 	for _, path := range stats {
@@ -126,8 +127,8 @@ func childrenOf(pid int) (children []int) {
 	return children
 }
 
-// endAllIn kills what was started for this run and is still there: its
-// environment or its arguments name the run's own temporary directory.
+// endAllIn kills the processes of this run that are still there. Their environment
+// or their arguments name the temporary directory of the run.
 func endAllIn(root string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is right
 	for _, path := range files {
@@ -142,7 +143,7 @@ func endAllIn(root string) {
 	}
 }
 
-// freeAddr is a loopback address that nobody listens at.
+// freeAddr returns a loopback address at which nobody listens.
 func freeAddr() (addr, port string, err error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// other is a proxy that may be installed. Each is set up as its manual has it
-// for a backend that closes every connection, picks the backend by the
-// Authorization header, and keeps connections to clients alive.
+// other is a proxy that may be installed. Each is configured as its manual says
+// for a backend that closes every connection. It chooses the backend by the
+// Authorization header and keeps connections to clients alive.
 type other struct {
 	name    string
 	program string
-	version []string // the arguments that make it say its version
+	version []string // arguments with which it prints its version
 	args    func(config string) []string
-	config  string // with LISTEN, PORT, BACKEND, KEY and DIR to be replaced
+	config  string // with placeholders: LISTEN, PORT, BACKEND, KEY, DIR and CORES
 }
 
 var others = []other{
@@ -92,9 +92,12 @@ http://:PORT {
 `},
 }
 
-// startOthers runs every proxy that is installed in front of an SQ.
+// startOthers runs every proxy that is installed and takes part, in front of an SQ.
 func (b *bench) startOthers(ctx context.Context, backend side) (running []side) {
 	for _, o := range others {
+		if !b.wants(o.name) {
+			continue
+		}
 		path := programPath(o.program)
 		if path == "" {
 			b.noteOnce("%s is not installed, and was left out", o.name)
@@ -110,7 +113,7 @@ func (b *bench) startOthers(ctx context.Context, backend side) (running []side) 
 	return running
 }
 
-// programPath finds a program, also where only root has it on the PATH.
+// programPath finds a program, also in directories that only root has in its PATH.
 func programPath(program string) string {
 	for _, name := range []string{program, "/usr/sbin/" + program, "/usr/local/sbin/" + program} {
 		if path, err := exec.LookPath(name); err == nil {

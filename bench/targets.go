@@ -1,22 +1,19 @@
 package main
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
-// target is a figure that sqgate is to reach.
+// target is a value that sqgate is to reach.
 type target struct {
 	what string
 	want string
-	// got computes the figure and whether it is reached from what was measured
+	// got computes the value, and whether it is reached, from what was recorded
 	// under the names in needs.
 	needs []string
 	got   func(v []float64) (text string, met bool)
 }
 
-// atLeast wants the first figure to be so many times the second. Nothing is
-// any number of times nothing.
+// atLeast wants the first value to be at least so many times the second. If the
+// second is zero, there is nothing to compare with.
 func atLeast(times float64) func(v []float64) (string, bool) {
 	return func(v []float64) (string, bool) {
 		if v[1] <= 0 {
@@ -49,7 +46,7 @@ func inKB(bytes float64) string { return fmt.Sprintf("%.1f KB", bytes/1024) }
 const gateOff, forwarding = "sqgate, fsync off", "sqgate, forwarding"
 
 // The targets for large phexts were set against SQ as its authors lock it. They
-// stand there for the newest build too, which opens phexts in linear time.
+// are shown for the newest build too, which opens phexts in linear time.
 const ofLocked, ofNewest = " SQ as its authors lock it", " the newest build of SQ"
 
 var targets = []target{
@@ -66,17 +63,15 @@ var targets = []target{
 	{"update, 64 connections, fsync off, p99", "half of direct's", []string{"update-64-p99/" + gateOff, "update-64-p99/" + direct}, atMost(.5)},
 	{"forwarded select", "at least Caddy's rate", []string{"forwarded/" + forwarding, "forwarded/Caddy"}, atLeast(1)},
 	{"forwarded select", "within 15 % of nginx's rate", []string{"forwarded/" + forwarding, "forwarded/nginx"}, atLeast(.85)},
-	{"500 tenants configured and idle", "under 40 MB", []string{"tenants/500"}, below(40<<20, func(v float64) string { return inMB(int64(v)) })},
+	{"500 tenants configured and idle", "under 40 MB", []string{"tenants/500"}, below(40<<20, inMB)},
 	{"each further tenant", "under 10 KB", []string{"tenants/each further"}, below(10<<10, inKB)},
-	{"first write to a tenant whose child is stopped", "under 15 ms", []string{"wake/write"}, below(.015, inSeconds)},
-	{"children started by reads", "none", []string{"wake/children for reads"}, below(1, func(v float64) string { return fmt.Sprint(v) })},
+	{"first write to a tenant whose child is stopped", "under 15 ms", []string{"wake-update/sqgate"}, below(.015, inSeconds)},
+	{"children started by reads", "none", []string{"wake-select-children/sqgate"}, below(1, func(v float64) string { return fmt.Sprint(v) })},
 }
 
-// targets is a table of what was wanted, what was measured, and whether it was reached.
+// targets is a table of the targets, what was measured, and whether they were reached.
 func (r *report) targets() string {
-	var t strings.Builder
-	line(&t, []string{"figure", "target", "measured", "reached"})
-	line(&t, []string{"---", "---", "---", "---"})
+	t := newTable("figure", "target", "measured", "reached")
 	for _, x := range targets {
 		text, word := "not measured", "-"
 		if values, ok := r.lookUp(x.needs); ok {
@@ -87,7 +82,7 @@ func (r *report) targets() string {
 				word = "met"
 			}
 		}
-		line(&t, []string{x.what, x.want, text, word})
+		t.add(x.what, x.want, text, word)
 	}
 	return t.String()
 }

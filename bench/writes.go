@@ -7,40 +7,35 @@ import (
 	"strconv"
 )
 
-// fsyncModes are the sides of a cell of writes: a gateway for each setting.
-func (b *bench) fsyncModes() (names []string, flags [][]string) {
-	if !b.has("fsync") {
-		b.noteOnce("this sqgate has no --fsync: it was measured as it is")
-		return []string{"sqgate"}, [][]string{nil}
-	}
-	for _, mode := range []string{"off", "batch", "always"} {
-		names, flags = append(names, "sqgate, fsync "+mode), append(flags, []string{"--fsync", mode})
-	}
-	return names, flags
-}
+// fsyncModes are the settings with which writes are measured.
+var fsyncModes = []string{"off", "batch", "always"}
 
-func (b *bench) cellUpdate(ctx context.Context) error {
-	return b.updates(ctx, "update", " on "+fileSystem(b.root), []int{1, 4, 16, 64})
-}
-
-// inMemory is a file system without a disk. On one with a disk, SQ's truncating
-// write can cost many times what everything else does (ext4 allocates at once).
+// inMemory is a file system without a disk. On one with a disk, SQ's write to a
+// truncated file can cost many times what everything else does: ext4 allocates
+// at once.
 const inMemory = "/dev/shm"
 
-func (b *bench) cellUpdateInMemory(ctx context.Context) error {
-	root, err := os.MkdirTemp(inMemory, "sqgate-bench-")
-	if err != nil {
-		b.note("updates on a file system in memory were left out: %v", err)
-		return nil
-	}
-	onDisk := b.root
-	b.root = root
-	defer func() { b.cleanUp(); b.root = onDisk }()
-	return b.updates(ctx, "memory-update", " on "+fileSystem(root), []int{1, 4, 16, 64})
+// updates is a cell in which so many connections update.
+func updates(conns int) func(*bench, context.Context) error {
+	return func(b *bench, ctx context.Context) error { return b.updates(ctx, "update", conns) }
 }
 
-// updates has each connection update a scroll of its own.
-func (b *bench) updates(ctx context.Context, cell, where string, connections []int) (err error) {
+// updatesInMemory is the same on a file system in memory.
+func updatesInMemory(conns int) func(*bench, context.Context) error {
+	return func(b *bench, ctx context.Context) error {
+		root, err := os.MkdirTemp(inMemory, "sqgate-bench-")
+		if err != nil {
+			b.noteOnce("updates on a file system in memory were left out: %v", err)
+			return nil
+		}
+		onDisk := b.root
+		b.root = root
+		defer func() { b.cleanUp(); b.root = onDisk }()
+		return b.updates(ctx, "memory-update", conns)
+	}
+}
+
+func (b *bench) updates(ctx context.Context, cell string, conns int) (err error) {
 	text := textOf(64, numbered(scrollSize))
 	var sides []side
 	defer func() { stopAll(sides) }()
@@ -49,26 +44,25 @@ func (b *bench) updates(ctx context.Context, cell, where string, connections []i
 		return err
 	}
 	sides = append(sides, direct)
-	names, flags := b.fsyncModes()
-	for i, name := range names {
-		g, err := b.gateOn(ctx, name, "notes", text, flags[i]...)
-		if err != nil {
+	for _, mode := range fsyncModes {
+		if sides, err = b.startAll(ctx, sides, b.binaries, "fsync "+mode, "notes", text, "--fsync", mode); err != nil {
 			return err
 		}
-		sides = append(sides, g.side)
 	}
-	body := []byte(numbered(scrollSize)(0))
-	updating := func(s side) func(conn, i int) []byte {
-		return func(conn, _ int) []byte { return s.request("POST", updateOf("notes", conn), body) }
+	if err := warmWrites(ctx, sides); err != nil {
+		return err
 	}
+	title := fmt.Sprintf("update of 200 bytes, %d connections, on %s", conns, fileSystem(b.root))
+	b.showRates(cell+"-"+strconv.Itoa(conns), title, b.inTurns(ctx, sides, conns, updating))
+	return nil
+}
+
+// warmWrites has each side write once, which starts its child.
+func warmWrites(ctx context.Context, sides []side) error {
 	for _, s := range sides {
 		if _, _, err := s.once(ctx, patience, updating(s)(0, 0)); err != nil {
-			return fmt.Errorf("warming up: %w", err)
+			return fmt.Errorf("warming up %s: %w", s.name, err)
 		}
-	}
-	for _, conns := range connections {
-		name := cell + "-" + strconv.Itoa(conns)
-		b.race(name, fmt.Sprintf("update of 200 bytes, %d connections%s", conns, where), race(ctx, sides, conns, b.time, updating))
 	}
 	return nil
 }

@@ -13,12 +13,12 @@ import (
 
 func TestSQAsLockedIsMeasuredWhereItIsNamed(t *testing.T) {
 	b := &bench{sq: "one"}
-	b.builds()
-	if all := b.builds(); len(all) != 1 || all[0].side != direct || len(b.notes) != 1 || !strings.Contains(b.notes[0], "--locked") {
+	b.sqBuilds()
+	if all := b.sqBuilds(); len(all) != 1 || all[0].side != direct || len(b.notes) != 1 || !strings.Contains(b.notes[0], "--locked") {
 		t.Errorf("without: %v, %q", all, b.notes)
 	}
 	b = &bench{sq: "one", lockedSQ: "two"}
-	if all := b.builds(); len(all) != 2 || all[1].side != asLocked || all[1].program != "two" || len(b.notes) != 0 {
+	if all := b.sqBuilds(); len(all) != 2 || all[1].side != asLocked || all[1].program != "two" || len(b.notes) != 0 {
 		t.Errorf("with: %v, %q", all, b.notes)
 	}
 }
@@ -36,7 +36,7 @@ func TestVersionsNameTheLibraryOfEachBuild(t *testing.T) {
 	}
 }
 
-// program is a stand-in for SQ that says its version, and has text in it.
+// program makes a stand-in for SQ that prints its version, and that contains a text.
 func program(t *testing.T, dir, name, text string) string {
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, []byte("#!/bin/sh\necho 0.5.6 # "+text+"\n"), 0o755); err != nil {
@@ -77,7 +77,7 @@ func TestNoAnswerAtAllIsTakenForOne(t *testing.T) {
 	}
 }
 
-// A turn that was cut off says nothing about who did not answer in it.
+// A turn that was cut off says nothing about a side that did not answer in it.
 func TestACutOffTurnHasNoRate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -96,10 +96,10 @@ func TestRatiosSayNeitherTooLittleNorTooMuch(t *testing.T) {
 }
 
 func TestThePlotHasEverySide(t *testing.T) {
-	var r report
-	r.race("alternating", "in turn", []result{{side: direct, rate: spread{200, 200, 200}}, {side: asLocked, rate: spread{.05, .05, .05}}})
-	r.race("select", "select", []result{{side: "sqgate", rate: spread{9000, 9000, 9000}}})
-	picture := string(plot(r.races))
+	picture := string(plot([]rateCell{
+		{"in turns", []result{resultOf(side{name: direct}, []load{{rate: 200}}), resultOf(side{name: asLocked}, []load{{rate: .05}})}},
+		{"select", []result{resultOf(side{name: "sqgate", binary: underTest}, []load{{rate: 9000}})}},
+	}))
 	for _, want := range []string{direct, asLocked, "sqgate", ">0.05<"} {
 		if !strings.Contains(picture, want) {
 			t.Errorf("%q is missing in\n%s", want, picture)
@@ -113,9 +113,9 @@ func TestThePlotHasEverySide(t *testing.T) {
 func TestTargetsForLargePhextsStandForEachBuild(t *testing.T) {
 	var r report
 	for cell, figures := range map[string][3]float64{"alternating": {9000, 225, .95}, "toc": {88, 17, .04}, "first-read": {.029, .054, 25}} {
-		r.keep(cell, "sqgate", figures[0])
-		r.keep(cell, direct, figures[1])
-		r.keep(cell, asLocked, figures[2])
+		r.record(cell, "sqgate", figures[0])
+		r.record(cell, direct, figures[1])
+		r.record(cell, asLocked, figures[2])
 	}
 	text := r.targets()
 	for _, want := range []string{
@@ -134,8 +134,8 @@ func TestTargetsForLargePhextsStandForEachBuild(t *testing.T) {
 
 func TestTargetsOfABuildThatWasLeftOutAreNotMeasured(t *testing.T) {
 	var r report
-	r.keep("toc", "sqgate", 88)
-	r.keep("toc", direct, 17)
+	r.record("toc", "sqgate", 88)
+	r.record("toc", direct, 17)
 	if text := r.targets(); !strings.Contains(text, "SQ as its authors lock it | not measured | - |") || !strings.Contains(text, "| 5.18 times | not met |") {
 		t.Error(text)
 	}

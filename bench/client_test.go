@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// tagged answers with a body and its tag, or says that the client has it.
+// tagged is a server that answers with a body and an ETag, or with 304.
 func tagged(t *testing.T, tag string) side {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if tag != "" {
@@ -26,7 +26,7 @@ func tagged(t *testing.T, tag string) side {
 	return side{name: "server", addr: server.Listener.Addr().String(), keepAlive: true}
 }
 
-// thrice asks for the same three times on one connection.
+// thrice sends the same request three times on one connection.
 func thrice(t *testing.T, s side, request []byte) (answered, failed int, err error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
