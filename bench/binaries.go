@@ -67,6 +67,17 @@ func (b *bench) buildSqgate(ctx context.Context, tag string) (string, error) {
 	return path, nil
 }
 
+// sourceFiles lists the files of a module that its sqgate is built from with a
+// build tag.
+func sourceFiles(ctx context.Context, module, tag string) (string, error) {
+	const own = "{{with .Module}}{{if .Main}}{{$.ImportPath}} {{$.GoFiles}}\n{{end}}{{end}}"
+	text, err := exec.CommandContext(ctx, "go", "list", "-C", module, "-tags", tag, "-deps", "-f", own, "./cmd/sqgate").Output()
+	if err != nil {
+		return "", fmt.Errorf("listing the files of sqgate: %w", err)
+	}
+	return string(text), nil
+}
+
 // sqBuild is an SQ binary that is asked without anything in front of it.
 type sqBuild struct {
 	side, program string

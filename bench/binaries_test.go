@@ -146,3 +146,31 @@ func TestNothingIsInfinitelyMoreThanNothing(t *testing.T) {
 		t.Errorf("%q, %v", text, met)
 	}
 }
+
+// An sqgate that is built with a tag on which no file depends is the same: its
+// rate would say nothing.
+func TestTagsWithoutEffectAreFound(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":                 "module example.org/gate\n\ngo 1.26\n",
+		"cmd/sqgate/main.go":     "package main\n\nimport _ \"example.org/gate/room\"\n\nfunc main() {}\n",
+		"room/room.go":           "package room\n",
+		"room/fast.go":           "//go:build !slow\n\npackage room\n",
+		"room/slow.go":           "//go:build slow\n\npackage room\n",
+		"elsewhere/elsewhere.go": "//go:build unused\n\npackage elsewhere\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	without, err := sourceFiles(t.Context(), dir, "")
+	if err != nil || !strings.Contains(without, "fast.go") {
+		t.Fatalf("%v, %q", err, without)
+	}
+	for tag, effect := range map[string]bool{"slow": true, "unused": false} {
+		if with, err := sourceFiles(t.Context(), dir, tag); err != nil || (with != without) != effect {
+			t.Errorf("%s: %v, %q", tag, err, with)
+		}
+	}
+}
