@@ -90,7 +90,7 @@ func (b *bench) atLeastOne(name string, turn time.Duration, l load) (load, error
 
 // directPatience is how long SQ itself is waited for. What takes it longer is
 // reported as this long, in its favour.
-const directPatience = time.Minute
+const directPatience = 45 * time.Second
 
 const tocOfLarge = "/api/v2/toc?p=large"
 
