@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 const broken = "HTTP/1.1 500 Internal Server Error\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 21\r\n\r\nInternal Server Error"
@@ -88,8 +89,12 @@ func TestUnknownRoutesWithoutALog(t *testing.T) {
 		if got != "" {
 			t.Errorf("%q then answered %q", p, got)
 		}
-		<-run.stdout.done // the process has ended by itself
-		run.kill()
+		select {
+		case <-run.stdout.done:
+		case <-time.After(testTimeout):
+			t.Fatalf("%q lives on", p)
+		}
+		run.kill() // it has ended: this only collects its status
 		if status := run.cmd.ProcessState.ExitCode(); status != 101 {
 			t.Errorf("%q ended with status %d", p, status)
 		}
