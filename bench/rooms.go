@@ -17,7 +17,7 @@ type room struct {
 
 var rooms = []room{
 	{"internal/http1", "net/http", "nethttp", "select, 16 connections", (*bench).roomSelects},
-	{"storage/sqclient", "http.Transport", "httptransport", "update, 16 connections, fsync off", (*bench).roomUpdates},
+	{"storage/sqclient", "http.Transport", "httptransport", "forwarded select, 16 connections", (*bench).roomForwards},
 	{"recreating files", "truncating them", "truncate", "update, 16 connections, fsync off", (*bench).roomUpdates},
 }
 
@@ -81,6 +81,19 @@ func (b *bench) roomSelects(ctx context.Context, of []binary) (results []result,
 	var sides []side
 	defer func() { stopAll(sides) }()
 	if sides, err = b.startPair(ctx, of); err != nil {
+		return nil, err
+	}
+	if err := b.warm(ctx, sides, "notes"); err != nil {
+		return nil, err
+	}
+	return b.turnsOf(ctx, sides, manyConnections, selecting(roomScrolls, "notes")), nil
+}
+
+// roomForwards has the binaries forward reads to SQ.
+func (b *bench) roomForwards(ctx context.Context, of []binary) (results []result, err error) {
+	var sides []side
+	defer func() { stopAll(sides) }()
+	if sides, err = b.startPair(ctx, of, "--read-memory", "0"); err != nil {
 		return nil, err
 	}
 	if err := b.warm(ctx, sides, "notes"); err != nil {

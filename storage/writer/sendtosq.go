@@ -44,7 +44,7 @@ func (tx *transaction) sendOnce() (err error) {
 			return err
 		}
 	}
-	if loaded && tx.canRecreate() {
+	if recreateFiles && loaded && tx.canRecreate() {
 		err = tx.recreate(ctx)
 	} else {
 		err = tx.truncate(ctx)

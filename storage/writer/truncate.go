@@ -1,0 +1,5 @@
+//go:build truncate
+
+package writer
+
+const recreateFiles = false
