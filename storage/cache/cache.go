@@ -21,37 +21,37 @@ var (
 	ErrTooLarge = fmt.Errorf("is larger than the %d bytes that SQ can hold", int64(Largest))
 )
 
-// Cache keeps pages, those read least recently out first.
+// Cache keeps versions of files. Those read least recently leave first.
 type Cache struct {
 	limit int64
 	// admit makes room in memory for a file that is being read.
 	admit func(bytes int64) (release func(), err error)
 
-	mu      sync.Mutex
-	pages   *simplelru.LRU[string, *Version]
-	bytes   int64
-	loading map[string]*load
-	frozen  map[string]*Frozen
-	freezes uint64 // how often Freeze was called
-	stats   Stats
-	nothing *Version
+	mu       sync.Mutex
+	versions *simplelru.LRU[string, *Version]
+	bytes    int64
+	loading  map[string]*load
+	frozen   map[string]*Frozen
+	freezes  uint64 // how often Freeze was called
+	stats    Stats
+	nothing  *Version
 }
 
-// Stats counts what a cache did.
+// Stats counts what a cache holds and what it has done.
 type Stats struct {
-	Bytes, Pages       int64
-	Hits, Misses, Outs uint64
+	Bytes, Versions         int64
+	Hits, Misses, Evictions uint64
 }
 
-// New makes a cache of limit bytes; with 0 nothing is kept. admit is asked for
-// room before a file is read; its error is Read's.
+// New makes a cache of limit bytes. With 0, nothing is kept. admit is asked for
+// memory before a file is read; its error becomes Read's.
 func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
 	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*Frozen{}, nothing: Missing()}
-	pages, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.cost() })
+	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
-	c.pages = pages
+	c.versions = versions
 	return c
 }
 
@@ -60,14 +60,14 @@ func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.Bytes, s.Pages = c.bytes, int64(c.pages.Len())
+	s.Bytes, s.Versions = c.bytes, int64(c.versions.Len())
 	return s
 }
 
-// Read is the file as it is; while it is held, as it was before. Errors:
+// Read is the file as it is or, while it is frozen, as it was before. Errors:
 // ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, those of admit and of reading.
 func (c *Cache) Read(path string) (*Version, error) {
-	p, begun := c.frozenVersion(path)
+	p, freezes := c.frozenVersion(path)
 	if p != nil {
 		return p, nil
 	}
@@ -75,13 +75,13 @@ func (c *Cache) Read(path string) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := c.known(path, id, begun); p != nil {
+	if p := c.known(path, id, freezes); p != nil {
 		return p, nil
 	}
 	return c.load(path)
 }
 
-// held is the page of a path that is being written, and how many holds have begun.
+// frozenVersion is the version of a frozen path, and how often files were frozen.
 func (c *Cache) frozenVersion(path string) (*Version, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,20 +95,20 @@ func (c *Cache) frozenLocked(path string) *Version {
 	return nil
 }
 
-// known is the page of a file in the state id, if there is no need to read it.
-// That there was no file says what a reader may see only if no write has begun
-// since the count was begun.
-func (c *Cache) known(path string, id fsutil.FileID, begun uint64) *Version {
+// known is the version of a file in the state id, if it need not be read. That
+// there was no file counts only if nothing was frozen since: a write may have
+// renamed the file aside.
+func (c *Cache) known(path string, id fsutil.FileID, freezes uint64) *Version {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.frozenLocked(path); p != nil {
 		return p
 	}
-	if !id.Exists() && begun == c.freezes {
+	if !id.Exists() && freezes == c.freezes {
 		c.stats.Misses++
 		return c.nothing
 	}
-	if p, ok := c.pages.Get(path); ok && p.ID == id {
+	if p, ok := c.versions.Get(path); ok && p.ID == id {
 		c.stats.Hits++
 		return p
 	}

@@ -62,7 +62,7 @@ func TestAPageIsTheFileAndIsParsedOnce(t *testing.T) {
 	if p := read(t, c, path); p.Text() != "three" {
 		t.Errorf("after a change: %q", p.Text())
 	}
-	if s := c.Stats(); s.Misses != 3 || s.Hits != 1 || s.Pages != 1 {
+	if s := c.Stats(); s.Misses != 3 || s.Hits != 1 || s.Versions != 1 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -99,7 +99,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		path := filepath.Join(dir, fmt.Sprint(i))
 		put(t, path, strings.Repeat("x", 8<<10))
 		read(t, c, path)
-		if s := c.Stats(); s.Bytes > limit || s.Pages == 0 {
+		if s := c.Stats(); s.Bytes > limit || s.Versions == 0 {
 			t.Fatalf("after %d files: %+v", i+1, s)
 		}
 	}
@@ -113,11 +113,11 @@ func TestMemoryIsBounded(t *testing.T) {
 	huge := filepath.Join(dir, "huge")
 	put(t, huge, strings.Repeat("x", 2*limit))
 	read(t, c, huge)
-	if s := c.Stats(); s.Pages < 2 {
+	if s := c.Stats(); s.Versions < 2 {
 		t.Errorf("a file that does not fit pushed the others out: %+v", s)
 	}
 	nothing := New(0, anything)
-	if read(t, nothing, last).Size() != 8<<10 || nothing.Stats().Pages != 0 {
+	if read(t, nothing, last).Size() != 8<<10 || nothing.Stats().Versions != 0 {
 		t.Errorf("a cache of no size: %+v", nothing.Stats())
 	}
 }

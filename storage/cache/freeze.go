@@ -1,13 +1,13 @@
 package cache
 
-// Hold is files being written: until it ends, they read as they were before.
-// Whoever holds a file has its data directory's turn.
+// Frozen is files that are being written. Until Publish, readers see them as
+// they were before. Only the holder of their data directory may freeze files.
 type Frozen struct {
 	cache  *Cache
 	before map[string]*Version
 }
 
-// Hold keeps what the files are now for those who read.
+// Freeze has readers see these versions of the files, by path, until Publish.
 func (c *Cache) Freeze(before map[string]*Version) *Frozen {
 	h := &Frozen{cache: c, before: before}
 	c.mu.Lock()
@@ -22,8 +22,8 @@ func (c *Cache) Freeze(before map[string]*Version) *Frozen {
 	return h
 }
 
-// End lets readers see the files as they are now, all at once. A file of which
-// nothing is said in after is read again by whoever asks for it.
+// Publish lets readers see the files as they are now, all at once. A file that
+// is not in after is read from the disk again.
 func (h *Frozen) Publish(after map[string]*Version) {
 	c := h.cache
 	c.mu.Lock()
@@ -33,7 +33,7 @@ func (h *Frozen) Publish(after map[string]*Version) {
 		if p := after[path]; p != nil {
 			c.putLocked(path, p)
 		} else {
-			c.pages.Remove(path)
+			c.versions.Remove(path)
 		}
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// load is one reading of a file, which all who ask for it wait for.
+// load is one reading of a file. Everybody who asks for the file waits for it.
 type load struct {
-	done chan struct{}
-	void bool // the file was written meanwhile: what was read may be torn
-	page *Version
-	err  error
+	done    chan struct{}
+	void    bool // the file was written meanwhile, so what was read may be torn
+	version *Version
+	err     error
 }
 
 func (c *Cache) load(path string) (*Version, error) {
@@ -39,38 +39,38 @@ func (c *Cache) load(path string) (*Version, error) {
 			c.finish(path, l)
 		}
 		if !l.void {
-			return l.page, l.err
+			return l.version, l.err
 		}
 	}
 }
 
-// finish reads the file and lets those who wait go on.
+// finish reads the file and wakes everybody who waits for it.
 func (c *Cache) finish(path string, l *load) {
-	l.page, l.err = c.read(path)
+	l.version, l.err = c.read(path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, path)
 	if l.err == nil && !l.void {
-		c.putLocked(path, l.page)
+		c.putLocked(path, l.version)
 	}
 	close(l.done)
 }
 
-// attempts is how often a file is read that changes while it is read.
+// attempts is how often a file is read if it changes meanwhile.
 const attempts = 5
 
 func (c *Cache) read(path string) (p *Version, err error) {
 	for range attempts {
-		var settled bool
-		if p, settled, err = c.readOnce(path); settled || err != nil {
+		var stable bool
+		if p, stable, err = c.readOnce(path); stable || err != nil {
 			return p, err
 		}
 	}
 	return nil, errRestless
 }
 
-// readOnce reads the file; settled says that it was the same file before and after.
-func (c *Cache) readOnce(path string) (p *Version, settled bool, err error) {
+// readOnce reads the file. stable says that the file was the same before and after.
+func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 	id, err := fsutil.Identify(path)
 	if err != nil {
 		return nil, false, err
@@ -113,25 +113,25 @@ func readText(path string, size int64) (string, error) {
 	return text.String(), err
 }
 
-// errRestless is a file that somebody writes to all the time.
+// errRestless is a file that changes at every attempt to read it.
 var errRestless = errors.New("changes while it is read")
 
-// putLocked keeps a page. One that does not fit is not kept at all: it would
-// push every other out.
+// putLocked keeps a version. One that does not fit is not kept: it would push
+// out every other.
 func (c *Cache) putLocked(path string, p *Version) {
-	c.pages.Remove(path)
-	if p.cost() > c.limit || !p.Exists() {
+	c.versions.Remove(path)
+	if p.costLocked() > c.limit || !p.Exists() {
 		return
 	}
-	c.pages.Add(path, p)
-	c.bytes += p.cost()
+	c.versions.Add(path, p)
+	c.bytes += p.costLocked()
 	c.trimLocked()
 }
 
-// trimLocked has pages go, and what is kept of them, until the rest fits.
+// trimLocked removes versions, and the answers kept in them, until the rest fits.
 func (c *Cache) trimLocked() {
 	for c.bytes > c.limit {
-		c.pages.RemoveOldest()
-		c.stats.Outs++
+		c.versions.RemoveOldest()
+		c.stats.Evictions++
 	}
 }

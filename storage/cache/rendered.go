@@ -7,10 +7,10 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Kind tells the answers apart that are kept of a page.
+// Kind is a kind of rendered answer.
 type Kind int
 
-// What is kept: answers that show a whole phext, and are the same for all who ask.
+// The kinds show a whole phext and are the same for everybody who asks.
 const (
 	Toc Kind = iota
 	JSONExport
@@ -19,21 +19,21 @@ const (
 	kinds
 )
 
-// Answer is what a page was rendered to, and its entity tag.
+// Rendered is an answer made from a version, and its entity tag.
 type Rendered struct{ Text, Tag string }
 
-// kept is the answer of one kind that is kept of a page, if one is.
+// kept is the answer of one kind that is kept in a version, if there is one.
 type kept struct {
 	mu     sync.Mutex // held while an answer is rendered
 	answer *Rendered
-	// names are those that the answer shows. They may be long gone, and must not
-	// stay in memory for being compared.
+	// names are the ones that the answer shows. The pointer is weak, so that old
+	// names do not stay in memory just to be compared.
 	names weak.Pointer[phext.Phext]
 }
 
-// Answer is of's answer of a kind, which shows names. It is render's, whose
-// errors are returned; as long as of is kept at path, and there is room beside
-// it, it is rendered once. One is rendered at a time: who asks meanwhile waits.
+// Answer is the answer of a kind that shows of with names. render makes it, and
+// its errors are returned. As long as of is kept at path and there is room for
+// the answer beside it, render is called once; others who ask meanwhile wait.
 func (c *Cache) Answer(path string, of, names *Version, kind Kind, render func() (*Rendered, error)) (*Rendered, error) {
 	k := &of.kept[kind]
 	k.mu.Lock()
@@ -49,12 +49,12 @@ func (c *Cache) Answer(path string, of, names *Version, kind Kind, render func()
 	return a, err
 }
 
-// keep counts what is kept of a page as grown by n bytes, unless that is too
-// much or the page is not kept itself. Pages that were not read for longer go.
+// keep counts n more bytes for p, unless that is too much or p itself is not kept
+// at path. Versions that were not read for longer leave.
 func (c *Cache) keep(path string, p *Version, n int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now, _ := c.pages.Get(path); now != p || p.cost()+n > c.limit {
+	if now, _ := c.versions.Get(path); now != p || p.costLocked()+n > c.limit {
 		return false
 	}
 	p.answers += n
@@ -66,8 +66,8 @@ func (c *Cache) keep(path string, p *Version, n int64) bool {
 // perAnswer is the memory of an answer beside its text, in bytes.
 const perAnswer = 128
 
-// takes is what an answer takes in memory beside its page, in bytes: the text
-// of get is the page's own, where the page has the file as it is.
+// takes is what an answer takes in memory beside its version, in bytes. The text
+// of get is the version's own if it has the file's text.
 func (p *Version) takes(a *Rendered) int64 {
 	switch {
 	case a == nil:

@@ -9,26 +9,26 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Page is one state of a phext's file. It is immutable, but for the answers that
-// are kept of it: those are its own, and no other page has them.
+// Version is one state of a phext's file. It is immutable, except that answers
+// rendered from it are kept in it.
 type Version struct {
 	Phext *phext.Phext
 	ID    fsutil.FileID // the file that holds it; zero if there is none
-	// verbatim is the file where it may not be what Phext renders to, such as
-	// one with delimiters at its end.
+	// verbatim is the file's text if it may differ from what Phext renders to,
+	// such as a file with delimiters at its end; else "".
 	verbatim string
-	retained int64 // bytes of text that the scrolls keep in memory
+	retained int64 // bytes of text that stay in memory because scrolls are parts of them
 	names    *index
 	kept     [kinds]kept
-	answers  int64 // bytes that kept takes; the cache's lock guards it
+	answers  int64 // bytes that kept takes, guarded by the cache's lock
 }
 
-// Of is the page of a file that holds text.
+// NewVersion is the version of a file that holds text.
 func NewVersion(text string, id fsutil.FileID) *Version {
 	return &Version{Phext: phext.Parse(text), ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}
 }
 
-// Nothing is the page of a file that does not exist.
+// Missing is the version of a file that does not exist.
 func Missing() *Version { return NewVersion("", fsutil.FileID{}) }
 
 // Exists says whether there is a file.
@@ -42,7 +42,7 @@ func (p *Version) Text() string {
 	return p.Phext.Render()
 }
 
-// Same says whether r holds Text(), without making it.
+// Same says whether r holds Text(), without rendering it.
 func (p *Version) Same(r io.Reader) (bool, error) {
 	if p.verbatim == "" {
 		return p.Phext.Same(r)
@@ -76,56 +76,56 @@ func (p *Version) Scrolls() int {
 	return len(seen)
 }
 
-// wasteful is how much dead text, in bytes, a page may keep in memory beyond its own size.
+// wasteful is how much dead text, in bytes, a version may keep in memory beyond its own size.
 const wasteful = 64 << 10
 
-// With is the page after text was written at a coordinate, as SQ writes it. It
-// has no identity until it is published.
+// With is the version after text was written at a coordinate, as SQ writes it.
+// It has no identity until WithID gives it one.
 func (p *Version) With(at phext.Coordinate, text string) *Version {
 	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
 	if !p.Exists() {
-		next.names = newIndex() // the page of no file is that of all files that are not there
+		next.names = newIndex() // all missing files share one version, and so one index
 	}
 	size := int64(next.Phext.RenderedSize())
 	if next.retained > 2*size+wasteful || phext.HasDelimiter(text) {
-		// Of texts that stand in no scroll any more, none may stay in memory;
-		// and a text with delimiters is several scrolls to whoever reads the file.
+		// Parse again to let go of texts that no scroll holds any more. A text
+		// with delimiters is several scrolls to whoever reads the file.
 		next.Phext = phext.Parse(next.Phext.Render())
 		next.retained = size
 	}
 	return next
 }
 
-// As is p with the identity of the file that holds it now.
+// WithID is p with the identity of the file that holds it now.
 func (p *Version) WithID(id fsutil.FileID) *Version {
 	return &Version{Phext: p.Phext, ID: id, verbatim: p.verbatim, retained: p.retained, names: p.names}
 }
 
 // perScroll is the memory of one parsed scroll beside its text, and perVersion
-// that of a page with its place in the cache, in bytes.
+// that of a version with its place in the cache, in bytes.
 const (
 	perScroll  = 64
 	perVersion = 1024
 )
 
-// cost is what the page takes in memory, with what is kept of it, in bytes. The
-// cache's lock is held.
-func (p *Version) cost() int64 {
+// costLocked is what the version takes in memory, with the answers kept in it,
+// in bytes. The cache's lock is held.
+func (p *Version) costLocked() int64 {
 	return p.answers + p.retained + perScroll*int64(p.Phext.Len()) + perVersion + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
 }
 
-// index finds the coordinate of a name without walking the names. It is shared
-// by all states of one file: what it says is a guess that the page confirms.
+// index finds the coordinate of a name without walking all names. All versions
+// of one file share it, so what it finds is a guess that the version confirms.
 type index struct {
 	mu    sync.Mutex
 	at    map[string]phext.Coordinate
-	whole bool // every name of some state was put in
+	whole bool // the names of some version were all put in
 }
 
 func newIndex() *index { return &index{} }
 
-// Find is where text stands as a whole scroll, for phexts in which each text
-// stands once: the names of coordinates (SPEC section 7).
+// Find is the coordinate of the scroll that is exactly text. It is for phexts in
+// which each text stands once: the names of coordinates (SPEC section 7).
 func (p *Version) Find(text string) (phext.Coordinate, bool) {
 	p.names.mu.Lock()
 	defer p.names.mu.Unlock()
@@ -144,8 +144,8 @@ func (p *Version) Find(text string) (phext.Coordinate, bool) {
 	return at, there == text
 }
 
-// Noted tells the shared index of a text that With has just added. It is
-// called before the new page is seen by anybody.
+// Noted adds a text that With has just written to the shared index. It is called
+// before anybody sees the new version.
 func (p *Version) Noted(at phext.Coordinate, text string) {
 	p.names.mu.Lock()
 	defer p.names.mu.Unlock()
