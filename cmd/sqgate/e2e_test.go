@@ -30,9 +30,6 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == standIn {
 		os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
-	if filepath.Base(os.Args[0]) == liar {
-		os.Exit(lie(os.Args[1:]))
-	}
 	if os.Getenv(asSqgate) != "" {
 		os.Exit(run(os.Args[1:]))
 	}

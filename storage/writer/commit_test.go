@@ -475,3 +475,50 @@ func TestAFileIsNotMovedBeforeItsCheckpointIsOnTheDisk(t *testing.T) {
 	}, func() { w.must(update(1, "changed")) })
 	w.want("changed")
 }
+
+// TestTwoPhextsInTurn has SQ load another phext between two writes of one. It
+// must load the first again while its file is there, or it would write the file
+// of an empty phext.
+func TestTwoPhextsInTurn(t *testing.T) {
+	w := newWorld(t)
+	for i := range 6 {
+		for _, p := range []string{"n", "m"} {
+			for _, text := range []string{string(rune('0' + i)), "."} {
+				if _, err := w.Commit(t.Context(), w.mutate(rewrite.Insert, p, scroll(1), text)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	w.want("one0.1.2.3.4.5.\x17two\x17three")
+	if got := w.file("m.phext"); got != "0.1.2.3.4.5." {
+		t.Errorf("the other phext holds %q", got)
+	}
+}
+
+// TestSQThatMakesNoFile is not given another chance: from then on it writes over
+// the files of the directory. A write that was merely torn changes nothing.
+func TestSQThatMakesNoFile(t *testing.T) {
+	w := newWorld(t)
+	w.must(update(1, "ready"))
+	asides := func(spoil func(*attack)) (aside bool) {
+		w.during(func(a *attack) {
+			_, err := os.Stat(journal.BeforePath(a.path()))
+			aside = err == nil
+			spoil(a)
+		}, func() { _, _ = w.commit(update(1, "changed")) }) // its outcome is TestWhatSQMayDo's
+		w.must(update(2, "two")) // SQ reads the file again first
+		return aside
+	}
+	gone := func(a *attack) { _ = os.Remove(a.path()); a.answer([]byte(said)) }
+	well := func(a *attack) { a.answer(a.pass()) }
+	if !asides(func(a *attack) { a.tear("ch"); hangUp(a) }) || !asides(well) {
+		t.Error("after a torn write, files are written over")
+	}
+	if !asides(gone) || asides(well) || asides(gone) {
+		t.Error("after a write that left no file, files are renamed aside")
+	}
+	if n := strings.Count(w.log.String(), "did not make a file"); n != 1 {
+		t.Errorf("%d lines say so", n)
+	}
+}
