@@ -65,14 +65,14 @@ const (
 
 func newServer(h http.Handler, drainer *connDrainer, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
-		Rest: &http.Server{
+		Fallback: &http.Server{
 			Handler:           drainer.wrap(h),
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout:       keepAliveTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
-		Takes:  proxy.Plain,
+		Plain:  proxy.Plain,
 		Opened: drainer.opened, Closed: drainer.closed,
 		Logger: log,
 	})

@@ -108,16 +108,16 @@ func TestAClientThatDoesNotReadIsGivenUp(t *testing.T) {
 
 // TestADeadlineIsThatOfOneAnswer has the next one come when it has passed.
 func TestADeadlineIsThatOfOneAnswer(t *testing.T) {
-	const patience = time.Second // ample for the large answer, which its client takes
+	const timeout = time.Second // ample for the large answer, which its client takes
 	large := strings.Repeat("x", 4*smallAnswer)
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout))
 			w.Header().Set("Content-Length", strconv.Itoa(len(large)))
 			_, _ = io.WriteString(w, large)
 			return
 		}
-		<-time.After(patience) // what was a deadline is past
+		<-time.After(timeout) // what was a deadline is past
 		_, _ = io.WriteString(w, "small")
 	})
 	c := s.dial(t)

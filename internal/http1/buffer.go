@@ -11,22 +11,22 @@ import (
 // bufferSize is the most of a request, head and body, that is served here.
 const bufferSize = 16 << 10
 
-// buffers are held only while something is read or answered: a connection that
-// is idle has none.
+// buffers are held only while a request is read or answered. An idle connection
+// has none.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// morePatience is how long the rest of a request is waited for. One that takes
-// longer is slow, and net/http's.
-const morePatience = 500 * time.Millisecond
+// restTimeout is the longest wait for the rest of a request. A slower one is
+// handed to net/http.
+const restTimeout = 500 * time.Millisecond
 
-// coarse is by how much of itself a deadline may come early: moving it for
-// each request costs more than it is worth.
-const coarse = 16
+// coarseness is the fraction of a timeout by which its deadline may be early:
+// to move the deadline for each request costs more than it is worth.
+const coarseness = 16
 
-// allow sets the read deadline, unless the one that is set does.
-func (c *conn) allow(patience time.Duration) {
-	until := time.Now().Add(patience)
-	if d := until.Sub(c.until); d >= 0 && d < patience/coarse {
+// setReadDeadline moves the read deadline, unless the present one will do.
+func (c *conn) setReadDeadline(timeout time.Duration) {
+	until := time.Now().Add(timeout)
+	if d := until.Sub(c.until); d >= 0 && d < timeout/coarseness {
 		return
 	}
 	c.until = until
@@ -42,15 +42,16 @@ func (c *conn) fill() error {
 	return c.readErr
 }
 
-// readReady reads what has come; false waits for more. The buffer is fetched
-// only then, so that a connection that waits has none.
+// readReady reads what has arrived, or returns false to wait for more. It takes
+// a buffer only now, so that a waiting connection has none. This is why it is a
+// callback of syscall.RawConn: net.Conn's Read would hold one.
 func (c *conn) readReady(fd uintptr) bool {
 	if c.buf == nil {
 		c.buf, c.n = buffers.Get().(*[bufferSize]byte), 0
 	}
-	n, err := rawRead(int(fd), c.buf[c.n:])
+	n, err := unix.Read(int(fd), c.buf[c.n:])
 	for err == unix.EINTR {
-		n, err = rawRead(int(fd), c.buf[c.n:])
+		n, err = unix.Read(int(fd), c.buf[c.n:])
 	}
 	switch {
 	case err == unix.EAGAIN:

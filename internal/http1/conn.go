@@ -21,7 +21,7 @@ type conn struct {
 	tcp    *net.TCPConn
 	raw    syscall.RawConn
 	remote string
-	base   *http.Request // what all requests of the connection have alike
+	base   *http.Request // what all requests of the connection have in common
 	done   chan struct{}
 	state  atomic.Int32
 
@@ -51,7 +51,7 @@ func newConn(s *Server, tcp *net.TCPConn) (*conn, error) {
 	return c, nil
 }
 
-// serve answers requests until the connection ends, or is net/http's.
+// serve answers requests until the connection ends or is handed to net/http.
 func (c *conn) serve() {
 	defer close(c.done)
 	defer c.server.forget(c)
@@ -64,10 +64,10 @@ func (c *conn) serve() {
 		_ = c.tcp.Close() // what was to be sent was sent
 		c.server.cfg.Closed()
 	}()
-	patience := c.server.cfg.Rest.ReadHeaderTimeout
-	for c.await(patience) {
+	timeout := c.server.cfg.Fallback.ReadHeaderTimeout
+	for c.await(timeout) {
 		p, v := c.read()
-		if v != complete || !c.server.cfg.Takes(p.path) {
+		if v != complete || !c.server.cfg.Plain(p.path) {
 			handedOver = c.handOver()
 			return
 		}
@@ -75,7 +75,7 @@ func (c *conn) serve() {
 			return
 		}
 		c.dropBuffer()
-		patience = c.server.cfg.Rest.IdleTimeout
+		timeout = c.server.cfg.Fallback.IdleTimeout
 		if !c.state.CompareAndSwap(active, idle) || c.server.closing.Load() {
 			return
 		}
@@ -89,14 +89,15 @@ func (c *conn) closeIdle() {
 	}
 }
 
-// await waits for the first bytes of a request; false is the connection's end.
-func (c *conn) await(patience time.Duration) bool {
-	c.allow(patience)
+// await waits for the first bytes of a request, or returns false if the
+// connection has ended.
+func (c *conn) await(timeout time.Duration) bool {
+	c.setReadDeadline(timeout)
 	return c.fill() == nil && c.state.CompareAndSwap(idle, active)
 }
 
-// read reads until it is known what has come. All of the rest has to come within
-// morePatience, however small the pieces.
+// read reads until it is known what has arrived. The rest of a request has to
+// arrive within restTimeout, however small the pieces.
 func (c *conn) read() (plain, verdict) {
 	for waited := false; ; waited = true {
 		p, v := parse(c.buf[:c.n], c.fields)
@@ -104,7 +105,7 @@ func (c *conn) read() (plain, verdict) {
 			return p, v
 		}
 		if !waited {
-			c.allow(morePatience)
+			c.setReadDeadline(restTimeout)
 		}
 		if c.fill() != nil {
 			return p, unusual
@@ -112,11 +113,11 @@ func (c *conn) read() (plain, verdict) {
 	}
 }
 
-// keptFields is the longest header, in bytes, that a connection keeps while it
-// is idle: parsed, it takes many times that.
+// keptFields is the longest header, in bytes, that an idle connection keeps.
+// Parsed, it takes many times that.
 const keptFields = 1 << 10
 
-// answer has a request served; false ends the connection.
+// answer serves a request, and returns false if the connection must end.
 func (c *conn) answer(p plain) (goOn bool) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -128,8 +129,8 @@ func (c *conn) answer(p plain) (goOn bool) {
 		c.fields = p.head
 	}
 	w := newWriter(c)
-	c.server.cfg.Rest.Handler.ServeHTTP(w, c.request(p))
-	defer w.free() // not after a panic: something may still have it
+	c.server.cfg.Fallback.Handler.ServeHTTP(w, c.request(p))
+	defer w.free() // but not after a panic: somebody may still hold it
 	return w.end()
 }
 
@@ -146,7 +147,7 @@ func (c *conn) request(p plain) *http.Request {
 	return r
 }
 
-// handOver gives the connection to net/http, with what was read of it.
+// handOver gives the connection to net/http, with what was read from it.
 func (c *conn) handOver() bool {
 	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
 		return false

@@ -17,7 +17,8 @@ func newHandover() *handover {
 	return &handover{conns: make(chan net.Conn), over: make(chan struct{})}
 }
 
-// give waits until net/http takes the connection; false is that it takes none any more.
+// give waits until net/http takes the connection. It returns false if net/http
+// has stopped accepting.
 func (h *handover) give(c net.Conn) bool {
 	select {
 	case h.conns <- c:
@@ -43,7 +44,7 @@ func (h *handover) Close() error {
 
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// handed is a connection of which a part was read already.
+// handed is a connection from which something was already read.
 type handed struct {
 	net.Conn
 	read   []byte
@@ -67,7 +68,7 @@ func (c *handed) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite lets net/http end its side first, so that an answer that comes
+// CloseWrite lets net/http close its side first, so that an answer that is sent
 // before the whole request was read is not lost.
 func (c *handed) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -29,10 +29,10 @@ func (w *writer) appendHead(b []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// lastAnswer tells a client that the server closes behind an answer.
+// lastAnswer tells a client that the server closes the connection after an answer.
 var lastAnswer = []string{"close"}
 
-// appendValue keeps a field in its line, whatever is in it.
+// appendValue keeps a value within its line, whatever it holds.
 func appendValue(b []byte, v string) []byte {
 	from := len(b)
 	b = append(b, v...)
@@ -44,7 +44,7 @@ func appendValue(b []byte, v string) []byte {
 	return b
 }
 
-// today is the date of a second, in the form of HTTP.
+// today is the date at one second, as HTTP writes it.
 type today struct {
 	second int64
 	text   string
@@ -52,7 +52,7 @@ type today struct {
 
 var lastDate atomic.Pointer[today]
 
-// date is the value of the Date field, made once a second.
+// date is the value of the Date field. It is formatted once a second.
 func date() string {
 	now := time.Now()
 	if d := lastDate.Load(); d != nil && d.second == now.Unix() {

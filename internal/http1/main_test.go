@@ -42,7 +42,7 @@ func serve(t *testing.T, h http.HandlerFunc, change ...func(*http.Server)) *serv
 	for _, f := range change {
 		f(rest)
 	}
-	s.Server = New(Config{Rest: rest, Takes: func(path string) bool { return path != "/not-here" },
+	s.Server = New(Config{Fallback: rest, Plain: func(path string) bool { return path != "/not-here" },
 		Opened: func() { s.open.Add(1) }, Closed: s.ended, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

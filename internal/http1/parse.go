@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// plain is a request that can be understood in one way only.
+// plain is a request that can be understood in only one way.
 type plain struct {
 	method, path, query, target string
 	head                        *fields
 	body                        []byte // part of the buffer
 }
 
-// fields are the parsed header fields of a request. A client sends the same
-// ones again and again, so that a connection keeps those it saw last; whoever
-// serves a request must not change them.
+// fields are the parsed header fields of a request. Clients send the same ones
+// again and again, so a connection keeps the last ones. A handler must not change
+// them.
 type fields struct {
 	raw    string // the lines as they came, each with its end
 	header http.Header
@@ -25,7 +25,7 @@ type fields struct {
 	length int // of the body, in bytes
 }
 
-// verdict is what the bytes of a connection are so far.
+// verdict is what the bytes that have arrived so far are.
 type verdict int
 
 const (
@@ -36,12 +36,13 @@ const (
 
 var headEnd = []byte("\r\n\r\n")
 
-// parse looks at what has been read of a connection. last may be nil.
+// parse looks at what was read from a connection. last are the fields of the
+// request before, or nil.
 func parse(b []byte, last *fields) (p plain, v verdict) {
 	end := bytes.Index(b, headEnd)
 	if end < 0 {
 		if i := bytes.IndexByte(b, '\n'); i == 0 || i > 0 && b[i-1] != '\r' {
-			return p, unusual // it may be complete for who takes bare line ends
+			return p, unusual // it may be complete for a reader that accepts bare line feeds
 		}
 		return p, incomplete
 	}
@@ -76,7 +77,7 @@ func (p *plain) parseLine(line string) bool {
 	return isPath(p.path) && isQuery(p.query) && !strings.HasSuffix(target, "?")
 }
 
-// isPath says whether a path stands for itself: nothing in it is encoded.
+// isPath says whether a path needs no decoding and no cleaning.
 func isPath(s string) bool {
 	for i := range len(s) {
 		if !pathBytes[s[i]] {
@@ -86,7 +87,7 @@ func isPath(s string) bool {
 	return strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//")
 }
 
-// isQuery says whether a query is visible ASCII, and all of the rest.
+// isQuery says whether a query is visible ASCII without a fragment.
 func isQuery(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == '#' {
@@ -118,8 +119,8 @@ func only(set *[256]bool, s string) bool {
 	return s != ""
 }
 
-// parseFields reads header lines, or returns nil if one of them has to be
-// thought about.
+// parseFields reads header lines, or returns nil if one of them is for net/http
+// to judge.
 func parseFields(raw string) *fields {
 	f := &fields{raw: raw, header: make(http.Header, 8)}
 	sized := false

@@ -14,20 +14,19 @@ import (
 
 // Config is what a Server is made of.
 type Config struct {
-	// Rest serves the connections that are not plain, with its own handler and
-	// limits. Its handler serves the plain requests too; its idle and header
-	// timeouts are kept for them.
-	Rest *http.Server
-	// Takes says whether a request for a path may be served as a plain one: the
-	// answer is then held in memory until the handler returns, unless the
-	// handler announced its length.
-	Takes func(path string) bool
-	// Opened and Closed are told of each connection, whoever serves it.
+	// Fallback serves the connections that are not plain, with its own limits. Its
+	// handler, and its idle and header timeouts, are those of plain requests too.
+	Fallback *http.Server
+	// Plain says whether a request for a path may be served here. Its answer is
+	// then held in memory until the handler returns, unless the handler announced
+	// its length.
+	Plain func(path string) bool
+	// Opened and Closed are called for each connection, here or at Fallback.
 	Opened, Closed func()
 	Logger         *slog.Logger
 }
 
-// Server serves a listener. Its methods may be called by several at a time.
+// Server serves a listener. Its methods may be called at any time.
 type Server struct {
 	cfg  Config
 	rest *handover
@@ -37,7 +36,7 @@ type Server struct {
 	mu    sync.Mutex
 	inner net.Listener
 	conns map[*conn]struct{}
-	group sync.WaitGroup // of the connections here, and of Rest's Serve
+	group sync.WaitGroup // of the connections here, and of Fallback's Serve
 }
 
 // New makes a Server; it starts nothing.
@@ -45,8 +44,8 @@ func New(c Config) *Server {
 	return &Server{cfg: c, rest: newHandover(), conns: map[*conn]struct{}{}}
 }
 
-// Serve accepts connections until Shutdown or Close, and returns
-// http.ErrServerClosed then, or the error of the listener.
+// Serve accepts connections until Shutdown or Close, and then returns
+// http.ErrServerClosed. If the listener fails, it returns that error.
 func (s *Server) Serve(l net.Listener) error {
 	if !s.begin(l) {
 		return http.ErrServerClosed
@@ -85,15 +84,15 @@ func (s *Server) begin(l net.Listener) bool {
 		return false
 	}
 	s.inner, s.rest.addr = l, l.Addr()
-	s.group.Go(func() { _ = s.cfg.Rest.Serve(s.rest) }) // ends with ErrServerClosed: there is no other way
+	s.group.Go(func() { _ = s.cfg.Fallback.Serve(s.rest) }) // ends with ErrServerClosed: there is no other way
 	return true
 }
 
-// serve has a connection served: here, if it is one over TCP.
+// serve begins to serve a connection: here, if it is a TCP connection.
 func (s *Server) serve(nc net.Conn) {
 	s.cfg.Opened()
 	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
+	if !ok || !plainRequests {
 		if h := (&handed{Conn: nc, closed: s.cfg.Closed}); !s.rest.give(h) {
 			_ = h.Close() // nothing was read from it
 		}
@@ -123,14 +122,14 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c)
 }
 
-// Shutdown stops accepting, closes the connections that are idle and waits for
-// the requests in flight. Its error is ctx's, if that ends first.
+// Shutdown stops accepting, closes idle connections and waits for the requests
+// in flight. If ctx ends first, it returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop(func(c *conn) { c.closeIdle() })
 	if err := s.awaitPlain(ctx); err != nil {
 		return err
 	}
-	err := s.cfg.Rest.Shutdown(ctx)
+	err := s.cfg.Fallback.Shutdown(ctx)
 	if err == nil {
 		s.group.Wait()
 	}
@@ -157,10 +156,10 @@ func (s *Server) awaitPlain(ctx context.Context) error {
 	}
 }
 
-// Close ends all connections at once. Handlers may go on for a while.
+// Close closes all connections at once. Handlers may still run for a while.
 func (s *Server) Close() error {
 	s.stop(func(c *conn) { _ = c.tcp.Close() }) // its goroutine notices
-	return s.cfg.Rest.Close()
+	return s.cfg.Fallback.Close()
 }
 
 func (s *Server) stop(each func(*conn)) {

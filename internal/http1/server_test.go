@@ -91,7 +91,7 @@ func TestASlowRequestIsNetHTTPs(t *testing.T) {
 	c.expect(200, "GET /a  ")
 	c = s.dial(t)
 	c.send("GET /b HTTP/1.1\r\nHost: a\r\nX-Drip: ")
-	drip, bytes := time.NewTicker(morePatience/10), 0
+	drip, bytes := time.NewTicker(restTimeout/10), 0
 	defer drip.Stop()
 	for took := false; !took; {
 		select {

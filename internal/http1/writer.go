@@ -11,15 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writer is the http.ResponseWriter of one answer. It goes out when the handler
-// returns, in one write with its head; a large one of known length as it comes.
+// writer is the http.ResponseWriter of one answer. The answer is sent in one
+// write when the handler returns. A large one of known length is sent as the
+// handler writes it.
 type writer struct {
 	c      *conn
 	header http.Header
 	status int
 	out    []byte // head, or head and body, not sent yet
 	began  bool   // the head is in out, or was sent
-	length int    // of the body, as announced; -1 = it was not
+	length int    // of the body, as announced; -1 = not announced
 	have   int    // bytes of the body so far
 	until  time.Time
 	timed  bool // the connection has a write deadline
@@ -36,11 +37,11 @@ const headRoom = 1 << 10
 // smallAnswer is the largest body, in bytes, that is copied behind its head.
 const smallAnswer = 16 << 10
 
-// writers are kept for the next answer, whoever gives it.
+// writers are used again for other answers.
 var writers = sync.Pool{New: func() any {
 	w := &writer{header: make(http.Header, 16)}
 	w.attempt = func(fd uintptr) bool {
-		w.sent, w.sendErr = rawWrite(int(fd), w.out)
+		w.sent, w.sendErr = unix.Write(int(fd), w.out)
 		return true
 	}
 	return w
@@ -52,7 +53,7 @@ func newWriter(c *conn) *writer {
 	return w
 }
 
-// free makes the writer another answer's. The handler has returned.
+// free lets another answer use the writer. The handler has returned.
 func (w *writer) free() {
 	clear(w.header)
 	if cap(w.out) > 2*smallAnswer {
@@ -86,7 +87,7 @@ func (w *writer) Write(b []byte) (int, error) {
 	return w.send(b)
 }
 
-// SetWriteDeadline is when the client must have taken the answer.
+// SetWriteDeadline sets when the client must have taken the answer.
 func (w *writer) SetWriteDeadline(t time.Time) error {
 	w.until = t
 	return nil
@@ -95,12 +96,12 @@ func (w *writer) SetWriteDeadline(t time.Time) error {
 // SetReadDeadline has nothing to do: the request has been read.
 func (w *writer) SetReadDeadline(time.Time) error { return nil }
 
-// bodied says whether the answer may have a body.
+// bodied says whether the answer may have a body (RFC 9110, 6.4.1).
 func (w *writer) bodied() bool {
 	return w.status != http.StatusNoContent && w.status != http.StatusNotModified
 }
 
-// announced puts the head into out, if the handler said how long the body is.
+// announced puts the head into out if the handler set a Content-Length.
 func (w *writer) announced() bool {
 	if w.began {
 		return w.length >= 0
@@ -118,7 +119,7 @@ func (w *writer) announced() bool {
 	return true
 }
 
-// send sends a part of the body, or keeps it for end if it is small.
+// send sends a part of the body, or leaves it to end if it is small.
 func (w *writer) send(b []byte) (int, error) {
 	if len(w.out)+len(b) <= smallAnswer {
 		w.out = append(w.out, b...)
@@ -137,17 +138,17 @@ func (w *writer) send(b []byte) (int, error) {
 
 func (w *writer) setDeadline() {
 	if w.until.IsZero() {
-		w.until = time.Now().Add(answerPatience)
+		w.until = time.Now().Add(answerTimeout)
 	}
 	w.timed = true
 	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
 }
 
-// answerPatience is how long a client may take for an answer of which the
-// handler did not say it.
-const answerPatience = 30 * time.Second
+// answerTimeout is how long a client may take to receive an answer if the
+// handler has set no deadline.
+const answerTimeout = 30 * time.Second
 
-// end sends what is left; false is that nothing may follow on the connection.
+// end sends what is left, and returns false if the connection must end.
 func (w *writer) end() bool {
 	w.WriteHeader(http.StatusOK)
 	if !w.began {
@@ -157,12 +158,12 @@ func (w *writer) end() bool {
 		w.failed = w.flush()
 	}
 	if w.timed {
-		_ = w.c.tcp.SetWriteDeadline(time.Time{}) // as above; it is this answer's, and must not meet the next
+		_ = w.c.tcp.SetWriteDeadline(time.Time{}) // as above; the deadline is this answer's and must not hit the next
 	}
 	return w.failed == nil && (w.length < 0 || w.have == w.length || !w.bodied()) && !w.closes()
 }
 
-// finishUnannounced puts the head in front of a body that is complete now.
+// finishUnannounced puts the head in front of the complete body.
 func (w *writer) finishUnannounced() {
 	body := w.out
 	if w.bodied() {
@@ -173,8 +174,8 @@ func (w *writer) finishUnannounced() {
 	w.out = append(w.appendHead(make([]byte, 0, headRoom+len(body))), body...)
 }
 
-// flush sends out. Most often the system takes it at once; only where it does
-// not, a deadline is needed.
+// flush sends out. The system mostly takes it at once. Only if it does not, a
+// deadline is needed.
 func (w *writer) flush() error {
 	w.sent = 0
 	if err := w.c.raw.Write(w.attempt); err != nil {

@@ -1,0 +1,5 @@
+//go:build nethttp
+
+package http1
+
+const plainRequests = false
