@@ -50,7 +50,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 
 // parse reads the body, if it means anything, and completes the call.
 func (g *Gateway) parse(w http.ResponseWriter, r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
-	if !head.TakesBody() {
+	if !head.TakesBody() || !framed(r) {
 		return head.Call(nil)
 	}
 	body, err := g.readBody(w, r, held)
@@ -58,6 +58,12 @@ func (g *Gateway) parse(w http.ResponseWriter, r *http.Request, head *rewrite.He
 		return nil, err
 	}
 	return head.Call(body)
+}
+
+// framed says whether a request has a body, if only an empty one: a length or
+// chunks. Over HTTP/1.0 there are no chunks.
+func framed(r *http.Request) bool {
+	return r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") != ""
 }
 
 // dispatch answers a call. An error is returned only while nothing was written to w.

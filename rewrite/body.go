@@ -10,10 +10,14 @@ import (
 )
 
 // scroll finds the text of insert, update and where. With a coordinate in the
-// query the body is the scroll whatever it looks like; without one, a form or
-// a JSON object may carry phext, coordinate and scroll. A body wins over `s`,
-// as in legacy SQ (recorded in "bodies").
+// query, the body is the scroll, whatever it looks like. Without one, a form or a
+// JSON object may carry phext, coordinate and scroll. A body wins over `s`, as in
+// legacy SQ (recorded in "bodies"). body is nil if the request has none, not even
+// an empty one.
 func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
+	if body == nil && (h.Op == Insert || h.Op == Update) && !got.given(paramScroll) {
+		return nil, noText(h.Op)
+	}
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
 		return got.text(), nil
 	}
@@ -43,53 +47,126 @@ func (p *params) hasDimension() bool {
 
 // carried takes the parameters out of a body that is a JSON object or a form
 // holding a scroll by name. Whether it does is told by the body alone: curl -d
-// labels everything a form, JSON and plain text included.
+// labels everything a form, JSON and plain text included. A body that has a
+// coordinate by name and no scroll is an error, and not the text of the origin.
 func (c *collector) carried(body []byte) (bool, *apierror.Error) {
-	fields, ok := jsonFields(body)
+	b, ok := jsonBody(body)
 	if !ok {
-		fields, ok = formFields(body)
+		b, ok = formBody(body)
 	}
-	if !ok {
+	switch {
+	case !ok:
 		return false, nil
+	case !b.has(func(p param) bool { return p == paramScroll }):
+		if b.hasCoordinate() {
+			return false, noScroll(b.kind)
+		}
+		return false, nil
+	case b.kind == "JSON object" && !b.has(isCoordinate):
+		return false, nil
+	case b.cut:
+		return false, badRequest("the %s has more than %d fields: send the parameters alone", b.kind, mostFields)
 	}
 	c.drop(paramScroll) // the body wins over the query's s
 	c.nextSource()
-	for _, f := range fields {
+	for _, f := range b.fields {
 		if f.problem != "" {
-			return false, badRequest("field %q of the JSON body %s", f.name, f.problem)
+			return false, badRequest("field %q of the %s %s", f.name, b.kind, f.problem)
 		}
-		if err := c.add(f.name, f.value); err != nil {
+		if err := c.put(f.is, f.place, f.name, f.value); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-type field struct{ name, value, problem string }
+// fieldsOf are the known fields of a body that is a form or a JSON object.
+type fieldsOf struct {
+	kind   string // for errors
+	fields []field
+	cut    bool // there are more than mostFields
+}
 
-// formFields reads a form. It is one only if a scroll stands in it by name and
-// every name in it is known; anything else is text that happens to have a '='.
-func formFields(body []byte) ([]field, bool) {
-	var fields []field
+type field struct {
+	name, value, problem string
+	is                   param
+	place                int // in collector.seen
+}
+
+func (b *fieldsOf) has(wanted func(param) bool) bool {
+	for _, f := range b.fields {
+		if wanted(f.is) {
+			return true
+		}
+	}
+	return false
+}
+
+func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibrary }
+
+// hasCoordinate says whether a field is a coordinate. In a form, a name without
+// separators is not enough: `a=1 and more` may be a text.
+func (b *fieldsOf) hasCoordinate() bool {
+	for _, f := range b.fields {
+		if f.is != paramCoordinate {
+			continue
+		}
+		_, name, err := parseCoordinate(f.value, "")
+		if err == nil && (name == "" || b.kind != "form" || strings.ContainsAny(f.value, "/;")) {
+			return true
+		}
+	}
+	return false
+}
+
+// mostFields is more than there are parameters. A body with more fields is a text
+// that looks like something else.
+const mostFields = 64
+
+// scrollNames are further names of the scroll in a body (SPEC section 3). Only
+// the first is one in a form too.
+var scrollNames = [...]string{"text", "value", "body", "scroll"}
+
+// bodyName is the parameter that a name stands for in a body, and its place in
+// collector.seen.
+func bodyName(name string, others []string) (is param, place int, known bool) {
+	if place, known := named(name); known {
+		return names[place].is, place, true
+	}
+	for i, other := range others {
+		if name == other {
+			return paramScroll, len(names) + i, true
+		}
+	}
+	return 0, 0, false
+}
+
+// formBody reads a form. Any unknown name in it makes it a text that happens to
+// have a '=', unless it has a coordinate.
+func formBody(body []byte) (*fieldsOf, bool) {
+	b, unknown := &fieldsOf{kind: "form"}, false
 	for rest, more := string(body), true; more; {
 		var pair string
 		pair, rest, more = strings.Cut(rest, "&")
 		name, value, ok := strings.Cut(pair, "=")
-		if _, known := canonical(name); !ok || !known || len(fields) == mostFields {
+		if !ok || len(b.fields) == mostFields {
 			return nil, false
 		}
-		fields = append(fields, field{name: name, value: unescape(value)})
+		is, place, known := bodyName(name, scrollNames[:1])
+		if !known {
+			unknown = true
+			continue
+		}
+		b.fields = append(b.fields, field{name: name, value: unescape(value), is: is, place: place})
 	}
-	return fields, carriesScroll(fields)
+	if unknown && b.has(func(p param) bool { return p == paramScroll }) {
+		return nil, false
+	}
+	return b, true
 }
 
-// mostFields is more than there are parameters; a body with more is a text
-// that looks like something else.
-const mostFields = 64
-
-// jsonFields reads one JSON object, repeated names included. It counts as
-// carrying parameters if a scroll stands in it by name beside a coordinate.
-func jsonFields(body []byte) ([]field, bool) {
+// jsonBody reads one JSON object, repeated names included.
+func jsonBody(body []byte) (*fieldsOf, bool) {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(body) {
 		return nil, false
 	}
@@ -97,61 +174,59 @@ func jsonFields(body []byte) ([]field, bool) {
 	if _, err := d.Token(); err != nil {
 		return nil, false
 	}
-	var fields []field
-	for d.More() {
-		f, err := nextField(d)
+	b := &fieldsOf{kind: "JSON object"}
+	for n := 0; d.More(); n++ {
+		if n == mostFields {
+			b.cut = true
+			break
+		}
+		f, known, err := nextField(d)
 		if err != nil {
 			return nil, false
 		}
-		if _, known := canonical(f.name); !known {
-			continue
+		if known {
+			b.fields = append(b.fields, f)
 		}
-		if len(fields) == mostFields {
-			return nil, false
-		}
-		fields = append(fields, f)
 	}
-	return fields, carriesScroll(fields) && carriesCoordinate(fields)
+	b.tellDimensions()
+	return b, true
 }
 
-func nextField(d *json.Decoder) (field, error) {
+// tellDimensions decides what `scroll` is in a JSON object: one of the nine
+// dimensions beside another of them, and the text otherwise.
+func (b *fieldsOf) tellDimensions() {
+	last := paramLibrary + param(len(dimensions)) - 1
+	if b.has(func(p param) bool { return p >= paramLibrary && p < last }) {
+		return
+	}
+	for i := range b.fields {
+		if f := &b.fields[i]; f.is == last {
+			f.is, f.place = paramScroll, len(names)+len(scrollNames)-1
+		}
+	}
+}
+
+func nextField(d *json.Decoder) (f field, known bool, err error) {
 	name, err := d.Token()
 	if err != nil {
-		return field{}, err
+		return f, false, err
 	}
 	var raw json.RawMessage // of a field that means nothing, no more is made
 	if err := d.Decode(&raw); err != nil {
-		return field{}, err
+		return f, false, err
 	}
-	f := field{name: fmt.Sprint(name)}
-	if _, known := canonical(f.name); !known {
-		return f, nil
+	f.name = fmt.Sprint(name)
+	if f.is, f.place, known = bodyName(f.name, scrollNames[:]); !known {
+		return f, false, nil
 	}
 	var number json.Number
 	switch {
 	case raw[0] == '"':
-		return f, json.Unmarshal(raw, &f.value)
+		return f, true, json.Unmarshal(raw, &f.value)
 	case json.Unmarshal(raw, &number) == nil && number != "": // a dimension may be a number
 		f.value = number.String()
 	default:
 		f.problem = "must be a string"
 	}
-	return f, nil
-}
-
-func carriesScroll(fields []field) bool {
-	return carries(fields, func(p param) bool { return p == paramScroll })
-}
-
-func carriesCoordinate(fields []field) bool {
-	return carries(fields, func(p param) bool { return p == paramCoordinate || p >= paramLibrary })
-}
-
-func carries(fields []field, wanted func(param) bool) bool {
-	for _, f := range fields {
-		if which, known := canonical(f.name); known && wanted(which) {
-			return true
-		}
-	}
-	return false
+	return f, true, nil
 }

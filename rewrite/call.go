@@ -63,7 +63,8 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 // means nothing is ignored, as legacy SQ ignores the body of a GET.
 func (h *Head) TakesBody() bool { return h.Op.takesBody(h.method) }
 
-// Call completes the request with its body. Errors are of type *apierror.Error.
+// Call completes the request with its body. nil is a request that has no body,
+// not even an empty one. Errors are of type *apierror.Error.
 func (h *Head) Call(body []byte) (*Call, error) {
 	c, err := h.call(body)
 	if err != nil {

@@ -39,6 +39,17 @@ func methodNotAllowed(op Op, method string) *apierror.Error {
 	return e
 }
 
+// noText is a write without a text: a redirect that became a GET, or a client
+// that lost its body. It must not empty a scroll.
+func noText(op Op) *apierror.Error {
+	return apierror.New(apierror.LengthRequired,
+		"%s has neither a body with a length nor a parameter s: nothing was changed; send the text as a body with Content-Length, or s= to store an empty one", op)
+}
+
+func noScroll(kind string) *apierror.Error {
+	return badRequest("the %s has a coordinate and no text: nothing was changed; name the text content, s, data, text, or in JSON scroll, value or body, or put the coordinate into the query", kind)
+}
+
 // longestEcho bounds how much of a caller's own words an error repeats, in bytes.
 const longestEcho = 80
 

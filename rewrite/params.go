@@ -88,6 +88,11 @@ func (c *collector) add(name, value string) *apierror.Error {
 	if !known {
 		return nil
 	}
+	return c.put(names[at].is, at, name, value)
+}
+
+// put takes a parameter under a name with that place in seen.
+func (c *collector) put(is param, at int, name, value string) *apierror.Error {
 	if c.seen&(1<<at) != 0 {
 		return badRequest("parameter %q is given twice: give it once", name)
 	}
@@ -95,11 +100,11 @@ func (c *collector) add(name, value string) *apierror.Error {
 	if !utf8.ValidString(value) {
 		return notUTF8("parameter " + name)
 	}
-	had := &c.params[names[at].is]
-	if had.spelt != "" && !sameValue(names[at].is, had.value, value) {
+	had := &c.params[is]
+	if had.spelt != "" && !sameValue(is, had.value, value) {
 		return badRequest("parameters %q and %q are the same parameter with different values: give one of them", had.spelt, name)
 	}
-	had.value, had.spelt = value, names[at].text
+	had.value, had.spelt = value, name
 	return nil
 }
 

@@ -154,10 +154,7 @@ func (s *sequence) next() *exchange {
 func (s *sequence) write(x *exchange, params []string) []string {
 	s.text = s.anyText()
 	if x.method == http.MethodGet {
-		s.text = clipped(s.text)
-		if s.text == "" && s.chance(2) {
-			return params
-		}
+		s.text = clipped(s.text) // without s, sqgate answers 411
 		return append(params, "s="+s.encode(s.text))
 	}
 	if s.text != "" {

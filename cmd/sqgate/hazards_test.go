@@ -187,6 +187,12 @@ func TestOldAndOddHTTP(t *testing.T) {
 			{"chunks that stop", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.2") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n" + auth + "\r\n6\r\nchu", "400", ""},
 			{"chunks without an end", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.2") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n" + auth + "\r\n3\r\nbad\r\n", "400", ""},
 			{"short body", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.2") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n" + auth + "\r\nshort", "400", ""},
+			{"no length", "POST " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + auth + "\r\n", "411", ""},
+			{"no length, kept open", "POST " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\n" + auth + "\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "411", ""},
+			{"no length over HTTP/1.0", "POST " + at("update", "n", origin) + " HTTP/1.0\r\n" + auth + "\r\n", "411", ""},
+			{"chunks over HTTP/1.0", "POST " + at("update", "n", origin) + " HTTP/1.0\r\nTransfer-Encoding: chunked\r\n" + auth + "\r\n3\r\nbad\r\n0\r\n\r\n", "411", ""},
+			{"a POST that a redirect made a GET", "GET " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + auth + "\r\n", "411", ""},
+			{"a length of nothing", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.5") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n" + auth + "\r\n", "200", "Updated 0 bytes"},
 			{"both lengths", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.4") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\nContent-Length: 30\r\n" + auth + "\r\nabc", "400", ""},
 			{"upgrade", "GET " + at("select", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n" + auth + "\r\n", "200", "value"},
 			{"hop by hop", "GET " + at("select", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: close, Authorization\r\nTE: trailers\r\n" + auth + "\r\n", "200", "value"},
@@ -199,6 +205,9 @@ func TestOldAndOddHTTP(t *testing.T) {
 		}
 		if got := g.get("will", at("select", "n", "1.1.1/1.1.1/1.1.2")); got != "chunky!!" {
 			t.Errorf("the chunked scroll is %q", got)
+		}
+		if got := g.get("will", at("select", "n", origin)); got != "value" {
+			t.Errorf("a request without a text emptied the scroll: %q", got)
 		}
 		if got := g.get("will", at("select", "n", "1.1.1/1.1.1/1.1.4")); got != "" {
 			t.Errorf("an ambiguous length was stored: %q", got)
@@ -297,7 +306,7 @@ func TestAnEmptyScroll(t *testing.T) {
 		g := startGate(t, sq, "will")
 		for _, c := range []struct{ method, target, want string }{
 			{"POST", at("update", "n", origin), "Updated 0 bytes"}, {"GET", at("update", "n", origin) + "&s=", "Updated 0 bytes"},
-			{"GET", at("update", "n", origin), "Updated 0 bytes"}, {"POST", at("insert", "n", origin), "Inserted 0 bytes"},
+			{"POST", at("insert", "n", origin), "Inserted 0 bytes"},
 			{"PUT", at("update", "n", "1.1.1/1.1.1/1.1.2"), "Updated 0 bytes"},
 		} {
 			if r := g.must("will", c.method, c.target, "", 200); r.body != c.want {

@@ -33,6 +33,7 @@ var (
 	TenantDisabled = Kind{http.StatusForbidden, "tenant_disabled"}              // the operator disabled the tenant
 	NotFound       = Kind{http.StatusNotFound, "not_found"}                     // no such operation, name, tenant or archive
 	WrongMethod    = Kind{http.StatusMethodNotAllowed, "method_not_allowed"}    // the operation takes other methods
+	LengthRequired = Kind{http.StatusLengthRequired, "length_required"}         // a write has no text and no length
 	Conflict       = Kind{http.StatusConflict, "conflict"}                      // what is there already stands in the way
 	Precondition   = Kind{http.StatusPreconditionFailed, "precondition_failed"} // If-Match names another state
 	TooLarge       = Kind{http.StatusRequestEntityTooLarge, "too_large"}        // a body, or the phext it would make
