@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // Policy says when records have to be on disk.
@@ -62,7 +60,7 @@ type Config struct {
 
 // Errors of the journal. They are wrapped, with details before them.
 var (
-	ErrBeyondHistory = apierror.New(apierror.NotFound, "is further back than the journal goes")
+	ErrBeyondHistory = errors.New("is further back than the journal goes")
 	ErrDamaged       = errors.New("is damaged")
 	ErrClosed        = errors.New("the journal is closed")
 	ErrVersion       = errors.New("was written by a newer sqgate")
