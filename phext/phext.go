@@ -17,6 +17,8 @@ type Scroll struct {
 type Phext struct {
 	scrolls []Scroll
 	size    int // bytes when rendered
+	// overwritten are the coordinates at which the parsed text has several scrolls.
+	overwritten []Coordinate
 }
 
 // Parse reads a file in one pass, as SQ loads it: empty scrolls are nothing,
@@ -37,11 +39,36 @@ func Parse(text string) *Phext {
 		}
 		begin = end + 1
 	}
+	var overwritten []Coordinate
 	if !ordered {
+		all := len(scrolls)
 		scrolls = tidy(scrolls)
+		if len(scrolls) < all {
+			overwritten = severalAt(text)
+		}
 	}
-	return &Phext{scrolls: scrolls, size: rendered(scrolls)}
+	return &Phext{scrolls: scrolls, size: rendered(scrolls), overwritten: overwritten}
 }
+
+// severalAt are the coordinates at which text has more than one scroll, in order.
+func severalAt(text string) (all []Coordinate) {
+	seen := map[Coordinate]int{}
+	eachScroll(text, func(s Scroll) {
+		if s.Text == "" {
+			return
+		}
+		if seen[s.At]++; seen[s.At] == 2 {
+			all = append(all, s.At)
+		}
+	})
+	slices.SortFunc(all, Coordinate.Compare)
+	return all
+}
+
+// Overwritten are the coordinates at which the parsed file has more than one
+// scroll, because its delimiters count past Max. SQ keeps the last one of each,
+// and its next write loses the others (LEGACY.md, "The data").
+func (p *Phext) Overwritten() []Coordinate { return p.overwritten }
 
 // withRoom is scrolls, of the first read bytes of all, with room for one more at
 // least. If the rest is like those, it has room for all, so that they are not

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -178,5 +179,29 @@ func BenchmarkParse(b *testing.B) {
 				Parse(file)
 			}
 		})
+	}
+}
+
+func TestOverwritten(t *testing.T) {
+	sections := func(n int) string { return strings.Repeat("\x18", n) }
+	at := Coordinate{1, 1, 1, 1, 1, 1, 1, Max, 1}
+	for _, test := range []struct {
+		text string
+		want []Coordinate
+	}{
+		{"", nil},
+		{"a\x17b\x18c", nil},
+		{sections(998) + "a" + sections(1), nil},
+		{sections(1500) + "a", nil},
+		{sections(998) + "a" + sections(1) + "b", []Coordinate{at}},
+		{sections(1199) + "a\x18b\x18c\x19x" + sections(999) + "y\x18z", []Coordinate{at, {1, 1, 1, 1, 1, 1, 2, Max, 1}}},
+	} {
+		p := Parse(test.text)
+		if got := p.Overwritten(); !slices.Equal(got, test.want) {
+			t.Errorf("%d bytes: %v, want %v", len(test.text), got, test.want)
+		}
+		if got := Parse(p.Render()).Overwritten(); got != nil {
+			t.Errorf("%d bytes, rendered: %v", len(test.text), got)
+		}
 	}
 }

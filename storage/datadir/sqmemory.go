@@ -5,12 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/cache"
 )
@@ -116,6 +118,29 @@ func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
 	}
 	d.dirs.sq.seen.Add(path, id)
 	return false, true, nil
+}
+
+// mostNamed is how many coordinates an error names.
+const mostNamed = 5
+
+// CheckKept refuses a write to a file of which SQ would lose scrolls: its
+// delimiters count past 999, and SQ keeps one of the scrolls that it takes to lie
+// at the same coordinate.
+func CheckKept(v *cache.Version) error {
+	lost := v.Phext.Overwritten()
+	if len(lost) == 0 {
+		return nil
+	}
+	var at []string
+	for _, c := range lost[:min(len(lost), mostNamed)] {
+		at = append(at, c.String())
+	}
+	if len(lost) > mostNamed {
+		at = append(at, "...")
+	}
+	return apierror.New(apierror.Conflict,
+		"the file of this phext has more than one scroll at %s, since its delimiters count past 999, and SQ would keep only the last: nothing was changed; get the phext, and store its scrolls at coordinates up to 999 in another one",
+		strings.Join(at, ", "))
 }
 
 // CheckWritable refuses a write that SQ could not make. exists says whether

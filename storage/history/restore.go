@@ -133,6 +133,9 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := datadir.CheckKept(now.Phext); err != nil {
+		return nil, err
+	}
 	if err := r.resolveName(call, then, now); err != nil {
 		return nil, err
 	}

@@ -522,3 +522,25 @@ func TestSQThatMakesNoFile(t *testing.T) {
 		t.Errorf("%d lines say so", n)
 	}
 }
+
+// TestAFileThatCountsPast999 is not written: SQ would lose scrolls of it.
+func TestAFileThatCountsPast999(t *testing.T) {
+	w := newWorld(t)
+	text := "head" + strings.Repeat("\x18", 1199) + "a\x18b\x18c"
+	w.check(os.WriteFile(w.path("n.phext"), []byte(text), 0o644))
+	for _, s := range []step{update(1, "changed"), {rewrite.Delete, scroll(1), ""}, {rewrite.Insert, "999.1.1/1.1.1/1.1.1", "x"}, named(rewrite.Update, "a.name", "x")} {
+		_, err := w.commit(s)
+		w.wantError(err, apierror.Conflict)
+		if err == nil || !strings.Contains(err.Error(), "1.1.1/1.1.1/1.999.1") {
+			t.Errorf("%s: it does not say which scrolls: %v", s.op, err)
+		}
+	}
+	w.want(text)
+	if w.file("n.names.phext") != "-" {
+		t.Error("a name was written")
+	}
+	text = "head" + strings.Repeat("\x18", 1199) + "only one" // counts past 999, and loses nothing
+	w.check(os.WriteFile(w.path("n.phext"), []byte(text), 0o644))
+	w.must(update(1, "changed"))
+	w.want("changed" + strings.Repeat("\x18", 998) + "only one")
+}

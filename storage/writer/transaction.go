@@ -72,6 +72,9 @@ func (tx *transaction) readPhext() (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := datadir.CheckKept(tx.before.Phext); err != nil {
+		return false, err
+	}
 	tx.next = tx.before.Phext
 	tx.reload = !tx.dir.SeenBySQ(tx.path, tx.before.Phext.ID)
 	return false, nil
