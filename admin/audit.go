@@ -16,6 +16,7 @@ import (
 // auditLog is a file to which one line of JSON is appended for each change. It
 // never holds a key.
 type auditLog struct {
+	path string
 	mu   sync.Mutex
 	file *os.File
 }
@@ -34,11 +35,33 @@ func openAudit(path string) (*auditLog, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
+	l := &auditLog{path: path}
+	return l, l.open()
+}
+
+func (l *auditLog) open() (err error) {
+	if l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+		return fmt.Errorf("audit log: %w", err)
 	}
-	return &auditLog{file: f}, nil
+	return nil
+}
+
+// follow opens the file again if another one has its name, or none has: logrotate
+// has renamed it.
+func (l *auditLog) follow() error {
+	open, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(l.path); err == nil && os.SameFile(open, named) {
+		return nil
+	}
+	old := l.file
+	if err := l.open(); err != nil {
+		l.file = old // a line in the renamed file is better than none
+		return err
+	}
+	return old.Close()
 }
 
 func (l *auditLog) close() error { return l.file.Close() }
@@ -51,8 +74,9 @@ func (l *auditLog) write(line auditLine) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err = l.file.Write(append(text, '\n'))
-	return errors.Join(err, l.file.Sync())
+	err = l.follow()
+	_, failed := l.file.Write(append(text, '\n'))
+	return errors.Join(err, failed, l.file.Sync())
 }
 
 // record notes a change that was made, before the caller is answered. If the

@@ -11,7 +11,6 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/storage/history"
-	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -32,7 +31,6 @@ func TestDescribe(t *testing.T) {
 		{"unknown", errors.New("anything else"), 500, "internal"},
 		{"no tenant", tenants.ErrNoTenant, 404, "not_found"},
 		{"tenant exists", fmt.Errorf("%w: acme", tenants.ErrExists), 409, "conflict"},
-		{"before the history", fmt.Errorf("2026 %w", journal.ErrBeyondHistory), 404, "not_found"},
 		{"no backup", fmt.Errorf("%w: it holds a.txt", history.ErrNotBackup), 400, "bad_request"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

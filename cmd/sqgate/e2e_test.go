@@ -81,6 +81,7 @@ type gate struct {
 	sq     string
 	args   []string
 	env    []string
+	stderr *os.File     // instead of log, which somebody else fills then
 	client *http.Client // keeps its connections, as real clients do
 	cmd    *exec.Cmd
 	url    string
@@ -235,8 +236,13 @@ func (g *gate) start() {
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
 	g.cmd = exec.Command(self, args...)
 	g.cmd.Env = append(append(os.Environ(), asSqgate+"=1", "SQ_ADMIN_KEY="+adminKey), g.env...)
-	g.log = &logBuffer{grown: make(chan struct{})}
+	if g.stderr == nil {
+		g.log = &logBuffer{grown: make(chan struct{})}
+	}
 	g.cmd.Stderr = g.log
+	if g.stderr != nil {
+		g.cmd.Stderr = g.stderr
+	}
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}

@@ -274,3 +274,42 @@ func TestUsageErrors(t *testing.T) {
 		t.Errorf("completion: %d %.100q", status, out)
 	}
 }
+
+// TestALogThatNobodyReads ends the reader of a pipe that sqgate logs to, as the end
+// of tee in "sqgate serve 2>&1 | tee log" does.
+func TestALogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.stderr, g.log = write, &logBuffer{grown: make(chan struct{})}
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		buf := make([]byte, 1<<10)
+		for !servingLine.MatchString(g.log.String()) {
+			n, err := read.Read(buf)
+			if err != nil {
+				return
+			}
+			_, _ = g.log.Write(buf[:n]) // it keeps what it gets
+		}
+	}()
+	g.start()
+	<-copied
+	for _, f := range []*os.File{read, write} {
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		g.must("will", "POST", at("update", "n", origin), "text", 200) // each logs a line
+	}
+	select {
+	case err := <-g.exited:
+		t.Errorf("sqgate ended: %v", err)
+	default:
+	}
+}

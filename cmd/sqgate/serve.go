@@ -84,6 +84,9 @@ func (s *service) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
+	// A log that nobody reads any more is no reason to end: without a handler, Go
+	// ends the process at a write to a closed pipe.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var group errgroup.Group
