@@ -333,3 +333,52 @@ func TestEveryLibraryHasItsReason(t *testing.T) {
 		t.Errorf("%s has the libraries %q, and go.mod %q", page, got, want)
 	}
 }
+
+var kindUsed = regexp.MustCompile(`apierror\.([A-Z]\w*)`)
+
+// TestWhoReturnsWhichError compares the table of kinds with the packages whose code
+// names each kind.
+func TestWhoReturnsWhichError(t *testing.T) {
+	users := map[string]map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		text, err := os.ReadFile(path)
+		if dir == "internal/apierror" || err != nil {
+			return err
+		}
+		for _, m := range kindUsed.FindAllStringSubmatch(string(text), -1) {
+			if users[m[1]] == nil {
+				users[m[1]] = map[string]bool{}
+			}
+			users[m[1]][dir] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := rows(readPage(t), "kind")
+	if len(table) < 20 {
+		t.Fatalf("%d kinds were found in the table", len(table))
+	}
+	for _, row := range table {
+		kind := strings.TrimPrefix(row[0], "apierror.")
+		var want, got []string
+		for _, m := range inBackticks.FindAllStringSubmatch(row[2], -1) {
+			if m[1] != "internal/apierror" { // makes it of any deadline
+				want = append(want, m[1])
+			}
+		}
+		for dir := range users[kind] {
+			got = append(got, dir)
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is returned by %q, and %s says %q", kind, got, page, want)
+		}
+	}
+}

@@ -15,8 +15,8 @@ type Tenant struct {
 	AllowDelimiters bool // scrolls may hold delimiters
 }
 
-// Call is one request, understood: everything that happens later is decided
-// from it, and nobody looks at the client's request again.
+// Call is one request, understood. What SQ gets is built from it alone. Of the
+// client's request, only headers such as If-Match are looked at after this.
 type Call struct {
 	Op       Op
 	Phext    string           // as the client names it; "" is the unnamed phext

@@ -50,8 +50,9 @@ type service struct {
 	listener net.Listener
 }
 
-// assemble makes the parts, each from those before it. It starts only the
-// listener.
+// assemble makes the parts, each from those before it. It asks SQ for its version,
+// stops children that an earlier sqgate left, and opens the listener. run starts
+// everything else.
 func assemble(o *options) (*service, error) {
 	s := &service{o: o, log: newLogger(o, os.Stderr)}
 	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeRooms, s.makeAPIs, s.listen} {

@@ -78,7 +78,7 @@ func newServer(h http.Handler, drainer *connDrainer, log *slog.Logger) *http1.Se
 	})
 }
 
-// run serves until a signal arrives, then stops in order: listener, requests,
+// run serves until a signal arrives, then stops in order: requests, connections,
 // children.
 func (s *service) run() error {
 	signals := make(chan os.Signal, 4)

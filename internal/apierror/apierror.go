@@ -1,9 +1,9 @@
 // Package apierror is the one place where an error gets its HTTP status and its
 // code, for the tenant API and the management API alike. The table of kinds
-// below is complete: no other status or code is ever sent with an error.
+// below is complete, except that net/http itself answers what it cannot read.
 //
-// It writes no answer and imports nothing of sqgate, so that every room can
-// return its errors.
+// It imports no other package of sqgate, so that all of them can return its
+// errors. It decides nothing: whoever returns an error chooses the kind.
 package apierror
 
 import (

@@ -1,7 +1,7 @@
 // Package http1 is a server for an http.Handler that serves plain HTTP/1.1
 // requests cheaply: small ones that arrive complete on a connection that is kept
-// open. Nearly every request to a gateway is one. It costs one read, one write
-// and no goroutine of its own, and an idle connection holds no buffer.
+// open. Nearly every request to a gateway is one. It costs one read and
+// one write. A connection has one goroutine, and no buffer while it is idle.
 //
 // Everything else is net/http's: a connection on which anything but a plain
 // request arrives (a chunked or pipelined request, another method, a header that

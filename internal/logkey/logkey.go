@@ -1,5 +1,5 @@
 // Package logkey names the attributes of log lines, so that one search finds a
-// request, a tenant or a directory in the lines of every room.
+// request, a tenant or a directory in the lines of every package.
 package logkey
 
 // The keys. Values never hold keys, scrolls, paths of requests or queries.

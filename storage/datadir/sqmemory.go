@@ -19,9 +19,10 @@ import (
 
 // SQ keeps one phext in memory, and neither looks at its file again nor says
 // which one it is (LEGACY.md). It would answer from memory although somebody
-// else has changed the file, and write that memory over the change. So it is
-// remembered here in which state SQ has seen which file, and which phext a child
-// has in memory.
+// else has changed the file, and write that memory over the change. So two things
+// are remembered here: SeenBySQ says whether the file is in the state in which any
+// child saw it last, so that SQ need not reload it; HasLoaded says whether this
+// very child has this very phext in memory now.
 
 // mostSeenFiles is how many files are remembered. One that is forgotten costs
 // SQ a reload, no more.

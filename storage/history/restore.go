@@ -198,7 +198,8 @@ func (r *restore) put(file string, state journal.State) (Restored, error) {
 	return one, r.write(file, path, now, state)
 }
 
-// write journals the change, replaces the file, and waits until both are durable.
+// write journals the change and replaces the file. It returns when both are as
+// durable as the journal's policy wants.
 func (r *restore) write(file, path string, now *cache.Version, state journal.State) error {
 	if err := datadir.RecordEdit(r.journal, file, now); err != nil {
 		return err
@@ -220,14 +221,16 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	}
 	frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now})
 	defer frozen.Publish(nil)
-	if err := replaceFile(path, state); err != nil {
-		return errors.Join(err, pending.Abort())
-	}
+	failed := replaceFile(path, state)
 	id, err := fsutil.Identify(path)
-	if err != nil {
-		return err
+	switch {
+	case failed == nil && err == nil:
+		return errors.Join(pending.Done(id), pending.Sync())
+	case err == nil && id == now.ID:
+		return errors.Join(failed, pending.Abort())
 	}
-	return errors.Join(pending.Done(id), pending.Sync())
+	r.dir.LeaveToRecovery() // which puts the file back as it was
+	return errors.Join(failed, err, pending.LeaveToRecovery())
 }
 
 func replaceFile(path string, state journal.State) error {

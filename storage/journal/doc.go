@@ -1,5 +1,5 @@
-// Package journal is a write-ahead log of what sqgate asks SQ to write. There
-// is one journal for each data_dir. Torn phexts are repaired from it, and
+// Package journal is a write-ahead log of what sqgate writes, by way of SQ or by
+// itself. There is one journal for each data_dir. Torn phexts are repaired from it, and
 // earlier states of a phext are read from it.
 //
 // A journal is a directory of segments. When a phext is changed for the first

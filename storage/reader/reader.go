@@ -1,8 +1,9 @@
 // Package reader answers calls that change nothing, from phexts parsed in
-// memory. A read never makes a file, never starts a child, and waits for no
-// write: while a file is written, readers see it as it was before.
+// memory. Such a read makes no file, starts no child and waits for no write:
+// while a file is written, readers see it as it was before. It waits only if the
+// directory has to be recovered first.
 //
-// Only where no memory is set aside for reads does SQ answer, by way of Forward.
+// If no memory is set aside for reads, SQ answers them, by way of Forward.
 package reader
 
 import (

@@ -78,7 +78,8 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10+smallBody); r
 // smallBody is how much of a body is copied behind its head, in bytes.
 const smallBody = 4 << 10
 
-// Send sends a request whole, or returns an error.
+// Send sends a request whole, or returns an error. If SQ hangs up meanwhile, it
+// may have answered before that: then Receive says what became of the request.
 func (x *Conn) Send(out rewrite.Outgoing) error { return x.send(out, 0) }
 
 // SendHeld sends a request without its last byte, which is for SendRest. SQ

@@ -14,15 +14,16 @@ import (
 // Mutations of different scrolls of one phext make the same file in whichever
 // order SQ gets them. So the one that has the directory takes along those that
 // wait for it: they are journalled together, the file is looked at once for all
-// of them, and nobody is answered before that. A batch that fails has not
-// happened, and each of its mutations is tried alone.
+// of them, and nobody is answered before that. If nothing of a batch has happened,
+// each of its mutations is tried alone, since one may have kept the others from
+// it. Only a timeout, or a batch that is left to recovery, ends them all.
 
 // largestBatch is how many mutations make one batch: as many as SQ answers
 // fastest. The others wait for no more than that at a time.
 const largestBatch = datadir.ReadsAtOnce
 
-// smallScroll is the largest scroll, in bytes, that goes into a batch: the
-// others wait less for it to be sent than they save.
+// smallScroll is the largest scroll, in bytes, that goes into a batch. To wait
+// until a larger one is sent would cost the others more than the batch saves.
 const smallScroll = 64 << 10
 
 // mutation is a request on its way through a commit.
@@ -126,7 +127,7 @@ func (tx *transaction) leadBatch() {
 		return
 	}
 	taken := map[phext.Coordinate]bool{tx.lead.Call.At: true}
-	for _, m := range tx.w.queue(tx.dir).take(tx.roomInBatch(), func(m *mutation) bool {
+	for _, m := range tx.w.queue(tx.dir).take(tx.batchCapacity(), func(m *mutation) bool {
 		fits := m.Tenant == tx.lead.Tenant && m.Call.Phext == tx.lead.Call.Phext && !taken[m.Call.At] && !tx.takesName(m.Call)
 		taken[m.Call.At] = taken[m.Call.At] || fits
 		return fits
@@ -144,7 +145,7 @@ func (tx *transaction) leadBatch() {
 // that is not complete after 32 s.
 const mostWritten = 64 << 20
 
-func (tx *transaction) roomInBatch() int {
+func (tx *transaction) batchCapacity() int {
 	return min(largestBatch-1, int(mostWritten/(tx.before.Phext.Size()+1)))
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
@@ -65,7 +66,7 @@ func TestTheFileIsRecreated(t *testing.T) {
 		{"as a rule", func(*world) {}, true},
 		{"a mode of its own", func(w *world) { w.check(os.Chmod(w.path("n.phext"), 0o600)) }, false},
 		{"a second name", func(w *world) { w.check(os.Link(w.path("n.phext"), w.path("other"))) }, false},
-		{"a tight disk", func(w *world) { w.disk.set("room", syscall.ENOSPC) }, false},
+		{"a tight disk", func(w *world) { w.disk.set("space", syscall.ENOSPC) }, false},
 		{"the old file cannot be renamed", func(w *world) { w.disk.set("rename aside", syscall.EACCES) }, false},
 		{"a checkpoint that is not on the disk", func(w *world) { w.restart(); w.seen() }, true},
 	} {
@@ -267,16 +268,46 @@ func (a *attack) tear(text string) {
 	}
 }
 
-// TestAWaitThatEnds has SQ not answer until the client's context has ended.
-func TestAWaitThatEnds(t *testing.T) {
+// TestAClientThatLeaves ends the client's context while SQ writes: the write is
+// seen to its end.
+func TestAClientThatLeaves(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	w.during(func(a *attack) { a.pass(); cancel(); _, _ = a.conn.Read(make([]byte, 1)) }, func() {
+	w.during(func(a *attack) { cancel(); a.answer(a.pass()) }, func() {
 		if _, err := w.Commit(ctx, w.mutate(rewrite.Update, "n", scroll(1), "changed")); err != nil {
-			t.Errorf("the file holds it: %v", err)
+			t.Error(err)
 		}
 	})
 	w.want("changed\x17two\x17three")
+}
+
+// TestAnSQThatDoesNotAnswer is given up after the timeout. Then the file decides.
+func TestAnSQThatDoesNotAnswer(t *testing.T) {
+	silent := func(a *attack) { _, _ = a.conn.Read(make([]byte, 1)) } // until the gateway gives up
+	for _, test := range []struct {
+		name  string
+		spoil func(*attack)
+		kind  *apierror.Kind
+		file  string
+	}{
+		{"it has written", func(a *attack) { a.pass(); silent(a) }, nil, "changed\x17two\x17three"},
+		{"it has not", silent, &apierror.BackendTimeout, start},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Writer.timeout = 50 * time.Millisecond
+			w.during(test.spoil, func() {
+				_, err := w.commit(update(1, "changed"))
+				switch {
+				case test.kind != nil:
+					w.wantError(err, *test.kind)
+				case err != nil:
+					t.Error(err)
+				}
+			})
+			w.want(test.file)
+		})
+	}
 }
 
 // TestWhatTheDiskMayDo lets every operation on the disk fail, with an SQ that is

@@ -145,7 +145,7 @@ const nearlyNoRoom = 64 << 10
 
 // explain tells a write that found no room from one that failed otherwise.
 func (tx *transaction) explain(cause error) error {
-	room, err := tx.w.files.room(tx.dir.Path)
+	space, err := tx.w.files.space(tx.dir.Path)
 	if err != nil {
 		return cause
 	}
@@ -153,7 +153,7 @@ func (tx *transaction) explain(cause error) error {
 	if err != nil {
 		return cause
 	}
-	if room.free < tx.next.Size()-torn.Size+nearlyNoRoom {
+	if space.free < tx.next.Size()-torn.Size+nearlyNoRoom {
 		return errDiskFull
 	}
 	return cause

@@ -24,7 +24,7 @@ func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1,
 
 // resolveName finds the coordinate of a call by name, and whether a name comes
 // or goes with it. done says that there is nothing to change.
-func (tx *transaction) resolveName() (done bool, err error) {
+func (tx *transaction) resolveName() (answered bool, err error) {
 	m := tx.lead
 	if m.Call.Name != "" {
 		at, known := tx.before.Names.Find(m.Call.Name)

@@ -12,7 +12,7 @@ const longestIdempotencyKey = 255
 
 // answerRepeat answers a mutation that was made already under the same
 // Idempotency-Key.
-func (tx *transaction) answerRepeat() (done bool, err error) {
+func (tx *transaction) answerRepeat() (answered bool, err error) {
 	m := tx.lead
 	if m.IdempotencyKey == "" {
 		return false, nil

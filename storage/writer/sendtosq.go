@@ -32,11 +32,13 @@ func (tx *transaction) sendToSQ() error {
 }
 
 func (tx *transaction) sendOnce() (err error) {
-	ctx, cancel := context.WithTimeout(tx.ctx, sqclient.Timeout)
+	ctx, cancel := context.WithTimeout(tx.ctx, tx.w.timeout)
 	defer cancel()
 	if tx.child, err = tx.w.SQ.Lease(ctx, tx.dir.Path); err != nil {
 		return err
 	}
+	// A child that has not loaded the phext would take a file that was renamed
+	// aside for an empty one.
 	loaded := tx.reload || tx.dir.HasLoaded(tx.child.Generation(), tx.path)
 	tx.dir.NoteLoading()
 	if tx.reload {
@@ -219,40 +221,41 @@ func sameFile(path string, v *cache.Version) (fsutil.FileID, bool, error) {
 	return id, same, err
 }
 
-// Room on a disk below which it could be full in a moment: bytes, and sizes of
+// Free space below which a disk could be full in a moment: bytes, and sizes of
 // the phext.
 const (
 	tightBytes = 256 << 20
 	tightSizes = 4
 )
 
-// room is what a file system has for a directory.
-type room struct {
+// diskSpace is what the file system of a directory has.
+type diskSpace struct {
 	free     int64 // bytes
 	inMemory bool
 }
 
-func roomOn(dir string) (room, error) {
+func diskSpaceOf(dir string) (diskSpace, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
-		return room{}, err
+		return diskSpace{}, err
 	}
-	return room{int64(fs.Bavail) * fs.Bsize, fsutil.InMemory(&fs)}, nil
+	return diskSpace{int64(fs.Bavail) * fs.Bsize, fsutil.InMemory(&fs)}, nil
 }
 
-// reserveSpare secures the way back on a tight disk before SQ truncates the
-// file: room for what it holds now. A write that makes room passes without.
+// reserveSpare finds out what kind of disk it is. On a tight one, it reserves
+// space for the present text before SQ truncates the file, so that the text can
+// be put back. A write that frees space passes without that.
 func (tx *transaction) reserveSpare() error {
 	size := tx.before.Phext.Size()
 	if size == 0 {
 		return nil
 	}
-	room, err := tx.w.files.room(tx.dir.Path)
+	space, err := tx.w.files.space(tx.dir.Path)
 	if err != nil {
 		return err
 	}
-	tx.onDisk = !room.inMemory
-	tx.tight = room.free <= tightBytes+tightSizes*size
+	tx.onDisk = !space.inMemory
+	tx.tight = space.free <= tightBytes+tightSizes*size
 	if !tx.tight {
 		return nil
 	}

@@ -56,18 +56,18 @@ type transaction struct {
 
 func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mutation, unlock func()) *transaction {
 	return &transaction{
-		w: w, ctx: ctx, dir: dir, lead: lead, members: []*mutation{lead}, unlock: unlock,
+		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead}, unlock: unlock,
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 		held: w.SQ.Hold(),
 	}
 }
 
-func (tx *transaction) openJournal() (done bool, err error) {
+func (tx *transaction) openJournal() (answered bool, err error) {
 	tx.journal, err = tx.w.Dirs.JournalOf(tx.dir)
 	return false, err
 }
 
-func (tx *transaction) readPhext() (done bool, err error) {
+func (tx *transaction) readPhext() (answered bool, err error) {
 	tx.before, err = tx.dir.View(tx.lead.Call)
 	if err != nil {
 		return false, err
@@ -82,7 +82,7 @@ func (tx *transaction) readPhext() (done bool, err error) {
 
 // apply works out what the file is to hold, and whether it may. done says that
 // there is nothing to delete.
-func (tx *transaction) apply() (done bool, err error) {
+func (tx *transaction) apply() (answered bool, err error) {
 	call := tx.lead.Call
 	if call.Op == rewrite.Delete && !tx.before.Phext.Exists() {
 		tx.lead.result.Body = []byte(answerTo(call, ""))

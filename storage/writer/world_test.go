@@ -311,11 +311,11 @@ func (f *faults) around(real fileSystem) fileSystem {
 		}
 		return real.storeNames(path, now, next, at)
 	}
-	guarded.room = func(dir string) (room, error) {
-		if err := f.at("room"); err != nil {
-			return room{free: 1 << 10}, nil // a disk that could be full in a moment
+	guarded.space = func(dir string) (diskSpace, error) {
+		if err := f.at("space"); err != nil {
+			return diskSpace{free: 1 << 10}, nil // a disk that could be full in a moment
 		}
-		return real.room(dir)
+		return real.space(dir)
 	}
 	return guarded
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,7 +48,8 @@ type Config struct {
 // Writer commits mutations. Its methods may be called by many at a time.
 type Writer struct {
 	Config
-	files fileSystem
+	files   fileSystem
+	timeout time.Duration // for SQ's answers
 
 	mu     sync.Mutex
 	queues map[*datadir.Dir]*batchQueue
@@ -62,19 +64,20 @@ type fileSystem struct {
 	same       func(path string, v *cache.Version) (fsutil.FileID, bool, error)
 	identify   func(path string) (fsutil.FileID, error)
 	storeNames func(path string, now, next *cache.Version, at phext.Coordinate) error
-	room       func(dir string) (room, error)
+	space      func(dir string) (diskSpace, error)
 }
 
 // New makes a Writer; it starts nothing.
 func New(c Config) *Writer {
 	return &Writer{
-		Config: c, queues: map[*datadir.Dir]*batchQueue{},
-		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, room: roomOn},
+		Config: c, timeout: sqclient.Timeout, queues: map[*datadir.Dir]*batchQueue{},
+		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, space: diskSpaceOf},
 	}
 }
 
-// Commit makes a mutation. A write that SQ has begun is seen to its end,
-// whatever becomes of ctx: only then may the next one begin.
+// Commit makes a mutation. ctx ends the wait for the directory. Once the
+// directory is locked, the commit is seen to its end: only then may the next one
+// begin.
 func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
 	m := newMutation(r)
 	out := w.commit(ctx, m)
@@ -107,21 +110,23 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	defer func() { tx.tellOthers(out) }()
 
 	// Until the quota is reserved, nothing is touched.
-	for _, step := range []func() (done bool, err error){
+	// A step may find that the mutation is answered without a write.
+	for _, step := range []func() (answered bool, err error){
 		tx.openJournal,
 		tx.answerRepeat,
 		tx.readPhext,
 		tx.resolveName,
 		tx.apply,
 	} {
-		if done, err := step(); done || err != nil {
+		if answered, err := step(); answered || err != nil {
 			tx.unlock()
 			return outcome{err: err}
 		}
 	}
 	tx.leadBatch()
 
-	// Until SQ has seen a call, an error means that nothing has happened.
+	// Until SQ has seen a call, an error leaves the phext as it was. abort takes
+	// back what the steps before have done.
 	for _, step := range []func() error{
 		tx.reserveQuota,
 		tx.recordEdits,
@@ -145,7 +150,8 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 		}
 	}
 
-	// The file holds the write, so from here on it is acknowledged.
+	// The file holds the write, so from here on it stands. It is acknowledged when
+	// the journal is as durable as its policy wants.
 	tx.journalDone()
 	tx.removeOldFile()
 	tx.removeLostName()
