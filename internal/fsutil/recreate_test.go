@@ -1,11 +1,14 @@
 package fsutil
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestAFileThatIsGoneIsPutBackByWhoeverMay has another user, who may write to a
@@ -74,5 +77,44 @@ func TestADirectoryThatMarksItsFiles(t *testing.T) {
 	}
 	if CanBeRecreated(path) {
 		t.Error("the new file would have another group")
+	}
+}
+
+// TestCanBeRecreated says no to every file that a new one would differ from.
+func TestCanBeRecreated(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(dir, path string) error
+	}{
+		{"another mode", func(_, path string) error { return os.Chmod(path, 0o600) }},
+		{"a second name", func(dir, path string) error { return os.Link(path, filepath.Join(dir, "b.phext")) }},
+		{"a symbolic link", func(_, path string) error {
+			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+		}},
+		{"no file", func(_, path string) error { return os.Remove(path) }},
+		{"a directory", func(_, path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o777)) }},
+		{"an attribute", func(_, path string) error {
+			if unix.Setxattr(path, "user.note", []byte("x"), 0) != nil {
+				return os.Remove(path) // this file system has no attributes
+			}
+			return nil
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "n.phext")
+			if err := os.WriteFile(path, []byte("x"), NewFileMode); err != nil {
+				t.Fatal(err)
+			}
+			if !CanBeRecreated(path) {
+				t.Fatal("not even a file that was just made")
+			}
+			if err := test.change(dir, path); err != nil {
+				t.Fatal(err)
+			}
+			if CanBeRecreated(path) {
+				t.Error("it would not be the same")
+			}
+		})
 	}
 }
