@@ -1,0 +1,163 @@
+package datadir
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+)
+
+// TestReadsShareAndAWriteIsAlone, and whoever came first is served first: reads
+// that come after a write wait for it, although other reads are under way.
+func TestReadsShareAndAWriteIsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newWorld(t).dir
+		ctx := t.Context()
+		var reads []*lock
+		for range ReadsAtOnce {
+			reads = append(reads, acquire(ctx, d.lockForRead))
+			synctest.Wait()
+		}
+		oneMore := acquire(ctx, d.lockForRead)
+		synctest.Wait()
+		write := acquire(ctx, d.lockForWrite)
+		synctest.Wait()
+		another := acquire(ctx, d.lockForWrite)
+		synctest.Wait()
+		late := acquire(ctx, d.lockForRead)
+		synctest.Wait()
+		for i, r := range reads {
+			if !r.has() {
+				t.Fatalf("read %d waits for others", i)
+			}
+		}
+		want := func(when string, with ...*lock) {
+			t.Helper()
+			synctest.Wait()
+			for i, l := range []*lock{oneMore, write, another, late} {
+				should := false
+				for _, w := range with {
+					should = should || l == w
+				}
+				if l.has() != should {
+					t.Errorf("%s: number %d has the lock: %v", when, i, l.has())
+				}
+			}
+		}
+		want("while all reads are under way")
+		reads[0].unlock()
+		want("after one read", oneMore)
+		for _, r := range reads[1:] {
+			r.unlock()
+		}
+		want("while one read is left", oneMore)
+		oneMore.unlock()
+		want("after all reads", oneMore, write)
+		write.unlock()
+		want("after the first write", oneMore, write, another)
+		another.unlock()
+		want("after both", oneMore, write, another, late)
+		late.unlock()
+	})
+}
+
+// TestAWaitHasALimit of its own, and ends with its context before that.
+func TestAWaitHasALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		unlock, err := w.dir.lockForWrite(t.Context())
+		w.check(err)
+		began := time.Now()
+		for name, how := range map[string]func(context.Context) (func(), error){"read": w.dir.lockForRead, "write": w.dir.lockForWrite} {
+			began := time.Now()
+			_, err := how(t.Context())
+			w.wantError(err, apierror.Unavailable, "waiting for its database")
+			if took := time.Since(began); took != lockTimeout {
+				t.Errorf("a %s waits %v", name, took)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := how(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a %s: %v", name, err)
+			}
+			cancel()
+			if _, err := how(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a %s after that: %v", name, err)
+			}
+		}
+		if took := time.Since(began); took != 2*(lockTimeout+time.Second) {
+			t.Errorf("the waits took %v", took)
+		}
+		unlock()
+		// Whoever gave up stands in nobody's way.
+		again, err := w.dir.lockForWrite(t.Context())
+		w.check(err)
+		again()
+	})
+}
+
+// TestAContextThatHasEndedGetsNoLock, even where it is free.
+func TestAContextThatHasEndedGetsNoLock(t *testing.T) {
+	d := newWorld(t).dir
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.lockForRead(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestEnterHasALimit(t *testing.T) {
+	w := newWorld(t)
+	var leaves []func()
+	for range mostInside {
+		leave, err := w.dir.Enter()
+		w.check(err)
+		leaves = append(leaves, leave)
+	}
+	_, err := w.dir.Enter()
+	w.wantError(err, apierror.Unavailable, "too many requests")
+	other := w.Of(filepath.Join(w.root, "another"))
+	leave, err := other.Enter()
+	w.check(err) // one tenant's flood is not another's
+	leave()
+	leaves[0]()
+	leave, err = w.dir.Enter()
+	w.check(err)
+	leave()
+}
+
+// TestOneDirHowever its path is spelled.
+func TestOneDirHowever(t *testing.T) {
+	w := newWorld(t)
+	link := filepath.Join(w.root, "link")
+	w.check(os.Symlink(w.dir.Path, link))
+	for range 2 { // the second time, it is remembered
+		if w.Of(link) != w.dir || w.Of(filepath.Join(link, "..", "data")) != w.dir || w.Of(filepath.Join(w.root, "other")) == w.dir {
+			t.Error("one directory has two queues, or two have one")
+		}
+	}
+	resolved, err := filepath.EvalSymlinks(filepath.Join(w.root, "data"))
+	w.check(err)
+	if w.dir.Path != resolved {
+		t.Errorf("path %s", w.dir.Path)
+	}
+}
+
+// TestADirsBodies are a part of everybody's.
+func TestADirsBodies(t *testing.T) {
+	w := newWorld(t)
+	if w.Bodies.Limit() != bodiesAtOnce<<20 || w.dir.Bodies.Limit() != bodiesAtOnce<<20/bodiesPart {
+		t.Errorf("%d of %d", w.dir.Bodies.Limit(), w.Bodies.Limit())
+	}
+}
+
+func TestTruncateFromNowOn(t *testing.T) {
+	d := newWorld(t).dir
+	if d.Truncating() || !d.TruncateFromNowOn() || !d.Truncating() || d.TruncateFromNowOn() || !d.Truncating() {
+		t.Error("it is not from then on, or said more than once")
+	}
+}
