@@ -1,0 +1,287 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// want asks twice: an answer that was kept is no other than the first.
+func (w *world) want(op, text string) {
+	w.Helper()
+	for _, which := range []string{"first", "second"} {
+		a, err := w.read(op, "")
+		w.check(err)
+		if a.Text != text || a.ETag != etag.Of(text) {
+			w.Errorf("the %s %s: %s, %q, want %q", which, op, a.ETag, a.Text, text)
+		}
+		a.Release()
+	}
+}
+
+func TestKeptAnswersAreThoseOfNow(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	w.want("get", "\x17\x17the scroll")
+	w.want("checksum", phext.Checksum("\x17\x17the scroll"))
+	w.want("json-export", "[\n   { \"coord\": \"1.1.1/1.1.1/1.1.3\", \"scroll\": \"the scroll\" }\n]\n")
+
+	// As a write does it: readers see the file as it was, until it is done.
+	before := w.version("notes.phext")
+	after := before.With(phext.Origin(), "new\nline")
+	frozen := w.Dirs.Cache.Freeze(map[string]*cache.Version{w.path("notes.phext"): before})
+	w.put("notes.phext", after.Text())
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	id, err := fsutil.Identify(w.path("notes.phext"))
+	w.check(err)
+	frozen.Publish(map[string]*cache.Version{w.path("notes.phext"): after.WithID(id)})
+	w.want("toc", "* 1.1.1/1.1.1/1.1.1: new...\n* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	w.want("get", "new\nline\x17\x17the scroll")
+	w.want("checksum", phext.Checksum("new\nline\x17\x17the scroll"))
+
+	w.put("notes.phext", "by another's hand")
+	w.want("toc", "* 1.1.1/1.1.1/1.1.1: by another's hand\n")
+	w.check(os.Remove(w.path("notes.phext")))
+	w.want("toc", "* 1.1.1/1.1.1/1.1.1: \n")
+	if _, err := os.Stat(w.path("notes.phext")); !os.IsNotExist(err) {
+		t.Errorf("a read has made a file: %v", err)
+	}
+	if w.sq.lent != 0 {
+		t.Errorf("reads from memory have started %d children", w.sq.lent)
+	}
+	w.wantUsed(0)
+}
+
+func TestKeptAnswersShowTheNamesOfNow(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	page := w.version("notes.phext")
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	for _, name := range []string{"a.name", "another.name", `"a".name`} {
+		w.put("notes.names.phext", "\x17\x17"+name)
+		w.want("toc", "* "+name+": the scroll\n")
+	}
+	w.want("json-export", "[\n   { \"coord\": \"\\\"a\\\".name\", \"scroll\": \"the scroll\" }\n]\n")
+	w.check(os.Remove(w.path("notes.names.phext")))
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	w.want("json-export", "[\n   { \"coord\": \"1.1.1/1.1.1/1.1.3\", \"scroll\": \"the scroll\" }\n]\n")
+	if w.version("notes.phext") != page {
+		t.Error("the phext was read again, and this has shown nothing")
+	}
+}
+
+// TestReads of every kind, of a phext that is there and of one that is not.
+func TestReads(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.names.phext", "\x17\x17a.name")
+	for _, test := range []struct {
+		op, query string
+		text      string
+		tagged    bool
+	}{
+		{"select", "c=1.1.1/1.1.1/1.1.3", "the scroll", true},
+		{"select", "c=a.name", "the scroll", true},
+		{"select", "c=1.1.1/1.1.1/1.1.4", "", true},
+		{"select", "p=none&c=1.1.1/1.1.1/1.1.3", "", true},
+		{"status", "", fmt.Sprintf("Hosting: notes\nConnection ID: 0\nPhext Size: %d\nScrolls: 1", len(notes)), true},
+		{"load", "", "Loaded notes", false},
+		{"load", "p=none", "Loaded none", false},
+		{"get", "p=none", "", true},
+	} {
+		a, err := w.read(test.op, test.query)
+		w.check(err)
+		tag := ""
+		if test.tagged {
+			tag = etag.Of(test.text)
+		}
+		if a.Text != test.text || a.ETag != tag {
+			t.Errorf("%s %s: %q, tag %s", test.op, test.query, a.Text, a.ETag)
+		}
+		a.Release()
+	}
+	for _, query := range []string{"c=no.such.name", "p=none&c=a.name"} {
+		_, err := w.read("select", query)
+		w.wantError(err, apierror.NotFound)
+	}
+	w.wantUsed(0)
+}
+
+// TestDelta reports what the client's manifest does not have, by number and by name.
+func TestDelta(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.names.phext", "\x17\x17a.name")
+	ask := func(manifest string) string {
+		a, err := w.Read(t.Context(), w.dir, w.callWith("POST", "delta", "", manifest))
+		w.check(err)
+		defer a.Release()
+		return a.Text
+	}
+	sum := phext.Checksum("the scroll")
+	all := ask("")
+	if !strings.Contains(all, "the scroll") {
+		t.Fatalf("without a manifest: %q", all)
+	}
+	for _, manifest := range []string{"1.1.1/1.1.1/1.1.3: " + sum, "a.name: " + sum} {
+		if got := ask(manifest); strings.Contains(got, "the scroll") {
+			t.Errorf("with %q: %q", manifest, got)
+		}
+	}
+	for _, manifest := range []string{"1.1.1/1.1.1/1.1.3: x", "a.name: x", "no.such.name: " + sum} {
+		if got := ask(manifest); got != all {
+			t.Errorf("with %q: %q", manifest, got)
+		}
+	}
+}
+
+func TestWhere(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	call := w.callWith("POST", "where", "limit=3&algo=checksum", "some text")
+	if got, want := Where(call), phext.Where("some text", 3, true); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestFilesOfAFailedDirectory are not read.
+func TestFilesOfAFailedDirectory(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	stuck := errors.New("the child does not end")
+	w.Dirs.StopChild = func(context.Context, string, string) error { return stuck }
+	_, err := w.read("toc", "")
+	w.wantError(err, apierror.Unavailable)
+}
+
+// manyScrolls makes a toc of 200 KB.
+func manyScrolls() string {
+	return strings.Repeat(strings.Repeat("a line of text\x17", 500)+"\x18", 10)
+}
+
+func TestKeptAnswersAreInTheReadMemory(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", manyScrolls())
+	page := w.version("notes.phext")
+	before := w.Dirs.Cache.Stats().Bytes
+	a, err := w.read("toc", "")
+	w.check(err)
+	a.Release()
+	toc := int64(len(a.Text))
+	if grown := w.Dirs.Cache.Stats().Bytes - before; toc < 100000 || grown < toc || grown > toc+1024 {
+		t.Errorf("a toc of %d bytes counts for %d", toc, grown)
+	}
+	for i := range 20 {
+		other := fmt.Sprintf("other%d.phext", i)
+		w.put(other, strings.Repeat("x", 100<<10))
+		w.version(other)
+	}
+	if s := w.Dirs.Cache.Stats(); s.Bytes > w.Dirs.ReadMemory || s.Evictions == 0 {
+		t.Errorf("%+v", s)
+	}
+	if w.version("notes.phext") == page {
+		t.Error("the version that was read least recently has stayed")
+	}
+}
+
+// TestKeptAnswersCostNoMemory once they are made.
+func TestKeptAnswersCostNoMemory(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", manyScrolls())
+	for _, op := range []string{"toc", "get", "checksum"} {
+		const times = 20
+		ask := func() {
+			a, err := w.read(op, "")
+			w.check(err)
+			a.Release()
+		}
+		ask()
+		took := allocated(func() {
+			for range times {
+				ask()
+			}
+		})
+		if most := uint64(w.version("notes.phext").Size()) / 10; took/times > most {
+			t.Errorf("%s takes %d bytes, of a phext of %d", op, took/times, 10*most)
+		}
+	}
+	w.wantUsed(0)
+}
+
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestAnAnswerThatIsSentToManyCountsOnce, until the last has it.
+func TestAnAnswerThatIsSentToManyCountsOnce(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", manyScrolls())
+	once, err := w.read("toc", "")
+	w.check(err)
+	size := int64(len(once.Text))
+	w.wantUsed(size)
+	twice, err := w.read("toc", "")
+	w.check(err)
+	w.wantUsed(size)
+	other, err := w.read("checksum", "")
+	w.check(err)
+	w.wantUsed(size + int64(len(other.Text)))
+	other.Release()
+	once.Release()
+	w.wantUsed(size)
+	twice.Release()
+	w.wantUsed(0)
+}
+
+func TestNoRoomForAnAnswer(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	all := w.Dirs.Answers
+	w.version("notes.phext") // is in memory now
+	full := func(name, op string) {
+		t.Helper()
+		if !all.Take(all.Limit()) {
+			t.Fatal("somebody holds memory")
+		}
+		if a, err := w.read(op, ""); err != datadir.ErrBusy || a.ETag != "" || a.Text != "" {
+			t.Errorf("%s: %v, %+v", name, err, a)
+		}
+		all.Give(all.Limit())
+		w.wantUsed(0)
+	}
+	full("to be made", "toc")
+	full("to be made, and not kept", "delta")
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+	full("to be sent", "toc")
+	w.want("toc", "* 1.1.1/1.1.1/1.1.3: the scroll\n")
+}
+
+func TestAnswersAreNoLargerThanForeseen(t *testing.T) {
+	far := strings.Repeat("\x01", 998) + strings.Repeat("\x1f", 998) + strings.Repeat("\x17", 998)
+	text := rapid.StringOf(rapid.RuneFrom([]rune("ab\"\n\t\x17\x18\x01🔱")))
+	rapid.Check(t, func(t *rapid.T) {
+		lead := rapid.SampledFrom([]string{"", far}).Draw(t, "lead")
+		v := datadir.View{
+			Phext: cache.NewVersion(lead+text.Draw(t, "text"), fsutil.FileID{}),
+			Names: cache.NewVersion(lead+text.Draw(t, "names"), fsutil.FileID{}),
+		}
+		for _, op := range []rewrite.Op{rewrite.Toc, rewrite.JSONExport, rewrite.Get} {
+			call := &rewrite.Call{Op: op}
+			if got, most := int64(len(render(v, call))), answerSize(v, call); got > most {
+				t.Fatalf("%s of %q with names %q takes %d bytes, %d were foreseen", op, v.Phext.Text(), v.Names.Text(), got, most)
+			}
+		}
+	})
+}
