@@ -1,0 +1,206 @@
+package history
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/cache"
+)
+
+func (w *world) backup() []byte {
+	w.Helper()
+	var b bytes.Buffer
+	w.check(w.Backup(w.Context(), w.tenant, &b))
+	return b.Bytes()
+}
+
+func (w *world) restoreBackup(b []byte, target Target) ([]Restored, error) {
+	w.Helper()
+	return w.RestoreBackup(w.Context(), w.tenant, target, bytes.NewReader(b))
+}
+
+// entries are the files in a backup.
+func (w *world) entries(b []byte) string {
+	w.Helper()
+	var all []string
+	for tr := tar.NewReader(bytes.NewReader(b)); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return strings.Join(all, " ")
+		}
+		w.check(err)
+		text, err := io.ReadAll(tr)
+		w.check(err)
+		if h.Mode != 0o600 || h.Typeflag != tar.TypeReg {
+			w.Errorf("%+v", h)
+		}
+		all = append(all, h.Name+"="+string(text))
+	}
+}
+
+func TestBackupAndRestoreBackup(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "one")
+	w.update("n.names.phext", 1, "a.name")
+	w.update("other.phext", 1, "else")
+	w.check(os.WriteFile(w.path("n.phext.json"), []byte("[]"), 0o600)) // SQ's export is none of it
+	b := w.backup()
+	if got := w.entries(b); got != "n.names.phext=a.name n.phext=one other.phext=else" {
+		t.Errorf("the backup holds %q", got)
+	}
+	w.check(os.Remove(w.path("n.phext.json")))
+
+	w.update("n.phext", 1, "changed")
+	w.update("new.phext", 1, "new")
+	w.check(os.Remove(w.path("other.phext")))
+	before := w.files()
+	done, err := w.restoreBackup(b, Target{DryRun: true})
+	w.check(err)
+	w.wantFiles(before)
+	want := []Restored{{"n.names", 6, false, false}, {"n", 3, true, false}, {"other", 4, true, false}, {"new", 0, true, true}}
+	if !slices.Equal(done, want) {
+		t.Errorf("dry: %+v", done)
+	}
+	done, err = w.restoreBackup(b, Target{})
+	w.check(err)
+	if !slices.Equal(done, want) {
+		t.Errorf("%+v", done)
+	}
+	w.wantFiles("n.names.phext=a.name n.phext=one other.phext=else")
+	events, err := w.Events(w.tenant, ptr("new"), "")
+	w.check(err)
+	if e := events[len(events)-1]; e.Op != "remove" || e.Note != "restored from a backup" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestRestoreOnePhextFromABackup touches it and its names alone.
+func TestRestoreOnePhextFromABackup(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "one")
+	w.update("n.names.phext", 1, "a.name")
+	w.update("other.phext", 1, "else")
+	b := w.backup()
+	for _, file := range []string{"n.phext", "n.names.phext", "other.phext", "new.phext"} {
+		w.update(file, 1, "changed")
+	}
+	done, err := w.restoreBackup(b, Target{Phext: ptr("n")})
+	w.check(err)
+	if len(done) != 2 {
+		t.Errorf("%+v", done)
+	}
+	w.wantFiles("n.names.phext=a.name n.phext=one new.phext=changed other.phext=changed")
+}
+
+// TestABackupIsOfOneTenant, and can become another's.
+func TestABackupIsOfOneTenant(t *testing.T) {
+	w := open(t, true)
+	w.update("will.n.phext", 1, "mine")
+	w.update("mary.n.phext", 1, "hers")
+	b := w.backup()
+	if got := w.entries(b); got != "n.phext=mine" {
+		t.Errorf("the backup holds %q", got)
+	}
+	w.tenant = w.mary
+	_, err := w.restoreBackup(b, Target{})
+	w.check(err)
+	w.wantFiles("mary.n.phext=mine will.n.phext=mine")
+}
+
+// writes calls f before the first byte goes through.
+type writes struct {
+	io.Writer
+	f func()
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	if w.f != nil {
+		w.f()
+		w.f = nil
+	}
+	return w.Writer.Write(b)
+}
+
+// TestABackupIsOfOneMoment: what is written to during the backup comes from the
+// journal, and writes do not wait for whoever takes the backup.
+func TestABackupIsOfOneMoment(t *testing.T) {
+	w := newWorld(t)
+	w.update("a.phext", 1, "before")
+	w.update("b.phext", 1, "before")
+	w.now = w.now.Add(2 * 3600e9) // the backup is of the present: it must not be before the journal's
+	var b bytes.Buffer
+	w.check(w.Backup(t.Context(), w.tenant, &writes{&b, func() {
+		w.now = w.now.Add(3600e9)
+		w.update("a.phext", 1, "after")
+		w.update("b.phext", 1, "after")
+		w.check(os.Remove(w.path("b.phext")))
+	}}))
+	if got := w.entries(b.Bytes()); got != "a.phext=before b.phext=before" {
+		t.Errorf("the backup holds %q", got)
+	}
+}
+
+func archiveOf(headers ...tar.Header) []byte {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range headers {
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		text := h.PAXRecords["TEST.text"]
+		h.PAXRecords = nil
+		h.Mode = 0o600
+		if h.Size == 0 {
+			h.Size = int64(len(text))
+		}
+		if err := tw.WriteHeader(&h); err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(tw, text) // too short where that is meant
+	}
+	_ = tw.Close() // fails where a file is too short
+	return b.Bytes()
+}
+
+func entry(name, text string) tar.Header {
+	return tar.Header{Name: name, PAXRecords: map[string]string{"TEST.text": text}}
+}
+
+// TestWhatIsNoBackup is refused as a whole, before anything is changed.
+func TestWhatIsNoBackup(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "one")
+	good := entry("n.phext", "changed")
+	whole := archiveOf(good, entry("m.phext", "text"))
+	for name, b := range map[string][]byte{
+		"no tar":             []byte(strings.Repeat("no tar ", 200)),
+		"another file":       archiveOf(good, entry("passwd", "x")),
+		"a path":             archiveOf(good, entry("../up.phext", "x")),
+		"a path below":       archiveOf(good, entry("a/b.phext", "x")),
+		"a link":             archiveOf(good, tar.Header{Name: "l.phext", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}),
+		"a directory":        archiveOf(good, tar.Header{Name: "d.phext", Typeflag: tar.TypeDir}),
+		"too large":          archiveOf(good, tar.Header{Name: "l.phext", Size: cache.Largest + 1}),
+		"cut off":            archiveOf(good, tar.Header{Name: "l.phext", Size: 10000}),
+		"cut off in a head":  whole[:512+512+100],
+		"not UTF-8":          archiveOf(good, entry("m.phext", "caf\xe9")),
+		"a name with a line": archiveOf(good, entry("a\nb.phext", "x")),
+	} {
+		w.untouched(func() {
+			_, err := w.restoreBackup(b, Target{})
+			if !errors.Is(err, ErrNotBackup) {
+				t.Errorf("%s: %v", name, err)
+			}
+			w.wantError(err, apierror.BadRequest, "not a backup")
+		})
+	}
+	_, err := w.restoreBackup(whole, Target{})
+	w.check(err)
+	w.wantFiles("m.phext=text n.phext=changed")
+}
