@@ -146,20 +146,20 @@ func TestAFailedReplaceChangesNothing(t *testing.T) {
 	}
 }
 
-func TestASpareBecomesTheFile(t *testing.T) {
+func TestReservedSpaceIsUsedOrReleased(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "notes.phext")
 	if err := os.WriteFile(path, []byte("torn"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSpare(path, 100)
+	s, err := ReserveSpace(path, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Become(path, "whole", 0o644); err != nil {
+	if err := s.Replace(path, "whole", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.Drop()
+	s.Release()
 	text, err := os.ReadFile(path)
 	if err != nil || string(text) != "whole" {
 		t.Errorf("%q, %v", text, err)
@@ -168,10 +168,10 @@ func TestASpareBecomesTheFile(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if s, err = NewSpare(path, 100); err != nil {
+	if s, err = ReserveSpace(path, 100); err != nil {
 		t.Fatal(err)
 	}
-	s.Drop()
+	s.Release()
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the directory: %v, %v", entries, err)

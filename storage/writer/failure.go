@@ -84,8 +84,8 @@ func (tx *transaction) restoreFile() error {
 	switch {
 	case !before.Exists():
 		return fsutil.IgnoreMissing(os.Remove(tx.path))
-	case tx.spare != nil:
-		return tx.spare.Become(tx.path, before.Text(), fsutil.NewFileMode)
+	case tx.diskSpace != nil:
+		return tx.diskSpace.Replace(tx.path, before.Text(), fsutil.NewFileMode)
 	}
 	return fsutil.Replace(tx.path, before.Text(), fsutil.NewFileMode, true)
 }

@@ -242,10 +242,10 @@ func diskSpaceOf(dir string) (diskSpace, error) {
 	return diskSpace{int64(fs.Bavail) * fs.Bsize, fsutil.InMemory(&fs)}, nil
 }
 
-// reserveSpare finds out what kind of disk it is. On a tight one, it reserves
+// reserveDiskSpace finds out what kind of disk it is. On a tight one, it reserves
 // space for the present text before SQ truncates the file, so that the text can
 // be put back. A write that frees space passes without that.
-func (tx *transaction) reserveSpare() error {
+func (tx *transaction) reserveDiskSpace() error {
 	size := tx.before.Phext.Size()
 	if size == 0 {
 		return nil
@@ -259,7 +259,7 @@ func (tx *transaction) reserveSpare() error {
 	if !tx.tight {
 		return nil
 	}
-	tx.spare, err = fsutil.NewSpare(tx.path, size)
+	tx.diskSpace, err = fsutil.ReserveSpace(tx.path, size)
 	if err != nil && tx.next.Size() <= size {
 		return nil
 	}

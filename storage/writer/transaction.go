@@ -40,7 +40,7 @@ type transaction struct {
 	reload          bool           // SQ has to read the file again first
 
 	reserved, namesReserved *quota.Reservation
-	spare                   *fsutil.Spare
+	diskSpace               *fsutil.ReservedSpace
 	tight                   bool // the disk could be full in a moment
 	onDisk                  bool // the file system is not in memory alone
 	frozen                  *cache.Frozen
@@ -230,7 +230,7 @@ func (tx *transaction) release() (used float64) {
 	if tx.reserved != nil {
 		used = tx.reserved.Release()
 	}
-	tx.spare.Drop()
+	tx.diskSpace.Release()
 	tx.held.Release()
 	return used
 }

@@ -130,7 +130,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	for _, step := range []func() error{
 		tx.reserveQuota,
 		tx.recordEdits,
-		tx.reserveSpare,
+		tx.reserveDiskSpace,
 		tx.freezeReaders,
 		tx.writeNewName,
 		tx.beginJournal,
