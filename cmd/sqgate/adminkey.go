@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -76,12 +77,7 @@ func (o *options) managementKey(log *slog.Logger) (string, error) {
 	if key, err = tenants.NewKey(); err != nil {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("keeping the management key: %w", err)
-	}
-	_, err = f.WriteString(key + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := fsutil.CreatePrivate(path, key+"\n"); err != nil {
 		return "", fmt.Errorf("keeping the management key: %w", err)
 	}
 	log.Info("a management key was made", "file", path)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -73,18 +74,14 @@ func (c *conversion) write(out io.Writer, list []tenants.Entry) error {
 // asideOf is the name under which a replaced tenants file is kept.
 func asideOf(path string) string { return path + ".before-sqgate" }
 
-// renameAside renames path to asideOf(path), and reports it. A link, unlike a
-// rename, fails if the new name is taken.
+// renameAside renames path to asideOf(path), and reports it.
 func renameAside(out io.Writer, path string) error {
-	err := os.Link(path, asideOf(path))
+	err := fsutil.RenameNoReplace(path, asideOf(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return usageError{fmt.Errorf("%s exists already, and is left as it is: move it away first", asideOf(path))}
-	}
-	if err == nil {
-		err = os.Remove(path)
 	}
 	if err != nil {
 		return err

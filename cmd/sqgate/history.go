@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -171,17 +170,9 @@ func (c *apiClient) download(path, file string) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.show(resp, printFields)
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(file), fsutil.Temporary+"*")
+	n, err := fsutil.ReplacePrivateFrom(file, resp.Body)
 	if err != nil {
 		return err
-	}
-	n, err := io.Copy(temporary, resp.Body)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
 	}
 	fmt.Fprintf(c.out, "%s: %d bytes\n", file, n)
 	return nil

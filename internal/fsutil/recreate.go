@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewFileMode is the mode with which programs such as SQ make files, before the umask.
+// NewFileMode is the mode with which programs such as SQ create files. The umask
+// is not taken off yet.
 const NewFileMode fs.FileMode = 0o666
 
-// umask is that of this process, which its children have too; unknown if the
-// kernel does not say it.
+// umask is the file mode creation mask of this process, which its children
+// inherit. It is known only if the kernel says it: /proc may not be there.
 var umask = sync.OnceValues(func() (mask fs.FileMode, known bool) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -33,29 +34,30 @@ var umask = sync.OnceValues(func() (mask fs.FileMode, known bool) {
 	return 0o077, false
 })
 
-// Umask is the file mode creation mask of this process. It is taken to be the
-// same for its whole life, and the strictest one where the kernel does not say it.
+// Umask is the file mode creation mask of this process. It is read once. If it
+// cannot be read, Umask is 077, the strictest one.
 func Umask() fs.FileMode {
 	mask, _ := umask()
 	return mask
 }
 
-// CanBeRecreated says whether the file at path, once removed, would be the same
-// file for everybody if a child of this process made it again: a regular one
-// with one name, and with the owner, the mode and the attributes that a new
-// file has.
+// CanBeRecreated says whether a child of this process could remove the file at
+// path and create it again without anybody seeing a difference: whether it is a
+// regular file with one name, and its owner, mode and extended attributes are
+// those of a new file.
 func CanBeRecreated(path string) bool {
 	var st unix.Stat_t
 	mask, known := umask()
-	if !known || unix.Lstat(path, &st) != nil || marked(filepath.Dir(path)) {
+	if !known || unix.Lstat(path, &st) != nil || changesNewFiles(filepath.Dir(path)) {
 		return false
 	}
-	return st.Mode == unix.S_IFREG|uint32(NewFileMode&^mask) && st.Nlink == 1 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && plainAttributes(path)
+	return st.Mode == unix.S_IFREG|uint32(NewFileMode&^mask) && st.Nlink == 1 &&
+		int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() && hasNewFileAttributes(path)
 }
 
-// marked says whether a directory gives the files in it something of its own: a
-// group, or access lists.
-func marked(dir string) bool {
+// changesNewFiles says whether new files in dir get their group or access lists
+// from dir.
+func changesNewFiles(dir string) bool {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) != nil || st.Mode&unix.S_ISGID != 0 && int(st.Gid) != os.Getegid() {
 		return true
@@ -64,10 +66,10 @@ func marked(dir string) bool {
 	return err == nil
 }
 
-// given are the attributes that a system gives a new file by itself.
-var given = []string{"security.selinux"}
+// newFileAttributes are the extended attributes that a new file may have.
+var newFileAttributes = []string{"security.selinux"}
 
-func plainAttributes(path string) bool {
+func hasNewFileAttributes(path string) bool {
 	var names [256]byte
 	n, err := unix.Llistxattr(path, names[:])
 	if err == unix.ENOTSUP {
@@ -77,15 +79,15 @@ func plainAttributes(path string) bool {
 		return false
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if name != "" && !slices.Contains(given, name) {
+		if name != "" && !slices.Contains(newFileAttributes, name) {
 			return false
 		}
 	}
 	return true
 }
 
-// inMemory are the file systems without a disk, by the magic numbers of statfs(2).
+// inMemory are the file systems without a disk, as statfs(2) numbers them.
 var inMemory = []int64{unix.TMPFS_MAGIC, unix.RAMFS_MAGIC}
 
-// InMemory says whether the files of a file system are in memory alone.
+// InMemory says whether a file system keeps its files in memory alone.
 func InMemory(fs *unix.Statfs_t) bool { return slices.Contains(inMemory, int64(fs.Type)) }

@@ -1,13 +1,15 @@
-// Package fsutil has what several rooms need of files: to tell one state of a
-// file from another, and to replace a file so that there is, at every moment
-// and after every crash, the old one or the new one whole.
+// Package fsutil is the one place for what several rooms do with files: replace
+// a file so that at every moment, also after a crash, the old one or the new one
+// is there and whole; make the names in a directory durable; resolve symbolic
+// links; tell one state of a file from another; reserve disk space.
 //
-// It never decides what stands in a file.
+// It never decides what a file holds, and knows nothing of phexts or tenants.
 package fsutil
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,13 +60,14 @@ func IDOf(info fs.FileInfo) (FileID, error) {
 	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
 }
 
-// Temporary is how the names of files begin that are not finished. Such a file
-// may be removed by whoever finds it after a crash.
+// Temporary is how the names of unfinished files begin. Whoever finds such a
+// file after a crash may remove it.
 const Temporary = ".sqgate-"
 
-// Replace puts a file with text in the place of path. Mode and owner stay those
-// of the file that is there; a new file has mode less the umask, and the owner
-// of its directory. Durable says whether to wait until the disk holds it.
+// Replace puts a file with text in the place of path. It keeps the mode and the
+// owner of a file that is there. A new file has mode, less the umask, and the
+// owner of its directory if this user may set it. If durable, Replace returns
+// when the file and its name are on the disk.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
 	return write(path, durable, os.Rename, func(f *os.File) error { return fill(f, path, text, mode, true, durable) })
 }
@@ -72,16 +75,31 @@ func Replace(path, text string, mode fs.FileMode, durable bool) error {
 // ReplacePrivate is a durable Replace for a file with secrets: its mode is 0600
 // afterwards, whatever it was before.
 func ReplacePrivate(path, text string) error {
-	return write(path, true, os.Rename, func(f *os.File) error { return fill(f, path, text, private, false, true) })
+	return write(path, true, os.Rename, func(f *os.File) error { return fill(f, path, text, privateMode, false, true) })
 }
 
-// private is the mode of files with secrets, and the one that os.CreateTemp uses.
-const private fs.FileMode = 0o600
+// ReplacePrivateFrom puts a file with everything that r returns in the place of
+// path, and returns its size in bytes. The file has mode 0600 and belongs to this
+// user. Its content is on the disk before it gets its name. The directory is not
+// synced, because not every file system can do that.
+func ReplacePrivateFrom(path string, r io.Reader) (size int64, err error) {
+	err = write(path, false, os.Rename, func(f *os.File) (err error) {
+		if size, err = io.Copy(f, r); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	return size, err
+}
+
+// privateMode is the mode of files with secrets. os.CreateTemp uses it too.
+const privateMode fs.FileMode = 0o600
 
 // CreatePrivate durably writes a file with secrets, which has mode 0600 and
-// belongs to this user. It never replaces a file: the error is then fs.ErrExist.
+// belongs to this user. It never replaces a file: if path exists, the error is
+// fs.ErrExist.
 func CreatePrivate(path, text string) error {
-	return write(path, true, moveToFreeName, func(f *os.File) error {
+	return write(path, true, RenameNoReplace, func(f *os.File) error {
 		if _, err := f.WriteString(text); err != nil {
 			return err
 		}
@@ -89,26 +107,28 @@ func CreatePrivate(path, text string) error {
 	})
 }
 
-// moveToFreeName is os.Rename, except that it fails if to exists.
-func moveToFreeName(from, to string) error {
+// RenameNoReplace renames a file, but never replaces one: if to exists, the error
+// is fs.ErrExist. A crash can leave the file with both names.
+func RenameNoReplace(from, to string) error {
 	if err := os.Link(from, to); err != nil {
 		return err
 	}
 	return os.Remove(from)
 }
 
-// write has fill write a temporary file beside path, and move rename it to path.
+// write lets fill write a temporary file in the directory of path, and lets move
+// rename it to path. If durable, it syncs the directory; fill syncs the file.
 func write(path string, durable bool, move func(from, to string) error, fill func(*os.File) error) error {
-	aside, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
+	f, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fill(aside), aside.Close())
+	err = errors.Join(fill(f), f.Close())
 	if err == nil {
-		err = move(aside.Name(), path)
+		err = move(f.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(aside.Name()) // the error that led here says more
+		_ = os.Remove(f.Name()) // the error that led here says more
 		return err
 	}
 	if !durable {
@@ -117,16 +137,16 @@ func write(path string, durable bool, move func(from, to string) error, fill fun
 	return SyncDir(filepath.Dir(path))
 }
 
-// fill writes text and sets the owner and the mode. keepMode says whether the
-// mode of a file that is there counts more than mode.
+// fill writes text and sets owner and mode for a file that is to replace path. If
+// keepMode, the mode of the file at path counts more than mode.
 func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable bool) error {
 	if _, err := f.WriteString(text); err != nil {
 		return err
 	}
 	model, err := os.Stat(path)
-	anew := err != nil
+	isNew := err != nil
 	switch {
-	case anew:
+	case isNew:
 		model, err = os.Stat(filepath.Dir(path))
 		mode &^= Umask()
 	case keepMode:
@@ -138,9 +158,9 @@ func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable boo
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}
-	// A new file that may not have its directory's owner stays this user's, as
-	// one that SQ makes.
-	if err := ownedLike(f, model); err != nil && !(anew && errors.Is(err, fs.ErrPermission)) {
+	// If this user may not give a new file to the owner of its directory, it
+	// keeps the file, as it does when SQ makes one.
+	if err := copyOwner(f, model); err != nil && !(isNew && errors.Is(err, fs.ErrPermission)) {
 		return err
 	}
 	if !durable {
@@ -149,7 +169,8 @@ func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable boo
 	return f.Sync()
 }
 
-func ownedLike(f *os.File, model fs.FileInfo) error {
+// copyOwner gives f the user and the group of model.
+func copyOwner(f *os.File, model fs.FileInfo) error {
 	st := model.Sys().(*syscall.Stat_t)
 	if int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() {
 		return nil

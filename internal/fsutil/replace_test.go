@@ -2,11 +2,14 @@ package fsutil
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 )
 
 func TestReplaceKeepsTheModeAndLeavesNothingBehind(t *testing.T) {
@@ -77,6 +80,50 @@ func TestCreatePrivateNeverReplaces(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func TestReplacePrivateFromKeepsTheOldFileIfReadingFails(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "backup.tar")
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the connection broke")
+	if _, err := ReplacePrivateFrom(path, io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	mustBe(t, path, "old", 0o644)
+	if size, err := ReplacePrivateFrom(path, strings.NewReader("whole")); err != nil || size != 5 {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	mustBe(t, path, "whole", 0o600)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func TestRenameNoReplace(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	for _, path := range []string{from, to} {
+		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RenameNoReplace(from, to); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("the name is taken: %v", err)
+	}
+	mustBe(t, from, from, 0o600)
+	mustBe(t, to, to, 0o600)
+	free := filepath.Join(dir, "free")
+	if err := RenameNoReplace(from, free); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, free, from, 0o600)
+	if err := RenameNoReplace(from, free); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was renamed already: %v", err)
 	}
 }
 

@@ -9,14 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReservedSpace is room on a disk that is kept for the way back: whatever others write
-// meanwhile, a text of its size can still take a file's place.
+// ReservedSpace is disk space in a directory. Whatever others write meanwhile, a
+// text that is no larger can still replace a file there.
 type ReservedSpace struct {
 	f *os.File
 }
 
-// ReserveSpace keeps size bytes beside path. The error is ENOSPC if there are not
-// so many. A file system that cannot promise room is an error of its own kind.
+// ReserveSpace reserves size bytes in the directory of path. The error is
+// unix.ENOSPC if the disk does not have them. On a file system that cannot
+// reserve space it reserves none and returns no error.
 func ReserveSpace(path string, size int64) (*ReservedSpace, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), Temporary+"*")
 	if err != nil {
@@ -30,8 +31,8 @@ func ReserveSpace(path string, size int64) (*ReservedSpace, error) {
 	return r, nil
 }
 
-// Replace makes the reserved file, with text in it, the file at path. Mode and owner are
-// as in Replace.
+// Replace is a durable Replace of the file at path that uses the reserved space.
+// If it succeeds, the space is used up.
 func (r *ReservedSpace) Replace(path, text string, mode fs.FileMode) error {
 	if err := r.fill(path, text, mode); err != nil {
 		return err
@@ -54,12 +55,12 @@ func (r *ReservedSpace) fill(path, text string, mode fs.FileMode) error {
 	return r.f.Sync()
 }
 
-// Release gives the room back, if Replace has not used it.
+// Release gives back what Replace has not used. r may be nil.
 func (r *ReservedSpace) Release() {
 	if r == nil || r.f == nil {
 		return
 	}
-	_ = os.Remove(r.f.Name()) // a leftover is removed by recovery
-	_ = r.f.Close()           // nothing of it is wanted
+	_ = os.Remove(r.f.Name()) // recovery removes what is left
+	_ = r.f.Close()           // it holds nothing that is needed
 	r.f = nil
 }

@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 )
 
-// Resolve follows symbolic links as far as the path exists and can be read, so
-// that two spellings of a directory are one.
+// Resolve follows the symbolic links in path, so that two paths of one directory
+// become the same. It keeps the end of a path that does not exist or cannot be
+// followed as it is.
 func Resolve(path string) string {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -20,7 +21,7 @@ func Resolve(path string) string {
 	return filepath.Join(Resolve(parent), filepath.Base(path))
 }
 
-// IgnoreMissing is err, or nil if err is that a file does not exist.
+// IgnoreMissing returns err, or nil if err says that a file does not exist.
 func IgnoreMissing(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
