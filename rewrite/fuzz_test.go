@@ -53,7 +53,7 @@ func checkOutgoing(t *testing.T, call *Call, who Tenant) {
 		given[name] = append(given[name], unescape(value))
 	}
 	for name, values := range given {
-		if len(values) != 1 || !contains([]string{"p", "c", "algo", "limit"}, name) {
+		if len(values) != 1 || !slices.Contains([]string{"p", "c", "algo", "limit"}, name) {
 			t.Fatalf("parameter %q: %q", name, values)
 		}
 	}

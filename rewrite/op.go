@@ -1,6 +1,9 @@
 package rewrite
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // Op is one operation of SQ's REST interface, by the name it has in a path.
 type Op string
@@ -66,15 +69,6 @@ func (op Op) Methods() []string { return operations[op].methods }
 // Mutates says whether op may change a phext.
 func (op Op) Mutates() bool { return operations[op].mutates }
 
-func (op Op) allows(method string) bool { return contains(operations[op].methods, method) }
+func (op Op) allows(method string) bool { return slices.Contains(operations[op].methods, method) }
 
-func (op Op) takesBody(method string) bool { return contains(operations[op].bodyOf, method) }
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}
+func (op Op) takesBody(method string) bool { return slices.Contains(operations[op].bodyOf, method) }
