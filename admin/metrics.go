@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -56,8 +57,8 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 // RegisterGauges adds the figures that are read at each scrape. It comes apart
 // from NewMetrics because the supervisor needs Started before it exists.
-func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supervisor) {
-	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children})
+func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supervisor, dirs *datadir.Dirs) {
+	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children, dirs: dirs})
 }
 
 // Handler answers a scrape.
@@ -98,12 +99,13 @@ func (m *Metrics) Forget(removed []*tenants.Tenant) {
 	}
 }
 
-// gauges are read at each scrape from the rooms that know them, so that the
+// gauges are read at each scrape from the packages that know them, so that the
 // series of a tenant end when the tenant is removed.
 type gauges struct {
 	store    *tenants.Store
 	ledger   *quota.Ledger
 	children *supervisor.Supervisor
+	dirs     *datadir.Dirs
 }
 
 var (
@@ -111,13 +113,14 @@ var (
 	quotaBytes       = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant may use; 0 = no limit.", []string{"tenant"}, nil)
 	tenantsActive    = prometheus.NewDesc("sq_tenants_active", "Tenants that are enabled.", nil, nil)
 	childStates      = prometheus.NewDesc("sq_children", "SQ processes and directories that wait for one, by state.", []string{"state"}, nil)
+	dirsMissing      = prometheus.NewDesc("sq_data_dirs_missing", "Data directories that had phexts and are not there, as if a disk were not mounted.", nil, nil)
 	reloadSuccessful = prometheus.NewDesc("sq_config_last_reload_successful", "1 if the tenants file on disk is in force, 0 if it has a mistake.", nil, nil)
 	reloadTime       = prometheus.NewDesc("sq_config_last_reload_timestamp_seconds", "When the tenants file was last read.", nil, nil)
 )
 
 // Describe is a method of prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storageBytes, quotaBytes, tenantsActive, childStates, reloadSuccessful, reloadTime} {
+	for _, d := range []*prometheus.Desc{storageBytes, quotaBytes, tenantsActive, childStates, dirsMissing, reloadSuccessful, reloadTime} {
 		out <- d
 	}
 }
@@ -146,6 +149,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	for _, state := range supervisor.States() {
 		gauge(childStates, float64(states[state]), string(state))
 	}
+	gauge(dirsMissing, float64(g.dirs.Missing()))
 	status := g.store.Status()
 	successful := 0.0
 	if status.Successful() {

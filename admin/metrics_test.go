@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
@@ -15,7 +16,7 @@ func TestMetricsAreClean(t *testing.T) {
 	dir := t.TempDir()
 	store, children := openStore(t, dir), newSupervisor(t, dir)
 	m := NewMetrics("test", store)
-	m.RegisterGauges(quota.NewLedger(store.Current, slog.Default()), children)
+	m.RegisterGauges(quota.NewLedger(store.Current, slog.Default()), children, datadir.New(datadir.Config{}))
 	m.Served("a", "select", 200, "", time.Millisecond)
 	m.Served("nobody", "select", 401, "unauthorized", time.Millisecond)
 	m.Started(dir+"/a", supervisor.StartedFirst)

@@ -44,7 +44,7 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if archive, err = a.archives.Create(t.ID, t.DataDir, names); err != nil {
 		return "", 0, err
 	}
-	return archive, len(names), errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t))
+	return archive, len(names), errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget())
 }
 
 // takeOver keeps requests out of a tenant's directory until release is called,

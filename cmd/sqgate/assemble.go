@@ -105,7 +105,6 @@ func (s *service) makeChildren() error {
 		return err
 	}
 	s.unused = newUnusedStopper(s.children, s.log)
-	s.metrics.RegisterGauges(s.ledger, s.children)
 	return nil
 }
 
@@ -145,9 +144,10 @@ const concurrentRecoveries = 4
 // makeRooms makes what happens to phexts: each room from those below it.
 func (s *service) makeRooms() error {
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear,
+		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, MarkDir: filepath.Join(s.o.stateDir, "directories"),
 		ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
+	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})

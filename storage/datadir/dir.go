@@ -39,6 +39,8 @@ type Dir struct {
 
 	recovered  atomic.Bool
 	truncating atomic.Bool
+	marked     atomic.Bool // see noteSeen
+	missing    atomic.Bool // see checkPresent
 }
 
 // Enter lets a request into the gateway, or refuses it if too many are inside.

@@ -19,7 +19,9 @@ type Config struct {
 	Tenants func() *tenants.Snapshot // the tenants in force now
 	Journal *journal.Set
 	// StopChild returns when no SQ process serves the directory.
-	StopChild  func(ctx context.Context, dir, reason string) error
+	StopChild func(ctx context.Context, dir, reason string) error
+	// MarkDir remembers which directories had phexts; "" = it is not remembered.
+	MarkDir    string
 	ReadMemory int64 // bytes for parsed phexts; 0 = none is kept
 	MaxBody    int64 // largest request body, in bytes
 	Logger     *slog.Logger
@@ -42,8 +44,9 @@ type Dirs struct {
 	Bodies  *memlimit.Budget // request bodies of all directories
 	Answers *memlimit.Budget // answers while they are made and sent, and files while they are read
 
-	missing *cache.Version
-	sq      *sqMemory
+	missing    *cache.Version
+	fileSystem func(path string) (id string, err error) // another one in tests
+	sq         *sqMemory
 
 	mu         sync.RWMutex
 	byPath     map[string]*Dir
@@ -54,7 +57,7 @@ type Dirs struct {
 func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(answersAtOnce * max(c.MaxBody, cache.Largest)),
-		missing: cache.Missing(), sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
+		missing: cache.Missing(), fileSystem: fileSystemOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
 	return ds

@@ -31,6 +31,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
+	if err := d.checkPresent(); err != nil {
+		return err // recovery would write the phexts to another disk
+	}
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
 	if err := d.recoverFiles(ctx); err != nil {

@@ -104,7 +104,7 @@ func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
 		return false, false, err
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
-		return true, false, nil
+		return true, false, d.checkPresent()
 	case id.Size > cache.Largest:
 		return false, false, Unfit(cache.ErrTooLarge.Error())
 	case d.SeenBySQ(path, id):

@@ -63,7 +63,7 @@ func (d *Dir) View(call *rewrite.Call) (v View, err error) {
 		return v, err
 	}
 	for range attempts {
-		if v.Phext, err = d.dirs.File(path); err != nil {
+		if v.Phext, err = d.file(path); err != nil {
 			return v, err
 		}
 		again, err := d.dirs.File(namesPath)
@@ -99,8 +99,23 @@ func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
 		return d.View(call)
 	}
 	v.Names = d.dirs.missing
-	v.Phext, err = d.dirs.File(call.FilePath(d.Path))
+	v.Phext, err = d.file(call.FilePath(d.Path))
 	return v, err
+}
+
+// file is Dirs.File for a phext of this directory, which must be there if it was
+// seen with phexts.
+func (d *Dir) file(path string) (*cache.Version, error) {
+	v, err := d.dirs.File(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Exists():
+		d.missing.Store(false)
+		d.noteSeen()
+		return v, nil
+	}
+	return v, d.checkPresent()
 }
 
 // Resolve finds the coordinates that a reading call gives by name.
