@@ -2,11 +2,12 @@ package phext
 
 import "math/bits"
 
-// delimiters are the bytes that move to the next library, shelf, ... scroll,
-// in the order of a Coordinate's numbers.
+// delimiters are the bytes that move on to the next library, shelf, ..., scroll, in
+// the order of the numbers in a Coordinate.
 var delimiters = [9]byte{0x01, 0x1f, 0x1e, 0x1d, 0x1c, 0x1a, 0x19, 0x18, 0x17}
 
-// dimension[b] is 1 + the dimension that byte b moves along, or 0.
+// dimension[b] is 1 + the index in delimiters of the byte b, or 0 if b is no
+// delimiter.
 var dimension = func() (table [256]uint8) {
 	for i, b := range delimiters {
 		table[b] = uint8(i + 1)
@@ -17,10 +18,11 @@ var dimension = func() (table [256]uint8) {
 // IsDelimiter says whether b is one of 01 17 18 19 1A 1C 1D 1E 1F.
 func IsDelimiter(b byte) bool { return dimension[b] != 0 }
 
-// nextDelimiter is where in text the first delimiter stands from i on, or len(text).
+// nextDelimiter is the index of the first delimiter in text at i or later, or
+// len(text).
 func nextDelimiter(text string, i int) int {
 	for ; i < len(text); i++ {
-		i += plain(text[i:])
+		i += skip(text[i:])
 		if i < len(text) && dimension[text[i]] != 0 {
 			return i
 		}
@@ -28,9 +30,10 @@ func nextDelimiter(text string, i int) int {
 	return len(text)
 }
 
-// plain is how many bytes at the start of text are surely no delimiter. It
-// looks at eight at once: a delimiter is 01, or has 1 as its upper half.
-func plain(text string) int {
+// skip is a number of bytes at the start of text that are no delimiters. It looks at
+// eight bytes at once, for 01 and for bytes from 10 to 1F, which all other
+// delimiters are.
+func skip(text string) int {
 	i := 0
 	for ; i+8 <= len(text); i += 8 {
 		s := text[i : i+8]
@@ -43,16 +46,15 @@ func plain(text string) int {
 	return i
 }
 
-// each has the number 1 in each of eight bytes.
+// each has 1 in each of its eight bytes.
 const each = 0x0101010101010101
 
-// zeros sets the top bit of the first byte of word that is 0, as numbers of
-// several bytes are stored from the lowest on; what it sets behind that one
-// means nothing.
+// zeros has the top bit set in the lowest byte of word that is 0, and in no lower
+// byte. Its higher bytes mean nothing.
 func zeros(word uint64) uint64 { return (word - each) & ^word & (0x80 * each) }
 
-// HasDelimiter says whether a scroll of text s would be more than one scroll
-// after the file is read again.
+// HasDelimiter says whether s has a delimiter. As the text of a scroll it would
+// then move all scrolls behind it.
 func HasDelimiter[T ~string | ~[]byte](s T) bool {
 	for i := range len(s) {
 		if IsDelimiter(s[i]) {
@@ -62,9 +64,9 @@ func HasDelimiter[T ~string | ~[]byte](s T) bool {
 	return false
 }
 
-// advance moves c past one delimiter, along dimension d (from 0). A number
-// that is at Max stays there, while those behind it start again, as libphext
-// has it: coordinates can go backwards in such a file.
+// advance moves c past one delimiter of dimension d, which counts from 0. A number
+// at Max stays there, but those behind it start again at 1, as in libphext. So
+// coordinates can go backwards in a file.
 func (c *Coordinate) advance(d uint8) {
 	if c[d] < Max {
 		c[d]++
@@ -74,8 +76,8 @@ func (c *Coordinate) advance(d uint8) {
 	}
 }
 
-// Delimiters is the number of delimiter bytes that a file has between a scroll
-// at from and the next at to.
+// Delimiters is the number of delimiters, in bytes, between a scroll at from and
+// the next scroll, at to.
 func Delimiters(from, to Coordinate) int {
 	n, level := 0, firstDifference(from, to)
 	for i := level; i < len(to); i++ {
@@ -104,8 +106,9 @@ func firstDifference(a, b Coordinate) int {
 	return len(a)
 }
 
-// steps is how often dimension i is moved along. Behind the first difference
-// every dimension starts again at 1. A 0, which only legacy can hold, needs none.
+// steps is the number of delimiters of dimension i between from and to, which
+// first differ in dimension level. Behind level every dimension starts again at 1.
+// A number 0, which only SQ can have, needs no delimiter.
 func steps(from, to Coordinate, i, level int) int {
 	start := 1
 	if i == level {

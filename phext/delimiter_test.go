@@ -19,7 +19,8 @@ func TestDelimiterBytes(t *testing.T) {
 	}
 }
 
-// TestDelimitersBetween are recorded files ("whole-phext reads", "whole coordinates beyond the range").
+// TestDelimitersBetween has the delimiters of recorded files ("whole-phext reads",
+// "whole coordinates beyond the range").
 func TestDelimitersBetween(t *testing.T) {
 	at := Origin()
 	for _, c := range []struct {
@@ -44,7 +45,8 @@ func TestDelimitersBetween(t *testing.T) {
 	}
 }
 
-// TestNextDelimiter looks at every byte on its own, where the code looks at eight.
+// TestNextDelimiter looks at one byte at a time, unlike the code, which looks at
+// eight.
 func TestNextDelimiter(t *testing.T) {
 	odd := rapid.SampledFrom([]byte("\x00\x02\x0a\x0f\x10\x11\x16\x1b\x20\x80\x81\x90\xff" + delimitersText))
 	rapid.Check(t, func(t *rapid.T) {

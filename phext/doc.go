@@ -1,9 +1,10 @@
-// Package phext is the file format of SQ: coordinates, and plain text that
-// nine delimiters arrange along nine dimensions.
+// Package phext is the file format of SQ: text that nine kinds of delimiters
+// arrange in nine dimensions, and the coordinates of its parts. It does with a
+// file what SQ does, but always in linear time.
 //
-// It holds what SQ does with a file, in linear time and for any text, and
-// nothing of HTTP, tenants or disks; it imports no other package of sqgate.
+// It knows nothing of HTTP, tenants or disks, and imports no other package of
+// sqgate. Any text is a phext, so parsing one never fails.
 //
-// Where a comment cites a recording, it is one of the recordings of legacy SQ
-// that internal/fakesq replays.
+// A comment that says "recorded in" names a recording of SQ in
+// internal/fakesq/testdata.
 package phext

@@ -5,17 +5,19 @@ import (
 	"unicode/utf8"
 )
 
-// JSON is json-export: legacy's layout, in coordinate order, and valid JSON.
-// Legacy escapes quotes and line breaks alone and leaves the order to a hash map.
+// JSON is the answer to json-export. It is laid out as SQ's, but is valid JSON in
+// the order of coordinates. SQ escapes only quotes and line breaks, and its order
+// is that of a hash map.
 func (p *Phext) JSON() string { return p.JSONBy(new(Phext)) }
 
-// JSONBy is JSON with names in the place of coordinates, as TextmapBy has them.
+// JSONBy is JSON with the names of coordinates instead of their numbers, as in
+// TextmapBy.
 func (p *Phext) JSONBy(names *Phext) string {
 	var label []byte
-	return built(func(out sink) {
+	return build(func(out textWriter) {
 		named := names.inOrder()
 		out.WriteString("[\n")
-		for i, s := range p.orOrigin() {
+		for i, s := range p.listed() {
 			if i > 0 {
 				out.WriteString(",")
 			}
@@ -34,9 +36,9 @@ func (p *Phext) JSONBy(names *Phext) string {
 	})
 }
 
-// writeEscaped escapes what JSON must have escaped, and no more. Bytes that
-// are not UTF-8 become U+FFFD, since JSON has no way to hold them.
-func writeEscaped(out sink, text string) {
+// writeEscaped escapes only what JSON requires. Bytes that are not UTF-8 become
+// U+FFFD, because JSON cannot represent them.
+func writeEscaped(out textWriter, text string) {
 	for text != "" {
 		at, width, escape := firstEscape(text)
 		out.WriteString(text[:at])
@@ -45,8 +47,8 @@ func writeEscaped(out sink, text string) {
 	}
 }
 
-// firstEscape is where in text the first character stands that must be
-// escaped, how many bytes it takes, and what is written instead.
+// firstEscape finds the first character of text that must be escaped: its index,
+// its width in bytes, and what to write instead.
 func firstEscape(text string) (at, width int, escape string) {
 	for i, r := range text {
 		switch {
@@ -60,7 +62,7 @@ func firstEscape(text string) (at, width int, escape string) {
 	return len(text), 0, ""
 }
 
-// escapes has what stands in JSON for an ASCII character, "" for itself.
+// escapes has the JSON escape of each ASCII character, or "" if it needs none.
 var escapes = func() (table [utf8.RuneSelf]string) {
 	for b := range 0x20 {
 		table[b] = fmt.Sprintf(`\u%04x`, b)

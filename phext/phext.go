@@ -7,24 +7,29 @@ import (
 	"strings"
 )
 
-// Scroll is a text and where it lies.
+// Extension ends the names of phext files: SQ keeps the phext NAME in the file
+// NAME.phext.
+const Extension = ".phext"
+
+// Scroll is a text and its coordinate.
 type Scroll struct {
 	At   Coordinate
 	Text string
 }
 
-// Phext is a parsed file: its scrolls that are not empty, in coordinate order.
-// It is immutable, and its texts share the memory of what was parsed.
+// Phext is a parsed file: its scrolls that are not empty, in the order of their
+// coordinates. It is immutable. Its texts share the memory of the text that was
+// parsed. The zero Phext has no scrolls.
 type Phext struct {
 	scrolls []Scroll
-	size    int // bytes when rendered
+	size    int // of the rendered file, in bytes
 	// overwritten are the coordinates at which the parsed text has several scrolls.
 	overwritten []Coordinate
 }
 
-// Parse reads a file in one pass, as SQ loads it: empty scrolls are nothing,
-// and of two scrolls at one coordinate (which only a file that counts past Max
-// can have) the later one stands. Any text is a phext.
+// Parse reads the text of a file in one pass, as SQ does: it leaves out empty
+// scrolls, and of two scrolls at one coordinate it keeps the later one. Only a file
+// that counts past Max can have two.
 func Parse(text string) *Phext {
 	var scrolls []Scroll
 	ordered := true
@@ -33,7 +38,7 @@ func Parse(text string) *Phext {
 		end := nextDelimiter(text, begin)
 		if end > begin {
 			ordered = ordered && follows(scrolls, at)
-			scrolls = append(withRoom(scrolls, end, len(text)), Scroll{at, text[begin:end]})
+			scrolls = append(grow(scrolls, end, len(text)), Scroll{at, text[begin:end]})
 		}
 		if end < len(text) {
 			at.advance(dimension[text[end]] - 1)
@@ -43,15 +48,15 @@ func Parse(text string) *Phext {
 	var overwritten []Coordinate
 	if !ordered {
 		all := len(scrolls)
-		scrolls = tidy(scrolls)
+		scrolls = sortScrolls(scrolls)
 		if len(scrolls) < all {
 			overwritten = severalAt(text)
 		}
 	}
-	return &Phext{scrolls: scrolls, size: rendered(scrolls), overwritten: overwritten}
+	return &Phext{scrolls: scrolls, size: renderedSize(scrolls), overwritten: overwritten}
 }
 
-// severalAt are the coordinates at which text has more than one scroll, in order.
+// severalAt are the coordinates, in order, at which text has more than one scroll.
 func severalAt(text string) (all []Coordinate) {
 	seen := map[Coordinate]int{}
 	eachScroll(text, func(s Scroll) {
@@ -71,10 +76,11 @@ func severalAt(text string) (all []Coordinate) {
 // and its next write loses the others (LEGACY.md, "The data").
 func (p *Phext) Overwritten() []Coordinate { return p.overwritten }
 
-// withRoom is scrolls, of the first read bytes of all, with room for one more at
-// least. If the rest is like those, it has room for all, so that they are not
-// moved again and again; but no more than as many again.
-func withRoom(scrolls []Scroll, read, all int) []Scroll {
+// grow makes room for at least one more of scrolls, which are those in the first
+// read bytes of all. It makes room for all scrolls if the rest of the file is like
+// its beginning, so that they are not copied again and again, but at most doubles
+// the room.
+func grow(scrolls []Scroll, read, all int) []Scroll {
 	n := len(scrolls)
 	if n < cap(scrolls) {
 		return scrolls
@@ -82,12 +88,13 @@ func withRoom(scrolls []Scroll, read, all int) []Scroll {
 	return slices.Grow(scrolls, 1+min(n, n*(all-read)/read))
 }
 
+// follows says whether at is behind the last of scrolls.
 func follows(scrolls []Scroll, at Coordinate) bool {
 	return len(scrolls) == 0 || scrolls[len(scrolls)-1].At.Compare(at) < 0
 }
 
-// tidy sorts scrolls and keeps the last of those at one coordinate.
-func tidy(scrolls []Scroll) []Scroll {
+// sortScrolls sorts scrolls and keeps the last one of those at one coordinate.
+func sortScrolls(scrolls []Scroll) []Scroll {
 	slices.SortStableFunc(scrolls, func(a, b Scroll) int { return a.At.Compare(b.At) })
 	kept := scrolls[:0]
 	for i, s := range scrolls {
@@ -99,15 +106,16 @@ func tidy(scrolls []Scroll) []Scroll {
 	return kept
 }
 
-// Of makes a phext of scrolls in any order; empty ones are left out, and of
-// two at one coordinate the later one stands.
+// Of makes a phext of scrolls in any order. It leaves out empty ones, and of two
+// at one coordinate it keeps the later one.
 func Of(scrolls []Scroll) *Phext {
-	kept := tidy(slices.Clone(scrolls))
+	kept := sortScrolls(slices.Clone(scrolls))
 	kept = slices.DeleteFunc(kept, func(s Scroll) bool { return s.Text == "" })
-	return &Phext{scrolls: kept, size: rendered(kept)}
+	return &Phext{scrolls: kept, size: renderedSize(kept)}
 }
 
-// Scrolls are all scrolls in coordinate order. The slice must not be changed.
+// Scrolls are all scrolls in the order of their coordinates. The caller must not
+// change the slice.
 func (p *Phext) Scrolls() []Scroll { return p.scrolls }
 
 // Len is the number of scrolls that are not empty.
@@ -126,7 +134,8 @@ func (p *Phext) find(c Coordinate) (int, bool) {
 	return slices.BinarySearchFunc(p.scrolls, c, func(s Scroll, c Coordinate) int { return s.At.Compare(c) })
 }
 
-// With is p with text at c, or without a scroll there if text is empty. p stays as it is.
+// With is p with text at c, or without a scroll at c if text is empty. It does not
+// change p.
 func (p *Phext) With(c Coordinate, text string) *Phext {
 	i, ok := p.find(c)
 	next := make([]Scroll, 0, len(p.scrolls)+1)
@@ -141,9 +150,9 @@ func (p *Phext) With(c Coordinate, text string) *Phext {
 	return &Phext{scrolls: append(next, rest...), size: p.size + p.growth(c, text, rest)}
 }
 
-// growth is by how many bytes the file grows when text comes to c and rest is
-// all that stands behind c: only the way from the scroll before to the scroll
-// behind changes, so that no other scroll has to be looked at.
+// growth is the number of bytes by which the file grows if text is put at c. rest
+// are the scrolls behind c. Only what is between the scrolls before and behind c
+// changes, so it looks at no others.
 func (p *Phext) growth(c Coordinate, text string, rest []Scroll) int {
 	i, replaces := p.find(c)
 	from := Origin()
@@ -161,6 +170,7 @@ func (p *Phext) growth(c Coordinate, text string, rest []Scroll) int {
 	return is - was
 }
 
+// toNext is the number of delimiters, in bytes, between from and the first of rest.
 func toNext(from Coordinate, rest []Scroll) int {
 	if len(rest) == 0 {
 		return 0
@@ -168,8 +178,8 @@ func toNext(from Coordinate, rest []Scroll) int {
 	return Delimiters(from, rest[0].At)
 }
 
-// rendered is the size of scrolls in a file, in bytes.
-func rendered(scrolls []Scroll) int {
+// renderedSize is the size of a file with scrolls, in bytes.
+func renderedSize(scrolls []Scroll) int {
 	n, from := 0, Origin()
 	for _, s := range scrolls {
 		n += Delimiters(from, s.At) + len(s.Text)
@@ -178,11 +188,11 @@ func rendered(scrolls []Scroll) int {
 	return n
 }
 
-// RenderedSize is len(p.Render()), without rendering.
+// RenderedSize is the length of what Render returns, in bytes. It does not render.
 func (p *Phext) RenderedSize() int { return p.size }
 
-// Render is the file as SQ writes it: as few delimiters as there can be, and
-// none behind the last scroll.
+// Render is the text of the file as SQ writes it: with as few delimiters as
+// possible, and none behind the last scroll.
 func (p *Phext) Render() string {
 	var out strings.Builder
 	out.Grow(p.size)
@@ -197,8 +207,8 @@ func (p *Phext) Render() string {
 	return out.String()
 }
 
-// Same says whether r holds exactly what Render would make, without making it.
-// Errors are those of reading.
+// Same says whether r has exactly what Render returns, without rendering. Its
+// errors are those of r.
 func (p *Phext) Same(r io.Reader) (bool, error) {
 	c := comparison{r: r, same: true, buf: make([]byte, min(p.size+1, 64<<10))}
 	from := Origin()
@@ -212,22 +222,19 @@ func (p *Phext) Same(r io.Reader) (bool, error) {
 			return false, c.err
 		}
 	}
-	return c.ended()
+	return c.end()
 }
 
-// Extension ends the names of phext files: SQ keeps the phext p as the file
-// p.phext.
-const Extension = ".phext"
-
-// comparison reads along with what it is told to expect.
+// comparison compares what r has with the expected text, piece by piece.
 type comparison struct {
 	r    io.Reader
 	buf  []byte
-	rest []byte // read and not compared yet
-	same bool
-	err  error // of reading
+	rest []byte // of buf: read, but not compared yet
+	same bool   // so far
+	err  error  // of r
 }
 
+// expect compares the next piece.
 func (c *comparison) expect(text string) {
 	for len(text) > 0 && c.same && c.err == nil {
 		if len(c.rest) == 0 && !c.fill() {
@@ -240,7 +247,7 @@ func (c *comparison) expect(text string) {
 	}
 }
 
-// fill reads on; false is the end, or an error.
+// fill reads more, or returns false at the end of r or on an error.
 func (c *comparison) fill() bool {
 	for c.err == nil {
 		n, err := c.r.Read(c.buf)
@@ -256,6 +263,7 @@ func (c *comparison) fill() bool {
 	return false
 }
 
-func (c *comparison) ended() (bool, error) {
+// end says whether all was the same and r has no more.
+func (c *comparison) end() (bool, error) {
 	return c.same && len(c.rest) == 0 && !c.fill() && c.err == nil, c.err
 }

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// texts draws scrolls that legacy SQ can hold: not empty, without a delimiter.
+// texts draws texts that a scroll in SQ can have: not empty and without delimiters.
 func texts() *rapid.Generator[string] {
 	return rapid.StringOf(rapid.RuneFrom([]rune("ab é\n\"\\\t🔱\r\x00\x16\x1b\x7f"))).Filter(func(s string) bool { return s != "" })
 }
@@ -85,8 +85,8 @@ func TestWithIsAMap(t *testing.T) {
 	})
 }
 
-// TestPastTheLastNumber is what libphext makes of a file that counts past 999:
-// it stays there, and the later text takes the place of the earlier.
+// TestPastTheLastNumber has a file that counts past 999. libphext stops there, so
+// the later text replaces the earlier one.
 func TestPastTheLastNumber(t *testing.T) {
 	p := Parse(strings.Repeat("\x17", Max-1) + "first\x17second")
 	if p.Len() != 1 || p.Scrolls()[0].Text != "second" || p.Scrolls()[0].At[8] != Max {
@@ -98,9 +98,10 @@ func TestPastTheLastNumber(t *testing.T) {
 	}
 }
 
-// TestRealPhexts reads phexts that people wrote. What is wanted is what real SQ
-// 0.5.6 answered to checksum and toc (its SHA-256) and the size of the file after
-// it had written it again: some have delimiters that lead nowhere, which SQ leaves out.
+// TestRealPhexts reads phexts that people wrote. The wanted values were measured
+// with SQ 0.5.6: its answer to checksum, the SHA-256 of its answer to toc, and the
+// size of the file after SQ had written it. Some files have delimiters that lead to
+// no scroll. SQ leaves those out.
 func TestRealPhexts(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -126,7 +127,7 @@ func TestRealPhexts(t *testing.T) {
 	}
 }
 
-// TestRenderIsTheLastWord renders any text a second time and expects no change.
+// TestRenderIsTheLastWord renders a rendered text again and expects no change.
 func TestRenderIsTheLastWord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOf(rapid.RuneFrom([]rune("aé\n"+delimitersText))).Draw(t, "text")
@@ -139,7 +140,7 @@ func TestRenderIsTheLastWord(t *testing.T) {
 
 var delimitersText = string(delimiters[:])
 
-// TestSequenceAgreesWithParse holds the reading to the letter against the useful one.
+// TestSequenceAgreesWithParse compares the two ways to read a text.
 func TestSequenceAgreesWithParse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOf(rapid.RuneFrom([]rune("ab"+delimitersText))).Draw(t, "text")
@@ -168,7 +169,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// BenchmarkParse shows that the time grows as the file does.
+// BenchmarkParse shows that the time is linear.
 func BenchmarkParse(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		file := strings.Repeat(strings.Repeat("x", 200)+"\x17", 900)

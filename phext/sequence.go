@@ -1,17 +1,16 @@
 package phext
 
-// Sequence is text scroll by scroll as libphext reads it, for those who must
-// follow legacy SQ to the letter: in the file's order, repeated coordinates
-// included, and with the empty scroll that stands at the end of a text which
-// is empty or ends in more than one delimiter. That one lies where the scan
-// for it began (recorded in "seeded trail").
+// Sequence is text as libphext reads it, scroll by scroll in the order of the file.
+// Unlike Parse it keeps repeated coordinates, and the empty scroll that libphext
+// finds at the end of a text that is empty or ends in more than one delimiter. Its
+// coordinate is where libphext began to look for it (recorded in "seeded trail").
 func Sequence(text string) []Scroll {
 	var out []Scroll
 	eachScroll(text, func(s Scroll) { out = append(out, s) })
 	return out
 }
 
-// eachScroll is Sequence without the memory.
+// eachScroll calls visit for each scroll of Sequence, without collecting them.
 func eachScroll(text string, visit func(Scroll)) {
 	at, i := Origin(), 0
 	for {

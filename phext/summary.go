@@ -8,27 +8,27 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// orOrigin gives a phext without scrolls the one empty scroll that SQ finds in
-// an empty file (recorded in "seeded empty").
-func (p *Phext) orOrigin() []Scroll {
+// listed are the scrolls in a summary. For a phext without scrolls that is the one
+// empty scroll that SQ finds in an empty file (recorded in "seeded empty").
+func (p *Phext) listed() []Scroll {
 	if len(p.scrolls) == 0 {
 		return []Scroll{{At: Origin()}}
 	}
 	return p.scrolls
 }
 
-// Textmap is what toc prints: a line for each scroll, with its coordinate and
-// its text up to the first line break, and "..." if there is more (recorded in
-// "crud" and "seeded long").
+// Textmap is the answer to toc: a line for each scroll, with its coordinate and its
+// text up to the first line break, and "..." if there is more (recorded in "crud"
+// and "seeded long").
 func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext)) }
 
-// TextmapBy is Textmap with names in the place of coordinates: each stands as
-// text at the coordinate that it names.
+// TextmapBy is Textmap with the names of coordinates instead of their numbers. The
+// text of names at a coordinate is the name of that coordinate.
 func (p *Phext) TextmapBy(names *Phext) string {
 	var label []byte
-	return built(func(out sink) {
+	return build(func(out textWriter) {
 		named := names.inOrder()
-		for _, s := range p.orOrigin() {
+		for _, s := range p.listed() {
 			out.WriteString("* ")
 			if name, ok := named(s.At); ok {
 				out.WriteString(name)
@@ -47,7 +47,7 @@ func (p *Phext) TextmapBy(names *Phext) string {
 	})
 }
 
-// Checksum is the xxh3-128 of text, as 32 hexadecimal digits.
+// Checksum is the xxh3-128 hash of text, as 32 hexadecimal digits.
 func Checksum(text string) string {
 	var b [32]byte
 	return string(AppendChecksum(b[:0], text))
@@ -59,11 +59,12 @@ func AppendChecksum(b []byte, text string) []byte {
 	return hex.AppendEncode(b, sum[:])
 }
 
-// Checksum is that of the rendered phext, which is what SQ hashes: delimiters
-// at the end of a file do not count (recorded in "seeded trail").
+// Checksum is the checksum of the rendered phext, as in SQ: delimiters at the end of
+// a file do not count (recorded in "seeded trail").
 func (p *Phext) Checksum() string { return Checksum(p.Render()) }
 
-// Manifest is what a client sends to delta: a line "coordinate: checksum" for each scroll.
+// Manifest is what a client with the scrolls of p sends to delta: a line
+// "coordinate: checksum" for each of them.
 func (p *Phext) Manifest() string {
 	var out strings.Builder
 	for _, s := range p.scrolls {
@@ -72,12 +73,12 @@ func (p *Phext) Manifest() string {
 	return out.String()
 }
 
-// Missing is what delta answers in the place of a scroll that only the client has.
+// Missing is the text in the answer to delta of a scroll that only the client has.
 const Missing = "---sq:Scroll-Missing---"
 
-// Delta is the rendered phext of what a client lacks: each scroll that its
-// manifest lacks or has with another checksum, and Missing where the manifest
-// has a scroll that p has not (recorded in "manifest delta").
+// Delta is the answer to delta, a rendered phext: all scrolls of p that are not in
+// the client's manifest or have another checksum there, and Missing at the
+// coordinates that only the manifest has (recorded in "manifest delta").
 func (p *Phext) Delta(manifest map[Coordinate]string) string {
 	var out []Scroll
 	for _, s := range p.scrolls {
@@ -86,19 +87,20 @@ func (p *Phext) Delta(manifest map[Coordinate]string) string {
 		}
 	}
 	for at := range manifest {
-		if _, ok := p.Select(at); !ok && !p.holdsEmpty(at) {
+		if _, ok := p.Select(at); !ok && !p.hasEmptyScroll(at) {
 			out = append(out, Scroll{at, Missing})
 		}
 	}
 	return Of(out).Render()
 }
 
-// holdsEmpty says whether SQ has an empty scroll at c in memory, which it
-// counts as there: the one at the origin of an empty file.
-func (p *Phext) holdsEmpty(c Coordinate) bool { return len(p.scrolls) == 0 && c == Origin() }
+// hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the
+// origin of a phext without scrolls.
+func (p *Phext) hasEmptyScroll(c Coordinate) bool { return len(p.scrolls) == 0 && c == Origin() }
 
-// Where is what `where` answers: the coordinate that SQ computes from a text.
-// limit is in bytes; with checksum, the xxh3-128 decides instead of the scrolls.
+// Where is the answer to where: the coordinate that SQ calculates from the scrolls
+// of text that have at least limit bytes or, with checksum, from the checksum of
+// text (recorded in "whole-phext reads").
 func Where(text string, limit uint64, checksum bool) string {
 	algo, at := "xor", xorOfScrolls(text, limit)
 	if checksum {
@@ -107,8 +109,8 @@ func Where(text string, limit uint64, checksum bool) string {
 	return "Calculated coordinate " + at.String() + " for input (algo=" + algo + ", limit=" + strconv.FormatUint(limit, 10) + ")."
 }
 
-// xorOfScrolls combines the coordinates of the scrolls of at least limit
-// bytes, starting from the origin (recorded in "whole-phext reads").
+// xorOfScrolls combines the origin and the coordinates of all scrolls with at least
+// limit bytes.
 func xorOfScrolls(text string, limit uint64) Coordinate {
 	at := Origin()
 	eachScroll(text, func(s Scroll) {
@@ -122,7 +124,7 @@ func xorOfScrolls(text string, limit uint64) Coordinate {
 	return at
 }
 
-// spread maps pairs of a checksum's digits, as characters, to the nine numbers.
+// spread makes each number of a coordinate of two characters of a checksum.
 func spread(sum string) Coordinate {
 	var at Coordinate
 	for i := range at {
@@ -131,30 +133,30 @@ func spread(sum string) Coordinate {
 	return at
 }
 
-// sink takes what is written of an answer. It cannot fail.
-type sink interface {
+// textWriter is a strings.Builder or a counter. Its methods never fail.
+type textWriter interface {
 	Write(b []byte) (int, error)
 	WriteString(s string) (int, error)
 }
 
-// count is the length of what would be written, in bytes.
-type count int
+// counter counts the bytes that are written.
+type counter int
 
-func (n *count) Write(b []byte) (int, error) {
-	*n += count(len(b))
+func (n *counter) Write(b []byte) (int, error) {
+	*n += counter(len(b))
 	return len(b), nil
 }
 
-func (n *count) WriteString(s string) (int, error) {
-	*n += count(len(s))
+func (n *counter) WriteString(s string) (int, error) {
+	*n += counter(len(s))
 	return len(s), nil
 }
 
-// built is what write writes. It is run twice, first for the length alone: an
-// answer may be large and may be kept, and a text that grows as it is written
-// takes several times its length on the way, and more than it at the end.
-func built(write func(sink)) string {
-	var n count
+// build returns what write writes. It calls write twice, first to learn the length:
+// an answer can be large and can be kept in memory, and a text that grows while it
+// is written takes several times its length, and more than its length at the end.
+func build(write func(textWriter)) string {
+	var n counter
 	write(&n)
 	var out strings.Builder
 	out.Grow(int(n))
@@ -162,8 +164,8 @@ func built(write func(sink)) string {
 	return out.String()
 }
 
-// inOrder is Select for coordinates of which none comes before the one asked
-// for last: it walks along p once for all of them.
+// inOrder returns a Select for coordinates in ascending order. It goes through p
+// only once for all of them.
 func (p *Phext) inOrder() func(Coordinate) (string, bool) {
 	rest := p.scrolls
 	return func(at Coordinate) (string, bool) {

@@ -55,8 +55,8 @@ func TestExportIsJSON(t *testing.T) {
 	})
 }
 
-// TestDeltaBringsAClientUpToDate applies what delta answers to what a client
-// has, and expects the client to have everything.
+// TestDeltaBringsAClientUpToDate applies the answer to delta to a client's phext,
+// which must then be equal to the server's.
 func TestDeltaBringsAClientUpToDate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		server, client := phexts().Draw(t, "server"), phexts().Draw(t, "client")
@@ -93,7 +93,7 @@ func TestDeltaBringsAClientUpToDate(t *testing.T) {
 	})
 }
 
-// TestWhere are recorded answers ("whole-phext reads").
+// TestWhere has recorded answers ("whole-phext reads").
 func TestWhere(t *testing.T) {
 	for _, c := range []struct {
 		text     string
@@ -111,7 +111,7 @@ func TestWhere(t *testing.T) {
 	}
 }
 
-// large is a phext of 20,000 scrolls, which takes 4 MB.
+// large is a phext of 20,000 scrolls and 4 MB.
 func large() *Phext {
 	var scrolls []Scroll
 	for i := range uint32(20_000) {

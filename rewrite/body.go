@@ -13,11 +13,11 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// scroll finds the text of insert, update and where. With a coordinate in the
-// query, the body is the scroll, whatever it looks like. Without one, a form or a
-// JSON object may carry phext, coordinate and scroll. A body wins over `s`, as in
-// legacy SQ (recorded in "bodies"). body is nil if the request has none, not even
-// an empty one.
+// scroll is the text of insert, update and where, or of a delta in the query. If
+// the query or the path has a coordinate, the body is the text, whatever it looks
+// like. Otherwise the body may be a form or a JSON object with phext, coordinate
+// and text. A body counts more than the query's s, as in SQ (recorded in "bodies").
+// body is nil if the request has none, not even an empty one.
 func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if body == nil && (h.Op == Insert || h.Op == Update) && !got.given(paramScroll) {
 		return nil, noText(h.Op)
@@ -28,20 +28,20 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if h.Op == Where || got.hasCoordinate() {
 		return body, nil
 	}
-	carried, err := got.carried(body)
-	if err != nil || carried {
+	added, err := got.addBody(body)
+	if err != nil || added {
 		return got.text(), err
 	}
 	return body, nil
 }
 
-// text is the scroll that the parameters carry.
+// text is the scroll among the parameters.
 func (p *params) text() []byte { return []byte(p.get(paramScroll)) }
 
 func (p *params) hasCoordinate() bool { return p.given(paramCoordinate) || p.hasDimension() }
 
 func (p *params) hasDimension() bool {
-	for which := paramLibrary; which < parameters; which++ {
+	for which := paramLibrary; which < paramCount; which++ {
 		if p.given(which) {
 			return true
 		}
@@ -49,11 +49,11 @@ func (p *params) hasDimension() bool {
 	return false
 }
 
-// carried takes the parameters out of a body that is a JSON object or a form
-// holding a scroll by name. Whether it does is told by the body alone: curl -d
-// labels everything a form, JSON and plain text included. A body that has a
-// coordinate by name and no scroll is an error, and not the text of the origin.
-func (c *collector) carried(body []byte) (bool, *apierror.Error) {
+// addBody adds the parameters of a body that is a JSON object or a form with a text
+// in it, and returns false for any other body. It looks at the body alone, not at
+// its content type, because curl -d calls everything a form. It refuses a body that
+// has a coordinate but no text: it is not meant as a text for the origin.
+func (c *collector) addBody(body []byte) (added bool, err *apierror.Error) {
 	b, ok := jsonBody(body)
 	if !ok {
 		b, ok = formBody(body)
@@ -66,40 +66,47 @@ func (c *collector) carried(body []byte) (bool, *apierror.Error) {
 			return false, noScroll(b.kind)
 		}
 		return false, nil
-	case b.kind == "JSON object" && !b.has(isCoordinate):
+	case b.kind == kindJSON && !b.has(isCoordinate):
 		return false, nil
 	case b.cut:
-		return false, badRequest("the %s has more than %d fields: send the parameters alone", b.kind, mostFields)
+		return false, badRequest("the %s has more than %d fields: send the parameters alone", b.kind, maxFields)
 	}
-	c.drop(paramScroll) // the body wins over the query's s
+	c.remove(paramScroll) // the body counts more than the query's s
 	c.nextSource()
 	for _, f := range b.fields {
 		if f.problem != "" {
 			return false, badRequest("field %q of the %s %s", f.name, b.kind, f.problem)
 		}
-		if err := c.put(f.is, f.place, f.name, f.value); err != nil {
+		if err := c.put(f.param, f.bit, f.name, f.value); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// fieldsOf are the known fields of a body that is a form or a JSON object.
-type fieldsOf struct {
-	kind   string // for errors
+// bodyFields are the fields with a known name in a body that is a form or a JSON
+// object.
+type bodyFields struct {
+	kind   string // kindForm or kindJSON
 	fields []field
-	cut    bool // there are more than mostFields
+	cut    bool // the body has more than maxFields
 }
+
+// The kinds of bodies with fields, as errors call them.
+const (
+	kindForm = "form"
+	kindJSON = "JSON object"
+)
 
 type field struct {
 	name, value, problem string
-	is                   param
-	place                int // in collector.seen
+	param                param
+	bit                  int // in collector.seen
 }
 
-func (b *fieldsOf) has(wanted func(param) bool) bool {
+func (b *bodyFields) has(wanted func(param) bool) bool {
 	for _, f := range b.fields {
-		if wanted(f.is) {
+		if wanted(f.param) {
 			return true
 		}
 	}
@@ -108,60 +115,59 @@ func (b *fieldsOf) has(wanted func(param) bool) bool {
 
 func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibrary }
 
-// hasCoordinate says whether a field is a coordinate. In a form, a name without
-// separators is not enough: `a=1 and more` may be a text.
-func (b *fieldsOf) hasCoordinate() bool {
+// hasCoordinate says whether a field is a coordinate. In a form, the name of one
+// must have a separator, because "a=1 and more" may be a text.
+func (b *bodyFields) hasCoordinate() bool {
 	for _, f := range b.fields {
-		if f.is != paramCoordinate {
+		if f.param != paramCoordinate {
 			continue
 		}
 		_, name, err := parseCoordinate(f.value, "")
-		if err == nil && (name == "" || b.kind != "form" || strings.ContainsAny(f.value, "/;")) {
+		if err == nil && (name == "" || b.kind != kindForm || strings.ContainsAny(f.value, "/;")) {
 			return true
 		}
 	}
 	return false
 }
 
-// mostFields is more than there are parameters. A body with more fields is a text
-// that looks like something else.
-const mostFields = 64
+// maxFields is more than there are names of parameters. A form with more known
+// fields is a text, and a JSON object with more fields of any name is refused if it
+// has a text and a coordinate.
+const maxFields = 64
 
-// scrollNames are further names of the scroll in a body (SPEC section 3). Only
-// the first is one in a form too.
+// scrollNames are names of the scroll in a JSON object, besides those in names. Only
+// the first one is allowed in a form too.
 var scrollNames = [...]string{"text", "value", "body", "scroll"}
 
-// bodyName is the parameter that a name stands for in a body, and its place in
-// collector.seen.
-func bodyName(name string, others []string) (is param, place int, known bool) {
-	if place, known := named(name); known {
-		return names[place].is, place, true
+// paramNamed is the parameter that name means in a body, and the bit of name in
+// collector.seen. scrollNames are the additional names of the scroll.
+func paramNamed(name string, scrollNames []string) (which param, bit int, known bool) {
+	if i, known := nameIndex(name); known {
+		return names[i].param, i, true
 	}
-	for i, other := range others {
-		if name == other {
-			return paramScroll, len(names) + i, true
-		}
+	if i := slices.Index(scrollNames, name); i >= 0 {
+		return paramScroll, len(names) + i, true
 	}
 	return 0, 0, false
 }
 
-// formBody reads a form. Any unknown name in it makes it a text that happens to
-// have a '=', unless it has a coordinate.
-func formBody(body []byte) (*fieldsOf, bool) {
-	b, unknown := &fieldsOf{kind: "form"}, false
+// formBody reads a form. If it has a scroll and an unknown name, it is a text that
+// looks like a form.
+func formBody(body []byte) (*bodyFields, bool) {
+	b, unknown := &bodyFields{kind: kindForm}, false
 	for rest, more := string(body), true; more; {
 		var pair string
 		pair, rest, more = strings.Cut(rest, "&")
 		name, value, ok := strings.Cut(pair, "=")
-		if !ok || len(b.fields) == mostFields {
+		if !ok || len(b.fields) == maxFields {
 			return nil, false
 		}
-		is, place, known := bodyName(name, scrollNames[:1])
+		which, bit, known := paramNamed(name, scrollNames[:1])
 		if !known {
 			unknown = true
 			continue
 		}
-		b.fields = append(b.fields, field{name: name, value: unescape(value), is: is, place: place})
+		b.fields = append(b.fields, field{name: name, value: unescape(value), param: which, bit: bit})
 	}
 	if unknown && b.has(func(p param) bool { return p == paramScroll }) {
 		return nil, false
@@ -169,8 +175,8 @@ func formBody(body []byte) (*fieldsOf, bool) {
 	return b, true
 }
 
-// jsonBody reads one JSON object, repeated names included.
-func jsonBody(body []byte) (*fieldsOf, bool) {
+// jsonBody reads a JSON object, including repeated names.
+func jsonBody(body []byte) (*bodyFields, bool) {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(body) {
 		return nil, false
 	}
@@ -178,9 +184,9 @@ func jsonBody(body []byte) (*fieldsOf, bool) {
 	if _, err := d.Token(); err != nil {
 		return nil, false
 	}
-	b := &fieldsOf{kind: "JSON object"}
+	b := &bodyFields{kind: kindJSON}
 	for n := 0; d.More(); n++ {
-		if n == mostFields {
+		if n == maxFields {
 			b.cut = true
 			break
 		}
@@ -192,20 +198,20 @@ func jsonBody(body []byte) (*fieldsOf, bool) {
 			b.fields = append(b.fields, f)
 		}
 	}
-	b.tellDimensions()
+	b.resolveScroll()
 	return b, true
 }
 
-// tellDimensions decides what `scroll` is in a JSON object: one of the nine
-// dimensions beside another of them, and the text otherwise.
-func (b *fieldsOf) tellDimensions() {
+// resolveScroll decides what the field "scroll" is in a JSON object: a dimension if
+// the object has another dimension too, and otherwise the text.
+func (b *bodyFields) resolveScroll() {
 	last := paramLibrary + param(len(dimensions)) - 1
 	if b.has(func(p param) bool { return p >= paramLibrary && p < last }) {
 		return
 	}
 	for i := range b.fields {
-		if f := &b.fields[i]; f.is == last {
-			f.is, f.place = paramScroll, len(names)+len(scrollNames)-1
+		if f := &b.fields[i]; f.param == last {
+			f.param, f.bit = paramScroll, len(names)+len(scrollNames)-1
 		}
 	}
 }
@@ -215,12 +221,12 @@ func nextField(d *json.Decoder) (f field, known bool, err error) {
 	if err != nil {
 		return f, false, err
 	}
-	var raw json.RawMessage // of a field that means nothing, no more is made
+	var raw json.RawMessage // an unknown field is not decoded further
 	if err := d.Decode(&raw); err != nil {
 		return f, false, err
 	}
 	f.name = fmt.Sprint(name)
-	if f.is, f.place, known = bodyName(f.name, scrollNames[:]); !known {
+	if f.param, f.bit, known = paramNamed(f.name, scrollNames[:]); !known {
 		return f, false, nil
 	}
 	var number json.Number
@@ -235,15 +241,15 @@ func nextField(d *json.Decoder) (f field, known bool, err error) {
 	return f, true, nil
 }
 
-// largestMissing bounds the delimiters that the markers of missing scrolls may
-// need, in bytes: legacy renders each at its coordinate, so that a manifest of
-// a few megabytes could ask for an answer of gigabytes.
-const largestMissing = 64 << 20
+// maxMissing is the most delimiters, in bytes, that the answer to a manifest may
+// need for scrolls that only the client has. SQ answers with a marker at each of
+// their coordinates, so a manifest of megabytes could ask for gigabytes.
+const maxMissing = 64 << 20
 
-// setManifest reads the body of delta, lines of "coordinate: hash". Lines
-// without ": " say nothing, as in legacy SQ; the last of two for one
-// coordinate wins. A coordinate that is none is refused: legacy takes it for
-// the origin (recorded in "manifest delta").
+// setManifest reads the manifest of a delta: lines of "coordinate: checksum". A
+// line without ": " does not count, and of two lines for one coordinate the last
+// one does, as in SQ. A wrong coordinate is refused: SQ takes it for the origin
+// (recorded in "manifest delta").
 func (c *Call) setManifest(body []byte) *apierror.Error {
 	if !utf8.Valid(body) {
 		return notUTF8("the manifest")
@@ -256,19 +262,20 @@ func (c *Call) setManifest(body []byte) *apierror.Error {
 			return err
 		}
 	}
-	return c.boundMissing()
+	return c.checkMissing()
 }
 
-// mostLines bounds the memory of a manifest: a line of 22 bytes takes several times that.
-const mostLines = 1_000_000
+// maxLines bounds the memory that a manifest takes. A line of 22 bytes takes several
+// times that.
+const maxLines = 1_000_000
 
 func (c *Call) addLine(line string) *apierror.Error {
 	text, rest, ok := strings.Cut(line, ": ")
 	if !ok {
 		return nil
 	}
-	if len(c.Manifest) == mostLines {
-		return apierror.New(apierror.TooLarge, "a manifest may have %d lines: send it in parts", mostLines)
+	if len(c.Manifest) == maxLines {
+		return apierror.New(apierror.TooLarge, "a manifest may have %d lines: send it in parts", maxLines)
 	}
 	at, name, err := parseCoordinate(text, c.tenant.ID)
 	if err != nil {
@@ -279,7 +286,8 @@ func (c *Call) addLine(line string) *apierror.Error {
 	return nil
 }
 
-func (c *Call) boundMissing() *apierror.Error {
+// checkMissing refuses a manifest that could exceed maxMissing.
+func (c *Call) checkMissing() *apierror.Error {
 	sorted := slices.Clone(c.Manifest)
 	slices.SortFunc(sorted, func(a, b ManifestLine) int { return a.At.Compare(b.At) })
 	size, from := 0, phext.Origin()
@@ -287,7 +295,7 @@ func (c *Call) boundMissing() *apierror.Error {
 		size += phext.Delimiters(from, line.At)
 		from = line.At
 	}
-	if size > largestMissing {
+	if size > maxMissing {
 		return apierror.New(apierror.TooLarge, "the manifest's coordinates lie so far apart that the answer could not be sent: send it in parts")
 	}
 	return nil

@@ -9,36 +9,37 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// Tenant is what rewriting needs to know of the caller.
+// Tenant is what this package needs to know about the caller.
 type Tenant struct {
 	ID              string
-	SharedDataDir   bool // other tenants' phexts lie in the same directory
+	SharedDataDir   bool // the data directory also holds phexts of other tenants
 	AllowDelimiters bool // scrolls may hold delimiters
 }
 
-// Call is one request, understood. What SQ gets is built from it alone. Of the
+// Call is what a request means. What SQ gets is built from it alone. Of the
 // client's request, only headers such as If-Match are looked at after this.
 type Call struct {
 	Op       Op
 	Phext    string           // as the client names it; "" is the unnamed phext
-	At       phext.Coordinate // the scroll, for operations on one scroll; else the origin
-	Name     string           // of the coordinate, if it has one: then At means nothing before Resolve
+	At       phext.Coordinate // of the scroll; the origin if Op does not address one scroll
+	Name     string           // of the coordinate, or ""; if there is one, At is not valid before Resolve
 	Scroll   []byte           // the text of insert, update and where
-	Manifest []ManifestLine   // of a delta that has a body
+	Manifest []ManifestLine   // of a delta; nil = it has none
 	Checksum bool             // where: by checksum instead of xor
 	Limit    uint64           // where: the shortest scroll that counts, in bytes
 	tenant   Tenant
 }
 
-// ManifestLine is one line of a delta's body: what the client has at a coordinate.
+// ManifestLine is one line of a manifest: the checksum of the client's scroll at a
+// coordinate.
 type ManifestLine struct {
 	At   phext.Coordinate
-	Name string // of the coordinate, if it was given by name: then At means nothing before it is looked up
-	Hash string // as sent; legacy compares it as text
+	Name string // of the coordinate, or ""; if there is one, At is not valid before the name is looked up
+	Hash string // as sent: SQ compares it as text
 }
 
-// Head is a request of which the body has not been read: the operation is
-// known and allowed, so that a body is read only if it can mean something.
+// Head is a request whose body has not been read yet. Its operation and method
+// are allowed, and TakesBody says whether the body is worth reading.
 type Head struct {
 	Op     Op
 	method string
@@ -47,8 +48,9 @@ type Head struct {
 	tenant Tenant
 }
 
-// ParseHead reads method, path (decoded, without a path key) and raw query.
-// Errors are of type *apierror.Error: 404, 405, 403 for another tenant's path.
+// ParseHead reads the method and the path, which is decoded and has no path key.
+// It keeps the raw query for Call. An error is an *apierror.Error: NotFound,
+// WrongMethod, or Forbidden for the path of another tenant.
 func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 	r, err := parseRoute(path, who.ID)
 	if err != nil {
@@ -60,12 +62,13 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 	return &Head{Op: r.op, method: method, route: r, query: rawQuery, tenant: who}, nil
 }
 
-// TakesBody says whether the body of this request means anything. One that
-// means nothing is ignored, as legacy SQ ignores the body of a GET.
+// TakesBody says whether the body counts. One that does not is ignored, as SQ
+// ignores the body of a GET (recorded in "bodies").
 func (h *Head) TakesBody() bool { return h.Op.takesBody(h.method) }
 
-// Call completes the request with its body. nil is a request that has no body,
-// not even an empty one. Errors are of type *apierror.Error.
+// Call reads the query and the body. body is nil if the request has none, not even
+// an empty one. An error is an *apierror.Error: BadRequest, BadCoordinate,
+// BadPhext, NotUTF8, HasDelimiters, Forbidden, LengthRequired or TooLarge.
 func (h *Head) Call(body []byte) (*Call, error) {
 	c, err := h.call(body)
 	if err != nil {
@@ -110,16 +113,20 @@ func (c *Call) setBody(h *Head, body []byte) *apierror.Error {
 		return c.checkText()
 	case Delta:
 		if len(body) == 0 {
-			body = c.Scroll // legacy takes a manifest from the query too
+			body = c.Scroll // SQ takes a manifest from the query too
 		}
 		return c.setManifest(body)
 	}
 	return nil
 }
 
-// longestName is the longest phext name in bytes, prefix included: with
-// ".phext" and room for a suffix it stays below the file system's 255, past
-// which SQ 0.5.3 breaks for good.
+// longestName is the length of the longest phext name in bytes, including the
+// tenant's prefix. File systems allow 255 bytes for the name of a file, and SQ
+// 0.5.3 no longer works once it is asked for a longer one. While SQ writes a
+// phext, its old file is called ".NAME.phext.before", which takes 14 bytes more
+// than NAME: 254 in all. The phext with the names of its coordinates is called
+// "NAME.names" and has the same limit, so its file can be renamed in that way too
+// (checkNamed).
 const longestName = 240
 
 func (c *Call) setPhext(p *params) *apierror.Error {
@@ -166,7 +173,8 @@ func (c *Call) setCoordinate(p *params) *apierror.Error {
 	return c.checkNamed()
 }
 
-// checkNamed refuses a phext whose name leaves no room for that of its names.
+// checkNamed refuses a named coordinate if the phext's name with NamesSuffix is
+// longer than longestName.
 func (c *Call) checkNamed() *apierror.Error {
 	if c.Name != "" && len(c.wireName())+len(NamesSuffix) > longestName {
 		return badPhext("the phext name is %d bytes long, and the names of its coordinates need a phext of their own: %d bytes less are wanted",
@@ -175,24 +183,25 @@ func (c *Call) checkNamed() *apierror.Error {
 	return nil
 }
 
-// Names says whether names of coordinates matter to a call that reads: whether
-// it gives one, or its answer may show some.
-func (c *Call) Names() bool {
+// NeedsNames says whether a read needs the names of coordinates: because the call
+// has one, or because the answer can show some.
+func (c *Call) NeedsNames() bool {
 	return c.Name != "" || c.Op == Toc || c.Op == JSONExport || c.Op == Delta
 }
 
-// Resolve gives a call by name the coordinate that the name stands for.
+// Resolve sets the coordinate that Name stands for.
 func (c *Call) Resolve(at phext.Coordinate) { c.At = at }
 
-// checkScroll refuses what SQ would store as something else: bytes that are
-// not UTF-8 become U+FFFD, a delimiter moves every later scroll (LEGACY.md).
+// checkScroll refuses a text that SQ would not store as it is. SQ stores U+FFFD
+// for bytes that are not UTF-8, and a delimiter moves all later scrolls
+// (LEGACY.md).
 func (c *Call) checkScroll() *apierror.Error {
 	if err := c.checkText(); err != nil {
 		return err
 	}
 	if !c.tenant.AllowDelimiters && phext.HasDelimiter(c.Scroll) {
-		return &apierror.Error{Kind: apierror.HasDelimiters,
-			Message: "the scroll holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which would move the scrolls after it: remove it, or write each part to its own coordinate"}
+		return apierror.New(apierror.HasDelimiters,
+			"the scroll holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which would move the scrolls after it: remove it, or write each part to its own coordinate")
 	}
 	return nil
 }
@@ -204,11 +213,12 @@ func (c *Call) checkText() *apierror.Error {
 	return nil
 }
 
-// defaultLimit is legacy's shortest scroll that counts for `where`, in bytes.
+// defaultLimit is the shortest scroll that counts for where, in bytes, if the
+// client gives no limit. SQ has the same.
 const defaultLimit = 100
 
-// setWhere reads algo and limit. Legacy falls back silently on a value that it
-// does not know; here a client is told.
+// setWhere reads algo and limit. It refuses a wrong value, for which SQ silently
+// uses the default.
 func (c *Call) setWhere(p *params) *apierror.Error {
 	if c.Op != Where {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// components splits a coordinate at every separator that SQ knows.
+// components splits a coordinate at its separators.
 func components(s string) []string {
 	return strings.FieldsFunc(s, isSeparator)
 }
@@ -16,12 +16,11 @@ func components(s string) []string {
 func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 
 // parseCoordinate reads a client's coordinate: nine numbers, or a name. The
-// caller's own id may stand in front of numbers; another id in that place is
-// refused in the same words whether or not there is such a tenant, so that ids
-// cannot be guessed.
+// caller's own id may be in front of the numbers. The error for another id does
+// not tell whether there is such a tenant, so that nobody can find out ids.
 func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *apierror.Error) {
 	if at, bad := phext.ParseCoordinate(s); bad == nil {
-		return at, "", nil // with a prefix it would have ten components, and not be one
+		return at, "", nil // an id in front would have made it ten components
 	}
 	if id, numbers, ok := splitPrefix(s); ok {
 		if id != ownID {
@@ -40,11 +39,12 @@ func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *ap
 	return at, "", badCoordinate("coordinate %s: %v", clip(s), bad)
 }
 
-// longestCoordinateName bounds the name of a coordinate, in bytes.
+// longestCoordinateName is the length of the longest name of a coordinate, in
+// bytes.
 const longestCoordinateName = 512
 
-// parseName reads the name of a coordinate. It stands in a phext, and in lines
-// of toc, so that nothing may be in it that would break those.
+// parseName reads the name of a coordinate. It refuses characters that would break
+// the phext in which names are kept, or the lines of toc.
 func parseName(s string) (string, *apierror.Error) {
 	switch {
 	case len(s) > longestCoordinateName:
@@ -57,12 +57,12 @@ func parseName(s string) (string, *apierror.Error) {
 	return canonicalName(s), nil
 }
 
-// canonicalName makes the spellings with ';', which needs no escaping in a
-// URL, and with '/' one name.
+// canonicalName writes a name with '/'. Clients may write ';' instead, which needs
+// no escaping in a URL.
 func canonicalName(s string) string { return strings.ReplaceAll(s, ";", "/") }
 
-// splitPrefix recognises `<id>.` in front of nine numbers. An id may be all
-// digits, so it is the count of ten that tells, not the letters.
+// splitPrefix splits an id and nine numbers. An id may consist of digits alone, so
+// ten components are the sign of one, and not letters.
 func splitPrefix(s string) (id, numbers string, ok bool) {
 	id, numbers, ok = strings.Cut(s, ".")
 	if !ok || !looksLikeID(id) {
@@ -98,8 +98,8 @@ func hasLetter(s string) bool {
 	return false
 }
 
-// dimensionCoordinate puts the nine dimension parameters together. All nine or
-// none: a missing one would silently address another scroll.
+// dimensionCoordinate makes a coordinate of the nine dimension parameters. It
+// wants all nine or none, because without one another scroll would be addressed.
 func (p *params) dimensionCoordinate() (at phext.Coordinate, given bool, err *apierror.Error) {
 	if !p.hasDimension() {
 		return at, false, nil

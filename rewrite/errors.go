@@ -39,24 +39,25 @@ func methodNotAllowed(op Op, method string) *apierror.Error {
 	return e
 }
 
-// noText is a write without a text: a redirect that became a GET, or a client
-// that lost its body. It must not empty a scroll.
+// noText is the error for a write without a text, which must not empty a scroll: a
+// redirect may have made it a GET, or the client may have lost its body.
 func noText(op Op) *apierror.Error {
 	return apierror.New(apierror.LengthRequired,
 		"%s has neither a body with a length nor a parameter s: nothing was changed; send the text as a body with Content-Length, or s= to store an empty one", op)
 }
 
+// noScroll is the error for a body with a coordinate but no text.
 func noScroll(kind string) *apierror.Error {
 	return badRequest("the %s has a coordinate and no text: nothing was changed; name the text content, s, data, text, or in JSON scroll, value or body, or put the coordinate into the query", kind)
 }
 
-// longestEcho bounds how much of a caller's own words an error repeats, in bytes.
-const longestEcho = 80
+// longestQuote is the most, in bytes, that an error repeats of what a caller sent.
+const longestQuote = 80
 
-// clip quotes what a caller sent, shortened, so that an error stays one readable line.
+// clip quotes the beginning of s, so that an error stays one readable line.
 func clip(s string) string {
-	if len(s) > longestEcho {
-		s = s[:longestEcho] + "..."
+	if len(s) > longestQuote {
+		s = s[:longestQuote] + "..."
 	}
 	return fmt.Sprintf("%q", s)
 }

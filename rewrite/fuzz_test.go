@@ -10,9 +10,8 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// FuzzIsolation holds the one property that everything else rests on: whatever
-// bytes a client sends, what goes out has exactly one p and one c, both the
-// tenant's own, in exactly the form that SQ reads as that address.
+// FuzzIsolation checks what keeps tenants apart: whatever bytes a client sends, SQ
+// gets exactly one p and one c, and reads both as the tenant's own.
 func FuzzIsolation(f *testing.F) {
 	f.Add("GET", "/api/v2/select", "p=n&c=1.1.1/1.1.1/1.1.1", "")
 	f.Add("POST", "/api/v2/update", "p=a%26p%3Db&c=will.1.1.1/1.1.1/1.1.1", "x\r\n\r\nGET /api/v2/delete?p=n HTTP/1.1")
@@ -37,7 +36,7 @@ func FuzzIsolation(f *testing.F) {
 	})
 }
 
-// checkOutgoing reads the request line of what goes out as SQ does.
+// checkOutgoing reads the request line for SQ as SQ does.
 func checkOutgoing(t *testing.T, call *Call, who Tenant) {
 	t.Helper()
 	out := call.Outgoing()
@@ -76,8 +75,8 @@ func checkPhext(t *testing.T, p string, call *Call, who Tenant) {
 	}
 }
 
-// checkCoordinate reads c as SQ does: bytes that are neither digits nor
-// separators are skipped, and a separator before the first digit is nothing.
+// checkCoordinate reads c as SQ does, which skips everything before the first
+// digit.
 func checkCoordinate(t *testing.T, c string, want phext.Coordinate, who Tenant) {
 	t.Helper()
 	prefix, numbers, _ := strings.Cut(c, ".")
@@ -97,7 +96,7 @@ func checkBody(t *testing.T, out Outgoing, call *Call, who Tenant) {
 		t.Fatalf("a %s with a body: %q", out.Method, body)
 	}
 	if call.Op == Delta {
-		// A name that stands for nothing stays here: SQ would take it for the origin.
+		// A name without a coordinate is not sent: SQ would take it for the origin.
 		numbered := slices.DeleteFunc(slices.Clone(call.Manifest), func(l ManifestLine) bool { return l.Name != "" })
 		lines := slices.Collect(strings.Lines(string(body)))
 		if len(lines) != len(numbered) {

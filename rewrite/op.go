@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// Op is one operation of SQ's REST interface, by the name it has in a path.
+// Op is an operation of SQ's REST interface. Its text is the operation's name in
+// a path.
 type Op string
 
-// The operations that exist; every other name is 404.
+// All operations. Any other name is answered with 404.
 const (
 	Select     Op = "select"
 	Insert     Op = "insert"
@@ -25,33 +26,32 @@ const (
 	Version    Op = "version"
 )
 
-// traits is what the contract says of an operation.
+// traits are the properties of an operation.
 type traits struct {
-	methods    []string // what legacy takes, and what the contract adds
-	mutates    bool     // it may change the phext
-	coordinate bool     // it addresses one scroll
-	bodyOf     []string // methods whose body means something
+	methods     []string // all that are allowed
+	mutates     bool     // it may change the phext
+	coordinate  bool     // it addresses one scroll
+	bodyMethods []string // those with a body that counts
 }
 
-// get and its neighbours never take a body: legacy ignores one on GET
-// (recorded in "bodies"), and so does sqgate.
+// SQ ignores the body of a GET (recorded in "bodies"), and so does sqgate.
 var operations = map[Op]traits{
 	Select:     {methods: []string{http.MethodGet, http.MethodHead}, coordinate: true},
-	Insert:     {methods: []string{http.MethodGet, http.MethodPost}, mutates: true, coordinate: true, bodyOf: []string{http.MethodPost}},
-	Update:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodPut}, mutates: true, coordinate: true, bodyOf: []string{http.MethodPost, http.MethodPut}},
+	Insert:     {methods: []string{http.MethodGet, http.MethodPost}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost}},
+	Update:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodPut}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost, http.MethodPut}},
 	Delete:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, mutates: true, coordinate: true},
 	Toc:        {methods: []string{http.MethodGet, http.MethodHead}},
 	Get:        {methods: []string{http.MethodGet, http.MethodHead}},
-	Delta:      {methods: []string{http.MethodGet, http.MethodHead, http.MethodPost}, bodyOf: []string{http.MethodPost}},
+	Delta:      {methods: []string{http.MethodGet, http.MethodHead, http.MethodPost}, bodyMethods: []string{http.MethodPost}},
 	ChecksumOf: {methods: []string{http.MethodGet, http.MethodHead}},
 	Status:     {methods: []string{http.MethodGet, http.MethodHead}},
 	Load:       {methods: []string{http.MethodGet, http.MethodHead}},
 	JSONExport: {methods: []string{http.MethodGet, http.MethodHead}},
-	Where:      {methods: []string{http.MethodPost}, bodyOf: []string{http.MethodPost}},
+	Where:      {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}},
 	Version:    {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
-// listed is the order in which operations are named to people.
+// listed are the operations in the order in which an error lists them.
 var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Version}
 
 func opNames() []string {
@@ -62,8 +62,8 @@ func opNames() []string {
 	return names
 }
 
-// Methods are the HTTP methods that op takes. HEAD is there for reads alone: a
-// HEAD must change nothing, so it is refused on operations that do.
+// Methods are the HTTP methods that op allows. Only reads allow HEAD, because a
+// HEAD must change nothing.
 func (op Op) Methods() []string { return operations[op].methods }
 
 // Mutates says whether op may change a phext.
@@ -71,4 +71,6 @@ func (op Op) Mutates() bool { return operations[op].mutates }
 
 func (op Op) allows(method string) bool { return slices.Contains(operations[op].methods, method) }
 
-func (op Op) takesBody(method string) bool { return slices.Contains(operations[op].bodyOf, method) }
+func (op Op) takesBody(method string) bool {
+	return slices.Contains(operations[op].bodyMethods, method)
+}

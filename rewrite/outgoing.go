@@ -6,20 +6,23 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"mirrorborn.us/sqgate/phext"
 )
 
-// Outgoing is the request that SQ gets. It shares nothing with the client's:
-// fixed path, each parameter once, and no header of the client's goes with it.
+// Outgoing is the request that SQ gets. It has nothing of the client's request line
+// and header: the path is fixed, and each parameter is there once.
 type Outgoing struct {
-	Method      string
+	Method      string // GET or POST
 	Path, Query string // percent-encoded
-	Body        []byte // of a POST, which has a Content-Length of exactly that
+	Body        []byte // of a POST; its length is the Content-Length
 }
 
-// Outgoing makes the request that SQ gets for c.
+// Outgoing is the request that SQ gets for c. If c has a Name, it must have been
+// resolved.
 //
-// insert, update and a delta with a manifest go out as POST. delete goes out as
-// GET, since legacy SQ answers 404 to POST (recorded in "methods").
+// insert, update, where and a delta with a manifest are POSTs. delete is a GET,
+// because SQ answers a POST with 404 (recorded in "methods").
 func (c *Call) Outgoing() Outgoing {
 	o := Outgoing{Method: c.wireMethod(), Path: "/" + apiPrefix + string(c.Op), Query: c.wireQuery()}
 	if o.Method == http.MethodPost {
@@ -28,7 +31,7 @@ func (c *Call) Outgoing() Outgoing {
 	return o
 }
 
-// LoadCall is the call that has SQ read the phext of c from its file again.
+// LoadCall is the call that makes SQ read the phext of c from its file again.
 func (c *Call) LoadCall() *Call {
 	return &Call{Op: Load, Phext: c.Phext, At: c.At, tenant: c.tenant}
 }
@@ -62,7 +65,7 @@ func (c *Call) wireBody() []byte {
 	var b []byte
 	for _, line := range c.Manifest {
 		if line.Name != "" {
-			continue // a name that stands for nothing: SQ would take it for the origin
+			continue // a name without a coordinate: SQ would take it for the origin
 		}
 		b = append(b, c.wirePrefix()...)
 		b = line.At.Append(b)
@@ -73,10 +76,10 @@ func (c *Call) wireBody() []byte {
 	return b
 }
 
-// wirePrefix is the tenant's id in front of a coordinate. Legacy skips a
-// prefix that has no digits and takes digits for coordinates, so that after
-// `customer-001.` two scrolls would be one address (recorded in "digit-bearing
-// prefix collides"): digits go out as the letters A to J, which no id has.
+// wirePrefix is the tenant's id in front of a coordinate. SQ skips letters there,
+// but takes digits for a number of the coordinate, so that with "customer-001."
+// two scrolls get the same address (recorded in "digit-bearing prefix collides").
+// So digits become the letters A to J, which no id has.
 func (c *Call) wirePrefix() string {
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {
@@ -86,8 +89,8 @@ func (c *Call) wirePrefix() string {
 	}, c.tenant.ID) + "."
 }
 
-// wireName is the phext's name as SQ knows it. In a shared directory the
-// tenant's id stands in front; ids have no '.', so that the first one ends it.
+// wireName is SQ's name for the phext. In a shared data directory it begins with
+// the tenant's id and a dot. Ids have no dot, so the first one ends the id.
 func (c *Call) wireName() string {
 	if c.tenant.SharedDataDir {
 		return c.tenant.ID + "." + c.Phext
@@ -96,46 +99,48 @@ func (c *Call) wireName() string {
 }
 
 // FileName is the name of the phext's file in the tenant's data directory.
-func (c *Call) FileName() string { return c.wireName() + ".phext" }
+func (c *Call) FileName() string { return c.wireName() + phext.Extension }
 
-// FilePath is the phext's file in dir, a clean path.
+// FilePath is the path of the phext's file in dir, which must be clean.
 func (c *Call) FilePath(dir string) string { return dir + "/" + c.FileName() }
 
-// NamesSuffix ends the name of the phext that holds another's names: the scroll
-// at a coordinate there is the name of that coordinate here (SPEC section 7).
+// NamesSuffix ends the name of the phext that holds the names of another phext's
+// coordinates: its scroll at a coordinate is the name of that coordinate
+// (docs/differences-from-sq.md, "Named coordinates").
 const NamesSuffix = ".names"
 
 // NamesFileName is the name of the file with the names of the phext's coordinates.
-func (c *Call) NamesFileName() string { return c.wireName() + NamesSuffix + ".phext" }
+func (c *Call) NamesFileName() string { return c.wireName() + NamesSuffix + phext.Extension }
 
-// Escape percent-encodes everything that is not a letter, a digit or one of
-// -._~, so that SQ decodes exactly what was encoded.
+// Escape percent-encodes everything but letters, digits, '-', '.', '_' and '~'. SQ
+// decodes that to exactly s.
 func Escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 
-// Answer takes off SQ's answer what is the host's business: status and load
-// name the phext, not the path of its file. Every other answer of SQ holds no
-// coordinate and no path: it drops the prefix when it parses a coordinate
-// (recorded in "coordinate spellings").
+// Answer is what the client gets for the body of SQ's answer. The answers to
+// status and load have the path of the phext's file, which becomes the phext's
+// name. No other answer has a path or a prefix: SQ drops the prefix when it parses
+// a coordinate (recorded in "coordinate spellings").
 func (c *Call) Answer(body []byte) []byte {
 	switch c.Op {
 	case Load:
 		return c.LoadAnswer()
 	case Status:
 		_, rest, _ := bytes.Cut(body, []byte("\n"))
-		return append(c.hosting(), rest...)
+		return append(c.hostingLine(), rest...)
 	}
 	return body
 }
 
-// LoadAnswer is what load says.
+// LoadAnswer is the answer to load.
 func (c *Call) LoadAnswer() []byte { return []byte("Loaded " + c.Phext) }
 
-func (c *Call) hosting() []byte { return []byte("Hosting: " + c.Phext + "\n") }
+// hostingLine is the first line of the answer to status.
+func (c *Call) hostingLine() []byte { return []byte("Hosting: " + c.Phext + "\n") }
 
-// StatusAnswer is status for a phext that SQ has not been asked about. The
-// connection's number counts connections to SQ, so it is 0 here.
+// StatusAnswer is the answer to status if SQ is not asked. size is in bytes. SQ
+// counts its connections from 1, so the connection ID is 0.
 func (c *Call) StatusAnswer(size, scrolls int) []byte {
-	return append(c.hosting(), "Connection ID: 0\nPhext Size: "+strconv.Itoa(size)+"\nScrolls: "+strconv.Itoa(scrolls)...)
+	return append(c.hostingLine(), "Connection ID: 0\nPhext Size: "+strconv.Itoa(size)+"\nScrolls: "+strconv.Itoa(scrolls)...)
 }

@@ -7,11 +7,11 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 )
 
-// param is one of the parameters that sqgate knows.
+// param is a parameter of a request, whichever of its names the client uses.
 type param int
 
-// The parameters. The nine dimensions, which spell a coordinate one number
-// each, come last, outermost first.
+// All parameters. The last nine are the dimensions, outermost first: each is one
+// number of a coordinate.
 const (
 	paramPhext param = iota
 	paramCoordinate
@@ -19,17 +19,17 @@ const (
 	paramAlgo
 	paramLimit
 	paramLibrary
-	parameters = paramLibrary + param(len(dimensions))
+	paramCount = paramLibrary + param(len(dimensions))
 )
 
-// dimensions are the names of the nine dimensions.
+// dimensions are the names of the nine dimensions, outermost first.
 var dimensions = [9]string{"library", "shelf", "series", "collection", "volume", "book", "chapter", "section", "scroll"}
 
-// names are all that a client may use, with the parameter that each stands for
-// (CLIENTS.md). A name's place here is its bit in collector.seen.
+// names are the names that a client may use, and the parameter of each
+// (docs/clients.md). In a body there are also scrollNames.
 var names = [...]struct {
-	text string
-	is   param
+	text  string
+	param param
 }{
 	{"p", paramPhext}, {"phext", paramPhext},
 	{"c", paramCoordinate}, {"coord", paramCoordinate}, {"coordinate", paramCoordinate}, {"a", paramCoordinate},
@@ -40,8 +40,8 @@ var names = [...]struct {
 	{dimensions[6], paramLibrary + 6}, {dimensions[7], paramLibrary + 7}, {dimensions[8], paramLibrary + 8},
 }
 
-// named is the place of a name in names.
-func named(name string) (at int, known bool) {
+// nameIndex is the index of a name in names.
+func nameIndex(name string) (index int, known bool) {
 	for i := range names {
 		if names[i].text == name {
 			return i, true
@@ -50,66 +50,61 @@ func named(name string) (at int, known bool) {
 	return 0, false
 }
 
-// canonical is the parameter that a name stands for.
-func canonical(name string) (param, bool) {
-	at, known := named(name)
-	return names[at].is, known
-}
-
-// params are the values of a request's parameters. Each may be given once in
-// the query and once in the body, with one value. They are an array, and not a
-// map, since every request makes one.
-type params [parameters]struct {
+// params are the values of a request's parameters. They are an array because
+// every request needs them, and a map costs more.
+type params [paramCount]struct {
 	value string
-	spelt string // the name it came under; "" if it was not given
+	name  string // that the client used; "" if the parameter was not given
 }
 
-func (p *params) given(which param) bool { return p[which].spelt != "" }
+func (p *params) given(which param) bool { return p[which].name != "" }
 
-// get is the value of a parameter, "" if it was not given.
+// get is the value of a parameter, or "" if it was not given.
 func (p *params) get(which param) string { return p[which].value }
 
-// drop forgets a parameter.
-func (p *params) drop(which param) { p[which].value, p[which].spelt = "", "" }
+// remove removes a parameter, as if it had not been given.
+func (p *params) remove(which param) { p[which].value, p[which].name = "", "" }
 
-// collector gathers parameters and refuses what legacy would resolve silently:
-// there, the last of a repeated parameter wins (recorded in "query spellings").
+// collector collects the parameters of a request from its query, path and body.
+// It refuses a parameter with two values. In SQ the last one counts (recorded in
+// "query spellings").
 type collector struct {
 	params
-	seen uint32 // the names that were given in this source, by their places
+	seen uint32 // a bit for each of names and scrollNames that this source has
 }
 
-// nextSource lets a name that stood in the query stand in the body as well.
+// nextSource begins another source. A name may be repeated there, but not within
+// one source.
 func (c *collector) nextSource() { c.seen = 0 }
 
-// add takes one parameter; unknown names are ignored, as in legacy SQ.
+// add adds one parameter. It ignores an unknown name, as SQ does.
 func (c *collector) add(name, value string) *apierror.Error {
-	at, known := named(name)
+	i, known := nameIndex(name)
 	if !known {
 		return nil
 	}
-	return c.put(names[at].is, at, name, value)
+	return c.put(names[i].param, i, name, value)
 }
 
-// put takes a parameter under a name with that place in seen.
-func (c *collector) put(is param, at int, name, value string) *apierror.Error {
-	if c.seen&(1<<at) != 0 {
+// put adds a parameter. bit is the bit of its name in seen.
+func (c *collector) put(which param, bit int, name, value string) *apierror.Error {
+	if c.seen&(1<<bit) != 0 {
 		return badRequest("parameter %q is given twice: give it once", name)
 	}
-	c.seen |= 1 << at
+	c.seen |= 1 << bit
 	if !utf8.ValidString(value) {
 		return notUTF8("parameter " + name)
 	}
-	had := &c.params[is]
-	if had.spelt != "" && !sameValue(is, had.value, value) {
-		return badRequest("parameters %q and %q are the same parameter with different values: give one of them", had.spelt, name)
+	p := &c.params[which]
+	if p.name != "" && !sameValue(which, p.value, value) {
+		return badRequest("parameters %q and %q are the same parameter with different values: give one of them", p.name, name)
 	}
-	had.value, had.spelt = value, name
+	p.value, p.name = value, name
 	return nil
 }
 
-// sameValue compares two spellings of one parameter; a coordinate may be
-// written with other separators and still be the same.
+// sameValue says whether a and b mean the same. Coordinates do if only their
+// separators differ.
 func sameValue(which param, a, b string) bool {
 	switch {
 	case which != paramCoordinate:
@@ -120,9 +115,9 @@ func sameValue(which param, a, b string) bool {
 	return strings.Join(components(a), ".") == strings.Join(components(b), ".")
 }
 
-// query reads a raw query as legacy SQ does: split at '&', the first '=' ends
-// the name, a name without '=' is nothing, '+' is a space, a '%' that starts no
-// escape stands for itself (recorded in "query spellings").
+// query reads a raw query as SQ does (recorded in "query spellings"): '&' ends a
+// parameter, the first '=' ends its name, and a parameter without '=' does not
+// count.
 func (c *collector) query(raw string) *apierror.Error {
 	for raw != "" {
 		var pair string
@@ -138,6 +133,8 @@ func (c *collector) query(raw string) *apierror.Error {
 	return nil
 }
 
+// unescape decodes a part of a query or form as SQ does: '+' is a space, and a '%'
+// without two hexadecimal digits stays a '%'.
 func unescape(s string) string {
 	if !strings.ContainsAny(s, "%+") {
 		return s

@@ -12,7 +12,7 @@ import (
 
 var will = Tenant{ID: "will"}
 
-// understand takes a request through both steps.
+// understand parses the head of a request, and then its body.
 func understand(method, target, body string, who Tenant) (*Call, error) {
 	path, query, _ := strings.Cut(target, "?")
 	path, err := url.PathUnescape(path)
@@ -31,7 +31,7 @@ func understand(method, target, body string, who Tenant) (*Call, error) {
 
 const somewhere = "2.3.4/5.6.7/8.9.10"
 
-// TestShapes is every shape of request that clients send (CLIENTS.md), and
+// TestShapes has every shape of request that clients send (docs/clients.md), and
 // what SQ must get for it.
 func TestShapes(t *testing.T) {
 	const c = "will." + somewhere
@@ -108,7 +108,7 @@ func TestPrefixes(t *testing.T) {
 	if got := call.FileName(); got != "customer-001.n.phext" {
 		t.Errorf("the file is %s", got)
 	}
-	// An id of digits alone is told by the count of ten.
+	// An id that consists of digits is known by the ten components.
 	digits := Tenant{ID: "7"}
 	call, err = understand("GET", "/api/v2/select?c=7.1.1.1/1.1.1/1.1.2", "", digits)
 	if err != nil || call.At != (phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, 2}) {
@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/api/v2/update?p=n", `{"coordinate":"` + somewhere + `","action":"set"}`, 400, "bad_request"},
 		{"POST", "/api/v2/update?p=n", `{"coordinate":"a-name"}`, 400, "bad_request"},
 		{"POST", "/api/v2/update?p=n", `{"coordinate":"` + somewhere + `","text":"x","value":"y"}`, 400, "bad_request"},
-		{"POST", "/api/v2/update?p=n", `{"coordinate":"` + somewhere + `","s":"x"` + strings.Repeat(`,"f":0`, mostFields) + `}`, 400, "bad_request"},
+		{"POST", "/api/v2/update?p=n", `{"coordinate":"` + somewhere + `","s":"x"` + strings.Repeat(`,"f":0`, maxFields) + `}`, 400, "bad_request"},
 		{"POST", "/api/v2/update", "p=n&c=" + somewhere, 400, "bad_request"},
 		{"POST", "/api/v2/update", "action=set&c=" + somewhere, 400, "bad_request"},
 		{"GET", "/api/v2/update?p=n&c=" + somewhere, "", 411, "length_required"},
@@ -170,6 +170,46 @@ func TestRefusals(t *testing.T) {
 		if !errors.As(err, &e) || e.Status != s.status || e.Code != s.code {
 			t.Errorf("%s %s %q: %v, want %d %s", s.method, s.target, s.body, err, s.status, s.code)
 		}
+	}
+}
+
+// TestLongestName takes the longest names of a phext. The writer must be able to
+// rename the files of such a phext, and a directory has 255 bytes for a name.
+func TestLongestName(t *testing.T) {
+	shared := Tenant{ID: "will", SharedDataDir: true} // its prefix is part of the name
+	for _, test := range []struct {
+		name       string
+		coordinate string
+		who        Tenant
+		most       int
+	}{
+		{"by number", somewhere, will, 240},
+		{"by name", "user.name", will, 234},
+		{"by number, with a prefix", somewhere, shared, 235},
+		{"by name, with a prefix", "user.name", shared, 229},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			update := func(length int) (*Call, error) {
+				return understand("POST", "/api/v2/update?c="+test.coordinate+"&p="+strings.Repeat("n", length), "text", test.who)
+			}
+			var e *apierror.Error
+			if _, err := update(test.most + 1); !errors.As(err, &e) || e.Code != "bad_phext" {
+				t.Errorf("a name that is too long: %v", err)
+			}
+			call, err := update(test.most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := []string{call.FileName()}
+			if call.Name != "" {
+				files = append(files, call.NamesFileName())
+			}
+			for _, file := range files {
+				if aside := "." + file + ".before"; len(aside) > 255 {
+					t.Errorf("%s has %d bytes", aside, len(aside))
+				}
+			}
+		})
 	}
 }
 
@@ -195,7 +235,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestSpreadManifest asks for an answer of gigabytes with a short manifest.
+// TestSpreadManifest has a short manifest whose answer would be gigabytes.
 func TestSpreadManifest(t *testing.T) {
 	var lines strings.Builder
 	for i := range 12000 {

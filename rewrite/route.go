@@ -8,8 +8,9 @@ import (
 
 const apiPrefix = "api/v2/"
 
-// SplitPathKey takes the key of `/k/<path_key>/...` off a path, for clients
-// that can set nothing but a URL. ok says whether the path had that form.
+// SplitPathKey splits the path /k/PATH_KEY/REST, for clients that can set nothing
+// but a URL. The rest begins with a slash. If the path has another form, ok is
+// false and rest is the whole path.
 func SplitPathKey(path string) (key, rest string, ok bool) {
 	after, ok := strings.CutPrefix(path, "/k/")
 	if !ok {
@@ -19,21 +20,22 @@ func SplitPathKey(path string) (key, rest string, ok bool) {
 	return key, "/" + rest, true
 }
 
-// route is what a path says: the operation, and a coordinate if one stands behind it.
+// route is what a path means: the operation, and the coordinate or "".
 type route struct {
 	op         Op
 	coordinate string
 }
 
-// parseRoute reads every path form of the contract: /api/v2/OP, /OP, each with
-// /COORDINATE behind it, and each behind /<id> where id is the caller's own.
+// parseRoute reads all forms of a path: /api/v2/OP and /OP, each with or without
+// /COORDINATE behind it, and each with or without /ID in front of it, where ID is
+// the caller's own.
 func parseRoute(path, ownID string) (route, *apierror.Error) {
 	rest := strings.TrimPrefix(path, "/")
 	if r, ok := parseOp(rest); ok {
 		return r, nil
 	}
-	id, behind, _ := strings.Cut(rest, "/")
-	r, ok := parseOp(behind)
+	id, rest, _ := strings.Cut(rest, "/")
+	r, ok := parseOp(rest)
 	if !ok || !looksLikeID(id) {
 		return route{}, notFound(path)
 	}
@@ -43,7 +45,7 @@ func parseRoute(path, ownID string) (route, *apierror.Error) {
 	return r, nil
 }
 
-// parseOp matches OP exactly. Legacy matches prefixes, so that
+// parseOp matches the whole name of an operation. SQ matches its beginning: there
 // /api/v2/deleteme deletes (recorded in "query spellings").
 func parseOp(rest string) (route, bool) {
 	rest = strings.TrimPrefix(rest, apiPrefix)
@@ -55,9 +57,11 @@ func parseOp(rest string) (route, bool) {
 	return route{op: Op(name), coordinate: coordinate}, true
 }
 
+// longestID is the length of the longest tenant id, in bytes.
 const longestID = 63
 
-// looksLikeID says whether s has the form of a tenant id, whether or not there is such a tenant.
+// looksLikeID says whether s has the form of a tenant id. There may be no such
+// tenant.
 func looksLikeID(s string) bool {
 	if s == "" || len(s) > longestID || s[0] == '-' || s[len(s)-1] == '-' {
 		return false

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAFileThatIsGoneIsPutBackByWhoeverMay has another user, who may write to a
-// directory but not give files away, put back a file that was removed there.
-func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
+// TestReplaceByAUserWhoMayNotChown replaces a missing file as a user who may write
+// to its directory, but may not give files to the owner of the directory.
+func TestReplaceByAUserWhoMayNotChown(t *testing.T) {
 	const nobody = 65534
 	if path := os.Getenv("PUT_BACK"); path != "" {
 		if err := Replace(path, "what it held", NewFileMode, false); err != nil {
@@ -41,7 +41,7 @@ func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "n.phext")
-	cmd := exec.Command(program, "-test.run=TestAFileThatIsGone")
+	cmd := exec.Command(program, "-test.run=TestReplaceByAUser")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PUT_BACK="+path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -56,8 +56,8 @@ func TestAFileThatIsGoneIsPutBackByWhoeverMay(t *testing.T) {
 	}
 }
 
-// TestADirectoryThatMarksItsFiles gives them a group of its own.
-func TestADirectoryThatMarksItsFiles(t *testing.T) {
+// TestDirectoryThatChangesNewFiles has a directory whose group new files get.
+func TestDirectoryThatChangesNewFiles(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a directory to another group")
 	}
@@ -67,7 +67,7 @@ func TestADirectoryThatMarksItsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !CanBeRecreated(path) {
-		t.Error("not even in a plain one")
+		t.Error("a file in a plain directory cannot be recreated")
 	}
 	if err := os.Chown(dir, -1, 4242); err != nil {
 		t.Fatal(err)

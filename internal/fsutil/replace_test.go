@@ -142,7 +142,7 @@ func mustBe(t *testing.T, path, text string, mode fs.FileMode) {
 	}
 }
 
-// TestResolve has a symbolic link before a part that cannot be followed.
+// TestResolve has symbolic links in front of parts that cannot be followed.
 func TestResolve(t *testing.T) {
 	dir := Resolve(t.TempDir())
 	for name, to := range map[string]string{"link": "real", "loop": "loop"} {

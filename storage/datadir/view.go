@@ -95,7 +95,7 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 }
 
 func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
-	if call.Names() {
+	if call.NeedsNames() {
 		return d.View(call)
 	}
 	v.Names = d.dirs.missing
