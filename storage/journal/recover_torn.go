@@ -25,12 +25,12 @@ type search struct {
 	parsed *phext.Phext              // goal
 	end    phext.Coordinate          // where goal ends, perhaps in the middle of a scroll
 	differ map[phext.Coordinate]bool // coordinates before end at which state and goal differ
-	tries  int                       // states that were rendered in vain
-}
 
-// mostTries limits how often a state is rendered because all scrolls before the
-// end of the file are right.
-const mostTries = 64
+	last    string           // the text at end
+	before  phext.Coordinate // of the last scroll before end, or the origin
+	gap     string           // the delimiters between before and end, as SQ writes them
+	written bool             // goal is written as SQ writes it
+}
 
 // older says whether the file is in a state that it had earlier in the segment,
 // or holds a beginning of one. Only a power cut causes that.
@@ -73,7 +73,18 @@ func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
 func newSearch(text string) *search {
 	goal := strings.TrimRight(text, "\x00")
 	upToEnd := phext.Parse(goal + "x").Scrolls() // a scroll is not there unless it has text
-	return &search{goal: goal, parsed: phext.Parse(goal), end: upToEnd[len(upToEnd)-1].At}
+	l := &search{goal: goal, parsed: phext.Parse(goal), end: upToEnd[len(upToEnd)-1].At, before: phext.Origin()}
+	l.last, _ = l.parsed.Select(l.end)
+	if n := len(upToEnd); n > 1 {
+		l.before = upToEnd[n-2].At
+	}
+	rendered := l.parsed.Render()
+	if l.last == "" {
+		l.gap = string(phext.AppendDelimiters(nil, l.before, l.end))
+		rendered += l.gap
+	}
+	l.written = goal == rendered
+	return l
 }
 
 // start begins with a checkpoint. err is returned as it is.
@@ -118,11 +129,14 @@ func (l *search) matches() bool {
 	if !l.state.rendered {
 		return l.state.base.Exists && strings.HasPrefix(l.state.base.Text, l.goal)
 	}
-	if len(l.differ) > 0 || l.tries == mostTries {
+	if len(l.differ) > 0 || !l.written {
 		return false
 	}
-	l.tries++
-	return strings.HasPrefix(l.state.state().Text, l.goal)
+	if l.last != "" || l.gap == "" || l.state.hasTextAt(l.end) {
+		return l.state.hasPrefix(l.end, l.last)
+	}
+	next, ok := l.state.firstAfter(l.end)
+	return ok && strings.HasPrefix(string(phext.AppendDelimiters(nil, l.before, next)), l.gap)
 }
 
 // torn says whether the file is what an interrupted write leaves of the state
@@ -243,7 +257,6 @@ func (l *search) matchesPart(all []Mutation) bool {
 			return false
 		}
 	}
-	last, _ := l.parsed.Select(l.end)
 	text, ok := after[l.end]
-	return l.state.hasPrefix(l.end, last) || ok && strings.HasPrefix(text, last)
+	return l.state.hasPrefix(l.end, l.last) || ok && strings.HasPrefix(text, l.last)
 }

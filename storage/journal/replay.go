@@ -205,6 +205,27 @@ func (d *replayState) hasPrefix(c phext.Coordinate, part string) bool {
 	return strings.HasPrefix(text, part)
 }
 
+func (d *replayState) hasTextAt(c phext.Coordinate) bool { return !d.hasText(c, "") }
+
+// firstAfter is the first coordinate after c that has text. ok is false if there
+// is none.
+func (d *replayState) firstAfter(c phext.Coordinate) (first phext.Coordinate, ok bool) {
+	all := d.phext().Scrolls()
+	i, _ := slices.BinarySearchFunc(all, c, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
+	for _, s := range all[i:] {
+		if s.At.Compare(c) > 0 && d.hasTextAt(s.At) {
+			first, ok = s.At, true
+			break
+		}
+	}
+	for at, text := range d.changed {
+		if len(text) > 0 && at.Compare(c) > 0 && (!ok || at.Compare(first) < 0) {
+			first, ok = at, true
+		}
+	}
+	return first, ok
+}
+
 // state renders the state. More mutations can be applied afterwards.
 func (d *replayState) state() State {
 	if !d.rendered {
