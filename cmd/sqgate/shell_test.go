@@ -31,7 +31,7 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
 		{[]string{"rotate-key", "acme", "--overlap", "1h"}, 0, "previous_key_expires"},
 		{[]string{"disable", "acme"}, 0, `status +disabled`},
-		{[]string{"delete", "acme"}, 0, `archive +/.*acme-.*tar.gz`},
+		{[]string{"delete", "acme"}, 0, `archive +/.*acme[.-].*tar.gz`},
 		{[]string{"restore", "acme"}, 1, "archive"},
 		{[]string{"show", "nobody"}, 1, "no such tenant"},
 	} {
