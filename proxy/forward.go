@@ -28,7 +28,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, dir *datadir.D
 		ErrorLog:       slog.NewLogLogger(g.Logger.Handler(), slog.LevelDebug),
 		BufferPool:     copyBuffers,
 	}
-	proxy.ServeHTTP(w, r)
+	bare := *r // ReverseProxy looks at headers of the client's before Rewrite
+	bare.Header = http.Header{}
+	proxy.ServeHTTP(w, &bare)
 	if failed != nil {
 		info := infoOf(r)
 		g.Logger.LogAttrs(r.Context(), slog.LevelWarn, "the database did not answer",
@@ -50,19 +52,21 @@ func rebuild(r *http.Request, out rewrite.Outgoing) {
 
 // dress makes SQ's answer the one that the client gets.
 func (g *Gateway) dress(w http.ResponseWriter, resp *http.Response, call *rewrite.Call) error {
-	held := resp.Body // its memory is given back when it is closed
-	body, err := io.ReadAll(held)
-	if err != nil {
-		return err
+	if call.Op == rewrite.Load || call.Op == rewrite.Status { // these are small; others go as they are
+		held := resp.Body // its memory is given back when it is closed
+		body, err := io.ReadAll(held)
+		if err != nil {
+			return err
+		}
+		body = call.Answer(body)
+		resp.ContentLength = int64(len(body))
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{bytes.NewReader(body), held}
 	}
-	body = call.Answer(body)
-	g.setWriteDeadline(w, len(body))
-	resp.Header = http.Header{"Content-Length": {strconv.Itoa(len(body))}}
-	resp.ContentLength = int64(len(body))
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{bytes.NewReader(body), held}
+	g.setWriteDeadline(w, int(resp.ContentLength))
+	resp.Header = http.Header{"Content-Length": {strconv.FormatInt(resp.ContentLength, 10)}}
 	return nil
 }
 

@@ -38,6 +38,7 @@ type Dir struct {
 	inside *memlimit.Budget    // requests, up to mostInside
 
 	recovered  atomic.Bool
+	failures   atomic.Uint64 // how often LeaveToRecovery was called
 	truncating atomic.Bool
 	marked     atomic.Bool // see noteSeen
 	missing    atomic.Bool // see checkPresent
@@ -87,7 +88,10 @@ func (d *Dir) Recovered() bool { return d.recovered.Load() }
 
 // LeaveToRecovery has the next request of the directory recover its files
 // before it looks at them. Only the holder of the write lock may call it.
-func (d *Dir) LeaveToRecovery() { d.recovered.Store(false) }
+func (d *Dir) LeaveToRecovery() {
+	d.failures.Add(1)
+	d.recovered.Store(false)
+}
 
 // Truncating says whether SQ is to write over the files of the directory,
 // instead of making new ones.

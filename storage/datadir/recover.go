@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -19,6 +20,9 @@ func (d *Dir) Recover(ctx context.Context) error {
 		return nil
 	}
 	unlock, err := d.lockForWrite(ctx)
+	if errors.Is(err, errQueueFull) {
+		return errNotRecovered // another request recovers the files
+	}
 	if err != nil {
 		return err
 	}

@@ -83,11 +83,12 @@ func (d *Dir) View(call *rewrite.Call) (v View, err error) {
 // only for a call that uses or shows them.
 func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, error) {
 	for range attempts {
-		v, err := d.viewFor(call)
-		if d.Recovered() {
-			return v, err
-		}
 		if err := d.Recover(ctx); err != nil {
+			return View{}, err
+		}
+		failures := d.failures.Load()
+		v, err := d.viewFor(call)
+		if d.failures.Load() == failures {
 			return v, err
 		}
 	}

@@ -145,12 +145,17 @@ func hungUp(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
+// smallAnswer is the largest answer to a write, in bytes.
+const smallAnswer = 4 << 10
+
 // largestHead bounds the head of an answer, in bytes.
 const largestHead = 64 << 10
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
-// Receive returns the body of a 200, whole; another status is a StatusError.
+// Receive returns the body of a 200, whole; another status is a StatusError. Its
+// memory is charged to held. An answer to a write is small and is not charged
+// (nil): no memory for it would make a write fail that SQ has made.
 // SQ may answer and close before it has read all, when it is full or the request
 // is too large: such an answer is believed if it is an error.
 func (x *Conn) Receive(held *memlimit.Reservation) ([]byte, error) {
@@ -179,7 +184,9 @@ func (x *Conn) receive(r *bufio.Reader, limited *io.LimitedReader, held *memlimi
 		return nil, StatusError(resp.StatusCode)
 	case resp.ContentLength < 0:
 		return nil, fmt.Errorf("%w: it has no Content-Length", errGarbled)
-	case !held.Grow(held.Size() + resp.ContentLength):
+	case held == nil && resp.ContentLength > smallAnswer:
+		return nil, fmt.Errorf("%w: it has %d bytes", errGarbled, resp.ContentLength)
+	case held != nil && !held.Grow(held.Size()+resp.ContentLength):
 		return nil, errNoMemory
 	}
 	limited.N = resp.ContentLength

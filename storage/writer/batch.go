@@ -126,18 +126,26 @@ func (tx *transaction) leadBatch() {
 	if tx.lead.alone || tx.reload || !tx.before.Phext.Exists() {
 		return
 	}
+	if tx.staleName {
+		return
+	}
 	taken := map[phext.Coordinate]bool{tx.lead.Call.At: true}
-	for _, m := range tx.w.queue(tx.dir).take(tx.batchCapacity(), func(m *mutation) bool {
-		fits := m.Tenant == tx.lead.Tenant && m.Call.Phext == tx.lead.Call.Phext && !taken[m.Call.At] && !tx.takesName(m.Call)
+	others := tx.w.queue(tx.dir).take(tx.batchCapacity(), func(m *mutation) bool {
+		fits := m.Tenant == tx.lead.Tenant && m.Call.Phext == tx.lead.Call.Phext && !taken[m.Call.At] &&
+			!tx.takesName(m.Call) && !tx.hasStaleName(m.Call)
 		taken[m.Call.At] = taken[m.Call.At] || fits
 		return fits
-	}) {
+	})
+	tx.members = append(tx.members, others...) // so that a panic is told to all of them
+	fit := tx.members[:1]
+	for _, m := range others {
 		if err := tx.applyOne(m); err != nil {
 			m.outcome <- outcome{err: err}
 			continue
 		}
-		tx.members = append(tx.members, m)
+		fit = append(fit, m)
 	}
+	tx.members = fit
 }
 
 // mostWritten is how many bytes SQ writes for one batch. It writes the whole
@@ -152,7 +160,10 @@ func (tx *transaction) batchCapacity() int {
 // tellOthers ends the wait of the mutations that were taken along.
 func (tx *transaction) tellOthers(out outcome) {
 	for _, m := range tx.members[1:] {
-		m.outcome <- out
+		select {
+		case m.outcome <- out:
+		default: // it has been told already: this is a panic
+		}
 	}
 }
 

@@ -7,13 +7,31 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
+// errPanic is why a directory is left to recovery after a panic.
+var errPanic = errors.New("a write panicked")
+
+// endAfterPanic leaves the directory to recovery if a step has panicked. The
+// process lives on after that, and must not keep the directory locked.
+func (tx *transaction) endAfterPanic() {
+	if tx.ended {
+		return
+	}
+	tx.releaseChild(errPanic)
+	tx.leaveToRecovery(errPanic)
+}
+
 // abort ends a commit of which SQ has seen nothing.
 func (tx *transaction) abort(cause error) outcome {
+	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
+		cause = errDiskFull
+	}
 	if tx.newName && tx.frozen != nil {
 		tx.removeName()
 	}
@@ -29,8 +47,9 @@ const stopTimeout = 2 * time.Minute
 // stands: the file holds it all the same. If not, it has not happened, or it is
 // left to recovery, and the commit has ended.
 func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
-	if !tx.sent {
-		return false, tx.rolledBack(tx.pending.Abort(), tx.before.Phext.ID, cause)
+	if !tx.sent && (tx.before.Phext.Exists() || !tx.reload) {
+		// With the file's identity, so that the next edit by hand is noticed.
+		return false, tx.rolledBack(tx.pending.RolledBack(tx.before.Phext.ID), tx.before.Phext.ID, cause)
 	}
 	if err := tx.stopChild(); err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
@@ -73,17 +92,18 @@ func (tx *transaction) rollBack(cause error) outcome {
 // restoreFile puts the file of before the write in the place of what was left of it.
 func (tx *transaction) restoreFile() error {
 	before := tx.before.Phext
-	if tx.aside {
+	switch {
+	case tx.aside:
 		tx.logRestored()
 		return tx.w.files.rename(journal.BeforePath(tx.path), tx.path)
+	case !before.Exists(): // SQ makes an empty file of a phext that it loads
+		return fsutil.IgnoreMissing(os.Remove(tx.path))
 	}
 	if _, same, err := tx.w.files.same(tx.path, before); same || err != nil {
 		return err
 	}
 	tx.logRestored()
 	switch {
-	case !before.Exists():
-		return fsutil.IgnoreMissing(os.Remove(tx.path))
 	case tx.diskSpace != nil:
 		return tx.diskSpace.Replace(tx.path, before.Text(), fsutil.NewFileMode)
 	}

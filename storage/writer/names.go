@@ -17,7 +17,8 @@ import (
 // The names of a phext's coordinates are a phext beside it, which this gateway
 // writes itself. A name is written before its scroll and removed after it. A
 // crash between the two leaves a name without a scroll, which reads as if it
-// were not there, and never a name with another's scroll.
+// were not there. The next scroll at its coordinate removes it first, so a name
+// never has another's scroll.
 
 // firstNamed is where named scrolls begin (SPEC section 7).
 func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1} }
@@ -43,7 +44,17 @@ func (tx *transaction) resolveName() (answered bool, err error) {
 		}
 	}
 	tx.lostName = tx.takesName(m.Call)
+	tx.staleName = tx.hasStaleName(m.Call)
 	return false, nil
+}
+
+// hasStaleName says whether the call's coordinate has a name without a scroll, as
+// a crash between the two leaves it. A scroll that is written there by its number
+// must not come under that name.
+func (tx *transaction) hasStaleName(call *rewrite.Call) bool {
+	_, named := tx.before.Names.Phext.Select(call.At)
+	_, exists := tx.before.Phext.Phext.Select(call.At)
+	return call.Name == "" && named && !exists && !empties(call)
 }
 
 // takesName says whether a name goes with the scroll of a call.
@@ -84,13 +95,16 @@ func (tx *transaction) nameGrowth() int64 {
 	return names.With(call.At, call.Name).Size() - names.Size()
 }
 
-// writeNewName gives the call's name its coordinate.
+// writeNewName gives the call's name its coordinate, and removes a stale one.
 func (tx *transaction) writeNewName() error {
-	if !tx.newName {
-		return nil
-	}
 	call := tx.lead.Call
-	return tx.writeNames(tx.before.Names.With(call.At, call.Name), call.Name)
+	switch {
+	case tx.newName:
+		return tx.writeNames(tx.before.Names.With(call.At, call.Name), call.Name)
+	case tx.staleName:
+		return tx.writeNames(tx.before.Names.With(call.At, ""), "")
+	}
+	return nil
 }
 
 // removeLostName removes the name of a scroll that is gone.

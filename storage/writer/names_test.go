@@ -162,3 +162,20 @@ func TestNamesAcrossACrash(t *testing.T) {
 		}
 	}
 }
+
+// TestAStaleNameIsRemoved: a name without a scroll, as a crash leaves it, must not
+// become that of a scroll that is written by its number.
+func TestAStaleNameIsRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.must(named(rewrite.Update, "a.name", "a"))
+	w.check(os.WriteFile(w.path("n.phext"), []byte(start), 0o644)) // the scroll is gone, the name is there
+	const at = "999.1.1/1.1.1/1.1.1"
+	w.must(step{rewrite.Update, at, "another's"})
+	if got := w.byName("a.name"); got != "-" {
+		t.Errorf("a.name is %q", got)
+	}
+	w.must(named(rewrite.Update, "a.name", "new"))
+	if got := w.byName("a.name"); got != "new" {
+		t.Errorf("a.name is %q", got)
+	}
+}

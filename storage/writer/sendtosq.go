@@ -3,6 +3,7 @@ package writer
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -95,14 +96,17 @@ func (tx *transaction) recreate(ctx context.Context) error {
 	tx.sent, tx.aside = true, true
 	for i, c := range conns {
 		if i > 0 { // nobody is owed the file between two mutations of a batch
-			if err := tx.w.files.remove(tx.path); err != nil {
+			if err := tx.w.files.remove(tx.path); errors.Is(err, fs.ErrNotExist) {
+				tx.truncateFromNowOn()
+				return errNoFile
+			} else if err != nil {
 				return err
 			}
 		}
 		if err := c.SendRest(); err != nil {
 			return err
 		}
-		if tx.members[i].result.Body, err = c.Receive(tx.held); err != nil {
+		if tx.members[i].result.Body, err = c.Receive(nil); err != nil {
 			return err
 		}
 	}
@@ -129,7 +133,7 @@ func (tx *transaction) truncate(ctx context.Context) error {
 		sent++
 	}
 	for i := sent - 1; i >= 0; i-- {
-		body, failed := conns[i].Receive(tx.held)
+		body, failed := conns[i].Receive(nil)
 		tx.members[i].result.Body = body
 		if err == nil {
 			err = failed
@@ -263,8 +267,5 @@ func (tx *transaction) reserveDiskSpace() error {
 	if err != nil && tx.next.Size() <= size {
 		return nil
 	}
-	if errors.Is(err, unix.ENOSPC) {
-		return errDiskFull
-	}
-	return err
+	return err // abort tells a full disk from others
 }

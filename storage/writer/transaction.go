@@ -11,7 +11,6 @@ import (
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
-	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -31,11 +30,13 @@ type transaction struct {
 	lead    *mutation
 	members []*mutation // lead first
 	unlock  func()      // gives the directory to the next one
+	ended   bool        // unlock was called
 
 	path, namesPath string
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
 	newName         bool           // lead's name gets a coordinate
+	staleName       bool           // lead's coordinate has a name without a scroll
 	lostName        bool           // a name goes with lead's scroll
 	reload          bool           // SQ has to read the file again first
 
@@ -48,18 +49,18 @@ type transaction struct {
 	pending                 *journal.Pending
 
 	child   *sqclient.Child
-	held    *memlimit.Reservation // memory of SQ's answers
-	sent    bool                  // SQ may have seen a call
-	aside   bool                  // the old file is at journal.BeforePath
-	written fsutil.FileID         // the file that holds next
+	sent    bool          // SQ may have seen a call
+	aside   bool          // the old file is at journal.BeforePath
+	written fsutil.FileID // the file that holds next
 }
 
 func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mutation, unlock func()) *transaction {
-	return &transaction{
-		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead}, unlock: unlock,
+	tx := &transaction{
+		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
-		held: w.SQ.Hold(),
 	}
+	tx.unlock = func() { tx.ended = true; unlock() }
+	return tx
 }
 
 func (tx *transaction) openJournal() (answered bool, err error) {
@@ -231,7 +232,6 @@ func (tx *transaction) release() (used float64) {
 		used = tx.reserved.Release()
 	}
 	tx.diskSpace.Release()
-	tx.held.Release()
 	return used
 }
 

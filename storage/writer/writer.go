@@ -107,7 +107,10 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	}
 	tx := w.newTransaction(ctx, dir, m, unlock)
 	out.err = errNotKnown // what the others are told if this panics
-	defer func() { tx.tellOthers(out) }()
+	defer func() {
+		tx.endAfterPanic()
+		tx.tellOthers(out)
+	}()
 
 	// Until the quota is reserved, nothing is touched.
 	// A step may find that the mutation is answered without a write.
