@@ -590,21 +590,23 @@ func TestARefusedFirstWriteLeavesNoFile(t *testing.T) {
 	}
 }
 
-// TestAnEditAfterARefusedWrite is noticed although the newest segment has a
-// checkpoint of the file already.
+// TestAnEditAfterARefusedWrite is noticed although the refused write has given the
+// newest segment a checkpoint of the file.
 func TestAnEditAfterARefusedWrite(t *testing.T) {
 	w := newWorld(t)
-	w.boot = "the next boot"
-	w.restart() // a segment begins
+	w.check(os.WriteFile(w.path("m.phext"), []byte("copied in"), 0o644)) // the journal does not know it
+	write := func() error {
+		_, err := w.Commit(t.Context(), w.mutate(rewrite.Update, "m", scroll(2), "two"))
+		return err
+	}
 	w.sq.leaseErr = errors.New("it does not start")
-	_, err := w.commit(update(1, "refused"))
-	w.wantError(err, apierror.BackendFailed)
+	w.wantError(write(), apierror.BackendFailed)
 	w.sq.leaseErr = nil
-	w.check(os.WriteFile(w.path("n.phext"), []byte("by hand\x17two"), 0o644))
-	w.must(update(2, "changed"))
+	w.check(os.WriteFile(w.path("m.phext"), []byte("by hand"), 0o644))
+	w.check(write())
 	j, err := w.Dirs.JournalOf(w.Dirs.Of(w.tenant.DataDir))
 	w.check(err)
-	events, err := j.History("n.phext")
+	events, err := j.History("m.phext")
 	w.check(err)
 	for _, e := range events {
 		if e.Op == "edited" {
