@@ -28,9 +28,9 @@ type Pending struct {
 // not call the journal.
 //
 // When Begin returns, the state that the file may lose is on disk. With the
-// policy Always, so is the record of m. If Begin fails, nothing was recorded
-// and the mutation must not be carried out. The error wraps ENOSPC if the disk
-// is full.
+// policy Always, so is the record of m. If Begin fails, the mutation must not be
+// carried out, and recovery will not make it, unless the error wraps
+// ErrUndecided. The error wraps ENOSPC if the disk is full.
 func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, error) {
 	return j.BeginBatch([]Mutation{m}, before)
 }
@@ -50,7 +50,7 @@ func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pen
 		return p, nil
 	}
 	if err := j.syncUpTo(p.upTo); err != nil {
-		return nil, errors.Join(err, p.Abort())
+		return nil, errors.Join(err, p.refuse())
 	}
 	return p, nil
 }

@@ -66,6 +66,7 @@ var (
 	ErrVersion       = errors.New("was written by a newer sqgate")
 	ErrName          = errors.New("is not the name of a phext's file")
 	ErrFinished      = errors.New("the mutation is finished already")
+	ErrUndecided     = errors.New("it is not known whether recovery will make the mutation")
 	ErrBatch         = errors.New("these mutations cannot be one batch")
 )
 

@@ -17,6 +17,53 @@ func (p *Pending) Sync() error {
 	return p.j.syncUpTo(upTo)
 }
 
+// SyncRefusal waits until no power cut can have recovery make a mutation that
+// was refused. With Off it waits, too. If it fails, the error wraps ErrUndecided:
+// recovery may make the mutation all the same.
+func (p *Pending) SyncRefusal() error {
+	p.mu.Lock()
+	upTo := p.upTo
+	p.mu.Unlock()
+	err := p.j.syncUpTo(upTo)
+	if err == nil {
+		return nil
+	}
+	return p.leaveSegment(err)
+}
+
+// refuse aborts a mutation whose record may or may not be on the disk.
+func (p *Pending) refuse() error {
+	if err := p.Abort(); err != nil {
+		return p.leaveSegment(err)
+	}
+	return p.SyncRefusal()
+}
+
+// leaveSegment begins a new segment, because the one that says how the mutation
+// ended is not on the disk. Recovery reads the newest segment alone, and that
+// does not know the mutation. A file that recovery has to put back needs the old
+// segment, which is then kept.
+func (p *Pending) leaveSegment(cause error) error {
+	j := p.j
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return errors.Join(ErrUndecided, cause, err)
+	}
+	if j.seg != nil && j.seg.number > p.segment {
+		return nil
+	}
+	if t := j.files[p.file]; t != nil && t.mustRollBack {
+		return errors.Join(ErrUndecided, cause)
+	}
+	if err := j.rotateLocked(); err != nil {
+		return errors.Join(ErrUndecided, cause, err)
+	}
+	return nil
+}
+
 // CheckpointDurable says whether the checkpoint of the file is on disk. If it
 // is, recovery can restore the state before the mutation, whatever a power cut
 // does to the file.

@@ -404,6 +404,39 @@ func TestTheJournalFailsAfterSQ(t *testing.T) {
 	}
 }
 
+// TestTheJournalCannotBeSynced has writes that are refused while the journal's
+// disk fails. Whether recovery makes them is not known, and the answer says so.
+func TestTheJournalCannotBeSynced(t *testing.T) {
+	broken := errors.New("the journal's disk is broken")
+	t.Run("before SQ", func(t *testing.T) {
+		w := newWorld(t)
+		if err := os.WriteFile(w.path("m.phext"), []byte("by hand"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.disk.set("sync", broken)
+		_, err := w.Commit(context.Background(), w.mutate(rewrite.Update, "m", scroll(1), "refused"))
+		w.wantError(err, apierror.NotKnown)
+		w.disk.set("sync", nil)
+		w.want(start)
+	})
+	t.Run("after SQ", func(t *testing.T) {
+		w := newWorld(t)
+		w.during(func(a *attack) {
+			a.tear("chan")
+			w.disk.set("sync", broken)
+			hangUp(a)
+		}, func() {
+			_, err := w.commit(update(1, "changed"))
+			w.wantError(err, apierror.NotKnown)
+		})
+		w.disk.set("sync", nil)
+		w.restart()
+		if got := w.seen(); got != start && got != "changed\x17two\x17three" {
+			t.Errorf("after a start: %q", got)
+		}
+	})
+}
+
 // TestACrashAtEveryStep ends a commit at each operation on the disk, as kill -9
 // of sqgate does, and starts sqgate again, on the same boot and on another. What
 // was acknowledged before stands, and the write is whole or not there.

@@ -29,6 +29,9 @@ func (tx *transaction) endAfterPanic() {
 
 // abort ends a commit of which SQ has seen nothing.
 func (tx *transaction) abort(cause error) outcome {
+	if errors.Is(cause, journal.ErrUndecided) {
+		return tx.leaveUndecided(cause)
+	}
 	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
 		cause = errDiskFull
 	}
@@ -116,8 +119,12 @@ func (tx *transaction) logRestored() {
 }
 
 // rolledBack ends a write that has not happened. recorded is what the journal
-// said to that: if it could not note it, recovery would make the write.
+// said to that: if it could not note it on the disk, recovery might make the
+// write.
 func (tx *transaction) rolledBack(recorded error, id fsutil.FileID, cause error) outcome {
+	if recorded == nil {
+		recorded = tx.pending.SyncRefusal()
+	}
 	if recorded != nil {
 		return tx.leaveUndecided(errors.Join(cause, recorded))
 	}
@@ -127,16 +134,17 @@ func (tx *transaction) rolledBack(recorded error, id fsutil.FileID, cause error)
 	}
 	tx.release()
 	tx.unlock()
-	if err := tx.pending.Sync(); err != nil {
-		tx.log("the journal is not on disk", err)
-	}
 	return tx.nothingHappened(cause)
 }
 
 // leaveRefused has recovery put the file back as it was, and answers that the
 // write has not happened.
 func (tx *transaction) leaveRefused(cause error) outcome {
-	if err := tx.pending.LeaveToRecovery(); err != nil {
+	err := tx.pending.LeaveToRecovery()
+	if err == nil {
+		err = tx.pending.SyncRefusal()
+	}
+	if err != nil {
 		return tx.leaveUndecided(errors.Join(cause, err))
 	}
 	tx.leaveToRecovery(cause)
