@@ -141,7 +141,9 @@ func (e *beyondError) Error() string {
 	return fmt.Sprintf("%s at that moment: %s %v", e.what, e.at.UTC().Format(time.RFC3339Nano), ErrBeyondHistory)
 }
 
-func (e *beyondError) Unwrap() error { return ErrBeyondHistory }
+// Is says that the error is ErrBeyondHistory. It does not wrap it, because the
+// caller would then be told of that one alone.
+func (e *beyondError) Is(target error) bool { return target == ErrBeyondHistory }
 
 // APIError is what a caller is told.
 func (e *beyondError) APIError() *apierror.Error {
