@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,8 @@ type Config struct {
 	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept
 	Logger     *slog.Logger  // nil = slog.Default
 	Now        func() time.Time
-	BootID     string // of this run of the kernel; "" = ask the kernel
+	BootID     string    // of this run of the kernel; "" = ask the kernel
+	BootTime   time.Time // when this run of the kernel began; zero = ask the kernel
 
 	// Write and Datasync let tests make the disk fail.
 	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt
@@ -70,7 +72,10 @@ var (
 	ErrBatch         = errors.New("these mutations cannot be one batch")
 )
 
-const bootIDFile = "/proc/sys/kernel/random/boot_id"
+const (
+	bootIDFile = "/proc/sys/kernel/random/boot_id"
+	statFile   = "/proc/stat" // its line "btime" has the time of the boot, in seconds since 1970
+)
 
 func (c Config) complete() (Config, error) {
 	if c.Dir == "" || c.Quarantine == "" {
@@ -94,9 +99,16 @@ func (c Config) complete() (Config, error) {
 	return c.booted()
 }
 
-// booted adds the boot id. The identity of a file says that its content is the
-// same only within one run of the kernel.
+// booted adds the boot id and the time of the boot. The identity of a file says
+// that its content is the same only within one run of the kernel.
 func (c Config) booted() (Config, error) {
+	if c.BootTime.IsZero() {
+		t, err := bootTime()
+		if err != nil {
+			return c, fmt.Errorf("finding out when the machine was started: %w", err)
+		}
+		c.BootTime = t
+	}
 	if c.BootID != "" {
 		return c, nil
 	}
@@ -106,6 +118,20 @@ func (c Config) booted() (Config, error) {
 	}
 	c.BootID = strings.TrimSpace(string(id))
 	return c, nil
+}
+
+func bootTime() (time.Time, error) {
+	stat, err := os.ReadFile(statFile)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range strings.Lines(string(stat)) {
+		if seconds, ok := strings.CutPrefix(line, "btime "); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(seconds), 10, 64)
+			return time.Unix(n, 0), err
+		}
+	}
+	return time.Time{}, fmt.Errorf("%s has no btime", statFile)
 }
 
 func fdatasync(f *os.File) error {

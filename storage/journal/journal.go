@@ -42,13 +42,12 @@ type Journal struct {
 
 // fileState is what is known of a file, except its content.
 type fileState struct {
-	hasCheckpoint   bool          // the newest segment has one
-	emptyCheckpoint bool          // that checkpoint has no text that could be lost
-	checkpointEnd   uint64        // value of written after that checkpoint; 0 = an earlier process wrote it, and Recover synced it
-	lastSeen        fsutil.FileID // see Journal.LastSeen
-	known           bool          // whether lastSeen is known
-	mustRollBack    bool          // a mutation was left to recovery
-	pending         []record      // mutations that have not ended, in order, without their text
+	hasCheckpoint bool          // the newest segment has one
+	checkpointEnd uint64        // value of written after that checkpoint; 0 = an earlier process wrote it, and Recover synced it
+	lastSeen      fsutil.FileID // see Journal.LastSeen
+	known         bool          // whether lastSeen is known
+	mustRollBack  bool          // a mutation was left to recovery
+	pending       []record      // mutations that have not ended, in order, without their text
 }
 
 // tickLocked returns the current time, but later than any that it returned
@@ -126,7 +125,8 @@ func (j *Journal) loadLocked() error {
 	}
 	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
 	if s.end == info.Size() {
-		return nil
+		s.clean, err = j.stoppedAt(s)
+		return err
 	}
 	j.mustRotate = true
 	return j.cutDamageLocked(info.Size())
@@ -145,7 +145,7 @@ func (j *Journal) noteLocked(r record) {
 	case checkpoint, edited:
 		j.seg.checkpointBytes += r.content.size
 		j.seg.inlineBytes += int64(len(r.content.text))
-		*t = fileState{hasCheckpoint: true, emptyCheckpoint: r.content.size == 0, lastSeen: r.id, known: r.idKnown}
+		*t = fileState{hasCheckpoint: true, lastSeen: r.id, known: r.idKnown}
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
 	case begun:
@@ -208,8 +208,8 @@ func (j *Journal) LastSeen(file string) (fsutil.FileID, bool) {
 	return t.lastSeen, true
 }
 
-// Suspend syncs and closes all files and frees the memory until the journal is
-// used again. Pending mutations stay valid.
+// Suspend syncs all files, also the phexts, closes them, and frees the memory
+// until the journal is used again. Pending mutations stay valid.
 func (j *Journal) Suspend() error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
@@ -221,7 +221,7 @@ func (j *Journal) Suspend() error {
 func (j *Journal) suspendLocked() error {
 	var err error
 	if j.seg != nil {
-		err = errors.Join(j.syncLastLocked(), j.seg.close())
+		err = errors.Join(j.syncLastLocked(), j.stopCleanLocked(), j.seg.close())
 	}
 	j.seg, j.files, j.answers, j.isOpen = nil, nil, nil, false
 	return err

@@ -71,11 +71,11 @@ func old(t *rapid.T, states []State, createdAgain bool) State {
 	return s
 }
 
-// TestAPowerCutLosesNothingAcknowledged mutates until the power is cut. SQ's
-// files may be in any state that the kernel may have written. Every mutation
-// for which Sync returned must be there.
+// TestAPowerCutLosesNothingAcknowledged mutates until the power is cut, also
+// while SQ writes. SQ's files may be in any state that the kernel may have
+// written. Every mutation for which Sync returned must be there.
 func TestAPowerCutLosesNothingAcknowledged(t *testing.T) {
-	untilPowerCut(t, Batch, false, func(t *rapid.T, m *model, file string, all []attempt) {
+	untilPowerCut(t, Batch, true, func(t *rapid.T, m *model, file string, all []attempt) {
 		last := all[len(all)-1]
 		if got, want := m.read(file), all[len(all)-2].after(); got != want && !someOf(got, want, last.made) {
 			t.Fatalf("%s: %q %v, want %q %v", file, got.Text, got.Exists, want.Text, want.Exists)
@@ -199,7 +199,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 			m.lay(BeforePath(m.path(file)), &aside.Text)
 		}
 	}
-	m.cfg.BootID, m.cut = "boot-2", m.now
+	m.cfg.BootID, m.cfg.BootTime, m.cut = "boot-2", time.Now().Add(time.Hour), m.now
 	m.now = m.now.Add(time.Hour)
 	m.reopenAfterCut()
 	m.recover()

@@ -88,6 +88,7 @@ type recovery struct {
 	view           *view
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
+	cleanStop      bool         // the phexts were on the disk when it was stopped
 	journalDamaged bool         // the journal has lost records that it once held
 	report         *Report
 	replace        func(path string, s State) error // writeState, or a full disk in tests
@@ -101,6 +102,7 @@ func (j *Journal) recovery(v *view, report *Report) *recovery {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
+	r.cleanStop = j.seg != nil && j.seg.clean
 	// After a power cut, rubbish at the end of a segment is normal. Without one
 	// it means that records are missing, and so does a segment without a header.
 	r.journalDamaged = j.lostSegment || r.sameBoot && j.damaged > 0

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
@@ -171,16 +172,33 @@ func (f *fileRecovery) recoverIdle() error {
 
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.
 func (f *fileRecovery) afterPowerCut() (done bool, err error) {
+	if f.sameBoot {
+		return false, nil
+	}
 	older, err := f.older()
 	switch {
 	case err != nil:
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case !f.sameBoot && hasNewNULs(f.found, f.want):
+	case hasNewNULs(f.found, f.want), !f.cleanStop && f.fromBeforeBoot():
 		return true, f.repair("torn", true)
 	}
 	return false, nil
+}
+
+// bootMargin is by how much the clock may have been behind when the kernel
+// started. Nobody edits a phext so soon after that.
+const bootMargin = 5 * time.Second
+
+// fromBeforeBoot says whether the file was last changed before the kernel
+// started. SQ may then have been writing it when the power was cut, without a
+// record in the journal that reached the disk. The time is that of the last
+// change of the file or its attributes: a copy that keeps the older time of its
+// content is an edit of now.
+func (f *fileRecovery) fromBeforeBoot() bool {
+	changed := max(f.id.Mtime, f.id.Ctime)
+	return f.found.Exists && changed < f.view.j.cfg.BootTime.Add(bootMargin).UnixNano()
 }
 
 // repair quarantines the file and puts the right one in its place. If the file

@@ -60,7 +60,7 @@ func TestAnOutdatedFileIsBroughtUpToDate(t *testing.T) {
 	want := w.read("a.phext")
 	w.put("a.phext", stale)
 	w.cfg.BootID = "boot-2"
-	w.reopen()
+	(&model{world: w}).reopenAfterCut()
 	if r := w.recover(); r.Healed != 1 || r.Kept != 0 || w.read("a.phext") != want {
 		t.Errorf("%+v: %q, want %q", r, w.read("a.phext").Text, want.Text)
 	}

@@ -35,7 +35,7 @@ type search struct {
 // older says whether the file is in a state that it had earlier in the segment,
 // or holds a beginning of one. Only a power cut causes that.
 func (f *fileRecovery) older() (bool, error) {
-	if f.sameBoot || !f.found.Exists {
+	if !f.found.Exists {
 		return false, nil
 	}
 	segment, err := f.view.file(f.segment)

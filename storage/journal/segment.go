@@ -26,6 +26,7 @@ type segment struct {
 	inlineBytes     int64      // bytes of checkpoints in it
 	unsynced        []*os.File // checkpoint files
 	failed          error      // of a sync; what it should have made durable may be lost
+	clean           bool       // nothing was appended since a clean stop
 }
 
 // close frees the disk space behind the last record and closes all files.

@@ -114,7 +114,7 @@ func (s *Set) Dirs() ([]string, error) {
 	return dirs, nil
 }
 
-// Close syncs and closes all files. The journals fail with ErrClosed
+// Close syncs all files, also the phexts, and closes them. The journals fail with ErrClosed
 // afterwards.
 func (s *Set) Close() error {
 	s.mu.Lock()

@@ -74,12 +74,12 @@ func (p *Pending) CheckpointDurable() bool {
 }
 
 // atRisk says whether the file may lose text that is not on disk in the
-// journal.
+// journal, or whether SQ may make a file that the journal on the disk does not
+// know.
 func (p *Pending) atRisk() bool {
 	p.j.mu.Lock()
 	defer p.j.mu.Unlock()
-	t := p.j.files[p.file]
-	return !p.checkpointDurableLocked() && (t == nil || !t.emptyCheckpoint)
+	return !p.checkpointDurableLocked()
 }
 
 // checkpointDurableLocked is CheckpointDurable.

@@ -131,14 +131,11 @@ func TestACheckpointIsOnDiskWhateverThePolicy(t *testing.T) {
 	for _, policy := range []Policy{Off, Batch, Always} {
 		w, s := spinning(t, policy)
 		p := w.begin(update("b.phext", 1, "x"))
-		if p.CheckpointDurable() != (policy == Always) {
-			t.Errorf("%v: on disk already: %v", policy, p.CheckpointDurable())
+		if !p.CheckpointDurable() || s.count() == 0 {
+			t.Errorf("%v: SQ may make a file that no journal on the disk knows", policy)
 		}
 		w.must(p.Done(w.put("b.phext", text("x"))))
 		w.must(p.Sync())
-		if !p.CheckpointDurable() || s.count() == 0 {
-			t.Errorf("%v: not on disk after %d syncs", policy, s.count())
-		}
 		if p = w.begin(update("b.phext", 1, "y")); !p.CheckpointDurable() {
 			t.Errorf("%v: not on disk for the next", policy)
 		}

@@ -527,20 +527,6 @@ func TestReadersSeeWholeStates(t *testing.T) {
 	}
 }
 
-// TestAFileIsNotMovedBeforeItsCheckpointIsOnTheDisk: of an empty file, the
-// journal need not wait for the disk, so a power cut could leave neither.
-func TestAFileIsNotMovedBeforeItsCheckpointIsOnTheDisk(t *testing.T) {
-	w := newWorld(t)
-	w.check(os.WriteFile(w.path("n.phext"), nil, 0o644))
-	w.during(func(a *attack) {
-		if _, err := os.Stat(journal.BeforePath(a.path())); !os.IsNotExist(err) {
-			t.Errorf("the file was renamed aside: %v", err)
-		}
-		a.answer(a.pass())
-	}, func() { w.must(update(1, "changed")) })
-	w.want("changed")
-}
-
 // TestTwoPhextsInTurn has SQ load another phext between two writes of one. It
 // must load the first again while its file is there, or it would write the file
 // of an empty phext.

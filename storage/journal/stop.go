@@ -1,0 +1,50 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A file in the journal's directory says up to where the journal was written
+// when it was stopped in order, with all phexts on the disk. If nothing was
+// appended since, a power cut cannot have damaged a phext: if one has changed,
+// somebody has edited it.
+
+const stopFile = "stopped"
+
+// stopCleanLocked notes a clean stop, after it has synced the phexts. It notes
+// nothing while a mutation is pending, or if a part of the journal may be lost.
+func (j *Journal) stopCleanLocked() error {
+	s := j.seg
+	if s.clean || s.failed != nil {
+		return nil
+	}
+	for _, t := range j.files {
+		if len(t.pending) > 0 || t.mustRollBack {
+			return nil
+		}
+	}
+	if err := j.syncPhextsLocked(); err != nil {
+		return err
+	}
+	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), s.position(), 0o600, true); err != nil {
+		return fmt.Errorf("noting that the journal was stopped: %w", err)
+	}
+	s.clean = true
+	return nil
+}
+
+// stoppedAt says whether the journal was stopped in order at the end of s.
+func (j *Journal) stoppedAt(s *segment) (bool, error) {
+	b, err := os.ReadFile(filepath.Join(j.dir, stopFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return string(b) == s.position(), err
+}
+
+// position is where the next record goes.
+func (s *segment) position() string { return fmt.Sprintf("%d %d\n", s.number, s.end) }

@@ -1,0 +1,96 @@
+package journal
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestAFileFromBeforeTheBoot has a file that is no state of the journal's. After
+// a power cut it is torn, and the right text replaces it; it is an edit if it was
+// changed since the boot, or if the journal was stopped in order.
+func TestAFileFromBeforeTheBoot(t *testing.T) {
+	older := time.Now().Add(-24 * time.Hour)
+	for _, c := range []struct {
+		name    string
+		boot    time.Duration // from the last change of the file to the boot
+		clean   bool
+		same    bool // the machine was not restarted
+		pending bool
+		kept    bool
+	}{
+		{"a power cut", time.Hour, false, false, false, false},
+		{"a power cut while SQ writes", time.Hour, false, false, true, false},
+		{"within the margin", -time.Second, false, false, false, false},
+		{"changed since the boot", -time.Minute, false, false, false, true},
+		{"changed since the boot, pending", -time.Minute, false, false, true, true},
+		{"after a clean stop", time.Hour, true, false, false, true},
+		{"a crash of sqgate alone", time.Hour, false, true, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.put("a.phext", text("acknowledged"))
+			w.mutate(update("a.phext", 2, "too"))
+			want := w.read("a.phext")
+			if c.pending {
+				w.begin(update("a.phext", 3, "begun"))
+				want = want.After(update("a.phext", 3, "begun"))
+			}
+			if c.clean {
+				w.must(w.set.Close())
+			}
+			strange := text("no state of it")
+			w.put("a.phext", strange)
+			w.must(os.Chtimes(w.path("a.phext"), older, older)) // as cp -p does; it proves nothing
+			if !c.same {
+				w.cfg.BootID = "boot-2"
+			}
+			w.cfg.BootTime = time.Now().Add(c.boot)
+			if c.clean {
+				w.open()
+			} else {
+				(&model{world: w}).reopenAfterCut()
+			}
+			r := w.recover()
+			if c.kept {
+				want = strange
+			}
+			if got := w.read("a.phext"); got != want || (r.Kept == 1) != c.kept || (len(r.Quarantined) == 1) == c.kept {
+				t.Errorf("%q after %+v, want %q", got.Text, r, want.Text)
+			}
+		})
+	}
+}
+
+// TestAStopThatIsNotClean notes no clean stop.
+func TestAStopThatIsNotClean(t *testing.T) {
+	for name, spoil := range map[string]func(w *world){
+		"a pending mutation":     func(w *world) { w.begin(update("a.phext", 1, "x")) },
+		"left to recovery":       func(w *world) { w.must(w.begin(update("a.phext", 1, "x")).LeaveToRecovery()) },
+		"a sync that failed":     func(w *world) { w.j.seg.failed = syscall.EIO },
+		"a phext not on disk":    func(w *world) { w.set.cfg.syncPhext = func(*os.File) error { return syscall.EIO } },
+		"a mutation after a one": func(w *world) { w.must(w.j.Suspend()); w.mutate(update("a.phext", 1, "x")) },
+		"nothing":                nil,
+	} {
+		w := newWorld(t, t.TempDir(), nil)
+		w.mutate(update("a.phext", 1, "first"))
+		dead := false
+		if spoil != nil {
+			spoil(w)
+		}
+		if name == "a mutation after a one" { // which ends without a stop
+			w.must(w.j.seg.f.Close())
+			w.j.seg, w.j.isOpen, dead = nil, false, true
+		}
+		if err := w.set.Close(); err != nil && name != "a phext not on disk" && !dead {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.open()
+		w.j.LastSeen("a.phext") // opens it
+		if w.j.seg.clean != (spoil == nil) {
+			t.Errorf("%s: clean: %v", name, w.j.seg.clean)
+		}
+		w.must(w.set.Close())
+	}
+}
