@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -61,6 +62,21 @@ func TestNothingOfTheClientsReachesSQ(t *testing.T) {
 		})
 	}
 	w.wantAllFree()
+}
+
+// TestRebuild looks at the request before sqclient sees it.
+func TestRebuild(t *testing.T) {
+	r := httptest.NewRequest("POST", "http://evil.example:99/k/secret/api/v2/select?x=y", strings.NewReader("the client's"))
+	r.Header.Set("Cookie", "a=b")
+	rebuild(r, rewrite.Outgoing{Method: "POST", Path: "/api/v2/delta", Query: "p=n", Body: []byte("text")})
+	body, err := io.ReadAll(r.Body)
+	if r.Method != "POST" || r.URL.String() != "http://sq/api/v2/delta?p=n" || r.Host != "" || len(r.Header) > 0 || string(body) != "text" || r.ContentLength != 4 || err != nil {
+		t.Errorf("%+v, %q, %v", r, body, err)
+	}
+	rebuild(r, rewrite.Outgoing{Method: "GET", Path: "/api/v2/get", Query: "p=n"})
+	if r.Method != "GET" || r.Body != http.NoBody || r.ContentLength != 0 {
+		t.Errorf("%+v", r)
+	}
 }
 
 func withHost(r *http.Request, host string) *http.Request { r.Host = host; return r }

@@ -247,3 +247,15 @@ func TestErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestRequestsLeave their place in the directory, however they end.
+func TestRequestsLeave(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	for range 600 { // more than may be inside at once
+		for target, status := range map[string]int{third: 200, "/api/v2/select?p=notes&c=no.name": 404} {
+			if answer := w.ask("GET", target, ""); answer.Code != status {
+				t.Fatalf("%d %s", answer.Code, answer.Body)
+			}
+		}
+	}
+}

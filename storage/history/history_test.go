@@ -146,11 +146,12 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 
 func TestRestoreInASharedDirectory(t *testing.T) {
 	w := open(t, true)
-	first := w.update("will.n.phext", 1, "mine")
 	w.update("mary.n.phext", 1, "hers")
+	first := w.update("will.n.phext", 1, "mine")
+	w.update("mary.n.phext", 1, "changed too")
 	w.update("will.n.phext", 1, "changed")
 	w.restore(Target{At: first})
-	w.wantFiles("mary.n.phext=hers will.n.phext=mine")
+	w.wantFiles("mary.n.phext=changed too will.n.phext=mine")
 }
 
 // TestDryRun says what would be, and changes neither file nor history.
@@ -299,6 +300,11 @@ func TestRestoreMayExceedTheQuota(t *testing.T) {
 	w.restore(Target{At: first, Phext: ptr("n")})
 	if got := w.file("n.phext"); got != large {
 		t.Errorf("%d bytes", len(got))
+	}
+	w.tenant.MaxPhexts = 1
+	w.restore(Target{At: first, Phext: ptr("n"), To: ptr("copy")})
+	if got := w.file("copy.phext"); got != large {
+		t.Errorf("of a phext more than there may be, %d bytes", len(got))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,8 @@ type world struct {
 	root         string
 	tenant, mary *tenants.Tenant // mary is there only in a shared directory
 	set          *journal.Set
-	now          time.Time // of the journal; each change is a second later
+	now          time.Time    // of the journal; each change is a second later
+	syncs        atomic.Int64 // of the journal's files
 }
 
 func newWorld(t *testing.T) *world { return open(t, false) }
@@ -63,7 +65,7 @@ func open(t *testing.T, shared bool) *world {
 func (w *world) config(boot string) journal.Config {
 	return journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), Sync: journal.Batch,
 		BootID: boot, History: 24 * time.Hour, Logger: slog.New(slog.DiscardHandler),
-		Datasync: func(*os.File) error { return nil }, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
+		Datasync: func(*os.File) error { w.syncs.Add(1); return nil }, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
 }
 
 func (w *world) check(err error) {

@@ -62,7 +62,11 @@ func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	w.update("notes.phext", 1, "text 1")
 	w.check(os.WriteFile(w.path("notes.phext"), []byte("another's"), 0o600))
 	w.check(os.WriteFile(w.path("unknown.phext"), []byte("another's"), 0o600))
+	before := w.syncs.Load()
 	w.check(w.FilesReplaced(w.tenant, []string{"notes.phext", "unknown.phext"}))
+	if w.syncs.Load() == before {
+		t.Error("a power cut would lose that they were replaced")
+	}
 	if got := w.events(nil, ""); got != "update notes, edited notes" {
 		t.Error(got)
 	}
