@@ -22,22 +22,32 @@ func (b *Budget) Limit() int64 { return b.limit }
 
 // Take reserves n, or nothing.
 func (b *Budget) Take(n int64) bool {
-	if b.used.Add(n) > b.limit {
-		b.used.Add(-n)
-		return false
+	for {
+		used := b.used.Load()
+		if n > b.limit-used {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	return true
 }
 
 // TakeAtMost is Take for what may be larger than the whole budget, and must
 // find room when nobody else holds any. release gives it back.
 func (b *Budget) TakeAtMost(n int64) (release func(), ok bool) {
 	n = min(n, b.limit)
+	if n == 0 {
+		return nothing, true
+	}
 	if !b.Take(n) {
 		return nil, false
 	}
 	return func() { b.Give(n) }, true
 }
+
+// nothing is the release of nothing, made once.
+var nothing = func() {}
 
 // Give returns n.
 func (b *Budget) Give(n int64) { b.used.Add(-n) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -199,7 +198,8 @@ func (x *Conn) receive(r *bufio.Reader, limited *io.LimitedReader, held *memlimi
 
 // explain says that it was the context that ended an exchange, if it was.
 func (x *Conn) explain(err error) error {
-	if cause := x.ctx.Err(); cause != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	var status StatusError
+	if cause := x.ctx.Err(); cause != nil && err != nil && !errors.As(err, &status) && !errors.Is(err, errNoMemory) {
 		return fmt.Errorf("an exchange with SQ was given up: %w", cause)
 	}
 	return err
