@@ -17,6 +17,10 @@ import (
 //
 // current is asked at each link, so a reload is in force at once.
 func FollowLinks(current func() *Snapshot, config string, private ...string) fsutil.Links {
+	config = absolute(config)
+	for i, path := range private {
+		private[i] = absolute(path)
+	}
 	return func(link, target string) bool {
 		if filepath.Dir(target) == filepath.Dir(fsutil.Resolve(config)) {
 			return false
@@ -44,6 +48,17 @@ func (s *Snapshot) mayFollow(dir, target string) bool {
 		}
 	}
 	return may && (innermost == "" || innermost == dir && !shared)
+}
+
+// absolute is path from the root. "" stays as it is.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return path // the working directory is gone, and nothing can be relative to it
 }
 
 // contains says whether path is dir, or lies somewhere in it.

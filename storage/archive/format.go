@@ -156,7 +156,7 @@ func (s *Store) writeEntries(tw *tar.Writer, dataDir string, m *manifest) error 
 	}
 	s.reached("manifest written")
 	for _, f := range m.Files {
-		if err := writeEntry(tw, dataDir, f); err != nil {
+		if err := s.writeEntry(tw, dataDir, f); err != nil {
 			return fmt.Errorf("file %q: %w", f.Name, err)
 		}
 		s.reached("copied")
@@ -171,8 +171,8 @@ func entryHeader(name string, size, mode int64, mtime time.Time) *tar.Header {
 	}
 }
 
-func writeEntry(tw *tar.Writer, dataDir string, want archivedFile) (err error) {
-	f, _, err := openRegular(filepath.Join(dataDir, want.Name))
+func (s *Store) writeEntry(tw *tar.Writer, dataDir string, want archivedFile) (err error) {
+	f, _, err := openRegular(s.Links, filepath.Join(dataDir, want.Name))
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,9 @@ type Config struct {
 	Journal *journal.Set
 	// StopChild returns when no SQ process serves the directory.
 	StopChild  func(ctx context.Context, dir, reason string) error
-	ReadMemory int64 // bytes for parsed phexts; 0 = none is kept
-	MaxBody    int64 // largest request body, in bytes
+	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
+	ReadMemory int64        // bytes for parsed phexts; 0 = none is kept
+	MaxBody    int64        // largest request body, in bytes
 	Logger     *slog.Logger
 }
 
@@ -57,6 +58,7 @@ func New(c Config) *Dirs {
 		missing: cache.Missing(), sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
+	ds.Cache.Links = c.Links
 	return ds
 }
 

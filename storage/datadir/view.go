@@ -37,12 +37,17 @@ func (ds *Dirs) admitFile(bytes int64) (release func(), err error) {
 // be read or given to SQ is an error that names the reason.
 func (ds *Dirs) File(path string) (*cache.Version, error) {
 	v, err := ds.Cache.Read(path)
-	for _, unfit := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrNotRegular} {
-		if errors.Is(err, unfit) {
-			return nil, Unfit(unfit.Error())
+	return v, unfitFor(err)
+}
+
+// unfitFor makes the errors of files that are not fit those that callers are told of.
+func unfitFor(err error) error {
+	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrLink, fsutil.ErrNotRegular} {
+		if errors.Is(err, reason) {
+			return Unfit(reason.Error())
 		}
 	}
-	return v, err
+	return err
 }
 
 // Unfit is a phext's file that is not given to SQ: how says what is wrong with it.

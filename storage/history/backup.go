@@ -66,7 +66,7 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err 
 		return m, err
 	}
 	for _, name := range m.files {
-		if m.ids[name], err = fsutil.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, name)); err != nil {
+		if m.ids[name], err = s.Dirs.Links.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, name)); err != nil {
 			return m, err
 		}
 	}

@@ -217,19 +217,25 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	}
 	frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now})
 	defer frozen.Publish(nil)
-	if err := replaceFile(path, state); err != nil {
+	if err := r.replaceFile(path, state); err != nil {
 		return errors.Join(err, pending.Abort())
 	}
-	id, err := fsutil.Identify(path)
+	id, err := r.Dirs.Links.Identify(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(pending.Done(id), pending.Sync())
 }
 
-func replaceFile(path string, state journal.State) error {
+// replaceFile makes the file at path what state is. A link that is followed stays
+// where the phext has a file.
+func (r *restore) replaceFile(path string, state journal.State) error {
 	if state.Exists {
-		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, true)
+		target, err := r.Dirs.Links.Target(path)
+		if err != nil {
+			return err
+		}
+		return fsutil.Replace(target, state.Text, fsutil.NewFileMode, true)
 	}
 	return errors.Join(fsutil.IgnoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
 }

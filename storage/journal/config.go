@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Policy says when records have to be on disk.
@@ -53,7 +54,8 @@ type Config struct {
 	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept
 	Logger     *slog.Logger  // nil = slog.Default
 	Now        func() time.Time
-	BootID     string // of this run of the kernel; "" = ask the kernel
+	BootID     string       // of this run of the kernel; "" = ask the kernel
+	Links      fsutil.Links // the symbolic links that are followed in data_dirs; nil = none
 
 	// Write and Datasync let tests make the disk fail.
 	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt

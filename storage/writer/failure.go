@@ -85,9 +85,13 @@ func (tx *transaction) restoreFile() error {
 	case !before.Exists():
 		return fsutil.IgnoreMissing(os.Remove(tx.path))
 	case tx.spare != nil:
-		return tx.spare.Become(tx.path, before.Text(), fsutil.NewFileMode)
+		return tx.spare.Become(tx.target, before.Text(), fsutil.NewFileMode)
 	}
-	return fsutil.Replace(tx.path, before.Text(), fsutil.NewFileMode, true)
+	target, err := tx.w.Dirs.Links.Target(tx.path)
+	if err != nil {
+		return err
+	}
+	return fsutil.Replace(target, before.Text(), fsutil.NewFileMode, true)
 }
 
 func (tx *transaction) logRestored() {
@@ -149,7 +153,7 @@ func (tx *transaction) explain(cause error) error {
 	if err != nil {
 		return cause
 	}
-	torn, err := fsutil.Identify(tx.path)
+	torn, err := tx.w.Dirs.Links.Identify(tx.path)
 	if err != nil {
 		return cause
 	}
