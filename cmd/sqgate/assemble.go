@@ -155,7 +155,7 @@ func (s *service) makeRooms() error {
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})
-	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger}
+	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger, SpoolDir: s.o.stateDir}
 	return nil
 }
 

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLinksInADataDirectory has phexts that are symbolic links: to the tenants
@@ -79,4 +82,51 @@ func TestLinksInADataDirectory(t *testing.T) {
 			t.Errorf("after a restore: %q %v, %v %v", text, err, info.Mode(), failed)
 		}
 	})
+}
+
+// TestBackupToWhatIsNoFile has the command write to a pipe and to standard
+// output, and leave links and devices as they are.
+func TestBackupToWhatIsNoFile(t *testing.T) {
+	g := startGate(t, "builtin", "will")
+	g.must("will", "POST", at("update", "notes", origin), "one", 200)
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.WriteFile(path("real.tar"), nil, 0o600), os.Symlink("real.tar", path("link.tar")),
+		os.Symlink("nothing", path("lost.tar")), os.Symlink("/dev/null", path("null")), unix.Mkfifo(path("pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link.tar", "lost.tar", "null", "."} {
+		before, _ := os.Readlink(path(name)) // "" for what is no link
+		out, err := g.operate("backup", "will", path(name))
+		if after, _ := os.Readlink(path(name)); err == nil || after != before {
+			t.Errorf("%s: %v %s; it leads to %q", name, err, out, after)
+		}
+	}
+	if out, err := g.operate("restore", "will", "--from", path("null")); err == nil {
+		t.Errorf("restored from a device: %s", out)
+	}
+	tar := g.mustOperate("backup", "will", "-")
+	if again := g.mustOperate("backup", "will", "/dev/stdout"); len(again) != len(tar) || !strings.Contains(again, "MANIFEST.json") {
+		t.Errorf("to /dev/stdout: %d bytes and not %d", len(again), len(tar))
+	}
+	g.must("will", "POST", at("update", "notes", origin), "two", 200)
+	g.must("will", "POST", at("update", "new", origin), "new", 200)
+	written := make(chan error)
+	go func() { written <- os.WriteFile(path("pipe"), []byte(tar), 0) }()
+	out := g.mustOperate("restore", "will", "--from", path("pipe"), "--dry-run")
+	if err := <-written; err != nil || !strings.Contains(out, "1 of 2 phexts would be removed: new") || strings.Contains(out, "no manifest") {
+		t.Errorf("%v %s", err, out)
+	}
+	go func() { written <- os.WriteFile(path("pipe"), nil, 0) }()
+	if out, err := g.operate("restore", "will", "--from", path("pipe")); err == nil || !strings.Contains(out, "not a backup") {
+		t.Errorf("an empty tar: %v %s", err, out)
+	}
+	if err := <-written; err != nil || g.get("will", at("select", "notes", origin)) != "two" {
+		t.Errorf("%v: the phext is not what it was", err)
+	}
+	go func() { written <- os.WriteFile(path("pipe"), []byte(tar), 0) }()
+	out = g.mustOperate("restore", "will", "--from", path("pipe"))
+	if err := <-written; err != nil || !strings.Contains(out, "1 of 2 phexts removed: new") || g.get("will", at("select", "notes", origin)) != "one" {
+		t.Errorf("%v %s", err, out)
+	}
 }
