@@ -1,6 +1,7 @@
-// Package fsutil has what several rooms need of files: to tell one state of a
-// file from another, and to replace a file so that there is, at every moment
-// and after every crash, the old one or the new one whole.
+// Package fsutil has what several rooms need of files: to open a regular file
+// and nothing else, to tell one state of a file from another, and to replace a
+// file so that there is, at every moment and after every crash, the old one or
+// the new one whole.
 //
 // It never decides what stands in a file.
 package fsutil
