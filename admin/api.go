@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -39,6 +40,7 @@ type Config struct {
 	Metrics    http.Handler // answers GET /api/v2/metrics
 	DataRoot   string       // where the directories of added tenants are made
 	ArchiveDir string       // where the archives of deleted tenants are kept
+	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
 	AuditFile  string
 	Logger     *slog.Logger
 }
@@ -61,6 +63,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), audit: audit, now: time.Now, mux: http.NewServeMux()}
 	a.archives = archive.New(c.ArchiveDir, a.now)
+	a.archives.Links = c.Links
 	a.routes()
 	return a, nil
 }

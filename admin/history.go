@@ -2,10 +2,12 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -121,7 +123,7 @@ func (a *API) restoreHistory(w http.ResponseWriter, r *http.Request, in restoreR
 		return badRequest(`field "phext" is missing: "to" is another name for one phext`)
 	}
 	done, err := a.History.Restore(r.Context(), t, want)
-	return a.answerRestore(w, r, t, in, done, err)
+	return a.answerRestore(w, r, t, in, done, nil, err)
 }
 
 func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
@@ -136,13 +138,15 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 		in.Phext = ptr(q.Get("phext"))
 		want.Phext = in.Phext
 	}
-	done, err := a.History.RestoreBackup(r.Context(), t, want, r.Body)
-	return a.answerRestore(w, r, t, in, done, err)
+	pacer := pace.Pacer{Clock: http.NewResponseController(w), Now: time.Now}
+	defer pacer.Stop()
+	result, err := a.History.RestoreBackup(r.Context(), t, want, pacer.Reader(r.Body))
+	return a.answerRestore(w, r, t, in, result.Restored, map[string]any{"manifest": result.Manifest}, err)
 }
 
-// answerRestore answers with what was restored. A restore that failed halfway
-// is in the audit log, too.
-func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in restoreRequest, done []history.Restored, err error) error {
+// answerRestore answers with what was restored, and with more. A restore that
+// failed halfway is in the audit log, too.
+func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.Tenant, in restoreRequest, done []history.Restored, more map[string]any, err error) error {
 	if done == nil {
 		done = []history.Restored{} // in JSON, an empty list and not null
 	}
@@ -153,6 +157,19 @@ func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.T
 	if err != nil {
 		return err
 	}
-	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "restored": done, "dry_run": dryRun})
+	answer := map[string]any{"tenant_id": t.ID, "restored": done, "removed": removed(done), "dry_run": dryRun}
+	maps.Copy(answer, more)
+	apierror.WriteJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// removed are the names of the phexts that a restore removes.
+func removed(done []history.Restored) []string {
+	names := []string{}
+	for _, one := range done {
+		if one.Removed && one.Changed {
+			names = append(names, one.Phext)
+		}
+	}
+	return names
 }

@@ -12,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
@@ -57,7 +58,7 @@ func TestReadBody(t *testing.T) {
 			if test.kind == (apierror.Kind{}) && (err != nil || len(body) != test.size) || test.kind != (apierror.Kind{}) && (e == nil || e.Kind != test.kind) {
 				t.Errorf("%d bytes, %v", len(body), err)
 			}
-			if held.Size() > 3<<20 || test.size > bodyStep && held.Size() < int64(test.size) {
+			if held.Size() > 3<<20 || test.size > pace.Step && held.Size() < int64(test.size) {
 				t.Errorf("%d bytes held", held.Size())
 			}
 			held.Release()
@@ -108,16 +109,16 @@ func (c *clocked) SetReadDeadline(at time.Time) error {
 func TestABodyHasTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, c := time.Now(), &clocked{ResponseRecorder: httptest.NewRecorder()}
-		r := httptest.NewRequest("POST", "/", &slowBody{pieces: 5, size: bodyStep / 2, interval: 10 * time.Second})
+		r := httptest.NewRequest("POST", "/", &slowBody{pieces: 5, size: pace.Step / 2, interval: 10 * time.Second})
 		r.ContentLength = -1
 		body, err := bodyGateway().readBody(c, r, memlimit.Reserve())
-		if err != nil || len(body) != 5*bodyStep/2 {
+		if err != nil || len(body) != 5*pace.Step/2 {
 			t.Fatalf("%d bytes, %v", len(body), err)
 		}
 		want := []time.Time{
-			began.Add(bodyPatience),
-			began.Add(20*time.Second + bodyPatience), // a step has come
-			began.Add(40*time.Second + bodyPatience), // and another
+			began.Add(pace.Patience),
+			began.Add(20*time.Second + pace.Patience), // a step has come
+			began.Add(40*time.Second + pace.Patience), // and another
 			{},
 		}
 		if len(c.deadlines) != len(want) {

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Defaults of Config.
@@ -56,6 +58,9 @@ type Config struct {
 	// Unconfined lets children do what this user can. It is for a Command that
 	// needs more than its own file, the system's libraries and the data directory.
 	Unconfined bool
+	// Links says which phexts that are symbolic links a confined child may use;
+	// nil = none.
+	Links fsutil.Links
 	// StopTimeout is the time from TERM to KILL.
 	StopTimeout time.Duration
 	// StartTimeout is the longest time from the spawn until a child is ready.

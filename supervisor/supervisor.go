@@ -119,7 +119,9 @@ func (c Config) sandbox() sandbox.Sandbox {
 		c.Logger.Warn("children are not confined: each can do what this user can", keyReason, "configuration")
 		return sandbox.Disabled()
 	}
-	return sandbox.New(c.Logger)
+	s := sandbox.New(c.Logger)
+	s.Links = c.Links
+	return s
 }
 
 func makeDir(dir string) error {

@@ -84,7 +84,7 @@ func (b *builder) refuseValue(field string, e *ValueError) { b.refuse(field, e.P
 
 func (b *builder) add(e Entry) {
 	t := &Tenant{Enabled: valueOr(e.Enabled, true), SharedDataDir: valueOr(e.SharedDataDir, false),
-		AllowDelimiters: valueOr(e.AllowDelimiters, false), AdminEmail: valueOr(e.AdminEmail, "")}
+		FollowLinks: valueOr(e.FollowLinks, false), AllowDelimiters: valueOr(e.AllowDelimiters, false), AdminEmail: valueOr(e.AdminEmail, "")}
 	b.setID(t, e)
 	t.DataDir = b.dataDir(e)
 	t.QuotaBytes = b.number("quota_mb", e.QuotaMB, 0, math.MaxInt64/megabyte) * megabyte
@@ -261,10 +261,14 @@ func (b *builder) checkDirectories() {
 			continue
 		}
 		o := b.snapshot.all[other]
+		b.id, b.index = t.ID, b.positions[i]
 		if t.SharedDataDir && o.SharedDataDir {
+			if t.FollowLinks != o.FollowLinks {
+				b.refuse("follow_links", "is not the same as that of "+describeTenant(o.ID, b.positions[other])+", which has this data_dir too",
+					"set it for both, or for neither")
+			}
 			continue
 		}
-		b.id, b.index = t.ID, b.positions[i]
 		b.refuse("data_dir", "is the directory of "+describeTenant(o.ID, b.positions[other])+" too",
 			`give each its own, or set "shared_data_dir" on both`)
 	}

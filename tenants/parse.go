@@ -34,6 +34,7 @@ type Entry struct {
 	MaxPhexts          *int64  `json:"max_phexts,omitempty"`
 	AllowDelimiters    *bool   `json:"allow_delimiters,omitempty"`
 	SharedDataDir      *bool   `json:"shared_data_dir,omitempty"`
+	FollowLinks        *bool   `json:"follow_links,omitempty"`
 }
 
 // targets says where each field of an entry is decoded to.
@@ -45,6 +46,7 @@ func (e *Entry) targets() map[string]any {
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
+		"follow_links": &e.FollowLinks,
 	}
 }
 

@@ -21,6 +21,7 @@ type Tenant struct {
 	QuotaBytes        int64  // 0 = no limit
 	Enabled           bool
 	SharedDataDir     bool // DataDir may have phexts of other tenants
+	FollowLinks       bool // files in DataDir may be symbolic links to files elsewhere
 	AllowDelimiters   bool // scrolls may contain delimiters
 	MaxPhexts         int
 	RequestsPerMinute int // 0 = no limit
@@ -76,6 +77,7 @@ func (t *Tenant) OwnFile(name string) bool {
 
 // OwnFiles returns the base names of the tenant's phexts and of the copies that
 // SQ's json-export left beside them. There are none if there is no directory.
+// Symbolic links are among them if the tenant has FollowLinks.
 func (t *Tenant) OwnFiles() ([]string, error) {
 	entries, err := os.ReadDir(t.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +88,7 @@ func (t *Tenant) OwnFiles() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Type().IsRegular() && t.OwnFile(strings.TrimSuffix(e.Name(), ".json")) {
+		if (e.Type().IsRegular() || t.FollowLinks && e.Type() == fs.ModeSymlink) && t.OwnFile(strings.TrimSuffix(e.Name(), ".json")) {
 			names = append(names, e.Name())
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/proxy"
@@ -33,6 +34,7 @@ type service struct {
 	o        *options
 	log      *slog.Logger
 	store    *tenants.Store
+	links    fsutil.Links
 	ledger   *quota.Ledger
 	calls    *quota.Calls
 	metrics  *admin.Metrics
@@ -74,7 +76,10 @@ func (s *service) openTenants() (err error) {
 	if err != nil {
 		return usageError{err}
 	}
+	s.links = tenants.FollowLinks(s.store.Current, s.o.config,
+		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
+	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
 	s.metrics = admin.NewMetrics(buildVersion(), s.store)
 	return nil
@@ -99,7 +104,7 @@ func (s *service) makeChildren() error {
 	s.children, err = supervisor.New(supervisor.Config{
 		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Logger: s.log,
 		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
-		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, OnStart: s.metrics.Started,
+		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, Links: s.links, OnStart: s.metrics.Started,
 	})
 	if err != nil {
 		return err
@@ -115,7 +120,7 @@ func (s *service) openJournal() error {
 	}
 	s.journal, err = journal.New(journal.Config{
 		Dir: filepath.Join(s.o.stateDir, "journal"), Quarantine: filepath.Join(s.o.stateDir, "quarantine"),
-		Sync: policy, History: s.o.history, Limit: int64(s.o.historyLimit), Logger: s.log,
+		Sync: policy, History: s.o.history, Limit: int64(s.o.historyLimit), Logger: s.log, Links: s.links,
 	})
 	return err
 }
@@ -144,14 +149,14 @@ const concurrentRecoveries = 4
 // makeRooms makes what happens to phexts: each room from those below it.
 func (s *service) makeRooms() error {
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, MarkDir: filepath.Join(s.o.stateDir, "directories"),
+		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "directories"),
 		ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})
-	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger}
+	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger, SpoolDir: s.o.stateDir}
 	return nil
 }
 
@@ -168,7 +173,7 @@ func (s *service) makeAPIs() error {
 	limit := keylimit.New(time.Now)
 	s.api, err = admin.New(admin.Config{
 		Key: key, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
-		Dirs: s.dirs, History: s.history,
+		Dirs: s.dirs, History: s.history, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
 	})
 	if err != nil {

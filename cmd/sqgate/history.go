@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -68,7 +69,7 @@ func newRestore() *cobra.Command {
 		}
 		f := cmd.Flags()
 		f.StringVar(&o.at, "at", "", "the moment: a time, a date, or a duration back from now such as 90m")
-		f.StringVar(&o.from, "from", "", "a file that sqgate backup wrote")
+		f.StringVar(&o.from, "from", "", "a file that sqgate backup wrote, or - for standard input")
 		f.StringVar(&o.coordinate, "coordinate", "", "only the scroll at this coordinate, by number or name")
 		f.StringVar(&o.to, "to", "", "under this name, and leave the phext as it is")
 		f.BoolVar(&o.dryRun, "dry-run", false, "say what would change, and change nothing")
@@ -98,7 +99,7 @@ func (o *restoreOptions) run(c *apiClient, args []string) error {
 }
 
 func (o *restoreOptions) upload(c *apiClient, args []string) error {
-	f, err := os.Open(o.from)
+	f, err := openInput(o.from)
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,9 @@ func printRestored(out io.Writer, text []byte) error {
 			Bytes            int64
 			Changed, Removed bool
 		}
-		DryRun bool `json:"dry_run"`
+		Removed  []string
+		DryRun   bool `json:"dry_run"`
+		Manifest *bool
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
@@ -134,7 +137,16 @@ func printRestored(out io.Writer, text []byte) error {
 	for _, r := range list.Restored {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", r.Phext, r.Bytes, result(r.Changed, r.Removed, list.DryRun))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if n := len(list.Removed); n > 0 {
+		fmt.Fprintf(out, "%d of %d phexts %s: %s\n", n, len(list.Restored), result(true, true, list.DryRun), strings.Join(list.Removed, ", "))
+	}
+	if list.Manifest != nil && !*list.Manifest {
+		fmt.Fprintln(out, "The backup has no manifest, as those of earlier versions: only the end of the tar shows that nothing is missing.")
+	}
+	return nil
 }
 
 func result(changed, removed, dry bool) string {
@@ -155,13 +167,20 @@ func newBackup() *cobra.Command {
 	return newClientCommand(func(c *apiClient) *cobra.Command {
 		return &cobra.Command{
 			Use: "backup TENANT FILE", Short: "Write a tar of a tenant's phexts, all of one moment", Args: cobra.ExactArgs(2),
-			RunE: func(_ *cobra.Command, args []string) error { return c.download(tenantPath(args[0])+"/backup", args[1]) },
+			Long: "Write a tar of a tenant's phexts, all of one moment. FILE is replaced when the tar is complete.\n" +
+				"- is standard output. A pipe is written to. Anything else that is no regular file is refused.",
+			Example: "  sqgate backup will will.tar\n  sqgate backup will - | zstd > will.tar.zst",
+			RunE:    func(_ *cobra.Command, args []string) error { return c.download(tenantPath(args[0])+"/backup", args[1]) },
 		}
 	})
 }
 
-// download writes an answer to a file. The file appears only when it is complete.
+// download writes an answer to a file, to a pipe, or to standard output as "-".
 func (c *apiClient) download(path, file string) error {
+	pipe, err := openPipe(file)
+	if err != nil {
+		return err
+	}
 	resp, err := c.send(http.MethodGet, path, "", nil)
 	if err != nil {
 		return err
@@ -170,10 +189,57 @@ func (c *apiClient) download(path, file string) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.show(resp, printFields)
 	}
+	if file == "-" {
+		_, err := io.Copy(c.out, resp.Body)
+		return err
+	}
+	if pipe != nil {
+		_, err := io.Copy(pipe, resp.Body)
+		return errors.Join(err, pipe.Close())
+	}
 	n, err := fsutil.ReplacePrivateFrom(file, resp.Body)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "%s: %d bytes\n", file, n)
 	return nil
+}
+
+// openPipe opens the pipe that file names. It is nil if file is "-", or a regular
+// file, or one that does not exist yet. Anything else is an error: to put a file
+// in the place of a device or of a link is never what was meant.
+func openPipe(file string) (*os.File, error) {
+	if file == "-" {
+		return nil, nil
+	}
+	if target, err := os.Stat(file); err == nil && target.Mode().Type() == fs.ModeNamedPipe {
+		return os.OpenFile(file, os.O_WRONLY, 0)
+	}
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() == fs.ModeSymlink:
+		return nil, usageError{fmt.Errorf("%s is a symbolic link, which would be replaced: name the file itself, or - for standard output", file)}
+	case !info.Mode().IsRegular():
+		return nil, usageError{fmt.Errorf("%s is not a regular file or a pipe: name one, or - for standard output", file)}
+	}
+	return nil, nil
+}
+
+// openInput opens a regular file or a pipe for reading, or standard input as "-".
+func openInput(file string) (*os.File, error) {
+	if file == "-" {
+		return os.Stdin, nil
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeNamedPipe {
+		return nil, usageError{fmt.Errorf("%s is not a regular file or a pipe: name one, or - for standard input", file)}
+	}
+	return os.Open(file)
 }

@@ -1,7 +1,8 @@
-// Package fsutil is the one place for what several rooms do with files: replace
-// a file so that at every moment, also after a crash, the old one or the new one
-// is there and whole; make the names in a directory durable; resolve symbolic
-// links; tell one state of a file from another; reserve disk space.
+// Package fsutil is the one place for what several packages do with files: open a
+// regular file and nothing else; replace a file so that at every moment, also
+// after a crash, the old one or the new one is there and whole; make the names in
+// a directory durable; resolve symbolic links; tell one state of a file from
+// another; reserve disk space.
 //
 // It never decides what a file holds, and knows nothing of phexts or tenants.
 package fsutil
@@ -14,8 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // FileID tells one state of a file from another. The zero FileID is that of no
@@ -29,29 +28,7 @@ type FileID struct {
 // Exists says whether there is a file.
 func (id FileID) Exists() bool { return id != FileID{} }
 
-// ErrNotRegular is a path that is a directory, a FIFO or the like.
-var ErrNotRegular = errors.New("is not a regular file")
-
-// Identify looks at what lies at path. No file is the zero FileID and no error.
-func Identify(path string) (FileID, error) {
-	// Not os.Stat, which makes a FileInfo that nobody needs: each read looks here.
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	for err == unix.EINTR {
-		err = unix.Stat(path, &st)
-	}
-	switch {
-	case err == unix.ENOENT:
-		return FileID{}, nil
-	case err != nil:
-		return FileID{}, &fs.PathError{Op: "stat", Path: path, Err: err}
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return FileID{}, ErrNotRegular
-	}
-	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
-}
-
-// IDOf is Identify for a file that was looked at already.
+// IDOf is Identify for a file that was looked at already. The error is ErrNotRegular.
 func IDOf(info fs.FileInfo) (FileID, error) {
 	if !info.Mode().IsRegular() {
 		return FileID{}, ErrNotRegular

@@ -29,6 +29,10 @@ import (
 // tenant and lets nobody write to the tenant's files meanwhile; a file that
 // changes all the same is never removed.
 type Store struct {
+	// Links says which files of a data directory may be symbolic links. The file
+	// that a link leads to is archived, and the link is removed.
+	Links fsutil.Links
+
 	dir string
 	now func() time.Time
 
@@ -132,7 +136,7 @@ func (s *Store) open(id, archive string) (*os.File, error) {
 	if _, ok := archiveTime(id, name); !ok {
 		return nil, badArchive("must be named %s-<time>%s", id, archiveSuffix)
 	}
-	f, _, err := openRegular(path)
+	f, _, err := openRegular(nil, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", name, errNoArchive)

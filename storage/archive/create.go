@@ -85,7 +85,7 @@ func (s *Store) resume(id, dataDir string, files []string) (*finished, error) {
 	case a == nil:
 		return nil, nil
 	}
-	if all, err := a.holds(dataDir, files); err != nil || !all {
+	if all, err := s.holds(a, dataDir, files); err != nil || !all {
 		return nil, err
 	}
 	return a, nil
@@ -93,13 +93,13 @@ func (s *Store) resume(id, dataDir string, files []string) (*finished, error) {
 
 // holds says whether the archive has each of the files as it is now. A file
 // that is gone does not count.
-func (a *finished) holds(dataDir string, files []string) (bool, error) {
+func (s *Store) holds(a *finished, dataDir string, files []string) (bool, error) {
 	for _, name := range files {
 		archived, ok := a.files[name]
 		if !ok {
 			return false, nil
 		}
-		now, err := measure(dataDir, name)
+		now, err := s.measure(dataDir, name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -121,7 +121,7 @@ func (s *Store) create(id, dataDir string, files []string) (*finished, error) {
 	}
 	m := &manifest{Tenant: id, Created: created, Files: []archivedFile{}}
 	for _, name := range files {
-		f, err := measure(dataDir, name)
+		f, err := s.measure(dataDir, name)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +176,7 @@ func (s *Store) publish(path, dataDir string, m *manifest) error {
 // verify reads back what was written. It must hold the files of the manifest,
 // all of them and no other.
 func verify(path string, want *manifest) error {
-	f, _, err := openRegular(path)
+	f, _, err := openRegular(nil, path)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func verify(path string, want *manifest) error {
 // from the disk first, because the marker says that the removal is unfinished.
 func (s *Store) removeFiles(id, dataDir string, files []string, a *finished) error {
 	for _, name := range files {
-		if err := a.removeFile(dataDir, name); err != nil {
+		if err := s.removeFile(a, dataDir, name); err != nil {
 			return err
 		}
 		s.reached("removed")
@@ -212,8 +212,8 @@ func (s *Store) removeFiles(id, dataDir string, files []string, a *finished) err
 }
 
 // removeFile removes a file if it still is what the archive holds.
-func (a *finished) removeFile(dataDir, name string) error {
-	now, err := measure(dataDir, name)
+func (s *Store) removeFile(a *finished, dataDir, name string) error {
+	now, err := s.measure(dataDir, name)
 	if err != nil {
 		return fsutil.IgnoreMissing(err)
 	}
@@ -264,9 +264,13 @@ func (s *Store) writeMarker(id, archive string) error {
 // damaged archive is an error and no reason to make a new one: it may hold
 // files that are gone.
 func (s *Store) readMarker(id string) (*finished, error) {
-	text, err := os.ReadFile(s.markerPath(id))
+	f, _, err := openRegular(nil, s.markerPath(id))
 	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
+	}
+	text, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
 	}
 	var d deletion
 	if err := json.Unmarshal(text, &d); err != nil {

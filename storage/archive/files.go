@@ -10,25 +10,19 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// openRegular opens a file for reading if it is a regular one. It follows no
-// link, and a pipe does not make it wait.
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, nil, fmt.Errorf("%s: %w", path, errNotRegular)
+// openRegular opens a file for reading if it is a regular one.
+func openRegular(links fsutil.Links, path string) (*os.File, fs.FileInfo, error) {
+	f, _, err := links.Open(path)
+	if errors.Is(err, fsutil.ErrNotRegular) {
+		err = fmt.Errorf("%s: %w", path, errNotRegular)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: %w", path, errNotRegular)
-	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
@@ -36,8 +30,8 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 }
 
 // measure reads a file of the data directory for its size and checksum.
-func measure(dataDir, name string) (archivedFile, error) {
-	f, info, err := openRegular(filepath.Join(dataDir, name))
+func (s *Store) measure(dataDir, name string) (archivedFile, error) {
+	f, info, err := openRegular(s.Links, filepath.Join(dataDir, name))
 	if err != nil {
 		return archivedFile{}, err
 	}

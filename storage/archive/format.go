@@ -23,8 +23,8 @@ import (
 // sizes, times and checksums. Nothing follows them.
 const (
 	manifestName = "MANIFEST.json"
-	// maxManifest is in bytes and enough for some 300,000 files. The manifest is
-	// the only entry that is held in memory.
+	// maxManifest is in bytes and enough for some 300,000 files. What the manifest
+	// says is all of an archive that is held in memory.
 	maxManifest = 64 << 20
 	// writeBuffer is in bytes. Without it, gzip makes writes of some 240 bytes.
 	writeBuffer = 256 << 10
@@ -80,25 +80,72 @@ func (m *manifest) encode() ([]byte, error) {
 	return text, err
 }
 
-func decodeManifest(text []byte, id string) (*manifest, error) {
-	m := new(manifest)
-	if err := json.Unmarshal(text, m); err != nil {
-		return nil, damaged("manifest: %w", err)
+// decodeManifest reads a manifest of tenant id. Each file is checked before the
+// next is read: a list of millions of empty files would take far more memory
+// than its text.
+func decodeManifest(r io.Reader, id string) (*manifest, error) {
+	m, d := new(manifest), json.NewDecoder(r)
+	if err := expect(d, json.Delim('{')); err != nil {
+		return nil, err
 	}
-	for i, f := range m.Files {
-		if f.Raw != nil {
-			m.Files[i].Name = string(f.Raw)
+	for d.More() {
+		field, err := d.Token()
+		switch {
+		case err != nil:
+		case field == "tenant":
+			err = d.Decode(&m.Tenant)
+		case field == "created":
+			err = d.Decode(&m.Created)
+		case field == "files":
+			if err := m.decodeFiles(d); err != nil {
+				return nil, err
+			}
+		default:
+			err = d.Decode(new(json.RawMessage))
+		}
+		if err != nil {
+			return nil, damaged("manifest: %w", err)
 		}
 	}
-	return m, m.check(id)
+	if err := expect(d, json.Delim('}')); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, damaged("manifest: something follows its end")
+	}
+	if m.Tenant != id {
+		return nil, badArchive("is of tenant %q", m.Tenant)
+	}
+	return m, nil
 }
 
-func (m *manifest) check(id string) error {
-	if m.Tenant != id {
-		return badArchive("is of tenant %q", m.Tenant)
+func expect(d *json.Decoder, want json.Token) error {
+	got, err := d.Token()
+	switch {
+	case err != nil:
+		return damaged("manifest: %w", err)
+	case got != want:
+		return damaged("manifest: %v in place of %v", got, want)
 	}
-	seen := make(map[string]bool, len(m.Files))
+	return nil
+}
+
+func (m *manifest) decodeFiles(d *json.Decoder) error {
+	if err := expect(d, json.Delim('[')); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
 	for _, f := range m.Files {
+		seen[f.Name] = true
+	}
+	for d.More() {
+		var f archivedFile
+		if err := d.Decode(&f); err != nil {
+			return damaged("manifest: %w", err)
+		}
+		if f.Raw != nil {
+			f.Name = string(f.Raw)
+		}
 		if seen[f.Name] {
 			return damaged("manifest: file %q stands in it twice", f.Name)
 		}
@@ -106,8 +153,9 @@ func (m *manifest) check(id string) error {
 		if err := f.check(); err != nil {
 			return damaged("manifest: file %q: %w", f.Name, err)
 		}
+		m.Files = append(m.Files, f)
 	}
-	return nil
+	return expect(d, json.Delim(']'))
 }
 
 func (f archivedFile) check() error {
@@ -156,7 +204,7 @@ func (s *Store) writeEntries(tw *tar.Writer, dataDir string, m *manifest) error 
 	}
 	s.reached("manifest written")
 	for _, f := range m.Files {
-		if err := writeEntry(tw, dataDir, f); err != nil {
+		if err := s.writeEntry(tw, dataDir, f); err != nil {
 			return fmt.Errorf("file %q: %w", f.Name, err)
 		}
 		s.reached("copied")
@@ -171,8 +219,8 @@ func entryHeader(name string, size, mode int64, mtime time.Time) *tar.Header {
 	}
 }
 
-func writeEntry(tw *tar.Writer, dataDir string, want archivedFile) (err error) {
-	f, _, err := openRegular(filepath.Join(dataDir, want.Name))
+func (s *Store) writeEntry(tw *tar.Writer, dataDir string, want archivedFile) (err error) {
+	f, _, err := openRegular(s.Links, filepath.Join(dataDir, want.Name))
 	if err != nil {
 		return err
 	}
@@ -248,11 +296,7 @@ func readManifest(tr *tar.Reader, id string) (*manifest, error) {
 	if h.Size > maxManifest {
 		return nil, damaged("its manifest says to have %d bytes", h.Size)
 	}
-	text, err := io.ReadAll(tr)
-	if err != nil {
-		return nil, damaged("manifest: %w", err)
-	}
-	return decodeManifest(text, id)
+	return decodeManifest(tr, id)
 }
 
 // nextEntry goes to the next entry, which must be a regular file of this name.

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -193,5 +194,23 @@ func TestErrorOfEach(t *testing.T) {
 	_, err = readArchive(f, tenantID, func(archivedFile, io.Reader) error { return fs.ErrPermission })
 	if !errors.Is(err, fs.ErrPermission) || errors.Is(err, errDamaged) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestAManifestOfNothing has a million files without a name. They are refused at
+// the first, before there is memory for the others.
+func TestAManifestOfNothing(t *testing.T) {
+	text := `{"tenant":"acme","files":[` + strings.Repeat("{},", 1<<20) + `{}]}`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := decodeManifest(strings.NewReader(text), tenantID)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, errDamaged) || took > 1<<20 {
+		t.Errorf("%d bytes, %v", took, err)
+	}
+	for _, text := range []string{``, `[]`, `{"tenant":"acme"`, `{"tenant":"acme","files":[]} {}`, `{"tenant":"acme","files":null}`, `{"tenant":1}`} {
+		if m, err := decodeManifest(strings.NewReader(text), tenantID); !errors.Is(err, errDamaged) {
+			t.Errorf("%s: %+v, %v", text, m, err)
+		}
 	}
 }

@@ -39,7 +39,7 @@ func (s *Store) restore(id, archive, dataDir string, existing []string, own func
 	if m, err = readArchive(f, id, nil); err != nil {
 		return nil, err
 	}
-	restored, err := m.restored(dataDir, existing, own)
+	restored, err := s.restored(m, dataDir, existing, own)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (s *Store) restore(id, archive, dataDir string, existing []string, own func
 
 // restored are the files of the archive that are in dataDir already, as an
 // interrupted restore leaves them.
-func (m *manifest) restored(dataDir string, existing []string, own func(string) bool) (map[string]bool, error) {
+func (s *Store) restored(m *manifest, dataDir string, existing []string, own func(string) bool) (map[string]bool, error) {
 	for _, f := range m.Files {
 		if !own(f.Name) {
 			return nil, badArchive("holds %q, which cannot be a file of this tenant", f.Name)
@@ -72,7 +72,7 @@ func (m *manifest) restored(dataDir string, existing []string, own func(string) 
 		if !ok {
 			return nil, fmt.Errorf("file %q: %w", name, errNotEmpty)
 		}
-		if err := archived.checkSame(dataDir); err != nil {
+		if err := s.checkSame(archived, dataDir); err != nil {
 			return nil, err
 		}
 		restored[name] = true
@@ -81,8 +81,8 @@ func (m *manifest) restored(dataDir string, existing []string, own func(string) 
 }
 
 // checkSame is an error if the file of this name in dataDir has another content.
-func (f archivedFile) checkSame(dataDir string) error {
-	now, err := measure(dataDir, f.Name)
+func (s *Store) checkSame(f archivedFile, dataDir string) error {
+	now, err := s.measure(dataDir, f.Name)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (s *Store) place(file archivedFile, staging, dataDir string) error {
 	from := filepath.Join(staging, file.Name)
 	err := os.Link(from, filepath.Join(dataDir, file.Name))
 	if errors.Is(err, fs.ErrExist) {
-		err = file.checkSame(dataDir)
+		err = s.checkSame(file, dataDir)
 	}
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ var (
 
 // Cache keeps versions of files. Those read least recently leave first.
 type Cache struct {
+	// Links says which symbolic links are followed. It is set before the first Read.
+	Links fsutil.Links
+
 	limit int64
 	// admit makes room in memory for a file that is being read.
 	admit func(bytes int64) (release func(), err error)
@@ -65,13 +68,13 @@ func (c *Cache) Stats() Stats {
 }
 
 // Read is the file as it is or, while it is frozen, as it was before. Errors:
-// ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, those of admit and of reading.
+// ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, fsutil.ErrLink, those of admit and of reading.
 func (c *Cache) Read(path string) (*Version, error) {
 	p, freezes := c.frozenVersion(path)
 	if p != nil {
 		return p, nil
 	}
-	id, err := fsutil.Identify(path)
+	id, err := c.Links.Identify(path)
 	if err != nil {
 		return nil, err
 	}

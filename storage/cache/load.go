@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -71,7 +70,7 @@ func (c *Cache) read(path string) (p *Version, err error) {
 
 // readOnce reads the file. stable says that the file was the same before and after.
 func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
-	id, err := fsutil.Identify(path)
+	id, err := c.Links.Identify(path)
 	if err != nil {
 		return nil, false, err
 	}
@@ -86,12 +85,12 @@ func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 		return nil, false, err
 	}
 	defer release()
-	text, err := readText(path, id.Size)
+	text, opened, err := c.readText(path, id)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	after, err := fsutil.Identify(path)
-	if after != id || err != nil {
+	after, err := c.Links.Identify(path)
+	if after != id || opened != id || err != nil {
 		return Missing(), false, err
 	}
 	if !utf8.ValidString(text) {
@@ -100,17 +99,21 @@ func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 	return NewVersion(text, id), true, nil
 }
 
-// readText reads a file into one string, without a second copy of it.
-func readText(path string, size int64) (string, error) {
-	f, err := os.Open(path)
+// readText reads a file into one string, without a second copy of it. If opened
+// is not id, the file is another one by now, and nothing is read.
+func (c *Cache) readText(path string, id fsutil.FileID) (text string, opened fsutil.FileID, err error) {
+	f, opened, err := c.Links.Open(path)
 	if err != nil {
-		return "", err
+		return "", opened, err
 	}
 	defer f.Close()
-	var text strings.Builder
-	text.Grow(int(size))
-	_, err = io.Copy(&text, io.LimitReader(f, Largest))
-	return text.String(), err
+	if opened != id {
+		return "", opened, nil
+	}
+	var b strings.Builder
+	b.Grow(int(id.Size))
+	_, err = io.Copy(&b, io.LimitReader(f, id.Size+1)) // one more: a file that grows has changed
+	return b.String(), opened, err
 }
 
 // errRestless is a file that changes at every attempt to read it.

@@ -22,8 +22,9 @@ type Config struct {
 	StopChild func(ctx context.Context, dir, reason string) error
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
-	ReadMemory int64 // bytes for parsed phexts; 0 = none is kept
-	MaxBody    int64 // largest request body, in bytes
+	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
+	ReadMemory int64        // bytes for parsed phexts; 0 = none is kept
+	MaxBody    int64        // largest request body, in bytes
 	Logger     *slog.Logger
 }
 
@@ -60,6 +61,7 @@ func New(c Config) *Dirs {
 		missing: cache.Missing(), fileSystem: fileSystemOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
+	ds.Cache.Links = c.Links
 	return ds
 }
 

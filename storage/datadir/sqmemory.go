@@ -2,12 +2,11 @@ package datadir
 
 import (
 	"errors"
+	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sys/unix"
@@ -96,12 +95,10 @@ func (d *Dir) NoteLoading() {
 // and newer ones take it for empty and replace it with their next write
 // (LEGACY.md).
 func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
-	id, err := fsutil.Identify(path)
+	id, err := d.dirs.Links.Identify(path)
 	switch {
-	case errors.Is(err, fsutil.ErrNotRegular):
-		return false, false, Unfit(err.Error())
 	case err != nil:
-		return false, false, err
+		return false, false, unfitFor(err)
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
 		return true, false, d.checkPresent()
@@ -110,15 +107,26 @@ func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
 	case d.SeenBySQ(path, id):
 		return false, false, nil
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return false, false, err
-	}
-	if !utf8.Valid(text) {
-		return false, false, Unfit(cache.ErrNotText.Error())
+	if id, err = d.checkText(path); err != nil {
+		return false, false, unfitFor(err)
 	}
 	d.dirs.sq.seen.Add(path, id)
 	return false, true, nil
+}
+
+// checkText reads a file to its end, without holding it in memory, and says
+// which state of it that was.
+func (d *Dir) checkText(path string) (fsutil.FileID, error) {
+	f, id, err := d.dirs.Links.Open(path)
+	if err != nil {
+		return id, err
+	}
+	defer f.Close()
+	text, err := fsutil.IsText(io.LimitReader(f, cache.Largest))
+	if err == nil && !text {
+		err = cache.ErrNotText
+	}
+	return id, err
 }
 
 // mostNamed is how many coordinates an error names.

@@ -26,23 +26,40 @@ const parseFactor = 2
 
 // admitFile makes room for a file that is read into memory.
 func (ds *Dirs) admitFile(bytes int64) (release func(), err error) {
-	release, ok := ds.Answers.TakeAtMost(parseFactor * bytes)
-	if !ok {
-		return nil, ErrBusy
-	}
-	return release, nil
+	return ds.Admit(parseFactor * bytes)
 }
 
 // File is a phext's file as readers may see it now. A file that is not fit to
 // be read or given to SQ is an error that names the reason.
 func (ds *Dirs) File(path string) (*cache.Version, error) {
 	v, err := ds.Cache.Read(path)
-	for _, unfit := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrNotRegular} {
-		if errors.Is(err, unfit) {
-			return nil, Unfit(unfit.Error())
+	return v, unfitFor(err)
+}
+
+// Identify looks at a phext's file, and does not read it. Errors are as those of
+// File; no file is the zero FileID.
+func (ds *Dirs) Identify(path string) (fsutil.FileID, error) {
+	id, err := ds.Links.Identify(path)
+	return id, unfitFor(err)
+}
+
+// Admit makes room for a text of so many bytes in memory. The error is ErrBusy.
+func (ds *Dirs) Admit(bytes int64) (release func(), err error) {
+	release, ok := ds.Answers.TakeAtMost(bytes)
+	if !ok {
+		return nil, ErrBusy
+	}
+	return release, nil
+}
+
+// unfitFor makes the errors of files that are not fit those that callers are told of.
+func unfitFor(err error) error {
+	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrLink, fsutil.ErrNotRegular} {
+		if errors.Is(err, reason) {
+			return Unfit(reason.Error())
 		}
 	}
-	return v, err
+	return err
 }
 
 // Unfit is a phext's file that is not given to SQ: how says what is wrong with it.

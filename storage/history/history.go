@@ -2,7 +2,7 @@
 // them so again, from the journal or from a backup. Restoring is a change like
 // any other: it is journalled, and can be undone by restoring again.
 //
-// It knows nothing of HTTP and of SQ: a file is replaced whole, and SQ reads it
+// It knows nothing of HTTP or of SQ: a file is replaced whole, and SQ reads it
 // again before its next write.
 package history
 
@@ -25,6 +25,9 @@ import (
 type Service struct {
 	Dirs   *datadir.Dirs
 	Ledger *quota.Ledger
+	// SpoolDir is where backups are received, before they are restored. They have
+	// no names there.
+	SpoolDir string
 }
 
 // Target says what is to be as it was.

@@ -224,8 +224,8 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	}
 	frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now})
 	defer frozen.Publish(nil)
-	failed := replaceFile(path, state)
-	id, err := fsutil.Identify(path)
+	failed := r.replaceFile(path, state)
+	id, err := r.Dirs.Links.Identify(path)
 	switch {
 	case failed == nil && err == nil:
 		return errors.Join(pending.Done(id), pending.Sync())
@@ -236,9 +236,15 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	return errors.Join(failed, err, pending.LeaveToRecovery())
 }
 
-func replaceFile(path string, state journal.State) error {
+// replaceFile makes the file at path what state is. A link that is followed stays
+// where the phext has a file.
+func (r *restore) replaceFile(path string, state journal.State) error {
 	if state.Exists {
-		return fsutil.Replace(path, state.Text, fsutil.NewFileMode, true)
+		target, err := r.Dirs.Links.Target(path)
+		if err != nil {
+			return err
+		}
+		return fsutil.Replace(target, state.Text, fsutil.NewFileMode, true)
 	}
 	return errors.Join(fsutil.IgnoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
 }

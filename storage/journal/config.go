@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Policy says when records have to be on disk.
@@ -52,8 +54,9 @@ type Config struct {
 	Limit      int64         // bytes of segments and checkpoints per data_dir; 0 = no limit. The newest segment is always kept
 	Logger     *slog.Logger  // nil = slog.Default
 	Now        func() time.Time
-	BootID     string    // of this run of the kernel; "" = ask the kernel
-	BootTime   time.Time // when this run of the kernel began; zero = ask the kernel
+	BootID     string       // of this run of the kernel; "" = ask the kernel
+	BootTime   time.Time    // when this run of the kernel began; zero = ask the kernel
+	Links      fsutil.Links // the symbolic links that are followed in data_dirs; nil = none
 
 	// Write and Datasync let tests make the disk fail.
 	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,7 +102,7 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := addPresent(there, j.dataDir); err != nil {
+	if err := addPresent(there, j.dataDir, j.cfg.Links); err != nil {
 		return nil, err
 	}
 	for file, exists := range there {
@@ -150,7 +149,7 @@ func noteExistence(there map[string]bool, pending map[string][]record, r record,
 }
 
 // addPresent adds the phexts in the data_dir that are not in there.
-func addPresent(there map[string]bool, data string) error {
+func addPresent(there map[string]bool, data string, links fsutil.Links) error {
 	entries, err := os.ReadDir(data)
 	if fsutil.IgnoreMissing(err) != nil {
 		return err
@@ -160,14 +159,14 @@ func addPresent(there map[string]bool, data string) error {
 		if _, known := there[name]; known || !strings.HasSuffix(name, phext.Extension) || strings.HasPrefix(name, fsutil.Temporary) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(data, name)) // SQ follows symbolic links, too
-		if errors.Is(err, fs.ErrNotExist) {
+		id, err := links.Identify(filepath.Join(data, name))
+		if errors.Is(err, fsutil.ErrNotRegular) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if info.Mode().IsRegular() {
+		if id.Exists() {
 			there[name] = true
 		}
 	}

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -108,14 +110,15 @@ func (s State) After(m Mutation) State {
 	return State{p.With(m.At, text).Render(), true}
 }
 
-// readState reads the file at path.
-func readState(path string) (State, error) {
-	b, err := os.ReadFile(path)
+// readState reads the file at path. It follows the links that links follows.
+func readState(links fsutil.Links, path string) (State, error) {
+	f, _, err := links.Open(path)
 	if os.IsNotExist(err) {
 		return State{}, nil
 	}
 	if err != nil {
 		return State{}, err
 	}
-	return State{string(b), true}, nil
+	b, err := io.ReadAll(f)
+	return State{string(b), true}, errors.Join(err, f.Close())
 }

@@ -147,7 +147,7 @@ func (j *Journal) syncCheckpointsLocked() error {
 	}
 	for _, e := range entries {
 		if n, isSegment, ok := parseFileName(e.Name()); ok && !isSegment && n == j.seg.number {
-			err = errors.Join(err, syncFile(filepath.Join(j.dir, e.Name()), j.cfg.Datasync))
+			err = errors.Join(err, syncFile(nil, filepath.Join(j.dir, e.Name()), j.cfg.Datasync))
 		}
 	}
 	return errors.Join(err, j.cfg.syncDir(j.dir))

@@ -59,7 +59,7 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 // resolveBefore decides between the file and the one that was renamed aside,
 // which is gone afterwards. done says that the file is recovered.
 func (f *fileRecovery) resolveBefore() (done bool, err error) {
-	old, err := readState(BeforePath(f.path))
+	old, err := readState(nil, BeforePath(f.path))
 	if err != nil {
 		return false, err
 	}
@@ -104,7 +104,7 @@ func (f *fileRecovery) putBack(old State) error {
 	f.view.j.cfg.Logger.Warn("a write was interrupted; the file from before it is put back", "path", f.path, "quarantine", quarantined)
 	f.report.Healed++
 	f.found = old
-	f.id, err = fsutil.Identify(f.path)
+	f.id, err = f.view.j.cfg.Links.Identify(f.path)
 	return err
 }
 
@@ -141,7 +141,7 @@ func (f *fileRecovery) discardBefore(old State) error {
 // restoreWithoutJournal puts back the file that was renamed aside where the
 // journal cannot say what the file should hold. What is there may be torn.
 func (f *fileRecovery) restoreWithoutJournal(reason string) error {
-	old, err := readState(BeforePath(f.path))
+	old, err := readState(nil, BeforePath(f.path))
 	if err != nil {
 		return err
 	}

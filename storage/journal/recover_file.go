@@ -28,13 +28,17 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	r.report.Checked++
 	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), log: log}
 	var err error
-	if f.id, err = fsutil.Identify(f.path); err != nil {
+	f.id, err = r.view.j.cfg.Links.Identify(f.path)
+	if errors.Is(err, fsutil.ErrNotRegular) {
+		return f.leaveUnfit(err)
+	}
+	if err != nil {
 		return err
 	}
 	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
-	if f.found, err = readState(f.path); err != nil {
+	if f.found, err = readState(r.view.j.cfg.Links, f.path); err != nil {
 		return err
 	}
 	if log == nil {
@@ -52,6 +56,17 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 		return f.recoverPending()
 	}
 	return f.recoverIdle()
+}
+
+// leaveUnfit leaves alone what is no phext's file, such as a link that is not
+// followed. Nothing reads or writes it until somebody puts the file back. The
+// other files of the directory are none the worse for it.
+func (f *fileRecovery) leaveUnfit(cause error) error {
+	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one; it is left alone", "path", f.path, "error", cause)
+	if f.log == nil {
+		return nil
+	}
+	return f.recordEnd(record{kind: aborted})
 }
 
 // replay finds out what the file should hold.
@@ -134,7 +149,7 @@ func (f *fileRecovery) carryOut() error {
 
 // completed records that the file holds the pending mutations.
 func (f *fileRecovery) completed() error {
-	id, err := fsutil.Identify(f.path)
+	id, err := f.view.j.cfg.Links.Identify(f.path)
 	if err != nil {
 		return err
 	}
@@ -219,7 +234,7 @@ func (f *fileRecovery) repair(reason string, unique bool) error {
 	if len(f.log.pending) > 0 {
 		return f.completed()
 	}
-	id, err := fsutil.Identify(f.path)
+	id, err := f.view.j.cfg.Links.Identify(f.path)
 	if err != nil {
 		return err
 	}
@@ -259,6 +274,10 @@ func (f *fileRecovery) keepEdit() error {
 // unless the policy is Off.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
+		path, err := j.cfg.Links.Target(path)
+		if err != nil {
+			return err
+		}
 		return j.cfg.replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
 	}
 	if err := os.Remove(path); fsutil.IgnoreMissing(err) != nil {

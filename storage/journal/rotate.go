@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 const segmentAge = 24 * time.Hour
@@ -111,7 +113,7 @@ func (j *Journal) syncPhextsLocked() error {
 		if !t.hasCheckpoint {
 			continue
 		}
-		if err := syncFile(filepath.Join(j.dataDir, name), j.cfg.syncPhext); err != nil {
+		if err := syncFile(j.cfg.Links, filepath.Join(j.dataDir, name), j.cfg.syncPhext); err != nil {
 			return fmt.Errorf("syncing %s: %w", name, err)
 		}
 	}
@@ -121,9 +123,10 @@ func (j *Journal) syncPhextsLocked() error {
 	return nil
 }
 
-func syncFile(path string, sync func(*os.File) error) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+// syncFile syncs a file. One that is gone, or that is no phext's file any more, is left out.
+func syncFile(links fsutil.Links, path string, sync func(*os.File) error) error {
+	f, _, err := links.Open(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsutil.ErrNotRegular) {
 		return nil
 	}
 	if err != nil {

@@ -108,9 +108,13 @@ func (tx *transaction) restoreFile() error {
 	tx.logRestored()
 	switch {
 	case tx.diskSpace != nil:
-		return tx.diskSpace.Replace(tx.path, before.Text(), fsutil.NewFileMode)
+		return tx.diskSpace.Replace(tx.target, before.Text(), fsutil.NewFileMode)
 	}
-	return fsutil.Replace(tx.path, before.Text(), fsutil.NewFileMode, true)
+	target, err := tx.w.Dirs.Links.Target(tx.path)
+	if err != nil {
+		return err
+	}
+	return fsutil.Replace(target, before.Text(), fsutil.NewFileMode, true)
 }
 
 func (tx *transaction) logRestored() {
@@ -177,7 +181,7 @@ func (tx *transaction) explain(cause error) error {
 	if err != nil {
 		return cause
 	}
-	torn, err := fsutil.Identify(tx.path)
+	torn, err := tx.w.Dirs.Links.Identify(tx.path)
 	if err != nil {
 		return cause
 	}

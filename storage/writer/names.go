@@ -171,24 +171,30 @@ func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Vers
 
 // storeNames writes the names. One behind all others, as a new one is, is
 // appended, which costs the same however many there are.
-func storeNames(path string, now, next *cache.Version, at phext.Coordinate) error {
-	all := now.Phext.Scrolls()
-	if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
-		if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
-			return err
+func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, at phext.Coordinate) error {
+	return func(path string, now, next *cache.Version, at phext.Coordinate) error {
+		all := now.Phext.Scrolls()
+		if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
+			if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+				return err
+			}
+			target, err := links.Target(path)
+			if err != nil {
+				return err
+			}
+			return fsutil.Replace(target, next.Text(), fsutil.NewFileMode, false)
 		}
-		return fsutil.Replace(path, next.Text(), fsutil.NewFileMode, false)
+		name, _ := next.Phext.Select(at)
+		tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)
+		return appendTo(links, path, tail, now.Size())
 	}
-	name, _ := next.Phext.Select(at)
-	tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)
-	return appendTo(path, tail, now.Size())
 }
 
 // dirMode is that of a data directory that a child is started on.
 const dirMode = 0o700
 
-func appendTo(path string, tail []byte, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+func appendTo(links fsutil.Links, path string, tail []byte, size int64) error {
+	f, _, err := links.OpenFile(path, os.O_WRONLY)
 	if err != nil {
 		return err
 	}

@@ -207,22 +207,19 @@ func (tx *transaction) removeOldFile() {
 }
 
 // sameFile says whether the file at path is v, and which file it is.
-func sameFile(path string, v *cache.Version) (fsutil.FileID, bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return fsutil.FileID{}, os.IsNotExist(err) && !v.Exists() && v.Size() == 0, fsutil.IgnoreMissing(err)
+func sameFile(links fsutil.Links) func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+	return func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+		f, id, err := links.Open(path)
+		if err != nil {
+			return fsutil.FileID{}, os.IsNotExist(err) && !v.Exists() && v.Size() == 0, fsutil.IgnoreMissing(err)
+		}
+		defer f.Close()
+		if id.Size != v.Size() {
+			return id, false, nil
+		}
+		same, err := v.Same(f)
+		return id, same, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fsutil.FileID{}, false, err
-	}
-	id, err := fsutil.IDOf(info)
-	if err != nil || id.Size != v.Size() {
-		return id, false, err
-	}
-	same, err := v.Same(f)
-	return id, same, err
 }
 
 // Free space below which a disk could be full in a moment: bytes, and sizes of
@@ -263,7 +260,10 @@ func (tx *transaction) reserveDiskSpace() error {
 	if !tx.tight {
 		return nil
 	}
-	tx.diskSpace, err = fsutil.ReserveSpace(tx.path, size)
+	if tx.target, err = tx.w.Dirs.Links.Target(tx.path); err != nil {
+		return err
+	}
+	tx.diskSpace, err = fsutil.ReserveSpace(tx.target, size)
 	if err != nil && tx.next.Size() <= size {
 		return nil
 	}

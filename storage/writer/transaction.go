@@ -42,8 +42,9 @@ type transaction struct {
 
 	reserved, namesReserved *quota.Reservation
 	diskSpace               *fsutil.ReservedSpace
-	tight                   bool // the disk could be full in a moment
-	onDisk                  bool // the file system is not in memory alone
+	target                  string // the file that diskSpace can become: path, or what a link leads to
+	tight                   bool   // the disk could be full in a moment
+	onDisk                  bool   // the file system is not in memory alone
 	frozen                  *cache.Frozen
 	visible                 map[string]*cache.Version // what readers see after the commit
 	pending                 *journal.Pending

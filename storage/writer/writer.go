@@ -71,7 +71,7 @@ type fileSystem struct {
 func New(c Config) *Writer {
 	return &Writer{
 		Config: c, timeout: sqclient.Timeout, queues: map[*datadir.Dir]*batchQueue{},
-		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile, identify: fsutil.Identify, storeNames: storeNames, space: diskSpaceOf},
+		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile(c.Dirs.Links), identify: c.Dirs.Links.Identify, storeNames: storeNames(c.Dirs.Links), space: diskSpaceOf},
 	}
 }
 

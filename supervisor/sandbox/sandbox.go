@@ -9,6 +9,7 @@
 package sandbox
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -39,6 +41,9 @@ var common = map[string]uint64{
 // The zero value uses no Landlock, and takes from a child only what a
 // set-user-ID program could give it.
 type Sandbox struct {
+	// Links says which phexts that are symbolic links a child may use.
+	Links fsutil.Links
+
 	disabled bool
 	landlock landlock
 }
@@ -136,14 +141,14 @@ func (s Sandbox) rules(program string, dir *os.File, port int) (*ruleset, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := rules.allowChild(program, dir, port); err != nil {
+	if err := rules.allowChild(program, dir, port, s.Links); err != nil {
 		rules.close()
 		return nil, err
 	}
 	return rules, nil
 }
 
-func (r *ruleset) allowChild(program string, dir *os.File, port int) error {
+func (r *ruleset) allowChild(program string, dir *os.File, port int, links fsutil.Links) error {
 	for path, access := range common {
 		if err := r.allowPath(path, access); err != nil {
 			return err
@@ -156,7 +161,7 @@ func (r *ruleset) allowChild(program string, dir *os.File, port int) error {
 	if err := r.allow(int(dir.Fd()), dir.Name(), accessDir); err != nil {
 		return err
 	}
-	if err := r.allowLinked(dir.Name()); err != nil {
+	if err := r.allowLinked(dir.Name(), links); err != nil {
 		return err
 	}
 	return r.allowBind(port)
@@ -164,8 +169,9 @@ func (r *ruleset) allowChild(program string, dir *os.File, port int) error {
 
 // allowLinked allows the phexts that are symbolic links, as an operator may
 // have put one on another disk: SQ takes a file that it may not read for an
-// empty one, or fails. It counts only links to regular files that exist now.
-func (r *ruleset) allowLinked(dir string) error {
+// empty one, or fails. It counts only links that links follows, to files that
+// exist now.
+func (r *ruleset) allowLinked(dir string, links fsutil.Links) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -179,13 +185,19 @@ func (r *ruleset) allowLinked(dir string) error {
 		if entry.Type() != fs.ModeSymlink || !strings.HasSuffix(entry.Name(), phext.Extension) {
 			continue
 		}
-		path := filepath.Join(dir, entry.Name())
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			continue // SQ cannot read it either
-		}
-		if err := r.allowPath(path, accessFile); err != nil {
+		if err := r.allowTarget(filepath.Join(dir, entry.Name()), links); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// allowTarget allows the file that a link leads to, unless it is not followed.
+func (r *ruleset) allowTarget(path string, links fsutil.Links) error {
+	f, _, err := links.Open(path)
+	if err != nil {
+		return nil // nobody reads it, and nobody has SQ read it
+	}
+	// By descriptor: the link may lead elsewhere by now.
+	return errors.Join(r.allow(int(f.Fd()), path, accessFile), f.Close())
 }

@@ -249,7 +249,7 @@ func TestConfined(t *testing.T) {
 }
 
 // A child may use a phext that an operator keeps elsewhere, but not the files
-// beside it, nor what a link of another kind leads to.
+// beside it, nor what a link of another kind, or one that is not followed, leads to.
 func TestConfinedWithLinkedPhexts(t *testing.T) {
 	lock := needLandlock(t)
 	root := t.TempDir()
@@ -257,8 +257,9 @@ func TestConfinedWithLinkedPhexts(t *testing.T) {
 	put(t, filepath.Join(dir, "a.phext"))
 	put(t, filepath.Join(elsewhere, "big.phext"))
 	put(t, filepath.Join(elsewhere, "neighbour.phext"))
+	put(t, filepath.Join(elsewhere, "secret"))
 	for name, target := range map[string]string{
-		"big.phext": "big.phext", "other.txt": "neighbour.phext", "folder.phext": "", "lost.phext": "lost",
+		"big.phext": "big.phext", "leak.phext": "secret", "other.txt": "neighbour.phext", "folder.phext": "", "lost.phext": "lost",
 	} {
 		if err := os.Symlink(filepath.Join(elsewhere, target), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -267,16 +268,23 @@ func TestConfinedWithLinkedPhexts(t *testing.T) {
 	want := map[string]string{
 		"read=" + dir + "/big.phext": "yes", "write=" + dir + "/big.phext": "yes",
 		"read=" + dir + "/other.txt": "refused", "list=" + dir + "/folder.phext": "refused", "write=" + dir + "/lost.phext": "refused",
-		"read=" + elsewhere + "/neighbour.phext": "refused",
+		"read=" + elsewhere + "/neighbour.phext": "refused", "read=" + dir + "/leak.phext": "refused", "write=" + dir + "/leak.phext": "refused",
 	}
 	var args []string
 	for arg := range want {
 		args = append(args, arg)
 	}
-	found := outcomes(t, Sandbox{landlock: lock}, dir, 1, args)
+	links := func(_, target string) bool { return filepath.Base(target) != "secret" }
+	found := outcomes(t, Sandbox{landlock: lock, Links: links}, dir, 1, args)
 	for arg, outcome := range want {
 		if found[arg] != outcome {
 			t.Errorf("%s: %q, want %q", arg, found[arg], outcome)
+		}
+	}
+	found = outcomes(t, Sandbox{landlock: lock}, dir, 1, args)
+	for arg := range want {
+		if found[arg] != "refused" {
+			t.Errorf("with no links: %s: %q", arg, found[arg])
 		}
 	}
 }

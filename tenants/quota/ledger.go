@@ -3,13 +3,13 @@ package quota
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -40,6 +40,7 @@ type Ledger struct {
 	mu       sync.RWMutex // guards accounts
 	accounts map[accountKey]*account
 	refresh  chan struct{}
+	links    fsutil.Links
 	byDir    map[string][]*tenants.Tenant // tenants by data directory; used by Run only
 }
 
@@ -47,7 +48,12 @@ type accountKey struct{ id, dataDir string }
 
 func keyOf(t *tenants.Tenant) accountKey { return accountKey{t.ID, t.DataDir} }
 
-// NewLedger makes a ledger of the tenants in the current snapshot.
+// FollowLinks has files counted that are symbolic links, where links follows
+// them. It is called before the first use of the ledger.
+func (l *Ledger) FollowLinks(links fsutil.Links) { l.links = links }
+
+// NewLedger makes a ledger of the tenants in the current snapshot. It counts no
+// symbolic links.
 func NewLedger(current func() *tenants.Snapshot, log *slog.Logger) *Ledger {
 	return &Ledger{log: log, current: current, disks: newDisks(), accounts: map[accountKey]*account{}, refresh: make(chan struct{}, 1)}
 }
@@ -66,7 +72,7 @@ func (l *Ledger) Use(t *tenants.Tenant) (Use, error) {
 
 // Recount reads the tenant's directory now. It is for callers that changed
 // files without a reservation.
-func (l *Ledger) Recount(t *tenants.Tenant) error { return l.account(t).count(t) }
+func (l *Ledger) Recount(t *tenants.Tenant) error { return l.count(l.account(t), t) }
 
 // Refresh has Run look at the current snapshot again. It does not wait.
 func (l *Ledger) Refresh() {
@@ -117,7 +123,7 @@ func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
 		if added := w.add(t.DataDir); !all && !added && a.isCounted() {
 			continue
 		}
-		if err := a.count(t); err != nil {
+		if err := l.count(a, t); err != nil {
 			l.log.Warn("a data directory could not be read", keyTenant, t.ID, keyError, err)
 		}
 	}
@@ -150,7 +156,7 @@ func (l *Ledger) fileChanged(path string) {
 		a := l.account(t)
 		a.mu.Lock()
 		if a.counted && !a.writing {
-			a.setSizeLocked(name, sizeOf(path))
+			a.setSizeLocked(name, l.sizeOf(path))
 		}
 		a.mu.Unlock()
 	}
@@ -177,7 +183,7 @@ func (l *Ledger) account(t *tenants.Tenant) *account {
 func (l *Ledger) countedAccount(t *tenants.Tenant) (*account, error) {
 	a := l.account(t)
 	for !a.isCounted() {
-		if err := a.count(t); err != nil {
+		if err := l.count(a, t); err != nil {
 			return nil, err
 		}
 	}
@@ -219,11 +225,11 @@ func (a *account) isCounted() bool {
 
 // count reads the directory. It drops what it read if a file changed meanwhile
 // or is being written, and leaves it to the caller to try again.
-func (a *account) count(t *tenants.Tenant) error {
+func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	a.mu.Lock()
 	before := a.changes
 	a.mu.Unlock()
-	sizes, err := sizesOf(t)
+	sizes, err := l.sizesOf(t)
 	if err != nil {
 		return err
 	}
@@ -239,14 +245,14 @@ func (a *account) count(t *tenants.Tenant) error {
 	return nil
 }
 
-func sizesOf(t *tenants.Tenant) (map[string]int64, error) {
+func (l *Ledger) sizesOf(t *tenants.Tenant) (map[string]int64, error) {
 	names, err := t.OwnFiles()
 	if err != nil {
 		return nil, err
 	}
 	sizes := make(map[string]int64, len(names))
 	for _, name := range names {
-		if size := sizeOf(filepath.Join(t.DataDir, name)); size >= 0 && t.OwnFile(name) {
+		if size := l.sizeOf(filepath.Join(t.DataDir, name)); size >= 0 && t.OwnFile(name) {
 			sizes[name] = size
 		}
 	}
@@ -254,12 +260,12 @@ func sizesOf(t *tenants.Tenant) (map[string]int64, error) {
 }
 
 // sizeOf is the size of a file in bytes, or -1 if there is none.
-func sizeOf(path string) int64 {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
+func (l *Ledger) sizeOf(path string) int64 {
+	id, err := l.links.Identify(path)
+	if err != nil || !id.Exists() {
 		return -1
 	}
-	return info.Size()
+	return id.Size
 }
 
 // watcher watches the data directories that exist. Without an fsnotify.Watcher

@@ -99,7 +99,7 @@ func TestOneWarningForEachCrossing(t *testing.T) {
 	for _, step := range []struct{ size, warnings int }{
 		{899, 0}, {900, 1}, {950, 1}, {880, 1}, {910, 1}, {849, 1}, {1000, 2}, {0, 2},
 	} {
-		r, err := ledger.Reserve(tenant, write("x.phext", sizeOf(filepath.Join(tenant.DataDir, "x.phext")), int64(step.size)))
+		r, err := ledger.Reserve(tenant, write("x.phext", ledger.sizeOf(filepath.Join(tenant.DataDir, "x.phext")), int64(step.size)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,7 +79,7 @@ func (a *account) checkQuota(t *tenants.Tenant, w Write) error {
 func (r *Reservation) Release() float64 {
 	r.ledger.disks.release(r.disk)
 	a := r.ledger.account(r.tenant)
-	size := sizeOf(filepath.Join(r.tenant.DataDir, r.file))
+	size := r.ledger.sizeOf(filepath.Join(r.tenant.DataDir, r.file))
 	a.mu.Lock()
 	a.writing = false
 	if a.use.Phexts == 0 && size >= 0 {

@@ -1,0 +1,144 @@
+package fsutil
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrNotRegular is a path that is a directory, a FIFO or the like.
+	ErrNotRegular = errors.New("is not a regular file")
+	// ErrLink is a symbolic link that may not be followed. It is an ErrNotRegular.
+	ErrLink = fmt.Errorf("%w, but a symbolic link that may not be followed", ErrNotRegular)
+)
+
+// Links decides which symbolic links in data directories are followed. link is
+// the path that is opened, and target the file that it leads to, which no link
+// is part of. A nil Links follows none.
+//
+// Every file of a tenant is opened and looked at through a Links, because
+// whoever can write to a data directory can put a link or a FIFO there.
+type Links func(link, target string) bool
+
+// Open opens a regular file for reading, and says which state of it was opened.
+// Errors: fs.ErrNotExist, ErrNotRegular, ErrLink.
+func (l Links) Open(path string) (*os.File, FileID, error) { return l.OpenFile(path, os.O_RDONLY) }
+
+// OpenFile is Open with flags of open(2). It makes no file.
+//
+// It never waits, as opening a FIFO would, and looks at what it has opened, not
+// at what was there before: somebody may swap the file in between.
+func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
+	f, err := openPlain(path, flag)
+	if errors.Is(err, unix.ELOOP) {
+		f, err = l.openTarget(path, flag)
+	}
+	if err != nil {
+		return nil, FileID{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, FileID{}, errors.Join(err, f.Close())
+	}
+	id, err := IDOf(info)
+	if err != nil {
+		return nil, FileID{}, errors.Join(err, f.Close())
+	}
+	return f, id, nil
+}
+
+// openPlain opens a path that ends in no link. A link is ELOOP.
+func openPlain(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, unix.ENXIO): // a socket, or a FIFO that nobody reads
+		return nil, ErrNotRegular
+	case errors.Is(err, unix.EISDIR):
+		return nil, ErrNotRegular
+	}
+	return f, err
+}
+
+// openTarget opens what a link leads to. It looks at it before, since opening a
+// device can have effects, and afterwards, since the link may have changed.
+func (l Links) openTarget(path string, flag int) (*os.File, error) {
+	if l == nil {
+		return nil, ErrLink
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil || !l(path, target) {
+		return nil, ErrLink // also where it leads to nothing: SQ would make that file
+	}
+	if info, err := os.Lstat(target); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(ErrNotRegular, err)
+	}
+	f, err := openPlain(target, flag)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, ErrLink
+	}
+	if err != nil {
+		return nil, err
+	}
+	if opened, err := pathOf(f); err != nil || opened != target {
+		return nil, errors.Join(ErrLink, err, f.Close())
+	}
+	return f, nil
+}
+
+// pathOf is where the kernel says that an open file lies.
+func pathOf(f *os.File) (string, error) {
+	return os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+}
+
+// Identify looks at the file that Open would open. No file is the zero FileID
+// and no error; a link that leads nowhere is ErrLink.
+func (l Links) Identify(path string) (FileID, error) {
+	// Not os.Lstat, which makes a FileInfo that nobody needs: each read looks here.
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	for err == unix.EINTR {
+		err = unix.Lstat(path, &st)
+	}
+	switch {
+	case err == unix.ENOENT:
+		return FileID{}, nil
+	case err != nil:
+		return FileID{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return l.identifyTarget(path)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return FileID{}, ErrNotRegular
+	}
+	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+}
+
+func (l Links) identifyTarget(path string) (FileID, error) {
+	f, id, err := l.Open(path)
+	if err != nil {
+		return FileID{}, err
+	}
+	return id, f.Close()
+}
+
+// Target is the path of the file that Open would open: path itself, or what a
+// link leads to that may be followed.
+func (l Links) Target(path string) (string, error) {
+	f, _, err := l.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	target, err := pathOf(f)
+	return target, errors.Join(err, f.Close())
+}
+
+// Identify is Links.Identify where no link is followed.
+func Identify(path string) (FileID, error) { return Links(nil).Identify(path) }

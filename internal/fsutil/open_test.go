@@ -1,0 +1,68 @@
+package fsutil
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOpenRegular opens what may lie at the path of a phext. Where a FIFO were
+// opened as a file is, the test would not end.
+func TestOpenRegular(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(
+		os.WriteFile(path("file"), []byte("text"), 0o600), os.WriteFile(path("secret"), []byte("key"), 0o600), os.Mkdir(path("directory"), 0o700),
+		unix.Mkfifo(path("fifo"), 0o600), os.Symlink("file", path("link")), os.Symlink("secret", path("leak")), os.Symlink("nothing", path("lost")),
+		os.Symlink("link", path("twice")), os.Symlink("fifo", path("link to a fifo")), os.Symlink("circle", path("circle")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	onlyFile := Links(func(link, target string) bool { return filepath.Dir(link) == dir && target == path("file") })
+	for _, test := range []struct {
+		name     string
+		links    Links
+		want     error
+		identify error // where it is another
+	}{
+		{"file", nil, nil, nil},
+		{"none", nil, fs.ErrNotExist, nil},
+		{"directory", nil, ErrNotRegular, ErrNotRegular},
+		{"fifo", nil, ErrNotRegular, ErrNotRegular},
+		{"link", nil, ErrLink, ErrLink},
+		{"lost", nil, ErrLink, ErrLink},
+		{"fifo", onlyFile, ErrNotRegular, ErrNotRegular},
+		{"link", onlyFile, nil, nil},
+		{"twice", onlyFile, nil, nil},
+		{"leak", onlyFile, ErrLink, ErrLink},
+		{"lost", onlyFile, ErrLink, ErrLink},
+		{"link to a fifo", func(string, string) bool { return true }, ErrNotRegular, ErrNotRegular},
+		{"circle", onlyFile, ErrLink, ErrLink},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f, id, err := test.links.Open(path(test.name))
+			if !errors.Is(err, test.want) {
+				t.Fatalf("Open: %v, want %v", err, test.want)
+			}
+			found, identified := test.links.Identify(path(test.name))
+			if !errors.Is(identified, test.identify) || found != id {
+				t.Errorf("Identify: %v %v, want %v %v", found, identified, id, test.identify)
+			}
+			if f == nil {
+				return
+			}
+			text, err := io.ReadAll(f)
+			if err := errors.Join(err, f.Close()); err != nil || string(text) != "text" {
+				t.Errorf("%q, %v", text, err)
+			}
+			if target, err := test.links.Target(path(test.name)); err != nil || target != path("file") {
+				t.Errorf("the target is %q, %v", target, err)
+			}
+		})
+	}
+}

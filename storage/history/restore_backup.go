@@ -1,0 +1,108 @@
+package history
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// FromBackup is what became of a tenant's phexts when a backup was restored.
+type FromBackup struct {
+	Restored []Restored
+	// Manifest says whether the backup had a manifest. Without one, as backups of
+	// earlier versions, only the end of the tar shows that nothing is missing.
+	Manifest bool
+}
+
+// RestoreBackup makes the tenant's phexts those of a backup, and removes the
+// others. With target.Phext, only that one is touched. target.At does not count.
+//
+// It reads the whole backup before it keeps anybody out of the directory, and
+// changes nothing if the backup is not whole. If it fails later, what it has
+// restored by then is returned with the error.
+func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target Target, in io.Reader) (result FromBackup, err error) {
+	b, err := s.receive(t, in)
+	if err != nil {
+		return result, err
+	}
+	defer b.close()
+	result.Manifest = b.manifest
+	r, release, err := s.begin(ctx, t, target, "restored from a backup")
+	if err != nil {
+		return result, err
+	}
+	defer release()
+	files, err := r.filesOf(b)
+	if err != nil {
+		return result, err
+	}
+	for _, file := range files {
+		one, err := r.putEntry(b, file)
+		if err != nil {
+			return result, err
+		}
+		result.Restored = append(result.Restored, one)
+	}
+	return result, nil
+}
+
+// filesOf are the files to restore, and those to remove because the backup does
+// not have them. Each can be read and written as far as one can see.
+func (r *restore) filesOf(b *received) (files []string, err error) {
+	found := false
+	for _, e := range b.entries {
+		if r.wanted(e.file) {
+			files, found = append(files, e.file), true
+		}
+	}
+	if r.target.Phext != nil && !found {
+		return nil, apierror.New(apierror.NotFound, "the backup has no phext %.80q, so nothing was changed", *r.target.Phext)
+	}
+	now, err := phextFiles(r.tenant)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range now {
+		if _, ok := b.index[file]; !ok && r.wanted(file) {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
+		if _, err := r.Dirs.Identify(filepath.Join(r.dir.Path, file)); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// wanted says whether the file is the phext that is asked for, or its names.
+func (r *restore) wanted(file string) bool {
+	if r.target.Phext == nil {
+		return true
+	}
+	name := phextName(r.tenant, file)
+	return name == *r.target.Phext || name == *r.target.Phext+rewrite.NamesSuffix
+}
+
+// putEntry makes a file what the backup has of it, or removes it.
+func (r *restore) putEntry(b *received, file string) (Restored, error) {
+	i, ok := b.index[file]
+	if !ok {
+		return r.put(file, journal.State{})
+	}
+	release, err := r.Dirs.Admit(b.entries[i].size)
+	if err != nil {
+		return Restored{Phext: phextName(r.tenant, file)}, err
+	}
+	defer release()
+	text, err := b.text(b.entries[i])
+	if err != nil {
+		return Restored{Phext: phextName(r.tenant, file)}, err
+	}
+	return r.put(file, journal.State{Text: text, Exists: true})
+}

@@ -1,0 +1,94 @@
+package tenants
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// parseTenants makes a snapshot of entries, each with a key of its own.
+func parseTenants(t *testing.T, entries ...map[string]any) *Snapshot {
+	t.Helper()
+	for _, e := range entries {
+		key, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e["api_key"] = key
+	}
+	text, err := json.Marshal(map[string]any{"tenants": entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestFollowLinks(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(path string) string { return filepath.Join(root, path) }
+	for _, dir := range []string{"data/will", "data/bob", "shared", "etc", "state", "disk"} {
+		if err := os.MkdirAll(at(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{"will": "data/will", "config": "etc/tenants.json", "state link": "state"} {
+		if err := os.Symlink(target, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(at("etc/tenants.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := parseTenants(t,
+		map[string]any{"id": "default", "data_dir": at("data"), "follow_links": true},
+		map[string]any{"id": "will", "data_dir": at("will"), "follow_links": true},
+		map[string]any{"id": "bob", "data_dir": at("data/bob")},
+		map[string]any{"id": "one", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
+		map[string]any{"id": "two", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
+	)
+	links := FollowLinks(func() *Snapshot { return s }, at("config"), at("state link"), "", at("archive"))
+	for _, test := range []struct {
+		link, target string
+		want         bool
+	}{
+		{"will/a.phext", "disk/a.phext", true},
+		{"data/will/a.phext", "disk/a.phext", true},
+		{"data/will/a.phext", "data/will/a.phext.old", true},
+		{"data/will/a.phext", "data/will/big/a.phext", true},
+		{"data/a.phext", "data/big/a.phext", true},
+		{"shared/one.a.phext", "disk/a.phext", true},
+		{"data/bob/a.phext", "disk/a.phext", false},
+		{"nobody/a.phext", "disk/a.phext", false},
+		{"data/will/a.phext", "etc/tenants.json", false},
+		{"data/will/a.phext", "etc/tenants.json.before-sqgate", false},
+		{"data/will/a.phext", "state/journal/1/a.phext", false},
+		{"data/will/a.phext", "archive/bob.tar.gz", false},
+		{"data/will/a.phext", "archives.phext", true},
+		{"data/will/a.phext", "data/bob/a.phext", false},
+		{"data/a.phext", "data/bob/a.phext", false},
+		{"data/will/a.phext", "data/a.phext", false},
+		{"data/will/a.phext", "shared/one.a.phext", false},
+		{"shared/one.a.phext", "shared/two.a.phext", false},
+	} {
+		if got := links(at(test.link), at(test.target)); got != test.want {
+			t.Errorf("%s -> %s: %v", test.link, test.target, got)
+		}
+	}
+}
+
+func TestOneDirectoryFollowsLinksOrDoesNot(t *testing.T) {
+	text := []byte(`{"tenants": [
+		{"id": "one", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": "/d", "shared_data_dir": true, "follow_links": true},
+		{"id": "two", "api_key": "pmb-v1-10112233445566778899aabbccddeeff", "data_dir": "/d", "shared_data_dir": true}]}`)
+	if _, err := Parse(text); err == nil {
+		t.Error("two tenants of one directory differ in follow_links")
+	}
+}
