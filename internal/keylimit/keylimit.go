@@ -1,5 +1,6 @@
-// Package keylimit slows down whoever guesses keys: each address may send only
-// so many wrong ones. It never looks at a key, and a right key is never held up.
+// Package keylimit slows down whoever guesses keys: each client address may send
+// only so many wrong ones. It never looks at a key, never delays a right one, and
+// keeps nothing that a client sent, except for an address in its binary form.
 package keylimit
 
 import (
@@ -27,13 +28,13 @@ const (
 // Limiter counts wrong keys by client address. Its methods may be called at
 // any time.
 type Limiter struct {
-	byAddress *lru.Cache[string, *rate.Limiter]
+	byAddress *lru.Cache[netip.Addr, *rate.Limiter]
 	now       func() time.Time
 }
 
 // New makes a Limiter that takes the time from now.
 func New(now func() time.Time) *Limiter {
-	c, err := lru.New[string, *rate.Limiter](maxAddresses)
+	c, err := lru.New[netip.Addr, *rate.Limiter](maxAddresses)
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
@@ -44,7 +45,7 @@ func New(now func() time.Time) *Limiter {
 // sender has to wait before the next one, or 0 if it need not wait.
 func (l *Limiter) Failed(r *http.Request) (wait time.Duration) { return l.add(clientAddress(r)) }
 
-func (l *Limiter) add(address string) (wait time.Duration) {
+func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	limiter, ok := l.byAddress.Get(address)
 	if !ok {
 		limiter = rate.NewLimiter(rate.Every(interval), burst)
@@ -60,21 +61,34 @@ func (l *Limiter) add(address string) (wait time.Duration) {
 
 // clientAddress is the address that a request counts against. Behind a proxy
 // on this host it is the one that this proxy added last to X-Forwarded-For; a
-// client elsewhere could claim anything there. An IPv6 client has a whole /64
-// network to choose addresses from, so the network counts as one.
-func clientAddress(r *http.Request) string {
-	host := RemoteHost(r)
-	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-		if forwarded := lastForwarded(r.Header); forwarded != "" {
-			host = forwarded
+// client elsewhere could claim anything there.
+func clientAddress(r *http.Request) netip.Addr {
+	address, err := netip.ParseAddr(RemoteHost(r))
+	if err != nil {
+		return netip.Addr{} // all clients of a Unix socket count as one
+	}
+	if address.IsLoopback() {
+		if forwarded, ok := lastForwarded(r.Header); ok {
+			address = forwarded
 		}
 	}
-	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() && !addr.Is4In6() {
-		if prefix, err := addr.Prefix(64); err == nil {
-			return prefix.String()
-		}
+	return limited(address)
+}
+
+// limited is what stands for an address in the limiter. It is a few bytes,
+// whatever the client sent: an IPv6 zone may be as long as a header, so it is
+// dropped. An IPv6 client has a whole /64 network to choose addresses from, so
+// the network counts as one.
+func limited(address netip.Addr) netip.Addr {
+	address = address.Unmap().WithZone("")
+	if address.Is4() {
+		return address
 	}
-	return host
+	network, err := address.Prefix(64)
+	if err != nil {
+		return netip.Addr{} // only an invalid address has no prefix
+	}
+	return network.Addr()
 }
 
 // RemoteHost is the address at the other end of r's connection, without the
@@ -87,16 +101,14 @@ func RemoteHost(r *http.Request) string {
 	return host
 }
 
-// lastForwarded is the last address in X-Forwarded-For, or "" if there is none.
-func lastForwarded(h http.Header) string {
+// lastForwarded is the last address in X-Forwarded-For.
+func lastForwarded(h http.Header) (netip.Addr, bool) {
 	values := h.Values("X-Forwarded-For")
 	if len(values) == 0 {
-		return ""
+		return netip.Addr{}, false
 	}
-	all := strings.Split(values[len(values)-1], ",")
-	last := strings.TrimSpace(all[len(all)-1])
-	if _, err := netip.ParseAddr(last); err != nil {
-		return ""
-	}
-	return last
+	last := values[len(values)-1]
+	last = last[strings.LastIndexByte(last, ',')+1:]
+	address, err := netip.ParseAddr(strings.TrimSpace(last))
+	return address, err == nil
 }

@@ -3,6 +3,8 @@ package keylimit
 import (
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -23,11 +25,16 @@ func TestClientAddress(t *testing.T) {
 		{"local", "127.0.0.1:5", "", "127.0.0.1"},
 		{"local proxy", "127.0.0.1:5", "203.0.113.9, 198.51.100.1", "198.51.100.1"},
 		{"local proxy, no address", "127.0.0.1:5", "garbage", "127.0.0.1"},
-		{"local proxy, IPv6", "[::1]:5", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
-		{"IPv6", "[2001:db8:1:2:9::1]:5", "", "2001:db8:1:2::/64"},
+		{"local proxy, IPv6", "[::1]:5", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"},
+		{"IPv4 in IPv6", "[::ffff:192.0.2.1]:5", "", "192.0.2.1"},
+		{"local proxy, IPv4 in IPv6, zone", "127.0.0.1:5", "::ffff:192.0.2.1%eth0", "192.0.2.1"},
+		{"local proxy, zone", "[::ffff:127.0.0.1]:5", "fe80::1%eth0", "fe80::"},
+		{"local proxy, mixed list", "127.0.0.1:5", "192.0.2.1,garbage", "127.0.0.1"},
+		{"Unix socket", "@", "192.0.2.1", "invalid IP"},
+		{"IPv6", "[2001:db8:1:2:9::1]:5", "", "2001:db8:1:2::"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := clientAddress(request(test.remote, test.forwarded)); got != test.want {
+			if got := clientAddress(request(test.remote, test.forwarded)).String(); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
@@ -52,5 +59,21 @@ func TestWrongKeysAreLimitedAndForgiven(t *testing.T) {
 	now = now.Add(interval)
 	if wait := l.Failed(one); wait != 0 {
 		t.Errorf("after the interval it still waits %v", wait)
+	}
+}
+
+// TestZonesDoNotFillMemory sends one address with many long zones, which used to
+// be kept: 3,000 of them took 1.2 GB.
+func TestZonesDoNotFillMemory(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	l := New(func() time.Time { return now })
+	for i := range burst + 1 {
+		zone := strings.Repeat("z", 250_000) + strconv.Itoa(i)
+		if wait := l.Failed(request("127.0.0.1:5", "::ffff:192.0.2.1%"+zone)); (wait > 0) != (i == burst) {
+			t.Fatalf("failure %d waits %v", i, wait)
+		}
+	}
+	if n := l.byAddress.Len(); n != 1 {
+		t.Errorf("one address is kept %d times", n)
 	}
 }
