@@ -51,6 +51,17 @@ var operations = map[Op]traits{
 // listed is the order in which operations are named to people.
 var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Version}
 
+// operationNamed finds an operation. What it returns is a constant and no part of
+// the request: a metric keeps it as a label, and would keep the request with it.
+func operationNamed(name string) (Op, bool) {
+	for _, op := range listed {
+		if string(op) == name {
+			return op, true
+		}
+	}
+	return "", false
+}
+
 func opNames() []string {
 	names := make([]string, len(listed))
 	for i, op := range listed {

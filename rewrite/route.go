@@ -48,11 +48,11 @@ func parseRoute(path, ownID string) (route, *apierror.Error) {
 func parseOp(rest string) (route, bool) {
 	rest = strings.TrimPrefix(rest, apiPrefix)
 	name, coordinate, _ := strings.Cut(rest, "/")
-	t, known := operations[Op(name)]
-	if !known || (coordinate != "" && !t.coordinate) {
+	op, known := operationNamed(name)
+	if !known || (coordinate != "" && !operations[op].coordinate) {
 		return route{}, false
 	}
-	return route{op: Op(name), coordinate: coordinate}, true
+	return route{op: op, coordinate: coordinate}, true
 }
 
 const longestID = 63
