@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -88,6 +89,8 @@ func (a *API) routes() {
 	a.mux.Handle("GET /api/v2/metrics", a.Metrics)
 }
 
+var errNoCall = apierror.New(apierror.NotFound, "there is no such management call")
+
 // handler answers one call, or returns an error and has answered nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
@@ -99,9 +102,14 @@ func (a *API) answer(h handler) http.Handler {
 	})
 }
 
-// ServeHTTP checks the management key before anything else: without it, not
-// even a 404 says which calls there are.
+// ServeHTTP checks the management key first: without it, not even a 404 says which
+// calls there are. Only a path that is not clean is 404 before that, because it
+// is no management path at all. The ServeMux would redirect it.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != path.Clean(r.URL.Path) {
+		a.fail(w, errNoCall)
+		return
+	}
 	if err := a.authenticate(r); err != nil {
 		a.fail(w, err)
 		return
@@ -154,7 +162,7 @@ func (a *API) noRoute(r *http.Request) error {
 		}
 	}
 	if allow == nil {
-		return apierror.New(apierror.NotFound, "there is no such management call")
+		return errNoCall
 	}
 	e := apierror.New(apierror.WrongMethod, "this management call takes %s", strings.Join(allow, ", "))
 	e.Allow = allow

@@ -46,10 +46,10 @@ func (g *Gateway) Handler() http.Handler {
 	h := http.Handler(http.HandlerFunc(g.serveCall))
 	h = g.withCallLimits(h)
 	h = g.withAuthentication(h)
-	h = g.withAdmin(h)
 	h = g.withHealth(h)
-	h = withPreflight(h)
-	h = withCommonHeaders(h)
+	h = withCORS(h)
+	h = g.withAdmin(h)
+	h = withHeaders(commonHeaders, h)
 	h = g.withAccessLog(h)
 	return h
 }

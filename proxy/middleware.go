@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"path"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -12,32 +13,38 @@ const textPlain = "text/plain; charset=utf-8"
 // commonHeaders are on every answer. A browser must never take stored text for
 // a page: a scroll may hold HTML. All answers share the values, so a value is
 // replaced, never changed in place.
-var commonHeaders = []struct {
-	name  string
-	value []string
-}{
-	{"Access-Control-Allow-Origin", []string{"*"}},
-	{"Access-Control-Expose-Headers", []string{"ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used"}},
+var commonHeaders = []sharedHeader{
 	{"X-Content-Type-Options", []string{"nosniff"}},
 	{"Cache-Control", []string{"no-store"}},
 	{"Referrer-Policy", []string{"no-referrer"}}, // the URL may hold a path key
 	{"Content-Type", []string{textPlain}},
 }
 
-// withCommonHeaders sets them.
-func withCommonHeaders(next http.Handler) http.Handler {
+// corsHeaders let pages of any origin read the answers of the tenant API.
+var corsHeaders = []sharedHeader{
+	{"Access-Control-Allow-Origin", []string{"*"}},
+	{"Access-Control-Expose-Headers", []string{"ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used"}},
+}
+
+type sharedHeader struct {
+	name  string
+	value []string
+}
+
+func withHeaders(headers []sharedHeader, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		for _, c := range commonHeaders {
-			h[c.name] = c.value
+		for _, s := range headers {
+			h[s.name] = s.value
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// withPreflight answers a browser's preflight, which never carries a key.
-func withPreflight(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// withCORS answers a browser's preflight, which never carries a key, and lets
+// pages read the answers.
+func withCORS(next http.Handler) http.Handler {
+	return withHeaders(corsHeaders, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodOptions {
 			next.ServeHTTP(w, r)
 			return
@@ -48,7 +55,7 @@ func withPreflight(next http.Handler) http.Handler {
 		h.Set("Access-Control-Max-Age", "86400")
 		h.Del("Content-Type")
 		w.WriteHeader(http.StatusNoContent)
-	})
+	}))
 }
 
 // withHealth answers GET /health without a key.
@@ -66,7 +73,8 @@ func (g *Gateway) withHealth(next http.Handler) http.Handler {
 	})
 }
 
-// withAdmin hands management calls on. A tenant's key means nothing there.
+// withAdmin hands on management calls, before CORS: no page may read their
+// answers. A tenant's key means nothing there.
 func (g *Gateway) withAdmin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.Admin != nil && isAdminPath(r.URL.Path) {
@@ -81,8 +89,12 @@ func (g *Gateway) withAdmin(next http.Handler) http.Handler {
 // All are, except those of the management API: a backup may be of any size.
 func Plain(path string) bool { return !isAdminPath(path) }
 
-func isAdminPath(path string) bool {
-	return strings.HasPrefix(path, "/api/v2/admin/") || path == "/api/v2/admin" || path == "/api/v2/metrics"
+// isAdminPath says whether a path belongs to the management API, as it is or
+// when its dots and repeated slashes are resolved. The API refuses the latter.
+func isAdminPath(p string) bool { return hasAdminPrefix(p) || hasAdminPrefix(path.Clean(p)) }
+
+func hasAdminPrefix(p string) bool {
+	return strings.HasPrefix(p, "/api/v2/admin/") || p == "/api/v2/admin" || p == "/api/v2/metrics"
 }
 
 func (g *Gateway) answerHealth(w http.ResponseWriter) {
