@@ -40,7 +40,7 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	dir := filepath.Join(a.DataRoot, *in.ID)
 	e := tenants.Entry{ID: in.ID, DataDir: &dir, QuotaMB: in.QuotaMB, AdminEmail: in.AdminEmail,
-		APIKeySHA256: hashed(key), CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Enabled: ptr(true)}
+		APIKeySHA256: hashed(key), CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Incarnation: ptr(tenants.NewIncarnation(a.now())), Enabled: ptr(true)}
 	if e.PathKey, err = in.PathKey.apply(nil); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if err != nil {
 		return "", 0, err
 	}
-	if archive, err = a.archives.Create(t.ID, t.DataDir, names); err != nil {
+	if archive, err = a.archives.Create(t.ArchiveID(), t.DataDir, names); err != nil {
 		return "", 0, err
 	}
 	return archive, len(names), errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t))
@@ -96,7 +96,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	}
 	// As OwnFiles: an archive has what SQ's json-export left, too.
 	own := func(name string) bool { return t.OwnFile(strings.TrimSuffix(name, ".json")) }
-	if files, err = a.archives.Restore(t.ID, archive, t.DataDir, before, own); err != nil {
+	if files, err = a.archives.Restore(t.ArchiveID(), archive, t.DataDir, before, own); err != nil {
 		return 0, err
 	}
 	after, err := t.OwnFiles()

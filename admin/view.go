@@ -46,7 +46,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	if err != nil {
 		return tenantView{}, fmt.Errorf("reading the directory of tenant %q: %w", t.ID, err)
 	}
-	calls := a.Calls.Of(t.ID, a.now())
+	calls := a.Calls.Of(t, a.now())
 	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,

@@ -92,6 +92,10 @@ func (b *builder) add(e Entry) {
 	t.RequestsPerMinute = int(b.number("requests_per_minute", e.RequestsPerMinute, 0, math.MaxInt32))
 	t.CallsPerDay = int(b.number("calls_per_day", e.CallsPerDay, 0, math.MaxInt32))
 	t.CreatedAt = b.time("created_at", e.CreatedAt)
+	t.Incarnation = b.incarnation(e.Incarnation)
+	if !t.Incarnation.IsZero() {
+		t.uniqueID = uniqueID(t.ID, t.Incarnation)
+	}
 	b.setKeys(t, e)
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 }
@@ -136,6 +140,17 @@ func (b *builder) time(field string, text *string) time.Time {
 	at, err := time.Parse(time.RFC3339, *text)
 	if err != nil {
 		b.refuse(field, "is not a time", "use the form 2026-01-31T12:00:00Z")
+	}
+	return at.UTC()
+}
+
+func (b *builder) incarnation(text *string) time.Time {
+	if text == nil {
+		return time.Time{}
+	}
+	at, err := time.Parse(incarnationLayout, *text)
+	if err != nil || NewIncarnation(at) != *text {
+		b.refuse("incarnation", "is not one that sqgate has written", "leave it as it was, or use the form "+incarnationLayout)
 	}
 	return at.UTC()
 }

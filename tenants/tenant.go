@@ -27,11 +27,45 @@ type Tenant struct {
 	CallsPerDay       int // 0 = no limit
 	AdminEmail        string
 	CreatedAt         time.Time // zero if the file has no created_at
+	Incarnation       time.Time // since when this tenant has had its id; zero if the file does not say
 
+	uniqueID           string // if there is an incarnation
 	key                digest
 	previousKey        digest // zero if there is none
 	previousKeyExpires time.Time
 	pathKey            digest // zero if there is none
+}
+
+// NewIncarnation is the incarnation of a tenant that is added now. It tells the
+// tenant from earlier ones with the same id, so that it inherits nothing of theirs.
+func NewIncarnation(now time.Time) string { return now.UTC().Format(incarnationLayout) }
+
+const incarnationLayout = "20060102T150405.000000000Z"
+
+// UniqueID names this tenant, and no earlier one with the same id: it is the id,
+// and the incarnation behind a slash if there is one.
+func (t *Tenant) UniqueID() string {
+	if t.uniqueID != "" {
+		return t.uniqueID
+	}
+	return uniqueID(t.ID, t.Incarnation)
+}
+
+func uniqueID(id string, incarnation time.Time) string {
+	if incarnation.IsZero() {
+		return id
+	}
+	return id + "/" + NewIncarnation(incarnation)
+}
+
+// ArchiveID is the UniqueID in a form that can be part of a file name.
+func (t *Tenant) ArchiveID() string { return strings.ReplaceAll(t.UniqueID(), "/", ".") }
+
+// WasHere says whether something that happened to the tenant's files at a time was
+// done to this tenant. by is the UniqueID of the tenant whose key did it, or "".
+func (t *Tenant) WasHere(by string, at time.Time) bool {
+	id, _, _ := strings.Cut(by, "/")
+	return !at.Before(t.Incarnation) && (id != t.ID || by == t.UniqueID())
 }
 
 // OwnFile says whether a file name in the tenant's directory is one of its

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -105,5 +107,47 @@ func TestOwnFiles(t *testing.T) {
 	}
 	if names, err := tenant.OwnFiles(); err != nil || !slices.Equal(names, []string{"x.phext", "x.phext.json"}) {
 		t.Errorf("%q, %v", names, err)
+	}
+}
+
+func TestIncarnations(t *testing.T) {
+	began := time.Date(2026, 1, 31, 12, 0, 0, 5, time.UTC)
+	s, err := Parse([]byte(`{"tenants": [{"id": "a", "api_key": "key-of-tenant-a", "data_dir": "/a", "incarnation": "` + NewIncarnation(began) + `"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := s.ByID("a")
+	first := &Tenant{ID: "a"}
+	if a.UniqueID() != "a/20260131T120000.000000005Z" || a.ArchiveID() != "a.20260131T120000.000000005Z" || first.UniqueID() != "a" || first.ArchiveID() != "a" {
+		t.Errorf("%s, %s, %s", a.UniqueID(), a.ArchiveID(), first.UniqueID())
+	}
+	for _, test := range []struct {
+		name         string
+		by           string
+		at           time.Time
+		second, none bool // whether it was done to the tenant with, or without, an incarnation
+	}{
+		{"its own", a.UniqueID(), began, true, false},
+		{"earlier", "a", began.Add(-1), false, true},
+		{"of the earlier one, later", "a", began.Add(1), false, true},
+		{"by hand", "", began.Add(1), true, true},
+		{"by hand, earlier", "", began.Add(-1), false, true},
+		{"by another tenant", "b", began.Add(1), true, true},
+		{"by one whose id begins alike", "ab", began.Add(1), true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := a.WasHere(test.by, test.at); got != test.second {
+				t.Errorf("with an incarnation: %v", got)
+			}
+			if got := first.WasHere(test.by, test.at); got != test.none {
+				t.Errorf("without one: %v", got)
+			}
+		})
+	}
+	for _, text := range []string{"", "2026-01-31T12:00:00Z", "20260131T120000Z", "20260131T120000.000000005+01:00"} {
+		_, err := Parse([]byte(`{"tenants": [{"id": "a", "api_key": "key-of-tenant-a", "data_dir": "/a", "incarnation": "` + text + `"}]}`))
+		if err == nil || !strings.Contains(err.Error(), `"incarnation"`) {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }

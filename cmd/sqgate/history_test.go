@@ -150,11 +150,17 @@ func TestABackupIsOneMoment(t *testing.T) {
 // with sends a request of the tenant will with one more header.
 func (g *gate) with(header, value, method, target, body string) reply {
 	g.t.Helper()
+	return g.withKeyOf("will", header, value, method, target, body)
+}
+
+// withKeyOf sends a request of a tenant with one more header.
+func (g *gate) withKeyOf(id, header, value, method, target, body string) reply {
+	g.t.Helper()
 	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+g.key("will"))
+	req.Header.Set("Authorization", "Bearer "+g.key(id))
 	req.Header.Set(header, value)
 	r, err := g.send(req)
 	if err != nil {

@@ -44,7 +44,7 @@ func (ds *Dirs) stillAdmitted(t *tenants.Tenant) error {
 	switch now, ok := ds.Tenants().ByID(t.ID); {
 	case now == t:
 		return nil
-	case !ok:
+	case !ok, !now.Incarnation.Equal(t.Incarnation):
 		return errTenantGone
 	case !now.Enabled:
 		return ErrDisabled

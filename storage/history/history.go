@@ -48,6 +48,8 @@ type Restored struct {
 var (
 	errScrollAlone = apierror.New(apierror.BadRequest,
 		"one scroll is restored into its own phext: name the phext, and leave the other name out")
+	errBeforeTenant = apierror.New(apierror.NotFound,
+		"this tenant was added later than that: what an earlier one with its id had is not its own")
 	errNameTaken = apierror.New(apierror.Conflict,
 		"the coordinate that had this name then is another scroll's now: restore the whole phext under another name, and copy the scroll from there")
 )
@@ -81,6 +83,7 @@ func (s *Service) journalOf(t *tenants.Tenant) (*journal.Journal, error) {
 
 // Events is what was done to a tenant's phexts, oldest first. Without a phext it
 // is what was done to any of them, without a coordinate what was done anywhere.
+// What was done for an earlier tenant with the same id is left out.
 func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([]journal.Event, error) {
 	j, err := s.journalOf(t)
 	if err != nil {
@@ -102,7 +105,7 @@ func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([
 	all, err := j.History(file)
 	events := all[:0]
 	for _, e := range all {
-		if wanted(e) {
+		if wanted(e) && t.WasHere(e.Tenant, e.Time) {
 			e.File = phextName(t, e.File)
 			events = append(events, e)
 		}

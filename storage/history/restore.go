@@ -48,6 +48,9 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 		return nil, err
 	}
 	defer release()
+	if target.At.Before(t.Incarnation) {
+		return nil, errBeforeTenant
+	}
 	if target.Coordinate != "" {
 		return r.scroll()
 	}
@@ -207,7 +210,7 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 		return err
 	}
 	defer reserved.Release()
-	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Tenant: r.tenant.ID, Key: r.target.Key, Note: r.note}
+	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
 	if !state.Exists {
 		m.Op = journal.Remove
 	}

@@ -39,7 +39,7 @@ type Mutation struct {
 	Op          Op
 	At          phext.Coordinate
 	Text        string
-	Tenant, Key string // id of the tenant, fingerprint of its key
+	Tenant, Key string // Tenant.UniqueID of the tenant, fingerprint of its key
 	Note        string // for people who read the history; mostly ""
 	Idempotency string // the client's Idempotency-Key or ""
 	Digest      string // of the request that carries the Idempotency-Key

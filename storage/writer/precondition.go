@@ -20,7 +20,7 @@ func (tx *transaction) answerRepeat() (done bool, err error) {
 	if len(m.IdempotencyKey) > longestIdempotencyKey {
 		return false, errKeyTooLong
 	}
-	first, digest, known := tx.journal.Answered(m.Tenant.ID, m.IdempotencyKey)
+	first, digest, known := tx.journal.Answered(m.Tenant.UniqueID(), m.IdempotencyKey)
 	if known && digest != m.digest() {
 		return false, errKeyReused
 	}

@@ -175,7 +175,7 @@ func (tx *transaction) beginJournal() (err error) {
 func (m *mutation) entry() journal.Mutation {
 	e := journal.Mutation{
 		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: string(m.Call.Scroll),
-		Tenant: m.Tenant.ID, Key: m.KeyFingerprint, Note: m.Call.Name,
+		Tenant: m.Tenant.UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
 	}
 	if m.IdempotencyKey != "" {
 		e.Idempotency, e.Digest, e.Answer = m.IdempotencyKey, m.digest(), m.answer

@@ -28,8 +28,8 @@ type CallStats struct {
 type Calls struct {
 	path string // file with the counts; "" = they are not kept
 	log  *slog.Logger
-	mu   sync.RWMutex // guards byID
-	byID map[string]*counter
+	mu   sync.RWMutex        // guards byID
+	byID map[string]*counter // by Tenant.UniqueID
 }
 
 type counter struct {
@@ -87,7 +87,7 @@ func (c *Calls) counter(id string) *counter {
 // Admit counts a call and refuses it with a *LimitError if it is one too many.
 // Refused calls count, too.
 func (c *Calls) Admit(t *tenants.Tenant, now time.Time) error {
-	n := c.counter(t.ID)
+	n := c.counter(t.UniqueID())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.rollLocked(now)
@@ -139,8 +139,8 @@ func (n *counter) waitLocked(perMinute int, now time.Time) time.Duration {
 }
 
 // Of returns the tenant's counts now.
-func (c *Calls) Of(id string, now time.Time) CallStats {
-	n := c.counter(id)
+func (c *Calls) Of(t *tenants.Tenant, now time.Time) CallStats {
+	n := c.counter(t.UniqueID())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.rollLocked(now)

@@ -27,7 +27,7 @@ func TestCallsRollOver(t *testing.T) {
 	if err := calls.Admit(tenant, late.Add(limit.RetryAfter)); err != nil {
 		t.Errorf("when it said: %v", err)
 	}
-	if got := calls.Of("a", late.Add(time.Minute)); got.Today != 1 || got.Day != "2026-02-01" {
+	if got := calls.Of(tenant, late.Add(time.Minute)); got.Today != 1 || got.Day != "2026-02-01" {
 		t.Errorf("%+v", got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -35,7 +35,7 @@ func TestCallsRollOver(t *testing.T) {
 	if err := calls.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if got := OpenCalls(path, slog.Default()).Of("a", late.Add(time.Minute)); got.Today != 1 || !got.LastActive.Equal(late.Add(10*time.Second)) {
+	if got := OpenCalls(path, slog.Default()).Of(tenant, late.Add(time.Minute)); got.Today != 1 || !got.LastActive.Equal(late.Add(10*time.Second)) {
 		t.Errorf("read back: %+v", got)
 	}
 }
