@@ -106,6 +106,9 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	id, before, madeKey := r.PathValue("id"), patch{}, ""
 	err := a.changeEntry(id, func(e *tenants.Entry) (err error) {
+		if p.Enabled != nil && *p.Enabled && e.Archived != nil && *e.Archived {
+			return errArchived(id)
+		}
 		before = p.before(e)
 		p.apply(e)
 		if e.PathKey, err = p.PathKey.apply(e.PathKey); p.PathKey == newPathKey && err == nil {

@@ -19,9 +19,10 @@ type Tenant struct {
 	ID                string
 	DataDir           string // absolute and clean
 	QuotaBytes        int64  // 0 = no limit
-	Enabled           bool
-	SharedDataDir     bool // DataDir may have phexts of other tenants
-	AllowDelimiters   bool // scrolls may contain delimiters
+	Enabled           bool   // never true if Archived is
+	Archived          bool   // deleted: its phexts are in an archive
+	SharedDataDir     bool   // DataDir may have phexts of other tenants
+	AllowDelimiters   bool   // scrolls may contain delimiters
 	MaxPhexts         int
 	RequestsPerMinute int // 0 = no limit
 	CallsPerDay       int // 0 = no limit
