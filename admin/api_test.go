@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -235,5 +236,37 @@ func TestChangesAreAudited(t *testing.T) {
 		if strings.Contains(string(text), key) {
 			t.Errorf("a key is in the audit log:\n%s", text)
 		}
+	}
+}
+
+// TestUnchanged changes the tenants file while a call waits for a directory.
+func TestUnchanged(t *testing.T) {
+	a := newAPI(t)
+	before, _ := a.Store.Current().ByID("a")
+	for _, test := range []struct {
+		name   string
+		change func(*tenants.Entry)
+		want   apierror.Kind
+	}{
+		{"quota", func(e *tenants.Entry) { e.QuotaMB = ptr(int64(7)) }, apierror.Kind{}},
+		{"incarnation", func(e *tenants.Entry) { e.Incarnation = ptr(tenants.NewIncarnation(noon)) }, apierror.Conflict},
+		{"directory", func(e *tenants.Entry) { e.DataDir, e.Incarnation = ptr(a.DataRoot+"/other"), nil }, apierror.Conflict},
+		{"id", func(e *tenants.Entry) { e.ID = ptr("b") }, apierror.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := a.changeEntry("a", func(e *tenants.Entry) error { test.change(e); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			now, err := a.unchanged(before)
+			if test.want == (apierror.Kind{}) {
+				if err != nil || now.QuotaBytes != 7<<20 {
+					t.Errorf("%+v, %v", now, err)
+				}
+				return
+			}
+			if e := apierror.From(err); e == nil || e.Kind != test.want {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

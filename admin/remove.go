@@ -37,6 +37,9 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 		return "", 0, err
 	}
 	defer release()
+	if t, err = a.unchanged(t); err != nil {
+		return "", 0, err
+	}
 	names, err := t.OwnFiles()
 	if err != nil {
 		return "", 0, err
@@ -81,6 +84,19 @@ func (a *API) takeOver(r *http.Request, t *tenants.Tenant) (release func(), err 
 	return release, nil
 }
 
+// unchanged is the tenant as it is now, when its directory is frozen. It is an error
+// if somebody gave the id or the directory to another tenant during the wait.
+func (a *API) unchanged(t *tenants.Tenant) (*tenants.Tenant, error) {
+	now, ok := a.Store.Current().ByID(t.ID)
+	switch {
+	case !ok:
+		return nil, tenants.ErrNoTenant
+	case now.UniqueID() != t.UniqueID() || now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
+		return nil, apierror.New(apierror.Conflict, "tenant %q was changed at the same time: look at it, and repeat the call", t.ID)
+	}
+	return now, nil
+}
+
 // restoreArchive undoes deleteTenant: it brings back the files of an archive
 // and enables the tenant.
 func (a *API) restoreArchive(w http.ResponseWriter, r *http.Request, archive string) error {
@@ -103,7 +119,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 		return 0, err
 	}
 	defer release()
-	if t, err = a.tenant(r); err != nil {
+	if t, err = a.unchanged(t); err != nil {
 		return 0, err
 	}
 	if t.Enabled {
@@ -144,7 +160,7 @@ func (a *API) purgeTenant(w http.ResponseWriter, r *http.Request) error {
 	if in.Confirm == nil || *in.Confirm != t.ID {
 		return badRequest(`field "confirm" does not repeat the tenant's id: what is purged cannot be brought back`)
 	}
-	archives, err := a.purge(r, t.UniqueID())
+	archives, err := a.purge(r, t)
 	if err != nil {
 		return err
 	}
@@ -153,20 +169,16 @@ func (a *API) purgeTenant(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// purge erases the tenant that the path names, if that is still the one with this
-// UniqueID. The entry goes last: without it the call could not be repeated.
-func (a *API) purge(r *http.Request, uniqueID string) (archives int, err error) {
-	t, err := a.tenant(r)
-	if err != nil {
-		return 0, err
-	}
+// purge erases a tenant. The entry goes last: without it the call could not be
+// repeated.
+func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error) {
 	release, err := a.Dirs.Freeze(r.Context(), t.DataDir)
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	if t, err = a.tenant(r); err != nil || t.UniqueID() != uniqueID {
-		return 0, tenants.ErrNoTenant
+	if t, err = a.unchanged(t); err != nil {
+		return 0, err
 	}
 	if !t.Archived {
 		return 0, errNotArchived(t.ID)
