@@ -83,6 +83,7 @@ func (a *API) routes() {
 		"POST " + tenants + "/{id}/rotate-key": a.rotateKey,
 		"DELETE " + tenants + "/{id}":          a.deleteTenant,
 		"POST " + tenants + "/{id}/restore":    a.restore,
+		"POST " + tenants + "/{id}/purge":      a.purgeTenant,
 		"GET " + tenants + "/{id}/history":     a.showHistory,
 		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,

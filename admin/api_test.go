@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/history"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -48,23 +53,28 @@ func newSupervisor(t *testing.T, dir string) *supervisor.Supervisor {
 	return children
 }
 
-// newAPI makes an API whose clock stands still. It has no data directory to
-// freeze and no history.
+// newAPI makes an API whose clock stands still.
 func newAPI(t *testing.T) *API {
 	t.Helper()
 	dir := t.TempDir()
-	store := openStore(t, dir)
+	store, children := openStore(t, dir), newSupervisor(t, dir)
+	ledger := quota.NewLedger(store.Current, slog.Default())
+	journals, err := journal.New(journal.Config{Dir: filepath.Join(dir, "journal"), Quarantine: filepath.Join(dir, "quarantine")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := datadir.New(datadir.Config{Tenants: store.Current, Journal: journals, StopChild: children.Clear, MaxBody: 1 << 20, Logger: slog.Default()})
 	a, err := New(Config{
 		Key: managementKey, KeyLimit: keylimit.New(func() time.Time { return noon }), Store: store,
-		Ledger: quota.NewLedger(store.Current, slog.Default()), Calls: quota.OpenCalls("", slog.Default()),
-		Children: newSupervisor(t, dir), Metrics: http.NotFoundHandler(), DataRoot: dir,
+		Ledger: ledger, Dirs: dirs, History: &history.Service{Dirs: dirs, Ledger: ledger}, Calls: quota.OpenCalls("", slog.Default()),
+		Children: children, Metrics: http.NotFoundHandler(), DataRoot: dir,
 		ArchiveDir: filepath.Join(dir, "archives"), AuditFile: filepath.Join(dir, "audit.log"), Logger: slog.Default(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := a.Close(); err != nil {
+		if err := errors.Join(a.Close(), journals.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -226,5 +236,37 @@ func TestChangesAreAudited(t *testing.T) {
 		if strings.Contains(string(text), key) {
 			t.Errorf("a key is in the audit log:\n%s", text)
 		}
+	}
+}
+
+// TestUnchanged changes the tenants file while a call waits for a directory.
+func TestUnchanged(t *testing.T) {
+	a := newAPI(t)
+	before, _ := a.Store.Current().ByID("a")
+	for _, test := range []struct {
+		name   string
+		change func(*tenants.Entry)
+		want   apierror.Kind
+	}{
+		{"quota", func(e *tenants.Entry) { e.QuotaMB = ptr(int64(7)) }, apierror.Kind{}},
+		{"incarnation", func(e *tenants.Entry) { e.Incarnation = ptr(tenants.NewIncarnation(noon)) }, apierror.Conflict},
+		{"directory", func(e *tenants.Entry) { e.DataDir, e.Incarnation = ptr(a.DataRoot+"/other"), nil }, apierror.Conflict},
+		{"id", func(e *tenants.Entry) { e.ID = ptr("b") }, apierror.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := a.changeEntry("a", func(e *tenants.Entry) error { test.change(e); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			now, err := a.unchanged(before)
+			if test.want == (apierror.Kind{}) {
+				if err != nil || now.QuotaBytes != 7<<20 {
+					t.Errorf("%+v, %v", now, err)
+				}
+				return
+			}
+			if e := apierror.From(err); e == nil || e.Kind != test.want {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

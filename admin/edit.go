@@ -44,7 +44,7 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 	if e.PathKey, err = in.PathKey.apply(nil); err != nil {
 		return err
 	}
-	if err := a.addEntry(e, dir); err != nil {
+	if err := a.addEntry(r, e, dir); err != nil {
 		return err
 	}
 	a.record(r, "add", *in.ID, nil, map[string]any{"data_dir": dir, "quota_mb": in.QuotaMB, "admin_email": in.AdminEmail, "path_key": audited(e.PathKey)})
@@ -57,8 +57,22 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 }
 
 // addEntry writes the tenant into the tenants file and makes its directory. A
-// directory with phexts in it is refused: they are somebody else's.
-func (a *API) addEntry(e tenants.Entry, dir string) error {
+// directory with phexts in it is refused: they are somebody else's. So is one that
+// gets them back when it is recovered. The incarnation is later than everything that
+// the journal of the directory has of an earlier tenant.
+func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
+	if _, taken := a.Store.Current().ByID(*e.ID); taken {
+		return tenants.ErrExists
+	}
+	release, err := a.Dirs.Freeze(r.Context(), dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := a.History.NoteRemoved(&tenants.Tenant{ID: *e.ID, DataDir: dir}); err != nil {
+		return err
+	}
+	e.Incarnation = ptr(tenants.NewIncarnation(a.now()))
 	return a.Store.Edit(func(d *tenants.Document) error {
 		if err := d.Add(e); err != nil {
 			return err
@@ -106,6 +120,9 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	id, before, madeKey := r.PathValue("id"), patch{}, ""
 	err := a.changeEntry(id, func(e *tenants.Entry) (err error) {
+		if p.Enabled != nil && *p.Enabled && e.Archived != nil && *e.Archived {
+			return errArchived(id)
+		}
 		before = p.before(e)
 		p.apply(e)
 		if e.PathKey, err = p.PathKey.apply(e.PathKey); p.PathKey == newPathKey && err == nil {

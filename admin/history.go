@@ -108,6 +108,9 @@ func (a *API) restoreHistory(w http.ResponseWriter, r *http.Request, in restoreR
 	if err != nil {
 		return err
 	}
+	if t.Archived {
+		return errArchived(t.ID)
+	}
 	at, ok := a.parseTime(*in.At)
 	if !ok {
 		return badRequest("field \"at\" is %q: a time such as 2026-01-31T15:04:05.123Z, a date or a duration back from now such as 90m is wanted", *in.At)
@@ -130,6 +133,9 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 	t, err := a.tenant(r)
 	if err != nil {
 		return err
+	}
+	if t.Archived {
+		return errArchived(t.ID)
 	}
 	q, in := r.URL.Query(), restoreRequest{}
 	want := history.Target{DryRun: q.Has("dry_run"), Key: a.keyFingerprint()}

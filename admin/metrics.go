@@ -76,9 +76,23 @@ func (m *Metrics) Served(tenant, op string, status int, code string, took time.D
 		return
 	}
 	m.seconds.WithLabelValues(op).Observe(took.Seconds())
-	// A request that ends after its tenant was removed must not bring the series back.
-	if _, ok := m.store.Current().ByID(tenant); ok {
-		m.calls.WithLabelValues(tenant, op).Inc()
+	m.count(m.calls, tenant, op)
+}
+
+// count counts something that a tenant did. A request that ends after its tenant
+// was removed must not bring the series back.
+func (m *Metrics) count(c *prometheus.CounterVec, tenant, what string) {
+	known := m.store.Current()
+	if t, ok := known.ByID(tenant); !ok || t.Archived {
+		return
+	}
+	c.WithLabelValues(tenant, what).Inc()
+	now := m.store.Current()
+	if now == known {
+		return
+	}
+	if t, ok := now.ByID(tenant); !ok || t.Archived {
+		m.forget(tenant) // it was removed meanwhile, perhaps before this series was there
 	}
 }
 
@@ -86,21 +100,31 @@ func (m *Metrics) Served(tenant, op string, status int, code string, took time.D
 func (m *Metrics) Started(dir, reason string) {
 	for _, t := range m.store.Current().All() {
 		if fsutil.Resolve(t.DataDir) == dir {
-			m.starts.WithLabelValues(t.ID, reason).Inc()
+			m.count(m.starts, t.ID, reason)
 		}
 	}
 }
 
-// Forget drops the series of tenants that were removed.
-func (m *Metrics) Forget(removed []*tenants.Tenant) {
-	for _, t := range removed {
-		m.calls.DeletePartialMatch(prometheus.Labels{"tenant": t.ID})
-		m.starts.DeletePartialMatch(prometheus.Labels{"tenant": t.ID})
+// TenantsChanged drops the series of tenants that were removed or archived, or
+// whose id is another tenant's now.
+func (m *Metrics) TenantsChanged(old *tenants.Snapshot, diff tenants.Diff) {
+	for _, t := range diff.Removed {
+		m.forget(t.ID)
+	}
+	for _, t := range diff.Changed {
+		if was, ok := old.ByID(t.ID); t.Archived || ok && was.UniqueID() != t.UniqueID() {
+			m.forget(t.ID)
+		}
 	}
 }
 
+func (m *Metrics) forget(tenant string) {
+	m.calls.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.starts.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+}
+
 // gauges are read at each scrape from the packages that know them, so that the
-// series of a tenant end when the tenant is removed.
+// series of a tenant end when the tenant is removed or archived.
 type gauges struct {
 	store    *tenants.Store
 	ledger   *quota.Ledger
@@ -134,6 +158,9 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	for _, t := range g.store.Current().All() {
 		if t.Enabled {
 			enabled++
+		}
+		if t.Archived {
+			continue
 		}
 		// If the directory cannot be read, the ledger logs it, and the series is missing.
 		if use, err := g.ledger.Use(t); err == nil {

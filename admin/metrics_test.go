@@ -9,8 +9,35 @@ import (
 
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
+	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
+
+// TestArchivedTenantsHaveNoSeries archives a tenant that is counted. A request of
+// the tenant that ends later must not bring its series back.
+func TestArchivedTenantsHaveNoSeries(t *testing.T) {
+	dir := t.TempDir()
+	store, children := openStore(t, dir), newSupervisor(t, dir)
+	m := NewMetrics("test", store)
+	m.RegisterGauges(quota.NewLedger(store.Current, slog.Default()), children, datadir.New(datadir.Config{}))
+	m.Served("a", "select", 200, "", time.Millisecond)
+	m.Started(dir+"/a", supervisor.StartedFirst)
+	old := store.Current()
+	err := store.Edit(func(d *tenants.Document) error {
+		return d.Change("a", func(e *tenants.Entry) error { e.Archived = ptr(true); return nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.TenantsChanged(old, tenants.Compare(old, store.Current()))
+	m.Served("a", "select", 200, "", time.Millisecond)
+	m.Started(dir+"/a", supervisor.StartedFirst)
+	for _, name := range []string{"sq_api_calls_total", "sq_child_starts_total", "sq_storage_bytes", "sq_quota_bytes"} {
+		if n, err := testutil.GatherAndCount(m.registry, name); n != 0 || err != nil {
+			t.Errorf("%s: %d series, %v", name, n, err)
+		}
+	}
+}
 
 func TestMetricsAreClean(t *testing.T) {
 	dir := t.TempDir()
@@ -30,7 +57,7 @@ func TestMetricsAreClean(t *testing.T) {
 	if n := testutil.CollectAndCount(m.calls); n != 1 {
 		t.Errorf("%d series of calls, want 1", n)
 	}
-	m.Forget(store.Current().All())
+	m.TenantsChanged(store.Current(), tenants.Diff{Removed: store.Current().All()})
 	if n := testutil.CollectAndCount(m.calls) + testutil.CollectAndCount(m.starts); n != 0 {
 		t.Errorf("%d series after the tenant went", n)
 	}

@@ -11,8 +11,8 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// deleteTenant disables a tenant, archives its files and removes them. If it
-// fails at any step, the call can be repeated.
+// deleteTenant disables a tenant, archives its files and removes them. Its entry
+// stays, marked as archived. If it fails at any step, the call can be repeated.
 func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	t, err := a.tenant(r)
 	if err != nil {
@@ -23,10 +23,10 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	archive, files, err := a.archiveFiles(r, t)
 	if err != nil {
-		return fmt.Errorf("tenant %q is disabled, and its data is still there: %w", t.ID, err)
+		return fmt.Errorf("tenant %q is disabled, and not archived yet: %w", t.ID, err)
 	}
 	a.record(r, "delete", t.ID, map[string]any{"files": files}, map[string]any{"archive": archive})
-	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": disabled, "archive": archive})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": archived, "archive": archive})
 	return nil
 }
 
@@ -37,6 +37,9 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 		return "", 0, err
 	}
 	defer release()
+	if t, err = a.unchanged(t); err != nil {
+		return "", 0, err
+	}
 	names, err := t.OwnFiles()
 	if err != nil {
 		return "", 0, err
@@ -44,7 +47,26 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if archive, err = a.archives.Create(t.ArchiveID(), t.DataDir, names); err != nil {
 		return "", 0, err
 	}
-	return archive, len(names), errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget())
+	if err := errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget()); err != nil {
+		return "", 0, err
+	}
+	return archive, len(names), a.setArchived(t.ID, true)
+}
+
+// setArchived marks a tenant's entry as archived, or enables the tenant again.
+// The caller keeps requests out of the tenant's directory.
+func (a *API) setArchived(id string, archived bool) error {
+	return a.changeEntry(id, func(e *tenants.Entry) error {
+		e.Archived, e.Enabled = nil, ptr(!archived)
+		if archived {
+			e.Archived = ptr(true)
+		}
+		return nil
+	})
+}
+
+func errArchived(id string) error {
+	return apierror.New(apierror.Conflict, "tenant %q is archived: restore it from its archive, or purge it", id)
 }
 
 // takeOver keeps requests out of a tenant's directory until release is called,
@@ -62,6 +84,19 @@ func (a *API) takeOver(r *http.Request, t *tenants.Tenant) (release func(), err 
 	return release, nil
 }
 
+// unchanged is the tenant as it is now, when its directory is frozen. It is an error
+// if somebody gave the id or the directory to another tenant during the wait.
+func (a *API) unchanged(t *tenants.Tenant) (*tenants.Tenant, error) {
+	now, ok := a.Store.Current().ByID(t.ID)
+	switch {
+	case !ok:
+		return nil, tenants.ErrNoTenant
+	case now.UniqueID() != t.UniqueID() || now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
+		return nil, apierror.New(apierror.Conflict, "tenant %q was changed at the same time: look at it, and repeat the call", t.ID)
+	}
+	return now, nil
+}
+
 // restoreArchive undoes deleteTenant: it brings back the files of an archive
 // and enables the tenant.
 func (a *API) restoreArchive(w http.ResponseWriter, r *http.Request, archive string) error {
@@ -69,14 +104,8 @@ func (a *API) restoreArchive(w http.ResponseWriter, r *http.Request, archive str
 	if err != nil {
 		return err
 	}
-	if t.Enabled {
-		return apierror.New(apierror.Conflict, "tenant %q is not deleted: delete it first, so that its present files are archived", t.ID)
-	}
 	n, err := a.restoreFiles(r, t, archive)
 	if err != nil {
-		return err
-	}
-	if err := a.changeEntry(t.ID, func(e *tenants.Entry) error { e.Enabled = ptr(true); return nil }); err != nil {
 		return err
 	}
 	a.record(r, "restore", t.ID, nil, map[string]any{"archive": archive, "files": n})
@@ -90,6 +119,12 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 		return 0, err
 	}
 	defer release()
+	if t, err = a.unchanged(t); err != nil {
+		return 0, err
+	}
+	if t.Enabled {
+		return 0, apierror.New(apierror.Conflict, "tenant %q is not deleted: delete it first, so that its present files are archived", t.ID)
+	}
 	before, err := t.OwnFiles()
 	if err != nil {
 		return 0, err
@@ -103,5 +138,75 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if err != nil {
 		return 0, err
 	}
-	return files, errors.Join(a.History.FilesReplaced(t, append(before, after...)), a.Ledger.Recount(t))
+	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...)), a.Ledger.Recount(t)); err != nil {
+		return 0, err
+	}
+	return files, a.setArchived(t.ID, false)
+}
+
+// purgeTenant erases what is left of an archived tenant: its archives, its journal,
+// its counts and its entry. If it fails at any step, the call can be repeated.
+func (a *API) purgeTenant(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Confirm *string `json:"confirm"`
+	}
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	t, err := a.tenant(r)
+	if err != nil {
+		return err
+	}
+	if in.Confirm == nil || *in.Confirm != t.ID {
+		return badRequest(`field "confirm" does not repeat the tenant's id: what is purged cannot be brought back`)
+	}
+	archives, err := a.purge(r, t)
+	if err != nil {
+		return err
+	}
+	a.record(r, "purge", t.ID, map[string]any{"archives": archives, "data_dir": t.DataDir}, nil)
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": "purged", "archives": archives})
+	return nil
+}
+
+// purge erases a tenant. The entry goes last: without it the call could not be
+// repeated.
+func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error) {
+	release, err := a.Dirs.Freeze(r.Context(), t.DataDir)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	if t, err = a.unchanged(t); err != nil {
+		return 0, err
+	}
+	if !t.Archived {
+		return 0, errNotArchived(t.ID)
+	}
+	files, err := t.OwnFiles()
+	if err != nil {
+		return 0, err
+	}
+	if len(files) > 0 {
+		return 0, apierror.New(apierror.Conflict, "%s holds %d files of tenant %q that are in no archive: delete the tenant again, or move them away", t.DataDir, len(files), t.ID)
+	}
+	if archives, err = a.archives.Purge(t.ArchiveID()); err != nil {
+		return 0, err
+	}
+	if err := a.History.Purge(t); err != nil {
+		return 0, err
+	}
+	a.Calls.Forget(t)
+	return archives, a.Store.Edit(func(d *tenants.Document) error {
+		return d.Remove(t.ID, func(e *tenants.Entry) error {
+			if e.Archived == nil || !*e.Archived {
+				return errNotArchived(t.ID)
+			}
+			return nil
+		})
+	})
+}
+
+func errNotArchived(id string) error {
+	return apierror.New(apierror.Conflict, "tenant %q is not archived: delete it first", id)
 }

@@ -16,7 +16,7 @@ import (
 // tenantView is a tenant as the operator sees it. A megabyte is 1,048,576 bytes.
 type tenantView struct {
 	ID                string     `json:"tenant_id"`
-	Status            string     `json:"status"` // active or disabled
+	Status            string     `json:"status"` // active, disabled or archived
 	StorageUsedMB     float64    `json:"storage_used_mb"`
 	StorageUsedBytes  int64      `json:"storage_used_bytes"`
 	QuotaMB           int64      `json:"quota_mb"` // 0 = no limit
@@ -38,6 +38,7 @@ type tenantView struct {
 const (
 	active   = "active"
 	disabled = "disabled"
+	archived = "archived"
 	stopped  = "stopped"
 )
 
@@ -52,7 +53,10 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,
 		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
 		PathKeyFingerprint: t.PathKeyFingerprint()}
-	if !t.Enabled {
+	switch {
+	case t.Archived:
+		v.Status = archived
+	case !t.Enabled:
 		v.Status = disabled
 	}
 	if c, ok := children[fsutil.Resolve(t.DataDir)]; ok {
@@ -137,12 +141,13 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// parseFilter reads ?status= and ?idle_since=.
+// parseFilter reads ?status= and ?idle_since=. Archived tenants are listed only if
+// they are asked for.
 func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err error) {
 	q := r.URL.Query()
 	status, idle := q.Get("status"), q.Get("idle_since")
-	if status != "" && status != active && status != disabled {
-		return nil, badRequest("parameter \"status\" is %q: active or disabled is wanted", status)
+	if status != "" && status != active && status != disabled && status != archived {
+		return nil, badRequest("parameter \"status\" is %q: active, disabled or archived is wanted", status)
 	}
 	var since time.Time
 	if idle != "" {
@@ -153,7 +158,7 @@ func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err erro
 	}
 	return func(v tenantView) bool {
 		busy := !since.IsZero() && v.LastActive != nil && !v.LastActive.Before(since)
-		return !busy && (status == "" || v.Status == status)
+		return !busy && (v.Status == status || status == "" && v.Status != archived)
 	}, nil
 }
 

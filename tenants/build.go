@@ -83,7 +83,8 @@ func (b *builder) refuse(field, problem, fix string) {
 func (b *builder) refuseValue(field string, e *ValueError) { b.refuse(field, e.Problem, e.Fix) }
 
 func (b *builder) add(e Entry) {
-	t := &Tenant{Enabled: valueOr(e.Enabled, true), SharedDataDir: valueOr(e.SharedDataDir, false),
+	archived := valueOr(e.Archived, false)
+	t := &Tenant{Enabled: valueOr(e.Enabled, true) && !archived, Archived: archived, SharedDataDir: valueOr(e.SharedDataDir, false),
 		FollowLinks: valueOr(e.FollowLinks, false), AllowDelimiters: valueOr(e.AllowDelimiters, false), AdminEmail: valueOr(e.AdminEmail, "")}
 	b.setID(t, e)
 	t.DataDir = b.dataDir(e)

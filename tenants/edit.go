@@ -167,6 +167,17 @@ func (d *Document) Change(id string, change func(*Entry) error) error {
 	return nil
 }
 
+// Remove removes a tenant, if check allows it. The error is ErrNoTenant if there
+// is none with this id.
+func (d *Document) Remove(id string, check func(*Entry) error) error {
+	if err := d.Change(id, check); err != nil {
+		return err
+	}
+	i := slices.Index(d.ids, id)
+	d.entries, d.ids = slices.Delete(d.entries, i, i+1), slices.Delete(d.ids, i, i+1)
+	return nil
+}
+
 // Create writes a new tenants file with the given tenants, mode 0600. It never
 // replaces a file: the error is then fs.ErrExist. Its directory is made if need
 // be.

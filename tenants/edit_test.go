@@ -93,3 +93,42 @@ func TestEditsAtOnce(t *testing.T) {
 		t.Errorf("%v: %d tenants in force, 21 were written", err, s.Current().Len())
 	}
 }
+
+func TestRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileOf("a", "b", "c"))
+	s, err := Open(Options{Path: path, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	errNotNow := errors.New("not now")
+	for _, test := range []struct {
+		id         string
+		check, err error
+		left       int
+	}{
+		{"d", nil, ErrNoTenant, 3},
+		{"b", errNotNow, errNotNow, 3},
+		{"b", nil, nil, 2},
+		{"b", nil, ErrNoTenant, 2},
+	} {
+		err := s.Edit(func(d *Document) error { return d.Remove(test.id, func(*Entry) error { return test.check }) })
+		if !errors.Is(err, test.err) || s.Current().Len() != test.left {
+			t.Errorf("%s: %v, %d left", test.id, err, s.Current().Len())
+		}
+	}
+	if _, ok := s.Current().ByID("b"); ok {
+		t.Error("b is still there")
+	}
+}
+
+// TestArchivedIsNeverEnabled reads an entry that says both.
+func TestArchivedIsNeverEnabled(t *testing.T) {
+	s, err := Parse([]byte(`{"tenants": [{"id": "a", "api_key": "key-of-tenant-a", "data_dir": "/a", "enabled": true, "archived": true}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := s.ByID("a"); a.Enabled || !a.Archived {
+		t.Errorf("%+v", a)
+	}
+}

@@ -26,6 +26,7 @@ type Entry struct {
 	DataDir            *string `json:"data_dir,omitempty"`
 	QuotaMB            *int64  `json:"quota_mb,omitempty"`
 	Enabled            *bool   `json:"enabled,omitempty"`
+	Archived           *bool   `json:"archived,omitempty"`
 	AdminEmail         *string `json:"admin_email,omitempty"`
 	CreatedAt          *string `json:"created_at,omitempty"`
 	Incarnation        *string `json:"incarnation,omitempty"` // see NewIncarnation
@@ -42,7 +43,7 @@ func (e *Entry) targets() map[string]any {
 	return map[string]any{
 		"id": &e.ID, "api_key": &e.APIKey, "api_key_sha256": &e.APIKeySHA256,
 		"previous_key_sha256": &e.PreviousKeySHA256, "previous_key_expires": &e.PreviousKeyExpires,
-		"path_key": &e.PathKey, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled,
+		"path_key": &e.PathKey, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled, "archived": &e.Archived,
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,

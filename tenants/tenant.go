@@ -19,10 +19,11 @@ type Tenant struct {
 	ID                string
 	DataDir           string // absolute and clean
 	QuotaBytes        int64  // 0 = no limit
-	Enabled           bool
-	SharedDataDir     bool // DataDir may have phexts of other tenants
-	FollowLinks       bool // files in DataDir may be symbolic links to files elsewhere
-	AllowDelimiters   bool // scrolls may contain delimiters
+	Enabled           bool   // never true if Archived is
+	Archived          bool   // deleted: its phexts are in an archive
+	SharedDataDir     bool   // DataDir may have phexts of other tenants
+	FollowLinks       bool   // files in DataDir may be symbolic links to files elsewhere
+	AllowDelimiters   bool   // scrolls may contain delimiters
 	MaxPhexts         int
 	RequestsPerMinute int // 0 = no limit
 	CallsPerDay       int // 0 = no limit

@@ -104,9 +104,17 @@ func (g *gate) deleteAndRestore(t *testing.T) {
 	if again := g.manage("DELETE", "tenants/acme", "", 200); again["archive"] != deleted["archive"] {
 		t.Errorf("deleted again: %v, before %v", again, deleted)
 	}
-	list := g.manage("GET", "tenants?status=disabled", "", 200)["tenants"].([]any)
-	if len(list) != 1 || list[0].(map[string]any)["tenant_id"] != "acme" {
-		t.Errorf("disabled tenants: %v", list)
+	for query, want := range map[string]string{"status=archived": "acme", "": "will", "status=disabled": ""} {
+		var ids []string
+		for _, listed := range g.manage("GET", "tenants?"+query, "", 200)["tenants"].([]any) {
+			ids = append(ids, listed.(map[string]any)["tenant_id"].(string))
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("%q lists %q, want %q", query, got, want)
+		}
+	}
+	if metrics := g.metrics(t); strings.Contains(metrics, `"acme"`) || !strings.Contains(metrics, `"will"`) {
+		t.Errorf("metrics after the delete:\n%s", grep(metrics, "acme|will"))
 	}
 	archive := deleted["archive"].(string)
 	g.manage("POST", "tenants/acme/restore", fmt.Sprintf(`{"archive": %q}`, archive), 200)

@@ -89,7 +89,7 @@ func (s *service) openTenants() (err error) {
 func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.unused.changed(old, now, diff)
 	s.ledger.Refresh()
-	s.metrics.Forget(diff.Removed)
+	s.metrics.TenantsChanged(old, diff)
 }
 
 // workDir is the working directory of the children. SQ creates a .sq folder in

@@ -100,6 +100,30 @@ func TestAnIDThatIsUsedAgainInheritsNothing(t *testing.T) {
 	}
 }
 
+// TestPhextsRemovedByHandStayGone gives an id and its directory to another tenant
+// after somebody has removed the phexts by hand, which the journal does not know.
+func TestPhextsRemovedByHandStayGone(t *testing.T) {
+	t.Parallel()
+	for _, restarts := range []bool{false, true} {
+		g := startGate(t, builtin, "will")
+		g.add("acme", 1)
+		g.must("acme", "POST", at("update", "n", origin), "first", 200)
+		g.forget("acme")
+		if restarts {
+			g.stop()
+			g.start()
+		}
+		g.add("acme", 1)
+		g.manage("POST", "tenants/acme/restore", fmt.Sprintf(`{"at": %q}`, time.Now().UTC().Format(time.RFC3339Nano)), 200)
+		if got := g.get("acme", at("select", "n", origin)); got != "" {
+			t.Errorf("restarts %v: the second tenant has %q", restarts, got)
+		}
+		if events := g.history("acme"); len(events) != 0 {
+			t.Errorf("restarts %v: the second tenant has a history: %v", restarts, events)
+		}
+	}
+}
+
 // TestATenantWithoutIncarnationKeepsItsPast restarts a tenant that was written by
 // hand, as all were before there were incarnations.
 func TestATenantWithoutIncarnationKeepsItsPast(t *testing.T) {

@@ -31,8 +31,15 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
 		{[]string{"rotate-key", "acme", "--overlap", "1h"}, 0, "previous_key_expires"},
 		{[]string{"disable", "acme"}, 0, `status +disabled`},
-		{[]string{"delete", "acme"}, 0, `archive +/.*acme[.-].*tar.gz`},
+		{[]string{"delete", "acme"}, 0, `archive +/.*acme\..*tar.gz`},
 		{[]string{"restore", "acme"}, 1, "archive"},
+		{[]string{"list", "--status", "archived"}, 0, `acme +archived`},
+		{[]string{"set", "acme", "--enabled"}, 1, "is archived"},
+		{[]string{"purge", "acme"}, 1, "confirm"},
+		{[]string{"purge", "acme", "--confirm", "will"}, 1, "confirm"},
+		{[]string{"purge", "will", "--confirm", "will"}, 1, "not archived"},
+		{[]string{"purge", "acme", "--confirm", "acme"}, 0, `(?s)archives +1\n.*status +purged\n`},
+		{[]string{"show", "acme"}, 1, "no such tenant"},
 		{[]string{"show", "nobody"}, 1, "no such tenant"},
 	} {
 		out, status := tenant(c.args...)

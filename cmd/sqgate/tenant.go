@@ -18,7 +18,7 @@ func newTenant() *cobra.Command {
 	cmd := &cobra.Command{Use: "tenant", Short: "Add, show, change and remove tenants of a running sqgate"}
 	c.register(cmd.PersistentFlags())
 	for _, sub := range []*cobra.Command{
-		tenantList(c), tenantShow(c), tenantAdd(c), tenantSet(c), tenantRotate(c), tenantDisable(c), tenantDelete(c), tenantRestore(c),
+		tenantList(c), tenantShow(c), tenantAdd(c), tenantSet(c), tenantRotate(c), tenantDisable(c), tenantDelete(c), tenantRestore(c), tenantPurge(c),
 	} {
 		cmd.AddCommand(c.prepare(sub))
 	}
@@ -36,7 +36,7 @@ func tenantList(c *apiClient) *cobra.Command {
 		}
 		return c.call(http.MethodGet, tenantsPath+"?"+q.Encode(), nil, printList)
 	}}
-	cmd.Flags().StringVar(&status, "status", "", "active or disabled")
+	cmd.Flags().StringVar(&status, "status", "", "active, disabled or archived; without it, archived tenants are left out")
 	cmd.Flags().StringVar(&idle, "idle-since", "", "only those not active since: a time, a date, or a duration such as 720h")
 	return cmd
 }
@@ -131,6 +131,16 @@ func tenantRestore(c *apiClient) *cobra.Command {
 	}}
 	cmd.Flags().StringVar(&archive, "archive", "", "the archive that deleting the tenant named")
 	_ = cmd.MarkFlagRequired("archive") // the flag was registered on the line above
+	return cmd
+}
+
+func tenantPurge(c *apiClient) *cobra.Command {
+	var confirm string
+	cmd := &cobra.Command{Use: "purge ID --confirm ID", Short: "Erase what is left of a deleted tenant, for good", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		return c.call(http.MethodPost, tenantPath(args[0])+"/purge", map[string]any{"confirm": confirm}, printFields)
+	}}
+	cmd.Flags().StringVar(&confirm, "confirm", "", "the tenant's id once more: its archives, its history and its entry are erased")
+	_ = cmd.MarkFlagRequired("confirm") // the flag was registered on the line above
 	return cmd
 }
 

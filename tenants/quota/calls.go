@@ -26,10 +26,12 @@ type CallStats struct {
 // Calls counts authenticated calls and enforces the limits on them. Counts
 // survive a restart; a kill loses those of the last few seconds.
 type Calls struct {
-	path string // file with the counts; "" = they are not kept
-	log  *slog.Logger
-	mu   sync.RWMutex        // guards byID
-	byID map[string]*counter // by Tenant.UniqueID
+	path   string // file with the counts; "" = they are not kept
+	log    *slog.Logger
+	mu     sync.RWMutex        // guards byID
+	saving sync.Mutex          // held while the file is written; locked before mu
+	forgot bool                // a counter was dropped, which is not saved
+	byID   map[string]*counter // by Tenant.UniqueID
 }
 
 type counter struct {
@@ -163,8 +165,19 @@ func (c *Calls) Run(ctx context.Context) error {
 	}
 }
 
+// Forget drops the counts of a tenant for good.
+func (c *Calls) Forget(t *tenants.Tenant) {
+	c.mu.Lock()
+	delete(c.byID, t.UniqueID())
+	c.forgot = true
+	c.mu.Unlock()
+	c.save()
+}
+
 // save writes the counts if they have changed.
 func (c *Calls) save() {
+	c.saving.Lock()
+	defer c.saving.Unlock()
 	all, dirty := c.snapshot()
 	if !dirty || c.path == "" {
 		return
@@ -179,8 +192,9 @@ func (c *Calls) save() {
 }
 
 func (c *Calls) snapshot() (all map[string]CallStats, dirty bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dirty, c.forgot = c.forgot, false
 	all = make(map[string]CallStats, len(c.byID))
 	for id, n := range c.byID {
 		n.mu.Lock()

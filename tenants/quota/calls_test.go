@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -37,6 +38,29 @@ func TestCallsRollOver(t *testing.T) {
 	}
 	if got := OpenCalls(path, slog.Default()).Of(tenant, late.Add(time.Minute)); got.Today != 1 || !got.LastActive.Equal(late.Add(10*time.Second)) {
 		t.Errorf("read back: %+v", got)
+	}
+}
+
+// TestCountsAreOfOneIncarnation counts two tenants with one id, of which the first
+// has counts from before there were incarnations.
+func TestCountsAreOfOneIncarnation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "calls.json")
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	if err := os.WriteFile(path, []byte(`{"a": {"calls": 7, "day": "2026-01-31", "last_active": "2026-01-31T11:00:00Z"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, second := &tenants.Tenant{ID: "a"}, &tenants.Tenant{ID: "a", Incarnation: now}
+	calls := OpenCalls(path, slog.Default())
+	if err := calls.Admit(second, now); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := calls.Of(first, now).Today, calls.Of(second, now).Today; a != 7 || b != 1 {
+		t.Errorf("%d and %d calls", a, b)
+	}
+	calls.Forget(first)
+	calls = OpenCalls(path, slog.Default())
+	if a, b := calls.Of(first, now).Today, calls.Of(second, now).Today; a != 0 || b != 1 {
+		t.Errorf("after the first was forgotten: %d and %d calls", a, b)
 	}
 }
 

@@ -1,0 +1,45 @@
+package history
+
+import (
+	"errors"
+	"math"
+	"path/filepath"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Purge erases the history of a tenant for good. The caller has frozen the
+// tenant's directory, and has made sure that no phext of the tenant is in it. The
+// journal of a shared directory stays, because it has the history of others, too.
+func (s *Service) Purge(t *tenants.Tenant) error {
+	if t.SharedDataDir {
+		return nil
+	}
+	return s.Dirs.Journal.Purge(s.Dirs.Of(t.DataDir).Path)
+}
+
+// NoteRemoved journals which phexts are gone from a directory that a new tenant
+// gets, and that the caller has frozen. Somebody may have removed an earlier
+// tenant's phexts by hand: until that is noticed, they would seem to be there still,
+// and the new tenant's directory could be restored to that.
+func (s *Service) NoteRemoved(t *tenants.Tenant) error {
+	j, err := s.journalOf(t)
+	if err != nil {
+		return err
+	}
+	files, err := j.FilesAt(time.Unix(0, math.MaxInt64))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		id, e := fsutil.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, file))
+		if e == nil && !id.Exists() && t.OwnFile(file) {
+			e = j.RecordEdit(file, journal.State{}, id)
+		}
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, j.Suspend())
+}
