@@ -69,6 +69,7 @@ var (
 	ErrDamaged       = errors.New("is damaged")
 	ErrClosed        = errors.New("the journal is closed")
 	ErrVersion       = errors.New("was written by a newer sqgate")
+	ErrFormat        = errors.New("was written by an older sqgate, in a format that this one cannot read: to go without its history, stop sqgate and move the directory of the segment away")
 	ErrName          = errors.New("is not the name of a phext's file")
 	ErrFinished      = errors.New("the mutation is finished already")
 	ErrUndecided     = errors.New("it is not known whether recovery will make the mutation")

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/binary"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/xxh3"
 	"go.uber.org/goleak"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -131,6 +133,12 @@ func (w *world) newest() string {
 	numbers, _, err := segments(w.j.dir)
 	w.must(err)
 	return filepath.Join(w.j.dir, segmentName(numbers[len(numbers)-1]))
+}
+
+// frameOf is the frame of a record that is encoded already.
+func frameOf(payload []byte) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(len(payload)))
+	return append(binary.LittleEndian.AppendUint64(b, xxh3.Hash(payload)), payload...)
 }
 
 func at(n uint32) phext.Coordinate { return phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, n} }

@@ -52,29 +52,39 @@ func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int6
 // nextRecord reads a record and returns its size in bytes. The size is 0 if
 // there is no whole record.
 func nextRecord(in io.Reader, left int64) (record, int64, error) {
-	var head [frameHead]byte
-	if left <= frameHead {
-		return record{}, 0, nil
+	payload, n, err := nextFrame(in, left)
+	if err != nil || n == 0 {
+		return record{}, 0, err
 	}
-	if err := fill(in, head[:]); err != nil {
-		return record{}, 0, unlessShort(err)
-	}
-	size := int64(binary.LittleEndian.Uint32(head[:]))
-	if size == 0 || size > left-frameHead {
-		return record{}, 0, nil
-	}
-	payload := make([]byte, size)
-	if err := fill(in, payload); err != nil {
-		return record{}, 0, unlessShort(err)
-	}
-	if xxh3.Hash(payload) != binary.LittleEndian.Uint64(head[4:]) {
-		return record{}, 0, nil
-	}
-	rec, ok := decode(string(payload))
+	rec, ok := decode(payload)
 	if !ok {
 		return record{}, 0, nil
 	}
-	return rec, frameHead + size, nil
+	return rec, n, nil
+}
+
+// nextFrame reads a frame, and returns the record in it, not decoded, and the
+// size of the frame in bytes. The size is 0 if there is no whole frame.
+func nextFrame(in io.Reader, left int64) (payload string, n int64, err error) {
+	var head [frameHead]byte
+	if left <= frameHead {
+		return "", 0, nil
+	}
+	if err := fill(in, head[:]); err != nil {
+		return "", 0, unlessShort(err)
+	}
+	size := int64(binary.LittleEndian.Uint32(head[:]))
+	if size == 0 || size > left-frameHead {
+		return "", 0, nil
+	}
+	b := make([]byte, size)
+	if err := fill(in, b); err != nil {
+		return "", 0, unlessShort(err)
+	}
+	if xxh3.Hash(b) != binary.LittleEndian.Uint64(head[4:]) {
+		return "", 0, nil
+	}
+	return string(b), frameHead + size, nil
 }
 
 func fill(in io.Reader, b []byte) error {

@@ -103,6 +103,9 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 	}
 	if err == nil {
 		j.seg = &segment{number: number, f: f, created: head.time, boot: head.boot}
+		j.seg.info, err = f.Stat()
+	}
+	if err == nil {
 		err = j.loadLocked()
 	}
 	if err != nil {
@@ -114,22 +117,19 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 
 // loadLocked reads the open segment up to the first damage.
 func (j *Journal) loadLocked() error {
-	s := j.seg
-	info, err := s.f.Stat()
-	if err != nil {
-		return err
-	}
-	s.end, err = walkRecords(s.f, info.Size(), func(r record) error { j.noteLocked(r); return nil })
+	s, size := j.seg, j.seg.info.Size()
+	var err error
+	s.end, err = walkRecords(s.f, size, func(r record) error { j.noteLocked(r); return nil })
 	if err != nil {
 		return err
 	}
 	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
-	if s.end == info.Size() {
+	if s.end == size {
 		s.clean, err = j.stoppedAt(s)
 		return err
 	}
 	j.mustRotate = true
-	return j.cutDamageLocked(info.Size())
+	return j.cutDamageLocked(size)
 }
 
 // noteLocked updates what is known of a file with a record of the newest

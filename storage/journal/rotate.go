@@ -45,7 +45,7 @@ func (j *Journal) rotateIfDueLocked() error {
 
 // rotationDueLocked says whether the next mutation belongs in a new segment.
 func (j *Journal) rotationDueLocked() bool {
-	if j.seg == nil || j.mustRotate {
+	if j.seg == nil || j.mustRotate || j.seg.goneFrom(j.dir) {
 		return true
 	}
 	records := j.seg.end - j.seg.inlineBytes
@@ -55,12 +55,20 @@ func (j *Journal) rotationDueLocked() bool {
 // rotateLocked ends the newest segment and begins another. The caller holds
 // syncMu as well as mu.
 func (j *Journal) rotateLocked() error {
+	if err := j.establishDir(); err != nil {
+		return err
+	}
 	if err := j.makeDurableLocked(); err != nil {
 		return err
 	}
 	_, highest, err := segments(j.dir)
 	if err != nil {
 		return err
+	}
+	if j.seg != nil && j.seg.number > highest {
+		j.cfg.Logger.Error("the journal was removed while it was in use; it is made anew, and its history is lost",
+			"data_dir", j.dataDir, "path", j.dir)
+		highest = j.seg.number
 	}
 	next, err := j.createSegmentLocked(highest + 1)
 	if err != nil {

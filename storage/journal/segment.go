@@ -20,13 +20,14 @@ type segment struct {
 	end             int64 // bytes of whole records
 	allocated       int64 // bytes up to which disk space is allocated
 	created         int64
-	boot            string     // id of the run of the kernel in which it was begun
-	seq             uint64     // the highest number of a mutation or checkpoint
-	checkpointBytes int64      // bytes of checkpoints, in it and in files beside it
-	inlineBytes     int64      // bytes of checkpoints in it
-	unsynced        []*os.File // checkpoint files
-	failed          error      // of a sync; what it should have made durable may be lost
-	clean           bool       // nothing was appended since a clean stop
+	boot            string      // id of the run of the kernel in which it was begun
+	seq             uint64      // the highest number of a mutation or checkpoint
+	checkpointBytes int64       // bytes of checkpoints, in it and in files beside it
+	inlineBytes     int64       // bytes of checkpoints in it
+	unsynced        []*os.File  // checkpoint files
+	failed          error       // of a sync; what it should have made durable may be lost
+	info            fs.FileInfo // of f, to find out whether it is still at its path
+	clean           bool        // nothing was appended since a clean stop
 }
 
 // close frees the disk space behind the last record and closes all files.
@@ -37,6 +38,13 @@ func (s *segment) close() error {
 	}
 	s.unsynced = nil
 	return err
+}
+
+// goneFrom says whether the segment is no longer in dir: somebody removed it, or
+// moved it or dir away. Nobody would find there what is written to it.
+func (s *segment) goneFrom(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, segmentName(s.number)))
+	return err != nil || !os.SameFile(info, s.info)
 }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, segmentSuffix) }
@@ -108,9 +116,13 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 	if err != nil {
 		return record{}, false, err
 	}
-	rec, n, err := nextRecord(f, info.Size())
-	if err != nil || n == 0 || rec.kind != header {
+	payload, n, err := nextFrame(f, info.Size())
+	if err != nil || n == 0 {
 		return record{}, false, err
+	}
+	rec, ok = decode(payload)
+	if !ok || rec.kind != header || rec.version < version {
+		return record{}, false, fmt.Errorf("%s %w", f.Name(), ErrFormat)
 	}
 	if rec.version > version {
 		return record{}, false, fmt.Errorf("%s %w", f.Name(), ErrVersion)
@@ -120,16 +132,17 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 
 // createSegmentLocked creates segment number and syncs it.
 func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
-	if err := j.establishDir(); err != nil {
-		return nil, err
-	}
 	s := &segment{number: number, created: j.tickLocked(), boot: j.cfg.BootID}
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("beginning a segment of the journal: %w", err)
 	}
 	s.f = f
-	if err := j.writeHeader(s); err != nil {
+	s.info, err = f.Stat()
+	if err == nil {
+		err = j.writeHeader(s)
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return s, nil

@@ -2,8 +2,12 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"os"
 )
+
+// errGone is a segment that was removed or moved away while it was in use.
+var errGone = errors.New("the journal is not at its path any more")
 
 // Sync waits until the records of the mutation are as durable as the policy
 // wants. With Off it waits only for the checkpoint, if that is not on disk yet.
@@ -129,6 +133,9 @@ func (j *Journal) syncLocked(unlock bool) error {
 		j.mu.Unlock()
 	}
 	err := j.syncFiles(s.f, fresh)
+	if err == nil && unlock && s.goneFrom(j.dir) {
+		err = fmt.Errorf("%s: %w", s.f.Name(), errGone)
+	}
 	if unlock {
 		j.mu.Lock()
 	}

@@ -404,6 +404,25 @@ func TestTheJournalFailsAfterSQ(t *testing.T) {
 	}
 }
 
+// TestTheStateDiskIsFull answers that the disk is full, and changes nothing.
+func TestTheStateDiskIsFull(t *testing.T) {
+	for _, operation := range []string{"journal", "sync"} {
+		w := newWorld(t)
+		if err := os.WriteFile(w.path("m.phext"), []byte("by hand"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.disk.set(operation, syscall.ENOSPC)
+		_, err := w.Commit(context.Background(), w.mutate(rewrite.Update, "m", scroll(1), "refused"))
+		kind := apierror.DiskFull
+		if operation == "sync" { // nor can it be noted that the write was refused
+			kind = apierror.NotKnown
+		}
+		w.wantError(err, kind)
+		w.disk.set(operation, nil)
+		w.want(start)
+	}
+}
+
 // TestTheJournalCannotBeSynced has writes that are refused while the journal's
 // disk fails. Whether recovery makes them is not known, and the answer says so.
 func TestTheJournalCannotBeSynced(t *testing.T) {

@@ -33,6 +33,7 @@ func (tx *transaction) abort(cause error) outcome {
 		return tx.leaveUndecided(cause)
 	}
 	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
+		tx.log("there is no room for a write or its journal", cause)
 		cause = errDiskFull
 	}
 	if tx.newName && tx.frozen != nil {

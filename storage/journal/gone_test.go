@@ -1,0 +1,85 @@
+package journal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestAJournalThatIsTakenAway removes the journal, or moves it away, while it is
+// in use. What is acknowledged after that survives a power cut.
+func TestAJournalThatIsTakenAway(t *testing.T) {
+	for name, take := range map[string]func(w *world) error{
+		"removed":           func(w *world) error { return os.RemoveAll(w.cfg.Dir) },
+		"moved away":        func(w *world) error { return os.Rename(w.cfg.Dir, w.cfg.Dir+".old") },
+		"a segment removed": func(w *world) error { return os.Remove(w.newest()) },
+		"a copy in its place": func(w *world) error {
+			return errors.Join(os.Rename(w.cfg.Dir, w.cfg.Dir+".old"), os.CopyFS(w.cfg.Dir, os.DirFS(w.cfg.Dir+".old")))
+		},
+	} {
+		for _, policy := range []Policy{Off, Batch, Always} {
+			t.Run(name+", "+policy.String(), func(t *testing.T) {
+				w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = policy }))
+				w.put("a.phext", text("there before"))
+				w.mutate(update("a.phext", 2, "before"))
+				w.must(take(w))
+				w.mutate(update("a.phext", 2, "after"))
+				w.mutate(update("b.phext", 1, "new"))
+				w.mutate(update("a.phext", 3, "last"))
+				a, b := w.read("a.phext"), w.read("b.phext")
+				w.put("a.phext", text("there be"))
+				w.put("b.phext", text(""))
+				w.cfg.BootID = "boot-2"
+				(&model{world: w}).reopenAfterCut()
+				w.recover()
+				if w.read("a.phext") != a || w.read("b.phext") != b {
+					t.Errorf("%q and %q", w.read("a.phext").Text, w.read("b.phext").Text)
+				}
+			})
+		}
+	}
+}
+
+// TestAJournalThatIsTakenAwayBeforeASync must not call the records durable.
+func TestAJournalThatIsTakenAwayBeforeASync(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "first"))
+	p := w.unflushed("second")
+	w.must(os.RemoveAll(w.cfg.Dir))
+	if err := p.Sync(); !errors.Is(err, errGone) {
+		t.Errorf("synced: %v", err)
+	}
+	w.mutate(update("a.phext", 1, "third"))
+}
+
+// TestAJournalThatCannotBeMadeAnew refuses mutations.
+func TestAJournalThatCannotBeMadeAnew(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil)
+	w.mutate(update("a.phext", 1, "first"))
+	w.must(os.RemoveAll(w.cfg.Dir))
+	w.must(os.WriteFile(w.cfg.Dir, nil, 0o600))
+	if _, err := w.j.Begin(update("a.phext", 1, "x"), nil); err == nil {
+		t.Error("a mutation was begun without a journal")
+	}
+	_ = w.set.Close() // there is nowhere to note the stop
+}
+
+// TestAJournalInAnOlderFormat is refused as it is: it is not damaged.
+func TestAJournalInAnOlderFormat(t *testing.T) {
+	older := frameOf([]byte("\x01\x00\x02\x06boot-1")) // the header of the first format
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "x"))
+	w.must(w.j.Suspend())
+	path := w.newest()
+	w.must(os.WriteFile(path, older, 0o600))
+	if _, err := w.j.Begin(update("a.phext", 1, "y"), nil); !errors.Is(err, ErrFormat) {
+		t.Errorf("begun: %v", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != string(older) {
+		t.Errorf("the segment was changed: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(w.cfg.Quarantine, "*")); err != nil || len(left) > 0 {
+		t.Errorf("quarantined: %v %v", left, err)
+	}
+}
