@@ -5,12 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"os"
 	"path/filepath"
 	"reflect"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -84,7 +84,7 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 		if len(files) > 0 {
 			return apierror.New(apierror.Conflict, "%s holds %d phexts already: move them away, or write the tenant into the tenants file by hand to give it them", dir, len(files))
 		}
-		return os.MkdirAll(dir, 0o700)
+		return fsutil.MakeDir(dir, 0o700)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
@@ -25,7 +26,7 @@ func openDir(dir string) (*os.File, error) {
 // lockDir makes the directory if need be and locks it, for the child to inherit.
 // It stops an orphan of an earlier sqgate first, between two writes.
 func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := fsutil.MakeDir(dir, 0o700); err != nil {
 		return nil, err
 	}
 	f, err := openDir(dir)

@@ -166,3 +166,21 @@ func SyncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// MakeDir is os.MkdirAll, and makes the names of the directories that it makes
+// durable in their parents.
+func MakeDir(dir string, mode fs.FileMode) error { return makeDir(filepath.Clean(dir), mode, SyncDir) }
+
+func makeDir(dir string, mode fs.FileMode, syncDir func(string) error) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, os.MkdirAll(dir, mode)) // an error if it is no directory
+	}
+	parent := filepath.Dir(dir)
+	if err := makeDir(parent, mode, syncDir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}

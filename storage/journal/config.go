@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +148,7 @@ func fdatasync(f *os.File) error {
 
 // makeDir creates a directory that only sqgate may use.
 func makeDir(dir string) error {
-	if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
+	if err := fsutil.MakeDir(dir, 0o700); err != nil {
 		return fmt.Errorf("making the directory of the journal: %w", err)
 	}
 	return nil

@@ -175,7 +175,7 @@ func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, 
 	return func(path string, now, next *cache.Version, at phext.Coordinate) error {
 		all := now.Phext.Scrolls()
 		if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
-			if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+			if err := fsutil.MakeDir(filepath.Dir(path), dirMode); err != nil {
 				return err
 			}
 			target, err := links.Target(path)
