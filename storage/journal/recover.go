@@ -90,6 +90,7 @@ type recovery struct {
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	cleanStop      bool         // the phexts were on the disk when it was stopped
 	journalDamaged bool         // the journal has lost records that it once held
+	recordsLost    bool         // the same, or a power cut has cut off its end
 	report         *Report
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
@@ -105,6 +106,7 @@ func (j *Journal) recovery(v *view, report *Report) *recovery {
 	r.cleanStop = j.seg != nil && j.seg.clean
 	// After a power cut, rubbish at the end of a segment is normal. Without one
 	// it means that records are missing, and so does a segment without a header.
+	r.recordsLost = j.lostSegment || j.damaged > 0
 	r.journalDamaged = j.lostSegment || r.sameBoot && j.damaged > 0
 	return r
 }

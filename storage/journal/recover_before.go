@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -60,11 +61,12 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 // which is gone afterwards. done says that the file is recovered.
 func (f *fileRecovery) resolveBefore() (done bool, err error) {
 	old, err := readState(nil, BeforePath(f.path))
-	if err != nil {
-		return false, err
+	if err != nil { // the journal decides alone
+		f.logUnreadable(err)
+		return false, nil
 	}
 	switch {
-	case f.found == f.want, f.found == f.before:
+	case f.found == f.want, f.found == f.before, f.writtenByHand():
 		return false, f.removeBefore(true)
 	case old == f.before, old == f.want:
 		return false, f.putBack(old)
@@ -72,6 +74,17 @@ func (f *fileRecovery) resolveBefore() (done bool, err error) {
 		return true, f.keepBefore(old)
 	}
 	return true, f.discardBefore(old)
+}
+
+// writtenByHand says whether somebody has written the file since the crash: it is
+// a text, and nothing that an interrupted write leaves. After a power cut nobody
+// can tell that.
+func (f *fileRecovery) writtenByHand() bool {
+	return f.sameBoot && !f.journalDamaged && f.found.Text != "" && isUTF8(f.found) && !f.interrupted() && !f.madeFromNothing()
+}
+
+func (f *fileRecovery) logUnreadable(err error) {
+	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be read; it is left alone", "path", BeforePath(f.path), "error", err)
 }
 
 // removeBefore removes the file that was renamed aside, if there is one.
@@ -138,13 +151,38 @@ func (f *fileRecovery) discardBefore(old State) error {
 	return f.removeBefore(true)
 }
 
-// restoreWithoutJournal puts back the file that was renamed aside where the
-// journal cannot say what the file should hold. What is there may be torn.
-func (f *fileRecovery) restoreWithoutJournal(reason string) error {
+// longestWrite is longer than SQ takes for a write, since it hangs up before.
+const longestWrite = time.Minute
+
+// unknownFile decides for a file that the journal does not know. With a journal
+// that is whole, the file that was renamed aside is an old one: a write that is
+// under way is in the newest segment. Without one, what is there may be torn,
+// unless it was written long after the other was renamed.
+func (f *fileRecovery) unknownFile() error {
+	torn := f.segment == nil || f.recordsLost
+	if renamed, err := f.view.j.cfg.Links.Identify(BeforePath(f.path)); err == nil && f.id.Mtime-renamed.Ctime > int64(longestWrite) {
+		torn = false
+	}
+	return f.restoreWithoutJournal("the journal does not know the file", torn)
+}
+
+// restoreWithoutJournal chooses between the file and the one that was renamed
+// aside where the journal cannot say what the file should hold. torn says that a
+// write of the file may have been interrupted. A file that SQ cannot read never
+// takes the place of one that it can. The other goes to quarantine.
+func (f *fileRecovery) restoreWithoutJournal(reason string, torn bool) error {
 	old, err := readState(nil, BeforePath(f.path))
 	if err != nil {
+		f.logUnreadable(err)
+		return nil
+	}
+	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be checked", "path", f.path, "reason", reason)
+	fits := f.found.Text != "" && isUTF8(f.found)
+	if !fits || torn && old.Text != "" && isUTF8(old) {
+		return f.putBack(old)
+	}
+	if _, err := f.quarantine("before", old); err != nil {
 		return err
 	}
-	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be checked; it is taken as it is", "path", f.path, "reason", reason)
-	return f.putBack(old)
+	return f.removeBefore(true)
 }

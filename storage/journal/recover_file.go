@@ -42,7 +42,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 		return err
 	}
 	if log == nil {
-		return f.restoreWithoutJournal("the journal does not know the file")
+		return f.unknownFile()
 	}
 	if err := f.replay(); err != nil {
 		return f.checkpointDamaged(err, aside)
@@ -97,7 +97,7 @@ func (f *fileRecovery) checkpointDamaged(cause error, aside bool) error {
 		return cause
 	}
 	if aside {
-		if err := f.restoreWithoutJournal("its checkpoint is damaged"); err != nil {
+		if err := f.restoreWithoutJournal("its checkpoint is damaged", len(f.log.pending) > 0); err != nil {
 			return err
 		}
 	}
