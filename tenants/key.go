@@ -109,9 +109,9 @@ func checkID(id string) *ValueError {
 		return &ValueError{"begins or ends with '-'", "use it inside only"}
 	case slices.Contains(reserved, id):
 		return &ValueError{"is a word that paths of the API use", "choose another one"}
-	case strings.HasPrefix(id, keyPrefix):
+	case strings.Contains(id, keyPrefix):
 		// Key and id were probably swapped, and the id appears in every log.
-		return &ValueError{"begins as keys do", "a key belongs in \"api_key\"; choose a name"}
+		return &ValueError{"holds \"pmb-v1-\", as keys do", "a key belongs in \"api_key\"; choose a name"}
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ type service struct {
 // everything else.
 func assemble(o *options) (*service, error) {
 	s := &service{o: o, log: newLogger(o, os.Stderr)}
-	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeRooms, s.makeAPIs, s.listen} {
+	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -146,8 +146,8 @@ func (s *service) recoverDirs(ctx context.Context) error {
 // concurrentRecoveries is how many directories are recovered at a time.
 const concurrentRecoveries = 4
 
-// makeRooms makes what happens to phexts: each room from those below it.
-func (s *service) makeRooms() error {
+// makeStorage makes the packages below storage, each from those that it uses.
+func (s *service) makeStorage() error {
 	s.dirs = datadir.New(datadir.Config{
 		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "directories"),
 		ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,

@@ -73,13 +73,13 @@ func RetryIn(after time.Duration, kind Kind, message string, args ...any) *Error
 	return e
 }
 
-// Describer is an error type of another room that knows what a caller is told.
+// Describer is an error type of another package that knows what a caller is told.
 type Describer interface {
 	APIError() *Error
 }
 
 // From is what a caller is told of err, or nil if err is none that a caller
-// can be told of: the room that answers decides what to say then.
+// can be told of: the package that answers decides what to say then.
 func From(err error) *Error {
 	var ready *Error
 	var describer Describer
