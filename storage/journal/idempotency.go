@@ -29,6 +29,7 @@ type answerKey struct{ tenant, idempotency string }
 type answer struct {
 	text, digest string
 	time         int64
+	end          uint64 // value of written after the record; 0 = it is on disk
 }
 
 type arrival struct {
@@ -36,7 +37,7 @@ type arrival struct {
 	time int64
 }
 
-func (a *answers) add(m Mutation, now int64) {
+func (a *answers) add(m Mutation, now int64, end uint64) {
 	if m.Idempotency == "" {
 		return
 	}
@@ -45,7 +46,7 @@ func (a *answers) add(m Mutation, now int64) {
 		return
 	}
 	k = answerKey{strings.Clone(k.tenant), strings.Clone(k.idempotency)}
-	a.byKey[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now}
+	a.byKey[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now, end}
 	a.queue = append(a.queue, arrival{k, now})
 	a.trim(now)
 }
@@ -67,19 +68,26 @@ func (a *answers) trim(now int64) {
 
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 newer ones in the data_dir.
-func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool) {
+// hours, or until there are 65,536 newer ones in the data_dir. Answered waits
+// until the first request is as durable as the policy wants.
+func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
+	got, ok, err := j.findAnswer(answerKey{tenant, idempotency})
+	if ok && j.cfg.Sync != Off {
+		err = j.syncUpTo(got.end)
+	}
+	return got.text, got.digest, ok, err
+}
+
+func (j *Journal) findAnswer(k answerKey) (got answer, ok bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.openLocked(); err != nil {
-		j.cfg.Logger.Error("opening the journal", "data_dir", j.dataDir, "error", err)
-		return "", "", false
+		return answer{}, false, err
 	}
-	got, ok := j.answers.find(answerKey{tenant, idempotency}, j.cfg.Now().UnixNano())
-	if !ok {
-		return "", "", false
+	if got, ok = j.answers.find(k, j.cfg.Now().UnixNano()); !ok {
+		return answer{}, false, nil
 	}
-	return got.text, got.digest, true
+	return got, true, nil
 }
 
 func (j *Journal) loadAnswers() (*answers, error) {
@@ -97,7 +105,7 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	}
 	good, err := walkRecords(f, info.Size(), func(r record) error {
 		if r.kind == answered {
-			a.add(r.m, r.time)
+			a.add(r.m, r.time, 0)
 		}
 		return nil
 	})

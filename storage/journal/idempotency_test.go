@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -14,7 +16,8 @@ func keyed(key, answer string) Mutation {
 
 func (w *world) expect(t *testing.T, tenant, key, want string) {
 	t.Helper()
-	got, digest, ok := w.j.Answered(tenant, key)
+	got, digest, ok, err := w.j.Answered(tenant, key)
+	w.must(err)
 	if ok != (want != "") || got != want || ok && digest != "digest of "+want {
 		t.Errorf("%s/%s: %q, %q, %v, want %q", tenant, key, got, digest, ok, want)
 	}
@@ -69,5 +72,28 @@ func TestAnswersAreBounded(t *testing.T) {
 		w.expect(t, "will", "k14", "")
 		w.expect(t, "will", "k15", "answer 15")
 		w.expect(t, "will", "k19", "answer 19")
+	}
+}
+
+// TestARepeatIsAsDurableAsTheFirst repeats a request before anything has synced
+// it: the answer must wait for a sync, and fail with it.
+func TestARepeatIsAsDurableAsTheFirst(t *testing.T) {
+	for policy, syncs := range map[Policy]int{Off: 0, Batch: 1, Always: 1} {
+		w, s := spinning(t, policy)
+		p := w.begin(keyed("k", "one"))
+		before := s.count()
+		w.must(p.Done(w.put("a.phext", text("one"))))
+		w.expect(t, "will", "k", "one")
+		w.expect(t, "will", "k", "one")
+		if n := s.count() - before; n != syncs {
+			t.Errorf("%v: %d syncs, want %d", policy, n, syncs)
+		}
+		p = w.begin(keyed("k2", "two"))
+		w.must(p.Done(w.put("a.phext", text("two"))))
+		s.fail = syscall.EIO
+		if _, _, _, err := w.j.Answered("will", "k2"); errors.Is(err, syscall.EIO) != (policy != Off) {
+			t.Errorf("%v: the disk fails: %v", policy, err)
+		}
+		s.fail = nil
 	}
 }

@@ -162,7 +162,7 @@ func (j *Journal) noteEndLocked(t *fileState, r record) {
 		return
 	}
 	if r.kind == done {
-		j.answers.add(b.m, r.time)
+		j.answers.add(b.m, r.time, j.written)
 	}
 	if r.kind == done || r.kind == toRollBack || r.idKnown {
 		t.lastSeen, t.known = r.id, r.idKnown

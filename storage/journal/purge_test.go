@@ -29,7 +29,7 @@ func TestPurgeForgetsEverything(t *testing.T) {
 		if w.must(err); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
-		if _, _, ok := w.j.Answered("will", "one"); ok {
+		if _, _, ok, err := w.j.Answered("will", "one"); ok || err != nil {
 			t.Error("an answer is still known")
 		}
 		events, err := w.j.History("")

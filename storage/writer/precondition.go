@@ -20,7 +20,14 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 	if len(m.IdempotencyKey) > longestIdempotencyKey {
 		return false, errKeyTooLong
 	}
-	first, digest, known := tx.journal.Answered(m.Tenant.UniqueID(), m.IdempotencyKey)
+	first, digest, known, err := tx.journal.Answered(m.Tenant.UniqueID(), m.IdempotencyKey)
+	switch {
+	case known && err != nil:
+		tx.log("the write that a request repeats stands, but the journal is not on disk", err)
+		return false, errNotDurable
+	case err != nil:
+		return false, err
+	}
 	if known && digest != m.digest() {
 		return false, errKeyReused
 	}
