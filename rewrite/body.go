@@ -265,9 +265,22 @@ func (c *Call) setManifest(body []byte) *apierror.Error {
 	return c.checkMissing()
 }
 
-// maxLines bounds the memory that a manifest takes. A line of 22 bytes takes several
-// times that.
-const maxLines = 1_000_000
+// What a manifest may take. A line of a few bytes is in a list, in its sorted copy
+// and in a map before it is answered.
+const (
+	maxLines   = 300_000
+	lineMemory = 320 // bytes, measured
+)
+
+// ParsedMemory is how much memory, in bytes, parsing a body takes beside the body
+// itself, at most. All but manifests take little.
+func (h *Head) ParsedMemory(body []byte, query string) int64 {
+	if h.Op != Delta {
+		return 0
+	}
+	lines := 1 + bytes.Count(body, []byte("\n")) + strings.Count(query, "%0")
+	return int64(min(lines, maxLines)) * lineMemory
+}
 
 func (c *Call) addLine(line string) *apierror.Error {
 	text, rest, ok := strings.Cut(line, ": ")

@@ -92,35 +92,51 @@ func (r *Reservation) Release() {
 
 // Shared counts things that several hold at a time, each once: an answer that
 // is being sent to many clients is in memory once.
-type Shared[T comparable] struct {
-	budget *Budget
-	mu     sync.Mutex
-	users  map[T]int
+type Shared struct {
+	budgets []*Budget
+	mu      sync.Mutex
+	users   map[any]int
 }
 
-// NewShared counts within budget.
-func NewShared[T comparable](budget *Budget) *Shared[T] {
-	return &Shared[T]{budget: budget, users: map[T]int{}}
+// NewShared counts within all of the budgets.
+func NewShared(budgets ...*Budget) *Shared {
+	return &Shared{budgets: budgets, users: map[any]int{}}
 }
 
 // Take counts one more user of a thing of size n, which is the same at each
-// call, unless there is no room for it. Every Take that succeeds needs a Give.
-func (s *Shared[T]) Take(thing T, n int64) bool {
+// call, unless there is no room for it. A thing that is larger than a budget has
+// room when there is nothing else. release gives the room back.
+func (s *Shared) Take(thing any, n int64) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users[thing] == 0 && !s.budget.Take(min(n, s.budget.limit)) {
-		return false
+	if s.users[thing] == 0 && !s.reserve(n) {
+		return nil, false
 	}
 	s.users[thing]++
+	return func() { s.give(thing, n) }, true
+}
+
+func (s *Shared) reserve(n int64) bool {
+	for i, b := range s.budgets {
+		if !b.Take(min(n, b.limit)) {
+			giveBack(s.budgets[:i], n)
+			return false
+		}
+	}
 	return true
 }
 
-// Give ends one use.
-func (s *Shared[T]) Give(thing T, n int64) {
+func giveBack(budgets []*Budget, n int64) {
+	for _, b := range budgets {
+		b.Give(min(n, b.limit))
+	}
+}
+
+func (s *Shared) give(thing any, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users[thing]--; s.users[thing] == 0 {
 		delete(s.users, thing)
-		s.budget.Give(min(n, s.budget.limit))
+		giveBack(s.budgets, n)
 	}
 }

@@ -39,24 +39,34 @@ func TestAReservationIsOfAllBudgetsOrNone(t *testing.T) {
 }
 
 func TestSharedIsCountedOnce(t *testing.T) {
-	b := NewBudget(10)
-	s := NewShared[string](b)
-	for range 2 {
-		if !s.Take("a", 8) {
-			t.Error("a thing is not counted once")
+	b, own := NewBudget(20), NewBudget(10)
+	s := NewShared(own, b)
+	take := func(thing string, want bool) func() {
+		release, ok := s.Take(thing, 8)
+		if ok != want {
+			t.Errorf("%s: %v", thing, ok)
 		}
+		return release
 	}
-	if s.Take("b", 8) {
-		t.Error("there is room past the limit")
+	first, second := take("a", true), take("a", true)
+	take("b", false)
+	if !b.Take(12) {
+		t.Error("more than was taken is counted")
 	}
-	s.Give("a", 8)
-	if s.Take("b", 8) {
-		t.Error("a thing that is still used was given back")
+	first()
+	take("b", false)
+	second()
+	take("b", true)()
+	b.Give(12)
+	if release, ok := s.Take("larger than the budget", 1000); !ok {
+		t.Error("it does not fit when there is nothing else")
+	} else {
+		release()
 	}
-	s.Give("a", 8)
-	if !s.Take("b", 8) {
-		t.Error("a thing that nobody uses was not given back")
+	if !b.Take(20) || !own.Take(10) {
+		t.Error("something was not given back")
 	}
+	take("a", false)
 }
 
 func TestManyAtOnceNeverPassTheLimit(t *testing.T) {

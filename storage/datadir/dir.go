@@ -32,6 +32,9 @@ type Dir struct {
 	Path string
 	// Bodies is this directory's part of the memory for request bodies.
 	Bodies *memlimit.Budget
+	// Sending is what answers on their way to clients keep in memory, within this
+	// directory's part of Dirs.Answers.
+	Sending *memlimit.Shared
 
 	dirs   *Dirs
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out

@@ -29,11 +29,11 @@ type Config struct {
 }
 
 // How many bodies, and answers, of the largest size may be in memory at once,
-// and the fraction of all bodies that those of one directory may take.
+// and the fraction of them that those of one directory may take.
 const (
 	bodiesAtOnce  = 8
 	answersAtOnce = 4
-	bodiesPart    = 4
+	dirsPart      = 4
 )
 
 // Dirs is every data directory that was asked for. An entry stays for good: if
@@ -79,8 +79,9 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	d, ok = ds.byPath[path]
 	if !ok {
 		d = &Dir{
-			Path: path, Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
-			queue: semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+			Path: path, Bodies: memlimit.NewBudget(ds.Bodies.Limit() / dirsPart), dirs: ds,
+			Sending: memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/dirsPart), ds.Answers),
+			queue:   semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}
 		ds.byPath[path] = d
 	}

@@ -10,7 +10,6 @@ import (
 	"context"
 
 	"mirrorborn.us/sqgate/internal/etag"
-	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -24,13 +23,10 @@ type Config struct {
 }
 
 // Reader answers reads. Its methods may be called by many at a time.
-type Reader struct {
-	Config
-	sending *memlimit.Shared[*cache.Rendered] // rendered answers on their way to clients
-}
+type Reader struct{ Config }
 
 // New makes a Reader.
-func New(c Config) *Reader { return &Reader{c, memlimit.NewShared[*cache.Rendered](c.Dirs.Answers)} }
+func New(c Config) *Reader { return &Reader{c} }
 
 // Answer is the answer to a read. Release gives its memory back when it was sent.
 type Answer struct {
@@ -56,11 +52,21 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (
 		return Answer{}, datadir.ErrBusy
 	}
 	a := Answer{Text: render(v, call), Release: release}
+	if call.Op == rewrite.Select && len(a.Text) > sentAtOnce {
+		if a.Release, ok = d.Sending.Take(v.Phext, v.Phext.Size()); !ok {
+			return Answer{}, datadir.ErrBusy
+		}
+	}
 	if call.Op != rewrite.Load {
 		a.ETag = etag.Of(a.Text)
 	}
 	return a, nil
 }
+
+// sentAtOnce is the length of a text, in bytes, that the kernel takes even from
+// a client that does not read. A longer one, which is part of its phext, may keep
+// all of an old phext in memory.
+const sentAtOnce = 64 << 10
 
 // renderedKinds are the answers that are kept beside their phext. Not the
 // others: status names the phext as the client does, delta is one client's own,
@@ -90,9 +96,9 @@ func (r *Reader) rendered(d *datadir.Dir, v datadir.View, call *rewrite.Call, ki
 	if err != nil {
 		return Answer{}, err
 	}
-	size := int64(len(a.Text))
-	if !r.sending.Take(a, size) {
+	release, ok := d.Sending.Take(a, int64(len(a.Text)))
+	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
-	return Answer{a.Text, a.Tag, func() { r.sending.Give(a, size) }}, nil
+	return Answer{a.Text, a.Tag, release}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -284,4 +285,40 @@ func TestAnswersAreNoLargerThanForeseen(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAnswersThatAreNotTakenAreCounted holds answers that are parts of ever new
+// versions of a phext, as clients that do not read do.
+func TestAnswersThatAreNotTakenAreCounted(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	const size = 2 * sentAtOnce
+	w.dir.Sending = memlimit.NewShared(memlimit.NewBudget(3*size), w.Dirs.Answers)
+	var held []Answer
+	for n := range 5 {
+		text := strings.Repeat(string(rune('a'+n)), size)
+		w.put("notes.phext", text)
+		for range 3 { // of one version
+			a, err := w.read("select", "c=1.1.1/1.1.1/1.1.1")
+			if n >= 3 {
+				if !errors.Is(err, datadir.ErrBusy) {
+					t.Errorf("version %d: %v", n, err)
+				}
+				continue
+			}
+			w.check(err)
+			if a.Text != text {
+				t.Errorf("version %d: %d bytes", n, len(a.Text))
+			}
+			held = append(held, a)
+		}
+	}
+	w.wantUsed(3 * size)
+	w.put("small.phext", "small")
+	a, err := w.read("select", "p=small&c=1.1.1/1.1.1/1.1.1")
+	w.check(err)
+	a.Release()
+	for _, a := range held {
+		a.Release()
+	}
+	w.wantUsed(0)
 }
