@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -144,9 +143,7 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 		in.Phext = ptr(q.Get("phext"))
 		want.Phext = in.Phext
 	}
-	pacer := pace.Pacer{Clock: http.NewResponseController(w), Now: time.Now}
-	defer pacer.Stop()
-	result, err := a.History.RestoreBackup(r.Context(), t, want, pacer.Reader(r.Body))
+	result, err := a.History.RestoreBackup(r.Context(), t, want, r.Body)
 	return a.answerRestore(w, r, t, in, result.Restored, map[string]any{"manifest": result.Manifest}, err)
 }
 

@@ -12,12 +12,10 @@ import (
 // readBody reads the whole body before SQ sees a byte of it: legacy SQ stores
 // a short body as it is and chunked framing as text (LEGACY.md). The memory is
 // reserved in held, which the caller releases.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, held *memlimit.Reservation) ([]byte, error) {
+func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation) ([]byte, error) {
 	if r.ContentLength > g.Dirs.MaxBody {
 		return nil, errBodyTooLarge(g.Dirs.MaxBody)
 	}
-	pacer := pace.Pacer{Clock: http.NewResponseController(w), Now: g.now}
-	defer pacer.Stop()
 	buf := make([]byte, 0, firstSize(r.ContentLength))
 	for {
 		// A small body is not counted: large ones must not keep it out, and
@@ -25,7 +23,6 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, held *memlimi
 		if cap(buf) > pace.Step && !held.Grow(int64(cap(buf))) {
 			return nil, datadir.ErrBusy
 		}
-		pacer.At(int64(len(buf)))
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {

@@ -5,14 +5,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/pace"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
@@ -53,7 +53,7 @@ func TestReadBody(t *testing.T) {
 			held := memlimit.Reserve(everybodys)
 			r := httptest.NewRequest("POST", "/", io.NopCloser(test.body))
 			r.ContentLength = test.length
-			body, err := bodyGateway().readBody(httptest.NewRecorder(), r, held)
+			body, err := bodyGateway().readBody(r, held)
 			e := apierror.From(err)
 			if test.kind == (apierror.Kind{}) && (err != nil || len(body) != test.size) || test.kind != (apierror.Kind{}) && (e == nil || e.Kind != test.kind) {
 				t.Errorf("%d bytes, %v", len(body), err)
@@ -69,67 +69,44 @@ func TestReadBody(t *testing.T) {
 	}
 	tight := memlimit.Reserve(memlimit.NewBudget(100))
 	r := httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 200000)))
-	if _, err := bodyGateway().readBody(httptest.NewRecorder(), r, tight); !errors.Is(err, datadir.ErrBusy) {
+	if _, err := bodyGateway().readBody(r, tight); !errors.Is(err, datadir.ErrBusy) {
 		t.Errorf("no room: %v", err)
 	}
 	r = httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 1000)))
-	if body, err := bodyGateway().readBody(httptest.NewRecorder(), r, tight); err != nil || len(body) != 1000 {
+	if body, err := bodyGateway().readBody(r, tight); err != nil || len(body) != 1000 {
 		t.Errorf("large bodies have kept a small one out: %v", err)
 	}
 }
 
-// slowBody comes in pieces, one every interval.
-type slowBody struct {
-	pieces   int
-	size     int
-	interval time.Duration
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	if b.pieces == 0 {
-		return 0, io.EOF
-	}
-	time.Sleep(b.interval) // of a bubble's clock
-	b.pieces--
-	return min(b.size, len(p)), nil
-}
-
-// clocked notes the read deadlines that are set on a connection.
-type clocked struct {
-	*httptest.ResponseRecorder
-	deadlines []time.Time
-}
-
-func (c *clocked) SetReadDeadline(at time.Time) error {
-	c.deadlines = append(c.deadlines, at)
-	return nil
-}
-
-// TestABodyHasTime for each step that comes, and none that outlives it.
-func TestABodyHasTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began, c := time.Now(), &clocked{ResponseRecorder: httptest.NewRecorder()}
-		r := httptest.NewRequest("POST", "/", &slowBody{pieces: 5, size: pace.Step / 2, interval: 10 * time.Second})
-		r.ContentLength = -1
-		body, err := bodyGateway().readBody(c, r, memlimit.Reserve())
-		if err != nil || len(body) != 5*pace.Step/2 {
-			t.Fatalf("%d bytes, %v", len(body), err)
-		}
-		want := []time.Time{
-			began.Add(pace.Patience),
-			began.Add(20*time.Second + pace.Patience), // a step has come
-			began.Add(40*time.Second + pace.Patience), // and another
-			{},
-		}
-		if len(c.deadlines) != len(want) {
-			t.Fatalf("%v", c.deadlines)
-		}
-		for i := range want {
-			if !c.deadlines[i].Equal(want[i]) {
-				t.Errorf("deadline %d is %v, want %v", i, c.deadlines[i].Sub(began), want[i].Sub(began))
+// TestAManifestIsCharged before it is parsed, whether it comes in the body or in
+// the query.
+func TestAManifestIsCharged(t *testing.T) {
+	g := bodyGateway()
+	for _, test := range []struct {
+		lines, budget int
+		busy          bool
+	}{{1000, 1 << 20, false}, {10000, 1 << 20, true}} {
+		manifest := strings.Repeat("a: \n", test.lines)
+		for _, r := range []*http.Request{
+			httptest.NewRequest("POST", "/api/v2/delta?p=n", strings.NewReader(manifest)),
+			httptest.NewRequest("GET", "/api/v2/delta?p=n&s="+url.QueryEscape(manifest), nil),
+		} {
+			head, err := rewrite.ParseHead(r.Method, r.URL.Path, r.URL.RawQuery, rewrite.Tenant{ID: "will"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			budget := memlimit.NewBudget(int64(test.budget))
+			held := memlimit.Reserve(budget)
+			call, err := g.parse(r, head, held)
+			if errors.Is(err, datadir.ErrBusy) != test.busy || !test.busy && (err != nil || len(call.Manifest) != test.lines) {
+				t.Errorf("%s of %d lines: %v", r.Method, test.lines, err)
+			}
+			held.Release()
+			if !budget.Take(budget.Limit()) {
+				t.Error("memory is left reserved")
 			}
 		}
-	})
+	}
 }
 
 func TestHeaderKey(t *testing.T) {

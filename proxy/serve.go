@@ -39,7 +39,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	defer leave()
 	body := memlimit.Reserve(g.Dirs.Bodies, dir.Bodies)
 	defer body.Release()
-	call, err := g.parse(w, r, head, body)
+	call, err := g.parse(r, head, body)
 	if err == nil {
 		err = g.dispatch(w, r, dir, call)
 	}
@@ -49,13 +49,16 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 }
 
 // parse reads the body, if it means anything, and completes the call.
-func (g *Gateway) parse(w http.ResponseWriter, r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
-	if !head.TakesBody() || !framed(r) {
-		return head.Call(nil)
+func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
+	var body []byte
+	if head.TakesBody() && framed(r) {
+		var err error
+		if body, err = g.readBody(r, held); err != nil {
+			return nil, err
+		}
 	}
-	body, err := g.readBody(w, r, held)
-	if err != nil {
-		return nil, err
+	if more := head.ParsedMemory(body, r.URL.RawQuery); more > 0 && !held.Grow(held.Size()+more) {
+		return nil, datadir.ErrBusy
 	}
 	return head.Call(body)
 }

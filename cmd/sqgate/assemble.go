@@ -184,7 +184,11 @@ func (s *service) makeAPIs() error {
 		Admin: s.api, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()
-	s.server = newServer(s.gateway.Handler(), s.drainer, s.log)
+	limiter, err := newConnLimiter(s.log)
+	if err != nil {
+		return err
+	}
+	s.server = newServer(s.gateway.Handler(), s.drainer, limiter, s.log)
 	return nil
 }
 

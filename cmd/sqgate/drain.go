@@ -36,10 +36,7 @@ func (d *connDrainer) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// opened and closed are called for each connection.
-func (d *connDrainer) opened() { d.count(1) }
-func (d *connDrainer) closed() { d.count(-1) }
-
+// count is called for each connection, when it is opened and when it is closed.
 func (d *connDrainer) count(by int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

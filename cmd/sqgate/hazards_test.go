@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestBadInputIsRefusedAndChangesNothing sends the requests that break, stall,
@@ -251,6 +255,82 @@ func TestSlowClientsKeepNobodyElseWaiting(t *testing.T) {
 		}
 		// The slow tenant itself can still write.
 		g.must("slow", "POST", at("update", "m", origin), "y", 200)
+	})
+}
+
+// TestABodyThatDoesNotCome ends its connection, whoever answers the request.
+func TestABodyThatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	host := strings.TrimPrefix(g.url, "http://")
+	auth := "Authorization: Bearer " + g.key("will") + "\r\n"
+	var all sync.WaitGroup
+	for _, start := range []string{
+		"OPTIONS /x HTTP/1.1\r\n",
+		"OPTIONS /x HTTP/1.1\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n",
+		"POST " + at("update", "n", origin) + " HTTP/1.1\r\n",
+		"POST /api/v2/nothing HTTP/1.1\r\n" + auth,
+		"GET " + at("select", "n", origin) + " HTTP/1.1\r\n" + auth,
+		"GET /health HTTP/1.1\r\n",
+		"GET /api/v2/admin/tenants HTTP/1.1\r\n",
+		"GET /api/v2/metrics HTTP/1.1\r\n",
+	} {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", host)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // or the read fails
+			if _, err := fmt.Fprint(conn, start+"Host: x\r\nContent-Length: 5000\r\n\r\nx"); err != nil {
+				t.Error(err)
+			}
+			answer, err := io.ReadAll(conn)
+			if err != nil || !strings.Contains(string(answer), "Connection: close\r\n") {
+				t.Errorf("%q: %v, %q", start, err, answer)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestARefusedUploadIsTold sends all of a large body before it reads, as simple
+// clients do, and learns why it was refused.
+func TestARefusedUploadIsTold(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		host := strings.TrimPrefix(g.url, "http://")
+		auth := "Authorization: Bearer " + g.key("will") + "\r\n"
+		const usual, tooLarge = 8 << 20, 65 << 20
+		for _, test := range []struct {
+			start  string
+			size   int
+			status string
+		}{
+			{"POST " + at("update", "n", origin) + " HTTP/1.1\r\n", usual, "401 "},
+			{"POST " + at("update", "n", "1.1") + " HTTP/1.1\r\n" + auth, usual, "400 "},
+			{"POST /api/v2/nothing HTTP/1.1\r\n" + auth, usual, "404 "},
+			{"POST /health HTTP/1.1\r\n", usual, "405 "},
+			{"POST " + at("update", "n", origin) + " HTTP/1.1\r\n" + auth, tooLarge, "413 "},
+		} {
+			conn, err := net.Dial("tcp", host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // or the read fails
+			if _, err := fmt.Fprintf(conn, "%sHost: x\r\nContent-Length: %d\r\n\r\n", test.start, test.size); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write(make([]byte, test.size)); err != nil {
+				t.Errorf("%s: %v", test.status, err)
+			}
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+test.status) {
+				t.Errorf("%q, %v; want %s", line, err, test.status)
+			}
+		}
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/internal/http1"
+	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/proxy"
 )
 
@@ -63,17 +64,27 @@ const (
 	keepAliveTimeout  = 2 * time.Minute
 )
 
-func newServer(h http.Handler, drainer *connDrainer, log *slog.Logger) *http1.Server {
+func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
 		Fallback: &http.Server{
-			Handler:           drainer.wrap(h),
+			Handler:           drainer.wrap(pace.Bodies(h)),
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout:       keepAliveTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
-		Plain:  proxy.Plain,
-		Opened: drainer.opened, Closed: drainer.closed,
+		Plain: proxy.Plain,
+		Opened: func(remote net.Addr) func() {
+			release := limiter.take(remote)
+			if release == nil {
+				return nil
+			}
+			drainer.count(1)
+			return func() {
+				release()
+				drainer.count(-1)
+			}
+		},
 		Logger: log,
 	})
 }

@@ -22,6 +22,7 @@ type conn struct {
 	raw    syscall.RawConn
 	remote string
 	base   *http.Request // what all requests of the connection have in common
+	closed func()        // from Config.Opened
 	done   chan struct{}
 	state  atomic.Int32
 
@@ -40,12 +41,12 @@ const (
 	ended               // it is being closed
 )
 
-func newConn(s *Server, tcp *net.TCPConn) (*conn, error) {
+func newConn(s *Server, tcp *net.TCPConn, closed func()) (*conn, error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{server: s, tcp: tcp, raw: raw, remote: tcp.RemoteAddr().String(), done: make(chan struct{})}
+	c := &conn{server: s, tcp: tcp, raw: raw, remote: tcp.RemoteAddr().String(), closed: closed, done: make(chan struct{})}
 	c.base = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.remote}).WithContext(context.Background())
 	c.ready = c.readReady
 	return c, nil
@@ -62,7 +63,7 @@ func (c *conn) serve() {
 			return
 		}
 		_ = c.tcp.Close() // what was to be sent was sent
-		c.server.cfg.Closed()
+		c.closed()
 	}()
 	timeout := c.server.cfg.Fallback.ReadHeaderTimeout
 	for c.await(timeout) {
@@ -153,5 +154,5 @@ func (c *conn) handOver() bool {
 		return false
 	}
 	read := bytes.Clone(c.buf[:c.n])
-	return c.server.rest.give(&handed{Conn: c.tcp, read: read, closed: c.server.cfg.Closed})
+	return c.server.rest.give(&handed{Conn: c.tcp, read: read, closed: c.closed})
 }

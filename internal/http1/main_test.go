@@ -43,7 +43,7 @@ func serve(t *testing.T, h http.HandlerFunc, change ...func(*http.Server)) *serv
 		f(rest)
 	}
 	s.Server = New(Config{Fallback: rest, Plain: func(path string) bool { return path != "/not-here" },
-		Opened: func() { s.open.Add(1) }, Closed: s.ended, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
+		Opened: func(net.Addr) func() { s.open.Add(1); return s.ended }, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -21,9 +21,10 @@ type Config struct {
 	// then held in memory until the handler returns, unless the handler announced
 	// its length.
 	Plain func(path string) bool
-	// Opened and Closed are called for each connection, here or at Fallback.
-	Opened, Closed func()
-	Logger         *slog.Logger
+	// Opened is called for each connection, here or at Fallback, and returns what
+	// is called when it is closed; nil refuses it.
+	Opened func(remote net.Addr) (closed func())
+	Logger *slog.Logger
 }
 
 // Server serves a listener. Its methods may be called at any time.
@@ -90,18 +91,22 @@ func (s *Server) begin(l net.Listener) bool {
 
 // serve begins to serve a connection: here, if it is a TCP connection.
 func (s *Server) serve(nc net.Conn) {
-	s.cfg.Opened()
+	closed := s.cfg.Opened(nc.RemoteAddr())
+	if closed == nil {
+		_ = nc.Close() // nothing was read from it
+		return
+	}
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok || !plainRequests {
-		if h := (&handed{Conn: nc, closed: s.cfg.Closed}); !s.rest.give(h) {
+		if h := (&handed{Conn: nc, closed: closed}); !s.rest.give(h) {
 			_ = h.Close() // nothing was read from it
 		}
 		return
 	}
-	c, err := newConn(s, tcp)
+	c, err := newConn(s, tcp, closed)
 	if err != nil || !s.admit(c) {
 		_ = nc.Close() // nothing was read from it
-		s.cfg.Closed()
+		closed()
 	}
 }
 

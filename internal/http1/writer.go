@@ -93,9 +93,6 @@ func (w *writer) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// SetReadDeadline has nothing to do: the request has been read.
-func (w *writer) SetReadDeadline(time.Time) error { return nil }
-
 // bodied says whether the answer may have a body (RFC 9110, 6.4.1).
 func (w *writer) bodied() bool {
 	return w.status != http.StatusNoContent && w.status != http.StatusNotModified

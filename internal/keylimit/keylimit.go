@@ -72,14 +72,14 @@ func clientAddress(r *http.Request) netip.Addr {
 			address = forwarded
 		}
 	}
-	return limited(address)
+	return Network(address)
 }
 
-// limited is what stands for an address in the limiter. It is a few bytes,
-// whatever the client sent: an IPv6 zone may be as long as a header, so it is
-// dropped. An IPv6 client has a whole /64 network to choose addresses from, so
+// Network is what stands for an address where clients are counted. It is a few
+// bytes, whatever the client sent: an IPv6 zone may be as long as a header, so it
+// is dropped. An IPv6 client has a whole /64 network to choose addresses from, so
 // the network counts as one.
-func limited(address netip.Addr) netip.Addr {
+func Network(address netip.Addr) netip.Addr {
 	address = address.Unmap().WithZone("")
 	if address.Is4() {
 		return address

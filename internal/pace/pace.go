@@ -1,7 +1,7 @@
-// Package pace gives up request bodies that do not come: one that stalls must
-// not hold its connection, and what was reserved for it, for ever.
+// Package pace bounds how long the body of a request may hold its connection,
+// whoever answers the request, and however much of the body that reads.
 //
-// It reads no body itself, and says nothing of how large one may be.
+// It says nothing of how large a body may be.
 package pace
 
 import (
@@ -17,39 +17,77 @@ const (
 	Patience = 30 * time.Second
 )
 
-// Pacer moves a connection's read deadline on, a step at a time.
-type Pacer struct {
-	Clock *http.ResponseController
-	Now   func() time.Time
-	next  int64
+// What is read of a body that nobody wants. Most clients look at the answer only
+// when they have sent everything, and never see it if the connection is reset
+// before.
+const (
+	leftoverBytes = 128 << 20
+	leftoverTime  = 5 * time.Second
+)
+
+// Bodies has next read bodies at their pace, and reads what next leaves of them
+// before the answer is sent, if that has room in net/http's buffer. A connection
+// on which more is left ends with the answer.
+func Bodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		b := &body{ReadCloser: r.Body, clock: http.NewResponseController(w)}
+		b.allow(Patience) // a long answer has net/http read before it is sent
+		paced := *r       // net/http looks at the body of its own r
+		paced.Body = b
+		next.ServeHTTP(w, &paced)
+		invited := r.Header.Get("Expect") == "" || b.n > 0
+		b.discard(invited)
+	})
 }
 
-// At is told how many bytes have come, before each read; each further step buys
-// more time.
-func (p *Pacer) At(n int64) {
-	if n < p.next {
+// body moves the read deadline of its connection on, a step at a time.
+type body struct {
+	io.ReadCloser
+	clock *http.ResponseController
+	n     int64 // bytes that have come
+	next  int64 // value of n that buys more time
+	until time.Time
+	ended bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.n >= b.next {
+		b.next = b.n + Step
+		b.allow(Patience)
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	b.ended = err != nil
+	if err == io.EOF {
+		b.setDeadline(time.Time{}) // net/http reads on, to notice a client that leaves
+	}
+	return n, err
+}
+
+// discard reads what is left. If it is not all, the deadline has then passed, and
+// net/http closes the connection instead of waiting. A body that the client keeps
+// back until it is invited is not read, because that would invite it.
+func (b *body) discard(invited bool) {
+	if b.ended || !time.Now().Before(b.until) {
 		return
 	}
-	p.next = n + Step
-	_ = p.Clock.SetReadDeadline(p.Now().Add(Patience)) // a test's recorder has no deadlines; a server's connection has
+	if invited {
+		b.allow(leftoverTime)
+		if _, err := io.CopyN(io.Discard, b.ReadCloser, leftoverBytes); err == io.EOF {
+			b.setDeadline(time.Time{})
+			return
+		}
+	}
+	b.allow(-time.Second)
 }
 
-// Stop clears the deadline. It must not outlive the body: net/http goes on
-// reading behind it to notice a client that leaves.
-func (p *Pacer) Stop() { _ = p.Clock.SetReadDeadline(time.Time{}) }
+func (b *body) allow(d time.Duration) { b.setDeadline(time.Now().Add(d)) }
 
-// Reader reads a body at the pace of p. The caller calls p.Stop afterwards.
-func (p *Pacer) Reader(body io.Reader) io.Reader { return &reader{p, body, 0} }
-
-type reader struct {
-	pacer *Pacer
-	body  io.Reader
-	n     int64
-}
-
-func (r *reader) Read(b []byte) (int, error) {
-	r.pacer.At(r.n)
-	n, err := r.body.Read(b)
-	r.n += int64(n)
-	return n, err
+func (b *body) setDeadline(t time.Time) {
+	b.until = t
+	_ = b.clock.SetReadDeadline(t) // internal/http1 has read the body of its requests, and has none
 }
