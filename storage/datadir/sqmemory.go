@@ -89,29 +89,27 @@ func (d *Dir) NoteLoading() {
 	delete(m.has, d.Path)
 }
 
-// CheckForSQ looks at a file before SQ reads it. missing: there is none, and SQ
-// would make an empty one. reload: SQ has not seen this state of it. A file that
-// would break SQ is an error: 0.5.3 breaks for good on one that is not UTF-8,
-// and newer ones take it for empty and replace it with their next write
-// (LEGACY.md).
-func (d *Dir) CheckForSQ(path string) (missing, reload bool, err error) {
-	id, err := d.dirs.Links.Identify(path)
+// CheckForSQ looks at a file before SQ reads it. If there is none, SQ would make
+// an empty one. reload: SQ has not seen this state of it; once it has loaded it,
+// that is to be noted with NoteSeen, and not before: other reads, too, must have
+// SQ load it until then. A file that would break SQ is an error: 0.5.3 breaks for
+// good on one that is not UTF-8, and newer ones take it for empty and replace it
+// with their next write (LEGACY.md).
+func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error) {
+	id, err = d.dirs.Links.Identify(path)
 	switch {
 	case err != nil:
-		return false, false, unfitFor(err)
+		return id, false, unfitFor(err)
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
-		return true, false, d.checkPresent()
+		return id, false, d.checkPresent()
 	case id.Size > cache.Largest:
-		return false, false, Unfit(cache.ErrTooLarge.Error())
+		return id, false, Unfit(cache.ErrTooLarge.Error())
 	case d.SeenBySQ(path, id):
-		return false, false, nil
+		return id, false, nil
 	}
-	if id, err = d.checkText(path); err != nil {
-		return false, false, unfitFor(err)
-	}
-	d.dirs.sq.seen.Add(path, id)
-	return false, true, nil
+	id, err = d.checkText(path)
+	return id, err == nil, unfitFor(err)
 }
 
 // checkText reads a file to its end, without holding it in memory, and says

@@ -26,9 +26,14 @@ func TestCheckForSQ(t *testing.T) {
 	path := w.path("n.phext")
 	want := func(when string, wantMissing, wantReload bool) {
 		t.Helper()
-		missing, reload, err := w.dir.CheckForSQ(path)
-		if missing != wantMissing || reload != wantReload || err != nil {
-			t.Errorf("%s: missing %v, reload %v, %v", when, missing, reload, err)
+		for _, which := range []string{"first", "second"} { // until SQ has loaded it, each has it loaded
+			id, reload, err := w.dir.CheckForSQ(path)
+			if id.Exists() == wantMissing || reload != wantReload || err != nil {
+				t.Errorf("%s, %s: %+v, reload %v, %v", when, which, id, reload, err)
+			}
+			if which == "second" && reload {
+				w.dir.NoteSeen(path, id, false)
+			}
 		}
 	}
 	refused := func(when string) {

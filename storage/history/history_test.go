@@ -320,7 +320,7 @@ func TestReadersSeeARestoreAtOnce(t *testing.T) {
 		t.Errorf("%q, %v", now.Text(), err)
 	}
 	// SQ has not seen it: it has to read the file again.
-	if missing, reload, err := w.Dirs.Of(w.tenant.DataDir).CheckForSQ(w.path("n.phext")); missing || !reload || err != nil {
-		t.Errorf("missing %v, reload %v, %v", missing, reload, err)
+	if id, reload, err := w.Dirs.Of(w.tenant.DataDir).CheckForSQ(w.path("n.phext")); !id.Exists() || !reload || err != nil {
+		t.Errorf("%+v, reload %v, %v", id, reload, err)
 	}
 }

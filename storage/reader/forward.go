@@ -41,11 +41,12 @@ func (f *Forward) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer unlock()
-	missing, reload, err := f.Dir.CheckForSQ(f.Call.FilePath(f.Dir.Path))
+	path := f.Call.FilePath(f.Dir.Path)
+	id, reload, err := f.Dir.CheckForSQ(path)
 	if err != nil {
 		return nil, err
 	}
-	if missing {
+	if !id.Exists() {
 		return f.missing(r), nil
 	}
 	reads := sqclient.Reads{Client: f.Reader.SQ, Dir: f.Dir.Path}
@@ -53,7 +54,11 @@ func (f *Forward) RoundTrip(r *http.Request) (*http.Response, error) {
 		reads.Reload = f.Call
 	}
 	f.Dir.NoteLoading()
-	return reads.RoundTrip(r)
+	resp, err := reads.RoundTrip(r)
+	if err == nil && reload {
+		f.Dir.NoteSeen(path, id, false)
+	}
+	return resp, err
 }
 
 func (f *Forward) missing(r *http.Request) *http.Response {

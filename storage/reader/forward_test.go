@@ -51,12 +51,21 @@ func TestForward(t *testing.T) {
 	w.wantForwarded(third, "by another's hand")
 	w.wantForwarded(third, "by another's hand")
 
+	// SQ did not come to read it: the next call must have it do so.
+	w.put("notes.phext", "\x17\x17by hand again")
+	w.sq.err = errors.New("no child")
+	if _, err := w.forward(w.call("select", third)); !errors.Is(err, w.sq.err) {
+		t.Errorf("%v", err)
+	}
+	w.sq.err = nil
+	w.wantForwarded(third, "by hand again")
+
 	// What SQ has seen, it is not asked to read again: it answers from memory.
 	w.put("notes.phext", "\x17\x17not yet seen")
 	id, err := fsutil.Identify(w.path("notes.phext"))
 	w.check(err)
 	w.dir.NoteSeen(w.path("notes.phext"), id, false)
-	w.wantForwarded(third, "by another's hand")
+	w.wantForwarded(third, "by hand again")
 	if len(w.sq.retired) > 0 {
 		t.Errorf("a child that is well was stopped: %v", w.sq.retired)
 	}
