@@ -64,7 +64,7 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 	if _, taken := a.Store.Current().ByID(*e.ID); taken {
 		return tenants.ErrExists
 	}
-	release, err := a.Dirs.Freeze(r.Context(), dir)
+	release, err := a.Dirs.LockExclusive(r.Context(), dir)
 	if err != nil {
 		return err
 	}

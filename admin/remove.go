@@ -73,7 +73,7 @@ func errArchived(id string) error {
 // and stops its SQ process, which would write what it has in memory over any
 // file that changes.
 func (a *API) takeOver(r *http.Request, t *tenants.Tenant) (release func(), err error) {
-	release, err = a.Dirs.Freeze(r.Context(), t.DataDir)
+	release, err = a.Dirs.LockExclusive(r.Context(), t.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (a *API) purgeTenant(w http.ResponseWriter, r *http.Request) error {
 // purge erases a tenant. The entry goes last: without it the call could not be
 // repeated.
 func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error) {
-	release, err := a.Dirs.Freeze(r.Context(), t.DataDir)
+	release, err := a.Dirs.LockExclusive(r.Context(), t.DataDir)
 	if err != nil {
 		return 0, err
 	}

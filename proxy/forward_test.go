@@ -338,7 +338,7 @@ func TestASlowClientHoldsTheAnswersMemory(t *testing.T) {
 	done := make(chan struct{})
 	go func() { w.Handler().ServeHTTP(out, w.request("GET", third, "")); close(done) }()
 	<-out.began
-	unlock, err := w.Dirs.Freeze(t.Context(), w.dir.Path)
+	unlock, err := w.Dirs.LockExclusive(t.Context(), w.dir.Path)
 	w.check(err)
 	unlock()
 	if w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - int64(len("the scroll")) + 1) {

@@ -162,7 +162,7 @@ func (w *world) wantAllFree() {
 	w.dir.Bodies.Give(w.dir.Bodies.Limit())
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	unlock, err := w.Dirs.Freeze(ctx, w.dir.Path)
+	unlock, err := w.Dirs.LockExclusive(ctx, w.dir.Path)
 	if err != nil {
 		w.Errorf("the directory is still locked: %v", err)
 		return

@@ -120,7 +120,7 @@ func TestFilesAreRecoveredAgain(t *testing.T) {
 		w.check(err)
 		wait := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant) })
 		synctest.Wait()
-		w.dir.LeaveToRecovery()
+		w.dir.MarkUnrecovered()
 		first()
 		<-wait.got
 		w.check(wait.err)
@@ -142,7 +142,7 @@ func TestFilesThatCannotBeRecovered(t *testing.T) {
 		"view":  func() error { _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); return err },
 		"all":   func() error { return w.dir.Recover(t.Context()) },
 		"freeze": func() error {
-			_, err := w.Freeze(t.Context(), w.tenant.DataDir)
+			_, err := w.LockExclusive(t.Context(), w.tenant.DataDir)
 			return err
 		},
 	} {
@@ -180,7 +180,7 @@ func TestRecoveryBringsBackWhatWasAcknowledged(t *testing.T) {
 	w.check(err)
 	w.put("n.phext", "who") // SQ was cut off in the middle
 	w.check(pending.LeaveToRecovery())
-	w.dir.LeaveToRecovery()
+	w.dir.MarkUnrecovered()
 	v, err = w.dir.RecoveredView(t.Context(), call)
 	w.check(err)
 	if got := v.Phext.Text(); got != "before" {
@@ -188,13 +188,13 @@ func TestRecoveryBringsBackWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
-// TestFreeze keeps everybody out until it is over.
-func TestFreeze(t *testing.T) {
+// TestLockExclusive keeps everybody out until it is over.
+func TestLockExclusive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		read, err := w.dir.LockForRead(t.Context(), w.tenant)
 		w.check(err)
-		freeze := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.Freeze(ctx, w.tenant.DataDir) })
+		freeze := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.LockExclusive(ctx, w.tenant.DataDir) })
 		synctest.Wait()
 		if freeze.has() {
 			t.Fatal("a request is still at its child")

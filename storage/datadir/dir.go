@@ -41,7 +41,7 @@ type Dir struct {
 	inside *memlimit.Budget    // requests, up to mostInside
 
 	recovered  atomic.Bool
-	failures   atomic.Uint64 // how often LeaveToRecovery was called
+	failures   atomic.Uint64 // how often MarkUnrecovered was called
 	truncating atomic.Bool
 	marked     atomic.Bool // see noteSeen
 	missing    atomic.Bool // see checkPresent
@@ -89,9 +89,9 @@ func (d *Dir) wait(ctx context.Context, weight int64) error {
 // Recovered says whether the files are known to be what the journal says.
 func (d *Dir) Recovered() bool { return d.recovered.Load() }
 
-// LeaveToRecovery has the next request of the directory recover its files
+// MarkUnrecovered has the next request of the directory recover its files
 // before it looks at them. Only the holder of the write lock may call it.
-func (d *Dir) LeaveToRecovery() {
+func (d *Dir) MarkUnrecovered() {
 	d.failures.Add(1)
 	d.recovered.Store(false)
 }

@@ -92,9 +92,9 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
-// Freeze keeps everybody out of a directory until release is called: no request
+// LockExclusive keeps everybody out of a directory until release is called: no request
 // is at its child, none begins, and its files are recovered.
-func (ds *Dirs) Freeze(ctx context.Context, dataDir string) (release func(), err error) {
+func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func(), err error) {
 	d := ds.Of(dataDir)
 	unlock, err := d.lockForWrite(ctx)
 	if err != nil {

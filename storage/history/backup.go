@@ -72,7 +72,7 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 }
 
 func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err error) {
-	release, err := s.Dirs.Freeze(ctx, t.DataDir)
+	release, err := s.Dirs.LockExclusive(ctx, t.DataDir)
 	if err != nil {
 		return m, err
 	}

@@ -269,7 +269,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if _, err := w.Restore(gone, w.tenant, Target{At: now}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	unlock, err := w.Dirs.Freeze(t.Context(), w.tenant.DataDir)
+	unlock, err := w.Dirs.LockExclusive(t.Context(), w.tenant.DataDir)
 	w.check(err) // none of them has kept the directory
 	unlock()
 }

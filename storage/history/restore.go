@@ -28,7 +28,7 @@ type restore struct {
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
-	release, err = s.Dirs.Freeze(ctx, t.DataDir)
+	release, err = s.Dirs.LockExclusive(ctx, t.DataDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -232,7 +232,7 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	case err == nil && id == now.ID:
 		return errors.Join(failed, pending.Abort())
 	}
-	r.dir.LeaveToRecovery() // which puts the file back as it was
+	r.dir.MarkUnrecovered() // which puts the file back as it was
 	return errors.Join(failed, err, pending.LeaveToRecovery())
 }
 

@@ -279,7 +279,7 @@ func TestAStalledUploadKeepsNobodyOut(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	release, err := w.Dirs.Freeze(ctx, w.data)
+	release, err := w.Dirs.LockExclusive(ctx, w.data)
 	if err != nil {
 		t.Errorf("the directory is kept by a stalled upload: %v", err)
 	} else {

@@ -95,7 +95,7 @@ func TestForwardKeepsNoLock(t *testing.T) {
 	w := newWorld(t, 0)
 	free := func(when string) {
 		t.Helper()
-		unlock, err := w.Dirs.Freeze(t.Context(), w.dir.Path)
+		unlock, err := w.Dirs.LockExclusive(t.Context(), w.dir.Path)
 		if err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
@@ -149,7 +149,7 @@ func TestForwardForgetsWhatSQHasInMemory(t *testing.T) {
 // TestForwardWaitsForItsTurn, and ends with its context before that.
 func TestForwardWaitsForItsTurn(t *testing.T) {
 	w := newWorld(t, 0)
-	unlock, err := w.Dirs.Freeze(t.Context(), w.dir.Path)
+	unlock, err := w.Dirs.LockExclusive(t.Context(), w.dir.Path)
 	w.check(err)
 	gone, cancel := context.WithCancel(t.Context())
 	waiting := &noticing{Context: gone, noticed: make(chan struct{})}

@@ -166,7 +166,7 @@ func (tx *transaction) leaveUndecided(cause error) outcome {
 // its files before it reads them.
 func (tx *transaction) leaveToRecovery(cause error) {
 	tx.log("a write failed, and its phext could not be put in order at once", cause)
-	tx.dir.LeaveToRecovery()
+	tx.dir.MarkUnrecovered()
 	delete(tx.visible, tx.path)
 	delete(tx.visible, tx.namesPath)
 	tx.release()

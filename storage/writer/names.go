@@ -151,7 +151,7 @@ func (tx *transaction) writeNames(next *cache.Version, name string) (err error) 
 		err = pending.Done(id)
 	}
 	if err != nil {
-		tx.dir.LeaveToRecovery()
+		tx.dir.MarkUnrecovered()
 		return err
 	}
 	tx.visible[tx.namesPath] = next.WithID(id)
@@ -165,7 +165,7 @@ func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Vers
 	if id, err := tx.w.files.identify(tx.namesPath); err == nil && id.Size == now.Size() {
 		return pending.RolledBack(id)
 	}
-	tx.dir.LeaveToRecovery()
+	tx.dir.MarkUnrecovered()
 	return pending.LeaveToRecovery()
 }
 

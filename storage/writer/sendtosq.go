@@ -202,7 +202,7 @@ func (tx *transaction) removeOldFile() {
 	}
 	if err := fsutil.IgnoreMissing(tx.w.files.remove(journal.BeforePath(tx.path))); err != nil {
 		tx.log("the file of before a write could not be removed", err)
-		tx.dir.LeaveToRecovery()
+		tx.dir.MarkUnrecovered()
 	}
 }
 

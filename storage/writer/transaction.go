@@ -203,7 +203,7 @@ func journalOp(op rewrite.Op) journal.Op {
 func (tx *transaction) journalDone() {
 	if err := tx.pending.Done(tx.written); err != nil {
 		tx.log("the journal could not note the end of a write", err)
-		tx.dir.LeaveToRecovery()
+		tx.dir.MarkUnrecovered()
 	}
 }
 
