@@ -52,7 +52,7 @@ func (l *connLimiter) take(remote net.Addr) (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open >= l.all || address.IsValid() && l.byAddress[address] >= l.each {
-		l.warnLocked(address)
+		l.warnLocked(remote)
 		return nil
 	}
 	l.countLocked(address, 1)
@@ -71,10 +71,9 @@ func (l *connLimiter) countLocked(address netip.Addr, by int) {
 }
 
 // warnLocked says once a minute that connections are refused.
-func (l *connLimiter) warnLocked(address netip.Addr) {
+func (l *connLimiter) warnLocked(remote net.Addr) {
 	if now := l.now(); now.Sub(l.warned) >= time.Minute {
 		l.warned = now
-		l.log.Warn("connections are refused: too many are open", "open", l.open, "limit", l.all,
-			"remote", address.String(), "open_from_there", l.byAddress[address], "limit_per_address", l.each)
+		l.log.Warn("connections are refused: too many are open", "remote", remote, "open", l.open, "limit", l.all, "limit_per_address", l.each)
 	}
 }
