@@ -50,7 +50,7 @@ func ratiosOf(values, others []float64) (ratios []float64) {
 	return ratios
 }
 
-// fewTurns is the number of turns of which nothing is said about every one.
+// With fewTurns or less, "in every turn" says nothing, so it is left out.
 const fewTurns = 2
 
 // mark says whether sqgate is worse than another by more than the tolerance, by

@@ -117,7 +117,7 @@ func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([
 }
 
 // FilesReplaced journals that files of a tenant were taken out of its directory,
-// or put into it, by somebody who has frozen it. Otherwise recovery would take
+// or put into it, while the caller had it locked. Otherwise recovery would take
 // the first for lost, and the others for what a power cut left.
 func (s *Service) FilesReplaced(t *tenants.Tenant, files []string) error {
 	j, err := s.journalOf(t)

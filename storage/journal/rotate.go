@@ -66,7 +66,7 @@ func (j *Journal) rotateLocked() error {
 		return err
 	}
 	if j.seg != nil && j.seg.number > highest {
-		j.cfg.Logger.Error("the journal was removed while it was in use; it is made anew, and its history is lost",
+		j.cfg.Logger.Error("the journal was removed while it was in use: a new one was begun, and the history is lost",
 			"data_dir", j.dataDir, "path", j.dir)
 		highest = j.seg.number
 	}
