@@ -12,7 +12,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// firstNamed is the coordinate of the scroll of a phext's first name (SPEC section 7).
+// firstNamed is the coordinate of the scroll of a phext's first name.
 const firstNamed = "999.1.1/1.1.1/1.1.1"
 
 // TestSQMemorySkillByName uses the skill as agents do: memories have names, and

@@ -15,7 +15,7 @@ import (
 )
 
 // Kind is a row of the table: the HTTP status of an error and the code that a
-// program can act on (SPEC section 3).
+// program can act on.
 type Kind struct {
 	Status int
 	Code   string

@@ -125,7 +125,7 @@ type index struct {
 func newIndex() *index { return &index{} }
 
 // Find is the coordinate of the scroll that is exactly text. It is for phexts in
-// which each text stands once: the names of coordinates (SPEC section 7).
+// which each text stands once: the names of coordinates.
 func (p *Version) Find(text string) (phext.Coordinate, bool) {
 	p.names.mu.Lock()
 	defer p.names.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // were not there. The next scroll at its coordinate removes it first, so a name
 // never has another's scroll.
 
-// firstNamed is where named scrolls begin (SPEC section 7).
+// firstNamed is where named scrolls begin.
 func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1} }
 
 // resolveName finds the coordinate of a call by name, and whether a name comes
