@@ -83,9 +83,9 @@ func TestReadBody(t *testing.T) {
 func TestAManifestIsCharged(t *testing.T) {
 	g := bodyGateway()
 	for _, test := range []struct {
-		lines, budget int
-		busy          bool
-	}{{1000, 1 << 20, false}, {10000, 1 << 20, true}} {
+		lines, used int
+		want        error
+	}{{1000, 0, nil}, {1000, 1 << 20, datadir.ErrBusy}, {10000, 0, errManifestTooLarge}} {
 		manifest := strings.Repeat("a: \n", test.lines)
 		for _, r := range []*http.Request{
 			httptest.NewRequest("POST", "/api/v2/delta?p=n", strings.NewReader(manifest)),
@@ -95,13 +95,15 @@ func TestAManifestIsCharged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			budget := memlimit.NewBudget(int64(test.budget))
+			budget := memlimit.NewBudget(1 << 20)
+			budget.Take(int64(test.used))
 			held := memlimit.Reserve(budget)
 			call, err := g.parse(r, head, held)
-			if errors.Is(err, datadir.ErrBusy) != test.busy || !test.busy && (err != nil || len(call.Manifest) != test.lines) {
-				t.Errorf("%s of %d lines: %v", r.Method, test.lines, err)
+			if !errors.Is(err, test.want) || err == nil && len(call.Manifest) != test.lines {
+				t.Errorf("%s of %d lines, %d bytes used: %v", r.Method, test.lines, test.used, err)
 			}
 			held.Release()
+			budget.Give(int64(test.used))
 			if !budget.Take(budget.Limit()) {
 				t.Error("memory is left reserved")
 			}

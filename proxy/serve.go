@@ -57,7 +57,11 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 			return nil, err
 		}
 	}
-	if more := head.ParsedMemory(body, r.URL.RawQuery); more > 0 && !held.Grow(held.Size()+more) {
+	switch more := head.ParsedMemory(body, r.URL.RawQuery); {
+	case more == 0:
+	case !held.Fits(held.Size() + more):
+		return nil, errManifestTooLarge
+	case !held.Grow(held.Size() + more):
 		return nil, datadir.ErrBusy
 	}
 	return head.Call(body)

@@ -4,6 +4,7 @@
 package memlimit
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -77,6 +78,11 @@ func (r *Reservation) Grow(n int64) bool {
 	}
 	r.held = n
 	return true
+}
+
+// Fits says whether n could be reserved if nobody else held anything.
+func (r *Reservation) Fits(n int64) bool {
+	return !slices.ContainsFunc(r.budgets, func(b *Budget) bool { return n > b.limit })
 }
 
 // Size is what is reserved.
