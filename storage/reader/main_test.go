@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is a Reader of one tenant "will", who has a phext "notes".
+// world is a Reader and one tenant, "will", with a phext "notes".
 type world struct {
 	*testing.T
 	*Reader
