@@ -53,6 +53,28 @@ var nothing = func() {}
 // Give returns n.
 func (b *Budget) Give(n int64) { b.used.Add(-n) }
 
+// takeAll takes an amount from each budget, or nothing from any.
+func takeAll(budgets []*Budget, amount func(*Budget) int64) bool {
+	for i, b := range budgets {
+		if !b.Take(amount(b)) {
+			giveAll(budgets[:i], amount)
+			return false
+		}
+	}
+	return true
+}
+
+func giveAll(budgets []*Budget, amount func(*Budget) int64) {
+	for _, b := range budgets {
+		b.Give(amount(b))
+	}
+}
+
+// atMost is the amount of a thing that may be larger than a whole budget.
+func atMost(n int64) func(*Budget) int64 {
+	return func(b *Budget) int64 { return min(n, b.limit) }
+}
+
 // Reservation is one holder's part of several budgets at once: of everybody's
 // and, within it, of one tenant's, so that one tenant's slow uploads cannot keep
 // the others out. It belongs to one goroutine.
@@ -67,13 +89,7 @@ func Reserve(budgets ...*Budget) *Reservation { return &Reservation{budgets: bud
 // Grow raises the reservation to n in all, or leaves it as it was.
 func (r *Reservation) Grow(n int64) bool {
 	more := n - r.held
-	for i, b := range r.budgets {
-		if b.Take(more) {
-			continue
-		}
-		for _, earlier := range r.budgets[:i] {
-			earlier.Give(more)
-		}
+	if !takeAll(r.budgets, func(*Budget) int64 { return more }) {
 		return false
 	}
 	r.held = n
@@ -115,27 +131,11 @@ func NewShared(budgets ...*Budget) *Shared {
 func (s *Shared) Take(thing any, n int64) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users[thing] == 0 && !s.reserve(n) {
+	if s.users[thing] == 0 && !takeAll(s.budgets, atMost(n)) {
 		return nil, false
 	}
 	s.users[thing]++
 	return func() { s.give(thing, n) }, true
-}
-
-func (s *Shared) reserve(n int64) bool {
-	for i, b := range s.budgets {
-		if !b.Take(min(n, b.limit)) {
-			giveBack(s.budgets[:i], n)
-			return false
-		}
-	}
-	return true
-}
-
-func giveBack(budgets []*Budget, n int64) {
-	for _, b := range budgets {
-		b.Give(min(n, b.limit))
-	}
 }
 
 func (s *Shared) give(thing any, n int64) {
@@ -143,6 +143,6 @@ func (s *Shared) give(thing any, n int64) {
 	defer s.mu.Unlock()
 	if s.users[thing]--; s.users[thing] == 0 {
 		delete(s.users, thing)
-		giveBack(s.budgets, n)
+		giveAll(s.budgets, atMost(n))
 	}
 }

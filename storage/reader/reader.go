@@ -47,12 +47,13 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (
 	if kind, ok := renderedKinds[call.Op]; ok {
 		return r.rendered(d, v, call, kind)
 	}
-	release, ok := r.Dirs.Answers.TakeAtMost(answerSize(v, call))
-	if !ok {
-		return Answer{}, datadir.ErrBusy
+	release, err := r.Dirs.Admit(answerSize(v, call))
+	if err != nil {
+		return Answer{}, err
 	}
 	a := Answer{Text: render(v, call), Release: release}
-	if call.Op == rewrite.Select && len(a.Text) > sentAtOnce {
+	if call.Op == rewrite.Select && len(a.Text) > sentAtOnce { // of which answerSize is 0
+		var ok bool
 		if a.Release, ok = d.Sending.Take(v.Phext, v.Phext.Size()); !ok {
 			return Answer{}, datadir.ErrBusy
 		}
@@ -85,9 +86,9 @@ var renderedKinds = map[rewrite.Op]cache.Kind{
 // meanwhile: once, however many clients it is sent to.
 func (r *Reader) rendered(d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind) (Answer, error) {
 	a, err := r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind, func() (*cache.Rendered, error) {
-		release, ok := r.Dirs.Answers.TakeAtMost(answerSize(v, call))
-		if !ok {
-			return nil, datadir.ErrBusy
+		release, err := r.Dirs.Admit(answerSize(v, call))
+		if err != nil {
+			return nil, err
 		}
 		defer release()
 		text := render(v, call)
