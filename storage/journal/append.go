@@ -18,9 +18,10 @@ type Pending struct {
 	segment uint64
 	first   uint64 // sequence number of the first mutation
 	count   int
+	begun   uint64 // value of Journal.written after the records of the mutations
 
-	mu   sync.Mutex
-	upTo uint64 // value of Journal.written after its last record
+	mu    sync.Mutex
+	ended uint64 // value of Journal.written after the records of their end; 0 = not ended
 }
 
 // Begin records m before anybody carries it out. If the newest segment has no
@@ -49,7 +50,7 @@ func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pen
 	if j.cfg.Sync != Always && !p.atRisk() {
 		return p, nil
 	}
-	if err := j.syncUpTo(p.upTo); err != nil {
+	if err := j.syncUpTo(p.begun); err != nil {
 		return nil, errors.Join(err, p.refuse())
 	}
 	return p, nil
@@ -79,7 +80,7 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 	if err := j.appendLocked(records...); err != nil {
 		return nil, errors.Join(err, j.dropCheckpointLocked(records[0].content, records[0].seq))
 	}
-	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), upTo: j.written}, nil
+	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), begun: j.written}, nil
 }
 
 func (j *Journal) checkpointLocked(file string, state State) (record, error) {
@@ -158,7 +159,7 @@ func (p *Pending) finish(r record) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.upTo = j.written
+	p.ended = j.written
 	return nil
 }
 

@@ -20,8 +20,8 @@ type Policy int
 // The policies. sqgate uses Batch unless it is told otherwise.
 const (
 	Off    Policy = iota // whenever the kernel writes them: a power cut may lose the mutations acknowledged last, but no phext
-	Batch                // before Sync returns; callers that wait at the same time share one sync
-	Always               // before Begin returns, and before Sync returns
+	Batch                // before Sync returns, which may wait while SQ works; callers that wait at the same time share one sync
+	Always               // before Begin returns: SQ writes nothing that the journal on the disk does not know
 )
 
 var policies = [...]string{Off: "off", Batch: "batch", Always: "always"}

@@ -165,6 +165,9 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 			disk.written[file] = []State{before}
 		}
 		m.createAgain(t, disk, p, before, made)
+		if rapid.Bool().Draw(t, "synced while SQ works") {
+			m.must(p.Sync())
+		}
 		m.must(p.Done(m.put(file, last)))
 		m.must(p.Sync())
 		if !p.CheckpointDurable() {

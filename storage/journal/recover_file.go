@@ -134,10 +134,12 @@ func (f *fileRecovery) recoverPending() error {
 	return f.keepEdit()
 }
 
-// carryOut makes the pending mutations, or aborts them if there is no room.
+// carryOut makes the pending mutations. If there is no room, it aborts them,
+// unless they may have been acknowledged: after a power cut the record of their
+// end may be missing.
 func (f *fileRecovery) carryOut() error {
 	err := f.replace(f.path, f.want)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if f.sameBoot && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
 		f.view.j.cfg.Logger.Warn("there is no room to complete a mutation; it is aborted", "path", f.path)
 		return f.recordEnd(record{kind: aborted, id: f.id, idKnown: true})
 	}

@@ -9,16 +9,15 @@ import (
 // errGone is a segment that was removed or moved away while it was in use.
 var errGone = errors.New("the journal is not at its path any more")
 
-// Sync waits until the records of the mutation are as durable as the policy
-// wants. With Off it waits only for the checkpoint, if that is not on disk yet.
+// Sync waits until the record of the mutation is as durable as the policy wants.
+// It may be called as soon as the mutation is begun: the record of its end need
+// not be on disk, because recovery makes a mutation that has begun and not ended.
+// With Off it waits only for the checkpoint, if that is not on disk yet.
 func (p *Pending) Sync() error {
 	if p.j.cfg.Sync == Off && p.CheckpointDurable() {
 		return nil
 	}
-	p.mu.Lock()
-	upTo := p.upTo
-	p.mu.Unlock()
-	return p.j.syncUpTo(upTo)
+	return p.j.syncUpTo(p.begun)
 }
 
 // SyncRefusal waits until no power cut can have recovery make a mutation that
@@ -26,7 +25,7 @@ func (p *Pending) Sync() error {
 // recovery may make the mutation all the same.
 func (p *Pending) SyncRefusal() error {
 	p.mu.Lock()
-	upTo := p.upTo
+	upTo := max(p.begun, p.ended)
 	p.mu.Unlock()
 	err := p.j.syncUpTo(upTo)
 	if err == nil {

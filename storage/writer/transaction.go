@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
@@ -48,6 +49,8 @@ type transaction struct {
 	frozen                  *cache.Frozen
 	visible                 map[string]*cache.Version // what readers see after the commit
 	pending                 *journal.Pending
+	syncing                 sync.WaitGroup // waits for pending.Sync
+	syncErr                 error          // what that returned
 
 	child   *sqclient.Child
 	sent    bool          // SQ may have seen a call
@@ -236,11 +239,17 @@ func (tx *transaction) release() (used float64) {
 	return used
 }
 
-// syncJournal waits until the journal is as durable as its policy wants it. The
+// startSync has the journal's record of the write go to the disk while SQ works.
+func (tx *transaction) startSync() {
+	tx.syncing.Go(func() { tx.syncErr = tx.pending.Sync() })
+}
+
+// awaitSync waits until the journal is as durable as its policy wants it. The
 // next write goes on meanwhile, so that one sync serves several.
-func (tx *transaction) syncJournal() outcome {
-	if err := tx.pending.Sync(); err != nil {
-		tx.log("a write stands in its file, but the journal is not on disk", err)
+func (tx *transaction) awaitSync() outcome {
+	tx.syncing.Wait()
+	if tx.syncErr != nil {
+		tx.log("a write stands in its file, but the journal is not on disk", tx.syncErr)
 		return outcome{err: errNotDurable}
 	}
 	return outcome{}

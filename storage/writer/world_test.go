@@ -86,7 +86,7 @@ func (w *world) open() {
 			}
 			return f.WriteAt(b, off)
 		},
-		Datasync: func(*os.File) error { return disk.at("sync") },
+		Datasync: disk.sync,
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -242,6 +242,25 @@ type faults struct {
 	fail  map[string]error // by operation; every time, until it is taken away
 	calls int              // how many operations there were
 	crash int              // panics at that call; 0 = never
+
+	syncing chan struct{} // if not nil, receives at the start of each sync, which then waits for that again
+}
+
+func (f *faults) sync(*os.File) error {
+	f.mu.Lock()
+	syncing := f.syncing
+	f.mu.Unlock()
+	if syncing != nil {
+		syncing <- struct{}{}
+		syncing <- struct{}{}
+	}
+	return f.at("sync")
+}
+
+func (f *faults) holdSyncs(syncing chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.syncing = syncing
 }
 
 // errCrash is what a crash of sqgate leaves of a commit: nothing that comes after.

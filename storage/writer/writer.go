@@ -143,6 +143,8 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 		}
 	}
 
+	tx.startSync()
+	defer tx.syncing.Wait()
 	if err = tx.sendToSQ(); err == nil {
 		err = tx.verify()
 	}
@@ -160,5 +162,5 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	tx.removeLostName()
 	tx.publish()
 	tx.unlock()
-	return tx.syncJournal()
+	return tx.awaitSync()
 }
