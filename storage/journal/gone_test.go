@@ -83,3 +83,22 @@ func TestAJournalInAnOlderFormat(t *testing.T) {
 		t.Errorf("quarantined: %v %v", left, err)
 	}
 }
+
+// TestADirectoryThatAPowerCutTook removes the data_dir before a start. Recovery
+// makes it again with what it held, unless its parent is missing too: then a disk
+// is not mounted.
+func TestADirectoryThatAPowerCutTook(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "acknowledged"))
+	w.mutate(update("b.phext", 1, "too"))
+	w.cfg.BootID = "boot-2"
+	w.must(os.RemoveAll(filepath.Dir(w.data)))
+	(&model{world: w}).reopenAfterCut()
+	if _, err := w.j.Recover(t.Context()); err == nil {
+		t.Error("recovered onto another disk")
+	}
+	w.must(os.Mkdir(filepath.Dir(w.data), 0o700))
+	if r := w.recover(); r.Healed != 2 || w.read("a.phext") != text("acknowledged") || w.read("b.phext") != text("too") {
+		t.Errorf("%q and %q after %+v", w.read("a.phext").Text, w.read("b.phext").Text, r)
+	}
+}

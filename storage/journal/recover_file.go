@@ -273,9 +273,16 @@ func (f *fileRecovery) keepEdit() error {
 }
 
 // writeState makes the file at path what state says, and makes that durable
-// unless the policy is Off.
+// unless the policy is Off. A power cut may have taken the data_dir itself, which
+// is then made again. If its parent is not there either, a disk is missing.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
+		if _, err := os.Stat(filepath.Dir(j.dataDir)); err != nil {
+			return err
+		}
+		if err := fsutil.MakeDir(j.dataDir, 0o700); err != nil {
+			return err
+		}
 		path, err := j.cfg.Links.Target(path)
 		if err != nil {
 			return err
