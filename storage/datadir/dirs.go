@@ -32,7 +32,7 @@ type Config struct {
 // and the fraction of them that those of one directory may take.
 const (
 	bodiesAtOnce  = 8
-	answersAtOnce = 4
+	answersAtOnce = 2
 	dirsPart      = 4
 )
 
