@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestMemoryUnderAttack does at once all that once took gigabytes: parsed lists,
+// answers that nobody takes, forged addresses and sparse archives. It looks at
+// the peak of sqgate's resident memory. Without SQGATE_MEMORY it only checks
+// that the attacks are answered, since a build with -race takes several times
+// the memory.
+func TestMemoryUnderAttack(t *testing.T) {
+	full := os.Getenv("SQGATE_MEMORY") != ""
+	small, times := 1<<20, 2
+	if full {
+		small, times = 30<<20, 45
+	}
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		var attackers sync.WaitGroup
+		for range 24 {
+			attackers.Go(func() { g.sendLists(t, times) })
+		}
+		attackers.Go(func() { g.leaveAnswers(t, small, times) })
+		attackers.Go(func() { g.forgeAddresses(t, 50*times) })
+		for range 4 {
+			attackers.Go(func() { g.restoreSparse(t, times/2) })
+		}
+		attackers.Wait()
+		g.must("will", "GET", "/api/v2/version", "", 200)
+		peak := g.memory(t, "VmHWM:")
+		t.Logf("at most %d MB", peak>>20)
+		if full && peak > 1e9 {
+			t.Errorf("%d MB, which is more than a gigabyte", peak>>20)
+		}
+	})
+}
+
+// sendLists sends bodies that are long lists: a delta manifest, JSON and a form.
+func (g *gate) sendLists(t *testing.T, times int) {
+	bodies := []struct{ target, contentType, body string }{
+		{"/api/v2/delta?p=n", "text/plain", strings.Repeat("a: \n", 1<<20)},
+		{"/api/v2/update", "application/json", "{" + strings.Repeat(`"a":1,`, 700_000) + `"b":1}`},
+		{"/api/v2/update", "application/x-www-form-urlencoded", strings.Repeat("a=&", 1<<20)},
+	}
+	for n := range times {
+		b := bodies[n%len(bodies)]
+		req, err := http.NewRequest("POST", g.url+b.target, strings.NewReader(b.body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+g.key("will"))
+		req.Header.Set("Content-Type", b.contentType)
+		req.Header.Set("If-None-Match", strings.Repeat(`"x",`, 10_000))
+		r, err := g.send(req)
+		if err != nil || r.status != 200 && r.status != 400 && r.status != 413 && r.status != 503 {
+			t.Errorf("%s of %s: %v %d %.200q", b.target, b.contentType, err, r.status, r.body)
+			return
+		}
+	}
+}
+
+// leaveAnswers updates a large scroll again and again, and asks for it each time
+// on a connection from which it reads only the status.
+func (g *gate) leaveAnswers(t *testing.T, size, times int) {
+	taken := 0
+	for n := range times {
+		text := strings.Repeat(string(rune('a'+n%26)), size)
+		if r, err := g.do("will", "POST", at("update", "large", origin), text); err != nil || r.status != 200 && r.status != 503 {
+			t.Errorf("update: %v %d %.200q", err, r.status, r.body)
+			return
+		}
+		conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: sqgate\r\nAuthorization: Bearer %s\r\n\r\n", at("select", "large", origin), g.key("will"))
+		status, err := bufio.NewReaderSize(conn, 16).ReadString('\n')
+		switch {
+		case err != nil:
+			t.Error(err)
+			return
+		case strings.Contains(status, " 200 "):
+			taken++
+		case !strings.Contains(status, " 503 "):
+			t.Errorf("select: %s", status)
+		}
+	}
+	if taken == 0 {
+		t.Error("no answer was begun")
+	}
+}
+
+// forgeAddresses sends wrong keys from addresses with long zones.
+func (g *gate) forgeAddresses(t *testing.T, times int) {
+	zone := strings.Repeat("z", 200<<10)
+	for n := range times {
+		req, err := http.NewRequest("GET", g.url+"/api/v2/version", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Authorization", "Bearer of-nobody-at-all")
+		req.Header.Set("X-Forwarded-For", fmt.Sprintf("fe80::%x%%%s", n, zone))
+		if r, err := g.send(req); err != nil || r.status != 401 && r.status != 429 {
+			t.Errorf("forged address: %v %d %.200q", err, r.status, r.body)
+			return
+		}
+	}
+}
+
+// restoreSparse restores from an archive that says that it holds 2 GB of zeros.
+func (g *gate) restoreSparse(t *testing.T, times int) {
+	for range times {
+		req, err := http.NewRequest("POST", g.url+"/api/v2/admin/tenants/will/restore?dry_run=true", bytes.NewReader(sparseTar(2<<30)))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+adminKey)
+		req.Header.Set("Content-Type", "application/x-tar")
+		if r, err := g.send(req); err != nil || r.status != 400 && r.status != 413 && r.status != 503 {
+			t.Errorf("sparse archive: %v %d %.200q", err, r.status, r.body)
+			return
+		}
+	}
+}
+
+// sparseTar is a tar with one entry in PAX's sparse format 0.1: so many bytes,
+// of which none is sent.
+func sparseTar(size int) []byte {
+	var records strings.Builder
+	for _, r := range [][2]string{{"GNU.sparse.size", strconv.Itoa(size)}, {"GNU.sparse.numblocks", "1"}, {"GNU.sparse.map", fmt.Sprintf("%d,0", size)}} {
+		body := fmt.Sprintf(" %s=%s\n", r[0], r[1])
+		n := len(body) + len(strconv.Itoa(len(body)+2))
+		fmt.Fprintf(&records, "%d%s", n, body)
+	}
+	block := func(name string, flag byte, size int) []byte {
+		b := make([]byte, 512)
+		copy(b, name)
+		copy(b[100:], "0000600\x00")
+		copy(b[124:], fmt.Sprintf("%011o\x00", size))
+		copy(b[136:], "00000000000\x00")
+		copy(b[148:], "        ")
+		b[156] = flag
+		copy(b[257:], "ustar\x0000")
+		sum := 0
+		for _, c := range b {
+			sum += int(c)
+		}
+		copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+		return b
+	}
+	padded := make([]byte, 512)
+	copy(padded, records.String())
+	return bytes.Join([][]byte{block("x", 'x', records.Len()), padded, block("big.phext", '0', 0), make([]byte, 1024)}, nil)
+}
