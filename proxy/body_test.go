@@ -134,3 +134,15 @@ func TestHeaderKey(t *testing.T) {
 		}
 	}
 }
+
+// TestEncodedBodies must not be stored as they are.
+func TestEncodedBodies(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	w.wantError(w.ask("POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "x", "Content-Encoding", "gzip"), 415, "unsupported_media_type")
+	if answer := w.ask("POST", "/api/v2/where?limit=3", "some text", "Content-Encoding", "identity"); answer.Code != 200 {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	if requests := w.sq.seen(); len(requests) > 0 {
+		t.Errorf("SQ was asked for %q", requests)
+	}
+}

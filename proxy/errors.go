@@ -15,6 +15,8 @@ var (
 	errHealthMethod = &apierror.Error{Kind: apierror.WrongMethod, Message: "health takes GET", Allow: []string{http.MethodGet, http.MethodHead}}
 	errBackend      = apierror.New(apierror.BackendFailed,
 		"the database did not answer as it should: the operator's log says more")
+	errEncoded = apierror.New(apierror.Encoded,
+		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
 	errManifestTooLarge = apierror.New(apierror.TooLarge,
 		"the manifest takes more memory than one tenant may have: send it in parts")
 )

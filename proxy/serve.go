@@ -52,6 +52,9 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
 	var body []byte
 	if head.TakesBody() && framed(r) {
+		if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return nil, errEncoded
+		}
 		var err error
 		if body, err = g.readBody(r, held); err != nil {
 			return nil, err
@@ -125,7 +128,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir,
 	if answer.ETag != "" {
 		h["Etag"] = []string{answer.ETag}
 		h["Cache-Control"] = revalidate
-		if etag.MatchesWeakly(r.Header.Values("If-None-Match"), answer.ETag) {
+		if etag.Matches(r.Header.Values("If-None-Match"), answer.ETag) {
 			h.Del("Content-Type")
 			w.WriteHeader(http.StatusNotModified)
 			return nil

@@ -40,6 +40,7 @@ func TestFirmware(t *testing.T) {
 			{"append", "POST " + at("insert", "log", origin) + " HTTP/1.0\r\nAuthorization: Bearer " + key + "\r\nContent-Length: 5\r\n\r\n;22.0", "Inserted 5 bytes"},
 			{"bare line ends", "GET " + at("select", "log", origin) + " HTTP/1.0\nAuthorization: Bearer " + key + "\n\n", "21.5;22.0"},
 			{"HTTP/1.1 that closes", "GET " + at("select", "log", origin) + " HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nAuthorization: Bearer " + key + "\r\n\r\n", "21.5;22.0"},
+			{"HTTP/1.1 without a host", "GET " + at("select", "log", origin) + " HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer " + key + "\r\n\r\n", "21.5;22.0"},
 			{"missing", "GET " + at("select", "log", "2.2.2/2.2.2/2.2.2") + " HTTP/1.0\r\nAuthorization: Bearer " + key + "\r\n\r\n", ""},
 			{"toc", "GET /api/v2/toc?p=log HTTP/1.0\r\nX-SQ-API-Key: " + key + "\r\n\r\n", "* " + origin + ": 21.5;22.0\n"},
 			{"remove", "GET " + at("delete", "log", origin) + " HTTP/1.0\r\nAuthorization: Bearer " + key + "\r\n\r\n", "Removed 9 bytes"},

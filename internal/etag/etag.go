@@ -15,20 +15,16 @@ func Of(text string) string {
 	return string(append(phext.AppendChecksum(append(b[:0], '"'), text), '"'))
 }
 
-// MatchesWeakly says whether a list of entity tags has tag in it, or is "*". It
-// is the comparison of If-None-Match.
-func MatchesWeakly(headers []string, tag string) bool { return matches(headers, tag, true) }
-
-// MatchesStrongly is the comparison of If-Match: a weak tag never stands for
-// the right to write.
-func MatchesStrongly(headers []string, tag string) bool { return matches(headers, tag, false) }
-
-func matches(headers []string, tag string, weak bool) bool {
+// Matches says whether a list of entity tags has tag in it, or is "*". A proxy
+// that compresses answers makes a tag weak (nginx), or appends the encoding to
+// it (Caddy, Apache); the text is the same, so such a tag matches too, also in
+// If-Match: else a client behind such a proxy could never write.
+func Matches(headers []string, tag string) bool {
 	for _, header := range headers {
 		for one := range strings.SplitSeq(header, ",") {
-			one = strings.TrimSpace(one)
-			if weak {
-				one = strings.TrimPrefix(one, "W/")
+			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
+			if text, _, encoded := strings.Cut(one, "-"); encoded && strings.HasSuffix(one, `"`) {
+				one = text + `"`
 			}
 			if one == tag || one == "*" {
 				return true

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -148,11 +149,27 @@ func (c *conn) request(p plain) *http.Request {
 	return r
 }
 
+// withHost is a copy of what was read of a request, with an empty Host field if
+// the request is of HTTP/1.1 and has none. net/http would answer it 400.
+func withHost(read []byte) []byte {
+	head, _, whole := bytes.Cut(read, headEnd)
+	line, fields, _ := bytes.Cut(head, headEnd[:2])
+	if !whole || !bytes.HasSuffix(line, []byte(" HTTP/1.1")) {
+		return bytes.Clone(read)
+	}
+	for field := range bytes.SplitSeq(fields, headEnd[:2]) {
+		if name, _, _ := bytes.Cut(field, []byte(":")); bytes.EqualFold(name, []byte("Host")) {
+			return bytes.Clone(read)
+		}
+	}
+	return slices.Concat(line, []byte("\r\nHost:"), read[len(line):])
+}
+
 // handOver gives the connection to net/http, with what was read from it.
 func (c *conn) handOver() bool {
 	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
 		return false
 	}
-	read := bytes.Clone(c.buf[:c.n])
+	read := withHost(c.buf[:c.n])
 	return c.server.rest.give(&handed{Conn: c.tcp, read: read, closed: c.closed})
 }

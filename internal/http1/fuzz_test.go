@@ -42,7 +42,7 @@ var requests = []struct {
 	{"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", unusual},
 	{"GET /? HTTP/1.1\r\nHost: a\r\n\r\n", unusual},
 	{"GET /?a=\xe4 HTTP/1.1\r\nHost: a\r\n\r\n", unusual},
-	{"GET / HTTP/1.1\r\n\r\n", unusual},
+	{"GET / HTTP/1.1\r\n\r\n", complete},
 	{"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", unusual},
 	{"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", unusual},
 	{"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n 2\r\n\r\n", unusual},

@@ -137,7 +137,7 @@ func parseFields(raw string) *fields {
 			if f.host != "" || !only(&hostBytes, value) {
 				return nil
 			}
-			f.host = value
+			f.host = value // small devices send none, which SQ serves
 			continue
 		case "Content-Length":
 			if sized || !f.sizedBy(value) {
@@ -152,9 +152,6 @@ func parseFields(raw string) *fields {
 			return nil
 		}
 		f.header[name] = append(f.header[name], value)
-	}
-	if f.host == "" {
-		return nil
 	}
 	return f
 }

@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 		kind    apierror.Kind
 	}{
 		{"If-Match names another state", func(_ *world, r *Request) { r.IfMatch = []string{`"another"`} }, apierror.Precondition},
-		{"If-Match is weak", func(_ *world, r *Request) { r.IfMatch = []string{"W/" + etag.Of("one")} }, apierror.Precondition},
+		{"If-Match is weak, of another state", func(_ *world, r *Request) { r.IfMatch = []string{"W/" + etag.Of("two")} }, apierror.Precondition},
 		{"the Idempotency-Key is too long", func(_ *world, r *Request) { r.IdempotencyKey = strings.Repeat("k", 256) }, apierror.BadRequest},
 		{"the quota is used up", func(w *world, r *Request) { *r = w.mutate(rewrite.Update, "n", scroll(1), strings.Repeat("x", 1<<20)) }, apierror.QuotaExceeded},
 		{"the journal's disk fails", func(w *world, _ *Request) { w.disk.set("journal", full) }, apierror.BackendFailed},

@@ -47,7 +47,7 @@ func (m *mutation) digest() string {
 // checkPrecondition is If-Match: the scroll must still be what the client read.
 // A scroll that does not exist has no tag, and does not match "*" either.
 func (m *mutation) checkPrecondition(scroll string, exists bool) error {
-	if len(m.IfMatch) == 0 || exists && etag.MatchesStrongly(m.IfMatch, etag.Of(scroll)) {
+	if len(m.IfMatch) == 0 || exists && etag.Matches(m.IfMatch, etag.Of(scroll)) {
 		return nil
 	}
 	return errChanged

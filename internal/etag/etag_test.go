@@ -1,0 +1,19 @@
+package etag
+
+import "testing"
+
+func TestMatches(t *testing.T) {
+	tag := Of("a text")
+	hash := tag[1 : len(tag)-1]
+	for header, want := range map[string]bool{
+		tag: true, "W/" + tag: true, "*": true, " " + tag + " ": true,
+		`"` + hash + `-gzip"`: true, `W/"` + hash + `-br"`: true, // as Caddy and Apache send it
+		`"other", ` + tag: true, `"other",W/` + tag: true,
+		"": false, `"other"`: false, hash: false, `"` + hash: false, `"` + hash + "-gzip": false,
+		`"-gzip"`: false, "w/" + tag: false, Of("another"): false,
+	} {
+		if Matches([]string{"", header}, tag) != want {
+			t.Errorf("%s: %v, want %v", header, !want, want)
+		}
+	}
+}
