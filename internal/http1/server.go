@@ -27,17 +27,17 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Server serves a listener. Its methods may be called at any time.
+// Server serves listeners. Its methods may be called at any time.
 type Server struct {
 	cfg  Config
 	rest *handover
 
 	closing atomic.Bool // set under mu
 
-	mu    sync.Mutex
-	inner net.Listener
-	conns map[*conn]struct{}
-	group sync.WaitGroup // of the connections here, and of Fallback's Serve
+	mu        sync.Mutex
+	listeners []net.Listener
+	conns     map[*conn]struct{}
+	group     sync.WaitGroup // of the connections here, and of Fallback's Serve
 }
 
 // New makes a Server; it starts nothing.
@@ -46,7 +46,8 @@ func New(c Config) *Server {
 }
 
 // Serve accepts connections until Shutdown or Close, and then returns
-// http.ErrServerClosed. If the listener fails, it returns that error.
+// http.ErrServerClosed. If the listener fails, it returns that error. Several
+// listeners may be served at once.
 func (s *Server) Serve(l net.Listener) error {
 	if !s.begin(l) {
 		return http.ErrServerClosed
@@ -84,7 +85,11 @@ func (s *Server) begin(l net.Listener) bool {
 	if s.closing.Load() {
 		return false
 	}
-	s.inner, s.rest.addr = l, l.Addr()
+	s.listeners = append(s.listeners, l)
+	if len(s.listeners) > 1 {
+		return true // Fallback serves already
+	}
+	s.rest.addr = l.Addr()
 	s.group.Go(func() { _ = s.cfg.Fallback.Serve(s.rest) }) // ends with ErrServerClosed: there is no other way
 	return true
 }
@@ -171,8 +176,8 @@ func (s *Server) stop(each func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing.Store(true)
-	if s.inner != nil {
-		_ = s.inner.Close() // it may be closed already
+	for _, l := range s.listeners {
+		_ = l.Close() // it may be closed already
 	}
 	for c := range s.conns {
 		each(c)

@@ -32,6 +32,29 @@ func TestOneConnectionManyRequests(t *testing.T) {
 	}
 }
 
+// TestTwoListeners sends a plain request and another one over each.
+func TestTwoListeners(t *testing.T) {
+	s := serve(t, echo)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan error, 1)
+	go func() { second <- s.Serve(l) }()
+	for _, addr := range []string{s.addr, l.Addr().String()} {
+		s.addr = addr
+		c := s.dial(t)
+		c.send(get("/1"))
+		c.expect(200, "GET /1 a ")
+		c.send("DELETE /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.expect(200, "DELETE /2  ")
+	}
+	s.stop(t)
+	if err := <-second; err != http.ErrServerClosed {
+		t.Errorf("serve: %v", err)
+	}
+}
+
 func TestWhatIsNotPlainIsServedByNetHTTP(t *testing.T) {
 	s := serve(t, echo)
 	for name, step := range map[string]func(c *client){
