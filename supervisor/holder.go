@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,11 +130,10 @@ func refuseForeignProcess(f *os.File) error {
 		return err
 	}
 	for _, pid := range pids {
-		dir := servedBy(pid)
-		if dir == "" || procfs.Environ(pid, envParent) != "" {
+		if procfs.Environ(pid, envParent) != "" {
 			continue
 		}
-		if got, err := os.Stat(dir); err == nil && os.SameFile(got, want) {
+		if got, err := servedBy(pid); err == nil && os.SameFile(got, want) {
 			return &heldError{holder: pid, text: fmt.Sprintf(
 				"directory is served by an SQ that sqgate did not start (pid %d): stop it first", pid)}
 		}
@@ -141,18 +141,26 @@ func refuseForeignProcess(f *os.File) error {
 	return nil
 }
 
-// servedBy returns the data directory of a process that is `... host PORT ...
-// --data-dir DIR`, by a path through its own root or working directory; "" for
-// any other process.
-func servedBy(pid int) string {
+// errServesNothing: a process is not `... host PORT ... --data-dir DIR`.
+var errServesNothing = errors.New("no SQ")
+
+// servedBy looks at the data directory of a process that is `... host PORT ...
+// --data-dir DIR`, through the process's own root or working directory. If this
+// process is in a user namespace, it may not look through those of a process of
+// its user outside. Then it takes an absolute path for one of its own.
+func servedBy(pid int) (fs.FileInfo, error) {
 	args := procfs.Args(pid)
 	option := slices.Index(args, "--data-dir")
 	if !slices.Contains(args, "host") || option < 0 || option+1 == len(args) {
-		return ""
+		return nil, errServesNothing
 	}
 	dir := args[option+1]
-	if filepath.IsAbs(dir) {
-		return procfs.Path(pid, "root"+dir)
+	if !filepath.IsAbs(dir) {
+		return os.Stat(procfs.Path(pid, "cwd/"+dir))
 	}
-	return procfs.Path(pid, "cwd/"+dir)
+	info, err := os.Stat(procfs.Path(pid, "root"+dir))
+	if errors.Is(err, fs.ErrPermission) && procfs.IsOwn(pid) {
+		return os.Stat(dir)
+	}
+	return info, err
 }

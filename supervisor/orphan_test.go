@@ -124,7 +124,7 @@ func TestServedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sq.Process.Kill(); _ = sq.Wait() }()
-	eventually(t, "exec", func() bool { return servedBy(sq.Process.Pid) != "" })
+	eventually(t, "exec", func() bool { _, err := servedBy(sq.Process.Pid); return err == nil })
 	var failed *StartError
 	if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) || failed.Holder != sq.Process.Pid {
 		t.Errorf("Lease: %v", err)

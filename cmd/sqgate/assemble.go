@@ -49,7 +49,8 @@ type service struct {
 	unused   *unusedStopper
 	server   *http1.Server
 	drainer  *connDrainer
-	listener net.Listener
+	listener net.Listener // of the tenants
+	health   net.Listener // for the watchdog, if it cannot reach the other one; or nil
 }
 
 // assemble makes the parts, each from those before it. It asks SQ for its version,
@@ -193,11 +194,30 @@ func (s *service) makeAPIs() error {
 }
 
 // listen is the last step, so that nobody connects to a gateway that fails to start.
+// If sqgate then has to move to a network of its own, everything starts again there.
 func (s *service) listen() (err error) {
-	s.stopOrphans()
+	_, moved := os.LookupEnv(envListener)
+	orphansWrite := !moved && s.stopOrphans()
 	if s.listener, err = openListener(s.o.listen); err != nil {
 		return err
 	}
+	switch {
+	case inOwnNetwork(s.listener):
+		if s.health, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			return err
+		}
+	case !s.o.privateNetwork:
+		s.warnOfNetwork(errors.New("--private-network is false"))
+	case moved:
+		s.warnOfNetwork(errors.New("the kernel says that sqgate is still in the host's network"))
+	default:
+		s.warnOfNetwork(enterOwnNetwork(s.listener, orphansWrite))
+	}
 	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
 	return nil
+}
+
+func (s *service) warnOfNetwork(reason error) {
+	s.log.Warn("any local user can read and write all tenants' data: sqgate has no network of its own", "reason", reason,
+		"remedy", "use the package's unit, start sqgate as root or where user namespaces are allowed, or let nobody else use this host")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -27,18 +28,8 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	port := freePort(t)
+	address := net.JoinHostPort("127.0.0.1", port)
 	cmd := exec.Command(command[0], append(command[1:], "host", port, "--key", key, "--data-dir", dir)...)
 	cmd.Dir = t.TempDir() // SQ creates a .sq folder there
 	if err := cmd.Start(); err != nil {
@@ -53,6 +44,20 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 		return err == nil
 	})
 	return address
+}
+
+// freePort is a port on which nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(free.Addr().String())
+	if err := errors.Join(err, free.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // askSQ sends the request to SQ itself, which closes the connection after each

@@ -81,8 +81,10 @@ type gate struct {
 	sq     string
 	args   []string
 	env    []string
-	stderr *os.File     // instead of log, which somebody else fills then
-	client *http.Client // keeps its connections, as real clients do
+	self   string              // sqgate itself
+	user   *syscall.Credential // that it runs as; nil: the test's own
+	stderr *os.File            // instead of log, which somebody else fills then
+	client *http.Client        // keeps its connections, as real clients do
 	cmd    *exec.Cmd
 	url    string
 	log    *logBuffer
@@ -133,7 +135,11 @@ func (b *logBuffer) await(ctx context.Context, pattern *regexp.Regexp) ([]string
 // newGate prepares a gate with tenants of the given ids. start starts it.
 func newGate(t *testing.T, sq string, ids ...string) *gate {
 	t.Helper()
-	g := &gate{t: t, dir: t.TempDir(), sq: sq, file: map[string]map[string]any{}}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{t: t, dir: t.TempDir(), sq: sq, self: self, file: map[string]map[string]any{}}
 	g.client = &http.Client{Timeout: waitTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	for _, id := range ids {
 		g.addTenant(id)
@@ -228,13 +234,10 @@ var servingLine = regexp.MustCompile(`msg=serving address=(\S+)`)
 // start starts the process and waits until it serves.
 func (g *gate) start() {
 	g.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		g.t.Fatal(err)
-	}
 	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
-	g.cmd = exec.Command(self, args...)
+	g.cmd = exec.Command(g.self, args...)
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.user}
 	g.cmd.Env = append(append(os.Environ(), asSqgate+"=1", "SQ_ADMIN_KEY="+adminKey), g.env...)
 	if g.stderr == nil {
 		g.log = &logBuffer{grown: make(chan struct{})}

@@ -17,9 +17,16 @@ type inheritedListener struct {
 
 func (l *inheritedListener) Close() error { return l.close() }
 
-// openListener takes the socket that systemd hands over. Without one it listens
-// on addr.
+func inherit(l net.Listener) *inheritedListener {
+	return &inheritedListener{Listener: l, close: sync.OnceValue(l.Close)}
+}
+
+// openListener takes the socket that systemd or enterOwnNetwork hands over. Without
+// one it listens on addr.
 func openListener(addr string) (net.Listener, error) {
+	if l, err := passedOn(); l != nil || err != nil {
+		return l, err
+	}
 	passed, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("the socket handed over by systemd: %w", err)
@@ -35,7 +42,7 @@ func openListener(addr string) (net.Listener, error) {
 		if passed[0] == nil {
 			return nil, usageError{fmt.Errorf("what systemd handed over is no listening stream socket: use ListenStream= in sq.socket")}
 		}
-		return &inheritedListener{Listener: passed[0], close: sync.OnceValue(passed[0].Close)}, nil
+		return inherit(passed[0]), nil
 	}
 	for _, l := range passed {
 		if l != nil {

@@ -27,6 +27,7 @@ type options struct {
 	idleTimeout     time.Duration
 	maxChildren     int
 	confine         bool
+	privateNetwork  bool
 	maxBody         byteSize
 	readMemory      byteSize
 	fsync           fsyncPolicy
@@ -49,6 +50,7 @@ func defaultOptions() *options {
 		childPorts:      portRange{20000, 29999},
 		idleTimeout:     15 * time.Minute,
 		confine:         true,
+		privateNetwork:  true,
 		maxBody:         64 << 20,
 		readMemory:      256 << 20,
 		fsync:           "batch",
@@ -82,6 +84,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.DurationVar(&o.idleTimeout, "idle-timeout", o.idleTimeout, "stop a child unused for this long (0 = never)")
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
 	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
+	f.BoolVar(&o.privateNetwork, "private-network", o.privateNetwork, "give sqgate and its children a network of their own, in which nobody else can reach a child (=false only to reach one for debugging)")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
 	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off (when the kernel does: a power cut may lose the last half minute)")

@@ -27,8 +27,13 @@ func newRoot() *cobra.Command {
 	o.register(root.Flags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newHistory(), newRestore(), newBackup(), newVersion(), newMan())
-	if len(os.Args) > 1 && os.Args[1] == standIn {
-		root.AddCommand(newStandIn())
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case standIn:
+			root.AddCommand(newStandIn())
+		case ownNetwork:
+			root.AddCommand(newOwnNetwork())
+		}
 	}
 	return root
 }

@@ -108,12 +108,18 @@ func (s *service) run() error {
 	group.Go(func() error { return s.recoverDirs(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
+	if s.health != nil {
+		group.Go(func() error { _ = s.server.Serve(s.health); return nil }) // it ends when health is closed
+	}
 	n := s.newNotifier()
 	n.ready()
 	group.Go(func() error { n.keepStatus(ctx); return nil })
 	group.Go(func() error { n.keepWatchdog(ctx); return nil })
 	err := s.untilStopped(signals, served, n)
 	stop()
+	if s.health != nil {
+		_ = s.health.Close() // the server may have closed it already
+	}
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -119,19 +120,25 @@ func (u *unusedStopper) stop(ctx context.Context, dir string) {
 const orphanTimeout = 10 * time.Second
 
 // stopOrphans stops the children that a killed gateway left behind. Without it,
-// the child of a directory that nobody asks for would live on.
-func (s *service) stopOrphans() {
+// the child of a directory that nobody asks for would live on. It reports whether
+// one is still writing.
+func (s *service) stopOrphans() (writing bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout)
 	defer cancel()
 	var stops errgroup.Group
 	stops.SetLimit(16)
+	var late atomic.Bool
 	for dir := range dataDirs(s.store.Current(), true) {
 		stops.Go(func() error {
 			if err := s.children.Stop(ctx, dir, "left by an earlier gateway"); err != nil {
 				s.log.Warn("a directory is in use", "data_dir", dir, "error", err)
+				if ctx.Err() != nil {
+					late.Store(true)
+				}
 			}
 			return nil
 		})
 	}
 	_ = stops.Wait() // failures were logged
+	return late.Load()
 }

@@ -25,7 +25,7 @@ type notifier struct {
 	log              *slog.Logger
 	send             func(state string) error
 	status           func() string
-	checkHealth      func(context.Context) error // asks the gateway over its own listener
+	checkHealth      func(context.Context) error // asks the gateway over HTTP
 	watchdogInterval time.Duration               // how often to notify the watchdog; 0 = there is none
 	lastStatus       string
 }
@@ -37,8 +37,17 @@ func (s *service) newNotifier() *notifier {
 	}
 	return &notifier{
 		log: s.log, send: sendToSystemd, status: s.statusLine, watchdogInterval: limit / 3,
-		checkHealth: healthCheck(s.listener.Addr()),
+		checkHealth: healthCheck(s.healthAddr()),
 	}
+}
+
+// healthAddr is where the gateway can ask itself. From a network of its own it does
+// not reach the tenants' socket, but another one that the same server serves.
+func (s *service) healthAddr() net.Addr {
+	if s.health != nil {
+		return s.health.Addr()
+	}
+	return s.listener.Addr()
 }
 
 // notifyTimeout is how long systemd may take to accept a message. The library's

@@ -137,7 +137,7 @@ func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable boo
 	}
 	// If this user may not give a new file to the owner of its directory, it
 	// keeps the file, as it does when SQ makes one.
-	if err := copyOwner(f, model); err != nil && !(isNew && errors.Is(err, fs.ErrPermission)) {
+	if err := copyOwner(f, model); err != nil && !(isNew && mayNotChown(err)) {
 		return err
 	}
 	if !durable {
@@ -146,16 +146,26 @@ func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable boo
 	return f.Sync()
 }
 
-// copyOwner gives f the user and the group of model.
+// copyOwner gives f the user and the group of model, unless it has them already.
 func copyOwner(f *os.File, model fs.FileInfo) error {
-	st := model.Sys().(*syscall.Stat_t)
-	if int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid() {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	has, want := info.Sys().(*syscall.Stat_t), model.Sys().(*syscall.Stat_t)
+	if has.Uid == want.Uid && has.Gid == want.Gid {
 		return nil
 	}
-	if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+	if err := f.Chown(int(want.Uid), int(want.Gid)); err != nil {
 		return fmt.Errorf("keeping the owner of %s: %w", model.Name(), err)
 	}
 	return nil
+}
+
+// mayNotChown says whether an error of chown is about the rights of this user. In a
+// user namespace, EINVAL is: the owner is one who does not exist there.
+func mayNotChown(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)
 }
 
 // SyncDir makes the names in a directory durable.

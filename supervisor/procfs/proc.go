@@ -101,6 +101,12 @@ func Stopped(pid int) bool {
 	return true
 }
 
+// IsOwn reports whether a process is this user's.
+func IsOwn(pid int) bool {
+	var st unix.Stat_t
+	return unix.Stat(Path(pid, ""), &st) == nil && int(st.Uid) == os.Geteuid()
+}
+
 // Environ returns a variable of the environment with which a process was
 // started, "" if it has none or cannot be read.
 func Environ(pid int, name string) string {

@@ -43,6 +43,9 @@ func TestWhatIsKnownOfAProcess(t *testing.T) {
 	if pids, err := PIDs(); err != nil || !slices.Contains(pids, p.PID) {
 		t.Errorf("%d is not among %v, %v", p.PID, pids, err)
 	}
+	if !IsOwn(p.PID) || os.Geteuid() != 0 && IsOwn(1) {
+		t.Error("whose a process is, is mistaken")
+	}
 	if s, err := ReadStat(p.PID); err != nil || s.Parent != os.Getpid() || s.Dead() || s.StartTime == "" {
 		t.Errorf("%+v, %v", s, err)
 	}
