@@ -220,11 +220,15 @@ func survivesKill(m *machine) {
 	l := m.startLoad("kill", 200)
 	for range 3 {
 		l.awaitMore(100)
-		pid := m.out("systemctl show -p MainPID --value sq")
+		pid, left := m.out("systemctl show -p MainPID --value sq"), m.child()
 		m.sh("kill -9 %s", pid)
 		m.await("systemd starts it again", func() bool {
 			now := m.out("systemctl show -p MainPID --value sq")
 			return now != "0" && now != pid && m.status(legacyKey, "GET", "/health", "") == 200
+		})
+		m.await("the child that was left is replaced", func() bool {
+			now := childrenOf(data)
+			return len(now) == 1 && now[0].pid != left.pid
 		})
 	}
 	l.awaitMore(100)
@@ -260,31 +264,62 @@ func isWatched(m *machine) {
 }
 
 func isUnreachable(m *machine) {
-	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=3.1.1/1.1.1/1.1.1", "awake", "")
-	child := m.child()
 	m.sh("ip netns add outside && ip link add here type veth peer name there && ip link set there netns outside")
 	m.sh("ip addr add 10.77.0.1/24 dev here && ip link set here up")
 	m.sh("ip netns exec outside sh -c 'ip addr add 10.77.0.2/24 dev there && ip link set there up && ip link set lo up'")
-	from := "ip netns exec outside curl -s -o /dev/null --max-time 3 http://10.77.0.1:%d/"
-	// The network itself is open: other processes are reached in both directions.
-	m.sh("systemd-run --quiet --unit=plain-sq --working-directory=/tmp sq host 7777 --key k")
-	m.await("a plain SQ is reached from outside", func() bool { return m.try(from, 7777) == nil })
 	m.sh("systemd-run --quiet --unit=outside-sq --working-directory=/tmp ip netns exec outside sq host 7778 --key k")
 	m.await("the outside is reached by a plain process", func() bool { return m.try(reachOut) == nil })
 
-	m.sh("curl -s -o /dev/null --max-time 3 http://127.0.0.1:%d/", child.port)
-	if m.try(from, child.port) == nil {
-		m.Error("a child is reached from another network")
+	// Without a network of its own, sqgate says what that means, and it is true.
+	m.write(networkDropIn, "[Service]\nPrivateNetwork=no\n")
+	m.sh("systemctl daemon-reload && systemctl restart sq")
+	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=3.1.1/1.1.1/1.1.1", "awake", "")
+	if !m.saysReachable() {
+		m.Error("sqgate does not say that its children can be reached")
 	}
-	// The same filter applies to any process in the child's control group.
-	inside := `sh -c 'echo $$ >/sys/fs/cgroup/system.slice/sq.service/cgroup.procs && exec ` + reachOut + `'`
-	if m.try("%s", inside) == nil {
+	for _, how := range waysIn {
+		m.sh(how, m.child().port)
+	}
+
+	m.sh("rm %s && systemctl daemon-reload && systemctl restart sq", networkDropIn)
+	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=3.1.1/1.1.1/1.1.1", "awake", "")
+	if m.saysReachable() {
+		m.Error("sqgate says that its children can be reached")
+	}
+	child := m.child()
+	for _, how := range waysIn {
+		if err := m.try(how, child.port); err == nil || !strings.Contains(err.Error(), refused) {
+			m.Errorf("%s: %v", how, err)
+		}
+	}
+	in := fmt.Sprintf("nsenter --net --target %d ", child.pid)
+	m.sh(in+waysIn[0], child.port)
+	if m.try("%s", in+reachOut) == nil {
 		m.Error("a child reaches out")
 	}
-	m.sh("systemctl stop plain-sq outside-sq; ip netns del outside")
+	m.sh("systemctl stop outside-sq; ip netns del outside")
 }
 
+// reachOut connects to what listens outside, and waysIn to a port of this host, in
+// each way that there is.
 const reachOut = "curl -s -o /dev/null --max-time 3 http://10.77.0.2:7778/"
+
+var waysIn = []string{
+	"curl -sS -o /dev/null --max-time 3 http://127.0.0.1:%d/",
+	"runuser -u nobody -- curl -sS -o /dev/null --max-time 3 http://127.0.0.1:%d/",
+	"runuser -u nobody -- curl -sS -o /dev/null --max-time 3 http://10.77.0.1:%d/",
+	"ip netns exec outside curl -sS -o /dev/null --max-time 3 http://10.77.0.1:%d/",
+}
+
+const (
+	refused       = "exit status 7" // curl's, if it cannot connect
+	networkDropIn = "/etc/systemd/system/sq.service.d/network.conf"
+)
+
+// saysReachable looks for sqgate's warning since the last start of the unit.
+func (m *machine) saysReachable() bool {
+	return strings.Contains(m.out("journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -p InvocationID --value sq)"), "any local user can read and write")
+}
 
 func isConfined(m *machine) {
 	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=3.1.1/1.1.1/1.1.1", "awake", "")
