@@ -47,8 +47,8 @@ var (
 	asUser = []string{"--user", "--map-current-user", "--keep-caps", "--net"}
 )
 
-// errOrphansWrite keeps sqgate out of a user namespace: from inside, it can see what
-// an orphan outside does no more than it sees other users' processes.
+// errOrphansWrite keeps sqgate out of a user namespace. From inside, it could neither
+// find the orphan nor see the end of the write.
 var errOrphansWrite = errors.New("an SQ process of an earlier sqgate is still writing: restart sqgate when it has ended")
 
 // enterOwnNetwork executes this process again in a network of its own, with the
@@ -72,12 +72,13 @@ func enterOwnNetwork(l net.Listener, orphansWrite bool) error {
 	if err := tryNetwork(unshare, self, flags); err != nil {
 		return err
 	}
-	socket, err := passOn(l)
+	socket, variable, err := passOn(l)
 	if err != nil {
 		return err
 	}
 	argv := append(unshareArgs(unshare, self, flags), os.Args[1:]...)
-	return os.NewSyscallError("execve", syscall.Exec(unshare, argv, append(os.Environ(), envListener+"="+socket)))
+	err = syscall.Exec(unshare, argv, append(os.Environ(), variable))
+	return errors.Join(os.NewSyscallError("execve", err), unix.Close(socket)) // children must not inherit it
 }
 
 func unshareArgs(unshare, self string, flags []string) []string {
@@ -100,19 +101,18 @@ func tryNetwork(unshare, self string, flags []string) error {
 	return nil
 }
 
-// passOn makes the socket of l outlive the execution of another program, and
-// returns the value of envListener.
-func passOn(l net.Listener) (string, error) {
-	suffix := ""
-	if inherited, ok := l.(*inheritedListener); ok {
-		l, suffix = inherited.Listener, passedBySystemd
-	}
-	copied := -1
-	err := onSocket(l, func(fd int) (err error) {
-		copied, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 0) // without FD_CLOEXEC
+// passOn returns a copy of l's socket that outlives the execution of another program,
+// and the variable that says so there.
+func passOn(l net.Listener) (socket int, variable string, err error) {
+	err = onSocket(l, func(fd int) (err error) {
+		socket, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 0) // without FD_CLOEXEC
 		return err
 	})
-	return strconv.Itoa(copied) + suffix, err
+	variable = envListener + "=" + strconv.Itoa(socket)
+	if _, ok := l.(*inheritedListener); ok {
+		variable += passedBySystemd
+	}
+	return socket, variable, err
 }
 
 // passedOn takes the socket that passOn has passed on. It is nil if there is none.
