@@ -26,6 +26,11 @@ func (g *gate) asSomebody() {
 	if os.Geteuid() == 0 {
 		g.user = &syscall.Credential{Uid: somebody, Gid: somebody}
 	}
+	g.give(g.dir)
+	g.give(g.configPath())
+	if err := os.Chmod(filepath.Dir(g.dir), 0o711); err != nil {
+		g.t.Fatal(err)
+	}
 	g.needNetworks("--user", "--net")
 	if text, err := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"); err == nil && strings.TrimSpace(string(text)) != "0" {
 		g.t.Skip("AppArmor lets no ordinary user configure a network")
@@ -37,18 +42,14 @@ func (g *gate) asSomebody() {
 	if g.sq != builtin {
 		g.sq = g.copyIn(g.sq)
 	}
-	g.give(g.dir)
-	g.give(g.configPath())
-	if err := os.Chmod(filepath.Dir(g.dir), 0o711); err != nil {
-		g.t.Fatal(err)
-	}
 }
 
-// needNetworks skips the test if the kernel gives the gate's user no network.
+// needNetworks skips the test if the gate's user cannot make a network, or cannot
+// reach the test's directory.
 func (g *gate) needNetworks(flags ...string) {
 	g.t.Helper()
 	cmd := exec.Command("unshare", append(flags, "true")...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.user}
+	cmd.Dir, cmd.SysProcAttr = g.dir, &syscall.SysProcAttr{Credential: g.user}
 	if said, err := cmd.CombinedOutput(); err != nil {
 		g.t.Skipf("no network of its own is to be had here: %v %s", err, said)
 	}
