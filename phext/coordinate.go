@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -21,43 +22,58 @@ const (
 	Max = 999
 )
 
-// ErrCoordinate is what all errors of ParseCoordinate wrap.
-var ErrCoordinate = errors.New("not a coordinate")
-
-// errMalformed and errRange are made only once, because ParseCoordinate is tried
-// on each named coordinate too.
+// ErrCoordinate is what all errors of ParseCoordinate wrap. ErrRange is the one for
+// numbers that no file can keep.
 var (
-	errMalformed = fmt.Errorf("%w: nine numbers separated by '.', '/' or ';' are wanted, such as 1.1.1/1.1.1/1.1.1", ErrCoordinate)
-	errRange     = fmt.Errorf("%w: each of the nine numbers must be from %d to %d", ErrCoordinate, Min, Max)
+	ErrCoordinate = errors.New("not a coordinate")
+	ErrRange      = fmt.Errorf("%w: each number must be from %d to %d", ErrCoordinate, Min, Max)
 )
+
+// errMalformed is made only once, because ParseCoordinate is tried on each named
+// coordinate too.
+var errMalformed = fmt.Errorf("%w: up to nine numbers separated by '.', '/' or ';' are wanted, such as 1.1.1/1.1.1/1.1.1", ErrCoordinate)
 
 // Origin is the first coordinate of every phext, 1.1.1/1.1.1/1.1.1.
 func Origin() Coordinate { return Coordinate{1, 1, 1, 1, 1, 1, 1, 1, 1} }
 
-// ParseCoordinate reads exactly nine numbers from Min to Max, with '.', '/' or ';'
-// between them. They may have leading zeros, as in SQ. The error wraps
-// ErrCoordinate and says what is wanted.
+// ParseCoordinate reads one to nine numbers from Min to Max, with '.', '/' or ';'
+// between them. They may have leading zeros. As in SQ, the last number is the scroll,
+// and those that are missing are 1, so 2.3.5 is 2.3.1/1.1.1/1.1.5 (recorded in "short,
+// dated and zero coordinates"). The error wraps ErrCoordinate and says what is wanted.
 func ParseCoordinate(s string) (Coordinate, error) {
-	var c Coordinate
+	c, ok := Numbers(s)
+	switch {
+	case !ok:
+		return Coordinate{}, errMalformed
+	case !c.Valid():
+		return Coordinate{}, ErrRange
+	}
+	return c, nil
+}
+
+// Numbers reads what ParseCoordinate reads, and numbers of any size. One that is too
+// large for a Coordinate becomes the largest that fits.
+func Numbers(s string) (c Coordinate, ok bool) {
+	const last = len(c) - 1
 	field, digits := 0, 0
 	for i := range len(s) {
 		switch b := s[i]; {
 		case b >= '0' && b <= '9':
-			c[field] = min(c[field]*10+uint32(b-'0'), Max+1) // no overflow, however many digits
+			c[field] = uint32(min(uint64(c[field])*10+uint64(b-'0'), math.MaxUint32))
 			digits++
-		case isSeparator(b) && digits > 0 && field < len(c)-1:
+		case isSeparator(b) && digits > 0 && field < last:
 			field, digits = field+1, 0
 		default:
-			return Coordinate{}, errMalformed
+			return Coordinate{}, false
 		}
 	}
-	if field != len(c)-1 || digits == 0 {
-		return Coordinate{}, errMalformed
+	if digits == 0 {
+		return Coordinate{}, false
 	}
-	if !c.Valid() {
-		return Coordinate{}, errRange
+	for c[last] = c[field]; field < last; field++ {
+		c[field] = Min
 	}
-	return c, nil
+	return c, true
 }
 
 func isSeparator(b byte) bool { return b == '.' || b == '/' || b == ';' }

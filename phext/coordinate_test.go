@@ -29,12 +29,39 @@ func TestEverySpellingOfACoordinate(t *testing.T) {
 
 func TestNotCoordinates(t *testing.T) {
 	for _, s := range []string{
-		"", "1", "1.1.1/1.1.1/1.1", "1.1.1/1.1.1/1.1.1.1", "1.1.1/1.1.1/1.1.", ".1.1.1/1.1.1/1.1.1", "1.1.1//1.1.1/1.1.1",
+		"", ".", "1.", "1.1.1/", "1..1", "1.1.1/1.1.1/1.1.1.1", "1.1000", "1.1.0", "1.1.1/1.1.1/1.1.", ".1.1.1/1.1.1/1.1.1", "1.1.1//1.1.1/1.1.1",
 		"0.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.1000", "4294967297.1.1/1.1.1/1.1.1", "18446744073709551617.1.1/1.1.1/1.1.1",
 		"-1.1.1/1.1.1/1.1.1", "+1.1.1/1.1.1/1.1.1", " 1.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.1 ", "1.1.1/1.1.1/1.1.x", "１.1.1/1.1.1/1.1.1",
 	} {
 		if c, err := ParseCoordinate(s); !errors.Is(err, ErrCoordinate) {
 			t.Errorf("%q: %v, %v", s, c, err)
+		}
+	}
+}
+
+// TestShortCoordinates has what SQ makes of them (measured on 0.6.0, and recorded in
+// "short, dated and zero coordinates").
+func TestShortCoordinates(t *testing.T) {
+	for s, want := range map[string]string{
+		"3": "1.1.1/1.1.1/1.1.3", "1.2": "1.1.1/1.1.1/1.1.2", "2.3.5": "2.3.1/1.1.1/1.1.5", "2.3.5/7.11.13": "2.3.5/7.11.1/1.1.13",
+		"2.3.5/7.11.13/17.19": "2.3.5/7.11.13/17.1.19", "1.1/1.1.1/1.1.1": "1.1.1/1.1.1/1.1.1", "42;1/1": "42.1.1/1.1.1/1.1.1",
+		"1.1.1/1.1.1/42": "1.1.1/1.1.1/1.1.42", "0001.02": "1.1.1/1.1.1/1.1.2", "999": "1.1.1/1.1.1/1.1.999",
+	} {
+		if c, err := ParseCoordinate(s); err != nil || c.String() != want {
+			t.Errorf("%s: %v, %v, want %s", s, c, err, want)
+		}
+	}
+}
+
+func TestNumbersOfAnySize(t *testing.T) {
+	for s, want := range map[string]Coordinate{
+		"2026.2.13": {2026, 2, 1, 1, 1, 1, 1, 1, 13}, "0": {1, 1, 1, 1, 1, 1, 1, 1, 0}, "1.2.3/4.5.6/7.8.1000": {1, 2, 3, 4, 5, 6, 7, 8, 1000},
+		"4294967295": {1, 1, 1, 1, 1, 1, 1, 1, 4294967295}, "99999999999999999999999": {1, 1, 1, 1, 1, 1, 1, 1, 4294967295},
+	} {
+		c, ok := Numbers(s)
+		_, err := ParseCoordinate(s)
+		if !ok || c != want || !errors.Is(err, ErrRange) {
+			t.Errorf("%s: %v, %v, %v", s, c, ok, err)
 		}
 	}
 }
@@ -57,9 +84,14 @@ func TestCompareIsTheFilesOrder(t *testing.T) {
 func FuzzParseCoordinate(f *testing.F) {
 	f.Add("1.1.1/1.1.1/1.1.1")
 	f.Add("999;999;999;999;999;999;999;999;999")
+	f.Add("2.3.5/7")
+	f.Add("2026.02.13/0.1.1/4294967297.1.1")
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := ParseCoordinate(s)
 		if err != nil {
+			if _, ok := Numbers(s); ok != errors.Is(err, ErrRange) {
+				t.Fatalf("%q: %v", s, err)
+			}
 			return
 		}
 		if again, err := ParseCoordinate(c.String()); err != nil || again != c || !c.Valid() {

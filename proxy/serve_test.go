@@ -211,7 +211,7 @@ func TestErrors(t *testing.T) {
 		{"another method", nil, "DELETE", "/api/v2/toc", "", 405, "method_not_allowed"},
 		{"another tenant", nil, "GET", "/mary/toc", "", 403, "forbidden"},
 		{"a path as name", nil, "GET", "/api/v2/toc?p=../x", "", 403, "forbidden"},
-		{"a bad coordinate", nil, "GET", "/api/v2/select?c=1.1.1", "", 400, "bad_coordinate"},
+		{"a bad coordinate", nil, "GET", "/api/v2/select?c=1.1.", "", 400, "bad_coordinate"},
 		{"a delimiter", nil, "POST", "/api/v2/update?p=notes", "a\x17b", 400, "scroll_has_delimiters"},
 		{"not UTF-8", nil, "POST", "/api/v2/update?p=notes", "caf\xe9", 400, "not_utf8"},
 		{"too large", nil, "POST", "/api/v2/update?p=notes", large, 413, "too_large"},

@@ -115,15 +115,22 @@ func (b *bodyFields) has(wanted func(param) bool) bool {
 
 func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibrary }
 
-// hasCoordinate says whether a field is a coordinate. In a form, the name of one
-// must have a separator, because "a=1 and more" may be a text.
+// hasCoordinate says whether a field is a coordinate. A text may be "a=1 and more" or
+// {"a": 1.5}, so a name in a form must have a separator, and of numbers there must be
+// three.
 func (b *bodyFields) hasCoordinate() bool {
 	for _, f := range b.fields {
 		if f.param != paramCoordinate {
 			continue
 		}
 		_, name, err := parseCoordinate(f.value, "")
-		if err == nil && (name == "" || b.kind != kindForm || strings.ContainsAny(f.value, "/;")) {
+		switch {
+		case err != nil:
+		case !hasLetter(f.value):
+			if len(components(f.value)) >= 3 {
+				return true
+			}
+		case name != "" && (b.kind != kindForm || strings.ContainsAny(f.value, "/;")):
 			return true
 		}
 	}

@@ -153,22 +153,21 @@ func (c *Call) setCoordinate(p *params) *apierror.Error {
 	if !operations[c.Op].coordinate {
 		return nil
 	}
-	byNumber, given, err := p.dimensionCoordinate()
+	at, name, given, err := p.dimensionCoordinate()
 	if err != nil {
 		return err
 	}
-	if !p.given(paramCoordinate) {
-		if given {
-			c.At = byNumber
+	if given {
+		c.At, c.Name = at, name
+	}
+	if p.given(paramCoordinate) {
+		text := p.get(paramCoordinate)
+		if c.At, c.Name, err = parseCoordinate(text, c.tenant.ID); err != nil {
+			return err
 		}
-		return nil
-	}
-	text := p.get(paramCoordinate)
-	if c.At, c.Name, err = parseCoordinate(text, c.tenant.ID); err != nil {
-		return err
-	}
-	if given && (c.Name != "" || c.At != byNumber) {
-		return badRequest("the coordinate %s and the nine dimension parameters differ: give one of them", clip(text))
+		if given && (c.Name != name || c.At != at) {
+			return badRequest("the coordinate %s and the nine dimension parameters differ: give one of them", clip(text))
+		}
 	}
 	return c.checkNamed()
 }

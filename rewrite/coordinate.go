@@ -1,7 +1,9 @@
 package rewrite
 
 import (
-	"strconv"
+	"cmp"
+	"errors"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -15,11 +17,16 @@ func components(s string) []string {
 
 func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 
-// parseCoordinate reads a client's coordinate: nine numbers, or a name. The
-// caller's own id may be in front of the numbers. The error for another id does
-// not tell whether there is such a tenant, so that nobody can find out ids.
+// parseCoordinate reads a client's coordinate: up to nine numbers, or a name. The
+// caller's own id may be in front of nine numbers. The error for another id does not
+// tell whether there is such a tenant, so that nobody can find out ids.
+//
+// Numbers that no file can keep, a 0 or one above 999, are a name. SQ keeps them until
+// it reads the file again, and then 2025.2.13/... and 2026.2.13/... are one scroll
+// (recorded in "short, dated and zero coordinates").
 func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *apierror.Error) {
-	if at, bad := phext.ParseCoordinate(s); bad == nil {
+	at, bad := phext.ParseCoordinate(s)
+	if bad == nil {
 		return at, "", nil // an id in front would have made it ten components
 	}
 	if id, numbers, ok := splitPrefix(s); ok {
@@ -27,16 +34,32 @@ func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *ap
 			return at, "", forbidden("coordinate %s has a prefix that is not your tenant id: leave the prefix out", clip(s))
 		}
 		s = numbers
+		at, bad = phext.ParseCoordinate(s)
 	}
-	at, bad := phext.ParseCoordinate(s)
 	switch {
 	case bad == nil:
 		return at, "", nil
+	case errors.Is(bad, phext.ErrRange):
+		name, err = parseName(numericName(s))
+		return phext.Origin(), name, err
 	case hasLetter(s):
 		name, err = parseName(s)
 		return phext.Origin(), name, err
 	}
 	return at, "", badCoordinate("coordinate %s: %v", clip(s), bad)
+}
+
+// numericName is the name of a coordinate whose numbers no file can keep. It has all
+// nine, without leading zeros, so that two spellings of the same numbers are one name.
+func numericName(s string) string {
+	given := components(s)
+	all := slices.Repeat([]string{"1"}, len(phext.Coordinate{}))
+	copy(all, given[:len(given)-1])
+	all[len(all)-1] = given[len(given)-1]
+	for i, n := range all {
+		all[i] = cmp.Or(strings.TrimLeft(n, "0"), "0")
+	}
+	return strings.Join(all[:3], ".") + "/" + strings.Join(all[3:6], ".") + "/" + strings.Join(all[6:], ".")
 }
 
 // longestCoordinateName is the length of the longest name of a coordinate, in
@@ -100,26 +123,24 @@ func hasLetter(s string) bool {
 
 // dimensionCoordinate makes a coordinate of the nine dimension parameters. It
 // wants all nine or none, because without one another scroll would be addressed.
-func (p *params) dimensionCoordinate() (at phext.Coordinate, given bool, err *apierror.Error) {
+func (p *params) dimensionCoordinate() (at phext.Coordinate, name string, given bool, err *apierror.Error) {
 	if !p.hasDimension() {
-		return at, false, nil
+		return at, "", false, nil
 	}
-	var missing []string
+	var values, missing []string
 	for i, name := range dimensions {
-		if !p.given(paramLibrary + param(i)) {
-			missing = append(missing, name)
-			continue
-		}
 		value := p.get(paramLibrary + param(i))
-		given = true
-		n, bad := strconv.ParseUint(value, 10, 16)
-		if bad != nil || n < phext.Min || n > phext.Max {
-			return at, true, badCoordinate("parameter %q is %s: a number from %d to %d is wanted", name, clip(value), phext.Min, phext.Max)
+		switch {
+		case !p.given(paramLibrary + param(i)):
+			missing = append(missing, name)
+		case !isNumber(value):
+			return at, "", true, badCoordinate("parameter %q is %s: a number is wanted", name, clip(value))
 		}
-		at[i] = uint32(n)
+		values = append(values, value)
 	}
-	if given && missing != nil {
-		return at, true, badCoordinate("a coordinate needs all nine dimensions, and %s is missing", strings.Join(missing, ", "))
+	if missing != nil {
+		return at, "", true, badCoordinate("a coordinate needs all nine dimensions, and %s is missing", strings.Join(missing, ", "))
 	}
-	return at, given, nil
+	at, name, err = parseCoordinate(strings.Join(values, "."), "")
+	return at, name, true, err
 }

@@ -103,16 +103,15 @@ func (c *collector) put(which param, bit int, name, value string) *apierror.Erro
 	return nil
 }
 
-// sameValue says whether a and b mean the same. Coordinates do if only their
-// separators differ.
+// sameValue says whether a and b mean the same. Coordinates do if only their spelling
+// differs.
 func sameValue(which param, a, b string) bool {
-	switch {
-	case which != paramCoordinate:
+	if which != paramCoordinate || a == b {
 		return a == b
-	case hasLetter(a) || hasLetter(b):
-		return canonicalName(a) == canonicalName(b)
 	}
-	return strings.Join(components(a), ".") == strings.Join(components(b), ".")
+	atA, nameA, errA := parseCoordinate(a, "")
+	atB, nameB, errB := parseCoordinate(b, "")
+	return errA == nil && errB == nil && atA == atB && nameA == nameB
 }
 
 // query reads a raw query as SQ does (recorded in "query spellings"): '&' ends a

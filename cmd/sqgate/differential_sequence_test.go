@@ -233,11 +233,26 @@ func (s *sequence) spell(at phext.Coordinate) string {
 		}
 	}
 	separator := pick(s, "/", "/", "/", ";", ".", "%2F", "%2f", "%3B", "%3b")
+	if short := shortest(at); short < len(at) && s.chance(3) {
+		// Some of the numbers that are 1, and the scroll.
+		keep := short + s.random.IntN(len(at)-short)
+		parts = append(parts[:keep-1], parts[len(at)-1])
+		return strings.Join(parts, pick(s, ".", separator))
+	}
 	text := strings.Join(parts[:3], ".") + separator + strings.Join(parts[3:6], ".") + separator + strings.Join(parts[6:], ".")
 	if s.chance(8) && !strings.ContainsAny(s.l.id, "0123456789") {
 		text = s.l.id + "." + text
 	}
 	return text
+}
+
+// shortest is the fewest numbers of which SQ makes the coordinate.
+func shortest(at phext.Coordinate) int {
+	n := len(at)
+	for n > 1 && at[n-2] == 1 {
+		n--
+	}
+	return n
 }
 
 // letters is what texts are made of: whatever is special in URLs, forms, JSON and
@@ -340,6 +355,9 @@ func TestSequencesCoverEverything(t *testing.T) {
 			if strings.Contains(x.target, "c=will.") {
 				seen["prefixed"]++
 			}
+			if _, c, ok := strings.Cut(x.target, "c="); ok && strings.Count(c[:min(len(c), 4)], "&") > 0 {
+				seen["short"]++
+			}
 			s.after(x)
 		}
 	}
@@ -348,7 +366,7 @@ func TestSequencesCoverEverything(t *testing.T) {
 			t.Errorf("%s %s: %d times", kind.method, kind.op, seen[kind.method+" "+kind.op])
 		}
 	}
-	for _, what := range []string{"large", "empty", "prefixed"} {
+	for _, what := range []string{"large", "empty", "prefixed", "short"} {
 		if seen[what] < 20 {
 			t.Errorf("%s: %d times", what, seen[what])
 		}
