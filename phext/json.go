@@ -15,7 +15,7 @@ func (p *Phext) JSON() string { return p.JSONBy(new(Phext)) }
 func (p *Phext) JSONBy(names *Phext) string {
 	var label []byte
 	return build(func(out textWriter) {
-		named := names.inOrder()
+		named := names.InOrder()
 		out.WriteString("[\n")
 		for i, s := range p.listed() {
 			if i > 0 {
@@ -23,24 +23,66 @@ func (p *Phext) JSONBy(names *Phext) string {
 			}
 			out.WriteString(`   { "coord": "`)
 			if name, ok := named(s.At); ok {
-				writeEscaped(out, name)
+				writeEscaped(out, name, &escapes)
 			} else {
 				label = s.At.Append(label[:0])
 				out.Write(label)
 			}
 			out.WriteString(`", "scroll": "`)
-			writeEscaped(out, s.Text)
+			writeEscaped(out, s.Text, &escapes)
 			out.WriteString("\" }\n")
 		}
 		out.WriteString("]\n")
 	})
 }
 
+// Entry is a scroll in the answer to query.
+type Entry struct {
+	At    Coordinate
+	Label string // what the coordinate is called, if not by its numbers; else ""
+	Text  string
+}
+
+// Entries are the answer to query, in their order.
+type Entries []Entry
+
+// Size is the length of JSON, in bytes.
+func (e Entries) Size() int {
+	var n counter
+	e.write(&n)
+	return int(n)
+}
+
+// JSON is laid out and escaped as SQ does it, with serde_json (recorded in "query by
+// range and set").
+func (e Entries) JSON() string { return build(e.write) }
+
+func (e Entries) write(out textWriter) {
+	var label []byte
+	out.WriteString("[")
+	for i, entry := range e {
+		if i > 0 {
+			out.WriteString(",")
+		}
+		out.WriteString(`{"coordinate":"`)
+		if entry.Label != "" {
+			writeEscaped(out, entry.Label, &serdeEscapes)
+		} else {
+			label = entry.At.Append(label[:0])
+			out.Write(label)
+		}
+		out.WriteString(`","scroll":"`)
+		writeEscaped(out, entry.Text, &serdeEscapes)
+		out.WriteString(`"}`)
+	}
+	out.WriteString("]")
+}
+
 // writeEscaped escapes only what JSON requires. Bytes that are not UTF-8 become
 // U+FFFD, because JSON cannot represent them.
-func writeEscaped(out textWriter, text string) {
+func writeEscaped(out textWriter, text string, escapes *escapeTable) {
 	for text != "" {
-		at, width, escape := firstEscape(text)
+		at, width, escape := firstEscape(text, escapes)
 		out.WriteString(text[:at])
 		out.WriteString(escape)
 		text = text[at+width:]
@@ -49,7 +91,7 @@ func writeEscaped(out textWriter, text string) {
 
 // firstEscape finds the first character of text that must be escaped: its index,
 // its width in bytes, and what to write instead.
-func firstEscape(text string) (at, width int, escape string) {
+func firstEscape(text string, escapes *escapeTable) (at, width int, escape string) {
 	for i, r := range text {
 		switch {
 		case r < utf8.RuneSelf && escapes[r] != "":
@@ -62,11 +104,21 @@ func firstEscape(text string) (at, width int, escape string) {
 	return len(text), 0, ""
 }
 
-// escapes has the JSON escape of each ASCII character, or "" if it needs none.
-var escapes = func() (table [utf8.RuneSelf]string) {
+// escapeTable has the JSON escape of each ASCII character, or "" if it needs none.
+type escapeTable [utf8.RuneSelf]string
+
+// escapes are those of json-export.
+var escapes = func() (table escapeTable) {
 	for b := range 0x20 {
 		table[b] = fmt.Sprintf(`\u%04x`, b)
 	}
 	table['\n'], table['"'], table['\\'] = `\n`, `\"`, `\\`
+	return table
+}()
+
+// serdeEscapes are those of query.
+var serdeEscapes = func() escapeTable {
+	table := escapes
+	table['\b'], table['\f'], table['\r'], table['\t'] = `\b`, `\f`, `\r`, `\t`
 	return table
 }()

@@ -27,7 +27,7 @@ func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext)) }
 func (p *Phext) TextmapBy(names *Phext) string {
 	var label []byte
 	return build(func(out textWriter) {
-		named := names.inOrder()
+		named := names.InOrder()
 		for _, s := range p.listed() {
 			out.WriteString("* ")
 			if name, ok := named(s.At); ok {
@@ -164,9 +164,9 @@ func build(write func(textWriter)) string {
 	return out.String()
 }
 
-// inOrder returns a Select for coordinates in ascending order. It goes through p
+// InOrder returns a Select for coordinates in ascending order. It goes through p
 // only once for all of them.
-func (p *Phext) inOrder() func(Coordinate) (string, bool) {
+func (p *Phext) InOrder() func(Coordinate) (string, bool) {
 	rest := p.scrolls
 	return func(at Coordinate) (string, bool) {
 		for len(rest) > 0 && rest[0].At.Compare(at) < 0 {

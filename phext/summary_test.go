@@ -129,7 +129,7 @@ func TestInOrder(t *testing.T) {
 				asked = asked.With(s.At, s.Text)
 			}
 		}
-		find := p.inOrder()
+		find := p.InOrder()
 		for _, s := range asked.Scrolls() {
 			want, there := p.Select(s.At)
 			if got, ok := find(s.At); got != want || ok != there {

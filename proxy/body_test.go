@@ -78,18 +78,22 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
-// TestAManifestIsCharged before it is parsed, whether it comes in the body or in
-// the query.
-func TestAManifestIsCharged(t *testing.T) {
+// TestListsAreCharged before they are parsed, the manifest of a delta and the set of a
+// query, whether they come in the body or in the URL.
+func TestListsAreCharged(t *testing.T) {
 	g := bodyGateway()
 	for _, test := range []struct {
 		lines, used int
 		want        error
-	}{{1000, 0, nil}, {1000, 1 << 20, datadir.ErrBusy}, {10000, 0, errManifestTooLarge}} {
-		manifest := strings.Repeat("a: \n", test.lines)
+	}{{1000, 0, nil}, {1000, 1 << 20, datadir.ErrBusy}, {10000, 0, errListTooLarge}} {
+		manifest, set := strings.Repeat("a: \n", test.lines), strings.Repeat("1.1.1/1.1.1/1.1.1,", test.lines)
 		for _, r := range []*http.Request{
 			httptest.NewRequest("POST", "/api/v2/delta?p=n", strings.NewReader(manifest)),
 			httptest.NewRequest("GET", "/api/v2/delta?p=n&s="+url.QueryEscape(manifest), nil),
+			httptest.NewRequest("POST", "/api/v2/query?p=n", strings.NewReader(set)),
+			httptest.NewRequest("GET", "/api/v2/query?p=n", strings.NewReader(set)),
+			httptest.NewRequest("GET", "/api/v2/query?p=n&set="+url.QueryEscape(set), nil),
+			httptest.NewRequest("GET", "/api/v2/query?p=n&content="+set, nil),
 		} {
 			head, err := rewrite.ParseHead(r.Method, r.URL.Path, r.URL.RawQuery, rewrite.Tenant{ID: "will"})
 			if err != nil {
@@ -99,8 +103,8 @@ func TestAManifestIsCharged(t *testing.T) {
 			budget.Take(int64(test.used))
 			held := memlimit.Reserve(budget)
 			call, err := g.parse(r, head, held)
-			if !errors.Is(err, test.want) || err == nil && len(call.Manifest) != test.lines {
-				t.Errorf("%s of %d lines, %d bytes used: %v", r.Method, test.lines, test.used, err)
+			if !errors.Is(err, test.want) || err == nil && len(call.Manifest) != test.lines && len(call.Query.Set) != test.lines {
+				t.Errorf("%s %.20s of %d lines, %d bytes used: %v", r.Method, r.URL, test.lines, test.used, err)
 			}
 			held.Release()
 			budget.Give(int64(test.used))

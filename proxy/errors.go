@@ -17,8 +17,8 @@ var (
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
-	errManifestTooLarge = apierror.New(apierror.TooLarge,
-		"the manifest takes more memory than one tenant may have: send it in parts")
+	errListTooLarge = apierror.New(apierror.TooLarge,
+		"the manifest or set takes more memory than one tenant may have: send it in parts")
 )
 
 func errWrongKeys(wait time.Duration) error {

@@ -63,7 +63,7 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 	switch more := head.ParsedMemory(body, r.URL.RawQuery); {
 	case more == 0:
 	case !held.Fits(held.Size() + more):
-		return nil, errManifestTooLarge
+		return nil, errListTooLarge
 	case !held.Grow(held.Size() + more):
 		return nil, datadir.ErrBusy
 	}
@@ -122,7 +122,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir,
 	}
 	defer answer.Release()
 	h := w.Header()
-	if call.Op == rewrite.JSONExport {
+	if call.Op == rewrite.JSONExport || call.Op == rewrite.Query {
 		h.Set("Content-Type", apierror.JSON)
 	}
 	if answer.ETag != "" {

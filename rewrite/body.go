@@ -25,7 +25,7 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
 		return got.text(), nil
 	}
-	if h.Op == Where || got.hasCoordinate() {
+	if h.Op == Where || h.Op == Query || got.hasCoordinate() {
 		return body, nil
 	}
 	added, err := got.addBody(body)
@@ -149,7 +149,7 @@ var scrollNames = [...]string{"text", "value", "body", "scroll"}
 // paramNamed is the parameter that name means in a body, and the bit of name in
 // collector.seen. scrollNames are the additional names of the scroll.
 func paramNamed(name string, scrollNames []string) (which param, bit int, known bool) {
-	if i, known := nameIndex(name); known {
+	if i, known := nameIndex(name); known && !inURLsAlone(names[i].param) {
 		return names[i].param, i, true
 	}
 	if i := slices.Index(scrollNames, name); i >= 0 {
@@ -280,13 +280,16 @@ const (
 )
 
 // ParsedMemory is how much memory, in bytes, parsing a body takes beside the body
-// itself, at most. All but manifests take little.
+// itself, at most. All but manifests and sets take little.
 func (h *Head) ParsedMemory(body []byte, query string) int64 {
-	if h.Op != Delta {
-		return 0
+	switch h.Op {
+	case Delta:
+		lines := 1 + bytes.Count(body, []byte("\n")) + strings.Count(query, "%0")
+		return int64(min(lines, maxLines)) * lineMemory
+	case Query:
+		return setMemory(body, query)
 	}
-	lines := 1 + bytes.Count(body, []byte("\n")) + strings.Count(query, "%0")
-	return int64(min(lines, maxLines)) * lineMemory
+	return 0
 }
 
 func (c *Call) addLine(line string) *apierror.Error {

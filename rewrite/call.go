@@ -27,6 +27,7 @@ type Call struct {
 	Manifest []ManifestLine   // of a delta; nil = it has none
 	Checksum bool             // where: by checksum instead of xor
 	Limit    uint64           // where: the shortest scroll that counts, in bytes
+	Query    *QuerySpec       // of query; else nil
 	tenant   Tenant
 }
 
@@ -78,7 +79,7 @@ func (h *Head) Call(body []byte) (*Call, error) {
 }
 
 func (h *Head) call(body []byte) (*Call, *apierror.Error) {
-	var got collector
+	got := collector{op: h.Op}
 	if err := got.query(h.query); err != nil {
 		return nil, err
 	}
@@ -100,6 +101,9 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 		return nil, err
 	}
 	if err := c.setWhere(&got.params); err != nil {
+		return nil, err
+	}
+	if err := c.setQuery(&got.params); err != nil {
 		return nil, err
 	}
 	return c, c.setBody(h, body)
@@ -185,7 +189,11 @@ func (c *Call) checkNamed() *apierror.Error {
 // NeedsNames says whether a read needs the names of coordinates: because the call
 // has one, or because the answer can show some.
 func (c *Call) NeedsNames() bool {
-	return c.Name != "" || c.Op == Toc || c.Op == JSONExport || c.Op == Delta
+	switch c.Op {
+	case Toc, JSONExport, Delta, Query:
+		return true
+	}
+	return c.Name != ""
 }
 
 // Resolve sets the coordinate that Name stands for.

@@ -80,6 +80,18 @@ func parseName(s string) (string, *apierror.Error) {
 	return canonicalName(s), nil
 }
 
+// WellFormedName says whether s has the form that names are meant to have: components
+// that are not empty, at least two of them separated by a dot, and no '*'. Other names
+// were always taken by SQ's own operations.
+func WellFormedName(s string) bool {
+	_, err := parseName(s)
+	return err == nil && hasLetter(s) && strings.Contains(s, ".") && !strings.Contains(s, "*") && !hasEmptyComponent(s)
+}
+
+func hasEmptyComponent(s string) bool {
+	return 1+strings.Count(s, ".")+strings.Count(s, "/")+strings.Count(s, ";") != len(components(s))
+}
+
 // canonicalName writes a name with '/'. Clients may write ';' instead, which needs
 // no escaping in a URL.
 func canonicalName(s string) string { return strings.ReplaceAll(s, ";", "/") }

@@ -20,6 +20,9 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("DELETE", "/bob/delete/1.1.1/1.1.1/1.1.1", "p=bob.n", "")
 	f.Add("POST", "/api/v2/update", "p=n&c=1.1.1/1.1.1/1.1.1", "")
 	f.Add("GET", "/api/v2/insert", "p=n&c=1.1.1/1.1.1/1.1.1&s=", "")
+	f.Add("POST", "/api/v2/query", "p=n&from=will.1.1.1/1.1.1/1.1.1&to=2026.1.1/1.1.1/1.1.1", "a.name,bob.1.1.1/1.1.1/1.1.1")
+	f.Add("GET", "/api/v2/select", "p=n&c=2026.2.13", "")
+	f.Add("GET", "/api/v2/update/2.3.5", "p=n&s=x", "")
 	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {

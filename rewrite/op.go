@@ -23,6 +23,7 @@ const (
 	Load       Op = "load"
 	JSONExport Op = "json-export"
 	Where      Op = "where"
+	Query      Op = "query"
 	Version    Op = "version"
 )
 
@@ -34,7 +35,8 @@ type traits struct {
 	bodyMethods []string // those with a body that counts
 }
 
-// SQ ignores the body of a GET (recorded in "bodies"), and so does sqgate.
+// SQ ignores the body of a GET (recorded in "bodies"), except for query (recorded in
+// "query by body, method and route"), and so does sqgate.
 var operations = map[Op]traits{
 	Select:     {methods: []string{http.MethodGet, http.MethodHead}, coordinate: true},
 	Insert:     {methods: []string{http.MethodGet, http.MethodPost}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost}},
@@ -48,11 +50,12 @@ var operations = map[Op]traits{
 	Load:       {methods: []string{http.MethodGet, http.MethodHead}},
 	JSONExport: {methods: []string{http.MethodGet, http.MethodHead}},
 	Where:      {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}},
+	Query:      {methods: []string{http.MethodGet, http.MethodHead, http.MethodPost}, bodyMethods: []string{http.MethodGet, http.MethodPost}},
 	Version:    {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Version}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

@@ -18,6 +18,9 @@ const (
 	paramScroll
 	paramAlgo
 	paramLimit
+	paramFrom
+	paramTo
+	paramSet
 	paramLibrary
 	paramCount = paramLibrary + param(len(dimensions))
 )
@@ -38,7 +41,12 @@ var names = [...]struct {
 	{dimensions[0], paramLibrary}, {dimensions[1], paramLibrary + 1}, {dimensions[2], paramLibrary + 2},
 	{dimensions[3], paramLibrary + 3}, {dimensions[4], paramLibrary + 4}, {dimensions[5], paramLibrary + 5},
 	{dimensions[6], paramLibrary + 6}, {dimensions[7], paramLibrary + 7}, {dimensions[8], paramLibrary + 8},
+	{"from", paramFrom}, {"to", paramTo}, {"set", paramSet},
 }
+
+// inURLsAlone says whether bodies do not have the parameter: there, such a name is
+// part of a text.
+func inURLsAlone(p param) bool { return p >= paramFrom && p < paramLibrary }
 
 // nameIndex is the index of a name in names.
 func nameIndex(name string) (index int, known bool) {
@@ -70,6 +78,7 @@ func (p *params) remove(which param) { p[which].value, p[which].name = "", "" }
 // "query spellings").
 type collector struct {
 	params
+	op   Op
 	seen uint32 // a bit for each of names and scrollNames that this source has
 }
 
@@ -80,7 +89,7 @@ func (c *collector) nextSource() { c.seen = 0 }
 // add adds one parameter. It ignores an unknown name, as SQ does.
 func (c *collector) add(name, value string) *apierror.Error {
 	i, known := nameIndex(name)
-	if !known {
+	if !known || c.op == Query && names[i].param == paramScroll && name != "content" { // SQ's query has no s
 		return nil
 	}
 	return c.put(names[i].param, i, name, value)

@@ -85,7 +85,7 @@ func isAlphanumeric(r rune) bool {
 // reserved words are not ids, because they appear in the same place in paths.
 var reserved = []string{
 	"api", "k", "health", "admin", "metrics", "select", "insert", "update", "delete", "toc", "get", "delta",
-	"checksum", "status", "load", "json-export", "where", "version",
+	"checksum", "status", "load", "json-export", "where", "query", "version",
 }
 
 // maxIDLen bounds the length of an id, in bytes.

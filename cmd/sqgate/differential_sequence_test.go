@@ -71,7 +71,7 @@ func (x *exchange) askSQ(l *lane) reply {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
-	if _, err := io.WriteString(conn, x.head(l.g.key(l.id), true)+"\r\n\r\n"+x.body); err != nil {
+	if _, err := io.WriteString(conn, x.headWithBody(l.g.key(l.id), true)+"\r\n\r\n"+x.body); err != nil {
 		l.t.Error(err)
 		return reply{}
 	}

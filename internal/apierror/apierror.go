@@ -55,6 +55,7 @@ type Error struct {
 	Message    string
 	Allow      []string      // methods that would be right; with WrongMethod only
 	RetryAfter time.Duration // 0 = the answer has no Retry-After
+	Text       bool          // the answer is Message alone, as SQ gives it
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -2,6 +2,7 @@ package apierror
 
 import (
 	"encoding/json"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 // JSON is the content type of every JSON answer.
 const JSON = "application/json"
 
-// Write answers with e: its status, its headers and {"error", "code"}.
+// Write answers with e: its status, its headers and {"error", "code"}, or its text.
 func Write(w http.ResponseWriter, e *Error) {
 	h := w.Header()
 	if e.Allow != nil {
@@ -19,6 +20,12 @@ func Write(w http.ResponseWriter, e *Error) {
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	if e.Text {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(e.Status)
+		_, _ = io.WriteString(w, e.Message) // the client may have gone; the access log has the count
+		return
 	}
 	WriteJSON(w, e.Status, struct {
 		Error string `json:"error"`

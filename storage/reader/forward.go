@@ -14,11 +14,11 @@ import (
 // Forwards says whether SQ answers the call: where no memory is set aside for
 // reads, and SQ gets it right. toc breaks 0.5.3 for good on some texts,
 // json-export leaves a file behind and is not JSON, delta puts scrolls at wrong
-// coordinates while SQ has an empty one in memory (LEGACY.md), and of names SQ
-// knows nothing.
+// coordinates while SQ has an empty one in memory (LEGACY.md), older releases have no
+// query, and of names SQ knows nothing.
 func (r *Reader) Forwards(call *rewrite.Call) bool {
 	switch call.Op {
-	case rewrite.Toc, rewrite.JSONExport, rewrite.Delta:
+	case rewrite.Toc, rewrite.JSONExport, rewrite.Delta, rewrite.Query:
 		return false
 	}
 	return r.Dirs.ReadMemory == 0 && call.Name == ""

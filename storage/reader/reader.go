@@ -47,6 +47,9 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (
 	if kind, ok := renderedKinds[call.Op]; ok {
 		return r.rendered(d, v, call, kind)
 	}
+	if call.Op == rewrite.Query {
+		return r.query(d, v, call.Query)
+	}
 	release, err := r.Dirs.Admit(answerSize(v, call))
 	if err != nil {
 		return Answer{}, err

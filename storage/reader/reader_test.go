@@ -120,6 +120,51 @@ func TestReads(t *testing.T) {
 	w.wantUsed(0)
 }
 
+// TestQuery has names of both kinds. Those of numbers stand where the numbers say.
+func TestQuery(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	at := func(c phext.Coordinate, last uint32) phext.Coordinate { c[8] = last; return c }
+	named := phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1}
+	w.put("notes.phext", phext.Of([]phext.Scroll{{At: phext.Origin(), Text: "one\r\t\x02"}, {At: at(phext.Origin(), 3), Text: "three"},
+		{At: at(named, 1), Text: "b"}, {At: at(named, 2), Text: "of 2026"}, {At: at(named, 3), Text: "zero"}}).Render())
+	w.put("notes.names.phext", phext.Of([]phext.Scroll{{At: at(named, 1), Text: `b."name"`}, {At: at(named, 2), Text: "2026.1.1/1.1.1/1.1.1"},
+		{At: at(named, 3), Text: "1.1.1/1.1.1/1.1.0"}}).Render())
+	const first, third = "1.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.3"
+	entry := func(c, text string) string { return `{"coordinate":"` + c + `","scroll":"` + text + `"}` }
+	zero, one, three := entry("1.1.1/1.1.1/1.1.0", "zero"), entry(first, `one\r\t\u0002`), entry(third, "three")
+	b, date := entry(`b.\"name\"`, "b"), entry("2026.1.1/1.1.1/1.1.1", "of 2026")
+	for query, want := range map[string]string{
+		"from=" + first + "&to=9.9.9/9.9.9/9.9.9":                         one + "," + three,
+		"from=0.0.0/0.0.0/0.0.0&to=9999.1.1/1.1.1/1.1.1":                  zero + "," + one + "," + three + "," + b + "," + date,
+		"from=1.1.1/1.1.1/1.1.0&to=" + first:                              zero + "," + one,
+		"from=2025.1.1/1.1.1/1.1.1&to=2026.12.31/1.1.1/1.1.1":             date,
+		"from=2.1.1/1.1.1/1.1.1&to=b.%22name%22":                          b,
+		"from=" + first + "&to=9.9.9/9.9.9/9.9.9&limit=1":                 one,
+		"from=" + first + "&to=9.9.9/9.9.9/9.9.9&limit=0":                 "",
+		"set=c.name," + third + ",b.%22name%22,will." + first + ",c.name": entry("will."+first, `one\r\t\u0002`) + "," + three + "," + b + "," + entry("c.name", ""),
+		"set=2026.01.1/1.1.1/1.1.1,2025.1.1/1.1.1/1.1.1," + first:         one + "," + entry("2025.1.1/1.1.1/1.1.1", "") + "," + entry("2026.01.1/1.1.1/1.1.1", "of 2026"),
+		"set=b.%22name%22,999.1.1/1.1.1/1.1.1":                            entry("999.1.1/1.1.1/1.1.1", "b"),
+		"set=" + third + "&from=" + first + "&to=" + third + "&limit=2":   one + "," + three,
+		"p=none&set=" + first + "&from=" + first + "&to=" + first:         entry(first, ""),
+	} {
+		a, err := w.read("query", query)
+		if err != nil || a.Text != "["+want+"]" || a.ETag != etag.Of(a.Text) {
+			t.Errorf("%s: %v\n%s, want\n[%s]", query, err, a.Text, want)
+		}
+		if err == nil {
+			a.Release()
+		}
+	}
+	_, err := w.read("query", "from=no.name&to="+first)
+	w.wantError(err, apierror.NotFound)
+	_, err = w.read("query", "from=b.%22name%22&to="+first)
+	w.wantError(err, apierror.BadRequest)
+	if want := `Bad Request: 'from' (b."name") is after 'to' (` + first + ")"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	w.wantUsed(0)
+}
+
 // TestDelta reports what the client's manifest does not have, by number and by name.
 func TestDelta(t *testing.T) {
 	w := newWorld(t, 1<<20)

@@ -1,0 +1,141 @@
+package reader
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"unsafe"
+
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// found is an entry of the answer to query while it is looked for.
+type found struct {
+	phext.Entry
+	// sort is where the entry stands: its numbers as the client writes them, so that
+	// dates stand in the order of dates although they are kept as names.
+	sort phext.Coordinate
+	// missing is the name of an entry that the phext does not know; else "".
+	missing string
+}
+
+// nowhere is the sort of a name that the phext does not know, which has no numbers.
+var nowhere = phext.Coordinate(slices.Repeat([]uint32{math.MaxUint32}, len(phext.Coordinate{})))
+
+// query answers query as SQ 0.6.0 does. The list of entries is counted as memory while
+// it is made, and the answer, whose size is known then, until it is sent.
+func (r *Reader) query(d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec) (Answer, error) {
+	entries := len(q.Set)
+	if q.Ranged {
+		entries += v.Phext.Phext.Len()
+	}
+	release, err := r.Dirs.Admit(2 * int64(entries) * int64(unsafe.Sizeof(found{}))) // a list that grows is there twice
+	if err != nil {
+		return Answer{}, err
+	}
+	defer release()
+	list, err := find(v, q)
+	if err != nil {
+		return Answer{}, err
+	}
+	done, ok := d.Sending.Take(q, int64(list.Size()))
+	if !ok {
+		return Answer{}, datadir.ErrBusy
+	}
+	text := list.JSON()
+	return Answer{text, etag.Of(text), done}, nil
+}
+
+// find is the union of range and set, each coordinate once, sorted, cut to the limit.
+func find(v datadir.View, q *rewrite.QuerySpec) (phext.Entries, error) {
+	var all []found
+	if q.Ranged {
+		var err error
+		if all, err = inRange(v, q); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range q.Set {
+		all = append(all, lookUp(v, p))
+	}
+	slices.SortStableFunc(all, func(a, b found) int {
+		return cmp.Or(a.sort.Compare(b.sort), a.At.Compare(b.At), cmp.Compare(a.missing, b.missing))
+	})
+	var list phext.Entries
+	for i, f := range all {
+		if i+1 < len(all) && all[i+1].sort == f.sort && all[i+1].At == f.At && all[i+1].missing == f.missing {
+			continue // the last one counts, as in SQ: it is called as in the set
+		}
+		if uint64(len(list)) == q.Limit {
+			break
+		}
+		list = append(list, f.Entry)
+	}
+	return list, nil
+}
+
+// inRange are the scrolls from q.From to q.To. Those that have a name are called so.
+func inRange(v datadir.View, q *rewrite.QuerySpec) (all []found, err error) {
+	from, err := numbers(v, q.From)
+	if err != nil {
+		return nil, err
+	}
+	to, err := numbers(v, q.To)
+	if err != nil {
+		return nil, err
+	}
+	if from.Compare(to) > 0 {
+		return nil, q.ErrReversed()
+	}
+	named := v.Names.Phext.InOrder()
+	for _, s := range v.Phext.Phext.Scrolls() {
+		f := found{Entry: phext.Entry{At: s.At, Text: s.Text}, sort: s.At}
+		if name, ok := named(s.At); ok {
+			f.Label, f.sort = name, sortOf(name, s.At)
+		}
+		if from.Compare(f.sort) <= 0 && f.sort.Compare(to) <= 0 {
+			all = append(all, f)
+		}
+	}
+	return all, nil
+}
+
+// numbers are those of a range's end. A name that is none has the ones of its scroll.
+func numbers(v datadir.View, p rewrite.Place) (phext.Coordinate, error) {
+	if _, ok := phext.Numbers(p.Name); p.Name == "" || ok {
+		return p.At, nil
+	}
+	at, ok := v.Names.Find(p.Name)
+	if !ok {
+		return at, datadir.ErrNoName(p.Name)
+	}
+	return at, nil
+}
+
+// sortOf is where a scroll with a name stands among the others.
+func sortOf(name string, at phext.Coordinate) phext.Coordinate {
+	if numbers, ok := phext.Numbers(name); ok {
+		return numbers
+	}
+	return at
+}
+
+// lookUp is the entry of a set's coordinate, which is there even without a scroll.
+func lookUp(v datadir.View, p rewrite.Place) found {
+	f := found{Entry: phext.Entry{At: p.At, Label: p.Sent}, sort: p.At}
+	if p.Name != "" {
+		at, ok := v.Names.Find(p.Name)
+		switch {
+		case ok:
+			f.At, f.sort = at, sortOf(p.Name, at)
+		default:
+			f.At, f.sort, f.missing = phext.Coordinate{}, sortOf(p.Name, nowhere), p.Name
+			return f
+		}
+	}
+	f.Text, _ = v.Phext.Phext.Select(f.At)
+	return f
+}
