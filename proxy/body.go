@@ -11,10 +11,10 @@ import (
 
 // readBody reads the whole body before SQ sees a byte of it: legacy SQ stores
 // a short body as it is and chunked framing as text (LEGACY.md). The memory is
-// reserved in held, which the caller releases.
-func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation) ([]byte, error) {
-	if r.ContentLength > g.Dirs.MaxBody {
-		return nil, errBodyTooLarge(g.Dirs.MaxBody)
+// reserved in held, which the caller releases. largest is in bytes.
+func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest int64) ([]byte, error) {
+	if r.ContentLength > largest {
+		return nil, errBodyTooLarge(largest)
 	}
 	buf := make([]byte, 0, firstSize(r.ContentLength))
 	for {
@@ -26,14 +26,14 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation) ([]byte,
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {
-		case int64(len(buf)) > g.Dirs.MaxBody:
-			return nil, errBodyTooLarge(g.Dirs.MaxBody)
+		case int64(len(buf)) > largest:
+			return nil, errBodyTooLarge(largest)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:
 			return nil, errBodyCutShort(err)
 		}
-		buf = roomFor(buf, g.Dirs.MaxBody)
+		buf = roomFor(buf, largest)
 	}
 }
 

@@ -53,7 +53,7 @@ func TestReadBody(t *testing.T) {
 			held := memlimit.Reserve(everybodys)
 			r := httptest.NewRequest("POST", "/", io.NopCloser(test.body))
 			r.ContentLength = test.length
-			body, err := bodyGateway().readBody(r, held)
+			body, err := bodyGateway().readBody(r, held, 1<<20)
 			e := apierror.From(err)
 			if test.kind == (apierror.Kind{}) && (err != nil || len(body) != test.size) || test.kind != (apierror.Kind{}) && (e == nil || e.Kind != test.kind) {
 				t.Errorf("%d bytes, %v", len(body), err)
@@ -69,11 +69,11 @@ func TestReadBody(t *testing.T) {
 	}
 	tight := memlimit.Reserve(memlimit.NewBudget(100))
 	r := httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 200000)))
-	if _, err := bodyGateway().readBody(r, tight); !errors.Is(err, datadir.ErrBusy) {
+	if _, err := bodyGateway().readBody(r, tight, 1<<20); !errors.Is(err, datadir.ErrBusy) {
 		t.Errorf("no room: %v", err)
 	}
 	r = httptest.NewRequest("POST", "/", strings.NewReader(strings.Repeat("x", 1000)))
-	if body, err := bodyGateway().readBody(r, tight); err != nil || len(body) != 1000 {
+	if body, err := bodyGateway().readBody(r, tight, 1<<20); err != nil || len(body) != 1000 {
 		t.Errorf("large bodies have kept a small one out: %v", err)
 	}
 }

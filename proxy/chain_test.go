@@ -134,7 +134,7 @@ func TestAuthentication(t *testing.T) {
 
 func TestADisabledTenant(t *testing.T) {
 	w := newWorld(t, options{tenant: map[string]any{"enabled": false}})
-	w.wantError(w.ask("GET", "/api/v2/version", ""), 403, "tenant_disabled")
+	w.wantError(w.ask("GET", "/api/v2/toc", ""), 403, "tenant_disabled")
 	w.wantError(w.ask("GET", "/api/v2/toc", "", "Authorization", "Bearer wrong"), 401, "unauthorized")
 }
 
@@ -142,7 +142,7 @@ func TestADisabledTenant(t *testing.T) {
 func TestWrongKeysAreSlowedDown(t *testing.T) {
 	w := newWorld(t, options{readMemory: 1 << 20})
 	for range 1000 {
-		answer := w.ask("GET", "/api/v2/version", "", "Authorization", "Bearer wrong")
+		answer := w.ask("GET", "/api/v2/toc", "", "Authorization", "Bearer wrong")
 		if answer.Code == 401 {
 			continue
 		}
@@ -150,7 +150,7 @@ func TestWrongKeysAreSlowedDown(t *testing.T) {
 		if answer.Header().Get("Retry-After") == "" || answer.Header().Get("WWW-Authenticate") != "" {
 			t.Errorf("%v", answer.Header())
 		}
-		if answer := w.ask("GET", "/api/v2/version", ""); answer.Code != 200 {
+		if answer := w.ask("GET", "/api/v2/toc", ""); answer.Code != 200 {
 			t.Errorf("with the right key: %d", answer.Code)
 		}
 		return
@@ -161,11 +161,11 @@ func TestWrongKeysAreSlowedDown(t *testing.T) {
 func TestCallLimits(t *testing.T) {
 	w := newWorld(t, options{tenant: map[string]any{"calls_per_day": 2}})
 	for range 2 {
-		if answer := w.ask("GET", "/api/v2/version", ""); answer.Code != 200 {
+		if answer := w.ask("GET", "/api/v2/toc", ""); answer.Code != 200 {
 			t.Fatalf("%d %s", answer.Code, answer.Body)
 		}
 	}
-	answer := w.ask("GET", "/api/v2/version", "")
+	answer := w.ask("GET", "/api/v2/toc", "")
 	w.wantError(answer, 429, "rate_limited")
 	if answer.Header().Get("Retry-After") == "" {
 		t.Errorf("%v", answer.Header())
@@ -286,10 +286,10 @@ func TestAReloadCountsAtOnce(t *testing.T) {
 	w := newWorld(t, options{})
 	w.setTenant(map[string]any{"api_key": strings.Replace(key, "0011", "9911", 1)})
 	w.check(w.store.Reload())
-	w.wantError(w.ask("GET", "/api/v2/version", ""), 401, "unauthorized")
+	w.wantError(w.ask("GET", "/api/v2/toc", ""), 401, "unauthorized")
 	w.check(os.Remove(filepath.Join(w.root, "tenants.json")))
 	_ = w.store.Reload() // fails: the last good state stands
-	if answer := w.ask("GET", "/api/v2/version", "", "Authorization", "Bearer "+strings.Replace(key, "0011", "9911", 1)); answer.Code != 200 {
+	if answer := w.ask("GET", "/api/v2/toc", "", "Authorization", "Bearer "+strings.Replace(key, "0011", "9911", 1)); answer.Code != 200 {
 		t.Errorf("%d", answer.Code)
 	}
 }

@@ -7,13 +7,13 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 var (
 	errWrongKey = apierror.New(apierror.Unauthorized,
 		"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'")
-	errHealthMethod = &apierror.Error{Kind: apierror.WrongMethod, Message: "health takes GET", Allow: []string{http.MethodGet, http.MethodHead}}
-	errBackend      = apierror.New(apierror.BackendFailed,
+	errBackend = apierror.New(apierror.BackendFailed,
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
@@ -23,6 +23,12 @@ var (
 
 func errWrongKeys(wait time.Duration) error {
 	return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong API keys from this address: try again later, with the right one")
+}
+
+func errNoScroll(coordinate string) error {
+	e := apierror.New(apierror.NotFound, "Coordinate not found") // the words of the published reference
+	e.Coordinate = coordinate
+	return e
 }
 
 func errBodyTooLarge(limit int64) error {
@@ -44,5 +50,9 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		g.Logger.LogAttrs(r.Context(), slog.LevelError, "a request failed", slog.String(logkey.Request, info.id), slog.Any(logkey.Error, err))
 	}
 	info.code = e.Code
+	if rewrite.IsPublished(info.path) {
+		apierror.WritePublished(w, e)
+		return
+	}
 	apierror.Write(w, e)
 }

@@ -36,17 +36,18 @@ type Gateway struct {
 	Config
 	draining atomic.Bool
 	now      func() time.Time
+	began    time.Time
 }
 
 // New makes a Gateway; it starts nothing.
-func New(c Config) *Gateway { return &Gateway{Config: c, now: time.Now} }
+func New(c Config) *Gateway { return &Gateway{Config: c, now: time.Now, began: time.Now()} }
 
 // Handler is the chain that a request walks, outermost last.
 func (g *Gateway) Handler() http.Handler {
 	h := http.Handler(http.HandlerFunc(g.serveCall))
 	h = g.withCallLimits(h)
 	h = g.withAuthentication(h)
-	h = g.withHealth(h)
+	h = g.withoutKey(h)
 	h = withCORS(h)
 	h = g.withAdmin(h)
 	h = withHeaders(commonHeaders, h)

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-
-	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 const textPlain = "text/plain; charset=utf-8"
@@ -58,21 +56,6 @@ func withCORS(next http.Handler) http.Handler {
 	}))
 }
 
-// withHealth answers GET /health without a key.
-func (g *Gateway) withHealth(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/health" {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			g.refuse(w, r, errHealthMethod)
-			return
-		}
-		g.answerHealth(w)
-	})
-}
-
 // withAdmin hands on management calls, before CORS: no page may read their
 // answers. A tenant's key means nothing there.
 func (g *Gateway) withAdmin(next http.Handler) http.Handler {
@@ -95,16 +78,4 @@ func isAdminPath(p string) bool { return hasAdminPrefix(p) || hasAdminPrefix(pat
 
 func hasAdminPrefix(p string) bool {
 	return strings.HasPrefix(p, "/api/v2/admin/") || p == "/api/v2/admin" || p == "/api/v2/metrics"
-}
-
-func (g *Gateway) answerHealth(w http.ResponseWriter) {
-	status, word := http.StatusOK, "ok"
-	if g.draining.Load() {
-		status, word = http.StatusServiceUnavailable, "draining"
-		w.Header().Set("Retry-After", "1")
-	}
-	apierror.WriteJSON(w, status, struct {
-		Status  string `json:"status"`
-		Tenants int    `json:"tenants"`
-	}{word, g.Tenants().Len()})
 }

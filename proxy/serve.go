@@ -26,10 +26,6 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info.op = head.Op
-	if head.Op == rewrite.Version {
-		g.answerVersion(w, r)
-		return
-	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
 	leave, err := dir.Enter()
 	if err != nil {
@@ -56,7 +52,7 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 			return nil, errEncoded
 		}
 		var err error
-		if body, err = g.readBody(r, held); err != nil {
+		if body, err = g.readBody(r, held, head.LargestBody(g.Dirs.MaxBody)); err != nil {
 			return nil, err
 		}
 	}
@@ -79,6 +75,8 @@ func framed(r *http.Request) bool {
 // dispatch answers a call. An error is returned only while nothing was written to w.
 func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
 	switch {
+	case call.Published != nil:
+		return g.servePublished(w, r, dir, call)
 	case call.Op == rewrite.Where:
 		g.writeText(w, reader.Where(call))
 		return nil
@@ -92,13 +90,22 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 
 // write commits a mutation and says what became of it.
 func (g *Gateway) write(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+	result, err := g.commit(w, r, call)
+	if err == nil {
+		g.writeBody(w, result.Body)
+	}
+	return err
+}
+
+// commit commits a mutation and sets the headers of its answer.
+func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.Call) (writer.Result, error) {
 	info := infoOf(r)
 	result, err := g.Writer.Commit(r.Context(), writer.Request{
 		ID: info.id, Tenant: info.tenant, KeyFingerprint: tenants.Fingerprint(info.key), Call: call,
 		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
-		return err
+		return result, err
 	}
 	if result.Changed {
 		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, result.QuotaUsed), 'f', 3, 64))
@@ -106,8 +113,7 @@ func (g *Gateway) write(w http.ResponseWriter, r *http.Request, call *rewrite.Ca
 	if result.ETag != "" {
 		w.Header().Set("ETag", result.ETag)
 	}
-	g.writeBody(w, result.Body)
-	return nil
+	return result, nil
 }
 
 // revalidate lets an answer be kept, if it is asked for again before it is used.
@@ -121,8 +127,14 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir,
 		return err
 	}
 	defer answer.Release()
+	g.writeAnswer(w, r, call, answer)
+	return nil
+}
+
+func (g *Gateway) writeAnswer(w http.ResponseWriter, r *http.Request, call *rewrite.Call, answer reader.Answer) {
 	h := w.Header()
-	if call.Op == rewrite.JSONExport || call.Op == rewrite.Query {
+	switch call.Op {
+	case rewrite.JSONExport, rewrite.Query, rewrite.List, rewrite.Search:
 		h.Set("Content-Type", apierror.JSON)
 	}
 	if answer.ETag != "" {
@@ -131,33 +143,10 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir,
 		if etag.Matches(r.Header.Values("If-None-Match"), answer.ETag) {
 			h.Del("Content-Type")
 			w.WriteHeader(http.StatusNotModified)
-			return nil
+			return
 		}
 	}
 	g.writeText(w, answer.Text)
-	return nil
-}
-
-// ServiceVersion is the protocol version that the hosted service reports.
-const ServiceVersion = "0.5.5"
-
-func (g *Gateway) answerVersion(w http.ResponseWriter, r *http.Request) {
-	if g.BackendVersion != "" {
-		w.Header().Set("X-SQ-Backend", g.BackendVersion)
-	}
-	if wantsPlainText(r.Header.Get("Accept")) {
-		g.writeText(w, ServiceVersion)
-		return
-	}
-	apierror.WriteJSON(w, http.StatusOK, struct {
-		Version string `json:"version"`
-	}{ServiceVersion})
-}
-
-// wantsPlainText says whether Accept asks for text/plain and nothing else.
-func wantsPlainText(accept string) bool {
-	media, _, _ := strings.Cut(accept, ";")
-	return strings.EqualFold(strings.TrimSpace(media), "text/plain") && !strings.Contains(accept, ",")
 }
 
 // A client has answerGrace, and a second more for each answerPace bytes, to take

@@ -26,7 +26,7 @@ func TestReads(t *testing.T) {
 		{"/api/v2/json-export?p=notes", "[\n   { \"coord\": \"1.1.1/1.1.1/1.1.3\", \"scroll\": \"the scroll\" }\n]\n", "application/json", true},
 		{"/api/v2/load?p=notes", "Loaded notes", textPlain, false},
 		{"/api/v2/select?p=none", "", textPlain, true},
-		{"/api/v2/version", `{"version":"` + ServiceVersion + `"}` + "\n", "application/json", false},
+		{"/api/v2/version", `{"version":"` + ServiceVersion + `","status":"ok","uptime_seconds":0}` + "\n", "application/json", false},
 	} {
 		answer := w.ask("GET", test.target, "")
 		h := answer.Header()

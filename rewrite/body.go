@@ -19,7 +19,7 @@ import (
 // and text. A body counts more than the query's s, as in SQ (recorded in "bodies").
 // body is nil if the request has none, not even an empty one.
 func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
-	if body == nil && (h.Op == Insert || h.Op == Update) && !got.given(paramScroll) {
+	if body == nil && (h.does == Insert || h.does == Update) && !got.given(paramScroll) {
 		return nil, noText(h.Op)
 	}
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {

@@ -28,7 +28,10 @@ type Call struct {
 	Checksum bool             // where: by checksum instead of xor
 	Limit    uint64           // where: the shortest scroll that counts, in bytes
 	Query    *QuerySpec       // of query; else nil
-	tenant   Tenant
+	Listing  *Listing         // of list and search; else nil
+	// Published is for the answer if the request is one of the published API; else nil.
+	Published *Published
+	tenant    Tenant
 }
 
 // ManifestLine is one line of a manifest: the checksum of the client's scroll at a
@@ -43,6 +46,7 @@ type ManifestLine struct {
 // are allowed, and TakesBody says whether the body is worth reading.
 type Head struct {
 	Op     Op
+	does   Op // what a Call of it does
 	method string
 	route  route
 	query  string
@@ -57,10 +61,13 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.either && Write.allows(method) {
+		r.op = Write
+	}
 	if !r.op.allows(method) {
 		return nil, methodNotAllowed(r.op, method)
 	}
-	return &Head{Op: r.op, method: method, route: r, query: rawQuery, tenant: who}, nil
+	return &Head{Op: r.op, does: r.op.does(), method: method, route: r, query: rawQuery, tenant: who}, nil
 }
 
 // TakesBody says whether the body counts. One that does not is ignored, as SQ
@@ -83,7 +90,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	if err := got.query(h.query); err != nil {
 		return nil, err
 	}
-	if h.route.coordinate != "" {
+	if h.route.coordinate != "" && h.Op != List {
 		got.nextSource()
 		if err := got.add("c", h.route.coordinate); err != nil {
 			return nil, err
@@ -93,17 +100,23 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Call{Op: h.Op, Scroll: scroll, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}
 	if err := c.setCoordinate(&got.params); err != nil {
+		if h.route.published() && err.Kind == apierror.Forbidden && !hasLetter(got.get(paramCoordinate)) {
+			err.Kind = apierror.BadCoordinate // ten numbers, of which the published API knows no prefix
+		}
 		return nil, err
 	}
 	if err := c.setWhere(&got.params); err != nil {
 		return nil, err
 	}
 	if err := c.setQuery(&got.params); err != nil {
+		return nil, err
+	}
+	if err := c.setPublished(h, &got.params); err != nil {
 		return nil, err
 	}
 	return c, c.setBody(h, body)
@@ -190,7 +203,7 @@ func (c *Call) checkNamed() *apierror.Error {
 // has one, or because the answer can show some.
 func (c *Call) NeedsNames() bool {
 	switch c.Op {
-	case Toc, JSONExport, Delta, Query:
+	case Toc, JSONExport, Delta, Query, List, Search:
 		return true
 	}
 	return c.Name != ""

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Op is an operation of SQ's REST interface. Its text is the operation's name in
-// a path.
+// Op is an operation of SQ's REST interface, or of the published API. Its text is the
+// operation's name in a path.
 type Op string
 
 // All operations. Any other name is answered with 404.
@@ -25,6 +25,13 @@ const (
 	Where      Op = "where"
 	Query      Op = "query"
 	Version    Op = "version"
+
+	// The published API, which SQ does not know.
+	Read   Op = "read"
+	Write  Op = "write"
+	List   Op = "list"
+	Search Op = "search"
+	Health Op = "health"
 )
 
 // traits are the properties of an operation.
@@ -33,6 +40,7 @@ type traits struct {
 	mutates     bool     // it may change the phext
 	coordinate  bool     // it addresses one scroll
 	bodyMethods []string // those with a body that counts
+	as          Op       // what SQ is asked to do, if that is another operation; else ""
 }
 
 // SQ ignores the body of a GET (recorded in "bodies"), except for query (recorded in
@@ -52,10 +60,16 @@ var operations = map[Op]traits{
 	Where:      {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}},
 	Query:      {methods: []string{http.MethodGet, http.MethodHead, http.MethodPost}, bodyMethods: []string{http.MethodGet, http.MethodPost}},
 	Version:    {methods: []string{http.MethodGet, http.MethodHead}},
+
+	Read:   {methods: []string{http.MethodGet, http.MethodHead}, coordinate: true, as: Select},
+	Write:  {methods: []string{http.MethodPut, http.MethodPost}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPut, http.MethodPost}, as: Update},
+	List:   {methods: []string{http.MethodGet, http.MethodHead}},
+	Search: {methods: []string{http.MethodGet, http.MethodHead}},
+	Health: {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.
@@ -82,6 +96,14 @@ func (op Op) Methods() []string { return operations[op].methods }
 
 // Mutates says whether op may change a phext.
 func (op Op) Mutates() bool { return operations[op].mutates }
+
+// does is the operation that storage is asked for.
+func (op Op) does() Op {
+	if as := operations[op].as; as != "" {
+		return as
+	}
+	return op
+}
 
 func (op Op) allows(method string) bool { return slices.Contains(operations[op].methods, method) }
 

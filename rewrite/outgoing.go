@@ -101,6 +101,16 @@ func (c *Call) wireName() string {
 // FileName is the name of the phext's file in the tenant's data directory.
 func (c *Call) FileName() string { return c.wireName() + phext.Extension }
 
+// PhextOf is the name by which the tenant knows the phext in a file of its data
+// directory. ok is false if the file is not a phext of the tenant's.
+func (c *Call) PhextOf(file string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(file, phext.Extension)
+	if ok && c.tenant.SharedDataDir {
+		name, ok = strings.CutPrefix(name, c.tenant.ID+".")
+	}
+	return name, ok
+}
+
 // FilePath is the path of the phext's file in dir, which must be clean.
 func (c *Call) FilePath(dir string) string { return dir + "/" + c.FileName() }
 

@@ -21,6 +21,9 @@ const (
 	paramFrom
 	paramTo
 	paramSet
+	paramQ
+	paramNamespace
+	paramPage
 	paramLibrary
 	paramCount = paramLibrary + param(len(dimensions))
 )
@@ -41,7 +44,7 @@ var names = [...]struct {
 	{dimensions[0], paramLibrary}, {dimensions[1], paramLibrary + 1}, {dimensions[2], paramLibrary + 2},
 	{dimensions[3], paramLibrary + 3}, {dimensions[4], paramLibrary + 4}, {dimensions[5], paramLibrary + 5},
 	{dimensions[6], paramLibrary + 6}, {dimensions[7], paramLibrary + 7}, {dimensions[8], paramLibrary + 8},
-	{"from", paramFrom}, {"to", paramTo}, {"set", paramSet},
+	{"from", paramFrom}, {"to", paramTo}, {"set", paramSet}, {"q", paramQ}, {"namespace", paramNamespace}, {"page", paramPage},
 }
 
 // inURLsAlone says whether bodies do not have the parameter: there, such a name is
@@ -79,7 +82,7 @@ func (p *params) remove(which param) { p[which].value, p[which].name = "", "" }
 type collector struct {
 	params
 	op   Op
-	seen uint32 // a bit for each of names and scrollNames that this source has
+	seen uint64 // a bit for each of names and scrollNames that this source has
 }
 
 // nextSource begins another source. A name may be repeated there, but not within

@@ -10,8 +10,9 @@ const apiPrefix = "api/v2/"
 
 // SplitPathKey splits the path /k/PATH_KEY/REST, for clients that can set nothing
 // but a URL. The rest begins with a slash. If the path has another form, ok is
-// false and rest is the whole path.
+// false and rest is the whole path. Repeated slashes are one.
 func SplitPathKey(path string) (key, rest string, ok bool) {
+	path = oneSlash(path)
 	after, ok := strings.CutPrefix(path, "/k/")
 	if !ok {
 		return "", path, false
@@ -20,29 +21,48 @@ func SplitPathKey(path string) (key, rest string, ok bool) {
 	return key, "/" + rest, true
 }
 
-// route is what a path means: the operation, and the coordinate or "".
+// oneSlash is the path without repeated slashes, which clients make whose endpoint
+// ends in one.
+func oneSlash(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
+}
+
+// route is what a path means: the operation, and the coordinate, or the prefix of a
+// list, or "". instance is the id in front of it, or "".
 type route struct {
 	op         Op
 	coordinate string
+	instance   string
+	either     bool // Read, or Write if the method is one of its own
 }
 
-// parseRoute reads all forms of a path: /api/v2/OP and /OP, each with or without
-// /COORDINATE behind it, and each with or without /ID in front of it, where ID is
-// the caller's own.
+// parseRoute finds the operation of a path. An id in front of it must be the caller's
+// own.
 func parseRoute(path, ownID string) (route, *apierror.Error) {
-	rest := strings.TrimPrefix(path, "/")
-	if r, ok := parseOp(rest); ok {
-		return r, nil
-	}
-	id, rest, _ := strings.Cut(rest, "/")
-	r, ok := parseOp(rest)
-	if !ok || !looksLikeID(id) {
+	r, ok := findRoute(path)
+	switch {
+	case !ok:
 		return route{}, notFound(path)
-	}
-	if id != ownID {
-		return route{}, forbidden("the path names tenant %s, and the key is not that tenant's: leave the tenant out of the path or use its key", clip(id))
+	case r.instance != "" && r.instance != ownID:
+		return route{}, forbidden("the path names tenant %s, and the key is not that tenant's: leave the tenant out of the path or use its key", clip(r.instance))
 	}
 	return r, nil
+}
+
+// findRoute reads all forms of a path: /api/v2/OP and /OP, each with or without
+// /COORDINATE behind it, and each with or without /ID or /t/ID in front of it.
+func findRoute(path string) (r route, ok bool) {
+	rest := strings.TrimPrefix(oneSlash(path), "/")
+	if r, ok := parseOp(rest); ok {
+		return r, true
+	}
+	id, rest, _ := strings.Cut(strings.TrimPrefix(rest, "t/"), "/")
+	r, ok = parseOp(rest)
+	r.instance = id
+	return r, ok && looksLikeID(id)
 }
 
 // parseOp matches the whole name of an operation. SQ matches its beginning: there
@@ -50,11 +70,55 @@ func parseRoute(path, ownID string) (route, *apierror.Error) {
 func parseOp(rest string) (route, bool) {
 	rest = strings.TrimPrefix(rest, apiPrefix)
 	name, coordinate, _ := strings.Cut(rest, "/")
+	switch name { // other names in the published documents
+	case "scrolls":
+		return route{op: List}, coordinate == ""
+	case "scroll":
+		return route{op: Read, coordinate: coordinate, either: true}, true
+	}
 	op, known := operationNamed(name)
-	if !known || (coordinate != "" && !operations[op].coordinate) {
+	if !known || (coordinate != "" && !operations[op].coordinate && op != List) {
 		return route{}, false
 	}
 	return route{op: op, coordinate: coordinate}, true
+}
+
+// published says whether the answer is that of the published API: delete is if the
+// path has the coordinate.
+func (r route) published() bool {
+	switch r.op {
+	case Read, Write, List, Search:
+		return true
+	}
+	return r.op == Delete && r.coordinate != ""
+}
+
+// IsPublished says whether a path, without a path key, is one of the published API,
+// whose errors are its own. It may be another tenant's.
+func IsPublished(path string) bool {
+	r, ok := findRoute(path)
+	return ok && r.published()
+}
+
+// Keyless finds an operation that needs no key, Health or Version, and the id in front
+// of it, which may be nobody's. op is "" for all others.
+func Keyless(path string) (op Op, instance string) {
+	if !strings.HasSuffix(path, "/"+string(Health)) && !strings.HasSuffix(path, "/"+string(Version)) {
+		return "", ""
+	}
+	r, ok := findRoute(path)
+	if !ok || r.op != Health && r.op != Version {
+		return "", ""
+	}
+	return r.op, r.instance
+}
+
+// CheckMethod is the error for a method that op does not take, or nil.
+func CheckMethod(op Op, method string) error {
+	if !op.allows(method) {
+		return methodNotAllowed(op, method)
+	}
+	return nil
 }
 
 // longestID is the length of the longest tenant id, in bytes.

@@ -268,7 +268,7 @@ func TestEditsByHandAndOverTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.add("c", 5) // at once, so that sqgate may not have seen the edit yet
-	g.must("c", "GET", "/api/v2/version", "", 200)
+	g.must("c", "GET", "/api/v2/toc", "", 200)
 	if got := g.manage("GET", "tenants/a", "", 200)["quota_mb"]; got != 7.0 {
 		t.Errorf("the edit by hand was lost: quota_mb is %v", got)
 	}
@@ -288,7 +288,7 @@ func TestEditsByHandAndOverTheAPI(t *testing.T) {
 	}
 	g.manage("POST", "tenants/add", `{"tenant_id": "d"}`, 409)
 	g.manage("POST", "reload", "", 409)
-	g.must("c", "GET", "/api/v2/version", "", 200)
+	g.must("c", "GET", "/api/v2/toc", "", 200)
 	if sample(g.metrics(t), "sq_config_last_reload_successful") != 0 {
 		t.Error("the metric says that the broken file is in force")
 	}

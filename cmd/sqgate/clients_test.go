@@ -189,7 +189,9 @@ func TestRouterDocuments(t *testing.T) {
 		w.want(200, "three", curl("GET", "/api/v2/select/1.1.1/1.1.1/1.1.3", auth), "")
 		w.want(200, "", curl("GET", "/select/1.1.1/1.1.1/1.1.1", auth), "")
 		w.want(200, "* 1.1.1/1.1.1/1.1.2: two\n* 1.1.1/1.1.1/1.1.3: three\n", curl("GET", "/toc", auth), "")
-		w.want(200, "{\"version\":\"0.5.5\"}\n", curl("GET", "/version", auth), "")
+		if r := w.ask(curl("GET", "/version", auth), ""); r.status != 200 || !strings.HasPrefix(r.body, `{"version":"0.5.5",`) {
+			t.Errorf("version: %d %q", r.status, r.body)
+		}
 		w.want(200, "0.5.5", lines("GET /version HTTP/1.1", "Host: HOST", "Accept: text/plain", auth), "")
 		for _, path := range []string{"/", "/selector/" + origin, "/toc/" + origin, "/api/v1/select", "/api/v2/deleteme"} {
 			if r := w.ask(curl("GET", path, auth), ""); r.status != 404 || !strings.Contains(r.body, "not_found") {
@@ -324,7 +326,7 @@ func TestMonitoring(t *testing.T) {
 		auth := "Authorization: Bearer " + g.key("will")
 		w := g.wire(t)
 		for target, size := range map[string]string{
-			at("select", "n", origin): "12", "/api/v2/toc?p=n": "34", "/api/v2/get?p=n": "12", "/api/v2/version": "20", "/select/" + origin + "?p=n": "12",
+			at("select", "n", origin): "12", "/api/v2/toc?p=n": "34", "/api/v2/get?p=n": "12", "/select/" + origin + "?p=n": "12",
 		} {
 			r := w.ask(lines("HEAD "+target+" HTTP/1.1", "Host: HOST", auth, "User-Agent: curl/7.88.1", "Accept: */*"), "")
 			if r.status != 200 || r.body != "" || r.header.Get("Content-Length") != size {

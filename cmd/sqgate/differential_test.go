@@ -32,7 +32,9 @@ var deliberate = []struct {
 		return direct, len(x.empty) == 0
 	}},
 	{"load", "names the phext, not the host's path", func(x *exchange, direct string) (string, bool) { return x.named(direct), true }},
-	{"version", "is that of the service, as JSON", func(*exchange, string) (string, bool) { return "{\"version\":\"0.5.5\"}\n", true }},
+	{"version", "is that of the service, as JSON", func(*exchange, string) (string, bool) {
+		return `{"version":"0.5.5","status":"ok","uptime_seconds":N}` + "\n", true
+	}},
 	{"json-export", "is valid JSON, in coordinate order", func(_ *exchange, direct string) (string, bool) { return strings.Join(exported(direct), "\n"), true }},
 	{"toc", "is that of every SQ that can be installed; the stand-in's is the recorded one, which cuts at 32 bytes", func(x *exchange, direct string) (string, bool) {
 		return direct, x.real
@@ -44,7 +46,10 @@ var deliberate = []struct {
 
 const phextSuffix = phext.Extension
 
-var connection = regexp.MustCompile(`Connection ID: \d+`)
+var (
+	connection = regexp.MustCompile(`Connection ID: \d+`)
+	uptime     = regexp.MustCompile(`seconds":\d+`)
+)
 
 // exchange is one request of a sequence, and what is known about its phext when it
 // is sent.
@@ -111,6 +116,8 @@ func (x *exchange) judge(direct, gated reply, file string) string {
 	switch {
 	case x.op == "json-export":
 		got = asExported(got)
+	case x.op == "version":
+		got = uptime.ReplaceAllString(got, "seconds\":N")
 	case x.op == "status":
 		got = connection.ReplaceAllString(got, "Connection ID: N")
 	}

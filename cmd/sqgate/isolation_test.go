@@ -61,6 +61,7 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 		for _, v := range victims {
 			g.must(v, "POST", at("update", "notes", origin), "secret of "+v, 200)
 		}
+		g.must("shared-a", "POST", at("update", "own", origin), "a's own", 200)
 		before := snapshot(t, filepath.Join(g.dir, "data"), "customer-001", "common/shared-b.notes.phext")
 		for _, attacker := range []string{"will", "shared-a"} {
 			for _, target := range spellings() {
@@ -69,7 +70,7 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 					if err != nil {
 						t.Fatalf("%s %s: %v", method, target, err)
 					}
-					if strings.Contains(r.body, "secret") {
+					if strings.Contains(r.body, "secret of") {
 						t.Errorf("%s read another's data with %s %s: %q", attacker, method, target, r.body)
 					}
 				}
@@ -91,16 +92,18 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 func spellings() []string {
 	names := []string{"notes", "../customer-001/notes", "..%2Fcustomer-001%2Fnotes", "shared-b.notes", "/etc/passwd", "customer-001/notes", "..%5Cnotes", "notes%00", "customer-001.notes"}
 	coordinates := []string{origin, "customer-001.1.1.1/1.1.1/1.1.1", "shared-b." + origin, "customer-AAB." + origin, "will.customer-001." + origin}
-	ops := []string{"select", "update", "insert", "delete", "toc", "get", "delta", "json-export", "load", "status", "checksum", "query"}
+	ops := []string{"select", "update", "insert", "delete", "toc", "get", "delta", "json-export", "load", "status", "checksum", "query", "read", "write", "list", "search"}
 	var all []string
 	for _, op := range ops {
 		for _, p := range names {
 			for _, c := range coordinates {
-				all = append(all, "/api/v2/"+op+"?p="+p+"&c="+c+"&s=intruder&from="+c+"&to="+c)
+				all = append(all, "/api/v2/"+op+"?p="+p+"&c="+c+"&s=intruder&q=secret&from="+c+"&to="+c,
+					"/api/v2/"+op+"/"+c+"?q=secret&p="+p)
 			}
 		}
 		all = append(all,
-			"/customer-001/api/v2/"+op+"?p=notes", "/shared-b/"+op+"?p=notes",
+			"/customer-001/api/v2/"+op+"?p=notes", "/shared-b/"+op+"?p=notes", "/t/customer-001/api/v2/"+op+"/"+origin+"?p=notes&q=secret",
+			"/shared-b/api/v2/"+op+"/"+origin+"?q=secret&p=*", "/api/v2/"+op+"?q=secret&p=*", "//t//shared-b//"+op+"?p=*&q=secret",
 			"/api/v2/"+op+"?p=notes&p=shared-b.notes", "/api/v2/"+op+"?p=notes&phext=shared-b.notes",
 			"/api/v2/../../customer-001/api/v2/"+op+"?p=notes", "/api/v2/"+op+"%20HTTP/1.1%0d%0aX:%20y?p=notes")
 	}

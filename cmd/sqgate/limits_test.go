@@ -103,7 +103,7 @@ func TestCallsAndLimits(t *testing.T) {
 	t.Parallel()
 	g := startGate(t, builtin, "will", "daily", "quick")
 	for range 5 {
-		g.must("will", "GET", "/api/v2/version", "", 200)
+		g.must("will", "GET", "/api/v2/toc", "", 200)
 	}
 	calls := func() float64 { return g.manage("GET", "tenants/will/stats", "", 200)["api_calls_today"].(float64) }
 	if calls() != 5 {
@@ -118,15 +118,15 @@ func TestCallsAndLimits(t *testing.T) {
 	g.manage("PATCH", "tenants/quick", `{"requests_per_minute": 3}`, 200)
 	for _, id := range []string{"daily", "quick"} {
 		for range 3 {
-			g.must(id, "GET", "/api/v2/version", "", 200)
+			g.must(id, "GET", "/api/v2/toc", "", 200)
 		}
-		r := g.must(id, "GET", "/api/v2/version", "", 429)
+		r := g.must(id, "GET", "/api/v2/toc", "", 429)
 		wait, err := strconv.Atoi(r.header.Get("Retry-After"))
 		if err != nil || wait < 1 || id == "quick" && wait > 20 || wait > 86400 || !strings.Contains(r.body, "rate_limited") {
 			t.Errorf("%s: Retry-After %q, %s", id, r.header.Get("Retry-After"), r.body)
 		}
 	}
-	g.must("will", "GET", "/api/v2/version", "", 200) // other tenants are not limited
+	g.must("will", "GET", "/api/v2/toc", "", 200) // other tenants are not limited
 }
 
 func TestMaxPhexts(t *testing.T) {

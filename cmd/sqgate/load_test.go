@@ -76,14 +76,14 @@ func TestMemoryPerTenant(t *testing.T) {
 		ids[i] = fmt.Sprintf("tenant-%03d", i)
 	}
 	g := startGate(t, builtin, ids...)
-	g.get("tenant-000", "/api/v2/version")
+	g.get("tenant-000", "/api/v2/toc")
 	before := g.memory(t, "VmRSS:")
 	for i := few; i < many; i++ {
 		g.addTenant(fmt.Sprintf("tenant-%03d", i))
 	}
 	g.writeFile()
 	eventually(t, "the last tenant is known", func() bool {
-		r, err := g.do(fmt.Sprintf("tenant-%03d", many-1), "GET", "/api/v2/version", "")
+		r, err := g.do(fmt.Sprintf("tenant-%03d", many-1), "GET", "/api/v2/toc", "")
 		return err == nil && r.status == 200
 	})
 	each := (g.memory(t, "VmRSS:") - before) / (many - few)

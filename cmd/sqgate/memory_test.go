@@ -107,7 +107,7 @@ func (g *gate) leaveAnswers(t *testing.T, size, times int) {
 func (g *gate) forgeAddresses(t *testing.T, times int) {
 	zone := strings.Repeat("z", 200<<10)
 	for n := range times {
-		req, err := http.NewRequest("GET", g.url+"/api/v2/version", nil)
+		req, err := http.NewRequest("GET", g.url+"/api/v2/toc", nil)
 		if err != nil {
 			t.Error(err)
 			return

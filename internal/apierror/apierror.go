@@ -56,6 +56,7 @@ type Error struct {
 	Allow      []string      // methods that would be right; with WrongMethod only
 	RetryAfter time.Duration // 0 = the answer has no Retry-After
 	Text       bool          // the answer is Message alone, as SQ gives it
+	Coordinate string        // that the error is about, as the caller wrote it; in the published API only
 }
 
 func (e *Error) Error() string { return e.Message }

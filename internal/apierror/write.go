@@ -14,15 +14,9 @@ const JSON = "application/json"
 
 // Write answers with e: its status, its headers and {"error", "code"}, or its text.
 func Write(w http.ResponseWriter, e *Error) {
-	h := w.Header()
-	if e.Allow != nil {
-		h.Set("Allow", strings.Join(e.Allow, ", "))
-	}
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
-	}
+	setHeaders(w, e)
 	if e.Text {
-		h.Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(e.Status)
 		_, _ = io.WriteString(w, e.Message) // the client may have gone; the access log has the count
 		return
@@ -31,6 +25,48 @@ func Write(w http.ResponseWriter, e *Error) {
 		Error string `json:"error"`
 		Code  string `json:"code"`
 	}{e.Message, e.Code})
+}
+
+// WritePublished is Write in the form of the published API, which has codes of its own
+// and details.
+func WritePublished(w http.ResponseWriter, e *Error) {
+	setHeaders(w, e)
+	details := map[string]string{}
+	if e.Kind == BadCoordinate {
+		details["field"] = "coordinate"
+	}
+	WriteJSON(w, e.Status, struct {
+		Error      string            `json:"error"`
+		Code       string            `json:"code"`
+		Coordinate string            `json:"coordinate,omitempty"`
+		Details    map[string]string `json:"details"`
+	}{e.Message, publishedCode(e.Kind), e.Coordinate, details})
+}
+
+// publishedCode is the code that the published API's reference has for a kind, or
+// otherwise Code in upper case.
+func publishedCode(k Kind) string {
+	switch k {
+	case BadCoordinate:
+		return "INVALID_COORDINATE"
+	case TooLarge:
+		return "CONTENT_TOO_LARGE"
+	case RateLimited:
+		return "RATE_LIMIT_EXCEEDED"
+	case Internal, NotKnown, BackendFailed, BackendTimeout:
+		return "SERVER_ERROR"
+	}
+	return strings.ToUpper(k.Code)
+}
+
+func setHeaders(w http.ResponseWriter, e *Error) {
+	h := w.Header()
+	if e.Allow != nil {
+		h.Set("Allow", strings.Join(e.Allow, ", "))
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
 }
 
 // WriteJSON answers with v and a line end.

@@ -3,7 +3,11 @@ package datadir
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -187,4 +191,36 @@ func SizeOf(v *cache.Version) int64 {
 		return -1
 	}
 	return v.Size()
+}
+
+// Phexts are the names of the phexts of a call's tenant, sorted, without those that
+// hold the names of coordinates.
+func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) {
+	if err := d.Recover(ctx); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(d.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		file := e.Name()
+		if before, ok := journal.FileBefore(file); ok { // it is being written
+			file = before
+		}
+		name, ok := call.PhextOf(file)
+		if !ok || strings.HasSuffix(name, rewrite.NamesSuffix) {
+			continue
+		}
+		if _, err := d.dirs.Links.Identify(filepath.Join(d.Path, e.Name())); errors.Is(err, fsutil.ErrLink) || errors.Is(err, fsutil.ErrNotRegular) {
+			continue
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil, d.checkPresent()
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }

@@ -42,7 +42,7 @@ func TestEvents(t *testing.T) {
 	}
 	_, err = w.Events(w.tenant, ptr("../etc"), "")
 	w.wantError(err, apierror.Forbidden, "phext name")
-	_, err = w.Events(w.tenant, ptr("n"), "1.1.1/1.1.1/1.1.1000000000")
+	_, err = w.Events(w.tenant, ptr("n"), "1.1.1/1.1.1/1.1.")
 	if e := apierror.From(err); e == nil || e.Status != 400 {
 		t.Errorf("%v", err)
 	}
@@ -255,7 +255,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"before the history":  {At: now.Add(-48 * time.Hour), Phext: ptr("n")},
 		"no name of a phext":  {At: now, Phext: ptr("../n")},
 		"nor to one":          {At: now, Phext: ptr("n"), To: ptr("../n")},
-		"no coordinate":       {At: now, Phext: ptr("n"), Coordinate: "1.1.1"},
+		"no coordinate":       {At: now, Phext: ptr("n"), Coordinate: "1.1."},
 		"all, before history": {At: now.Add(-48 * time.Hour)},
 	} {
 		w.untouched(func() {

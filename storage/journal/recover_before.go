@@ -28,8 +28,8 @@ func BeforePath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+beforeSuffix)
 }
 
-// fileBefore is the name of the phext file that was renamed to name.
-func fileBefore(name string) (file string, ok bool) {
+// FileBefore is the name of the phext file that was renamed to name.
+func FileBefore(name string) (file string, ok bool) {
 	name, isBefore := strings.CutSuffix(name, beforeSuffix)
 	file, isHidden := strings.CutPrefix(name, ".")
 	return file, isBefore && isHidden && strings.HasSuffix(file, phext.Extension)
@@ -44,7 +44,7 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 	}
 	files := map[string]bool{}
 	for _, e := range entries {
-		file, ok := fileBefore(e.Name())
+		file, ok := FileBefore(e.Name())
 		if ok && !e.Type().IsRegular() {
 			j.cfg.Logger.Error("something that is not a regular file has the name of a phext that was renamed aside; it is left alone",
 				"path", filepath.Join(j.dataDir, e.Name()))

@@ -429,7 +429,7 @@ func TestTheNamesOfFilesAside(t *testing.T) {
 		".notes.phext.before": "notes.phext", "..phext.before": ".phext", "..a.phext.before": ".a.phext",
 		"notes.phext.before": "", ".notes.before": "", ".notes.phext": "", ".phext.before": "", ".before": "", "..before": "",
 	} {
-		if file, ok := fileBefore(name); ok != (want != "") || ok && file != want {
+		if file, ok := FileBefore(name); ok != (want != "") || ok && file != want {
 			t.Errorf("%s: %q, %v", name, file, ok)
 		}
 	}

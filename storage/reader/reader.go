@@ -37,6 +37,9 @@ type Answer struct {
 
 // Read answers a call.
 func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+	if call.Listing != nil {
+		return r.listing(ctx, d, call)
+	}
 	v, err := d.RecoveredView(ctx, call)
 	if err != nil {
 		return Answer{}, err

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
+)
+
+// withoutKey answers health and version, which need no key. An id in front of them is
+// not looked up, so that nobody can find out ids.
+func (g *Gateway) withoutKey(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		op, instance := rewrite.Keyless(infoOf(r).path)
+		if op == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		switch err := rewrite.CheckMethod(op, r.Method); {
+		case err != nil:
+			g.refuse(w, r, err)
+		case op == rewrite.Health:
+			g.answerHealth(w)
+		default:
+			infoOf(r).op = op
+			g.answerVersion(w, r, instance)
+		}
+	})
+}
+
+func (g *Gateway) answerHealth(w http.ResponseWriter) {
+	status, word := g.condition(w)
+	apierror.WriteJSON(w, status, struct {
+		Status  string `json:"status"`
+		Tenants int    `json:"tenants"`
+	}{word, g.Tenants().Len()})
+}
+
+// condition is the status of health and version, and its word.
+func (g *Gateway) condition(w http.ResponseWriter) (status int, word string) {
+	if g.draining.Load() {
+		w.Header().Set("Retry-After", "1")
+		return http.StatusServiceUnavailable, "draining"
+	}
+	return http.StatusOK, "ok"
+}
+
+// ServiceVersion is the protocol version that the hosted service reports.
+const ServiceVersion = "0.5.5"
+
+func (g *Gateway) answerVersion(w http.ResponseWriter, r *http.Request, instance string) {
+	if g.BackendVersion != "" {
+		w.Header().Set("X-SQ-Backend", g.BackendVersion)
+	}
+	status, word := g.condition(w)
+	if wantsPlainText(r.Header.Get("Accept")) && status == http.StatusOK {
+		g.writeText(w, ServiceVersion)
+		return
+	}
+	apierror.WriteJSON(w, status, struct {
+		Version  string `json:"version"`
+		Status   string `json:"status"`
+		Instance string `json:"instance,omitempty"`
+		Uptime   int64  `json:"uptime_seconds"`
+	}{ServiceVersion, word, instance, int64(g.now().Sub(g.began) / time.Second)})
+}
+
+// wantsPlainText says whether Accept asks for text/plain and nothing else.
+func wantsPlainText(accept string) bool {
+	media, _, _ := strings.Cut(accept, ";")
+	return strings.EqualFold(strings.TrimSpace(media), "text/plain") && !strings.Contains(accept, ",")
+}

@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// servePublished answers a request of the published API: read, write, list, search, and
+// delete with the coordinate in the path. They are reads and writes like SQ's own; only
+// how the result is said is different. An error is returned only while nothing was
+// written to w.
+func (g *Gateway) servePublished(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
+	switch {
+	case call.Op == rewrite.Select:
+		return g.readPublished(w, r, dir, call)
+	case call.Op.Mutates():
+		return g.writePublished(w, r, call)
+	}
+	return g.read(w, r, dir, call)
+}
+
+// readPublished answers with the text of a scroll, or with an object. An empty scroll
+// is none.
+func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
+	coordinate := call.Published.Coordinate
+	asObject := call.Published.AsObject || wantsJSONAlone(r.Header.Get("Accept"))
+	answer, err := g.Reader.Read(r.Context(), dir, call)
+	if e := apierror.From(err); err != nil && (e == nil || e.Kind != apierror.NotFound) {
+		return err
+	}
+	if err == nil {
+		defer answer.Release()
+	}
+	switch {
+	case asObject:
+		return g.writeObject(w, answer.Text, coordinate)
+	case answer.Text == "":
+		return noScroll(call)
+	}
+	g.writeAnswer(w, r, call, answer)
+	return nil
+}
+
+// noScroll is the error for a coordinate without a scroll. A name that is not formed as
+// names are meant to be is good only where there is a scroll under it, from SQ's own
+// operations.
+func noScroll(call *rewrite.Call) error {
+	if e := rewrite.CheckName(call.Name); e != nil {
+		return e
+	}
+	return errNoScroll(call.Published.Coordinate)
+}
+
+// inJSON is how many bytes a byte of a text may take in JSON.
+const inJSON = 6
+
+func (g *Gateway) writeObject(w http.ResponseWriter, text, coordinate string) error {
+	release, err := g.Dirs.Admit(int64(inJSON * len(text)))
+	if err != nil {
+		return err
+	}
+	defer release()
+	g.writeJSON(w, struct {
+		Content    string `json:"content"`
+		Coordinate string `json:"coordinate"`
+		Exists     bool   `json:"exists"`
+	}{text, coordinate, text != ""})
+	return nil
+}
+
+// writeJSON is writeBody for a value that has a JSON form.
+func (g *Gateway) writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only strings, numbers and booleans are written
+	}
+	w.Header().Set("Content-Type", apierror.JSON)
+	g.writeBody(w, append(b, '\n'))
+}
+
+// writePublished commits write or delete. What SQ says of a delete tells whether there
+// was a scroll, also if the answer is repeated for an Idempotency-Key.
+func (g *Gateway) writePublished(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+	result, err := g.commit(w, r, call)
+	if err != nil {
+		return err
+	}
+	if call.Op == rewrite.Delete {
+		removed := string(result.Body) != "Removed 0 bytes"
+		if e := rewrite.CheckName(call.Name); e != nil && !removed {
+			return e
+		}
+		g.writeJSON(w, struct {
+			Status     string `json:"status"`
+			Coordinate string `json:"coordinate"`
+			Deleted    bool   `json:"deleted"`
+		}{"ok", call.Published.Coordinate, removed})
+		return nil
+	}
+	g.writeJSON(w, struct {
+		Status       string `json:"status"`
+		OK           bool   `json:"ok"`
+		Coordinate   string `json:"coordinate"`
+		BytesWritten int    `json:"bytes_written"`
+		Bytes        int    `json:"bytes"`
+		Timestamp    string `json:"timestamp"`
+	}{"ok", true, call.Published.Coordinate, len(call.Scroll), len(call.Scroll), g.now().UTC().Format(time.RFC3339)})
+	return nil
+}
+
+// wantsJSONAlone says whether Accept asks for JSON and takes no text: clients that take
+// anything, such as axios, read the answer as text.
+func wantsJSONAlone(accept string) bool {
+	accept = strings.ToLower(accept)
+	return strings.Contains(accept, apierror.JSON) && !strings.Contains(accept, "text/") && !strings.Contains(accept, "*/*")
+}
