@@ -23,6 +23,12 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("POST", "/api/v2/query", "p=n&from=will.1.1.1/1.1.1/1.1.1&to=2026.1.1/1.1.1/1.1.1", "a.name,bob.1.1.1/1.1.1/1.1.1")
 	f.Add("GET", "/api/v2/select", "p=n&c=2026.2.13", "")
 	f.Add("GET", "/api/v2/update/2.3.5", "p=n&s=x", "")
+	f.Add("GET", "/t/will/api/v2/read/2026.2.13", "p=n", "")
+	f.Add("PUT", "//will//api/v2//write/bob.1.1.1/1.1.1/1.1.1", "", "x")
+	f.Add("POST", "/write", "p=bob.n", `{"coordinate":"a.name","content":"x"}`)
+	f.Add("DELETE", "/bob/api/v2/delete/1.1.1", "", "")
+	f.Add("GET", "/api/v2/list/bob.1.1", "p=*&page=2", "")
+	f.Add("GET", "/api/v2/search", "p=*&q=%22a+b%22&namespace=bob", "")
 	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
@@ -35,8 +41,30 @@ func FuzzIsolation(f *testing.F) {
 				continue
 			}
 			checkOutgoing(t, call, who)
+			checkFiles(t, call, who)
 		}
 	})
+}
+
+// checkFiles looks at the files that a read is answered from. List and Search read
+// those of all phexts that are the tenant's, whatever lies beside them.
+func checkFiles(t *testing.T, call *Call, who Tenant) {
+	t.Helper()
+	calls := []*Call{call}
+	if call.Listing != nil {
+		for _, file := range []string{"bob.n.phext", who.ID + ".n.phext", who.ID + "-x.n.phext", ".phext", who.ID + ".phext", "..phext"} {
+			if name, ok := call.PhextOf(file); ok {
+				calls = append(calls, call.Elsewhere(name))
+			}
+		}
+	}
+	for _, c := range calls {
+		for _, file := range []string{c.FileName(), c.NamesFileName()} {
+			if who.SharedDataDir && !strings.HasPrefix(file, who.ID+".") || strings.ContainsAny(file, "/\x00") {
+				t.Fatalf("%s %q is answered from %q", call.Op, call.Phext, file)
+			}
+		}
+	}
 }
 
 // checkOutgoing reads the request line for SQ as SQ does.

@@ -16,6 +16,10 @@ import (
 // last would not be answered in time where each has SQ open another phext.
 const ReadsAtOnce = 16
 
+// searchesAtOnce is how many searches of one directory may run at a time: each keeps a
+// processor busy. Further ones are refused at once.
+const searchesAtOnce = 2
+
 // lockTimeout is the longest wait for a lock on a directory.
 const lockTimeout = time.Minute
 
@@ -35,6 +39,8 @@ type Dir struct {
 	// Sending is what answers on their way to clients keep in memory, within this
 	// directory's part of Dirs.Answers.
 	Sending *memlimit.Shared
+	// Searches are those of this directory that run at a time.
+	Searches *memlimit.Budget
 
 	dirs   *Dirs
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out

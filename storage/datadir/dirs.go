@@ -80,8 +80,9 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	if !ok {
 		d = &Dir{
 			Path: path, Bodies: memlimit.NewBudget(ds.Bodies.Limit() / dirsPart), dirs: ds,
-			Sending: memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/dirsPart), ds.Answers),
-			queue:   semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/dirsPart), ds.Answers),
+			Searches: memlimit.NewBudget(searchesAtOnce),
+			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}
 		ds.byPath[path] = d
 	}

@@ -44,11 +44,20 @@ var errTooSlow = apierror.RetryIn(time.Minute, apierror.Unavailable,
 // listing answers list and search. What it collects is counted as memory while it is
 // collected, and the answer until it is sent.
 func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+	if call.Op == rewrite.Search {
+		if !d.Searches.Take(1) {
+			return Answer{}, datadir.ErrBusy
+		}
+		defer d.Searches.Give(1)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
 	defer cancel()
 	rows, release, err := r.collect(ctx, d, call)
 	defer release()
-	if err != nil {
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errTooSlow):
+		return Answer{}, errTooSlow
+	case err != nil:
 		return Answer{}, err
 	}
 	sortRows(rows)
@@ -113,7 +122,7 @@ func (r *Reader) collect(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		named := v.Names.Phext.InOrder()
 		for _, s := range v.Phext.Phext.Scrolls() {
 			if ctx.Err() != nil {
-				return nil, release, tooSlow(ctx)
+				return nil, release, ctx.Err()
 			}
 			found := row{at: s.At, phext: name, text: s.Text, modified: v.Phext.ID.Mtime}
 			found.name, _ = named(s.At)
@@ -126,13 +135,6 @@ func (r *Reader) collect(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		}
 	}
 	return rows, release, nil
-}
-
-func tooSlow(ctx context.Context) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errTooSlow) {
-		return errTooSlow
-	}
-	return ctx.Err()
 }
 
 // sortRows sorts by score, and then as coordinates count.

@@ -61,6 +61,28 @@ func TestNames(t *testing.T) {
 	check(map[string]string{"b.name": "-", "c.name": "c"})
 }
 
+// TestNamesKeepTheirPlaces: names of numbers come behind those that are there already,
+// and two spellings of the same numbers are one.
+func TestNamesKeepTheirPlaces(t *testing.T) {
+	w := newWorld(t)
+	w.check(os.WriteFile(w.path("n.phext"), []byte(strings.Repeat("\x01", 998)+"a\x17b"), 0o644))
+	w.check(os.WriteFile(w.path("n.names.phext"), []byte(strings.Repeat("\x01", 998)+"a.name\x17b.name"), 0o644))
+	w.must(named(rewrite.Update, "2026.2.13/1.1.1/1.1.1", "date"), named(rewrite.Update, "2025.2.13/1.1.1/1.1.1", "another"),
+		named(rewrite.Insert, "2026.02.013/1.1.1/1.1.1", "!"), named(rewrite.Update, "1.1.0", "zero"))
+	w.restart()
+	const places = "a.name\x17b.name\x172026.2.13/1.1.1/1.1.1\x172025.2.13/1.1.1/1.1.1\x171.1.1/1.1.1/1.1.0"
+	if got := strings.TrimLeft(w.file("n.names.phext"), "\x01"); got != places {
+		t.Errorf("the names are %q, want %q", got, places)
+	}
+	if got := strings.TrimLeft(w.file("n.phext"), "\x01"); got != "a\x17b\x17date!\x17another\x17zero" {
+		t.Errorf("the phext is %q", got)
+	}
+	w.must(named(rewrite.Delete, "2026.2.13/1.1.1/1.1.1", ""))
+	if a, date, another := w.byName("a.name"), w.byName("2026.2.13/1.1.1/1.1.1"), w.byName("2025.2.13/1.1.1/1.1.1"); a != "a" || date != "-" || another != "another" {
+		t.Errorf("after a delete: %q, %q, %q", a, date, another)
+	}
+}
+
 func TestThereIsNoRoomForNames(t *testing.T) {
 	w := newWorld(t)
 	w.must(step{rewrite.Update, "999.999.999/999.999.999/999.999.999", "last"})
