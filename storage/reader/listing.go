@@ -114,7 +114,11 @@ func (r *Reader) collect(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		if err != nil {
 			return nil, release, err
 		}
-		give, err := r.Dirs.Admit(2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{}))) // a list that grows is there twice
+		size := 2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{})) // a list that grows is there twice
+		if len(call.Listing.Terms) > 0 {
+			size += v.Phext.Size() // for matcher
+		}
+		give, err := r.Dirs.Admit(size)
 		if err != nil {
 			return nil, release, err
 		}

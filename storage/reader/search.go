@@ -8,20 +8,21 @@ import (
 
 // matcher scores a text: 0 if a term is missing, and otherwise up to 1, higher the more
 // often the terms are there and the shorter the text is. Upper and lower case are the
-// same. Without terms, every text scores 1. It looks through the whole text and keeps
-// nothing.
+// same. Without terms, every text scores 1. It takes as much memory as the text has, for a
+// moment.
 func matcher(terms []string) (score func(text string) float64) {
 	if len(terms) == 0 {
 		return func(string) float64 { return 1 }
 	}
-	patterns := make([]*regexp.Regexp, len(terms))
+	lower := make([]string, len(terms))
 	for i, term := range terms {
-		patterns[i] = ignoringCase(term)
+		lower[i] = strings.ToLower(term)
 	}
 	return func(text string) float64 {
+		text = strings.ToLower(text)
 		times := 0
-		for _, p := range patterns {
-			n := len(p.FindAllStringIndex(text, mostCounted))
+		for _, term := range lower {
+			n := strings.Count(text, term)
 			if n == 0 {
 				return 0
 			}
@@ -29,13 +30,6 @@ func matcher(terms []string) (score func(text string) float64) {
 		}
 		return float64(times) / (float64(times) + 1 + float64(len(text))/1000)
 	}
-}
-
-// mostCounted is how often a term counts in one text.
-const mostCounted = 100
-
-func ignoringCase(term string) *regexp.Regexp {
-	return regexp.MustCompile("(?i)" + regexp.QuoteMeta(term))
 }
 
 // A snippet has at most snippetLength characters, and begins beforeMatch characters
@@ -47,7 +41,7 @@ const (
 
 // snippet is the text around the first match of a term.
 func snippet(text, term string) string {
-	found := ignoringCase(term).FindStringIndex(text)
+	found := regexp.MustCompile("(?i)" + regexp.QuoteMeta(term)).FindStringIndex(text)
 	if found == nil {
 		found = []int{0, 0}
 	}
