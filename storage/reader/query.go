@@ -28,19 +28,21 @@ var nowhere = phext.Coordinate(slices.Repeat([]uint32{math.MaxUint32}, len(phext
 // query answers query as SQ 0.6.0 does. The list of entries is counted as memory while
 // it is made, and the answer, whose size is known then, until it is sent.
 func (r *Reader) query(d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec) (Answer, error) {
-	entries := len(q.Set)
-	if q.Ranged {
-		entries += v.Phext.Phext.Len()
+	from, to, err := ends(v, q)
+	if err != nil {
+		return Answer{}, err
 	}
-	release, err := r.Dirs.Admit(2 * int64(entries) * int64(unsafe.Sizeof(found{}))) // a list that grows is there twice
+	most := len(q.Set)
+	if q.Ranged {
+		most += within(v.Phext.Phext, from, to) + v.Names.Phext.Len()
+	}
+	const size = 2 * (unsafe.Sizeof(found{}) + unsafe.Sizeof(phext.Entry{})) // a list that grows is there twice
+	release, err := r.Dirs.Admit(int64(most) * int64(size))
 	if err != nil {
 		return Answer{}, err
 	}
 	defer release()
-	list, err := find(v, q)
-	if err != nil {
-		return Answer{}, err
-	}
+	list := find(v, q, from, to)
 	done, ok := d.Sending.Take(q, int64(list.Size()))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
@@ -49,14 +51,38 @@ func (r *Reader) query(d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec) (An
 	return Answer{text, etag.Of(text), done}, nil
 }
 
+// ends are the ends of the range, if there is one.
+func ends(v datadir.View, q *rewrite.QuerySpec) (from, to phext.Coordinate, err error) {
+	if !q.Ranged {
+		return from, to, nil
+	}
+	if from, err = numbers(v, q.From); err != nil {
+		return from, to, err
+	}
+	if to, err = numbers(v, q.To); err != nil {
+		return from, to, err
+	}
+	if from.Compare(to) > 0 {
+		return from, to, q.ErrReversed()
+	}
+	return from, to, nil
+}
+
+// within is how many scrolls lie from one coordinate to another.
+func within(p *phext.Phext, from, to phext.Coordinate) int {
+	begin, _ := slices.BinarySearchFunc(p.Scrolls(), from, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
+	end, there := slices.BinarySearchFunc(p.Scrolls(), to, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
+	if there {
+		end++
+	}
+	return end - begin
+}
+
 // find is the union of range and set, each coordinate once, sorted, cut to the limit.
-func find(v datadir.View, q *rewrite.QuerySpec) (phext.Entries, error) {
+func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate) phext.Entries {
 	var all []found
 	if q.Ranged {
-		var err error
-		if all, err = inRange(v, q); err != nil {
-			return nil, err
-		}
+		all = inRange(v, from, to)
 	}
 	for _, p := range q.Set {
 		all = append(all, lookUp(v, p))
@@ -74,22 +100,11 @@ func find(v datadir.View, q *rewrite.QuerySpec) (phext.Entries, error) {
 		}
 		list = append(list, f.Entry)
 	}
-	return list, nil
+	return list
 }
 
-// inRange are the scrolls from q.From to q.To. Those that have a name are called so.
-func inRange(v datadir.View, q *rewrite.QuerySpec) (all []found, err error) {
-	from, err := numbers(v, q.From)
-	if err != nil {
-		return nil, err
-	}
-	to, err := numbers(v, q.To)
-	if err != nil {
-		return nil, err
-	}
-	if from.Compare(to) > 0 {
-		return nil, q.ErrReversed()
-	}
+// inRange are the scrolls of a range. Those that have a name are called so.
+func inRange(v datadir.View, from, to phext.Coordinate) (all []found) {
 	named := v.Names.Phext.InOrder()
 	for _, s := range v.Phext.Phext.Scrolls() {
 		f := found{Entry: phext.Entry{At: s.At, Text: s.Text}, sort: s.At}
@@ -100,7 +115,7 @@ func inRange(v datadir.View, q *rewrite.QuerySpec) (all []found, err error) {
 			all = append(all, f)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // numbers are those of a range's end. A name that is none has the ones of its scroll.
