@@ -23,7 +23,8 @@ type row struct {
 	at       phext.Coordinate
 	name     string // or ""
 	phext    string
-	text     string
+	text     string  // of a search; a list does not keep the text in memory
+	size     int     // of the text, in bytes
 	modified int64   // of the phext's file, in nanoseconds
 	score    float64 // of a search, 0 to 1
 }
@@ -66,10 +67,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 	page := rows[first:min(first+l.Limit, len(rows))]
 	size := int64(0)
 	for _, row := range page {
-		size += answerRow + inJSON*int64(2*len(row.name)+len(row.phext))
-		if call.Op == rewrite.Search {
-			size += inJSON * int64(len(row.text))
-		}
+		size += answerRow + inJSON*int64(2*len(row.name)+len(row.phext)+len(row.text))
 	}
 	made, err := r.Dirs.Admit(size)
 	if err != nil {
@@ -115,27 +113,35 @@ func (r *Reader) collect(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 			return nil, release, err
 		}
 		size := 2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{})) // a list that grows is there twice
-		if len(call.Listing.Terms) > 0 {
-			size += v.Phext.Size() // for matcher
+		if call.Op == rewrite.Search {
+			size += v.Phext.Size() // for matcher, and for texts that are part of what was found
 		}
 		give, err := r.Dirs.Admit(size)
 		if err != nil {
 			return nil, release, err
 		}
 		held = append(held, give)
+		before := len(rows)
 		named := v.Names.Phext.InOrder()
 		for _, s := range v.Phext.Phext.Scrolls() {
 			if ctx.Err() != nil {
 				return nil, release, ctx.Err()
 			}
-			found := row{at: s.At, phext: name, text: s.Text, modified: v.Phext.ID.Mtime}
+			found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
 			found.name, _ = named(s.At)
 			if !call.Listing.Covers(found.at, found.name) {
 				continue
 			}
+			if call.Op == rewrite.Search {
+				found.text = s.Text
+			}
 			if found.score = matches(s.Text); found.score > 0 {
 				rows = append(rows, found)
 			}
+		}
+		if len(rows) == before {
+			give()
+			held = held[:len(held)-1]
 		}
 	}
 	return rows, release, nil
@@ -232,7 +238,7 @@ func answerListing(call *rewrite.Call, page []row, all int) (string, error) {
 	} else {
 		coordinates, scrolls := make([]string, 0, len(page)), make([]listed, 0, len(page))
 		for _, row := range page {
-			one := listed{row.label(), len(row.text), time.Unix(0, row.modified).UTC().Format(time.RFC3339), ""}
+			one := listed{row.label(), row.size, time.Unix(0, row.modified).UTC().Format(time.RFC3339), ""}
 			if l.Everywhere {
 				one.Phext = row.phext
 			}

@@ -116,6 +116,15 @@ func TestListOfAll(t *testing.T) {
 	if got := w.ask("search", "p=*&q=IN"); len(got.Results) != 3 || got.Results[0].Phext == got.Results[1].Phext {
 		t.Errorf("%+v", got)
 	}
+	// A phext in which nothing is found is not in memory while the next one is searched.
+	const room = 1600 // bytes, of which one phext takes some 1450, and each of the others 230
+	w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - room)
+	if got := w.ask("search", "p=*&q=nowhere"); len(got.Results) != 0 {
+		t.Errorf("%+v", got)
+	}
+	_, err := w.read("search", "p=*&q=in")
+	w.wantError(err, apierror.Unavailable)
+	w.Dirs.Answers.Give(w.Dirs.Answers.Limit() - room)
 	call := w.call("list", "p=*")
 	w.check(os.Rename(w.path("b.phext"), journal.BeforePath(w.path("b.phext")))) // as a write does it
 	if phexts, err := w.dir.Phexts(t.Context(), call); err != nil || !slices.Equal(phexts, []string{"", "a", "b"}) {
