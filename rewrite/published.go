@@ -109,8 +109,11 @@ func positive(p *params, which param, missing int) (int, *apierror.Error) {
 	if err != nil || n < 1 {
 		return 0, badRequest("parameter %q is %s: a number from 1 on is wanted", p[which].name, clip(p.get(which)))
 	}
-	return int(n), nil
+	return int(min(n, largestNumber)), nil
 }
+
+// largestNumber is the largest page, so that its first entry has an index.
+const largestNumber = 1 << 20
 
 // setPrefix reads a prefix. Numbers cover the coordinates that begin with them. A name
 // covers what begins like it without the 1s at its end, so that docs.readme.1 covers

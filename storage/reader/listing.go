@@ -26,6 +26,7 @@ type row struct {
 	text     string  // of a search; a list does not keep the text in memory
 	size     int     // of the text, in bytes
 	modified int64   // of the phext's file, in nanoseconds
+	snippet  string  // of a search
 	score    float64 // of a search, 0 to 1
 }
 
@@ -45,40 +46,37 @@ var errTooSlow = apierror.RetryIn(time.Minute, apierror.Unavailable,
 // listing answers list and search. What it collects is counted as memory while it is
 // collected, and the answer until it is sent.
 func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
+	defer cancel()
+	c := collection{r: r, call: call}
+	defer c.release()
+	collect := c.list
 	if call.Op == rewrite.Search {
 		if !d.Searches.Take(1) {
 			return Answer{}, datadir.ErrBusy
 		}
 		defer d.Searches.Give(1)
+		collect = c.search
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
-	defer cancel()
-	rows, release, err := r.collect(ctx, d, call)
-	defer release()
+	page, total, err := collect(ctx, d)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errTooSlow):
 		return Answer{}, errTooSlow
 	case err != nil:
 		return Answer{}, err
 	}
-	sortRows(rows)
-	l := call.Listing
-	first := min((l.Page-1)*l.Limit, len(rows))
-	page := rows[first:min(first+l.Limit, len(rows))]
 	size := int64(0)
 	for _, row := range page {
 		size += answerRow + inJSON*int64(2*len(row.name)+len(row.phext)+len(row.text))
 	}
-	made, err := r.Dirs.Admit(size)
+	if err := c.admit(size); err != nil {
+		return Answer{}, err
+	}
+	text, err := answerListing(call, page, total)
 	if err != nil {
 		return Answer{}, err
 	}
-	defer made()
-	text, err := answerListing(call, page, len(rows))
-	if err != nil {
-		return Answer{}, err
-	}
-	done, ok := d.Sending.Take(l, int64(len(text)))
+	done, ok := d.Sending.Take(call.Listing, int64(len(text)))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
@@ -92,67 +90,115 @@ const (
 	inJSON    = 6
 )
 
-// collect finds what the call asks for, phext by phext. release is never nil.
-func (r *Reader) collect(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (rows []row, release func(), err error) {
-	var held []func()
-	release = func() {
-		for _, give := range held {
-			give()
-		}
+// collection collects the entries of an answer from one phext or from several.
+type collection struct {
+	r    *Reader
+	call *rewrite.Call
+	held []func() // give memory back
+}
+
+func (c *collection) admit(bytes int64) error {
+	give, err := c.r.Dirs.Admit(bytes)
+	if err == nil {
+		c.held = append(c.held, give)
 	}
-	phexts := []string{call.Phext}
-	if call.Listing.Everywhere {
-		if phexts, err = d.Phexts(ctx, call); err != nil {
-			return nil, release, err
-		}
+	return err
+}
+
+// release gives all memory back.
+func (c *collection) release() { c.releaseTo(0) }
+
+func (c *collection) releaseTo(n int) {
+	for _, give := range c.held[n:] {
+		give()
 	}
-	matches := matcher(call.Listing.Terms)
+	c.held = c.held[:n]
+}
+
+// phexts are the names of those that the call is about.
+func (c *collection) phexts(ctx context.Context, d *datadir.Dir) ([]string, error) {
+	if c.call.Listing.Everywhere {
+		return d.Phexts(ctx, c.call)
+	}
+	return []string{c.call.Phext}, nil
+}
+
+// list returns one page of all entries, and how many they are.
+func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, total int, err error) {
+	phexts, err := c.phexts(ctx, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	var rows []row
 	for _, name := range phexts {
-		v, err := d.RecoveredView(ctx, call.Elsewhere(name))
+		v, err := d.RecoveredView(ctx, c.call.Elsewhere(name))
 		if err != nil {
-			return nil, release, err
+			return nil, 0, err
 		}
-		size := 2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{})) // a list that grows is there twice
-		if call.Op == rewrite.Search {
-			size += v.Phext.Size() // for matcher, and for texts that are part of what was found
+		if err := c.admit(2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{}))); err != nil { // a list that grows is there twice
+			return nil, 0, err
 		}
-		give, err := r.Dirs.Admit(size)
-		if err != nil {
-			return nil, release, err
-		}
-		held = append(held, give)
-		before := len(rows)
 		named := v.Names.Phext.InOrder()
-		for _, s := range v.Phext.Phext.Scrolls() {
-			if ctx.Err() != nil {
-				return nil, release, ctx.Err()
+		for i, s := range v.Phext.Phext.Scrolls() {
+			if i%(64<<10) == 0 && ctx.Err() != nil {
+				return nil, 0, ctx.Err()
 			}
 			found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
 			found.name, _ = named(s.At)
-			if !call.Listing.Covers(found.at, found.name) {
-				continue
-			}
-			if call.Op == rewrite.Search {
-				found.text = s.Text
-			}
-			if found.score = matches(s.Text); found.score > 0 {
+			if c.call.Listing.Covers(found.at, found.name) {
 				rows = append(rows, found)
 			}
 		}
-		if len(rows) == before {
-			give()
-			held = held[:len(held)-1]
-		}
 	}
-	return rows, release, nil
+	sortRows(rows)
+	l := c.call.Listing
+	first := min((l.Page-1)*l.Limit, len(rows))
+	return rows[first:min(first+l.Limit, len(rows))], len(rows), nil
 }
 
-// sortRows sorts by score, and then as coordinates count.
+// search returns one page of the hits, the best ones first, and how many there are.
+func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, total int, err error) {
+	phexts, err := c.phexts(ctx, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	l := c.call.Listing
+	s := newSearch(l.Terms)
+	views := make([]datadir.View, len(phexts)) // of those with hits
+	for i, name := range phexts {
+		v, err := d.RecoveredView(ctx, c.call.Elsewhere(name))
+		if err != nil {
+			return nil, 0, err
+		}
+		held, hits := len(c.held), len(s.hits)
+		// What is found is part of the phext. A text may be there in lower case too.
+		if err := c.admit(2*v.Phext.Size() + int64(v.Phext.Phext.Len())*s.hitMemory()); err != nil {
+			return nil, 0, err
+		}
+		if err := s.lookThrough(ctx, i, v, l); err != nil {
+			return nil, 0, err
+		}
+		if len(s.hits) == hits {
+			c.releaseTo(held)
+			continue
+		}
+		views[i] = v
+	}
+	best := s.best(l.Page * l.Limit)
+	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {
+		v := views[h.phext]
+		scroll := v.Phext.Phext.Scrolls()[h.scroll]
+		found := row{at: scroll.At, phext: phexts[h.phext], text: scroll.Text, score: float64(h.score)}
+		found.name, _ = v.Names.Phext.Select(scroll.At)
+		found.snippet = s.snippet(scroll.Text)
+		page = append(page, found)
+	}
+	return page, len(s.hits), nil
+}
+
+// sortRows sorts as coordinates count.
 func sortRows(rows []row) {
 	slices.SortStableFunc(rows, func(a, b row) int {
-		if a.score != b.score {
-			return cmp.Compare(b.score, a.score)
-		}
 		if a.name == "" && b.name == "" {
 			return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.phext, b.phext))
 		}
@@ -223,7 +269,7 @@ func answerListing(call *rewrite.Call, page []row, all int) (string, error) {
 	if call.Op == rewrite.Search {
 		results := make([]searched, 0, len(page))
 		for _, row := range page {
-			one := searched{row.label(), snippet(row.text, l.Terms[0]), json.Number(strconv.FormatFloat(row.score, 'f', 4, 64)), row.text, ""}
+			one := searched{row.label(), row.snippet, json.Number(strconv.FormatFloat(row.score, 'f', 4, 64)), row.text, ""}
 			if l.Everywhere {
 				one.Phext = row.phext
 			}

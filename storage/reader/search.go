@@ -1,35 +1,196 @@
 package reader
 
 import (
-	"regexp"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
 )
 
-// matcher scores a text: 0 if a term is missing, and otherwise up to 1, higher the more
-// often the terms are there and the shorter the text is. Upper and lower case are the
-// same. Without terms, every text scores 1. It takes as much memory as the text has, for a
-// moment.
-func matcher(terms []string) (score func(text string) float64) {
-	if len(terms) == 0 {
-		return func(string) float64 { return 1 }
+// terms are what a search looks for. Upper and lower case are the same.
+type terms struct {
+	all    []string // in lower case
+	beyond bool     // one of them has letters beyond ASCII
+
+	buffer []byte // for texts in lower case
+}
+
+func newTerms(all []string) terms {
+	var t terms
+	for _, term := range all {
+		term = strings.ToLower(term)
+		t.all = append(t.all, term)
+		t.beyond = t.beyond || strings.ContainsFunc(term, func(r rune) bool { return r >= utf8.RuneSelf })
 	}
-	lower := make([]string, len(terms))
-	for i, term := range terms {
-		lower[i] = strings.ToLower(term)
+	return t
+}
+
+// lower is text in lower case, until the next call. Letters beyond ASCII are
+// changed only if a term has some, because that takes several times as long.
+func (t *terms) lower(text string) string {
+	if t.beyond {
+		return strings.ToLower(text)
 	}
-	return func(text string) float64 {
-		text = strings.ToLower(text)
-		times := 0
-		for _, term := range lower {
-			n := strings.Count(text, term)
-			if n == 0 {
-				return 0
-			}
-			times += n
+	if len(text) > len(t.buffer) {
+		t.buffer = make([]byte, max(len(text), 2*len(t.buffer)))
+	}
+	lowerASCII(t.buffer, text)
+	return unsafe.String(unsafe.SliceData(t.buffer), len(text))
+}
+
+// lowerASCII writes text in lower case to b, eight bytes at a time. A sum of seven
+// bits, in each byte, reaches the eighth one if the byte is at least 'A', or above
+// 'Z'. The bit of a letter in upper case, moved, is what makes it one in lower case.
+func lowerASCII(b []byte, text string) {
+	const ones, eighth = 0x0101010101010101, 0x8080808080808080
+	in := unsafe.Slice(unsafe.StringData(text), len(text))
+	for ; len(in) >= 8 && len(b) >= 8; in, b = in[8:], b[8:] {
+		x := binary.LittleEndian.Uint64(in)
+		seven := x &^ eighth
+		upper := (seven + ones*(0x80-'A')) &^ (seven + ones*(0x7f-'Z')) &^ x & eighth
+		binary.LittleEndian.PutUint64(b, x|upper>>2)
+	}
+	for i, c := range in {
+		b[i] = c
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
 		}
-		return float64(times) / (float64(times) + 1 + float64(len(text))/1000)
 	}
+}
+
+// search looks through scrolls and ranks those that have all terms by BM25.
+type search struct {
+	terms
+	texts  int   // scrolls that were looked at
+	length int64 // of their texts, in bytes
+	having []int // how many of them have each term
+	hits   []hit
+	times  []uint32 // how often each term is there, for each hit
+}
+
+// hit is a scroll with all terms.
+type hit struct {
+	phext, scroll uint32 // indexes
+	length        uint32 // in bytes
+	score         float32
+	times         uint32 // index in search.times
+}
+
+func newSearch(all []string) *search {
+	return &search{terms: newTerms(all), having: make([]int, len(all))}
+}
+
+// hitMemory is the most that a hit takes, in bytes, while the lists of them grow.
+func (s *search) hitMemory() int64 {
+	return 2 * int64(unsafe.Sizeof(hit{})+uintptr(len(s.all))*unsafe.Sizeof(s.times[0]))
+}
+
+// look takes a scroll into account. How often a term is there counts only if all of
+// them are.
+func (s *search) look(phext, scroll int, text string) {
+	s.texts++
+	s.length += int64(len(text))
+	lower, every := s.lower(text), true
+	for i, term := range s.all {
+		if strings.Contains(lower, term) {
+			s.having[i]++
+		} else {
+			every = false
+		}
+	}
+	if !every {
+		return
+	}
+	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
+	for _, term := range s.all {
+		s.times = append(s.times, countUpTo(enough, lower, term))
+	}
+}
+
+// enough is how often a term is counted in one text. BM25 gives each further
+// occurrence less, and all beyond this one a twentieth.
+const enough = 24
+
+func countUpTo(most uint32, text, term string) (n uint32) {
+	for ; n < most; n++ {
+		i := strings.Index(text, term)
+		if i < 0 {
+			break
+		}
+		text = text[i+len(term):]
+	}
+	return n
+}
+
+// The parameters of BM25, with the values that are used mostly.
+const (
+	saturation = 1.2  // k1: how much further occurrences count
+	byLength   = 0.75 // b: how much longer texts count less
+)
+
+// best are the hits with the highest scores, up to most of them, the best one
+// first. Equal ones are in the order of their coordinates. A score is BM25's as a
+// part of the most that it could be, so it is between 0 and 1.
+func (s *search) best(most int) []hit {
+	weights, all := make([]float64, len(s.all)), 0.0
+	for i, n := range s.having {
+		weights[i] = math.Log1p((float64(s.texts-n) + 0.5) / (float64(n) + 0.5))
+		all += weights[i] * (saturation + 1)
+	}
+	average := float64(s.length) / float64(max(s.texts, 1))
+	var best []hit
+	for _, h := range s.hits {
+		score, length := 0.0, saturation*(1-byLength+byLength*float64(h.length)/average)
+		for i, weight := range weights {
+			n := float64(s.times[int(h.times)+i])
+			score += weight * n * (saturation + 1) / (n + length)
+		}
+		h.score = float32(score / all)
+		best = append(best, h)
+		if len(best) >= 2*most+1024 {
+			best = top(best, most)
+		}
+	}
+	return top(best, most)
+}
+
+func top(hits []hit, most int) []hit {
+	slices.SortFunc(hits, func(a, b hit) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), cmp.Compare(a.scroll, b.scroll))
+	})
+	return hits[:min(most, len(hits))]
+}
+
+// lookEvery is how much text, in bytes, is looked at between two looks at the
+// context, and perLook what a scroll counts beside its text.
+const (
+	lookEvery = 1 << 20
+	perLook   = 64
+)
+
+// lookThrough has s look at the scrolls of a phext that the call is about.
+func (s *search) lookThrough(ctx context.Context, phext int, v datadir.View, l *rewrite.Listing) error {
+	named, unlooked := v.Names.Phext.InOrder(), 0
+	for i, scroll := range v.Phext.Phext.Scrolls() {
+		if unlooked -= len(scroll.Text) + perLook; unlooked < 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			unlooked = lookEvery
+		}
+		name, _ := named(scroll.At)
+		if l.Covers(scroll.At, name) {
+			s.look(phext, i, scroll.Text)
+		}
+	}
+	return nil
 }
 
 // A snippet has at most snippetLength characters, and begins beforeMatch characters
@@ -39,13 +200,18 @@ const (
 	beforeMatch   = 40
 )
 
-// snippet is the text around the first match of a term.
-func snippet(text, term string) string {
-	found := regexp.MustCompile("(?i)" + regexp.QuoteMeta(term)).FindStringIndex(text)
-	if found == nil {
-		found = []int{0, 0}
+// snippet is the text around the place with the most terms near it.
+func (t *terms) snippet(text string) string {
+	lower, begin, most := t.lower(text), 0, -1
+	for _, term := range t.all {
+		at := max(0, strings.Index(lower, term))
+		if n := t.near(lower[at:]); n > most {
+			begin, most = at, n
+		}
 	}
-	begin := found[0]
+	for begin = min(begin, len(text)); begin > 0 && begin < len(text) && !utf8.RuneStart(text[begin]); {
+		begin-- // in lower case, a letter may have another length
+	}
 	for range beforeMatch {
 		if begin == 0 {
 			break
@@ -59,4 +225,15 @@ func snippet(text, term string) string {
 		end += width
 	}
 	return strings.TrimSpace(text[begin:end])
+}
+
+// near is how many of the terms a snippet shows behind the beginning of lower.
+func (t *terms) near(lower string) (n int) {
+	lower = lower[:min(len(lower), snippetLength-beforeMatch)]
+	for _, term := range t.all {
+		if strings.Contains(lower, term) {
+			n++
+		}
+	}
+	return n
 }

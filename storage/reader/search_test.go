@@ -1,0 +1,131 @@
+package reader
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// TestLowerCase compares with strings.ToLower, for ASCII letters among others.
+func TestLowerCase(t *testing.T) {
+	var every []byte
+	for c := range 256 {
+		every = append(every, byte(c))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOf(rapid.RuneFrom([]rune("@AZ[`az{Éß\x00\x7f"))).Draw(t, "text") + string(every)
+		want := strings.Map(func(r rune) rune {
+			if r >= 'A' && r <= 'Z' {
+				r += 'a' - 'A'
+			}
+			return r
+		}, text[:len(text)-len(every)])
+		all := newTerms([]string{"x"})
+		got := all.lower(text)
+		if got[:len(want)] != want || got[len(text)-128:] != text[len(text)-128:] || got[len(text)-256+'A':len(text)-256+'Z'+1] != "abcdefghijklmnopqrstuvwxyz" {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	})
+	if all := newTerms([]string{"É"}); all.lower("ÉA") != "éa" {
+		t.Errorf("%q", all.lower("ÉA"))
+	}
+}
+
+// TestBestAreTheBest compares the selection with a sort of all hits.
+func TestBestAreTheBest(t *testing.T) {
+	s := newSearch([]string{"needle", "hay"})
+	for i := range 10_000 {
+		s.look(i%3, i, strings.Repeat("needle ", i*i%17)+strings.Repeat("hay ", i%5)+strings.Repeat("x", i%100))
+	}
+	all := s.best(len(s.hits))
+	if len(all) < 1000 || s.texts != 10_000 || all[0].score >= 1 || all[len(all)-1].score <= 0 {
+		t.Fatalf("%d hits of %d texts, %v to %v", len(all), s.texts, all[0], all[len(all)-1])
+	}
+	if few := s.best(10); !slices.Equal(few, all[:10]) {
+		t.Errorf("%v, want %v", few, all[:10])
+	}
+}
+
+// TestRank has BM25's properties: more is better, and so is shorter, and a rare
+// word counts more than a common one.
+func TestRank(t *testing.T) {
+	texts := []string{"rare", "common common common", "common and rare, in a text that is longer than the others", "common", "rare and common"}
+	order := func(terms ...string) (all []int) {
+		s := newSearch(terms)
+		for i, text := range append(texts, slices.Repeat([]string{"common words"}, 20)...) {
+			s.look(0, i, text)
+		}
+		for _, h := range s.best(5) {
+			all = append(all, int(h.scroll))
+		}
+		return all
+	}
+	if got := order("rare"); !slices.Equal(got, []int{0, 4, 2}) {
+		t.Errorf("rare: %v", got)
+	}
+	if got := order("rare", "COMMON"); !slices.Equal(got, []int{4, 2}) {
+		t.Errorf("both: %v", got)
+	}
+	if got := order("common"); got[0] != 1 || got[1] != 3 {
+		t.Errorf("common: %v", got)
+	}
+}
+
+// TestSnippetShowsTheMostTerms has terms far from each other, and then together.
+func TestSnippetShowsTheMostTerms(t *testing.T) {
+	text := "alpha " + strings.Repeat("é", 300) + " beta then gamma " + strings.Repeat("é", 300)
+	terms := newTerms([]string{"alpha", "beta", "GAMMA"})
+	if got := terms.snippet(text); !strings.Contains(got, "beta then gamma") || len([]rune(got)) > snippetLength {
+		t.Errorf("%q", got)
+	}
+	for _, text := range []string{"", "é", "İİİİ x", "x İ"} { // in lower case, these letters are longer
+		for _, term := range []string{"i̇ x", "x"} {
+			terms := newTerms([]string{term})
+			if got := terms.snippet(text); !strings.Contains(text, got) {
+				t.Errorf("%q in %q: %q", term, text, got)
+			}
+		}
+	}
+}
+
+// BenchmarkSearch looks through 200 MB in scrolls of 1 kB.
+func BenchmarkSearch(b *testing.B) {
+	words := strings.Fields("the quick brown fox jumps over a lazy dog and then it sleeps for the rest of this long and rather warm summer day")
+	var text strings.Builder
+	for i := range 200_000 {
+		for n := 0; n < 1000; {
+			w := words[(i*7+n*13)%len(words)]
+			text.WriteString(w + " ")
+			n += len(w) + 1
+		}
+		if i%1000 == 0 {
+			text.WriteString("Needle")
+		}
+		text.WriteString(string([]byte{0x17, 0x18, 0x19}[min(2, b2i(i%900 == 899)+b2i(i%800_000 == 799_999))]))
+	}
+	scrolls := phext.Parse(text.String()).Scrolls()
+	for _, query := range [][]string{{"needle"}, {"the"}, {"summer", "fox", "zebra"}, {"e"}} {
+		b.Run(fmt.Sprint(query), func(b *testing.B) {
+			b.SetBytes(int64(text.Len()))
+			for b.Loop() {
+				s := newSearch(query)
+				for i, scroll := range scrolls {
+					s.look(0, i, scroll.Text)
+				}
+				s.best(10)
+			}
+		})
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
