@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // conn is one connection, served by one goroutine.
@@ -21,6 +23,7 @@ type conn struct {
 	server *Server
 	tcp    *net.TCPConn
 	raw    syscall.RawConn
+	turn   *fairqueue.Turn
 	remote string
 	base   *http.Request // what all requests of the connection have in common
 	closed func()        // from Config.Opened
@@ -47,8 +50,8 @@ func newConn(s *Server, tcp *net.TCPConn, closed func()) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{server: s, tcp: tcp, raw: raw, remote: tcp.RemoteAddr().String(), closed: closed, done: make(chan struct{})}
-	c.base = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.remote}).WithContext(context.Background())
+	c := &conn{server: s, tcp: tcp, raw: raw, turn: s.cfg.Turns.Turn(""), remote: tcp.RemoteAddr().String(), closed: closed, done: make(chan struct{})}
+	c.base = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.remote}).WithContext(fairqueue.WithTurn(context.Background(), c.turn))
 	c.ready = c.readReady
 	return c, nil
 }
@@ -121,6 +124,7 @@ const keptFields = 1 << 10
 
 // answer serves a request, and returns false if the connection must end.
 func (c *conn) answer(p plain) (goOn bool) {
+	defer c.turn.Give()
 	defer func() {
 		if v := recover(); v != nil {
 			goOn = false
@@ -131,7 +135,7 @@ func (c *conn) answer(p plain) (goOn bool) {
 		c.fields = p.head
 	}
 	w := newWriter(c)
-	c.server.cfg.Fallback.Handler.ServeHTTP(w, c.request(p))
+	c.server.handler.ServeHTTP(w, c.request(p))
 	defer w.free() // but not after a panic: somebody may still hold it
 	return w.end()
 }
@@ -171,5 +175,5 @@ func (c *conn) handOver() bool {
 		return false
 	}
 	read := withHost(c.buf[:c.n])
-	return c.server.rest.give(&handed{Conn: c.tcp, read: read, closed: c.closed})
+	return c.server.rest.give(newHanded(c.tcp, read, c.turn, c.closed))
 }

@@ -1,8 +1,12 @@
 package http1
 
 import (
+	"context"
 	"net"
+	"net/http"
 	"sync"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // handover is the listener through which net/http gets its connections.
@@ -48,8 +52,19 @@ func (h *handover) Addr() net.Addr { return h.addr }
 type handed struct {
 	net.Conn
 	read   []byte
+	turn   *fairqueue.Turn
+	out    *sender // nil if the connection is not one of the system's
 	closed func()
 	once   sync.Once
+}
+
+func newHanded(c net.Conn, read []byte, turn *fairqueue.Turn, closed func()) *handed {
+	return &handed{Conn: c, read: read, turn: turn, out: senderOn(c, turn), closed: closed}
+}
+
+// withTurnOf lets the requests on a connection find its turn.
+func withTurnOf(ctx context.Context, c net.Conn) context.Context {
+	return fairqueue.WithTurn(ctx, c.(*handed).turn)
 }
 
 func (c *handed) Read(b []byte) (int, error) {
@@ -61,6 +76,21 @@ func (c *handed) Read(b []byte) (int, error) {
 		c.read = nil
 	}
 	return n, nil
+}
+
+// givingTurns gives back the turn that a handler has taken.
+func givingTurns(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer fairqueue.FromContext(r.Context()).Give()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (c *handed) Write(b []byte) (int, error) {
+	if c.out == nil {
+		return c.Conn.Write(b)
+	}
+	return c.out.send(context.Background(), b, nil)
 }
 
 func (c *handed) Close() error {

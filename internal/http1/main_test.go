@@ -32,6 +32,14 @@ type served struct {
 }
 
 func serve(t *testing.T, h http.HandlerFunc, change ...func(*http.Server)) *served {
+	return serveWith(t, h, func(c *Config) {
+		for _, f := range change {
+			f(c.Fallback)
+		}
+	})
+}
+
+func serveWith(t *testing.T, h http.HandlerFunc, change func(*Config)) *served {
 	s := &served{served: make(chan error, 1), closed: make(chan bool, 1)}
 	rest := &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, plain := w.(*writer); !plain {
@@ -39,11 +47,10 @@ func serve(t *testing.T, h http.HandlerFunc, change ...func(*http.Server)) *serv
 		}
 		h(w, r)
 	})}
-	for _, f := range change {
-		f(rest)
-	}
-	s.Server = New(Config{Fallback: rest, Plain: func(path string) bool { return path != "/not-here" },
-		Opened: func(net.Addr) func() { s.open.Add(1); return s.ended }, Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
+	config := Config{Fallback: rest, Plain: func(path string) bool { return path != "/not-here" },
+		Opened: func(net.Addr) func() { s.open.Add(1); return s.ended }, Logger: slog.New(slog.NewTextHandler(&s.log, nil))}
+	change(&config)
+	s.Server = New(config)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

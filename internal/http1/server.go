@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // Config is what a Server is made of.
@@ -24,13 +26,18 @@ type Config struct {
 	// Opened is called for each connection, here or at Fallback, and returns what
 	// is called when it is closed; nil refuses it.
 	Opened func(remote net.Addr) (closed func())
+	// Turns is where answers wait for their turn to be sent. A request has the Turn
+	// of its connection in its context. The handler says whose it is, and may take
+	// it: it is given back when the handler has returned. nil = nobody waits.
+	Turns  *fairqueue.Queue
 	Logger *slog.Logger
 }
 
 // Server serves listeners. Its methods may be called at any time.
 type Server struct {
-	cfg  Config
-	rest *handover
+	cfg     Config
+	handler http.Handler
+	rest    *handover
 
 	closing atomic.Bool // set under mu
 
@@ -40,9 +47,12 @@ type Server struct {
 	group     sync.WaitGroup // of the connections here, and of Fallback's Serve
 }
 
-// New makes a Server; it starts nothing.
+// New makes a Server; it starts nothing. It changes Fallback, which must not be
+// used elsewhere.
 func New(c Config) *Server {
-	return &Server{cfg: c, rest: newHandover(), conns: map[*conn]struct{}{}}
+	handler := c.Fallback.Handler
+	c.Fallback.Handler, c.Fallback.ConnContext = givingTurns(handler), withTurnOf
+	return &Server{cfg: c, handler: handler, rest: newHandover(), conns: map[*conn]struct{}{}}
 }
 
 // Serve accepts connections until Shutdown or Close, and then returns
@@ -103,7 +113,7 @@ func (s *Server) serve(nc net.Conn) {
 	}
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok || !plainRequests {
-		if h := (&handed{Conn: nc, closed: closed}); !s.rest.give(h) {
+		if h := newHanded(nc, nil, s.cfg.Turns.Turn(""), closed); !s.rest.give(h) {
 			_ = h.Close() // nothing was read from it
 		}
 		return

@@ -1,7 +1,7 @@
 package http1
 
 import (
-	"net"
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -127,10 +127,16 @@ func (w *writer) send(b []byte) (int, error) {
 	}
 	head := len(w.out)
 	w.setDeadline()
-	parts := net.Buffers{w.out, b}
-	n, err := parts.WriteTo(w.c.tcp)
+	n, err := w.sendAll(w.out, b)
 	w.failed, w.out = err, w.out[:0]
-	return max(0, int(n)-head), err
+	return max(0, n-head), err
+}
+
+func (w *writer) sendAll(a, b []byte) (int, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), w.until)
+	defer cancel()
+	s := sender{w.c.raw, w.c.turn}
+	return s.send(ctx, a, b)
 }
 
 func (w *writer) setDeadline() {
@@ -186,7 +192,7 @@ func (w *writer) flush() error {
 		return nil
 	}
 	w.setDeadline()
-	_, err := w.c.tcp.Write(rest)
+	_, err := w.sendAll(rest, nil)
 	return err
 }
 

@@ -1,0 +1,162 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
+)
+
+// withTurns has a server send in the turns of a queue.
+func withTurns(t *testing.T, turns int) (*fairqueue.Queue, func(*Config)) {
+	q, err := fairqueue.New(turns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return q, func(c *Config) { c.Turns = q }
+}
+
+// mine has the turns of a request be those of an owner, and takes one.
+func mine(r *http.Request, owner string) *fairqueue.Turn {
+	turn := fairqueue.FromContext(r.Context())
+	turn.SetOwner(owner)
+	_ = turn.Take(r.Context())
+	return turn
+}
+
+// unread is more than the system takes for a client that does not read, in bytes.
+const unread = 16 << 20
+
+// Clients that do not read their answers, which they asked for in two ways, have
+// no turn while the server waits for them.
+func TestAClientThatDoesNotReadHasNoTurn(t *testing.T) {
+	large := make([]byte, unread)
+	begun := make(chan bool, 2)
+	_, queue := withTurns(t, 1)
+	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		mine(r, r.URL.Path)
+		if r.URL.Path == "/other" {
+			echo(w, r)
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(large)))
+		begun <- true
+		_, _ = w.Write(large)
+	}, queue)
+	here, there := s.dial(t), s.dial(t)
+	here.send(get("/large"))
+	<-begun
+	there.send("GET /large HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\n\r\n")
+	<-begun
+	c := s.dial(t)
+	for range 3 {
+		c.send(get("/other"))
+		c.expect(200, "GET /other a ")
+	}
+	here.Close()
+	there.Close()
+}
+
+// sink is a connection that takes everything, and sees that nobody has a turn
+// between the attempts to send.
+type sink struct {
+	*testing.T
+	syscall.RawConn
+	queue    *fairqueue.Queue
+	attempts int
+}
+
+func (s *sink) Write(f func(fd uintptr) bool) error {
+	s.attempts++
+	other := s.queue.Turn("other")
+	if err := other.Take(s.Context()); err != nil {
+		return err
+	}
+	other.Give()
+	if !f(uintptr(s.fd())) {
+		s.Error("nothing was sent")
+	}
+	return nil
+}
+
+// fd is a file that takes everything.
+func (s *sink) fd() int {
+	fd, err := syscall.Open(os.DevNull, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = syscall.Close(fd) })
+	return fd
+}
+
+func TestALargeAnswerIsSentInSeveralTurns(t *testing.T) {
+	q, _ := withTurns(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	raw := &sink{T: t, queue: q}
+	n, err := (&sender{raw, q.Turn("mine")}).send(ctx, make([]byte, 100), make([]byte, 3*largestChunk))
+	if n != 100+3*largestChunk || err != nil || raw.attempts != 4 {
+		t.Errorf("%d bytes in %d attempts, %v", n, raw.attempts, err)
+	}
+}
+
+// The wait for a turn ends with the answer's deadline.
+func TestAnAnswerDoesNotWaitForItsTurnForEver(t *testing.T) {
+	q, queue := withTurns(t, 1)
+	ended := make(chan error, 1)
+	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		w.Header().Set("Content-Length", strconv.Itoa(unread))
+		_, err := w.Write(make([]byte, unread))
+		ended <- err
+	}, queue)
+	turn := q.Turn("other")
+	if err := turn.Take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := s.dial(t)
+	c.send(get("/large"))
+	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	turn.Give()
+}
+
+// A turn that a handler took comes back, whatever becomes of the request.
+func TestNoTurnIsLost(t *testing.T) {
+	q, queue := withTurns(t, 1)
+	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		mine(r, "a")
+		switch r.URL.Path {
+		case "/panic":
+			panic(http.ErrAbortHandler)
+		case "/nothing":
+			return
+		}
+		w.Header().Set("Content-Length", "9")
+		_, _ = w.Write([]byte("abc")) // which is too short
+	}, queue)
+	for _, path := range []string{"/panic", "/nothing", "/short"} {
+		for _, headers := range []string{"", "Pragma: no-cache\r\n"} {
+			c := s.dial(t)
+			c.send("GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n" + headers + "\r\n")
+			_, _ = c.in.ReadByte() // the beginning of an answer, or the end
+			turn := q.Turn("b")
+			if err := turn.Take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			turn.Give()
+		}
+	}
+}
