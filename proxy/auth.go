@@ -25,6 +25,7 @@ func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 			return
 		}
 		info.tenant, info.key = t, key
+		info.turn.SetOwner(t.ID)
 		if !t.Enabled {
 			g.refuse(w, r, datadir.ErrDisabled)
 			return

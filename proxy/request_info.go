@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
@@ -20,6 +21,7 @@ import (
 type requestInfo struct {
 	context.Context // the client's, without its end
 	meter           meter
+	turn            *fairqueue.Turn
 
 	began  time.Time
 	id     string
@@ -29,6 +31,10 @@ type requestInfo struct {
 	op     rewrite.Op
 	code   string // slug of the error answered, if any
 }
+
+// nobody is the owner of the turns of requests of which it is not known whose
+// they are.
+const nobody = ""
 
 type requestInfoKey struct{}
 
@@ -53,7 +59,9 @@ func infoOf(r *http.Request) *requestInfo { return r.Context().Value(requestInfo
 func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
-		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w}, began: g.now(), id: newRequestID(), path: path}
+		turn := fairqueue.FromContext(r.Context())
+		turn.SetOwner(nobody)
+		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: newRequestID(), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()
 		next.ServeHTTP(&info.meter, r.WithContext(info))
@@ -127,14 +135,16 @@ func knownMethod(m string) string {
 	return "other"
 }
 
-// meter counts what a handler answers.
+// meter counts what a handler answers, and has it answer in its turn.
 type meter struct {
 	http.ResponseWriter
+	turn   *fairqueue.Turn
 	status int
 	bytes  int64
 }
 
 func (m *meter) WriteHeader(status int) {
+	m.takeTurn()
 	if m.status == 0 {
 		m.status = status
 	}
@@ -142,6 +152,7 @@ func (m *meter) WriteHeader(status int) {
 }
 
 func (m *meter) Write(b []byte) (int, error) {
+	m.takeTurn()
 	if m.status == 0 {
 		m.status = http.StatusOK
 	}
@@ -149,6 +160,9 @@ func (m *meter) Write(b []byte) (int, error) {
 	m.bytes += int64(n)
 	return n, err
 }
+
+// takeTurn waits only for what others compute and send in their turns.
+func (m *meter) takeTurn() { _ = m.turn.Take(context.Background()) }
 
 // Unwrap lets http.ResponseController reach the connection's deadlines.
 func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

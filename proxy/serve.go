@@ -10,6 +10,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/reader"
@@ -44,7 +45,8 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parse reads the body, if it means anything, and completes the call.
+// parse reads the body, if it means anything, and completes the call. A large body
+// is parsed in a turn.
 func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
 	var body []byte
 	if head.TakesBody() && framed(r) {
@@ -63,6 +65,13 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 	case !held.Grow(held.Size() + more):
 		return nil, datadir.ErrBusy
 	}
+	if len(body) > pace.Step {
+		turn := infoOf(r).turn
+		if err := turn.Take(r.Context()); err != nil {
+			return nil, err
+		}
+		defer turn.Give()
+	}
 	return head.Call(body)
 }
 
@@ -78,6 +87,9 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 	case call.Published != nil:
 		return g.servePublished(w, r, dir, call)
 	case call.Op == rewrite.Where:
+		if err := infoOf(r).turn.Take(r.Context()); err != nil {
+			return err
+		}
 		g.writeText(w, reader.Where(call))
 		return nil
 	case call.Op.Mutates():

@@ -9,11 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/keylimit"
@@ -47,6 +49,7 @@ type service struct {
 	history  *history.Service
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
+	turns    *fairqueue.Queue
 	server   *http1.Server
 	drainer  *connDrainer
 	listener net.Listener // of the tenants
@@ -147,11 +150,15 @@ func (s *service) recoverDirs(ctx context.Context) error {
 // concurrentRecoveries is how many directories are recovered at a time.
 const concurrentRecoveries = 4
 
-// makeStorage makes the packages below storage, each from those that it uses.
-func (s *service) makeStorage() error {
+// makeStorage makes the packages below storage, each from those that it uses, and
+// the turns that they and the server take.
+func (s *service) makeStorage() (err error) {
+	if s.turns, err = fairqueue.New(runtime.GOMAXPROCS(0)); err != nil {
+		return err
+	}
 	s.dirs = datadir.New(datadir.Config{
 		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "directories"),
-		ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
+		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
@@ -189,7 +196,7 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
-	s.server = newServer(s.gateway.Handler(), s.drainer, limiter, s.log)
+	s.server = newServer(s.gateway.Handler(), s.drainer, limiter, s.turns, s.log)
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/proxy"
@@ -64,7 +65,7 @@ const (
 	keepAliveTimeout  = 2 * time.Minute
 )
 
-func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, log *slog.Logger) *http1.Server {
+func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, turns *fairqueue.Queue, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
 		Fallback: &http.Server{
 			Handler:           drainer.wrap(pace.Bodies(h)),
@@ -85,6 +86,7 @@ func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, log *
 				drainer.count(-1)
 			}
 		},
+		Turns:  turns,
 		Logger: log,
 	})
 }
@@ -123,7 +125,7 @@ func (s *service) run() error {
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
-	return errors.Join(err, s.api.Close(), s.journal.Close())
+	return errors.Join(err, s.api.Close(), s.turns.Close(), s.journal.Close())
 }
 
 // untilStopped reloads at each HUP, and shuts down at any other signal or when

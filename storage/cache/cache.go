@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -25,6 +26,9 @@ var (
 type Cache struct {
 	// Links says which symbolic links are followed. It is set before the first Read.
 	Links fsutil.Links
+	// Turns is where a file waits to be parsed, in a turn of its directory. Whoever
+	// calls Read must have no turn. It is set before the first Read; nil = none waits.
+	Turns *fairqueue.Queue
 
 	limit int64
 	// admit makes room in memory for a file that is being read.

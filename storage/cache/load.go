@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -93,6 +95,11 @@ func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 	if after != id || opened != id || err != nil {
 		return Missing(), false, err
 	}
+	turn := c.Turns.Turn(filepath.Dir(path))
+	if err := turn.Take(context.Background()); err != nil {
+		return nil, false, err
+	}
+	defer turn.Give()
 	if !utf8.ValidString(text) {
 		return nil, false, ErrNotText
 	}

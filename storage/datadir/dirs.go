@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -22,9 +23,10 @@ type Config struct {
 	StopChild func(ctx context.Context, dir, reason string) error
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
-	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
-	ReadMemory int64        // bytes for parsed phexts; 0 = none is kept
-	MaxBody    int64        // largest request body, in bytes
+	Links      fsutil.Links     // the symbolic links that are followed in data directories; nil = none
+	Turns      *fairqueue.Queue // for what is computed; nil = it does not wait for a turn
+	ReadMemory int64            // bytes for parsed phexts; 0 = none is kept
+	MaxBody    int64            // largest request body, in bytes
 	Logger     *slog.Logger
 }
 
@@ -61,7 +63,7 @@ func New(c Config) *Dirs {
 		missing: cache.Missing(), fileSystem: fileSystemOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
-	ds.Cache.Links = c.Links
+	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	return ds
 }
 

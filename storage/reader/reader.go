@@ -1,7 +1,9 @@
 // Package reader answers calls that change nothing, from phexts parsed in
 // memory. Such a read makes no file, starts no child and waits for no write:
 // while a file is written, readers see it as it was before. It waits only if the
-// directory has to be recovered first.
+// directory has to be recovered first, and for its turn: the text of an answer is
+// made in the turn of ctx, which is not given back, so that the answer can be sent
+// in the same one.
 //
 // If no memory is set aside for reads, SQ answers them, by way of Forward.
 package reader
@@ -10,6 +12,7 @@ import (
 	"context"
 
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -44,11 +47,17 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (
 	if err != nil {
 		return Answer{}, err
 	}
+	kind, kept := renderedKinds[call.Op]
+	if !kept { // else others may have to be waited for, which make the same answer
+		if err := fairqueue.FromContext(ctx).Take(ctx); err != nil {
+			return Answer{}, err
+		}
+	}
 	if err := v.Resolve(call); err != nil {
 		return Answer{}, err
 	}
-	if kind, ok := renderedKinds[call.Op]; ok {
-		return r.rendered(d, v, call, kind)
+	if kept {
+		return r.rendered(ctx, d, v, call, kind)
 	}
 	if call.Op == rewrite.Query {
 		return r.query(d, v, call.Query)
@@ -90,8 +99,13 @@ var renderedKinds = map[rewrite.Op]cache.Kind{
 // What is kept is part of --read-memory, together with its phext. While it is
 // made or sent it is part of Dirs.Answers, since its phext may leave the cache
 // meanwhile: once, however many clients it is sent to.
-func (r *Reader) rendered(d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind) (Answer, error) {
+func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind) (Answer, error) {
 	a, err := r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind, func() (*cache.Rendered, error) {
+		turn := fairqueue.FromContext(ctx)
+		if err := turn.Take(ctx); err != nil {
+			return nil, err
+		}
+		defer turn.Give()
 		release, err := r.Dirs.Admit(answerSize(v, call))
 		if err != nil {
 			return nil, err

@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
+)
+
+const annsKey = "pmb-v1-ffeeddccbbaa99887766554433221100"
+
+// sharedWorld has a second tenant "ann", and one turn for everybody.
+type sharedWorld struct {
+	*world
+	queue *fairqueue.Queue
+	group sync.WaitGroup
+
+	mu      sync.Mutex
+	answers []string // whose, in their order
+}
+
+func newSharedWorld(t *testing.T) *sharedWorld {
+	w := &sharedWorld{world: newWorld(t, options{readMemory: 1 << 20})}
+	var err error
+	w.queue, err = fairqueue.New(1)
+	w.check(err)
+	t.Cleanup(func() { w.check(w.queue.Close()) })
+	w.Dirs.Cache.Turns = w.queue
+	all := []any{}
+	for id, key := range map[string]string{"will": key, "ann": annsKey} {
+		dir := filepath.Join(w.root, map[string]string{"will": "data", "ann": "ann"}[id])
+		w.check(os.MkdirAll(dir, 0o700))
+		all = append(all, map[string]any{"id": id, "api_key": key, "data_dir": dir})
+	}
+	text, err := json.Marshal(map[string]any{"tenants": all})
+	w.check(err)
+	w.check(os.WriteFile(filepath.Join(w.root, "tenants.json"), text, 0o600))
+	w.check(w.store.Reload())
+	w.put("large.phext", strings.Repeat("a scroll\x17", 1000))
+	for _, key := range []string{key, annsKey} { // which recovers the directories
+		w.begin("", key, http.MethodGet, "/api/v2/select", "")
+	}
+	w.group.Wait()
+	w.answers = nil
+	return w
+}
+
+// begin sends a request on a connection of its own.
+func (w *sharedWorld) begin(who, key, method, target, body string) {
+	turn := w.queue.Turn("")
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+key)
+	w.group.Go(func() {
+		defer turn.Give() // as internal/http1 does
+		w.Handler().ServeHTTP(&noting{httptest.NewRecorder(), w, who}, r.WithContext(fairqueue.WithTurn(r.Context(), turn)))
+	})
+}
+
+// noting notes whose an answer is when it begins.
+type noting struct {
+	*httptest.ResponseRecorder
+	w   *sharedWorld
+	who string
+}
+
+func (n *noting) Write(b []byte) (int, error) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.w.answers = append(n.w.answers, n.who)
+	return len(b), nil
+}
+
+// await returns when so many wait for their turns.
+func (w *sharedWorld) await(n int) {
+	for w.queue.Waiting() != n {
+		runtime.Gosched()
+	}
+}
+
+// However many requests of a neighbour wait, and whatever they ask, a tenant has
+// the next turn but one.
+func TestANeighboursRequestsDoNotComeFirst(t *testing.T) {
+	const many = 20
+	for name, x := range map[string]struct {
+		key, method, target, body string
+		waiting                   int // of the many requests
+	}{
+		"select":        {key, "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.3", "", many},
+		"status":        {key, "GET", "/api/v2/status?p=notes", "", many},
+		"delta":         {key, "GET", "/api/v2/delta?p=notes", "", many},
+		"where":         {key, "POST", "/api/v2/where", "a text", many},
+		"large body":    {key, "POST", "/api/v2/update?p=new&c=1.1.1/1.1.1/1.1.1", strings.Repeat("x", 100<<10), many},
+		"toc":           {key, "GET", "/api/v2/toc?p=notes", "", 1}, // one makes the answer for all of them
+		"json-export":   {key, "GET", "/api/v2/json-export?p=notes", "", 1},
+		"not in memory": {key, "GET", "/api/v2/select?p=large&c=1.1.1/1.1.1/1.1.1", "", 1}, // one reads the file
+		"refused":       {key, "GET", "/api/v2/select?p=..", "", many},
+		"wrong key":     {"pmb-v1-00000000000000000000000000000000", "GET", "/api/v2/select", "", many},
+		"health":        {"", "GET", "/health", "", many},
+		"version":       {key, "GET", "/api/v2/version", "", many},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSharedWorld(t)
+			w.begin("", key, "GET", "/api/v2/select?p=notes", "") // so that it is in memory
+			w.group.Wait()
+			w.answers = nil
+			first := w.queue.Turn("somebody")
+			w.check(first.Take(t.Context()))
+			for range many {
+				w.begin("neighbour", x.key, x.method, x.target, x.body)
+			}
+			w.await(x.waiting)
+			w.begin("ann", annsKey, "GET", "/api/v2/select?p=notes", "")
+			w.await(x.waiting + 1)
+			if len(w.answers) > 0 {
+				t.Fatalf("%d answers without a turn", len(w.answers))
+			}
+			first.Give()
+			w.group.Wait()
+			if len(w.answers) != many+1 || w.answers[0] != "ann" && w.answers[1] != "ann" {
+				t.Errorf("the answers are %q", w.answers)
+			}
+		})
+	}
+}
