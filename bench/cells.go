@@ -29,6 +29,7 @@ var cells = []cell{
 	{"scroll", "a scroll of 64 MB", (*bench).cellScroll},
 	{"phext", "a phext of 200 MB", (*bench).cellPhext},
 	{"names", "100,000 names", (*bench).cellNames},
+	{"neighbour", "a tenant's answers beside a busy neighbour", (*bench).cellNeighbour},
 }
 
 // stopAll ends the servers of a cell.

@@ -29,6 +29,12 @@ import (
 const longestRun = 20 * time.Minute
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == clientCommand {
+		if err := client(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			log.Fatal("bench: ", err)
+		}
+		return
+	}
 	b := &bench{}
 	only := flag.String("only", "", "measure only the cells whose name matches this regular expression")
 	flag.StringVar(&b.sq, "sq", "sq", "SQ binary, which sqgate runs too")

@@ -100,6 +100,7 @@ type gateway struct {
 	program string
 	dir     string
 	config  string // path of its tenants file
+	core    string // the only one that it and SQ may use; empty = all
 }
 
 const adminKey = "bench-management-key"
@@ -160,7 +161,11 @@ func (b *bench) startGateway(ctx context.Context, g *gateway, flags ...string) (
 	args := append([]string{"serve", "--config", g.config, "--listen", g.addr, "--sq", b.sq, "--admin-key", adminKey,
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"),
 		"--archive-dir", filepath.Join(g.dir, "archive"), "--child-ports", childPorts, "--idle-timeout", "0"}, flags...)
-	g.process, err = b.start(ctx, g.addr, g.program, args...)
+	program := g.program
+	if g.core != "" {
+		program, args = "taskset", append([]string{"-c", g.core, program}, args...)
+	}
+	g.process, err = b.start(ctx, g.addr, program, args...)
 	return err
 }
 

@@ -66,7 +66,16 @@ var targets = []target{
 	{"500 tenants configured and idle", "under 40 MB", []string{"tenants/500"}, below(40<<20, inMB)},
 	{"each further tenant", "under 10 KB", []string{"tenants/each further"}, below(10<<10, inKB)},
 	{"first write to a tenant whose child is stopped", "under 15 ms", []string{"wake-update/sqgate"}, below(.015, inSeconds)},
+	{"select, p99, beside a neighbour's " + tocs, "under 10 times idle", besideNeighbour("select", tocs), atMost(10)},
+	{"select, p99, beside a neighbour's " + selects, "under 10 times idle", besideNeighbour("select", selects), atMost(10)},
+	{"update, p99, beside a neighbour's " + tocs, "under 10 times idle", besideNeighbour("update", tocs), atMost(10)},
+	{"update, p99, beside a neighbour's " + selects, "under 10 times idle", besideNeighbour("update", selects), atMost(10)},
 	{"children started by reads", "none", []string{"wake-select-children/sqgate"}, below(1, func(v float64) string { return fmt.Sprint(v) })},
+}
+
+// besideNeighbour names the p99 of a probe beside a neighbour, and beside none.
+func besideNeighbour(probe, neighbour string) []string {
+	return []string{"neighbour, " + probe + " beside " + neighbour + "/" + underTest, "neighbour, " + probe + " beside " + idle + "/" + underTest}
 }
 
 // targets is a table of the targets, what was measured, and whether they were reached.
