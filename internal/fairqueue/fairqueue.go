@@ -25,7 +25,7 @@ import (
 const (
 	lookEvery   = time.Millisecond      // after which the pipe is written to
 	turnsUnseen = 16                    // for each turn at a time: how many begin until the scheduler has looked
-	longUnseen  = 4 * time.Millisecond  // after which no turn begins, however few there were
+	longUnseen  = 2 * time.Millisecond  // after which no turn begins, however few there were
 	idleAfter   = 50 * time.Microsecond // after which without a turn the scheduler has looked
 )
 
