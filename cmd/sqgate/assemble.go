@@ -153,7 +153,7 @@ const concurrentRecoveries = 4
 // makeStorage makes the packages below storage, each from those that it uses, and
 // the turns that they and the server take.
 func (s *service) makeStorage() (err error) {
-	if s.turns, err = fairqueue.New(runtime.GOMAXPROCS(0)); err != nil {
+	if s.turns, err = fairqueue.New(turnsFor(runtime.GOMAXPROCS(0))); err != nil {
 		return err
 	}
 	s.dirs = datadir.New(datadir.Config{
@@ -167,6 +167,12 @@ func (s *service) makeStorage() (err error) {
 	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger, SpoolDir: s.o.stateDir}
 	return nil
 }
+
+// turnsFor is how many may compute or send at a time: one for each processor, and
+// on several processors nearly as many again, since the kernel may hold up a thread
+// in the middle of a system call. With no more turns than processors, 16
+// connections of one tenant had a tenth fewer answers.
+func turnsFor(processors int) int { return 2*processors - 1 }
 
 // makeAPIs makes the two that are spoken to over HTTP, and their server.
 func (s *service) makeAPIs() error {

@@ -1,8 +1,8 @@
 // Package fairqueue shares the processors between owners, so that the work of one
 // does not wait behind all the work of another. Whoever has something to compute
 // or to send takes a turn first, and gives it back before it waits for anything:
-// a client, a disk, a lock. There are as many turns at a time as processors. Where
-// several owners wait, each has one turn after the other.
+// a client, a disk, a lock. There are only a few turns at a time. Where several
+// owners wait, each has one turn after the other.
 //
 // A turn is not interrupted, so it should be short.
 package fairqueue
