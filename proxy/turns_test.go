@@ -100,6 +100,10 @@ func TestANeighboursRequestsDoNotComeFirst(t *testing.T) {
 		"toc":           {key, "GET", "/api/v2/toc?p=notes", "", 1}, // one makes the answer for all of them
 		"json-export":   {key, "GET", "/api/v2/json-export?p=notes", "", 1},
 		"not in memory": {key, "GET", "/api/v2/select?p=large&c=1.1.1/1.1.1/1.1.1", "", 1}, // one reads the file
+		"query":         {key, "GET", "/api/v2/query?p=notes&set=1.1.1/1.1.1/1.1.1", "", many},
+		"list":          {key, "GET", "/api/v2/list?p=notes", "", many},
+		"list of all":   {key, "GET", "/api/v2/list?p=*", "", 1},                   // one reads a file
+		"search":        {key, "GET", "/api/v2/search?p=*&q=scroll", "", many - 1}, // two at a time, of which one reads a file; the others are refused
 		"refused":       {key, "GET", "/api/v2/select?p=..", "", many},
 		"wrong key":     {"pmb-v1-00000000000000000000000000000000", "GET", "/api/v2/select", "", many},
 		"health":        {"", "GET", "/health", "", many},

@@ -13,6 +13,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -44,11 +45,12 @@ var errTooSlow = apierror.RetryIn(time.Minute, apierror.Unavailable,
 	"it takes too long to look through all of this: name one phext with p, or a prefix")
 
 // listing answers list and search. What it collects is counted as memory while it is
-// collected, and the answer until it is sent.
+// collected, and the answer until it is sent. It is made in the turn that it can be
+// sent in.
 func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
 	defer cancel()
-	c := collection{r: r, call: call}
+	c := collection{r: r, call: call, turn: fairqueue.FromContext(ctx)}
 	defer c.release()
 	collect := c.list
 	if call.Op == rewrite.Search {
@@ -94,6 +96,7 @@ const (
 type collection struct {
 	r    *Reader
 	call *rewrite.Call
+	turn *fairqueue.Turn
 	held []func() // give memory back
 }
 
@@ -138,22 +141,40 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.admit(2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{}))); err != nil { // a list that grows is there twice
 			return nil, 0, err
 		}
-		named := v.Names.Phext.InOrder()
-		for i, s := range v.Phext.Phext.Scrolls() {
-			if i%(64<<10) == 0 && ctx.Err() != nil {
-				return nil, 0, ctx.Err()
-			}
-			found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
-			found.name, _ = named(s.At)
-			if c.call.Listing.Covers(found.at, found.name) {
-				rows = append(rows, found)
-			}
+		if err := c.addAll(ctx, &rows, name, v); err != nil {
+			return nil, 0, err
 		}
+	}
+	if err := c.turn.Take(ctx); err != nil {
+		return nil, 0, err
 	}
 	sortRows(rows)
 	l := c.call.Listing
 	first := min((l.Page-1)*l.Limit, len(rows))
 	return rows[first:min(first+l.Limit, len(rows))], len(rows), nil
+}
+
+// perTurn is how many scrolls are listed in one turn.
+const perTurn = 16 << 10
+
+// addAll adds the scrolls of a phext that the call is about, turn by turn.
+func (c *collection) addAll(ctx context.Context, rows *[]row, name string, v datadir.View) error {
+	defer c.turn.Give()
+	named := v.Names.Phext.InOrder()
+	for i, s := range v.Phext.Phext.Scrolls() {
+		if i%perTurn == 0 {
+			c.turn.Give()
+			if err := errors.Join(c.turn.Take(ctx), ctx.Err()); err != nil {
+				return err
+			}
+		}
+		found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
+		found.name, _ = named(s.At)
+		if c.call.Listing.Covers(found.at, found.name) {
+			*rows = append(*rows, found)
+		}
+	}
+	return nil
 }
 
 // search returns one page of the hits, the best ones first, and how many there are.
@@ -183,6 +204,9 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			continue
 		}
 		views[i] = v
+	}
+	if err := c.turn.Take(ctx); err != nil {
+		return nil, 0, err
 	}
 	best := s.best(l.Page * l.Limit)
 	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
@@ -168,22 +170,26 @@ func top(hits []hit, most int) []hit {
 	return hits[:min(most, len(hits))]
 }
 
-// lookEvery is how much text, in bytes, is looked at between two looks at the
-// context, and perLook what a scroll counts beside its text.
+// inOneTurn is how much text, in bytes, is looked at in one turn, and perLook what a
+// scroll counts beside its text.
 const (
-	lookEvery = 1 << 20
+	inOneTurn = 1 << 20
 	perLook   = 64
 )
 
-// lookThrough has s look at the scrolls of a phext that the call is about.
+// lookThrough has s look at the scrolls of a phext that the call is about, turn by
+// turn.
 func (s *search) lookThrough(ctx context.Context, phext int, v datadir.View, l *rewrite.Listing) error {
-	named, unlooked := v.Names.Phext.InOrder(), 0
+	turn := fairqueue.FromContext(ctx)
+	defer turn.Give()
+	named, left := v.Names.Phext.InOrder(), 0
 	for i, scroll := range v.Phext.Phext.Scrolls() {
-		if unlooked -= len(scroll.Text) + perLook; unlooked < 0 {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		if left -= len(scroll.Text) + perLook; left < 0 {
+			turn.Give()
+			if err := errors.Join(turn.Take(ctx), ctx.Err()); err != nil {
+				return err
 			}
-			unlooked = lookEvery
+			left = inOneTurn
 		}
 		name, _ := named(scroll.At)
 		if l.Covers(scroll.At, name) {
