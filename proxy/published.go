@@ -30,7 +30,7 @@ func (g *Gateway) servePublished(w http.ResponseWriter, r *http.Request, dir *da
 func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
 	coordinate := call.Published.Coordinate
 	asObject := call.Published.AsObject || wantsJSONAlone(r.Header.Get("Accept"))
-	answer, err := g.Reader.Read(r.Context(), dir, call)
+	answer, err := g.Reader.Read(r.Context(), dir, call, false)
 	if e := apierror.From(err); err != nil && (e == nil || e.Kind != apierror.NotFound) {
 		return err
 	}

@@ -134,7 +134,7 @@ var revalidate = []string{"private, no-cache"}
 // read answers from memory. A client that has the answer already, by its
 // entity tag, is told so.
 func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
-	answer, err := g.Reader.Read(r.Context(), dir, call)
+	answer, err := g.Reader.Read(r.Context(), dir, call, acceptsGzip(r.Header.Values("Accept-Encoding")))
 	if err != nil {
 		return err
 	}
@@ -149,6 +149,9 @@ func (g *Gateway) writeAnswer(w http.ResponseWriter, r *http.Request, call *rewr
 	case rewrite.JSONExport, rewrite.Query, rewrite.List, rewrite.Search:
 		h.Set("Content-Type", apierror.JSON)
 	}
+	if reader.Compresses(call.Op) {
+		h["Vary"] = acceptEncoding
+	}
 	if answer.ETag != "" {
 		h["Etag"] = []string{answer.ETag}
 		h["Cache-Control"] = revalidate
@@ -158,7 +161,27 @@ func (g *Gateway) writeAnswer(w http.ResponseWriter, r *http.Request, call *rewr
 			return
 		}
 	}
+	if answer.Gzip {
+		h["Content-Encoding"] = []string{"gzip"}
+	}
 	g.writeText(w, answer.Text)
+}
+
+// acceptEncoding is the value of Vary where an answer may be compressed.
+var acceptEncoding = []string{"Accept-Encoding"}
+
+// acceptsGzip says whether Accept-Encoding names gzip, with a weight above 0.
+func acceptsGzip(headers []string) bool {
+	for _, header := range headers {
+		for one := range strings.SplitSeq(header, ",") {
+			coding, weight, _ := strings.Cut(one, ";")
+			if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+				_, q, weighed := strings.Cut(weight, "=")
+				return !weighed || strings.Trim(q, " 0.") != ""
+			}
+		}
+	}
+	return false
 }
 
 // A client has answerGrace, and a second more for each answerPace bytes, to take

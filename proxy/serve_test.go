@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"compress/gzip"
+	"io"
 	"net/http"
 	"os"
 	"runtime"
@@ -258,4 +260,53 @@ func TestRequestsLeave(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCompressedAnswers asks as a client that takes gzip, and as others.
+func TestCompressedAnswers(t *testing.T) {
+	w := newWorld(t, options{readMemory: 4 << 20})
+	w.put("large.phext", strings.Repeat(strings.Repeat("a line of text\x17", 500)+"\x18", 10))
+	for target, kept := range map[string]bool{
+		"/api/v2/toc?p=large": true, "/api/v2/get?p=large": true, "/api/v2/json-export?p=large": true,
+		"/api/v2/list?p=large": false, "/api/v2/query?p=large&from=1.1.1/1.1.1/1.1.1&to=9.9.9/9.9.9/9.9.9": false,
+	} {
+		plain := w.ask("GET", target, "", "Accept-Encoding", "br, gzip;q=0.0")
+		tag := plain.Header().Get("ETag")
+		if plain.Code != 200 || plain.Header().Get("Content-Encoding") != "" || plain.Header().Get("Vary") != "Accept-Encoding" {
+			t.Fatalf("%s: %d %v", target, plain.Code, plain.Header())
+		}
+		for range 2 {
+			answer := w.ask("GET", target, "", "Accept-Encoding", "br;q=1.0, GZIP ; q=0.8")
+			h := answer.Header()
+			text, err := gunzip(answer.Body)
+			if err != nil || text != plain.Body.String() || h.Get("Content-Encoding") != "gzip" || h.Get("Vary") != "Accept-Encoding" ||
+				h.Get("ETag") != strings.TrimSuffix(tag, `"`)+`-gzip"` || h.Get("Content-Length") == plain.Header().Get("Content-Length") {
+				t.Errorf("%s: %v %v", target, err, h)
+			}
+			again := w.ask("GET", target, "", "Accept-Encoding", "gzip", "If-None-Match", h.Get("ETag"))
+			if again.Code != 304 || again.Header().Get("Content-Encoding") != "" || w.ask("GET", target, "", "If-None-Match", h.Get("ETag")).Code != 304 {
+				t.Errorf("%s: %d %v", target, again.Code, again.Header())
+			}
+		}
+		stats := w.Dirs.Cache.Stats()
+		w.ask("GET", target, "", "Accept-Encoding", "gzip")
+		if now := w.Dirs.Cache.Stats(); now.Bytes != stats.Bytes || kept && now.Bytes < int64(plain.Body.Len()) {
+			t.Errorf("%s: %+v, and then %+v", target, stats, now)
+		}
+	}
+	for _, target := range []string{third, "/api/v2/toc?p=notes"} { // not worth it
+		if h := w.ask("GET", target, "", "Accept-Encoding", "gzip").Header(); h.Get("Content-Encoding") != "" {
+			t.Errorf("%s: %v", target, h)
+		}
+	}
+	w.wantAllFree()
+}
+
+func gunzip(r io.Reader) (string, error) {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(z)
+	return string(text), err
 }

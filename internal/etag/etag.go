@@ -15,21 +15,31 @@ func Of(text string) string {
 	return string(append(phext.AppendChecksum(append(b[:0], '"'), text), '"'))
 }
 
-// Matches says whether a list of entity tags has tag in it, or is "*". A proxy
-// that compresses answers makes a tag weak (nginx), or appends the encoding to
-// it (Caddy, Apache); the text is the same, so such a tag matches too, also in
-// If-Match: else a client behind such a proxy could never write.
+// Encoded is the tag of the same text in a content coding.
+func Encoded(tag, coding string) string { return strings.TrimSuffix(tag, `"`) + "-" + coding + `"` }
+
+// Matches says whether a list of entity tags has tag in it, or is "*". The coding
+// of the text does not count, nor whether a tag is weak: a proxy that compresses
+// answers makes a tag weak (nginx), or appends the coding to it (Caddy, Apache).
+// The text is the same, so such a tag matches in If-Match too: else a client behind
+// such a proxy could never write.
 func Matches(headers []string, tag string) bool {
+	tag = uncoded(tag)
 	for _, header := range headers {
 		for one := range strings.SplitSeq(header, ",") {
 			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
-			if text, _, encoded := strings.Cut(one, "-"); encoded && strings.HasSuffix(one, `"`) {
-				one = text + `"`
-			}
-			if one == tag || one == "*" {
+			if one == "*" || uncoded(one) == tag {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// uncoded is a tag without what Encoded appends.
+func uncoded(tag string) string {
+	if text, _, coded := strings.Cut(tag, "-"); coded && strings.HasSuffix(tag, `"`) {
+		return text + `"`
+	}
+	return tag
 }

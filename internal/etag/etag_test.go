@@ -12,8 +12,10 @@ func TestMatches(t *testing.T) {
 		"": false, `"other"`: false, hash: false, `"` + hash: false, `"` + hash + "-gzip": false,
 		`"-gzip"`: false, "w/" + tag: false, Of("another"): false,
 	} {
-		if Matches([]string{"", header}, tag) != want {
-			t.Errorf("%s: %v, want %v", header, !want, want)
+		for _, tag := range []string{tag, Encoded(tag, "gzip")} {
+			if Matches([]string{"", header}, tag) != want {
+				t.Errorf("%s, %s: %v, want %v", tag, header, !want, want)
+			}
 		}
 	}
 }

@@ -19,6 +19,9 @@ const (
 	kinds
 )
 
+// Compressed is the kind of the same answer, compressed.
+func (k Kind) Compressed() Kind { return k + kinds }
+
 // Rendered is an answer made from a version, and its entity tag.
 type Rendered struct{ Text, Tag string }
 

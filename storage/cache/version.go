@@ -19,8 +19,8 @@ type Version struct {
 	verbatim string
 	retained int64 // bytes of text that stay in memory because scrolls are parts of them
 	names    *index
-	kept     [kinds]kept
-	answers  int64 // bytes that kept takes, guarded by the cache's lock
+	kept     [2 * kinds]kept // by kind, and then compressed
+	answers  int64           // bytes that kept takes, guarded by the cache's lock
 }
 
 // NewVersion is the version of a file that holds text.

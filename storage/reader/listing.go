@@ -12,7 +12,6 @@ import (
 	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -47,7 +46,7 @@ var errTooSlow = apierror.RetryIn(time.Minute, apierror.Unavailable,
 // listing answers list and search. What it collects is counted as memory while it is
 // collected, and the answer until it is sent. It is made in the turn that it can be
 // sent in.
-func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call, gzip bool) (Answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
 	defer cancel()
 	c := collection{r: r, call: call, turn: fairqueue.FromContext(ctx)}
@@ -78,11 +77,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 	if err != nil {
 		return Answer{}, err
 	}
-	done, ok := d.Sending.Take(call.Listing, int64(len(text)))
-	if !ok {
-		return Answer{}, datadir.ErrBusy
-	}
-	return Answer{text, etag.Of(text), done}, nil
+	return r.once(ctx, d, text, gzip)
 }
 
 // answerRow is what a scroll takes in the answer beside its texts, in bytes, and inJSON

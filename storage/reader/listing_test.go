@@ -183,7 +183,7 @@ func TestSearchesAreBounded(t *testing.T) {
 	for cause, want := range map[error]error{errTooSlow: errTooSlow, context.Canceled: context.Canceled} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
-		if _, err := w.Read(ctx, w.dir, w.call("search", "q=scroll")); !errors.Is(err, want) {
+		if _, err := w.Read(ctx, w.dir, w.call("search", "q=scroll"), false); !errors.Is(err, want) {
 			t.Errorf("ended by %v: %v", cause, err)
 		}
 	}

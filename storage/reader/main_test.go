@@ -100,7 +100,7 @@ func (w *world) callWith(method, op, query, body string) *rewrite.Call {
 // read returns an answer whose memory is still reserved.
 func (w *world) read(op, query string) (Answer, error) {
 	w.Helper()
-	return w.Read(w.Context(), w.dir, w.call(op, query))
+	return w.Read(w.Context(), w.dir, w.call(op, query), false)
 }
 
 func (w *world) wantError(err error, kind apierror.Kind) {

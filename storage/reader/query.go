@@ -2,11 +2,11 @@ package reader
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"slices"
 	"unsafe"
 
-	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -27,7 +27,7 @@ var nowhere = phext.Coordinate(slices.Repeat([]uint32{math.MaxUint32}, len(phext
 
 // query answers query as SQ 0.6.0 does. The list of entries is counted as memory while
 // it is made, and the answer, whose size is known then, until it is sent.
-func (r *Reader) query(d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec) (Answer, error) {
+func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec, gzip bool) (Answer, error) {
 	from, to, err := ends(v, q)
 	if err != nil {
 		return Answer{}, err
@@ -43,12 +43,12 @@ func (r *Reader) query(d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec) (An
 	}
 	defer release()
 	list := find(v, q, from, to)
-	done, ok := d.Sending.Take(q, int64(list.Size()))
-	if !ok {
-		return Answer{}, datadir.ErrBusy
+	made, err := r.Dirs.Admit(int64(list.Size()))
+	if err != nil {
+		return Answer{}, err
 	}
-	text := list.JSON()
-	return Answer{text, etag.Of(text), done}, nil
+	defer made()
+	return r.once(ctx, d, list.JSON(), gzip)
 }
 
 // ends are the ends of the range, if there is one.

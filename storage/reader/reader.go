@@ -35,13 +35,14 @@ func New(c Config) *Reader { return &Reader{c} }
 type Answer struct {
 	Text    string
 	ETag    string // "" = the answer has none
+	Gzip    bool   // Text is compressed
 	Release func()
 }
 
-// Read answers a call.
-func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (Answer, error) {
+// Read answers a call. gzip says that the client takes the answer compressed.
+func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, gzip bool) (Answer, error) {
 	if call.Listing != nil {
-		return r.listing(ctx, d, call)
+		return r.listing(ctx, d, call, gzip)
 	}
 	v, err := d.RecoveredView(ctx, call)
 	if err != nil {
@@ -57,10 +58,10 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call) (
 		return Answer{}, err
 	}
 	if kept {
-		return r.rendered(ctx, d, v, call, kind)
+		return r.rendered(ctx, d, v, call, kind, gzip)
 	}
 	if call.Op == rewrite.Query {
-		return r.query(d, v, call.Query)
+		return r.query(ctx, d, v, call.Query, gzip)
 	}
 	release, err := r.Dirs.Admit(answerSize(v, call))
 	if err != nil {
@@ -99,7 +100,7 @@ var renderedKinds = map[rewrite.Op]cache.Kind{
 // What is kept is part of --read-memory, together with its phext. While it is
 // made or sent it is part of Dirs.Answers, since its phext may leave the cache
 // meanwhile: once, however many clients it is sent to.
-func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind) (Answer, error) {
+func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call, kind cache.Kind, gzip bool) (Answer, error) {
 	a, err := r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind, func() (*cache.Rendered, error) {
 		turn := fairqueue.FromContext(ctx)
 		if err := turn.Take(ctx); err != nil {
@@ -114,6 +115,13 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 		text := render(v, call)
 		return &cache.Rendered{Text: text, Tag: etag.Of(text)}, nil
 	})
+	gzip = gzip && len(a.Text) >= worthCompressing
+	if err == nil && gzip {
+		plain := a
+		a, err = r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind.Compressed(), func() (*cache.Rendered, error) {
+			return r.compress(ctx, plain)
+		})
+	}
 	if err != nil {
 		return Answer{}, err
 	}
@@ -121,5 +129,21 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
-	return Answer{a.Text, a.Tag, release}, nil
+	return Answer{a.Text, a.Tag, gzip, release}, nil
+}
+
+// once is the answer that is made for one client alone.
+func (r *Reader) once(ctx context.Context, d *datadir.Dir, text string, gzip bool) (Answer, error) {
+	a := &cache.Rendered{Text: text, Tag: etag.Of(text)}
+	if gzip = gzip && len(text) >= worthCompressing && len(text) <= mostCompressed; gzip {
+		var err error
+		if a, err = r.compress(ctx, a); err != nil {
+			return Answer{}, err
+		}
+	}
+	release, ok := d.Sending.Take(a, int64(len(a.Text)))
+	if !ok {
+		return Answer{}, datadir.ErrBusy
+	}
+	return Answer{a.Text, a.Tag, gzip, release}, nil
 }

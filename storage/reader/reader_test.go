@@ -170,7 +170,7 @@ func TestDelta(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	w.put("notes.names.phext", "\x17\x17a.name")
 	ask := func(manifest string) string {
-		a, err := w.Read(t.Context(), w.dir, w.callWith("POST", "delta", "", manifest))
+		a, err := w.Read(t.Context(), w.dir, w.callWith("POST", "delta", "", manifest), false)
 		w.check(err)
 		defer a.Release()
 		return a.Text

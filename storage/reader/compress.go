@@ -1,0 +1,66 @@
+package reader
+
+import (
+	"compress/gzip"
+	"context"
+	"io"
+	"strings"
+	"sync"
+
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+)
+
+// Sizes of texts, in bytes: of the smallest that is worth compressing, of the
+// largest that is compressed for one client alone, and of what is compressed in
+// one turn.
+const (
+	worthCompressing = 16 << 10
+	mostCompressed   = 8 << 20
+	compressedAtOnce = 256 << 10
+)
+
+// Compresses says whether answers to an operation may be compressed.
+func Compresses(op rewrite.Op) bool {
+	_, kept := renderedKinds[op]
+	return kept || op == rewrite.Query || op == rewrite.List || op == rewrite.Search
+}
+
+// compressors are used again, because each takes about a megabyte.
+var compressors = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a valid one
+	}
+	return w
+}}
+
+// compress makes the compressed form of an answer, turn by turn.
+func (r *Reader) compress(ctx context.Context, a *cache.Rendered) (*cache.Rendered, error) {
+	release, err := r.Dirs.Admit(int64(len(a.Text)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	turn := fairqueue.FromContext(ctx)
+	defer turn.Give()
+	var out strings.Builder
+	w := compressors.Get().(*gzip.Writer)
+	defer compressors.Put(w)
+	w.Reset(&out)
+	for rest := a.Text; rest != ""; {
+		n := min(len(rest), compressedAtOnce)
+		turn.Give()
+		if err := turn.Take(ctx); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, rest[:n]); err != nil {
+			return nil, err
+		}
+		rest = rest[n:]
+	}
+	err = w.Close()
+	return &cache.Rendered{Text: out.String(), Tag: etag.Encoded(a.Tag, "gzip")}, err
+}
