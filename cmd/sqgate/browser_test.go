@@ -41,6 +41,15 @@ async function call(name, path, options) {
   await call("path key", "/k/" + pathKey + "/api/v2/select?" + c + "2");
   await call("head", "/k/" + pathKey + "/select/1.1.1/1.1.1/1.1.2?p=web", {method: "HEAD"});
   await call("simple post", "/k/" + pathKey + "/api/v2/update?" + c + "3", {method: "POST", body: new URLSearchParams({form: "as it is"})});
+  // the published samples, as their documents have them
+  await call("write", "/api/v2/write/2.3.5/7.11.13/17.19.23", {method: "PUT", headers: {...bearer, "Content-Type": "text/plain"}, body: "Hello, Mirrorborn"});
+  await call("write by post", "/api/v2/write/2026.2.13/1.1.1/1.1.1", {method: "POST", headers: bearer, body: "a day"});
+  await call("read", "/will/api/v2/read/2.3.5/7.11.13/17.19.23", {headers: bearer});
+  await call("read nothing", "/api/v2/read/9.9.9/9.9.9/9.9.9", {headers: bearer});
+  await call("list", "/api/v2/list/2026.2.13", {headers: bearer});
+  await call("search", "/api/v2/search?q=mirrorborn", {headers: bearer});
+  await call("delete by path", "/api/v2/delete/2.3.5/7.11.13/17.19.23", {method: "DELETE", headers: bearer});
+  await call("version", "/api/v2/version");
   await call("no key", "/api/v2/select?" + c + "2");
   await call("no such call", "/api/v2/nope", {headers: bearer});
   await call("health", "/health");
@@ -60,6 +69,14 @@ delete: 200 Removed 13 bytes
 path key: 200 second
 head: 200
 simple post: 200 Updated 13 bytes
+write: 200 {"status":"ok","ok":true,"coordinate":"2.3.5/7.11.13/17.19.23","bytes_written":17,"bytes":17,"timestamp":
+write by post: 200 {"status":"ok","ok":true,"coordinate":"2026.2.13/1.1.1/1.1.1","bytes_written":5,"bytes":5,"timestamp":
+read: 200 Hello, Mirrorborn
+read nothing: 404 {"error":
+list: 200 {"prefix":"2026.2.13","count":1,"total":1,"coordinates":["2026.2.13/1.1.1/1.1.1"],"scrolls":
+search: 200 {"query":"mirrorborn","count":1,"total":1,"results":[{"coordinate":"2.3.5/7.11.13/17.19.23","snippet":"Hello, Mirrorborn","score":
+delete by path: 200 {"status":"ok","coordinate":"2.3.5/7.11.13/17.19.23","deleted":true}
+version: 200 {"version":"0.5.5","status":"ok"
 no key: 401 {"error":"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'","code":"unauthorized"}
 no such call: 404 {"error":
 health: 200 {"status":"ok","tenants":1}

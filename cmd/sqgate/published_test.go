@@ -21,7 +21,6 @@ var waiting = map[string]string{
 	"public reads without a key": "H3 H8 H9 H10 H11 H13 H14 H15 H16 H17 H28 H29 H30 H31 H32 H33 H34 H38 H39 H41 H42 H43 H44 H45 H47 H49 H50 H51 H53 H56 H58 H62 H63 H66 H67 H73",
 	"writers of a shared space":  "H57",
 	"JWT":                        "H57",
-	"search by rank, and fast":   "H7 H13 H15 H42 H46 H55 H65",
 }
 
 // impossible are the samples that cannot be met, and why.
