@@ -27,9 +27,10 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-// Config is what an API is made of. All fields are needed.
+// Config is what an API is made of. All fields are needed but MetricsKey.
 type Config struct {
 	Key        string // the management key
+	MetricsKey string // reads the metrics and nothing else; "" = only Key does
 	KeyLimit   *keylimit.Limiter
 	Store      *tenants.Store
 	Ledger     *quota.Ledger
@@ -49,6 +50,7 @@ type Config struct {
 type API struct {
 	Config
 	key      [sha256.Size]byte // checksum of the management key
+	metrics  [sha256.Size]byte // checksum of the metrics key
 	archives *archive.Store
 	audit    *auditLog
 	mux      *http.ServeMux
@@ -61,7 +63,7 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), audit: audit, now: time.Now, mux: http.NewServeMux()}
+	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), metrics: sha256.Sum256([]byte(c.MetricsKey)), audit: audit, now: time.Now, mux: http.NewServeMux()}
 	a.archives = archive.New(c.ArchiveDir, a.now)
 	a.archives.Links = c.Links
 	a.routes()
@@ -90,8 +92,10 @@ func (a *API) routes() {
 	} {
 		a.mux.Handle(pattern, a.answer(h))
 	}
-	a.mux.Handle("GET /api/v2/metrics", a.Metrics)
+	a.mux.Handle("GET "+metricsPath, a.Metrics)
 }
+
+const metricsPath = "/api/v2/metrics"
 
 var errNoCall = apierror.New(apierror.NotFound, "there is no such management call")
 
@@ -130,6 +134,12 @@ func (a *API) authenticate(r *http.Request) error {
 	sum := sha256.Sum256([]byte(key))
 	if subtle.ConstantTimeCompare(sum[:], a.key[:]) == 1 {
 		return nil
+	}
+	if a.MetricsKey != "" && subtle.ConstantTimeCompare(sum[:], a.metrics[:]) == 1 {
+		if r.URL.Path == metricsPath {
+			return nil
+		}
+		return apierror.New(apierror.Forbidden, "this is the metrics key, which reads %s and nothing else: the management API takes the management key", metricsPath)
 	}
 	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
 		return apierror.New(apierror.Forbidden, "this is a tenant's API key: the management API takes the management key")

@@ -17,26 +17,43 @@ import (
 // generated management key. A systemd credential for the key has the same name.
 const adminKeyFile = "admin-key"
 
-// minAdminKey is the length of the shortest management key, in characters.
+// minAdminKey is the length of the shortest key of an operator, in characters.
 const minAdminKey = 16
 
-// givenAdminKey is the management key that the operator gave, or "". It looks, in
-// this order, at the flag, the file, the environment and the systemd credential.
+// operatorKey is where a key of the operator's can come from. One of the first two
+// is a flag's value.
+type operatorKey struct {
+	what, flag  string
+	value, file string
+	variable    string // of the environment, beside the one of the flag; "" = none
+	credential  string // name of systemd's credential
+}
+
 func (o *options) givenAdminKey() (string, error) {
-	if o.adminKey != "" && o.adminKeyFile != "" {
-		return "", usageError{errors.New("--admin-key and --admin-key-file are both given: keep one")}
+	return operatorKey{"management key", "--admin-key", o.adminKey, o.adminKeyFile, "SQ_ADMIN_KEY", adminKeyFile}.given()
+}
+
+func (o *options) givenMetricsKey() (string, error) {
+	return operatorKey{"metrics key", "--metrics-key", o.metricsKey, o.metricsKeyFile, "", "metrics-key"}.given()
+}
+
+// given is the key that the operator gave, or "". It looks, in this order, at the
+// flag, the file, the environment and the systemd credential.
+func (k operatorKey) given() (string, error) {
+	if k.value != "" && k.file != "" {
+		return "", usageError{fmt.Errorf("%s and %s-file are both given: keep one", k.flag, k.flag)}
 	}
-	if o.adminKey != "" {
-		return checkAdminKey(o.adminKey, "--admin-key")
+	if k.value != "" {
+		return k.check(k.value, k.flag)
 	}
-	if o.adminKeyFile != "" {
-		return readAdminKey(o.adminKeyFile)
+	if k.file != "" {
+		return k.read(k.file)
 	}
-	if key := os.Getenv("SQ_ADMIN_KEY"); key != "" {
-		return checkAdminKey(key, "SQ_ADMIN_KEY")
+	if key := os.Getenv(k.variable); key != "" {
+		return k.check(key, k.variable)
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		key, err := readAdminKey(filepath.Join(dir, adminKeyFile))
+		key, err := k.read(filepath.Join(dir, k.credential))
 		if !errors.Is(err, fs.ErrNotExist) {
 			return key, err
 		}
@@ -44,22 +61,26 @@ func (o *options) givenAdminKey() (string, error) {
 	return "", nil
 }
 
-func readAdminKey(path string) (string, error) {
+func (k operatorKey) read(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", usageError{fmt.Errorf("the management key: %w", err)}
+		return "", usageError{fmt.Errorf("the %s: %w", k.what, err)}
 	}
-	return checkAdminKey(strings.TrimSpace(string(text)), path)
+	return k.check(strings.TrimSpace(string(text)), path)
 }
 
-// checkAdminKey returns key, or an error if it is too short or no header could
-// carry it. The error does not contain the key.
-func checkAdminKey(key, from string) (string, error) {
+// check returns key, or an error if it is too short or no header could carry it.
+// The error does not contain the key.
+func (k operatorKey) check(key, from string) (string, error) {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' }
 	if len(key) < minAdminKey || strings.ContainsFunc(key, odd) {
-		return "", usageError{fmt.Errorf("the management key from %s has %d characters: at least %d, visible ASCII without spaces, are wanted", from, len(key), minAdminKey)}
+		return "", usageError{fmt.Errorf("the %s from %s has %d characters: at least %d, visible ASCII without spaces, are wanted", k.what, from, len(key), minAdminKey)}
 	}
 	return key, nil
+}
+
+func readAdminKey(path string) (string, error) {
+	return operatorKey{what: "management key"}.read(path)
 }
 
 // managementKey is the key to serve with. If none is given, it generates one at the

@@ -81,7 +81,7 @@ func (s *service) openTenants() (err error) {
 		return usageError{err}
 	}
 	s.links = tenants.FollowLinks(s.store.Current, s.o.config,
-		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
+		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, s.o.metricsKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
@@ -184,9 +184,16 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
+	metricsKey, err := s.o.givenMetricsKey()
+	if err != nil {
+		return err
+	}
+	if metricsKey == key {
+		return usageError{errors.New("--metrics-key is the management key: a metrics key must be another one")}
+	}
 	limit := keylimit.New(time.Now)
 	s.api, err = admin.New(admin.Config{
-		Key: key, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
+		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: filepath.Join(s.o.stateDir, "audit.log"), Logger: s.log,
 	})

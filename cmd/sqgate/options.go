@@ -17,6 +17,8 @@ type options struct {
 	sq              string
 	adminKey        string
 	adminKeyFile    string
+	metricsKey      string
+	metricsKeyFile  string
 	dataRoot        string
 	archiveDir      string
 	stateDir        string
@@ -71,6 +73,8 @@ func (o *options) registerAdminKey(f *pflag.FlagSet) {
 
 func (o *options) register(f *pflag.FlagSet) {
 	o.registerConfig(f)
+	f.StringVar(&o.metricsKey, "metrics-key", "", "key that reads the metrics and nothing else (also metrics-key in $CREDENTIALS_DIRECTORY)")
+	f.StringVar(&o.metricsKeyFile, "metrics-key-file", "", "file that holds the metrics key")
 	f.StringVar(&o.listen, "listen", o.listen, "address of the tenant and management API")
 	f.StringVar(&o.sq, "sq", o.sq, "SQ binary, or 'builtin' for the stand-in that ships in sqgate")
 	o.registerAdminKey(f)

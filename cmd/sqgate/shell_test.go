@@ -82,6 +82,47 @@ func TestGeneratedManagementKey(t *testing.T) {
 	}
 }
 
+// TestMetricsKey has a key from a file and from systemd's credentials. It reads the
+// metrics, and nothing else.
+func TestMetricsKey(t *testing.T) {
+	t.Parallel()
+	const key = "key-of-the-metrics"
+	credentials := t.TempDir()
+	path := filepath.Join(credentials, "metrics-key")
+	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := newGate(t, builtin, "will")
+	for _, from := range []func(){
+		func() { g.args = []string{"--metrics-key-file", path} },
+		func() { g.args, g.env = nil, []string{"CREDENTIALS_DIRECTORY=" + credentials} },
+	} {
+		from()
+		g.start()
+		for target, status := range map[string]int{
+			"/api/v2/metrics": 200, "/api/v2/admin/tenants": 403, "/api/v2/admin/nope": 403, "/api/v2/admin/metrics": 403, "/api/v2/metrics/": 404,
+			"/api/v2/select": 401,
+		} {
+			if r, err := g.doKey(key, "GET", target); err != nil || r.status != status {
+				t.Errorf("%s: %v %d %s, want %d", target, err, r.status, r.body, status)
+			}
+		}
+		if r, err := g.doKey(key, "POST", "/api/v2/metrics"); err != nil || r.status != 405 {
+			t.Errorf("%v %d %s", err, r.status, r.body)
+		}
+		if strings.Contains(g.log.String(), key) {
+			t.Error("the log has the key")
+		}
+		g.stop()
+	}
+	for _, args := range [][]string{{"--metrics-key", adminKey}, {"--metrics-key", "short"}, {"--metrics-key", key, "--metrics-key-file", path}} {
+		out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey}, append([]string{"serve", "--config", g.configPath(), "--sq", builtin, "--state-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, args...)...)
+		if status != 2 || !strings.Contains(out, "metrics-key") {
+			t.Errorf("%q: %d %s", args, status, out)
+		}
+	}
+}
+
 // TestAdopting adopts the data of a single-tenant SQ, with init and at the first
 // start.
 func TestAdopting(t *testing.T) {
