@@ -20,12 +20,13 @@ func newRoot() *cobra.Command {
 		Short:         "A multi-tenant gateway in front of unmodified SQ",
 		Long:          "sqgate authenticates callers by API key, gives each tenant an SQ process of its own on its own\ndata directory, and keeps them apart. Without a command it serves.",
 		Args:          cobra.NoArgs,
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return serveCommand(cmd, o) },
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	o.register(root.Flags())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newHistory(), newRestore(), newBackup(), newVersion(), newMan())
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -35,6 +36,8 @@ func newRoot() *cobra.Command {
 			root.AddCommand(newOwnNetwork())
 		}
 	}
+	root.InitDefaultCompletionCmd()
+	explainMistakes(root)
 	return root
 }
 

@@ -82,6 +82,36 @@ func TestGeneratedManagementKey(t *testing.T) {
 	}
 }
 
+// TestMistakesInCommandLines expects status 2, and what was probably meant.
+func TestMistakesInCommandLines(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"srve":                `no command "srve" in "sqgate": did you mean serve?`,
+		"tenant lst":          `no command "lst" in "sqgate tenant": did you mean list`,
+		"tenant nonsense":     `no command "nonsense" in "sqgate tenant"`,
+		"serve --lisen x":     `--lisen: did you mean --listen?`,
+		"--cofnig x":          `did you mean --config?`,
+		"serve --nonsense":    `unknown flag: --nonsense`,
+		"tenant add":          `0 arguments: the usage is "sqgate tenant add ID [flags]"`,
+		"history":             `"sqgate history TENANT [PHEXT [COORDINATE]] [flags]"`,
+		"backup will":         `1 arguments: the usage is "sqgate backup TENANT FILE [flags]"`,
+		"serve --max-body xy": `--max-body`,
+	} {
+		out, status := sqgateOutput(t, nil, strings.Fields(line)...)
+		if status != 2 || !strings.Contains(out, want) || strings.HasSuffix(want, `"`) && strings.Contains(out, "mean") {
+			t.Errorf("%s: %d %s", line, status, out)
+		}
+	}
+	for _, line := range []string{"--version", "version"} {
+		if out, status := sqgateOutput(t, nil, line); status != 0 || !strings.HasPrefix(out, "sqgate ") || !strings.Contains(out, "SQ protocol 0.5.5") {
+			t.Errorf("%s: %d %s", line, status, out)
+		}
+	}
+	if out, status := sqgateOutput(t, nil, "tenant"); status != 0 || !strings.Contains(out, "rotate-key") {
+		t.Errorf("tenant: %d %s", status, out)
+	}
+}
+
 // TestMetricsKey has a key from a file and from systemd's credentials. It reads the
 // metrics, and nothing else.
 func TestMetricsKey(t *testing.T) {

@@ -18,10 +18,14 @@ func newVersion() *cobra.Command {
 		Short: "Print the versions of sqgate and of the protocol it serves",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "sqgate %s, SQ protocol %s\n", buildVersion(), proxy.ServiceVersion)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("sqgate %s, SQ protocol %s", buildVersion(), proxy.ServiceVersion)
 }
 
 func buildVersion() string {
