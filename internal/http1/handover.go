@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 )
@@ -54,6 +55,7 @@ type handed struct {
 	read   []byte
 	turn   *fairqueue.Turn
 	out    *sender // nil if the connection is not one of the system's
+	until  time.Time // write deadline that a handler has set
 	closed func()
 	once   sync.Once
 }
@@ -86,7 +88,21 @@ func givingTurns(next http.Handler) http.Handler {
 	})
 }
 
+// SetWriteDeadline is called by net/http: for a handler, and with no time after
+// each request.
+func (c *handed) SetWriteDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// Write sends a part of an answer. If the handler has set no deadline, the client
+// has to take each part in time.
 func (c *handed) Write(b []byte) (int, error) {
+	if c.until.IsZero() {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(timeFor(len(b)))); err != nil {
+			return 0, err
+		}
+	}
 	if c.out == nil {
 		return c.Conn.Write(b)
 	}

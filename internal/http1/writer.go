@@ -141,15 +141,22 @@ func (w *writer) sendAll(a, b []byte) (int, error) {
 
 func (w *writer) setDeadline() {
 	if w.until.IsZero() {
-		w.until = time.Now().Add(answerTimeout)
+		w.until = time.Now().Add(timeFor(max(w.length, len(w.out))))
 	}
 	w.timed = true
 	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
 }
 
-// answerTimeout is how long a client may take to receive an answer if the
-// handler has set no deadline.
-const answerTimeout = 30 * time.Second
+// If a handler has set no deadline, a client has answerTimeout to take an answer
+// or a part of one, and a second more for each answerPace bytes.
+const (
+	answerTimeout = 30 * time.Second
+	answerPace    = 16 << 10
+)
+
+func timeFor(bytes int) time.Duration {
+	return answerTimeout + time.Duration(bytes/answerPace)*time.Second
+}
 
 // end sends what is left, and returns false if the connection must end.
 func (w *writer) end() bool {
