@@ -2,6 +2,7 @@ package phext
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -76,6 +77,21 @@ func (e Entries) write(out textWriter) {
 		out.WriteString(`"}`)
 	}
 	out.WriteString("]")
+}
+
+// QuotedLen is the length of what WriteQuoted writes, in bytes.
+func QuotedLen(text string) int {
+	n := counter(len(`""`))
+	writeEscaped(&n, text, &serdeEscapes)
+	return int(n)
+}
+
+// WriteQuoted writes text as a JSON string. It makes no copy, which encoding/json
+// does several times.
+func WriteQuoted(out *strings.Builder, text string) {
+	out.WriteByte('"')
+	writeEscaped(out, text, &serdeEscapes)
+	out.WriteByte('"')
 }
 
 // writeEscaped escapes only what JSON requires. Bytes that are not UTF-8 become

@@ -3,10 +3,12 @@ package proxy
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
@@ -39,7 +41,7 @@ func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *dat
 	}
 	switch {
 	case asObject:
-		return g.writeObject(w, answer.Text, coordinate)
+		return g.writeObject(w, dir, answer.Text, coordinate)
 	case answer.Text == "":
 		return noScroll(call)
 	}
@@ -57,20 +59,24 @@ func noScroll(call *rewrite.Call) error {
 	return errNoScroll(call.Published.Coordinate)
 }
 
-// inJSON is how many bytes a byte of a text may take in JSON.
-const inJSON = 6
-
-func (g *Gateway) writeObject(w http.ResponseWriter, text, coordinate string) error {
-	release, err := g.Dirs.Admit(int64(inJSON * len(text)))
-	if err != nil {
-		return err
+// writeObject answers with a text as an object. The answer is counted until it is
+// sent, as a text is.
+func (g *Gateway) writeObject(w http.ResponseWriter, dir *datadir.Dir, text, coordinate string) error {
+	size := len(`{"content":,"coordinate":,"exists":false}`+"\n") + phext.QuotedLen(text) + phext.QuotedLen(coordinate)
+	release, ok := dir.Sending.Take(new(byte), int64(size))
+	if !ok {
+		return datadir.ErrBusy
 	}
 	defer release()
-	g.writeJSON(w, struct {
-		Content    string `json:"content"`
-		Coordinate string `json:"coordinate"`
-		Exists     bool   `json:"exists"`
-	}{text, coordinate, text != ""})
+	var out strings.Builder
+	out.Grow(size)
+	out.WriteString(`{"content":`)
+	phext.WriteQuoted(&out, text)
+	out.WriteString(`,"coordinate":`)
+	phext.WriteQuoted(&out, coordinate)
+	out.WriteString(`,"exists":` + strconv.FormatBool(text != "") + "}\n")
+	w.Header().Set("Content-Type", apierror.JSON)
+	g.writeText(w, out.String())
 	return nil
 }
 

@@ -3,7 +3,6 @@ package reader
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -66,26 +65,13 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 	case err != nil:
 		return Answer{}, err
 	}
-	size := int64(0)
-	for _, row := range page {
-		size += answerRow + inJSON*int64(2*len(row.name)+len(row.phext)+len(row.text))
-	}
-	if err := c.admit(size); err != nil {
+	size := sizeOfListing(call.Listing, page)
+	if err := c.admit(int64(size)); err != nil {
 		return Answer{}, err
 	}
-	text, err := answerListing(call, page, total)
-	if err != nil {
-		return Answer{}, err
-	}
+	text := answerListing(call, page, total, size)
 	return r.once(ctx, d, text, gzip)
 }
-
-// answerRow is what a scroll takes in the answer beside its texts, in bytes, and inJSON
-// what a byte of a text may take.
-const (
-	answerRow = 1024
-	inJSON    = 6
-)
 
 // collection collects the entries of an answer from one phext or from several.
 type collection struct {
@@ -265,59 +251,84 @@ func isNumber(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
-// listed and searched are the entries of the answers.
-type listed struct {
-	Coordinate string `json:"coordinate"`
-	SizeBytes  int    `json:"size_bytes"`
-	Modified   string `json:"modified"` // when the phext was written last: SQ keeps no time for a scroll
-	Phext      string `json:"phext,omitempty"`
-}
+// perEntry is more than an entry takes in an answer beside its texts, in bytes.
+const perEntry = 256
 
-type searched struct {
-	Coordinate string      `json:"coordinate"`
-	Snippet    string      `json:"snippet"`
-	Score      json.Number `json:"score"`
-	Content    string      `json:"content"`
-	Phext      string      `json:"phext,omitempty"`
-}
-
-// answerListing is the answer with one page of all rows that were found.
-func answerListing(call *rewrite.Call, page []row, all int) (string, error) {
-	l := call.Listing
-	var answer any
-	if call.Op == rewrite.Search {
-		results := make([]searched, 0, len(page))
-		for _, row := range page {
-			one := searched{row.label(), row.snippet, json.Number(strconv.FormatFloat(row.score, 'f', 4, 64)), row.text, ""}
-			if l.Everywhere {
-				one.Phext = row.phext
-			}
-			results = append(results, one)
-		}
-		answer = struct {
-			Query   string     `json:"query"`
-			Count   int        `json:"count"`
-			Total   int        `json:"total"`
-			Results []searched `json:"results"`
-		}{l.Query, len(results), all, results}
-	} else {
-		coordinates, scrolls := make([]string, 0, len(page)), make([]listed, 0, len(page))
-		for _, row := range page {
-			one := listed{row.label(), row.size, time.Unix(0, row.modified).UTC().Format(time.RFC3339), ""}
-			if l.Everywhere {
-				one.Phext = row.phext
-			}
-			coordinates, scrolls = append(coordinates, one.Coordinate), append(scrolls, one)
-		}
-		answer = struct {
-			Prefix      string   `json:"prefix"`
-			Count       int      `json:"count"`
-			Total       int      `json:"total"`
-			Coordinates []string `json:"coordinates"`
-			Scrolls     []listed `json:"scrolls"`
-		}{l.Prefix, len(scrolls), all, coordinates, scrolls}
+// sizeOfListing is the most that an answer takes, in bytes.
+func sizeOfListing(l *rewrite.Listing, page []row) int {
+	size := perEntry + phext.QuotedLen(l.Query) + phext.QuotedLen(l.Prefix)
+	for i := range page {
+		row := &page[i]
+		size += perEntry + 2*phext.QuotedLen(row.label()) + phext.QuotedLen(row.phext) + phext.QuotedLen(row.snippet) + phext.QuotedLen(row.text)
 	}
-	b, err := json.Marshal(answer)
-	b = append(b, '\n')
-	return unsafe.String(unsafe.SliceData(b), len(b)), err
+	return size
+}
+
+// answerListing is the answer with one page of all rows that were found. It is
+// written in one piece of size bytes, since the texts in it may be large.
+func answerListing(call *rewrite.Call, page []row, all, size int) string {
+	o := object{call: call}
+	o.Grow(size)
+	if call.Op == rewrite.Search {
+		o.begin("query", call.Listing.Query, len(page), all)
+		o.list("results", page, func(row *row) {
+			o.text(`"coordinate":`, row.label())
+			o.text(`,"snippet":`, row.snippet)
+			o.WriteString(`,"score":` + strconv.FormatFloat(row.score, 'f', 4, 64))
+			o.text(`,"content":`, row.text)
+		})
+	} else {
+		o.begin("prefix", call.Listing.Prefix, len(page), all)
+		o.WriteString(`,"coordinates":[`)
+		for i := range page {
+			o.comma(i)
+			phext.WriteQuoted(&o.Builder, page[i].label())
+		}
+		o.WriteString("]")
+		o.list("scrolls", page, func(row *row) {
+			o.text(`"coordinate":`, row.label())
+			o.WriteString(`,"size_bytes":` + strconv.Itoa(row.size))
+			// SQ keeps no time for a scroll, so this is when the phext was written last.
+			o.text(`,"modified":`, time.Unix(0, row.modified).UTC().Format(time.RFC3339))
+		})
+	}
+	o.WriteString("}\n")
+	return o.String()
+}
+
+// object is the JSON of a listing.
+type object struct {
+	strings.Builder
+	call *rewrite.Call
+}
+
+func (o *object) text(name, text string) {
+	o.WriteString(name)
+	phext.WriteQuoted(&o.Builder, text)
+}
+
+func (o *object) comma(i int) {
+	if i > 0 {
+		o.WriteByte(',')
+	}
+}
+
+func (o *object) begin(name, asked string, count, total int) {
+	o.text(`{"`+name+`":`, asked)
+	o.WriteString(`,"count":` + strconv.Itoa(count) + `,"total":` + strconv.Itoa(total))
+}
+
+// list writes a list of entries. Over all phexts, each has the name of its own.
+func (o *object) list(name string, page []row, write func(*row)) {
+	o.WriteString(`,"` + name + `":[`)
+	for i := range page {
+		o.comma(i)
+		o.WriteByte('{')
+		write(&page[i])
+		if o.call.Listing.Everywhere && page[i].phext != "" {
+			o.text(`,"phext":`, page[i].phext)
+		}
+		o.WriteByte('}')
+	}
+	o.WriteByte(']')
 }
