@@ -87,11 +87,16 @@ func (p *Version) With(at phext.Coordinate, text string) *Version {
 		next.names = newIndex() // all missing files share one version, and so one index
 	}
 	size := int64(next.Phext.RenderedSize())
-	if next.retained > 2*size+wasteful || phext.HasDelimiter(text) {
+	delimited := phext.HasDelimiter(text)
+	if next.retained > 2*size+wasteful || delimited {
 		// Parse again to let go of texts that no scroll holds any more. A text
-		// with delimiters is several scrolls to whoever reads the file.
-		next.Phext = phext.Parse(next.Phext.Render())
-		next.retained = size
+		// with delimiters is several scrolls to whoever reads the file, and may end
+		// in some or count past 999: then the file is not what they render to.
+		rendered := next.Phext.Render()
+		next.Phext, next.retained = phext.Parse(rendered), size
+		if delimited {
+			next.verbatim = rendered
+		}
 	}
 	return next
 }

@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -613,6 +614,37 @@ func TestAFileThatCountsPast999(t *testing.T) {
 	w.check(os.WriteFile(w.path("n.phext"), []byte(text), 0o644))
 	w.must(update(1, "changed"))
 	w.want("changed" + strings.Repeat("\x18", 998) + "only one")
+}
+
+// TestDelimitersInATextAreStoredAsTheyAre, also at the end of the file, and if they
+// count past 999, unless scrolls would be lost.
+func TestDelimitersInATextAreStoredAsTheyAre(t *testing.T) {
+	many := strings.Repeat("\x18", 1000)
+	for text, lost := range map[string]bool{
+		"x\x17": false, "\x17": false, "a\x18b\x17\x18": false, "h" + many + "x": false, "h" + many + "x\x18y": true,
+	} {
+		w := newWorld(t)
+		w.tenant.AllowDelimiters = true
+		w.must(update(3, ""))
+		_, err := w.commit(update(2, text))
+		want := "one\x17" + text
+		if lost {
+			want = "one\x17two"
+			w.wantError(err, apierror.Conflict)
+		} else if err != nil {
+			t.Errorf("%.10q: %v", text, err)
+		}
+		w.want(want)
+		if lost {
+			continue
+		}
+		w.must(update(1, "uno")) // SQ reads the file again before
+		w.want(phext.Parse(want).With(phext.Origin(), "uno").Render())
+		w.restart()
+		if got := w.seen(); got != w.file("n.phext") {
+			t.Errorf("after a restart: %.20q", got)
+		}
+	}
 }
 
 // TestARefusedFirstWriteLeavesNoFile: SQ makes an empty file of a phext that it

@@ -105,8 +105,11 @@ func (tx *transaction) applyOne(m *mutation) error {
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
-	tx.next = tx.next.With(m.Call.At, textAfter(m.Call, old))
-	m.answer = answerTo(m.Call, old)
+	next := tx.next.With(m.Call.At, textAfter(m.Call, old))
+	if err := datadir.CheckKept(next); err != nil {
+		return err // delimiters in the text itself
+	}
+	tx.next, m.answer = next, answerTo(m.Call, old)
 	return nil
 }
 
