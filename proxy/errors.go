@@ -18,7 +18,7 @@ var (
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
 	errListTooLarge = apierror.New(apierror.TooLarge,
-		"the manifest or set takes more memory than one tenant may have: send it in parts")
+		"to read this body takes more memory than one tenant may have: send a manifest or a set in parts, and a text as it is, with the coordinate in the URL")
 )
 
 func errWrongKeys(wait time.Duration) error {

@@ -117,9 +117,13 @@ func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibra
 
 // hasCoordinate says whether a field is a coordinate. A text may be "a=1 and more" or
 // {"a": 1.5}, so a name in a form must have a separator, and of numbers there must be
-// three.
+// three. Of dimensions, a form must have two.
 func (b *bodyFields) hasCoordinate() bool {
+	dimensions := 0
 	for _, f := range b.fields {
+		if f.param >= paramLibrary && isNumber(f.value) {
+			dimensions++
+		}
 		if f.param != paramCoordinate {
 			continue
 		}
@@ -134,7 +138,7 @@ func (b *bodyFields) hasCoordinate() bool {
 			return true
 		}
 	}
-	return false
+	return dimensions >= 2 || dimensions == 1 && b.kind == kindJSON
 }
 
 // maxFields is more than there are names of parameters. A form with more known
@@ -158,23 +162,27 @@ func paramNamed(name string, scrollNames []string) (which param, bit int, known 
 	return 0, 0, false
 }
 
+// longestParam is longer than the name of any parameter, in bytes.
+const longestParam = 32
+
 // formBody reads a form. If it has a scroll and an unknown name, it is a text that
 // looks like a form.
 func formBody(body []byte) (*bodyFields, bool) {
 	b, unknown := &bodyFields{kind: kindForm}, false
-	for rest, more := string(body), true; more; {
-		var pair string
-		pair, rest, more = strings.Cut(rest, "&")
-		name, value, ok := strings.Cut(pair, "=")
+	for rest, more := body, true; more; {
+		var pair []byte
+		pair, rest, more = bytes.Cut(rest, []byte("&"))
+		key, value, ok := bytes.Cut(pair, []byte("="))
 		if !ok || len(b.fields) == maxFields {
 			return nil, false
 		}
+		name := string(key[:min(len(key), longestParam)])
 		which, bit, known := paramNamed(name, scrollNames[:1])
 		if !known {
 			unknown = true
 			continue
 		}
-		b.fields = append(b.fields, field{name: name, value: unescape(value), param: which, bit: bit})
+		b.fields = append(b.fields, field{name: name, value: unescape(string(value)), param: which, bit: bit})
 	}
 	if unknown && b.has(func(p param) bool { return p == paramScroll }) {
 		return nil, false
@@ -182,9 +190,14 @@ func formBody(body []byte) (*bodyFields, bool) {
 	return b, true
 }
 
+func looksLikeJSON(body []byte) bool {
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '{'
+}
+
 // jsonBody reads a JSON object, including repeated names.
 func jsonBody(body []byte) (*bodyFields, bool) {
-	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(body) {
+	if !looksLikeJSON(body) || !json.Valid(body) {
 		return nil, false
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
@@ -279,10 +292,31 @@ const (
 	lineMemory = 320 // bytes, measured
 )
 
+// smallBody is a body, in bytes, of which there are no more than requests.
+const smallBody = 64 << 10
+
+// How often a body with parameters in it is in memory while it is read, beside the
+// body itself: of a JSON object, the decoder has a buffer that doubles, a field and
+// its text, and of both kinds the text is copied.
+const (
+	copiesOfJSON = 5
+	copiesOfForm = 3
+)
+
 // ParsedMemory is how much memory, in bytes, parsing a body takes beside the body
-// itself, at most. All but manifests and sets take little.
+// itself, at most. A small one is not counted.
 func (h *Head) ParsedMemory(body []byte, query string) int64 {
 	switch h.Op {
+	case Insert, Update, Write:
+		got := collector{op: h.Op}
+		switch {
+		case len(body) < smallBody, h.route.coordinate != "", got.query(h.query) != nil, got.hasCoordinate():
+			return 0 // it is the text, or refused
+		case looksLikeJSON(body):
+			return copiesOfJSON * int64(len(body))
+		case bytes.IndexByte(body[:longestParam], '=') > 0: // in the first name, or it is no form
+			return copiesOfForm * int64(len(body))
+		}
 	case Delta:
 		lines := 1 + bytes.Count(body, []byte("\n")) + strings.Count(query, "%0")
 		return int64(min(lines, maxLines)) * lineMemory

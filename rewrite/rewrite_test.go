@@ -287,3 +287,44 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("load: %q", got)
 	}
 }
+
+// TestParsedMemory counts bodies that parameters are read from, and no others.
+func TestParsedMemory(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	json, form := `{"c":"1.1.1/1.1.1/1.1.2","content":"`+large+`"}`, "c=1.1.1/1.1.1/1.1.2&content="+large
+	for _, test := range []struct {
+		target, body string
+		copies       int64
+	}{
+		{"update", json, copiesOfJSON}, {"insert", "  " + json, copiesOfJSON}, {"update", form, copiesOfForm}, {"write", json, copiesOfJSON},
+		{"update", large, 0}, {"update?c=1.1.1/1.1.1/1.1.1", json, 0}, {"update?library=2", form, 0}, {"update/1.1.1", json, 0}, {"write/1.1.1", json, 0},
+		{"update", `{"c":"1.1.1","content":"small"}`, 0}, {"where", json, 0},
+	} {
+		path, query, _ := strings.Cut("/api/v2/"+test.target, "?")
+		head, err := ParseHead("POST", path, query, Tenant{ID: "will"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := head.ParsedMemory([]byte(test.body), query), test.copies*int64(len(test.body)); got != want {
+			t.Errorf("%s of %.20q: %d, want %d", test.target, test.body, got, want)
+		}
+	}
+}
+
+// TestCoordinatesWithoutAText must never be a text for the origin.
+func TestCoordinatesWithoutAText(t *testing.T) {
+	for body, refused := range map[string]bool{
+		`{"p":"x","library":2,"shelf":1,"series":1,"collection":1,"volume":1,"book":1,"chapter":1,"section":1,"scroll":1}`: true,
+		`{"phext":"x","library":2,"shelf":3}`: true, `{"library":"2"}`: true, "library=2&shelf=3": true, "c=1.1.1/1.1.1/1.1.2": true,
+		`{"library":"Alexandria"}`: false, "book=3": false, "chapter=one&section=two": false, `{"a":1.5}`: false,
+	} {
+		head, err := ParseHead("POST", "/api/v2/update", "", Tenant{ID: "will"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call, err := head.Call([]byte(body))
+		if (err != nil) != refused || err == nil && string(call.Scroll) != body {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
