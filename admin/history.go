@@ -137,7 +137,14 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 		return errArchived(t.ID)
 	}
 	q, in := r.URL.Query(), restoreRequest{}
-	want := history.Target{DryRun: q.Has("dry_run"), Key: a.keyFingerprint()}
+	want := history.Target{Key: a.keyFingerprint()}
+	switch value := q.Get("dry_run"); value {
+	case "true", "1", "":
+		want.DryRun = q.Has("dry_run")
+	case "false", "0":
+	default:
+		return apierror.New(apierror.BadRequest, "dry_run is %q: true or false is wanted", value)
+	}
 	in.DryRun = &want.DryRun
 	if q.Has("phext") {
 		in.Phext = ptr(q.Get("phext"))

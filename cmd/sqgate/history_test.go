@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -145,6 +146,38 @@ func TestABackupIsOneMoment(t *testing.T) {
 			t.Errorf("a file that is no backup: %v %s", err, out)
 		}
 	})
+}
+
+// TestDryRunOfABackup says false, true, nothing and nonsense.
+func TestDryRunOfABackup(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "before", 200)
+	file := filepath.Join(t.TempDir(), "will.tar")
+	g.mustOperate("backup", "will", file)
+	backup, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{"": "before", "?dry_run=false": "before", "?dry_run=0": "before", "?dry_run": "after", "?dry_run=true": "after", "?dry_run=no": ""} {
+		g.must("will", "POST", at("update", "n", origin), "after", 200)
+		req, err := http.NewRequest("POST", g.url+"/api/v2/admin/tenants/will/restore"+query, bytes.NewReader(backup))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+adminKey)
+		req.Header.Set("Content-Type", "application/x-tar")
+		r, err := g.send(req)
+		if want == "" {
+			if err != nil || r.status != 400 || !strings.Contains(r.body, "dry_run") {
+				t.Errorf("%s: %v %d %s", query, err, r.status, r.body)
+			}
+			continue
+		}
+		if got := g.get("will", at("select", "n", origin)); err != nil || r.status != 200 || got != want {
+			t.Errorf("%s: %v %d %s, and the scroll is %q", query, err, r.status, r.body, got)
+		}
+	}
 }
 
 // with sends a request of the tenant will with one more header.
