@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/openapi"
 	"mirrorborn.us/sqgate/rewrite"
 )
 
-// withoutKey answers health and version, which need no key. An id in front of them is
+// withoutKey answers what needs no key: health, version and the description. An id in front of them is
 // not looked up, so that nobody can find out ids.
 func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,6 +25,8 @@ func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 			g.refuse(w, r, err)
 		case op == rewrite.Health:
 			g.answerHealth(w)
+		case op == rewrite.Description:
+			g.answerDescription(w, r)
 		default:
 			infoOf(r).op = op
 			g.answerVersion(w, r, instance)
@@ -36,6 +40,19 @@ func (g *Gateway) answerHealth(w http.ResponseWriter) {
 		Status  string `json:"status"`
 		Tenants int    `json:"tenants"`
 	}{word, g.Tenants().Len()})
+}
+
+func (g *Gateway) answerDescription(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", apierror.JSON)
+	h.Set("ETag", openapi.ETag)
+	h.Set("Cache-Control", "no-cache")
+	if etag.Matches(r.Header.Values("If-None-Match"), openapi.ETag) {
+		h.Del("Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	g.writeText(w, openapi.JSON)
 }
 
 // condition is the status of health and version, and its word.

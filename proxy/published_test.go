@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/openapi"
 )
 
 // TestPublished asks a service that reads from memory, and one that has SQ read.
@@ -79,4 +81,22 @@ func TestWithoutAKey(t *testing.T) {
 			t.Errorf("%s while it stops: %d %s", target, answer.Code, answer.Body)
 		}
 	}
+}
+
+// TestDescription asks for the description, which needs no key, again and again.
+func TestDescription(t *testing.T) {
+	w := newWorld(t, options{})
+	for _, target := range []string{"/api/v2/openapi.json", "/openapi.json", "/nobody/api/v2/openapi.json"} {
+		first := w.serve(httptest.NewRequest("GET", target, nil))
+		tag := first.Header().Get("ETag")
+		if first.Code != 200 || first.Body.String() != openapi.JSON || first.Header().Get("Content-Type") != "application/json" || tag == "" || first.Header().Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %d %v", target, first.Code, first.Header())
+		}
+		again := httptest.NewRequest("GET", target, nil)
+		again.Header.Set("If-None-Match", tag)
+		if answer := w.serve(again); answer.Code != 304 || answer.Body.Len() != 0 || answer.Header().Get("Content-Type") != "" {
+			t.Errorf("%s again: %d %v", target, answer.Code, answer.Header())
+		}
+	}
+	w.wantError(w.serve(httptest.NewRequest("POST", "/openapi.json", nil)), 405, "method_not_allowed")
 }

@@ -32,6 +32,8 @@ const (
 	List   Op = "list"
 	Search Op = "search"
 	Health Op = "health"
+
+	Description Op = "openapi.json" // of all operations
 )
 
 // traits are the properties of an operation.
@@ -66,10 +68,12 @@ var operations = map[Op]traits{
 	List:   {methods: []string{http.MethodGet, http.MethodHead}},
 	Search: {methods: []string{http.MethodGet, http.MethodHead}},
 	Health: {methods: []string{http.MethodGet, http.MethodHead}},
+
+	Description: {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Description}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

@@ -52,6 +52,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/health": "health ", "/api/v2/health": "health ", "/nobody/api/v2/version": "version nobody", "/t/x/version": "version x", "//version": "version ",
+		"/api/v2/openapi.json": "openapi.json ", "/t/x/openapi.json": "openapi.json x", "/select/openapi.json": " ", "/openapi.jsonx": " ",
 		"/api/v2/toc": " ", "/a/b/version": " ", "/Nobody/version": " ", "/read/version": " ", "/versions": " ",
 	} {
 		op, instance := Keyless(path)

@@ -100,14 +100,15 @@ func IsPublished(path string) bool {
 	return ok && r.published()
 }
 
-// Keyless finds an operation that needs no key, Health or Version, and the id in front
+// Keyless finds an operation that needs no key: Health, Version or Description, and the id in front
 // of it, which may be nobody's. op is "" for all others.
 func Keyless(path string) (op Op, instance string) {
-	if !strings.HasSuffix(path, "/"+string(Health)) && !strings.HasSuffix(path, "/"+string(Version)) {
+	last := Op(path[strings.LastIndexByte(path, '/')+1:])
+	if last != Health && last != Version && last != Description {
 		return "", ""
 	}
 	r, ok := findRoute(path)
-	if !ok || r.op != Health && r.op != Version {
+	if !ok || r.op != last {
 		return "", ""
 	}
 	return r.op, r.instance

@@ -91,8 +91,15 @@ func (w *wire) answer(method string) reply {
 func (w *wire) ask(head, body string) reply {
 	w.t.Helper()
 	w.send(head + "\r\n\r\n" + body)
-	method, _, _ := strings.Cut(head, " ")
-	return w.answer(method)
+	method, target, _ := strings.Cut(head, " ")
+	r := w.answer(method)
+	target, _, _ = strings.Cut(target, " ")
+	if u, err := url.ParseRequestURI(target); err == nil {
+		if wrong := description().check(method, u.Path, r); wrong != nil {
+			w.t.Error(wrong)
+		}
+	}
+	return r
 }
 
 // want sends a request and expects an answer.

@@ -332,6 +332,7 @@ func (g *gate) do(id, method, target, body string) (reply, error) {
 	return g.send(req)
 }
 
+// send checks each answer against the description of the interface.
 func (g *gate) send(req *http.Request) (reply, error) {
 	resp, err := g.client.Do(req)
 	if err != nil {
@@ -339,7 +340,13 @@ func (g *gate) send(req *http.Request) (reply, error) {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(text)}, err
+	r := reply{resp.StatusCode, resp.Header, string(text)}
+	if err == nil {
+		if wrong := description().check(req.Method, req.URL.Path, r); wrong != nil {
+			g.t.Error(wrong)
+		}
+	}
+	return r, err
 }
 
 // must sends a request and expects status.
