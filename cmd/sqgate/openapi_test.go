@@ -1,9 +1,10 @@
 package main
 
 import (
-	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -118,9 +119,13 @@ func (d *described) checkBody(where []string, r reply) error {
 	if headers["Retry-After"] != nil && r.header.Get("Retry-After") == "" || headers["Allow"] != nil && r.header.Get("Allow") == "" {
 		return errors.New("it lacks Retry-After or Allow")
 	}
-	value := any(r.body)
+	text, err := decompressed(r)
+	if err != nil {
+		return err
+	}
+	value := any(text)
 	if media == "application/json" {
-		if value, err = jsonschema.UnmarshalJSON(bytes.NewReader([]byte(r.body))); err != nil {
+		if value, err = jsonschema.UnmarshalJSON(strings.NewReader(text)); err != nil {
 			return err
 		}
 	}
@@ -129,6 +134,18 @@ func (d *described) checkBody(where []string, r reply) error {
 		return err
 	}
 	return schema.Validate(value)
+}
+
+func decompressed(r reply) (string, error) {
+	if r.header.Get("Content-Encoding") != "gzip" {
+		return r.body, nil
+	}
+	in, err := gzip.NewReader(strings.NewReader(r.body))
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(in)
+	return string(text), err
 }
 
 // follow finds what is at a place of the description. The place of a reference is its
