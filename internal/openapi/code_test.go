@@ -115,11 +115,8 @@ func TestOperations(t *testing.T) {
 // TestManagementRoutes compares the description with admin's routes.
 func TestManagementRoutes(t *testing.T) {
 	var want []string
-	for _, m := range found(t, "admin/api.go", `"([A-Z]+) (?:/api/v2([^"]*))?"( \+ tenants)?(?: \+ "([^"]*)")?[:,]`, 14) {
-		path := m[2] + m[4]
-		if m[3] != "" {
-			path = "/admin/tenants" + path
-		}
+	for _, m := range found(t, "admin/api.go", `"([A-Z]+) (?:/api/v2([^"]*))?"(?: ?\+ ?(tenants|metricsPath))?(?: \+ "([^"]*)")?[:,]`, 14) {
+		path := map[string]string{"": m[2], "tenants": "/admin/tenants", "metricsPath": "/metrics"}[m[3]] + m[4]
 		want = append(want, m[1]+" "+path)
 	}
 	sameSet(t, "admin", operations(load(t), true), want)
