@@ -54,7 +54,7 @@ type handed struct {
 	net.Conn
 	read   []byte
 	turn   *fairqueue.Turn
-	out    *sender // nil if the connection is not one of the system's
+	out    *sender   // nil if the connection is not one of the system's
 	until  time.Time // write deadline that a handler has set
 	closed func()
 	once   sync.Once
