@@ -144,7 +144,7 @@ func (a *API) authenticate(r *http.Request) error {
 	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
 		return apierror.New(apierror.Forbidden, "this is a tenant's API key: the management API takes the management key")
 	}
-	if wait := a.KeyLimit.Failed(r); wait > 0 {
+	if wait := a.KeyLimit.Count(r); wait > 0 {
 		return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong keys from this address: try again later, with the right one")
 	}
 	return apierror.New(apierror.Unauthorized, "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'")

@@ -11,6 +11,11 @@ import (
 // NAME.phext.
 const Extension = ".phext"
 
+// NamesSuffix ends the name of the phext that holds the names of another phext's
+// coordinates: its scroll at a coordinate is the name of that coordinate
+// (docs/differences-from-sq.md, "Named coordinates").
+const NamesSuffix = ".names"
+
 // Scroll is a text and its coordinate.
 type Scroll struct {
 	At   Coordinate

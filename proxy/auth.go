@@ -10,34 +10,108 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// withAuthentication lets a request pass only with the key of an enabled tenant.
-func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		info := infoOf(r)
-		t, key, ok := g.tenantOf(r)
-		if !ok {
-			if wait := g.KeyLimit.Failed(r); wait > 0 {
-				g.refuse(w, r, errWrongKeys(wait))
-				return
-			}
-			w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
-			g.refuse(w, r, errWrongKey)
-			return
-		}
-		info.tenant, info.key = t, key
-		info.turn.SetOwner(t.ID)
-		if !t.Enabled {
-			g.refuse(w, r, datadir.ErrDisabled)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+// access is who a request is from, and what it may do.
+type access struct {
+	tenant *tenants.Tenant // whose phexts the request is about
+	caller *tenants.Tenant // whose key it has; nil for a public read
+	key    string          // that was given; for its fingerprint alone
+	rights tenants.Access
 }
 
-// withCallLimits counts a call, and refuses one past its tenant's limits.
-func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
+// identify is the one place where a request becomes an access. The key names the
+// caller. An id in front of the path names the tenant, which is the caller unless
+// another lets it in.
+//
+// What is refused without a key does not tell whether there is such a tenant: the
+// answer is the same, and is made in the same way.
+func (g *Gateway) identify(r *http.Request) (access, error) {
+	info, known := infoOf(r), g.Tenants()
+	caller, key, err := g.callerOf(r, known)
+	if err != nil {
+		return access{tenant: caller, caller: caller}, err
+	}
+	op, instance := rewrite.Find(r.Method, info.path)
+	own := access{caller, caller, key, tenants.ReadWrite}
+	if caller != nil && (instance == "" || instance == caller.ID) {
+		return own, nil
+	}
+	name, everywhere, isRead := rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
+	other, ok := known.ByID(instance)
+	if !ok {
+		other = nobody
+	}
+	public := other.IsPublic(name) || everywhere
+	switch rights := other.AccessFor(caller); {
+	case rights == tenants.PublicRead && isRead && public:
+		return access{tenant: other, rights: rights}, nil
+	case caller == nil:
+		return access{}, errWrongKey
+	}
+	return own, nil // rewrite refuses the id in front of the path
+}
+
+// nobody stands for a tenant that there is not.
+var nobody = &tenants.Tenant{}
+
+// callerOf is the tenant whose key a request has, or nil if it has none. A key in a
+// header decides; only without one does a key in the path.
+func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot) (caller *tenants.Tenant, key string, err error) {
+	key, given := headerKey(r.Header)
+	ok := false
+	if given {
+		caller, ok = known.ByKey(key, infoOf(r).began)
+	} else if key, _, given = rewrite.SplitPathKey(r.URL.Path); given {
+		caller, ok = known.ByPathKey(key)
+	}
+	switch {
+	case !given:
+		return nil, "", nil
+	case !ok:
+		return nil, "", errWrongKey
+	case !caller.Enabled:
+		return caller, "", datadir.ErrDisabled
+	}
+	return caller, key, nil
+}
+
+// allows is the error for a call that is beyond the rights of its request, or nil.
+// What a public read of all phexts finds is narrowed to the public ones.
+func (a *access) allows(call *rewrite.Call) error {
+	switch {
+	case a.rights == tenants.ReadWrite:
+		return nil
+	case call.Op.Mutates():
+		return errReadOnly
+	case a.rights == tenants.Read:
+		return nil
+	case call.Listing != nil && call.Listing.Everywhere:
+		call.Listing.Only = a.tenant.IsPublic
+		return nil
+	case a.tenant.IsPublic(call.Phext):
+		return nil
+	}
+	return errWrongKey
+}
+
+// withAuthentication lets a request pass that has the key of an enabled tenant, or
+// needs none.
+func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := g.Calls.Admit(infoOf(r).tenant, infoOf(r).began); err != nil {
+		who, err := g.identify(r)
+		infoOf(r).access = who
+		switch {
+		case err == errWrongKey:
+			if wait := g.KeyLimit.Count(r); wait > 0 {
+				err = errWrongKeys(wait)
+			} else {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
+			}
+		case err == nil && who.rights == tenants.PublicRead:
+			if wait := g.PublicLimit.Count(r); wait > 0 {
+				err = errPublicReads(wait)
+			}
+		}
+		if err != nil {
 			g.refuse(w, r, err)
 			return
 		}
@@ -45,19 +119,21 @@ func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
 	})
 }
 
-// tenantOf finds whose request it is. A key in a header decides; only without
-// one does a key in the path.
-func (g *Gateway) tenantOf(r *http.Request) (t *tenants.Tenant, key string, ok bool) {
-	known := g.Tenants()
-	if key, given := headerKey(r.Header); given {
-		t, ok = known.ByKey(key, infoOf(r).began)
-		return t, key, ok
-	}
-	if key, _, given := rewrite.SplitPathKey(r.URL.Path); given {
-		t, ok = known.ByPathKey(key)
-		return t, key, ok
-	}
-	return nil, "", false
+// withCallLimits counts a call, and refuses one past its caller's limits. Public
+// reads have a limit of their own.
+func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := infoOf(r)
+		if info.caller == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err := g.Calls.Admit(info.caller, info.began); err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // headerKey takes the key from the headers in the contract's order. A header

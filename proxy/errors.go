@@ -13,7 +13,8 @@ import (
 var (
 	errWrongKey = apierror.New(apierror.Unauthorized,
 		"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'")
-	errBackend = apierror.New(apierror.BackendFailed,
+	errReadOnly = apierror.New(apierror.Forbidden, "this key may read and not write: use one that may")
+	errBackend  = apierror.New(apierror.BackendFailed,
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
@@ -23,6 +24,10 @@ var (
 
 func errWrongKeys(wait time.Duration) error {
 	return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong API keys from this address: try again later, with the right one")
+}
+
+func errPublicReads(wait time.Duration) error {
+	return apierror.RetryIn(wait, apierror.RateLimited, "too many reads without an API key from this address: try again later, or send a key")
 }
 
 func errNoScroll(coordinate string) error {

@@ -16,13 +16,14 @@ import (
 
 // Config is what a Gateway is made of.
 type Config struct {
-	Tenants  func() *tenants.Snapshot // the tenants in force now
-	Dirs     *datadir.Dirs
-	Reader   *reader.Reader
-	Writer   *writer.Writer
-	Calls    *quota.Calls
-	KeyLimit *keylimit.Limiter // of wrong keys
-	Admin    http.Handler      // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
+	Tenants     func() *tenants.Snapshot // the tenants in force now
+	Dirs        *datadir.Dirs
+	Reader      *reader.Reader
+	Writer      *writer.Writer
+	Calls       *quota.Calls
+	KeyLimit    *keylimit.Limiter // of wrong keys
+	PublicLimit *keylimit.Limiter // of public reads
+	Admin       http.Handler      // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
 	// Observe is told of every request when it is done: tenant and operation as
 	// far as they were found out, the status, the code of an error, and how long
 	// it took.

@@ -53,8 +53,9 @@ type world struct {
 // options are what differs between worlds.
 type options struct {
 	readMemory int64
-	tenant     map[string]any // fields of will's in the tenants file
-	log        io.Writer      // nil = world.log
+	tenant     map[string]any   // fields of will's in the tenants file
+	others     []map[string]any // more tenants
+	log        io.Writer        // nil = world.log
 	observe    func(store *tenants.Store) func(tenant, op string, status int, code string, took time.Duration)
 }
 
@@ -62,7 +63,7 @@ type options struct {
 func newWorld(t testing.TB, o options) *world {
 	w := &world{TB: t, root: t.TempDir(), log: &lines{}}
 	w.check(os.Mkdir(filepath.Join(w.root, "data"), 0o700))
-	w.setTenant(o.tenant)
+	w.setTenant(o.tenant, o.others...)
 	if o.log == nil {
 		o.log = w.log
 	}
@@ -86,7 +87,7 @@ func newWorld(t testing.TB, o options) *world {
 	w.Gateway = New(Config{
 		Tenants: w.store.Current, Dirs: dirs, Reader: reader.New(reader.Config{Dirs: dirs, SQ: client}),
 		Writer: writer.New(writer.Config{Dirs: dirs, SQ: client, Ledger: quota.NewLedger(w.store.Current, log), Logger: log}),
-		Calls:  quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
+		Calls:  quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), PublicLimit: keylimit.PerMinute(100, time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
 	})
 	w.put("notes.phext", notes)
 	return w
@@ -102,13 +103,13 @@ func (w *world) check(err error) {
 }
 
 // setTenant writes the tenants file.
-func (w *world) setTenant(fields map[string]any) {
+func (w *world) setTenant(fields map[string]any, others ...map[string]any) {
 	w.Helper()
 	entry := map[string]any{"id": "will", "api_key": key, "path_key": pathKey, "data_dir": filepath.Join(w.root, "data"), "requests_per_minute": 1 << 30}
 	for name, value := range fields {
 		entry[name] = value
 	}
-	text, err := json.Marshal(map[string]any{"tenants": []any{entry}})
+	text, err := json.Marshal(map[string]any{"tenants": append([]map[string]any{entry}, others...)})
 	w.check(err)
 	w.check(os.WriteFile(filepath.Join(w.root, "tenants.json"), text, 0o600))
 }

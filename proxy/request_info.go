@@ -23,13 +23,12 @@ type requestInfo struct {
 	meter           meter
 	turn            *fairqueue.Turn
 
-	began  time.Time
-	id     string
-	path   string // without a path key, which must not be logged
-	tenant *tenants.Tenant
-	key    string // the one that was given; for its fingerprint alone
-	op     rewrite.Op
-	code   string // slug of the error answered, if any
+	began time.Time
+	id    string
+	path  string // without a path key, which must not be logged
+	access
+	op   rewrite.Op
+	code string // slug of the error answered, if any
 }
 
 // nobody is the owner of the turns of requests of which it is not known whose
@@ -83,7 +82,7 @@ func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
 const RequestLine = "request"
 
 // mostAttrs is how many attributes a line of the access log has at most.
-const mostAttrs = 9
+const mostAttrs = 10
 
 func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration) {
 	attrs := append(make([]slog.Attr, 0, mostAttrs),
@@ -96,6 +95,9 @@ func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration
 	)
 	if info.tenant != nil {
 		attrs = append(attrs, slog.String(logkey.Tenant, info.tenant.ID))
+	}
+	if info.rights == tenants.PublicRead {
+		attrs = append(attrs, slog.Bool(logkey.Public, true))
 	}
 	if info.op != "" {
 		attrs = append(attrs, slog.String(logkey.Op, string(info.op)))

@@ -27,6 +27,9 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info.op = head.Op
+	if info.rights == tenants.PublicRead {
+		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
+	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
 	leave, err := dir.Enter()
 	if err != nil {
@@ -37,6 +40,9 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	body := memlimit.Reserve(g.Dirs.Bodies, dir.Bodies)
 	defer body.Release()
 	call, err := g.parse(r, head, body)
+	if err == nil {
+		err = info.allows(call)
+	}
 	if err == nil {
 		err = g.dispatch(w, r, dir, call)
 	}

@@ -51,6 +51,7 @@ type Head struct {
 	route  route
 	query  string
 	tenant Tenant
+	noBody bool
 }
 
 // ParseHead reads the method and the path, which is decoded and has no path key.
@@ -72,7 +73,10 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 
 // TakesBody says whether the body counts. One that does not is ignored, as SQ
 // ignores the body of a GET (recorded in "bodies").
-func (h *Head) TakesBody() bool { return h.Op.takesBody(h.method) }
+func (h *Head) TakesBody() bool { return !h.noBody && h.Op.takesBody(h.method) }
+
+// IgnoreBody makes TakesBody false.
+func (h *Head) IgnoreBody() { h.noBody = true }
 
 // Call reads the query and the body. body is nil if the request has none, not even
 // an empty one. An error is an *apierror.Error: BadRequest, BadCoordinate,

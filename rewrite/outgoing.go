@@ -114,10 +114,8 @@ func (c *Call) PhextOf(file string) (name string, ok bool) {
 // FilePath is the path of the phext's file in dir, which must be clean.
 func (c *Call) FilePath(dir string) string { return dir + "/" + c.FileName() }
 
-// NamesSuffix ends the name of the phext that holds the names of another phext's
-// coordinates: its scroll at a coordinate is the name of that coordinate
-// (docs/differences-from-sq.md, "Named coordinates").
-const NamesSuffix = ".names"
+// NamesSuffix is that of package phext.
+const NamesSuffix = phext.NamesSuffix
 
 // NamesFileName is the name of the file with the names of the phext's coordinates.
 func (c *Call) NamesFileName() string { return c.wireName() + NamesSuffix + phext.Extension }

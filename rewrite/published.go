@@ -60,15 +60,19 @@ func CheckName(name string) *apierror.Error {
 
 // Listing is what List and Search look for.
 type Listing struct {
-	Everywhere bool     // in all phexts
-	Prefix     string   // as the client wrote it
-	parts      []string // with which the coordinates begin
-	numbers    bool     // parts are numbers
-	Query      string   // of a search, as the client wrote it
-	Terms      []string // that must all be in the text of a search's scroll
-	Page       int      // from 1
-	Limit      int      // most entries of an answer
+	Everywhere bool                    // in all phexts
+	Only       func(phext string) bool // with Everywhere: in those; nil = in all
+	Prefix     string                  // as the client wrote it
+	parts      []string                // with which the coordinates begin
+	numbers    bool                    // parts are numbers
+	Query      string                  // of a search, as the client wrote it
+	Terms      []string                // that must all be in the text of a search's scroll
+	Page       int                     // from 1
+	Limit      int                     // most entries of an answer
 }
+
+// everyPhext is the name with which list and search ask for all phexts.
+const everyPhext = "*"
 
 // The most entries of an answer to list and search, and how many there are if the
 // client does not say.
@@ -79,7 +83,7 @@ const (
 )
 
 func (c *Call) setListing(h *Head, p *params) *apierror.Error {
-	l := &Listing{Everywhere: c.Phext == "*", Page: 1, Limit: maxListed}
+	l := &Listing{Everywhere: c.Phext == everyPhext, Page: 1, Limit: maxListed}
 	most, prefix := maxListed, h.route.coordinate
 	if c.Op == Search {
 		l.Limit, most, prefix = defaultSearched, maxSearched, p.get(paramNamespace)

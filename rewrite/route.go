@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"net/http"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -112,6 +113,30 @@ func Keyless(path string) (op Op, instance string) {
 		return "", ""
 	}
 	return r.op, r.instance
+}
+
+// Find finds the operation of a request, and the id in front of it, which may be
+// nobody's. op is "" if the path has none.
+func Find(method, path string) (op Op, instance string) {
+	r, ok := findRoute(path)
+	switch {
+	case !ok:
+		return "", ""
+	case r.either && Write.allows(method):
+		return Write, r.instance
+	}
+	return r.op, r.instance
+}
+
+// ReadPhext is the phext that a read without a body is about, from its raw query, and
+// whether it is about all of them. ok is false if the request cannot be a read.
+func ReadPhext(method string, op Op, rawQuery string) (name string, everywhere, ok bool) {
+	got := collector{op: op}
+	if op == "" || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
+		return "", false, false
+	}
+	name = got.get(paramPhext)
+	return name, name == everyPhext && (op == List || op == Search), true
 }
 
 // CheckMethod is the error for a method that op does not take, or nil.

@@ -98,6 +98,7 @@ func (b *builder) add(e Entry) {
 		t.uniqueID = uniqueID(t.ID, t.Incarnation)
 	}
 	b.setKeys(t, e)
+	t.public = b.publicPhexts(e.Public)
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 }
 

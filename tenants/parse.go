@@ -36,6 +36,8 @@ type Entry struct {
 	AllowDelimiters    *bool   `json:"allow_delimiters,omitempty"`
 	SharedDataDir      *bool   `json:"shared_data_dir,omitempty"`
 	FollowLinks        *bool   `json:"follow_links,omitempty"`
+
+	Public json.RawMessage `json:"public,omitempty"` // {"phexts": [PATTERN, ...], "access": "read"}
 }
 
 // targets says where each field of an entry is decoded to.
@@ -47,7 +49,7 @@ func (e *Entry) targets() map[string]any {
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
-		"follow_links": &e.FollowLinks,
+		"follow_links": &e.FollowLinks, "public": &e.Public,
 	}
 }
 
@@ -286,6 +288,8 @@ func expected(target any) string {
 		return "a whole number, without quotes, point or exponent"
 	case **bool:
 		return "true or false, without quotes"
+	case *json.RawMessage:
+		return "an object, {...}"
 	}
 	return "a list, [...]"
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type Tenant struct {
 	previousKey        digest // zero if there is none
 	previousKeyExpires time.Time
 	pathKey            digest // zero if there is none
+	public             []string
 }
 
 // NewIncarnation is the incarnation of a tenant that is added now. It tells the
@@ -173,8 +175,10 @@ func (s *Snapshot) ReloadOnChange() bool { return s.reloadOnChange }
 // equal compares everything, including the order.
 func equal(a, b *Snapshot) bool {
 	return a.reloadOnChange == b.reloadOnChange &&
-		slices.EqualFunc(a.all, b.all, func(t, u *Tenant) bool { return *t == *u })
+		slices.EqualFunc(a.all, b.all, same)
 }
+
+func same(t, u *Tenant) bool { return reflect.DeepEqual(t, u) }
 
 // Diff is the difference between two snapshots.
 type Diff struct {
@@ -195,7 +199,7 @@ func Compare(old, now *Snapshot) Diff {
 		switch was, ok := old.byID[t.ID]; {
 		case !ok:
 			d.Added = append(d.Added, t)
-		case *was != *t:
+		case !same(was, t):
 			d.Changed = append(d.Changed, t)
 		}
 	}

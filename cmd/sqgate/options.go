@@ -30,6 +30,7 @@ type options struct {
 	maxChildren     int
 	confine         bool
 	privateNetwork  bool
+	publicReads     int
 	maxBody         byteSize
 	readMemory      byteSize
 	fsync           fsyncPolicy
@@ -53,6 +54,7 @@ func defaultOptions() *options {
 		idleTimeout:     15 * time.Minute,
 		confine:         true,
 		privateNetwork:  true,
+		publicReads:     100,
 		maxBody:         64 << 20,
 		readMemory:      256 << 20,
 		fsync:           "batch",
@@ -89,6 +91,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
 	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
 	f.BoolVar(&o.privateNetwork, "private-network", o.privateNetwork, "give sqgate and its children a network of their own, in which nobody else can reach a child (=false only to reach one for debugging)")
+	f.IntVar(&o.publicReads, "public-reads-per-minute", o.publicReads, "most reads without a key, of public phexts, a minute from one client address")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
 	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off (when the kernel does: a power cut may lose the last half minute)")
@@ -123,6 +126,8 @@ func (o *options) check() error {
 		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", o.idleTimeout)}
 	case o.maxChildren < 0:
 		return usageError{fmt.Errorf("--max-children is %d: 0 (no limit) or more is wanted", o.maxChildren)}
+	case o.publicReads < 1:
+		return usageError{fmt.Errorf("--public-reads-per-minute is %d: 1 or more is wanted", o.publicReads)}
 	case o.history < 0:
 		return usageError{fmt.Errorf("--history is %v: 0 (none) or more is wanted", o.history)}
 	case o.shutdownTimeout <= 0:

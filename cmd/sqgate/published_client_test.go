@@ -29,8 +29,8 @@ const (
 	asForm   = "Content-Type: application/x-www-form-urlencoded"
 	untyped  = ""
 	sendsKey = ""
-	anon     = "anon"  // is to work without a key once the tenant is public
-	keyless  = "never" // is sent without a key, now and then
+	anon     = "anon"  // is sent without a key where the address has an id: the tenant is public
+	keyless  = "never" // is always sent without a key
 )
 
 // sampleClient sends the requests of one sample to one form of the address.
@@ -50,7 +50,7 @@ func (c *sampleClient) call(status int, auth, method, target, contentType, body 
 		target = "/api/v2/" + target
 	}
 	head := append([]string{method + " " + c.base + target + " HTTP/1.1", "Host: HOST"}, c.headers...)
-	if auth != keyless {
+	if auth == sendsKey || auth == anon && c.base == "" {
 		head = append(head, "Authorization: Bearer "+c.key)
 	}
 	if method == "PUT" || method == "POST" {

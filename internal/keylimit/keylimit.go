@@ -1,6 +1,7 @@
 // Package keylimit slows down whoever guesses keys: each client address may send
-// only so many wrong ones. It never looks at a key, never delays a right one, and
-// keeps nothing that a client sent, except for an address in its binary form.
+// only so many wrong ones. Requests without a key are limited in the same way. It
+// never looks at a key, never delays a right one, and keeps nothing that a client
+// sent, except for an address in its binary form.
 package keylimit
 
 import (
@@ -25,30 +26,39 @@ const (
 	maxAddresses = 1 << 14
 )
 
-// Limiter counts wrong keys by client address. Its methods may be called at
-// any time.
+// Limiter counts wrong keys, or requests, by client address. Its methods may be
+// called at any time.
 type Limiter struct {
 	byAddress *lru.Cache[netip.Addr, *rate.Limiter]
+	burst     int // at once
+	interval  time.Duration
 	now       func() time.Time
 }
 
-// New makes a Limiter that takes the time from now.
-func New(now func() time.Time) *Limiter {
+// New makes a Limiter of wrong keys that takes the time from now.
+func New(now func() time.Time) *Limiter { return newLimiter(burst, interval, now) }
+
+// PerMinute makes a Limiter of requests, which may all come at once.
+func PerMinute(requests int, now func() time.Time) *Limiter {
+	return newLimiter(requests, time.Minute/time.Duration(requests), now)
+}
+
+func newLimiter(burst int, interval time.Duration, now func() time.Time) *Limiter {
 	c, err := lru.New[netip.Addr, *rate.Limiter](maxAddresses)
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
-	return &Limiter{byAddress: c, now: now}
+	return &Limiter{byAddress: c, burst: burst, interval: interval, now: now}
 }
 
-// Failed counts a wrong key against the sender of r. It returns how long that
-// sender has to wait before the next one, or 0 if it need not wait.
-func (l *Limiter) Failed(r *http.Request) (wait time.Duration) { return l.add(clientAddress(r)) }
+// Count counts a wrong key, or a request, against the sender of r. It returns how
+// long that sender has to wait before the next one, or 0 if it need not wait.
+func (l *Limiter) Count(r *http.Request) (wait time.Duration) { return l.add(clientAddress(r)) }
 
 func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	limiter, ok := l.byAddress.Get(address)
 	if !ok {
-		limiter = rate.NewLimiter(rate.Every(interval), burst)
+		limiter = rate.NewLimiter(rate.Every(l.interval), l.burst)
 		l.byAddress.Add(address, limiter)
 	}
 	now := l.now()

@@ -46,18 +46,18 @@ func TestWrongKeysAreLimitedAndForgiven(t *testing.T) {
 	l := New(func() time.Time { return now })
 	one, other := request("192.0.2.1:5", ""), request("192.0.2.2:5", "")
 	for i := range burst {
-		if wait := l.Failed(one); wait != 0 {
+		if wait := l.Count(one); wait != 0 {
 			t.Fatalf("failure %d waits %v", i, wait)
 		}
 	}
-	if wait := l.Failed(one); wait != interval {
+	if wait := l.Count(one); wait != interval {
 		t.Errorf("one more waits %v", wait)
 	}
-	if wait := l.Failed(other); wait != 0 {
+	if wait := l.Count(other); wait != 0 {
 		t.Errorf("another address waits %v", wait)
 	}
 	now = now.Add(interval)
-	if wait := l.Failed(one); wait != 0 {
+	if wait := l.Count(one); wait != 0 {
 		t.Errorf("after the interval it still waits %v", wait)
 	}
 }
@@ -69,7 +69,7 @@ func TestZonesDoNotFillMemory(t *testing.T) {
 	l := New(func() time.Time { return now })
 	for i := range burst + 1 {
 		zone := strings.Repeat("z", 250_000) + strconv.Itoa(i)
-		if wait := l.Failed(request("127.0.0.1:5", "::ffff:192.0.2.1%"+zone)); (wait > 0) != (i == burst) {
+		if wait := l.Count(request("127.0.0.1:5", "::ffff:192.0.2.1%"+zone)); (wait > 0) != (i == burst) {
 			t.Fatalf("failure %d waits %v", i, wait)
 		}
 	}

@@ -101,10 +101,15 @@ func (c *collection) releaseTo(n int) {
 
 // phexts are the names of those that the call is about.
 func (c *collection) phexts(ctx context.Context, d *datadir.Dir) ([]string, error) {
-	if c.call.Listing.Everywhere {
-		return d.Phexts(ctx, c.call)
+	l := c.call.Listing
+	if !l.Everywhere {
+		return []string{c.call.Phext}, nil
 	}
-	return []string{c.call.Phext}, nil
+	all, err := d.Phexts(ctx, c.call)
+	if l.Only != nil {
+		all = slices.DeleteFunc(all, func(name string) bool { return !l.Only(name) })
+	}
+	return all, err
 }
 
 // list returns one page of all entries, and how many they are.

@@ -1,0 +1,118 @@
+package tenants
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// Access is what a caller may do with a tenant's phexts, from least to most.
+type Access int
+
+const (
+	NoAccess   Access = iota
+	PublicRead        // read the phexts that the tenant has made public
+	Read              // read all phexts
+	ReadWrite         // read and write all phexts
+)
+
+// AccessFor is what a caller may do with the phexts of t. A nil caller is somebody
+// without a key.
+func (t *Tenant) AccessFor(caller *Tenant) Access {
+	switch {
+	case !t.Enabled:
+		return NoAccess
+	case caller != nil && caller.Enabled && caller.UniqueID() == t.UniqueID():
+		return ReadWrite
+	case len(t.public) > 0:
+		return PublicRead
+	}
+	return NoAccess
+}
+
+// IsPublic says whether somebody without a key may read a phext, whose name is the
+// one that the tenant knows it by. The names of coordinates are as public as their
+// phext, whatever the patterns say about the name of theirs.
+func (t *Tenant) IsPublic(name string) bool {
+	for {
+		of, isNames := strings.CutSuffix(name, phext.NamesSuffix)
+		if !isNames {
+			break
+		}
+		name = of
+	}
+	for _, pattern := range t.public {
+		if ok, _ := path.Match(pattern, name); ok { // the pattern was checked when it was read
+			return true
+		}
+	}
+	return false
+}
+
+// Public are the patterns of the names of the phexts that everybody may read. The
+// slice must not be changed.
+func (t *Tenant) Public() []string { return t.public }
+
+// longestPattern is the length of the longest pattern, and mostPatterns how many
+// there may be. No name of a phext is longer.
+const (
+	longestPattern = 240
+	mostPatterns   = 100
+)
+
+// publicPhexts reads the field public, which is {"phexts": [...], "access": "read"}.
+func (b *builder) publicPhexts(raw json.RawMessage) []string {
+	if raw == nil {
+		return nil
+	}
+	fields, isObject := fieldsOf(raw)
+	if !isObject {
+		b.refuse("public", "is not an object", `write {"phexts": ["site"], "access": "read"}`)
+		return nil
+	}
+	for i := range fields {
+		fields[i].name = "public." + fields[i].name
+	}
+	var patterns *[]*string
+	var access *string
+	if !b.decode(fields, map[string]any{"public.phexts": &patterns, "public.access": &access}) {
+		return nil
+	}
+	if valueOr(access, "read") != "read" {
+		b.refuse("public.access", "is not \"read\"", "write \"read\", or leave it out: to let others write, name them in \"writers\"")
+	}
+	list := b.texts("public.phexts", patterns, mostPatterns)
+	if len(list) == 0 {
+		b.refuse("public.phexts", "names no phext", `list names or patterns, such as "site" and "log-*", or leave "public" out`)
+	}
+	for _, pattern := range list {
+		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.ContainsFunc(pattern, notInPattern) {
+			b.refuse("public.phexts", "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/'")
+		}
+	}
+	return list
+}
+
+func notInPattern(r rune) bool { return r == '/' || notInPath(r) }
+
+// texts is a list of texts, of which none is null.
+func (b *builder) texts(field string, list *[]*string, most int) (texts []string) {
+	if list == nil {
+		return nil
+	}
+	if len(*list) > most {
+		b.refuse(field, "is too long", fmt.Sprintf("list at most %d", most))
+		return nil
+	}
+	for _, text := range *list {
+		if text == nil {
+			b.refuse(field, "has a null in it", "list texts in quotes")
+			continue
+		}
+		texts = append(texts, *text)
+	}
+	return texts
+}
