@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -20,6 +21,7 @@ type historyEvent struct {
 	Bytes      int       `json:"bytes"`
 	Key        string    `json:"key,omitempty"` // fingerprint
 	Note       string    `json:"note,omitempty"`
+	Writer     string    `json:"writer,omitempty"` // id of the other tenant whose key it was
 }
 
 func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
@@ -42,6 +44,9 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 	events := make([]historyEvent, len(found))
 	for i, e := range found {
 		events[i] = historyEvent{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
+		if by, _, _ := strings.Cut(e.Tenant, "/"); by != t.ID {
+			events[i].Writer = by
+		}
 		if e.At.Valid() {
 			events[i].Coordinate = e.At.String()
 		}

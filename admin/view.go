@@ -29,8 +29,9 @@ type tenantView struct {
 	CreatedAt         *time.Time `json:"created_at,omitempty"`
 	AdminEmail        string     `json:"admin_email,omitempty"`
 	DataDir           string     `json:"data_dir"`
-	Public            []string   `json:"public,omitempty"` // patterns of the phexts that everybody may read
-	Child             string     `json:"child"`            // state of the SQ process, or "stopped"
+	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
+	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
+	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
 	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
 	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
@@ -53,7 +54,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,
 		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
-		Public: t.Public(), PathKeyFingerprint: t.PathKeyFingerprint()}
+		Public: t.Public(), Writers: t.Writers(), PathKeyFingerprint: t.PathKeyFingerprint()}
 	switch {
 	case t.Archived:
 		v.Status = archived

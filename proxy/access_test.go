@@ -186,3 +186,47 @@ func (w *world) tenantNamed(id string) *tenants.Tenant {
 	}
 	return t
 }
+
+// TestWriters has another tenant's key read and write here, in the space's quota.
+func TestWriters(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"writers": []string{"other", "off"}, "quota_mb": 1}, others: neighbours(t.TempDir())})
+	as := func(key, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+		return w.ask(method, target, body, append(headers, "Authorization", "Bearer "+key)...)
+	}
+	for _, id := range []string{"/will", "/t/will"} {
+		if answer := as(otherKey, "PUT", id+"/api/v2/write/1.1.1?p=notes", "by other"); answer.Code != 200 {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+		if answer := as(otherKey, "POST", id+"/api/v2/update?p=notes&c=will.1.1.1/1.1.1/1.1.2", "by its name"); answer.Code != 200 || answer.Header().Get("X-SQ-Quota-Used") != "0.000" {
+			t.Errorf("%d %s %v", answer.Code, answer.Body, answer.Header())
+		}
+		if answer := as(otherKey, "GET", id+third, ""); answer.Code != 200 || answer.Body.String() != "the scroll" {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+		w.wantError(as(otherKey, "POST", id+"/api/v2/update?p=notes&c=other.1.1.1/1.1.1/1.1.2", "x"), 403, "forbidden")
+		w.wantError(as("key-of-off", "GET", id+third, ""), 403, "tenant_disabled")
+		w.wantError(as("key-of-gone", "GET", id+third, ""), 403, "tenant_disabled")
+		w.wantError(as("key-of-nobody", "GET", id+third, ""), 401, "unauthorized")
+		w.wantError(w.keylessly("GET", id+third, ""), 401, "unauthorized")
+	}
+	w.wantError(as(key, "GET", "/other"+third, ""), 403, "forbidden") // it is not mutual
+	if answer := as(otherKey, "GET", third, ""); answer.Code != 200 || answer.Body.String() != "" {
+		t.Errorf("other's own is %d %s", answer.Code, answer.Body)
+	}
+	large := strings.Repeat("x", 900<<10)
+	if answer := as(otherKey, "PUT", "/will/api/v2/write/1.1.4?p=notes", large); answer.Code != 200 {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	w.wantError(as(otherKey, "PUT", "/will/api/v2/write/1.1.5?p=notes", large), 507, "QUOTA_EXCEEDED")
+	if will, other := w.Calls.Of(w.tenantNamed("will"), time.Now()).Today, w.Calls.Of(w.tenantNamed("other"), time.Now()).Today; will != 1 || other == 0 {
+		t.Errorf("%d calls of will and %d of other", will, other)
+	}
+	if log := w.log.String(); !strings.Contains(log, "tenant=will caller=other op=write") {
+		t.Errorf("the log does not name the caller: %s", log)
+	}
+	w.setTenant(nil, neighbours(t.TempDir())...)
+	w.check(w.store.Reload())
+	w.wantError(as(otherKey, "GET", "/will"+third, ""), 403, "forbidden")
+	w.wantError(as(otherKey, "POST", "/will/api/v2/update?p=notes", "x"), 403, "forbidden")
+	w.wantAllFree()
+}

@@ -42,6 +42,8 @@ func (g *Gateway) identify(r *http.Request) (access, error) {
 	}
 	public := other.IsPublic(name) || everywhere
 	switch rights := other.AccessFor(caller); {
+	case rights == tenants.ReadWrite:
+		return access{other, caller, key, rights}, nil
 	case rights == tenants.PublicRead && isRead && public:
 		return access{tenant: other, rights: rights}, nil
 	case caller == nil:

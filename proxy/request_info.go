@@ -96,6 +96,9 @@ func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration
 	if info.tenant != nil {
 		attrs = append(attrs, slog.String(logkey.Tenant, info.tenant.ID))
 	}
+	if info.caller != nil && info.caller != info.tenant {
+		attrs = append(attrs, slog.String(logkey.Caller, info.caller.ID))
+	}
 	if info.rights == tenants.PublicRead {
 		attrs = append(attrs, slog.Bool(logkey.Public, true))
 	}

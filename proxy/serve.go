@@ -118,8 +118,12 @@ func (g *Gateway) write(w http.ResponseWriter, r *http.Request, call *rewrite.Ca
 // commit commits a mutation and sets the headers of its answer.
 func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.Call) (writer.Result, error) {
 	info := infoOf(r)
+	var other *tenants.Tenant
+	if info.caller != info.tenant {
+		other = info.caller
+	}
 	result, err := g.Writer.Commit(r.Context(), writer.Request{
-		ID: info.id, Tenant: info.tenant, KeyFingerprint: tenants.Fingerprint(info.key), Call: call,
+		ID: info.id, Tenant: info.tenant, Writer: other, KeyFingerprint: tenants.Fingerprint(info.key), Call: call,
 		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {

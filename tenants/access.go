@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/phext"
@@ -26,6 +27,8 @@ func (t *Tenant) AccessFor(caller *Tenant) Access {
 	case !t.Enabled:
 		return NoAccess
 	case caller != nil && caller.Enabled && caller.UniqueID() == t.UniqueID():
+		return ReadWrite
+	case caller != nil && caller.Enabled && slices.Contains(t.writers, caller.ID):
 		return ReadWrite
 	case len(t.public) > 0:
 		return PublicRead
@@ -55,6 +58,10 @@ func (t *Tenant) IsPublic(name string) bool {
 // Public are the patterns of the names of the phexts that everybody may read. The
 // slice must not be changed.
 func (t *Tenant) Public() []string { return t.public }
+
+// Writers are the ids of the other tenants that may write here. The slice must not be
+// changed.
+func (t *Tenant) Writers() []string { return t.writers }
 
 // longestPattern is the length of the longest pattern, and mostPatterns how many
 // there may be. No name of a phext is longer.
@@ -97,6 +104,27 @@ func (b *builder) publicPhexts(raw json.RawMessage) []string {
 }
 
 func notInPattern(r rune) bool { return r == '/' || notInPath(r) }
+
+// mostWriters is how many writers a tenant may have.
+const mostWriters = 1000
+
+// checkWriters reads the field writers of all tenants, when all ids are known. An id
+// that nobody has is refused: whoever gets it later would be let in.
+func (b *builder) checkWriters() {
+	for i, t := range b.snapshot.all {
+		b.id, b.index = t.ID, b.positions[i]
+		t.writers = b.texts("writers", b.writers[t], mostWriters)
+		seen := map[string]bool{t.ID: true}
+		for _, id := range t.writers {
+			if _, known := b.snapshot.byID[id]; !known {
+				b.refuse("writers", "names somebody who is no tenant of this file", "correct the id, or take it out")
+			} else if seen[id] {
+				b.refuse("writers", "names a tenant twice, or the tenant itself", "name each of the others once")
+			}
+			seen[id] = true
+		}
+	}
+}
 
 // texts is a list of texts, of which none is null.
 func (b *builder) texts(field string, list *[]*string, most int) (texts []string) {

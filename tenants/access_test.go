@@ -1,6 +1,10 @@
 package tenants
 
-import "testing"
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+)
 
 func parse(t *testing.T, file string) *Snapshot {
 	t.Helper()
@@ -51,5 +55,62 @@ func TestAChangeOfWhatIsPublicIsNoticed(t *testing.T) {
 	}
 	if d := Compare(with("a"), with("a")); !d.Empty() {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestAccess is what each caller may do with a's phexts.
+func TestAccess(t *testing.T) {
+	file := func(fields string) *Snapshot {
+		return parse(t, fileWith(`{`+goodEntry+fields+`},
+			{"id": "b", "api_key": "key-of-b", "data_dir": "/d/b", "writers": ["a"]},
+			{"id": "c", "api_key": "key-of-c", "data_dir": "/d/c"},
+			{"id": "off", "api_key": "key-of-off", "data_dir": "/d/off", "enabled": false},
+			{"id": "gone", "api_key": "key-of-gone", "data_dir": "/d/gone", "archived": true}`))
+	}
+	const site = `, "public": {"phexts": ["site"]}`
+	const writers = `, "writers": ["b", "off", "gone"]`
+	for _, test := range []struct {
+		fields string
+		want   map[string]Access
+	}{
+		{``, map[string]Access{"a": ReadWrite}},
+		{site, map[string]Access{"a": ReadWrite, "": PublicRead, "b": PublicRead, "c": PublicRead, "off": PublicRead, "gone": PublicRead}},
+		{writers, map[string]Access{"a": ReadWrite, "b": ReadWrite}},
+		{site + writers, map[string]Access{"a": ReadWrite, "": PublicRead, "b": ReadWrite, "c": PublicRead, "off": PublicRead, "gone": PublicRead}},
+		{site + writers + `, "enabled": false`, nil},
+		{site + writers + `, "archived": true`, nil},
+	} {
+		s := file(test.fields)
+		a, _ := s.ByID("a")
+		for _, id := range []string{"", "a", "b", "c", "off", "gone"} {
+			caller, _ := s.ByID(id)
+			if got := a.AccessFor(caller); got != test.want[id] {
+				t.Errorf("%s: %q has %v, want %v", test.fields, id, got, test.want[id])
+			}
+		}
+	}
+	earlier := &Tenant{ID: "a", Enabled: true, uniqueID: "a/20200101T000000.000000000Z"}
+	if a, _ := file("").ByID("a"); a.AccessFor(earlier) != NoAccess {
+		t.Error("an earlier tenant with the same id has access")
+	}
+}
+
+// TestRemovedWriters are taken out of the lists of the others, so that whoever gets
+// the id later is not let in.
+func TestRemovedWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.json")
+	writeFile(t, path, fileWith(`{`+goodEntry+`, "writers": ["b", "c"]}, {"id": "b", "api_key": "key-of-b", "data_dir": "/d/b"},
+		{"id": "c", "api_key": "key-of-c", "data_dir": "/d/c", "writers": ["b"]}`))
+	s, err := Open(Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Edit(func(d *Document) error { return d.Remove("b", func(*Entry) error { return nil }) }); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := s.Current().ByID("a")
+	c, _ := s.Current().ByID("c")
+	if !slices.Equal(a.Writers(), []string{"c"}) || len(c.Writers()) != 0 {
+		t.Errorf("%v and %v", a.Writers(), c.Writers())
 	}
 }

@@ -24,6 +24,7 @@ type builder struct {
 	snapshot  *Snapshot
 	positions []int // in the file, of each of the snapshot's tenants
 	mistakes  []error
+	writers   map[*Tenant]*[]*string // the fields as they stand in the file
 	keys      map[digest]keyUse
 	index     int    // position of the current tenant, from 1; 0 for the file itself
 	id        string // of the current tenant; "" if it has no valid one
@@ -37,7 +38,7 @@ type keyUse struct {
 // build makes the tenants of a file's entries.
 func (b *builder) build(list []json.RawMessage, reload bool) {
 	n := len(list)
-	b.keys = make(map[digest]keyUse, n)
+	b.keys, b.writers = make(map[digest]keyUse, n), map[*Tenant]*[]*string{}
 	b.snapshot = &Snapshot{
 		all: make([]*Tenant, 0, n), byID: make(map[string]*Tenant, n), byKey: make(map[digest]*Tenant, n),
 		byPathKey: map[digest]*Tenant{}, reloadOnChange: reload,
@@ -47,6 +48,7 @@ func (b *builder) build(list []json.RawMessage, reload bool) {
 		b.readEntry(raw)
 	}
 	b.checkDirectories()
+	b.checkWriters()
 }
 
 // readEntry adds a tenant. It does not check the values of an entry whose form
@@ -99,6 +101,7 @@ func (b *builder) add(e Entry) {
 	}
 	b.setKeys(t, e)
 	t.public = b.publicPhexts(e.Public)
+	b.writers[t] = e.Writers
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 }
 

@@ -167,14 +167,29 @@ func (d *Document) Change(id string, change func(*Entry) error) error {
 	return nil
 }
 
-// Remove removes a tenant, if check allows it. The error is ErrNoTenant if there
-// is none with this id.
+// Remove removes a tenant, if check allows it, and takes it out of the writers of the
+// others: whoever gets the id later must not inherit that. The error is ErrNoTenant if
+// there is none with this id.
 func (d *Document) Remove(id string, check func(*Entry) error) error {
 	if err := d.Change(id, check); err != nil {
 		return err
 	}
 	i := slices.Index(d.ids, id)
 	d.entries, d.ids = slices.Delete(d.entries, i, i+1), slices.Delete(d.ids, i, i+1)
+	for i, other := range d.ids {
+		if !bytes.Contains(d.entries[i], []byte("writers")) {
+			continue
+		}
+		err := d.Change(other, func(e *Entry) error {
+			if e.Writers != nil {
+				*e.Writers = slices.DeleteFunc(*e.Writers, func(writer *string) bool { return *writer == id })
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -37,7 +37,8 @@ type Entry struct {
 	SharedDataDir      *bool   `json:"shared_data_dir,omitempty"`
 	FollowLinks        *bool   `json:"follow_links,omitempty"`
 
-	Public json.RawMessage `json:"public,omitempty"` // {"phexts": [PATTERN, ...], "access": "read"}
+	Public  json.RawMessage `json:"public,omitempty"`  // {"phexts": [PATTERN, ...], "access": "read"}
+	Writers *[]*string      `json:"writers,omitempty"` // ids
 }
 
 // targets says where each field of an entry is decoded to.
@@ -49,7 +50,7 @@ func (e *Entry) targets() map[string]any {
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
-		"follow_links": &e.FollowLinks, "public": &e.Public,
+		"follow_links": &e.FollowLinks, "public": &e.Public, "writers": &e.Writers,
 	}
 }
 

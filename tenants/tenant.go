@@ -36,8 +36,9 @@ type Tenant struct {
 	key                digest
 	previousKey        digest // zero if there is none
 	previousKeyExpires time.Time
-	pathKey            digest // zero if there is none
-	public             []string
+	pathKey            digest   // zero if there is none
+	public             []string // patterns
+	writers            []string // ids
 }
 
 // NewIncarnation is the incarnation of a tenant that is added now. It tells the

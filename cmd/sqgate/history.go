@@ -38,17 +38,17 @@ func newHistory() *cobra.Command {
 func printHistory(out io.Writer, text []byte) error {
 	var list struct {
 		Events []struct {
-			Time, Phext, Op, Coordinate, Key, Note string
-			Bytes                                  int
+			Time, Phext, Op, Coordinate, Key, Note, Writer string
+			Bytes                                          int
 		}
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIME\tPHEXT\tCHANGE\tCOORDINATE\tBYTES\tKEY\tNOTE")
+	fmt.Fprintln(w, "TIME\tPHEXT\tCHANGE\tCOORDINATE\tBYTES\tKEY\tNOTE\tWRITER")
 	for _, e := range list.Events {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Time, e.Phext, e.Op, orDash(e.Coordinate), e.Bytes, orDash(e.Key), orDash(e.Note))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.Time, e.Phext, e.Op, orDash(e.Coordinate), e.Bytes, orDash(e.Key), orDash(e.Note), orDash(e.Writer))
 	}
 	return w.Flush()
 }

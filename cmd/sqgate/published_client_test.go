@@ -41,6 +41,7 @@ type sampleClient struct {
 	base    string // in front of /api/v2
 	id      string // of the sample
 	headers []string
+	writers []string // keys of other tenants that may write under base
 }
 
 // call sends a request and expects a status.

@@ -7,6 +7,7 @@ const (
 	Request  = "request" // the X-Request-Id of an answer
 	Remote   = "remote"
 	Tenant   = "tenant"
+	Caller   = "caller" // the tenant whose key it was, if that is another
 	Public   = "public" // the request was served without regard to a key
 	Op       = "op"
 	Method   = "method"

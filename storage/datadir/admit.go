@@ -54,6 +54,21 @@ func (ds *Dirs) stillAdmitted(t *tenants.Tenant) error {
 	return nil
 }
 
+// CheckWriter is the error for a writer of t that may not write there any more. A nil
+// writer is t itself.
+func (ds *Dirs) CheckWriter(t, writer *tenants.Tenant) error {
+	if writer == nil {
+		return nil
+	}
+	known := ds.Tenants()
+	space, ok := known.ByID(t.ID)
+	now, here := known.ByID(writer.ID)
+	if !ok || !here || now.UniqueID() != writer.UniqueID() || space.AccessFor(now) < tenants.ReadWrite {
+		return errNoWriter
+	}
+	return nil
+}
+
 // RewriteTenant is what package rewrite has to know of a tenant.
 func RewriteTenant(t *tenants.Tenant) rewrite.Tenant {
 	return rewrite.Tenant{ID: t.ID, SharedDataDir: t.SharedDataDir, AllowDelimiters: t.AllowDelimiters}

@@ -17,6 +17,7 @@ var (
 	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"too many requests of this tenant are waiting for its database: try again in a moment")
 	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
+	errNoWriter      = apierror.New(apierror.Forbidden, "this key may not write here any more")
 	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
 	errNotRecovered  = apierror.RetryIn(5*time.Second, apierror.Unavailable,
 		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")

@@ -132,7 +132,7 @@ func (tx *transaction) leadBatch() {
 	taken := map[phext.Coordinate]bool{tx.lead.Call.At: true}
 	others := tx.w.queue(tx.dir).take(tx.batchCapacity(), func(m *mutation) bool {
 		fits := m.Tenant == tx.lead.Tenant && m.Call.Phext == tx.lead.Call.Phext && !taken[m.Call.At] &&
-			!tx.takesName(m.Call) && !tx.hasStaleName(m.Call)
+			!tx.takesName(m.Call) && !tx.hasStaleName(m.Call) && tx.w.Dirs.CheckWriter(m.Tenant, m.Writer) == nil
 		taken[m.Call.At] = taken[m.Call.At] || fits
 		return fits
 	})

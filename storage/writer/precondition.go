@@ -5,10 +5,35 @@ import (
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // longestIdempotencyKey is in bytes.
 const longestIdempotencyKey = 255
+
+// checkWriter looks again whether the writer may write here, which may have changed
+// while it waited.
+func (tx *transaction) checkWriter() (answered bool, err error) {
+	return false, tx.w.Dirs.CheckWriter(tx.lead.Tenant, tx.lead.Writer)
+}
+
+// writer is the tenant whose key the mutation has.
+func (m *mutation) writer() *tenants.Tenant {
+	if m.Writer != nil {
+		return m.Writer
+	}
+	return m.Tenant
+}
+
+// idempotency is the Idempotency-Key as the journal has it. A directory may be shared,
+// so the key of another tenant's writer counts for one tenant. No client's key has a
+// zero byte.
+func (m *mutation) idempotency() string {
+	if m.Writer == nil {
+		return m.IdempotencyKey
+	}
+	return m.Tenant.UniqueID() + "\x00" + m.IdempotencyKey
+}
 
 // answerRepeat answers a mutation that was made already under the same
 // Idempotency-Key.
@@ -20,7 +45,7 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 	if len(m.IdempotencyKey) > longestIdempotencyKey {
 		return false, errKeyTooLong
 	}
-	first, digest, known, err := tx.journal.Answered(m.Tenant.UniqueID(), m.IdempotencyKey)
+	first, digest, known, err := tx.journal.Answered(m.writer().UniqueID(), m.idempotency())
 	switch {
 	case known && err != nil:
 		tx.log("the write that a request repeats stands, but the journal is not on disk", err)

@@ -186,10 +186,10 @@ func (tx *transaction) beginJournal() (err error) {
 func (m *mutation) entry() journal.Mutation {
 	e := journal.Mutation{
 		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: string(m.Call.Scroll),
-		Tenant: m.Tenant.UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
+		Tenant: m.writer().UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
 	}
 	if m.IdempotencyKey != "" {
-		e.Idempotency, e.Digest, e.Answer = m.IdempotencyKey, m.digest(), m.answer
+		e.Idempotency, e.Digest, e.Answer = m.idempotency(), m.digest(), m.answer
 	}
 	return e
 }

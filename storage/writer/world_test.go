@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -38,12 +39,14 @@ type world struct {
 	*testing.T
 	root string
 	*Writer
-	tenant  *tenants.Tenant
-	sq      *fakeSQ
-	journal *journal.Set
-	log     *lines
-	disk    *faults
-	boot    string
+	snapshot atomic.Pointer[tenants.Snapshot]
+	tenant   *tenants.Tenant
+	bob      *tenants.Tenant // may write to will
+	sq       *fakeSQ
+	journal  *journal.Set
+	log      *lines
+	disk     *faults
+	boot     string
 }
 
 // newWorld has a phext n of three scrolls, of which SQ knows and the checkpoint
@@ -66,7 +69,8 @@ func (w *world) open() {
 	w.Helper()
 	w.disk = &faults{}
 	text, err := json.Marshal(map[string]any{"tenants": []any{map[string]any{
-		"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": filepath.Join(w.root, "data"), "quota_mb": 1}}})
+		"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": filepath.Join(w.root, "data"), "quota_mb": 1, "writers": []string{"bob"}},
+		map[string]any{"id": "bob", "api_key": "key-of-bob", "data_dir": filepath.Join(w.root, "bob")}}})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -74,8 +78,10 @@ func (w *world) open() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	current := func() *tenants.Snapshot { return snapshot }
+	w.snapshot.Store(snapshot)
+	current := w.snapshot.Load
 	w.tenant, _ = snapshot.ByID("will")
+	w.bob, _ = snapshot.ByID("bob")
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	disk := w.disk
 	w.journal, err = journal.New(journal.Config{

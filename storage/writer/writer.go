@@ -23,7 +23,8 @@ import (
 type Request struct {
 	ID             string // of the request, for the log
 	Tenant         *tenants.Tenant
-	KeyFingerprint string // of the API key, for the history
+	Writer         *tenants.Tenant // whose key it has, if that is another tenant; else nil
+	KeyFingerprint string          // of the API key, for the history
 	Call           *rewrite.Call
 	IfMatch        []string // values of If-Match; none = whatever is there
 	IdempotencyKey string   // "" = none
@@ -115,6 +116,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	// Until the quota is reserved, nothing is touched.
 	// A step may find that the mutation is answered without a write.
 	for _, step := range []func() (answered bool, err error){
+		tx.checkWriter,
 		tx.openJournal,
 		tx.answerRepeat,
 		tx.readPhext,
