@@ -102,6 +102,9 @@ type patch struct {
 	Enabled           *bool   `json:"enabled,omitempty"`
 	AdminEmail        *string `json:"admin_email,omitempty"`
 	RequestsPerMinute *int64  `json:"requests_per_minute,omitempty"`
+	ReadsPerMinute    *int64  `json:"reads_per_minute,omitempty"`
+	WritesPerMinute   *int64  `json:"writes_per_minute,omitempty"`
+	ListsPerMinute    *int64  `json:"lists_per_minute,omitempty"`
 	CallsPerDay       *int64  `json:"calls_per_day,omitempty"`
 	MaxPhexts         *int64  `json:"max_phexts,omitempty"`
 	PathKey           pathKey `json:"path_key,omitempty"`
@@ -113,7 +116,7 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if p == (patch{}) {
-		return badRequest("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, calls_per_day, max_phexts, path_key")
+		return badRequest("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, reads_per_minute, writes_per_minute, lists_per_minute, calls_per_day, max_phexts, path_key")
 	}
 	if err := p.PathKey.check(); err != nil {
 		return err
@@ -151,6 +154,9 @@ func (p patch) before(e *tenants.Entry) patch {
 	copyIfGiven(&b.Enabled, e.Enabled, p.Enabled)
 	copyIfGiven(&b.AdminEmail, e.AdminEmail, p.AdminEmail)
 	copyIfGiven(&b.RequestsPerMinute, e.RequestsPerMinute, p.RequestsPerMinute)
+	copyIfGiven(&b.ReadsPerMinute, e.ReadsPerMinute, p.ReadsPerMinute)
+	copyIfGiven(&b.WritesPerMinute, e.WritesPerMinute, p.WritesPerMinute)
+	copyIfGiven(&b.ListsPerMinute, e.ListsPerMinute, p.ListsPerMinute)
 	copyIfGiven(&b.CallsPerDay, e.CallsPerDay, p.CallsPerDay)
 	copyIfGiven(&b.MaxPhexts, e.MaxPhexts, p.MaxPhexts)
 	if p.PathKey != "" {
@@ -165,6 +171,9 @@ func (p patch) apply(e *tenants.Entry) {
 	copyIfGiven(&e.Enabled, p.Enabled, p.Enabled)
 	copyIfGiven(&e.AdminEmail, p.AdminEmail, p.AdminEmail)
 	copyIfGiven(&e.RequestsPerMinute, p.RequestsPerMinute, p.RequestsPerMinute)
+	copyIfGiven(&e.ReadsPerMinute, p.ReadsPerMinute, p.ReadsPerMinute)
+	copyIfGiven(&e.WritesPerMinute, p.WritesPerMinute, p.WritesPerMinute)
+	copyIfGiven(&e.ListsPerMinute, p.ListsPerMinute, p.ListsPerMinute)
 	copyIfGiven(&e.CallsPerDay, p.CallsPerDay, p.CallsPerDay)
 	copyIfGiven(&e.MaxPhexts, p.MaxPhexts, p.MaxPhexts)
 }

@@ -24,6 +24,9 @@ type tenantView struct {
 	MaxPhexts         int        `json:"max_phexts"`
 	CallsToday        int64      `json:"api_calls_today"`
 	RequestsPerMinute int        `json:"requests_per_minute,omitempty"`
+	ReadsPerMinute    int        `json:"reads_per_minute,omitempty"`
+	WritesPerMinute   int        `json:"writes_per_minute,omitempty"`
+	ListsPerMinute    int        `json:"lists_per_minute,omitempty"`
 	CallsPerDay       int        `json:"calls_per_day,omitempty"`
 	LastActive        *time.Time `json:"last_active"`
 	CreatedAt         *time.Time `json:"created_at,omitempty"`
@@ -52,7 +55,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	calls := a.Calls.Of(t, a.now())
 	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
-		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, CallsPerDay: t.CallsPerDay,
+		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, ReadsPerMinute: t.ReadsPerMinute, WritesPerMinute: t.WritesPerMinute, ListsPerMinute: t.ListsPerMinute, CallsPerDay: t.CallsPerDay,
 		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
 		Public: t.Public(), Writers: t.Writers(), PathKeyFingerprint: t.PathKeyFingerprint()}
 	switch {

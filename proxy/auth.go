@@ -8,6 +8,7 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // access is who a request is from, and what it may do.
@@ -16,6 +17,7 @@ type access struct {
 	caller *tenants.Tenant // whose key it has; nil for a public read
 	key    string          // that was given; for its fingerprint alone
 	rights tenants.Access
+	class  quota.Class // of the call, for the caller's limits
 }
 
 // identify is the one place where a request becomes an access. The key names the
@@ -31,7 +33,7 @@ func (g *Gateway) identify(r *http.Request) (access, error) {
 		return access{tenant: caller, caller: caller}, err
 	}
 	op, instance := rewrite.Find(r.Method, info.path)
-	own := access{caller, caller, key, tenants.ReadWrite}
+	own := access{caller, caller, key, tenants.ReadWrite, classOf(op)}
 	if caller != nil && (instance == "" || instance == caller.ID) {
 		return own, nil
 	}
@@ -43,13 +45,26 @@ func (g *Gateway) identify(r *http.Request) (access, error) {
 	public := other.IsPublic(name) || everywhere
 	switch rights := other.AccessFor(caller); {
 	case rights == tenants.ReadWrite:
-		return access{other, caller, key, rights}, nil
+		return access{other, caller, key, rights, own.class}, nil
 	case rights == tenants.PublicRead && isRead && public:
 		return access{tenant: other, rights: rights}, nil
 	case caller == nil:
 		return access{}, errWrongKey
 	}
 	return own, nil // rewrite refuses the id in front of the path
+}
+
+// classOf is the class of an operation, of which "" is none.
+func classOf(op rewrite.Op) quota.Class {
+	switch {
+	case op == "":
+		return quota.NoClass
+	case op.Mutates():
+		return quota.Writes
+	case op == rewrite.List || op == rewrite.Search:
+		return quota.Lists
+	}
+	return quota.Reads
 }
 
 // nobody stands for a tenant that there is not.
@@ -130,7 +145,7 @@ func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if err := g.Calls.Admit(info.caller, info.began); err != nil {
+		if err := g.Calls.Admit(info.caller, info.class, info.began); err != nil {
 			g.refuse(w, r, err)
 			return
 		}

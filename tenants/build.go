@@ -93,6 +93,9 @@ func (b *builder) add(e Entry) {
 	t.QuotaBytes = b.number("quota_mb", e.QuotaMB, 0, math.MaxInt64/megabyte) * megabyte
 	t.MaxPhexts = int(b.number("max_phexts", e.MaxPhexts, defaultMaxPhexts, math.MaxInt32))
 	t.RequestsPerMinute = int(b.number("requests_per_minute", e.RequestsPerMinute, 0, math.MaxInt32))
+	t.ReadsPerMinute = int(b.number("reads_per_minute", e.ReadsPerMinute, 0, math.MaxInt32))
+	t.WritesPerMinute = int(b.number("writes_per_minute", e.WritesPerMinute, 0, math.MaxInt32))
+	t.ListsPerMinute = int(b.number("lists_per_minute", e.ListsPerMinute, 0, math.MaxInt32))
 	t.CallsPerDay = int(b.number("calls_per_day", e.CallsPerDay, 0, math.MaxInt32))
 	t.CreatedAt = b.time("created_at", e.CreatedAt)
 	t.Incarnation = b.incarnation(e.Incarnation)

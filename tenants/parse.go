@@ -31,6 +31,9 @@ type Entry struct {
 	CreatedAt          *string `json:"created_at,omitempty"`
 	Incarnation        *string `json:"incarnation,omitempty"` // see NewIncarnation
 	RequestsPerMinute  *int64  `json:"requests_per_minute,omitempty"`
+	ReadsPerMinute     *int64  `json:"reads_per_minute,omitempty"`
+	WritesPerMinute    *int64  `json:"writes_per_minute,omitempty"`
+	ListsPerMinute     *int64  `json:"lists_per_minute,omitempty"`
 	CallsPerDay        *int64  `json:"calls_per_day,omitempty"`
 	MaxPhexts          *int64  `json:"max_phexts,omitempty"`
 	AllowDelimiters    *bool   `json:"allow_delimiters,omitempty"`
@@ -48,6 +51,7 @@ func (e *Entry) targets() map[string]any {
 		"previous_key_sha256": &e.PreviousKeySHA256, "previous_key_expires": &e.PreviousKeyExpires,
 		"path_key": &e.PathKey, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled, "archived": &e.Archived,
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
+		"reads_per_minute": &e.ReadsPerMinute, "writes_per_minute": &e.WritesPerMinute, "lists_per_minute": &e.ListsPerMinute,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
 		"follow_links": &e.FollowLinks, "public": &e.Public, "writers": &e.Writers,

@@ -27,6 +27,9 @@ type Tenant struct {
 	AllowDelimiters   bool   // scrolls may contain delimiters
 	MaxPhexts         int
 	RequestsPerMinute int // 0 = no limit
+	ReadsPerMinute    int // beside RequestsPerMinute, as the next two; 0 = no limit
+	WritesPerMinute   int // 0 = no limit
+	ListsPerMinute    int // 0 = no limit
 	CallsPerDay       int // 0 = no limit
 	AdminEmail        string
 	CreatedAt         time.Time // zero if the file has no created_at

@@ -126,6 +126,19 @@ func TestCallsAndLimits(t *testing.T) {
 			t.Errorf("%s: Retry-After %q, %s", id, r.header.Get("Retry-After"), r.body)
 		}
 	}
+	g.manage("PATCH", "tenants/quick", `{"requests_per_minute": 0, "reads_per_minute": 2, "writes_per_minute": 1, "lists_per_minute": 3}`, 200)
+	for _, class := range []struct {
+		limit                int
+		method, target, says string
+	}{{2, "GET", "read/1.1.1?p=n", "2 reads"}, {1, "PUT", "write/1.1.1?p=n", "1 writes"}, {3, "GET", "list?p=n", "3 lists"}} {
+		for i := range class.limit + 1 {
+			r, err := g.do("quick", class.method, "/api/v2/"+class.target, "text")
+			wait, bad := strconv.Atoi(r.header.Get("Retry-After"))
+			if err != nil || (r.status == 429) != (i == class.limit) || r.status == 429 && (bad != nil || wait != (60+class.limit-1)/class.limit || !strings.Contains(r.body, class.says)) {
+				t.Errorf("%s %d: %v %d %q %s", class.target, i, err, r.status, r.header.Get("Retry-After"), r.body)
+			}
+		}
+	}
 	g.must("will", "GET", "/api/v2/toc", "", 200) // other tenants are not limited
 }
 

@@ -26,7 +26,7 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"list"}, 0, `(?s)TENANT.*will.*acme +active +0.000 +5 `},
 		{[]string{"list", "--json"}, 0, `"tenant_id":"acme"`},
 		{[]string{"show", "acme"}, 0, `quota_mb +5\n`},
-		{[]string{"set", "acme", "--quota-mb", "6", "--calls-per-day", "9"}, 0, `(?s)calls_per_day +9\n.*quota_mb +6\n`},
+		{[]string{"set", "acme", "--quota-mb", "6", "--calls-per-day", "9", "--reads-per-minute", "100", "--writes-per-minute", "10", "--lists-per-minute", "50"}, 0, `(?s)calls_per_day +9\n.*lists_per_minute +50\n.*quota_mb +6\nreads_per_minute +100\n.*writes_per_minute +10\n`},
 		{[]string{"set", "acme"}, 2, "nothing to change"},
 		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
 		{[]string{"rotate-key", "acme", "--overlap", "1h"}, 0, "previous_key_expires"},

@@ -78,14 +78,14 @@ func addGiven(f *pflag.FlagSet, in map[string]any, values map[string]any) {
 }
 
 func tenantSet(c *apiClient) *cobra.Command {
-	var quota, perMinute, perDay, phexts int64
+	var quota, perMinute, reads, writes, lists, perDay, phexts int64
 	var email string
 	var enabled bool
 	var pathKey pathKeyFlag
 	cmd := &cobra.Command{Use: "set ID", Short: "Change a tenant", Example: "  sqgate tenant set acme --quota-mb 500\n  sqgate tenant set acme --path-key new   # prints KEY once; the client's endpoint is https://HOST/k/KEY/api/v2\n  sqgate tenant set acme --path-key off   # revokes it; the API key goes on working", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		in := map[string]any{}
 		addGiven(cmd.Flags(), in, map[string]any{"quota-mb": quota, "admin-email": email, "enabled": enabled,
-			"requests-per-minute": perMinute, "calls-per-day": perDay, "max-phexts": phexts, "path-key": &pathKey})
+			"requests-per-minute": perMinute, "reads-per-minute": reads, "writes-per-minute": writes, "lists-per-minute": lists, "calls-per-day": perDay, "max-phexts": phexts, "path-key": &pathKey})
 		if len(in) == 0 {
 			return usageError{fmt.Errorf("nothing to change: give a flag, see `sqgate tenant set --help`")}
 		}
@@ -96,6 +96,9 @@ func tenantSet(c *apiClient) *cobra.Command {
 	f.StringVar(&email, "admin-email", "", "whom to write to")
 	f.BoolVar(&enabled, "enabled", true, "whether the tenant may call")
 	f.Int64Var(&perMinute, "requests-per-minute", 0, "most calls a minute (0 = no limit)")
+	f.Int64Var(&reads, "reads-per-minute", 0, "most of them that are reads, without lists and searches (0 = no limit of their own)")
+	f.Int64Var(&writes, "writes-per-minute", 0, "most of them that are writes (0 = no limit of their own)")
+	f.Int64Var(&lists, "lists-per-minute", 0, "most of them that are lists and searches (0 = no limit of their own)")
 	f.Int64Var(&perDay, "calls-per-day", 0, "most calls a UTC day (0 = no limit)")
 	f.Int64Var(&phexts, "max-phexts", 0, "most phexts")
 	f.Var(&pathKey, "path-key", "new: make a path key and print it, once, in place of the one there may be; off: revoke it")

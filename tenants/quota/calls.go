@@ -35,11 +35,11 @@ type Calls struct {
 }
 
 type counter struct {
-	mu      sync.Mutex
-	stats   CallStats
-	limiter *rate.Limiter
-	dirty   bool  // stats are not saved
-	day     int64 // stats.Day in days since 1970; 0 if it is not known yet
+	mu       sync.Mutex
+	stats    CallStats
+	limiters [classes]*rate.Limiter // nil = no limit yet
+	dirty    bool                   // stats are not saved
+	day      int64                  // stats.Day in days since 1970; 0 if it is not known yet
 }
 
 // saveEvery bounds how many counts a kill loses.
@@ -86,9 +86,35 @@ func (c *Calls) counter(id string) *counter {
 	return n
 }
 
+// Class is a kind of calls that has a limit a minute of its own.
+type Class int
+
+const (
+	Reads Class = iota // that are not Lists
+	Writes
+	Lists   // list and search, which look through a whole phext
+	NoClass // a call of no operation
+
+	allCalls // of every class
+	classes
+)
+
+// perMinute is the limit of a class, or 0, and what its calls are called.
+func (class Class) perMinute(t *tenants.Tenant) (limit int, of string) {
+	switch class {
+	case Reads:
+		return t.ReadsPerMinute, "reads"
+	case Writes:
+		return t.WritesPerMinute, "writes"
+	case Lists:
+		return t.ListsPerMinute, "lists and searches"
+	}
+	return 0, ""
+}
+
 // Admit counts a call and refuses it with a *LimitError if it is one too many.
-// Refused calls count, too.
-func (c *Calls) Admit(t *tenants.Tenant, now time.Time) error {
+// Refused calls count for the day, and do not use up the next minute.
+func (c *Calls) Admit(t *tenants.Tenant, class Class, now time.Time) error {
 	n := c.counter(t.UniqueID())
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,12 +123,20 @@ func (c *Calls) Admit(t *tenants.Tenant, now time.Time) error {
 	n.stats.LastActive = now.UTC()
 	n.dirty = true
 	if t.CallsPerDay > 0 && n.stats.Today > int64(t.CallsPerDay) {
-		return &LimitError{Limit: t.CallsPerDay, Per: "day", RetryAfter: untilMidnight(now)}
+		return &LimitError{Limit: t.CallsPerDay, Of: "calls", Per: "day", RetryAfter: untilMidnight(now)}
 	}
-	if wait := n.waitLocked(t.RequestsPerMinute, now); wait > 0 {
-		return &LimitError{Limit: t.RequestsPerMinute, Per: "minute", RetryAfter: wait}
+	limit, of := class.perMinute(t)
+	all, one := n.reserveLocked(allCalls, t.RequestsPerMinute, now), n.reserveLocked(class, limit, now)
+	waitAll, waitOne := all.DelayFrom(now), one.DelayFrom(now)
+	if waitAll == 0 && waitOne == 0 {
+		return nil
 	}
-	return nil
+	one.CancelAt(now)
+	all.CancelAt(now)
+	if waitAll >= waitOne {
+		return &LimitError{Limit: t.RequestsPerMinute, Of: "calls", Per: "minute", RetryAfter: waitAll}
+	}
+	return &LimitError{Limit: limit, Of: of, Per: "minute", RetryAfter: waitOne}
 }
 
 // rollLocked starts a new count at midnight UTC.
@@ -122,22 +156,19 @@ func untilMidnight(now time.Time) time.Duration {
 	return time.Date(now.Year(), now.Month(), now.Day()+1, 0, 0, 0, 0, time.UTC).Sub(now)
 }
 
-// waitLocked is how long to wait before the next call, or 0 if this one is
-// within the limit.
-func (n *counter) waitLocked(perMinute int, now time.Time) time.Duration {
+// unlimited has a place for every call.
+var unlimited = rate.NewLimiter(rate.Inf, 0)
+
+// reserveLocked takes a place in the limit of a class. 0 is no limit.
+func (n *counter) reserveLocked(class Class, perMinute int, now time.Time) *rate.Reservation {
 	if perMinute == 0 {
-		n.limiter = nil
-		return 0
+		n.limiters[class] = nil
+		return unlimited.ReserveN(now, 1)
 	}
-	if n.limiter == nil || n.limiter.Burst() != perMinute {
-		n.limiter = rate.NewLimiter(rate.Limit(float64(perMinute)/60), perMinute)
+	if l := n.limiters[class]; l == nil || l.Burst() != perMinute {
+		n.limiters[class] = rate.NewLimiter(rate.Limit(float64(perMinute)/60), perMinute)
 	}
-	r := n.limiter.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait > 0 {
-		r.CancelAt(now) // a refused call does not use up the next minute
-	}
-	return wait
+	return n.limiters[class].ReserveN(now, 1)
 }
 
 // Of returns the tenant's counts now.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,15 +18,15 @@ func TestCallsRollOver(t *testing.T) {
 	calls, tenant := OpenCalls(path, slog.Default()), &tenants.Tenant{ID: "a", CallsPerDay: 2}
 	late := time.Date(2026, 1, 31, 23, 59, 50, 0, time.UTC)
 	for range 2 {
-		if err := calls.Admit(tenant, late); err != nil {
+		if err := calls.Admit(tenant, Reads, late); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var limit *LimitError
-	if err := calls.Admit(tenant, late); !errors.As(err, &limit) || limit.RetryAfter != 10*time.Second {
+	if err := calls.Admit(tenant, Reads, late); !errors.As(err, &limit) || limit.RetryAfter != 10*time.Second {
 		t.Errorf("%v", err)
 	}
-	if err := calls.Admit(tenant, late.Add(limit.RetryAfter)); err != nil {
+	if err := calls.Admit(tenant, Reads, late.Add(limit.RetryAfter)); err != nil {
 		t.Errorf("when it said: %v", err)
 	}
 	if got := calls.Of(tenant, late.Add(time.Minute)); got.Today != 1 || got.Day != "2026-02-01" {
@@ -51,7 +52,7 @@ func TestCountsAreOfOneIncarnation(t *testing.T) {
 	}
 	first, second := &tenants.Tenant{ID: "a"}, &tenants.Tenant{ID: "a", Incarnation: now}
 	calls := OpenCalls(path, slog.Default())
-	if err := calls.Admit(second, now); err != nil {
+	if err := calls.Admit(second, Reads, now); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := calls.Of(first, now).Today, calls.Of(second, now).Today; a != 7 || b != 1 {
@@ -68,18 +69,56 @@ func TestRequestsPerMinute(t *testing.T) {
 	calls, tenant := OpenCalls("", slog.Default()), &tenants.Tenant{ID: "a", RequestsPerMinute: 6}
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	for range 6 {
-		if err := calls.Admit(tenant, now); err != nil {
+		if err := calls.Admit(tenant, Reads, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var limit *LimitError
-	if err := calls.Admit(tenant, now); !errors.As(err, &limit) || limit.RetryAfter != 10*time.Second {
+	if err := calls.Admit(tenant, Reads, now); !errors.As(err, &limit) || limit.RetryAfter != 10*time.Second {
 		t.Fatalf("%v", err)
 	}
-	if err := calls.Admit(tenant, now.Add(limit.RetryAfter-time.Second)); err == nil {
+	if err := calls.Admit(tenant, Reads, now.Add(limit.RetryAfter-time.Second)); err == nil {
 		t.Error("let in before the time it said")
 	}
-	if err := calls.Admit(tenant, now.Add(limit.RetryAfter)); err != nil {
+	if err := calls.Admit(tenant, Reads, now.Add(limit.RetryAfter)); err != nil {
 		t.Errorf("when it said: %v", err)
 	}
+}
+
+// TestLimitsOfClasses has each kind of call limited on its own. A call that is refused
+// uses up nothing of any limit.
+func TestLimitsOfClasses(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	calls := OpenCalls("", slog.Default())
+	tenant := &tenants.Tenant{ID: "a", ReadsPerMinute: 3, WritesPerMinute: 1, ListsPerMinute: 2, RequestsPerMinute: 20}
+	admit := func(class Class, admitted int, wait time.Duration, says string) {
+		t.Helper()
+		for range admitted {
+			if err := calls.Admit(tenant, class, now); err != nil {
+				t.Errorf("%v", err)
+			}
+		}
+		var limit *LimitError
+		err := calls.Admit(tenant, class, now)
+		if wait == 0 && err == nil {
+			return
+		}
+		if !errors.As(err, &limit) || limit.RetryAfter != wait || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v", err)
+		}
+	}
+	admit(Writes, 1, time.Minute, "may make 1 writes a minute")
+	for range 50 {
+		admit(Writes, 0, time.Minute, "1 writes")
+	}
+	admit(Reads, 3, 20*time.Second, "3 reads")
+	admit(Lists, 2, 30*time.Second, "2 lists and searches")
+	admit(NoClass, 14, 3*time.Second, "20 calls") // 20 with the 6 before
+	admit(Reads, 0, 20*time.Second, "3 reads")    // the longer wait of the two
+	now = now.Add(20 * time.Second)
+	admit(Reads, 1, 20*time.Second, "3 reads")
+	tenant.ReadsPerMinute = 0
+	admit(Reads, 5, time.Second, "20 calls") // of 6.67 in 20 seconds
+	tenant.RequestsPerMinute = 0
+	admit(Reads, 100, 0, "")
 }

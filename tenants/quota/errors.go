@@ -40,13 +40,14 @@ func (e *DiskError) APIError() *apierror.Error { return apierror.New(apierror.Di
 
 // LimitError refuses a call because the tenant has made too many.
 type LimitError struct {
-	Limit      int    // calls
+	Limit      int
+	Of         string // what there may be so many of: "calls", "reads", "writes" or "lists and searches"
 	Per        string // "minute" or "day"
 	RetryAfter time.Duration
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("this tenant may make %d calls a %s: try again in %v", e.Limit, e.Per, e.RetryAfter.Round(time.Second))
+	return fmt.Sprintf("this tenant may make %d %s a %s: try again in %v", e.Limit, e.Of, e.Per, e.RetryAfter.Round(time.Second))
 }
 
 // APIError is what a client is told.

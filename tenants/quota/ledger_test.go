@@ -222,7 +222,7 @@ func TestWhatClientsAreTold(t *testing.T) {
 			"the tenant has 3 phexts, and 2 is the most it may have: delete one, or ask the operator for more", 0},
 		{&DiskError{Free: -1, Needed: 5}, apierror.DiskFull,
 			"the disk has 0 bytes left for this, and SQ could need 5 to write the phext: nothing was changed; the operator has to make room", 0},
-		{&LimitError{Limit: 7, Per: "day", RetryAfter: time.Hour}, apierror.RateLimited,
+		{&LimitError{Limit: 7, Of: "calls", Per: "day", RetryAfter: time.Hour}, apierror.RateLimited,
 			"this tenant may make 7 calls a day: try again in 1h0m0s", time.Hour},
 	} {
 		told := apierror.From(fmt.Errorf("with context: %w", test.err))
