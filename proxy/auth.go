@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
+	"time"
 
+	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
@@ -28,12 +31,12 @@ type access struct {
 // answer is the same, and is made in the same way.
 func (g *Gateway) identify(r *http.Request) (access, error) {
 	info, known := infoOf(r), g.Tenants()
-	caller, key, err := g.callerOf(r, known)
+	caller, key, most, err := g.callerOf(r, known)
 	if err != nil {
 		return access{tenant: caller, caller: caller}, err
 	}
 	op, instance := rewrite.Find(r.Method, info.path)
-	own := access{caller, caller, key, tenants.ReadWrite, classOf(op)}
+	own := access{caller, caller, key, most, classOf(op)}
 	if caller != nil && (instance == "" || instance == caller.ID) {
 		return own, nil
 	}
@@ -45,7 +48,7 @@ func (g *Gateway) identify(r *http.Request) (access, error) {
 	public := other.IsPublic(name) || everywhere
 	switch rights := other.AccessFor(caller); {
 	case rights == tenants.ReadWrite:
-		return access{other, caller, key, rights, own.class}, nil
+		return access{other, caller, key, min(rights, most), own.class}, nil
 	case rights == tenants.PublicRead && isRead && public:
 		return access{tenant: other, rights: rights}, nil
 	case caller == nil:
@@ -70,25 +73,47 @@ func classOf(op rewrite.Op) quota.Class {
 // nobody stands for a tenant that there is not.
 var nobody = &tenants.Tenant{}
 
-// callerOf is the tenant whose key a request has, or nil if it has none. A key in a
-// header decides; only without one does a key in the path.
-func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot) (caller *tenants.Tenant, key string, err error) {
+// callerOf is the tenant whose key or token a request has, or nil if it has none, and
+// the most that it allows. A key in a header decides; only without one does a key in
+// the path.
+func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot) (caller *tenants.Tenant, key string, most tenants.Access, err error) {
 	key, given := headerKey(r.Header)
 	ok := false
+	most, err = tenants.ReadWrite, errWrongKey
 	if given {
-		caller, ok = known.ByKey(key, infoOf(r).began)
+		if caller, ok = known.ByKey(key, infoOf(r).began); !ok {
+			caller, most, err = g.byToken(key, known)
+			ok = err == nil
+		}
 	} else if key, _, given = rewrite.SplitPathKey(r.URL.Path); given {
 		caller, ok = known.ByPathKey(key)
 	}
 	switch {
 	case !given:
-		return nil, "", nil
+		return nil, "", tenants.NoAccess, nil
 	case !ok:
-		return nil, "", errWrongKey
+		return nil, "", tenants.NoAccess, err
 	case !caller.Enabled:
-		return caller, "", datadir.ErrDisabled
+		return caller, "", tenants.NoAccess, datadir.ErrDisabled
 	}
-	return caller, key, nil
+	return caller, key, most, nil
+}
+
+// byToken is the tenant that a JSON Web Token names, and the most that it allows. A
+// token that was issued to an earlier tenant with the same id is wrong.
+func (g *Gateway) byToken(token string, known *tenants.Snapshot) (*tenants.Tenant, tenants.Access, error) {
+	id, err := g.Tokens.Verify(token)
+	if errors.Is(err, jwtauth.ErrExpired) {
+		return nil, tenants.NoAccess, errExpiredToken
+	}
+	t, ok := known.ByID(id.Tenant)
+	if err != nil || !ok || !id.IssuedAt.IsZero() && id.IssuedAt.Before(t.Incarnation.Truncate(time.Second)) {
+		return nil, tenants.NoAccess, errWrongKey
+	}
+	if id.ReadOnly {
+		return t, tenants.Read, nil
+	}
+	return t, tenants.ReadWrite, nil
 }
 
 // allows is the error for a call that is beyond the rights of its request, or nil.
@@ -117,7 +142,7 @@ func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 		who, err := g.identify(r)
 		infoOf(r).access = who
 		switch {
-		case err == errWrongKey:
+		case err == errWrongKey || err == errExpiredToken:
 			if wait := g.KeyLimit.Count(r); wait > 0 {
 				err = errWrongKeys(wait)
 			} else {

@@ -13,8 +13,9 @@ import (
 var (
 	errWrongKey = apierror.New(apierror.Unauthorized,
 		"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'")
-	errReadOnly = apierror.New(apierror.Forbidden, "this key may read and not write: use one that may")
-	errBackend  = apierror.New(apierror.BackendFailed,
+	errExpiredToken = apierror.New(apierror.Unauthorized, "the token has expired: get a new one")
+	errReadOnly     = apierror.New(apierror.Forbidden, "this key may read and not write: use one that may")
+	errBackend      = apierror.New(apierror.BackendFailed,
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")

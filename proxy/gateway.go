@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/reader"
@@ -22,6 +23,7 @@ type Config struct {
 	Writer      *writer.Writer
 	Calls       *quota.Calls
 	KeyLimit    *keylimit.Limiter // of wrong keys
+	Tokens      *jwtauth.Verifier // nil = there are none
 	PublicLimit *keylimit.Limiter // of public reads
 	Admin       http.Handler      // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
 	// Observe is told of every request when it is done: tenant and operation as

@@ -49,7 +49,7 @@ func Fingerprint(key string) string {
 // Bounds on the length of keys, in bytes.
 const (
 	minKeyLen     = 8
-	maxKeyLen     = 256
+	maxKeyLen     = 4096
 	minPathKeyLen = 22
 	maxPathKeyLen = 128
 )

@@ -91,7 +91,7 @@ func TestEntriesRefused(t *testing.T) {
 		{`{"id": "a", "data_dir": "/d"}`, "a", "api_key", "missing"},
 		{`{"id": "a", "api_key": 1234567890123456, "data_dir": "/d"}`, "a", "api_key", "kind"},
 		{`{"id": "a", "api_key": "seven77", "data_dir": "/d"}`, "a", "api_key", "7 bytes"},
-		{`{"id": "a", "api_key": "` + strings.Repeat("x", 257) + `", "data_dir": "/d"}`, "a", "api_key", "257 bytes"},
+		{`{"id": "a", "api_key": "` + strings.Repeat("x", 4097) + `", "data_dir": "/d"}`, "a", "api_key", "4097 bytes"},
 		{`{"id": "a", "api_key": "with a space", "data_dir": "/d"}`, "a", "api_key", "character"},
 		{`{"id": "a", "api_key": "with:a:colon", "data_dir": "/d"}`, "a", "api_key", "character"},
 		{`{"id": "a", "api_key": "clé-secrète", "data_dir": "/d"}`, "a", "api_key", "character"},

@@ -102,11 +102,14 @@ func (t *Tenant) OwnFiles() ([]string, error) {
 	return names, nil
 }
 
+// usualKeyLen is enough for almost all keys, in bytes.
+const usualKeyLen = 256
+
 // digest is the SHA-256 of a key.
 type digest [sha256.Size]byte
 
 func digestOf(key string) digest {
-	var b [maxKeyLen]byte // on the stack, because this runs for each request
+	var b [usualKeyLen]byte // on the stack, because this runs for each request
 	return sha256.Sum256(append(b[:0], key...))
 }
 

@@ -18,6 +18,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
+	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -39,6 +40,7 @@ type service struct {
 	links    fsutil.Links
 	ledger   *quota.Ledger
 	calls    *quota.Calls
+	tokens   *jwtauth.Verifier
 	metrics  *admin.Metrics
 	api      *admin.API
 	children *supervisor.Supervisor
@@ -61,12 +63,22 @@ type service struct {
 // everything else.
 func assemble(o *options) (*service, error) {
 	s := &service{o: o, log: newLogger(o, os.Stderr)}
-	for _, step := range []func() error{s.openTenants, s.openJournal, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
+	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+func (s *service) loadJWTKey() (err error) {
+	if s.o.jwtKeyFile == "" {
+		return nil
+	}
+	if s.tokens, err = jwtauth.Load(s.o.jwtKeyFile, s.o.jwtClaim, time.Now); err != nil {
+		return usageError{fmt.Errorf("--jwt-key-file: %w", err)}
+	}
+	return nil
 }
 
 func (s *service) openTenants() (err error) {
@@ -81,7 +93,7 @@ func (s *service) openTenants() (err error) {
 		return usageError{err}
 	}
 	s.links = tenants.FollowLinks(s.store.Current, s.o.config,
-		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, s.o.metricsKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
+		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, s.o.jwtKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
@@ -201,7 +213,7 @@ func (s *service) makeAPIs() error {
 		return err
 	}
 	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Calls: s.calls, KeyLimit: limit,
+		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
 		Admin:       s.api, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
 	})

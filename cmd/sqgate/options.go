@@ -31,6 +31,8 @@ type options struct {
 	confine         bool
 	privateNetwork  bool
 	publicReads     int
+	jwtKeyFile      string
+	jwtClaim        string
 	maxBody         byteSize
 	readMemory      byteSize
 	fsync           fsyncPolicy
@@ -55,6 +57,7 @@ func defaultOptions() *options {
 		confine:         true,
 		privateNetwork:  true,
 		publicReads:     100,
+		jwtClaim:        "tenant",
 		maxBody:         64 << 20,
 		readMemory:      256 << 20,
 		fsync:           "batch",
@@ -91,6 +94,8 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
 	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
 	f.BoolVar(&o.privateNetwork, "private-network", o.privateNetwork, "give sqgate and its children a network of their own, in which nobody else can reach a child (=false only to reach one for debugging)")
+	f.StringVar(&o.jwtKeyFile, "jwt-key-file", "", "file with the HS256 secret or the PEM public key of JSON Web Tokens that tenants may use as keys (empty: none)")
+	f.StringVar(&o.jwtClaim, "jwt-claim", o.jwtClaim, "claim of these tokens that names the tenant")
 	f.IntVar(&o.publicReads, "public-reads-per-minute", o.publicReads, "most reads without a key, of public phexts, a minute from one client address")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
@@ -126,6 +131,8 @@ func (o *options) check() error {
 		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", o.idleTimeout)}
 	case o.maxChildren < 0:
 		return usageError{fmt.Errorf("--max-children is %d: 0 (no limit) or more is wanted", o.maxChildren)}
+	case o.jwtClaim == "" || o.jwtClaim == "access":
+		return usageError{fmt.Errorf("--jwt-claim is %q: name the claim that holds the tenant's id", o.jwtClaim)}
 	case o.publicReads < 1:
 		return usageError{fmt.Errorf("--public-reads-per-minute is %d: 1 or more is wanted", o.publicReads)}
 	case o.history < 0:
