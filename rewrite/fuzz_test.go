@@ -29,6 +29,8 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("DELETE", "/bob/api/v2/delete/1.1.1", "", "")
 	f.Add("GET", "/api/v2/list/bob.1.1", "p=*&page=2", "")
 	f.Add("GET", "/api/v2/search", "p=*&q=%22a+b%22&namespace=bob", "")
+	f.Add("GET", "/t/will/list", "phext=*&p=*", "")
+	f.Add("HEAD", "/will/scroll/1.1.1", "p=site&phext=site&c=1.1.1", "")
 	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
@@ -36,6 +38,7 @@ func FuzzIsolation(f *testing.F) {
 			if err != nil {
 				continue
 			}
+			checkPublic(t, head, method, path, query)
 			call, err := head.Call([]byte(body))
 			if err != nil {
 				continue
@@ -44,6 +47,24 @@ func FuzzIsolation(f *testing.F) {
 			checkFiles(t, call, who)
 		}
 	})
+}
+
+// checkPublic compares what is known of a read before it is parsed, by which it is let in
+// without a key, with the call.
+func checkPublic(t *testing.T, head *Head, method, path, query string) {
+	t.Helper()
+	op, instance := Find(method, path)
+	if op != head.Op || instance != head.route.instance {
+		t.Fatalf("%s %q is %s of %q, and found as %s of %q", method, path, head.Op, head.route.instance, op, instance)
+	}
+	name, everywhere, isRead := ReadPhext(method, op, query)
+	call, err := head.Call(nil)
+	if !isRead || err != nil {
+		return
+	}
+	if call.Op.Mutates() || call.Phext != name || everywhere != (call.Listing != nil && call.Listing.Everywhere) {
+		t.Fatalf("%s %q?%q reads %q (%v), and is let in for %q (%v)", method, path, query, call.Phext, call.Op, name, everywhere)
+	}
 }
 
 // checkFiles looks at the files that a read is answered from. List and Search read
