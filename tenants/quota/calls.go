@@ -126,8 +126,8 @@ func (c *Calls) Admit(t *tenants.Tenant, class Class, now time.Time) error {
 		return &LimitError{Limit: t.CallsPerDay, Of: "calls", Per: "day", RetryAfter: untilMidnight(now)}
 	}
 	limit, of := class.perMinute(t)
-	all, one := n.reserveLocked(allCalls, t.RequestsPerMinute, now), n.reserveLocked(class, limit, now)
-	waitAll, waitOne := all.DelayFrom(now), one.DelayFrom(now)
+	all, waitAll := n.reserveLocked(allCalls, t.RequestsPerMinute, now)
+	one, waitOne := n.reserveLocked(class, limit, now)
 	if waitAll == 0 && waitOne == 0 {
 		return nil
 	}
@@ -156,19 +156,18 @@ func untilMidnight(now time.Time) time.Duration {
 	return time.Date(now.Year(), now.Month(), now.Day()+1, 0, 0, 0, 0, time.UTC).Sub(now)
 }
 
-// unlimited has a place for every call.
-var unlimited = rate.NewLimiter(rate.Inf, 0)
-
-// reserveLocked takes a place in the limit of a class. 0 is no limit.
-func (n *counter) reserveLocked(class Class, perMinute int, now time.Time) *rate.Reservation {
+// reserveLocked takes a place in the limit of a class, and is how long it is until then.
+// 0 is no limit, of which there is nothing to cancel.
+func (n *counter) reserveLocked(class Class, perMinute int, now time.Time) (r rate.Reservation, wait time.Duration) {
 	if perMinute == 0 {
 		n.limiters[class] = nil
-		return unlimited.ReserveN(now, 1)
+		return rate.Reservation{}, 0
 	}
 	if l := n.limiters[class]; l == nil || l.Burst() != perMinute {
 		n.limiters[class] = rate.NewLimiter(rate.Limit(float64(perMinute)/60), perMinute)
 	}
-	return n.limiters[class].ReserveN(now, 1)
+	r = *n.limiters[class].ReserveN(now, 1)
+	return r, r.DelayFrom(now)
 }
 
 // Of returns the tenant's counts now.
