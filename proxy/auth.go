@@ -157,6 +157,9 @@ func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 			g.refuse(w, r, err)
 			return
 		}
+		if who.caller != nil {
+			infoOf(r).turn.SetOwner(who.caller.ID)
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -31,9 +31,9 @@ type requestInfo struct {
 	code string // slug of the error answered, if any
 }
 
-// nobody is the owner of the turns of requests of which it is not known whose
-// they are.
-const nobody = ""
+// unknownOwner is the owner of the turns of requests without a key, and of those of
+// which it is not known yet whose they are.
+const unknownOwner = ""
 
 type requestInfoKey struct{}
 
@@ -59,7 +59,7 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
 		turn := fairqueue.FromContext(r.Context())
-		turn.SetOwner(nobody)
+		turn.SetOwner(unknownOwner)
 		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: newRequestID(), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()

@@ -63,11 +63,13 @@ func (t *Tenant) Public() []string { return t.public }
 // changed.
 func (t *Tenant) Writers() []string { return t.writers }
 
-// longestPattern is the length of the longest pattern, and mostPatterns how many
-// there may be. No name of a phext is longer.
+// longestPattern is the length of the longest pattern: no name of a phext is longer.
+// mostPatterns is how many there may be, and mostStars how many '*' each: anybody can
+// have them matched, without a key.
 const (
 	longestPattern = 240
-	mostPatterns   = 100
+	mostPatterns   = 32
+	mostStars      = 2
 )
 
 // publicPhexts reads the field public, which is {"phexts": [...], "access": "read"}.
@@ -96,8 +98,8 @@ func (b *builder) publicPhexts(raw json.RawMessage) []string {
 		b.refuse("public.phexts", "names no phext", `list names or patterns, such as "site" and "log-*", or leave "public" out`)
 	}
 	for _, pattern := range list {
-		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.ContainsFunc(pattern, notInPattern) {
-			b.refuse("public.phexts", "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/'")
+		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.Count(pattern, "*") > mostStars || strings.ContainsFunc(pattern, notInPattern) {
+			b.refuse("public.phexts", "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/', and a pattern at most two '*'")
 		}
 	}
 	return list
