@@ -169,6 +169,9 @@ func strange(r *rand.Rand) (n numbers) {
 	for range r.IntN(4) {
 		n[r.IntN(len(n))] = []string{"0", "1", "2", "13", "999", "1000", "2025", "2026", "4294967296", "4294967297", "18446744073709551617"}[r.IntN(11)]
 	}
+	if n[0] == "999" {
+		n[0] = "998" // names have the places from 999.1.1/1.1.1/1.1.1 on
+	}
 	return n
 }
 
