@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -278,8 +280,10 @@ func TestAnotherNetworkDoesNotHideSQ(t *testing.T) {
 		defer func() { _ = sq.Process.Kill(); _ = sq.Wait() }() // it ends by the signal
 		eventually(t, "the other SQ listens", func() bool { return len(reach(t, port)) > 0 })
 		r := g.must("will", "POST", at("update", "n", origin), "text", 503)
-		if !strings.Contains(g.log.String(), "an SQ that sqgate did not start") {
-			t.Errorf("%q, and the log says:\n%s", r.body, tail(g.log.String(), 10))
+		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+		defer cancel()
+		if _, err := g.log.await(ctx, regexp.MustCompile("an SQ that sqgate did not start")); err != nil {
+			t.Errorf("%q, and %v", r.body, err)
 		}
 	})
 }
