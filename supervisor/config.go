@@ -50,8 +50,11 @@ type Config struct {
 	// MaxChildren limits the children alive at once; 0 = no limit. When it is
 	// reached, the least recently used child without a lease is stopped.
 	MaxChildren int
-	// LogDir gets one rotated file per data directory; "" = standard error.
+	// LogDir gets one rotated file per data directory; "" = Stderr gets all.
 	LogDir string
+	// Stderr gets the children's output line by line; nil = standard error. A
+	// child waits as long as a Write does.
+	Stderr io.Writer
 	// WorkDir is the working directory of all children. It is made with mode
 	// 0700, and in it the folder .sq that SQ needs.
 	WorkDir string
@@ -74,7 +77,6 @@ type Config struct {
 	OnStart func(dir, reason string)
 
 	// For tests.
-	stderr        io.Writer        // output of children without LogDir
 	now           func() time.Time // clock of backoff and status
 	announceGrace time.Duration
 	holderGrace   time.Duration
@@ -90,8 +92,8 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Logger, slog.Default())
 	setDefault(&c.announceGrace, announceGrace)
 	setDefault(&c.holderGrace, holderGrace)
-	if c.stderr == nil {
-		c.stderr = os.Stderr
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
 	}
 	if c.now == nil {
 		c.now = time.Now

@@ -130,9 +130,9 @@ func (o *output) interpret(line string) {
 }
 
 // logs writes the output of children to one rotated file per data directory, or
-// to standard error.
+// to stderr.
 type logs struct {
-	dir    string // "" = standard error
+	dir    string // "" = stderr gets all
 	stderr io.Writer
 
 	mu   sync.Mutex

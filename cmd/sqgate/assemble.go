@@ -35,6 +35,7 @@ import (
 // service is the parts that serve puts together.
 type service struct {
 	o        *options
+	stderr   *logQueue
 	log      *slog.Logger
 	store    *tenants.Store
 	links    fsutil.Links
@@ -61,8 +62,8 @@ type service struct {
 // assemble makes the parts, each from those before it. It asks SQ for its version,
 // stops children that an earlier sqgate left, and opens the listener. run starts
 // everything else.
-func assemble(o *options) (*service, error) {
-	s := &service{o: o, log: newLogger(o, os.Stderr)}
+func assemble(o *options, stderr *logQueue) (*service, error) {
+	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr)}
 	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
@@ -118,7 +119,7 @@ func (s *service) makeChildren() error {
 		return err
 	}
 	s.children, err = supervisor.New(supervisor.Config{
-		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Logger: s.log,
+		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Stderr: s.stderr, Logger: s.log,
 		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
 		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, Links: s.links, OnStart: s.metrics.Started,
 	})
@@ -244,6 +245,7 @@ func (s *service) listen() (err error) {
 	case moved:
 		s.warnOfNetwork(errors.New("the kernel says that sqgate is still in the host's network"))
 	default:
+		s.stderr.flush() // if it succeeds, this process ends there
 		s.warnOfNetwork(enterOwnNetwork(s.listener, orphansWrite))
 	}
 	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])

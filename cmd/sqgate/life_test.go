@@ -284,6 +284,24 @@ func TestALogThatNobodyReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.logTo(read, write)
+	if err := read.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		g.must("will", "POST", at("update", "n", origin), "text", 200) // each logs a line
+	}
+	select {
+	case err := <-g.exited:
+		t.Errorf("sqgate ended: %v", err)
+	default:
+	}
+}
+
+// logTo starts the gate with a pipe as its standard error, and reads that until
+// sqgate serves.
+func (g *gate) logTo(read, write *os.File) {
+	g.t.Helper()
 	g.stderr, g.log = write, &logBuffer{grown: make(chan struct{})}
 	copied := make(chan struct{})
 	go func() {
@@ -299,17 +317,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 	}()
 	g.start()
 	<-copied
-	for _, f := range []*os.File{read, write} {
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 3 {
-		g.must("will", "POST", at("update", "n", origin), "text", 200) // each logs a line
-	}
-	select {
-	case err := <-g.exited:
-		t.Errorf("sqgate ended: %v", err)
-	default:
+	if err := write.Close(); err != nil {
+		g.t.Fatal(err)
 	}
 }

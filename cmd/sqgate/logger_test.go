@@ -2,8 +2,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestLoggerFollowsItsFlags(t *testing.T) {
@@ -25,4 +30,81 @@ func TestLoggerFollowsItsFlags(t *testing.T) {
 			t.Errorf("%s from %s: %q, want ...%q", c.format, c.level, out.String(), c.want)
 		}
 	}
+}
+
+// stuckWriter takes nothing until it is released.
+type stuckWriter struct {
+	bytes.Buffer
+	entered, release chan struct{}
+}
+
+func newStuckWriter() *stuckWriter {
+	return &stuckWriter{entered: make(chan struct{}, 8), release: make(chan struct{})}
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	w.entered <- struct{}{}
+	<-w.release
+	return w.Buffer.Write(p)
+}
+
+// TestALogQueueNeverWaits fills a queue whose writer is stuck, and releases it.
+func TestALogQueueNeverWaits(t *testing.T) {
+	w := newStuckWriter()
+	q := newLogQueue(w, func(lines int) { fmt.Fprintf(w, "%d lost\n", lines) })
+	fmt.Fprintln(q, "first")
+	<-w.entered
+	line := strings.Repeat("x", 1<<10-1) + "\n"
+	for range logQueueBytes/len(line) + 3 {
+		fmt.Fprint(q, line)
+	}
+	close(w.release)
+	q.close()
+	<-q.ended
+	if want := "first\n" + strings.Repeat(line, logQueueBytes/len(line)) + "3 lost\n"; w.String() != want {
+		t.Errorf("%d bytes, the last of them %q", w.Len(), tail(w.String(), 2))
+	}
+}
+
+// TestALogQueueThatIsClosed waits for a stuck writer only for so long.
+func TestALogQueueThatIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStuckWriter()
+		q := newLogQueue(w, nil)
+		fmt.Fprintln(q, "first")
+		<-w.entered
+		start := time.Now()
+		q.close()
+		if took := time.Since(start); took != logPatience {
+			t.Errorf("it took %v", took)
+		}
+		close(w.release)
+		<-q.ended
+	})
+}
+
+// TestALogThatIsStuck has sqgate log to a pipe that nobody reads, but that somebody
+// has open: the reader of "sqgate serve 2>&1 | reader" is stopped.
+func TestALogThatIsStuck(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will")
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Close()
+		g.logTo(read, write)
+		for range 500 {
+			g.must("will", "POST", at("update", "n", origin), "text", 200)
+		}
+		g.must("", "GET", "/health", "", 200)
+		if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		g.client.CloseIdleConnections()
+		g.wait()
+		if status := g.cmd.ProcessState.ExitCode(); status != 0 {
+			t.Errorf("it ended with %d", status)
+		}
+	})
 }

@@ -21,7 +21,9 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "sqgate:", err)
+	stderr := newLogQueue(os.Stderr, func(int) {}) // standard error may be what is stuck
+	fmt.Fprintln(stderr, "sqgate:", err)
+	stderr.close()
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}

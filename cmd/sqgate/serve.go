@@ -49,7 +49,11 @@ func serveCommand(cmd *cobra.Command, o *options) error {
 // serve runs the gateway until a signal ends it. It calls ready with the address
 // once that is bound.
 func serve(o *options, ready func(net.Addr)) error {
-	s, err := assemble(o)
+	stderr := newLogQueue(os.Stderr, func(lines int) {
+		newLogger(o, os.Stderr).Warn("lines of the log are lost, because standard error did not take them in time", "lines", lines)
+	})
+	defer stderr.close()
+	s, err := assemble(o, stderr)
 	if err != nil {
 		return err
 	}
