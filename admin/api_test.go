@@ -63,7 +63,7 @@ func newAPI(t *testing.T) *API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirs := datadir.New(datadir.Config{Tenants: store.Current, Journal: journals, StopChild: children.Clear, MaxBody: 1 << 20, Logger: slog.Default()})
+	dirs := datadir.New(datadir.Config{Tenants: store.Current, Journal: journals, StopChild: children.Clear, MarkDir: filepath.Join(dir, "directories"), MaxBody: 1 << 20, Logger: slog.Default()})
 	a, err := New(Config{
 		Key: managementKey, KeyLimit: keylimit.New(func() time.Time { return noon }), Store: store,
 		Ledger: ledger, Dirs: dirs, History: &history.Service{Dirs: dirs, Ledger: ledger}, Calls: quota.OpenCalls("", slog.Default()),

@@ -141,6 +141,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...)), a.Ledger.Recount(t)); err != nil {
 		return 0, err
 	}
+	a.Dirs.Of(t.DataDir).MarkWritten()
 	return files, a.setArchived(t.ID, false)
 }
 

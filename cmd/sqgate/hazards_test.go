@@ -435,14 +435,22 @@ func TestAPhextRemovedByHandStaysRemoved(t *testing.T) {
 	})
 }
 
-// TestADirectoryThatGoesAway removes the data directory. SQ would answer 200 to a
-// write that it cannot store. sqgate stores it or answers an error, and the next
-// write has a directory again.
+// TestADirectoryThatGoesAway removes the data directory. Nothing is written as long
+// as it is marked, since its disk could be missing. Without the mark, SQ would answer
+// 200 to a write that it cannot store: sqgate stores it or answers an error, and the
+// next write has a directory again.
 func TestADirectoryThatGoesAway(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		g.must("will", "POST", at("update", "n", origin), "x", 200)
 		if err := os.RemoveAll(g.dataDir("will")); err != nil {
+			t.Fatal(err)
+		}
+		g.must("will", "POST", at("update", "n", origin), "nowhere", 503)
+		if _, err := os.Stat(g.dataDir("will")); !os.IsNotExist(err) {
+			t.Errorf("after a refused write: %v", err)
+		}
+		if err := os.RemoveAll(filepath.Join(g.dir, "state", "directories")); err != nil {
 			t.Fatal(err)
 		}
 		r, err := g.do("will", "POST", at("update", "n", origin), "first")

@@ -49,7 +49,8 @@ type Dir struct {
 	recovered  atomic.Bool
 	failures   atomic.Uint64 // how often MarkUnrecovered was called
 	truncating atomic.Bool
-	marked     atomic.Bool // see noteSeen
+	mark       string      // the path of its mark; "" = there are no marks
+	marked     atomic.Bool // see markSeen
 	missing    atomic.Bool // see checkPresent
 }
 

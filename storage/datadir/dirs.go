@@ -47,9 +47,9 @@ type Dirs struct {
 	Bodies  *memlimit.Budget // request bodies of all directories
 	Answers *memlimit.Budget // answers while they are made and sent, and files while they are read
 
-	missing    *cache.Version
-	fileSystem func(path string) (id string, err error) // another one in tests
-	sq         *sqMemory
+	missing  *cache.Version
+	identity func(path string) (id string, err error) // another one in tests
+	sq       *sqMemory
 
 	mu         sync.RWMutex
 	byPath     map[string]*Dir
@@ -60,7 +60,7 @@ type Dirs struct {
 func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(answersAtOnce * max(c.MaxBody, cache.Largest)),
-		missing: cache.Missing(), fileSystem: fileSystemOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
+		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
@@ -81,7 +81,7 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	d, ok = ds.byPath[path]
 	if !ok {
 		d = &Dir{
-			Path: path, Bodies: memlimit.NewBudget(ds.Bodies.Limit() / dirsPart), dirs: ds,
+			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / dirsPart), dirs: ds,
 			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/dirsPart), ds.Answers),
 			Searches: memlimit.NewBudget(searchesAtOnce),
 			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
@@ -96,14 +96,17 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
 // LockExclusive keeps everybody out of a directory until release is called: no request
-// is at its child, none begins, and its files are recovered.
+// is at its child, none begins, and its files are there and recovered.
 func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func(), err error) {
 	d := ds.Of(dataDir)
 	unlock, err := d.lockForWrite(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.recoverLocked(ctx); err != nil {
+	if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
+		err = d.recoverLocked(ctx)
+	}
+	if err != nil {
 		unlock()
 		return nil, err
 	}

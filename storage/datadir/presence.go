@@ -22,58 +22,79 @@ import (
 
 // A volume that is not mounted looks like a directory without phexts: reads would
 // be empty, and a write would make a second set of data underneath. So each
-// directory that was seen with phexts leaves a mark in the state directory, with
-// the file system that it was on. Later, such a directory must be there, or a
-// missing file means nothing.
+// directory that has phexts gets a mark in the state directory, with its identity.
+// Later, such a directory must be there, or a missing file means nothing.
 
 var errVolumeMissing = apierror.RetryIn(10*time.Second, apierror.Unavailable,
 	"this tenant's data directory is not there, as if its disk were not mounted: nothing was changed; the operator's log says more")
 
-// markPath is where a directory's mark is.
-func (d *Dir) markPath() string {
-	sum := sha256.Sum256([]byte(d.Path))
-	return filepath.Join(d.dirs.MarkDir, hex.EncodeToString(sum[:16]))
+// markPath is where a directory's mark is, or "" if there are no marks.
+func (ds *Dirs) markPath(dir string) string {
+	if ds.MarkDir == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(ds.MarkDir, hex.EncodeToString(sum[:16]))
 }
 
-// noteSeen marks the directory as one that has phexts, once for each process.
-func (d *Dir) noteSeen() {
-	if d.dirs.MarkDir == "" || d.marked.Swap(true) {
+// MarkWritten marks the directory before a write of a phext in it is acknowledged.
+// It looks each time whether the mark is there, since somebody may have removed the
+// state directory. Reads do not look: with their rate, that would cost too much.
+func (d *Dir) MarkWritten() {
+	if d.mark == "" {
 		return
 	}
-	err := os.MkdirAll(d.dirs.MarkDir, 0o700)
-	var id string
-	if err == nil {
-		id, err = d.dirs.fileSystem(d.Path)
+	if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
+		d.marked.Store(false)
 	}
-	if text := id + "\n" + d.Path + "\n"; err == nil && !d.markIs(text) {
-		err = fsutil.Replace(d.markPath(), text, 0o600, true)
+	d.markSeen()
+}
+
+// markSeen marks the directory as one that has phexts, once for each process.
+func (d *Dir) markSeen() {
+	if d.mark == "" || d.marked.Load() || d.marked.Swap(true) {
+		return
 	}
-	if err != nil { // a missing volume is then not told from an empty directory, no more
+	if err := d.writeMark(); err != nil { // a missing volume is then not told from an empty directory, no more
 		d.dirs.Logger.Warn("a data directory could not be marked as seen", logkey.DataDir, d.Path, logkey.Error, err)
 	}
 }
 
-func (d *Dir) markIs(text string) bool {
-	now, err := os.ReadFile(d.markPath())
-	return err == nil && string(now) == text
+func (d *Dir) writeMark() error {
+	id, err := d.dirs.identity(d.Path)
+	if err != nil {
+		return err
+	}
+	text := id + "\n" + d.Path + "\n"
+	if now, err := os.ReadFile(d.mark); err == nil && string(now) == text {
+		return nil
+	}
+	// A power cut must not leave the mark without the directory: recovery would not
+	// make that again. The parent may be one that sqgate must not read.
+	_ = fsutil.SyncDir(filepath.Dir(d.Path))
+	if err := os.MkdirAll(d.dirs.MarkDir, 0o700); err != nil {
+		return err
+	}
+	return fsutil.Replace(d.mark, text, 0o600, true)
 }
 
 // Forget removes the mark of a directory that was emptied on purpose.
 func (d *Dir) Forget() error {
 	d.marked.Store(false)
-	if d.dirs.MarkDir == "" {
+	if d.mark == "" {
 		return nil
 	}
-	return fsutil.IgnoreMissing(os.Remove(d.markPath()))
+	return fsutil.IgnoreMissing(os.Remove(d.mark))
 }
 
-// checkPresent is asked when a file is missing: it is an error if the directory
-// was seen with phexts and is gone, or is an empty one on another file system.
+// checkPresent is asked when a file is missing, and before all files are taken
+// together: it is an error if the directory was seen with phexts and is gone, or if
+// an empty one is in its place.
 func (d *Dir) checkPresent() error {
-	if d.dirs.MarkDir == "" {
+	if d.mark == "" {
 		return nil
 	}
-	mark, err := os.ReadFile(d.markPath())
+	mark, err := os.ReadFile(d.mark)
 	if errors.Is(err, fs.ErrNotExist) {
 		d.missing.Store(false)
 		return nil
@@ -81,7 +102,7 @@ func (d *Dir) checkPresent() error {
 	if err != nil {
 		return err
 	}
-	reason, err := d.absence(string(mark))
+	reason, err := d.absence(markedIdentity(mark))
 	if err != nil {
 		return err
 	}
@@ -91,37 +112,58 @@ func (d *Dir) checkPresent() error {
 	}
 	if !d.missing.Swap(true) {
 		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark",
-			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", d.markPath()))
+			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", d.mark))
 	}
 	return errVolumeMissing
 }
 
 // absence says why the directory is not the one that was marked; "" = it is.
-func (d *Dir) absence(mark string) (reason string, err error) {
-	id, err := d.dirs.fileSystem(d.Path)
+func (d *Dir) absence(was string) (reason string, err error) {
+	id, err := d.dirs.identity(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "it does not exist", nil
 	}
-	if was, _, _ := strings.Cut(mark, "\n"); err != nil || id == was {
+	sameFileSystem := fileSystemOf(id) == fileSystemOf(was)
+	if err != nil || id == was || sameFileSystem && fileSystemOf(was) == was {
 		return "", err
 	}
 	entries, err := os.ReadDir(d.Path)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), phext.Extension) {
-			return "", nil // it was moved to another disk
+			return "", nil // it was moved
 		}
+	}
+	if sameFileSystem {
+		return "it is empty, and another directory than before, on the same file system", err
 	}
 	return "it is empty, and on another file system than before", err
 }
 
-// fileSystemOf identifies the file system of a path. It stays the same when a
-// disk gets another device number.
-func fileSystemOf(path string) (string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
+// identityOf identifies a directory by its file system and, behind a slash, its
+// inode number. It stays the same when a disk gets another device number.
+func identityOf(path string) (string, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%x-%x", st.Type, st.Fsid.Val), nil
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x-%x/%d", fs.Type, fs.Fsid.Val, st.Ino), nil
+}
+
+// markedIdentity is the identity in a mark. Earlier versions noted only the file
+// system.
+func markedIdentity(mark []byte) string {
+	id, _, _ := strings.Cut(string(mark), "\n")
+	return id
+}
+
+// fileSystemOf is the file system's part of a directory's identity.
+func fileSystemOf(id string) string {
+	fileSystem, _, _ := strings.Cut(id, "/")
+	return fileSystem
 }
 
 // Missing is how many directories are missing now.

@@ -134,7 +134,7 @@ func (d *Dir) file(path string) (*cache.Version, error) {
 		return nil, err
 	case v.Exists():
 		d.missing.Store(false)
-		d.noteSeen()
+		d.markSeen()
 		return v, nil
 	}
 	return v, d.checkPresent()

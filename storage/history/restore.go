@@ -228,6 +228,7 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	id, err := r.Dirs.Links.Identify(path)
 	switch {
 	case failed == nil && err == nil:
+		r.dir.MarkWritten()
 		return errors.Join(pending.Done(id), pending.Sync())
 	case err == nil && id == now.ID:
 		return errors.Join(failed, pending.Abort())

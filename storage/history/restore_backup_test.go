@@ -53,7 +53,7 @@ func newUploadWorld(t *testing.T, files map[string]string) *uploadWorld {
 	w.must(err)
 	t.Cleanup(func() { w.must(set.Close()) })
 	dirs := datadir.New(datadir.Config{
-		Tenants: current, Journal: set, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+		Tenants: current, Journal: set, MarkDir: filepath.Join(root, "directories"), ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { return nil },
 	})
 	w.Service = &Service{Dirs: dirs, Ledger: quota.NewLedger(current, log), SpoolDir: root}
@@ -218,6 +218,16 @@ func TestABackupOfAnEarlierVersion(t *testing.T) {
 	}
 	if want := map[string]string{"a.phext": "xxx", "d.phext": ""}; !maps.Equal(w.files(), want) {
 		t.Errorf("%q", w.files())
+	}
+}
+
+// TestARestoreMarksTheDirectory that nobody has read, so that its disk is missed.
+func TestARestoreMarksTheDirectory(t *testing.T) {
+	w := newUploadWorld(t, nil)
+	_, err := w.restore(Target{}, newUploadWorld(t, three).backup())
+	w.must(err)
+	if marks, err := os.ReadDir(w.Dirs.MarkDir); err != nil || len(marks) != 1 {
+		t.Errorf("%v, %v", marks, err)
 	}
 }
 

@@ -162,6 +162,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	tx.journalDone()
 	tx.removeOldFile()
 	tx.removeLostName()
+	tx.dir.MarkWritten()
 	tx.publish()
 	tx.unlock()
 	return tx.awaitSync()
