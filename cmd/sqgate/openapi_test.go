@@ -83,6 +83,9 @@ func (d *described) pathOf(path string) (template string, known bool) {
 		template = strings.Join(parts, "/")
 		return template, all[template] != nil
 	}
+	if op, _ := rewrite.Find(http.MethodGet, path); op == "" {
+		return "", false
+	}
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for i, part := range parts[:min(len(parts), 5)] { // behind t, the id, api and v2
 		item, ok := all["/"+part]
