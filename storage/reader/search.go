@@ -73,6 +73,7 @@ type search struct {
 	texts  int   // scrolls that were looked at
 	length int64 // of their texts, in bytes
 	having []int // how many of them have each term
+	first  []int // where each term is in the one that is looked at; -1 = it is not there
 	hits   []hit
 	times  []uint32 // how often each term is there, for each hit
 }
@@ -86,7 +87,7 @@ type hit struct {
 }
 
 func newSearch(all []string) *search {
-	return &search{terms: newTerms(all), having: make([]int, len(all))}
+	return &search{terms: newTerms(all), having: make([]int, len(all)), first: make([]int, len(all))}
 }
 
 // hitMemory is the most that a hit takes, in bytes, while the lists of them grow.
@@ -101,7 +102,7 @@ func (s *search) look(phext, scroll int, text string) {
 	s.length += int64(len(text))
 	lower, every := s.lower(text), true
 	for i, term := range s.all {
-		if strings.Contains(lower, term) {
+		if s.first[i] = strings.Index(lower, term); s.first[i] >= 0 {
 			s.having[i]++
 		} else {
 			every = false
@@ -111,8 +112,8 @@ func (s *search) look(phext, scroll int, text string) {
 		return
 	}
 	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
-	for _, term := range s.all {
-		s.times = append(s.times, countUpTo(enough, lower, term))
+	for i, term := range s.all {
+		s.times = append(s.times, 1+countUpTo(enough-1, lower[s.first[i]+len(term):], term))
 	}
 }
 
@@ -148,16 +149,20 @@ func (s *search) best(most int) []hit {
 	}
 	average := float64(s.length) / float64(max(s.texts, 1))
 	var best []hit
+	least := float32(0) // that a hit must have to be among the best
 	for _, h := range s.hits {
 		score, length := 0.0, saturation*(1-byLength+byLength*float64(h.length)/average)
 		for i, weight := range weights {
 			n := float64(s.times[int(h.times)+i])
 			score += weight * n * (saturation + 1) / (n + length)
 		}
-		h.score = float32(score / all)
+		if h.score = float32(score / all); h.score < least {
+			continue
+		}
 		best = append(best, h)
 		if len(best) >= 2*most+1024 {
 			best = top(best, most)
+			least = best[most-1].score
 		}
 	}
 	return top(best, most)
