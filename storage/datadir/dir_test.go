@@ -150,7 +150,7 @@ func TestOneDirHowever(t *testing.T) {
 // TestADirsBodies are a part of everybody's.
 func TestADirsBodies(t *testing.T) {
 	w := newWorld(t)
-	if w.Bodies.Limit() != bodiesAtOnce<<20 || w.dir.Bodies.Limit() != bodiesAtOnce<<20/dirsPart {
+	if w.Bodies.Limit() != bodiesAtOnce<<20 || w.dir.Bodies.Limit() != bodiesAtOnce<<20/bodiesPart {
 		t.Errorf("%d of %d", w.dir.Bodies.Limit(), w.Bodies.Limit())
 	}
 }

@@ -31,11 +31,12 @@ type Config struct {
 }
 
 // How many bodies, and answers, of the largest size may be in memory at once,
-// and the fraction of them that those of one directory may take.
+// and the fractions of them that those of one directory may take.
 const (
 	bodiesAtOnce  = 8
+	bodiesPart    = 4
 	answersAtOnce = 2
-	dirsPart      = 4
+	answersPart   = 8
 )
 
 // Dirs is every data directory that was asked for. An entry stays for good: if
@@ -81,8 +82,8 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	d, ok = ds.byPath[path]
 	if !ok {
 		d = &Dir{
-			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / dirsPart), dirs: ds,
-			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/dirsPart), ds.Answers),
+			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
+			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/answersPart), ds.Answers),
 			Searches: memlimit.NewBudget(searchesAtOnce),
 			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}

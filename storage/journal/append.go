@@ -184,7 +184,9 @@ func (j *Journal) appendLocked(records ...record) error {
 			return err
 		}
 	}
-	j.seg.clean = false
+	if err := j.forgetStopLocked(); err != nil {
+		return fmt.Errorf("appending to the journal of %s: %w", j.dataDir, err)
+	}
 	if err := j.write(j.seg.f, b, j.seg.end); err != nil {
 		j.seg.allocated = 0 // truncating frees it
 		if cut := j.seg.f.Truncate(j.seg.end); cut != nil {

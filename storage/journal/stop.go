@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // A file in the journal's directory says up to where the journal was written
@@ -44,6 +46,23 @@ func (j *Journal) stoppedAt(s *segment) (bool, error) {
 		return false, nil
 	}
 	return string(b) == s.position(), err
+}
+
+// forgetStopLocked takes the note of a clean stop back, durably, before anything is
+// appended. Else a power cut could take that and leave the note, and what SQ was
+// writing would pass for an edit.
+func (j *Journal) forgetStopLocked() error {
+	if !j.seg.clean {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(j.dir, stopFile)); fsutil.IgnoreMissing(err) != nil {
+		return err
+	}
+	if err := j.cfg.syncDir(j.dir); err != nil {
+		return err
+	}
+	j.seg.clean = false
+	return nil
 }
 
 // position is where the next record goes.

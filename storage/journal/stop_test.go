@@ -63,6 +63,33 @@ func TestAFileFromBeforeTheBoot(t *testing.T) {
 	}
 }
 
+// TestAStopIsForgottenBeforeAWrite cuts the power after a clean stop, a start and a
+// write: its record is lost, and a part of what SQ wrote is on the disk.
+func TestAStopIsForgottenBeforeAWrite(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch} {
+		w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = policy }))
+		w.mutate(update("a.phext", 1, "acknowledged"))
+		want := w.read("a.phext")
+		w.must(w.set.Close())
+		w.open()
+		info, err := os.Stat(w.newest())
+		w.must(err)
+		synced := false
+		w.set.cfg.syncDir = func(dir string) error { synced = synced || dir == w.j.dir; return nil }
+		w.begin(update("a.phext", 2, "written"))
+		if !synced {
+			t.Errorf("%v: the note may come back", policy)
+		}
+		w.must(os.Truncate(w.newest(), info.Size()))
+		w.put("a.phext", text("a part of it"))
+		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+		(&model{world: w}).reopenAfterCut()
+		if r := w.recover(); w.read("a.phext") != want || r.Kept != 0 {
+			t.Errorf("%v: %q after %+v", policy, w.read("a.phext").Text, r)
+		}
+	}
+}
+
 // TestAStopThatIsNotClean notes no clean stop.
 func TestAStopThatIsNotClean(t *testing.T) {
 	for name, spoil := range map[string]func(w *world){
