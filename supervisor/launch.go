@@ -35,6 +35,10 @@ func (s *Supervisor) launch(c *child) error {
 	}
 	// The child has a copy; ours has nothing to lose.
 	defer func() { _ = lock.Close() }()
+	// Somebody may have removed the state directory meanwhile.
+	if err := makeDir(filepath.Join(s.config.WorkDir, sqFolder)); err != nil {
+		return startError(c, err)
+	}
 	for range portTries {
 		err = s.launchOnPort(c, lock)
 		if !errors.Is(err, errPortTaken) {

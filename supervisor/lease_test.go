@@ -36,6 +36,15 @@ func TestLeaseServes(t *testing.T) {
 	}
 }
 
+// TestAWorkingDirectoryThatIsRemoved is made again for the next child.
+func TestAWorkingDirectoryThatIsRemoved(t *testing.T) {
+	s := newSupervisor(t, nil)
+	if err := os.RemoveAll(s.config.WorkDir); err != nil {
+		t.Fatal(err)
+	}
+	mustLease(t, s, dataDir(t)).Release()
+}
+
 func TestLeaseEndsWithItsContext(t *testing.T) {
 	s := newSupervisor(t, func(c *Config) { c.Command = self("silent") })
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)

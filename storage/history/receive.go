@@ -56,6 +56,7 @@ type received struct {
 	entries  []entry
 	index    map[string]int // of entries, by file
 	manifest bool
+	zeros    bool // a phext has NULs in it, as a backup has that was not written to its end
 
 	spool *os.File
 	held  *memlimit.Reservation
@@ -172,8 +173,9 @@ func (r *receiver) readPhext(h *tar.Header) error {
 	if err := r.reserve(e.size); err != nil {
 		return err
 	}
-	sum := sha256.New()
-	text, err := fsutil.IsText(io.TeeReader(r.tar, io.MultiWriter(sum, r.spool)))
+	sum, zeros := sha256.New(), &zeroFinder{}
+	text, err := fsutil.IsText(io.TeeReader(r.tar, io.MultiWriter(sum, r.spool, zeros)))
+	r.zeros = r.zeros || zeros.found
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return notBackup("%.80q is cut off", h.Name)
@@ -186,6 +188,14 @@ func (r *receiver) readPhext(h *tar.Header) error {
 	r.index[e.file] = len(r.entries)
 	r.entries = append(r.entries, e)
 	return nil
+}
+
+// zeroFinder says whether anything that is written to it has a NUL.
+type zeroFinder struct{ found bool }
+
+func (z *zeroFinder) Write(b []byte) (int, error) {
+	z.found = z.found || bytes.IndexByte(b, 0) >= 0
+	return len(b), nil
 }
 
 // place finds out which file an entry is, if it can be one.
@@ -277,6 +287,8 @@ func (r *receiver) checkEnd() error {
 		return notBackup("it is cut off: the end of the tar is missing")
 	case !r.manifest && len(r.entries) == 0:
 		return notBackup("it is empty")
+	case !r.manifest && r.zeros:
+		return notBackup("it has no manifest, and NULs in a phext: it was not written to its end")
 	}
 	rest, err := io.ReadAll(io.LimitReader(r.in, mostPadding+1))
 	if err != nil {

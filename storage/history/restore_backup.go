@@ -52,7 +52,8 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 }
 
 // filesOf are the files to restore, and those to remove because the backup does
-// not have them. Each can be read and written as far as one can see.
+// not have them. Each can be read and written as far as one can see. Without a
+// manifest nobody can tell whether the backup has lost some, so none is removed.
 func (r *restore) filesOf(b *received) (files []string, err error) {
 	found := false
 	for _, e := range b.entries {
@@ -68,7 +69,7 @@ func (r *restore) filesOf(b *received) (files []string, err error) {
 		return nil, err
 	}
 	for _, file := range now {
-		if _, ok := b.index[file]; !ok && r.wanted(file) {
+		if _, ok := b.index[file]; !ok && b.manifest && r.wanted(file) {
 			files = append(files, file)
 		}
 	}

@@ -208,7 +208,8 @@ func TestABackupIsWholeOrChangesNothing(t *testing.T) {
 	}
 }
 
-// TestABackupOfAnEarlierVersion has no manifest, and the answer says so.
+// TestABackupOfAnEarlierVersion has no manifest, and the answer says so. It removes
+// nothing, because nobody can tell whether it is whole.
 func TestABackupOfAnEarlierVersion(t *testing.T) {
 	w := newUploadWorld(t, three)
 	old := tarOf(t, file("a.phext", 3), file("d.phext", 0))
@@ -216,8 +217,27 @@ func TestABackupOfAnEarlierVersion(t *testing.T) {
 	if err != nil || result.Manifest {
 		t.Fatalf("%+v %v", result, err)
 	}
-	if want := map[string]string{"a.phext": "xxx", "d.phext": ""}; !maps.Equal(w.files(), want) {
+	want := maps.Clone(three)
+	want["a.phext"], want["d.phext"] = "xxx", ""
+	if !maps.Equal(w.files(), want) {
 		t.Errorf("%q", w.files())
+	}
+}
+
+// TestABackupThatWasNotWrittenToItsEnd is as long as it should be, with zeros from
+// anywhere on, as a copy has that was interrupted on a preallocated file.
+func TestABackupThatWasNotWrittenToItsEnd(t *testing.T) {
+	w := newUploadWorld(t, three)
+	whole := w.backup()
+	for end := 0; end < len(whole)-1024; end += 128 {
+		cut := append(slices.Clone(whole[:end]), make([]byte, len(whole)-end)...)
+		result, err := w.restore(Target{}, cut)
+		if err == nil && result.Manifest && !bytes.Equal(bytes.TrimRight(cut, "\x00"), bytes.TrimRight(whole, "\x00")) {
+			t.Errorf("cut at %d: taken for whole", end)
+		}
+		if got := w.files(); !maps.Equal(got, three) {
+			t.Fatalf("cut at %d: %v, and now there is %q", end, err, got)
+		}
 	}
 }
 

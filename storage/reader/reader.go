@@ -10,6 +10,7 @@ package reader
 
 import (
 	"context"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
@@ -69,8 +70,12 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	}
 	a := Answer{Text: render(v, call), Release: release}
 	if call.Op == rewrite.Select && len(a.Text) > sentAtOnce { // of which answerSize is 0
-		var ok bool
-		if a.Release, ok = d.Sending.Take(v.Phext, v.Phext.Size()); !ok {
+		thing, size, ok := any(v.Phext), v.Phext.Size(), false
+		if len(a.Text) <= copied {
+			a.Text = strings.Clone(a.Text)
+			thing, size = new(byte), int64(len(a.Text))
+		}
+		if a.Release, ok = d.Sending.Take(thing, size); !ok {
 			return Answer{}, datadir.ErrBusy
 		}
 	}
@@ -80,10 +85,13 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	return a, nil
 }
 
-// sentAtOnce is the length of a text, in bytes, that the kernel takes even from
-// a client that does not read. A longer one, which is part of its phext, may keep
-// all of an old phext in memory.
-const sentAtOnce = 64 << 10
+// sentAtOnce is the length of a text, in bytes, that net/http copies before it is
+// sent. A longer one is a part of its phext until the client has taken it, and may
+// keep all of an old phext in memory. One up to copied is copied instead.
+const (
+	sentAtOnce = 2 << 10
+	copied     = 64 << 10
+)
 
 // renderedKinds are the answers that are kept beside their phext. Not the
 // others: status names the phext as the client does, delta is one client's own,

@@ -336,7 +336,7 @@ func TestAnswersAreNoLargerThanForeseen(t *testing.T) {
 // versions of a phext, as clients that do not read do.
 func TestAnswersThatAreNotTakenAreCounted(t *testing.T) {
 	w := newWorld(t, 1<<20)
-	const size = 2 * sentAtOnce
+	const size = 2 * copied
 	w.dir.Sending = memlimit.NewShared(memlimit.NewBudget(3*size), w.Dirs.Answers)
 	var held []Answer
 	for n := range 5 {
@@ -358,6 +358,23 @@ func TestAnswersThatAreNotTakenAreCounted(t *testing.T) {
 		}
 	}
 	w.wantUsed(3 * size)
+	for _, a := range held {
+		a.Release()
+	}
+	held = nil
+	for n := range 20 { // a text of this length does not keep the phext beside it in memory
+		w.put("notes.phext", strings.Repeat(string(rune('a'+n)), copied)+"\x17"+strings.Repeat("y", 2*size))
+		a, err := w.read("select", "c=1.1.1/1.1.1/1.1.1")
+		if n >= 6 {
+			if !errors.Is(err, datadir.ErrBusy) {
+				t.Errorf("copy %d: %v", n, err)
+			}
+			continue
+		}
+		w.check(err)
+		held = append(held, a)
+		w.wantUsed(int64(n+1) * copied)
+	}
 	w.put("small.phext", "small")
 	a, err := w.read("select", "p=small&c=1.1.1/1.1.1/1.1.1")
 	w.check(err)
