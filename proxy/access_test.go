@@ -138,7 +138,7 @@ func TestNobodyFindsOutIDs(t *testing.T) {
 			r.Header.Del("Authorization")
 			work[testing.AllocsPerRun(20, func() { w.serve(r) })] = true
 		}
-		if len(answers) != 1 || len(work) != 1 {
+		if len(answers) != 1 || len(work) != 1 && !poolsForget {
 			t.Errorf("%s: %v %v", target, answers, work)
 		}
 	}

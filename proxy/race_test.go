@@ -2,5 +2,5 @@
 
 package proxy
 
-// With the race detector, sync.Pool forgets some of what it has.
-func init() { mostAllocs += 4 }
+// With the race detector, sync.Pool forgets some of what it has, at random.
+func init() { mostAllocs, poolsForget = mostAllocs+4, true }
