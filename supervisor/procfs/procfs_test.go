@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,9 @@ func sleeper(t *testing.T, files ...*os.File) Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for until := time.Now().Add(20 * time.Second); Environ(cmd.Process.Pid, "A") == "" && time.Now().Before(until); {
+		runtime.Gosched() // the kernel is still executing it
+	}
 	p, err := Open(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
