@@ -11,8 +11,8 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 )
 
-// withoutKey answers what needs no key: health, version and the description. An id in front of them is
-// not looked up, so that nobody can find out ids.
+// withoutKey answers what needs no key: health, version and the description. An id in
+// front of them is not looked up, so that nobody can find out ids.
 func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op, instance := rewrite.Keyless(infoOf(r).path)

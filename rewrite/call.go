@@ -62,9 +62,7 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.either && Write.allows(method) {
-		r.op = Write
-	}
+	r.op = r.opFor(method)
 	if !r.op.allows(method) {
 		return nil, methodNotAllowed(r.op, method)
 	}

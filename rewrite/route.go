@@ -119,13 +119,18 @@ func Keyless(path string) (op Op, instance string) {
 // nobody's. op is "" if the path has none.
 func Find(method, path string) (op Op, instance string) {
 	r, ok := findRoute(path)
-	switch {
-	case !ok:
+	if !ok {
 		return "", ""
-	case r.either && Write.allows(method):
-		return Write, r.instance
 	}
-	return r.op, r.instance
+	return r.opFor(method), r.instance
+}
+
+// opFor is the operation of a request with a method.
+func (r *route) opFor(method string) Op {
+	if r.either && Write.allows(method) {
+		return Write
+	}
+	return r.op
 }
 
 // ReadPhext is the phext that a read without a body is about, from its raw query, and
