@@ -19,6 +19,14 @@ func (q *Queue) Turn(owner string) *Turn {
 	return &Turn{queue: q, owner: owner}
 }
 
+// Another is a Turn of the same owner for another goroutine.
+func (t *Turn) Another() *Turn {
+	if t == nil {
+		return nil
+	}
+	return &Turn{queue: t.queue, owner: t.owner}
+}
+
 // SetOwner says whose the turns are that are taken from now on.
 func (t *Turn) SetOwner(owner string) {
 	if t != nil {

@@ -178,7 +178,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			return nil, 0, err
 		}
 		held, hits := len(c.held), len(s.hits)
-		// What is found is part of the phext. A text may be there in lower case too.
+		// What is found is part of the phext. Texts may be there in lower case too.
 		if err := c.admit(2*v.Phext.Size() + int64(v.Phext.Phext.Len())*s.hitMemory()); err != nil {
 			return nil, 0, err
 		}

@@ -8,10 +8,14 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 	"unsafe"
 
+	"golang.org/x/sync/errgroup"
+
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
@@ -52,16 +56,17 @@ func (t *terms) lower(text string) string {
 // 'Z'. The bit of a letter in upper case, moved, is what makes it one in lower case.
 func lowerASCII(b []byte, text string) {
 	const ones, eighth = 0x0101010101010101, 0x8080808080808080
-	in := unsafe.Slice(unsafe.StringData(text), len(text))
-	for ; len(in) >= 8 && len(b) >= 8; in, b = in[8:], b[8:] {
-		x := binary.LittleEndian.Uint64(in)
+	in, i := unsafe.Slice(unsafe.StringData(text), len(text)), 0
+	b = b[:len(in)]
+	for ; i+8 <= len(in); i += 8 {
+		x := binary.LittleEndian.Uint64(in[i : i+8])
 		seven := x &^ eighth
 		upper := (seven + ones*(0x80-'A')) &^ (seven + ones*(0x7f-'Z')) &^ x & eighth
-		binary.LittleEndian.PutUint64(b, x|upper>>2)
+		binary.LittleEndian.PutUint64(b[i:i+8], x|upper>>2)
 	}
-	for i, c := range in {
-		b[i] = c
-		if c >= 'A' && c <= 'Z' {
+	for ; i < len(in); i++ {
+		b[i] = in[i]
+		if c := in[i]; c >= 'A' && c <= 'Z' {
 			b[i] = c + 'a' - 'A'
 		}
 	}
@@ -182,26 +187,79 @@ const (
 	perLook   = 64
 )
 
-// lookThrough has s look at the scrolls of a phext that the call is about, turn by
-// turn.
-func (s *search) lookThrough(ctx context.Context, phext int, v datadir.View, l *rewrite.Listing) error {
-	turn := fairqueue.FromContext(ctx)
-	defer turn.Give()
-	named, left := v.Names.Phext.InOrder(), 0
-	for i, scroll := range v.Phext.Phext.Scrolls() {
-		if left -= len(scroll.Text) + perLook; left < 0 {
-			turn.Give()
-			if err := errors.Join(turn.Take(ctx), ctx.Err()); err != nil {
-				return err
+// workers is how many processors look through a phext at a time, if there are so many.
+const workers = 2
+
+// lookThrough has s look at the scrolls of a phext that the call is about. Each
+// worker takes a part of them in one turn, until there are none left.
+func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *rewrite.Listing) error {
+	own := fairqueue.FromContext(ctx)
+	own.Give()
+	parts := parts{scrolls: v.Phext.Phext.Scrolls()}
+	group, ctx := errgroup.WithContext(ctx)
+	all := [workers]*search{s}
+	for i := range all {
+		if i > 0 {
+			all[i] = newSearch(s.all)
+		}
+		turn := own.Another()
+		group.Go(func() error {
+			defer turn.Give()
+			named := v.Names.Phext.InOrder()
+			for first, scrolls := parts.next(); len(scrolls) > 0; first, scrolls = parts.next() {
+				if err := errors.Join(turn.Take(ctx), ctx.Err()); err != nil {
+					return err
+				}
+				for j, scroll := range scrolls {
+					name, _ := named(scroll.At)
+					if l.Covers(scroll.At, name) {
+						all[i].look(index, first+j, scroll.Text)
+					}
+				}
+				turn.Give()
 			}
-			left = inOneTurn
-		}
-		name, _ := named(scroll.At)
-		if l.Covers(scroll.At, name) {
-			s.look(phext, i, scroll.Text)
-		}
+			return nil
+		})
 	}
-	return nil
+	err := group.Wait()
+	for _, other := range all[1:] {
+		s.add(other)
+	}
+	return err
+}
+
+// add takes into account what another search for the same terms has looked at.
+func (s *search) add(other *search) {
+	s.texts += other.texts
+	s.length += other.length
+	for i, n := range other.having {
+		s.having[i] += n
+	}
+	for _, h := range other.hits {
+		h.times += uint32(len(s.times))
+		s.hits = append(s.hits, h)
+	}
+	s.times = append(s.times, other.times...)
+}
+
+// parts are the scrolls of a phext in parts for one turn each. Its method may be
+// called at any time.
+type parts struct {
+	mu      sync.Mutex
+	scrolls []phext.Scroll
+	first   int // the index of the first one that is left
+}
+
+// next is the next part, and the index of its first scroll. The last ones are empty.
+func (p *parts) next() (first int, scrolls []phext.Scroll) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, left, end := p.first, inOneTurn, p.first
+	for ; end < len(p.scrolls) && left > 0; end++ {
+		left -= len(p.scrolls[end].Text) + perLook
+	}
+	p.first = end
+	return first, p.scrolls[first:end]
 }
 
 // A snippet has at most snippetLength characters, and begins beforeMatch characters

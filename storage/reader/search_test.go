@@ -8,7 +8,11 @@ import (
 
 	"pgregory.net/rapid"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
 )
 
 // TestLowerCase compares with strings.ToLower, for ASCII letters among others.
@@ -48,6 +52,45 @@ func TestBestAreTheBest(t *testing.T) {
 	}
 	if few := s.best(10); !slices.Equal(few, all[:10]) {
 		t.Errorf("%v, want %v", few, all[:10])
+	}
+}
+
+// TestWorkersFindTheSame as one search that looks at one scroll after the other. The
+// phext is large enough for several parts, of which each worker has some.
+func TestWorkersFindTheSame(t *testing.T) {
+	var text strings.Builder
+	for i := range 900 {
+		text.WriteString(strings.Repeat("needle ", i%5) + strings.Repeat("hay ", i*i%700) + strings.Repeat("x", 4000) + "\x17")
+	}
+	view := datadir.View{Phext: cache.NewVersion(text.String(), fsutil.FileID{}), Names: cache.Missing()}
+	if parts := (&parts{scrolls: view.Phext.Phext.Scrolls()}); len(parts.scrolls) < 900 {
+		t.Fatalf("%d scrolls", len(parts.scrolls))
+	} else if _, first := parts.next(); len(first) > len(parts.scrolls)/3 {
+		t.Fatalf("%d scrolls in one part", len(first))
+	}
+	terms := []string{"needle", "hay"}
+	one, several := newSearch(terms), newSearch(terms)
+	for i, scroll := range view.Phext.Phext.Scrolls() {
+		one.look(7, i, scroll.Text)
+	}
+	if err := several.lookThrough(t.Context(), 7, view, &rewrite.Listing{}); err != nil {
+		t.Fatal(err)
+	}
+	if several.texts != one.texts || several.length != one.length || !slices.Equal(several.having, one.having) || len(several.hits) != len(one.hits) {
+		t.Fatalf("%d texts of %d bytes, %v, %d hits; want %d of %d, %v, %d", several.texts, several.length, several.having, len(several.hits), one.texts, one.length, one.having, len(one.hits))
+	}
+	most := len(one.hits)
+	occurrences := func(s *search) (all [][]uint32) {
+		for _, h := range s.best(most) {
+			all = append(all, s.times[h.times:h.times+2])
+		}
+		return all
+	}
+	if got, want := occurrences(several), occurrences(one); !slices.EqualFunc(got, want, slices.Equal[[]uint32]) {
+		t.Error("terms are counted for other scrolls")
+	}
+	if got, want := several.best(20), one.best(20); !slices.EqualFunc(got, want, func(a, b hit) bool { return a.scroll == b.scroll && a.score == b.score && a.phext == b.phext }) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
