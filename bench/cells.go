@@ -28,6 +28,7 @@ var cells = []cell{
 	{"connections", "10,000 idle client connections", (*bench).cellConnections},
 	{"scroll", "a scroll of 64 MB", (*bench).cellScroll},
 	{"phext", "a phext of 200 MB", (*bench).cellPhext},
+	{"search", "a search of 200 MB", (*bench).cellSearch},
 	{"names", "100,000 names", (*bench).cellNames},
 	{"neighbour", "a tenant's answers beside a busy neighbour", (*bench).cellNeighbour},
 }

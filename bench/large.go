@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,37 @@ func (b *bench) cellPhext(ctx context.Context) error {
 		return g.times(ctx, g.get(selectOf("large", 1)), g.get(selectOf("large", 2)), g.get("/api/v2/toc?p=large"))
 	})
 	return err
+}
+
+// cellSearch searches a large phext of sentences: first for a word that is in one
+// scroll, which reads the phext, then for one that is in none, for one that is in
+// all, and for two that are.
+func (b *bench) cellSearch(ctx context.Context) error {
+	text := textOf(250_000, sentences(800))
+	columns := []column{{"first search", aTime}, {"no scroll", aTime}, {"every scroll", aTime}, {"two words in every scroll", aTime}, {"memory", aSize}, {"peak", aSize}}
+	_, err := b.repeated(ctx, largeTimes, "search", "A phext of 250,000 scrolls, 200 MB, searched", columns, func(ctx context.Context, of binary) ([]float64, error) {
+		g, err := b.gatewayOn(ctx, of, "", "large", text)
+		if err != nil {
+			return nil, err
+		}
+		defer g.process.stop()
+		search := func(q string) []byte { return g.get("/api/v2/search?p=large&q=" + q) }
+		return g.times(ctx, search("number77777"), search("nowhere"), search("scroll"), search("scroll+number"))
+	})
+	return err
+}
+
+// sentences makes scrolls of size bytes of words, with their number at the end.
+func sentences(size int) func(i int) string {
+	words := strings.Fields("The quick brown fox jumps over a lazy dog, and then it sleeps for the rest of this long and rather warm Summer day.")
+	return func(i int) string {
+		var b strings.Builder
+		end := fmt.Sprintf("scroll number%d", i)
+		for n := uint(i); b.Len()+len(end) < size; n = n*7 + 3 {
+			b.WriteString(words[n%uint(len(words))] + " ")
+		}
+		return b.String() + end
+	}
 }
 
 // cellNames reads from a phext in which every scroll has a name. The names are

@@ -235,6 +235,7 @@ func (s *search) add(other *search) {
 	for i, n := range other.having {
 		s.having[i] += n
 	}
+	s.hits, s.times = slices.Grow(s.hits, len(other.hits)), slices.Grow(s.times, len(other.times))
 	for _, h := range other.hits {
 		h.times += uint32(len(s.times))
 		s.hits = append(s.hits, h)
