@@ -51,25 +51,29 @@ func (p *params) hasDimension() bool {
 
 // addBody adds the parameters of a body that is a JSON object or a form with a text
 // in it, and returns false for any other body. It looks at the body alone, not at
-// its content type, because curl -d calls everything a form. It refuses a body that
-// has a coordinate but no text: it is not meant as a text for the origin.
+// its content type, because curl -d calls everything a form. A body that names a
+// coordinate, and from which coordinate and text cannot be taken, is refused: it is
+// not meant as a text for the origin.
 func (c *collector) addBody(body []byte) (added bool, err *apierror.Error) {
+	if isMultipart(body) {
+		return false, badRequest("multipart forms are not read: nothing was changed; send a plain form (curl --data-urlencode), or put the coordinate into the query")
+	}
 	b, ok := jsonBody(body)
 	if !ok {
 		b, ok = formBody(body)
 	}
+	scroll := ok && b.has(func(p param) bool { return p == paramScroll })
 	switch {
 	case !ok:
 		return false, nil
-	case !b.has(func(p param) bool { return p == paramScroll }):
-		if b.hasCoordinate() {
-			return false, noScroll(b.kind)
-		}
+	case b.problem != "" && b.hasCoordinate():
+		return false, badRequest("the %s has a coordinate and %s: nothing was changed; mend it, or put the coordinate into the query", b.kind, b.problem)
+	case b.problem != "":
 		return false, nil
-	case b.kind == kindJSON && !b.has(isCoordinate):
+	case !scroll && b.hasCoordinate():
+		return false, noScroll(b.kind)
+	case !scroll, b.kind == kindJSON && !b.has(isCoordinate):
 		return false, nil
-	case b.cut:
-		return false, badRequest("the %s has more than %d fields: send the parameters alone", b.kind, maxFields)
 	}
 	c.remove(paramScroll) // the body counts more than the query's s
 	c.nextSource()
@@ -84,12 +88,18 @@ func (c *collector) addBody(body []byte) (added bool, err *apierror.Error) {
 	return true, nil
 }
 
+// isMultipart says whether the body is what curl -F sends.
+func isMultipart(body []byte) bool {
+	boundary, rest, _ := bytes.Cut(body[:min(len(body), 512)], []byte("\r\n"))
+	return bytes.HasPrefix(boundary, []byte("--")) && bytes.HasPrefix(rest, []byte("Content-Disposition: form-data; name="))
+}
+
 // bodyFields are the fields with a known name in a body that is a form or a JSON
 // object.
 type bodyFields struct {
-	kind   string // kindForm or kindJSON
-	fields []field
-	cut    bool // the body has more than maxFields
+	kind    string // kindForm or kindJSON
+	fields  []field
+	problem string // why the fields cannot be taken from it; "" = they can
 }
 
 // The kinds of bodies with fields, as errors call them.
@@ -116,8 +126,9 @@ func (b *bodyFields) has(wanted func(param) bool) bool {
 func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibrary }
 
 // hasCoordinate says whether a field is a coordinate. A text may be "a=1 and more" or
-// {"a": 1.5}, so a name in a form must have a separator, and of numbers there must be
-// three. Of dimensions, a form must have two.
+// {"a": 1.5}, so a name must have a separator, unless the field of a JSON object is
+// called just that. Of numbers there must be three, unless the name of the field is
+// more than a letter. Of dimensions, a form must have two.
 func (b *bodyFields) hasCoordinate() bool {
 	dimensions := 0
 	for _, f := range b.fields {
@@ -131,19 +142,18 @@ func (b *bodyFields) hasCoordinate() bool {
 		switch {
 		case err != nil:
 		case !hasLetter(f.value):
-			if len(components(f.value)) >= 3 {
+			if len(components(f.value)) >= 3 || b.kind == kindJSON && len(f.name) > 1 {
 				return true
 			}
-		case name != "" && (b.kind != kindForm || strings.ContainsAny(f.value, "/;")):
+		case name != "" && (b.kind == kindJSON && f.problem == "" || strings.ContainsAny(f.value, "/;")):
 			return true
 		}
 	}
 	return dimensions >= 2 || dimensions == 1 && b.kind == kindJSON
 }
 
-// maxFields is more than there are names of parameters. A form with more known
-// fields is a text, and a JSON object with more fields of any name is refused if it
-// has a text and a coordinate.
+// maxFields is more than there are names of parameters. Of a form, only fields with a
+// known name count.
 const maxFields = 64
 
 // scrollNames are names of the scroll in a JSON object, besides those in names. Only
@@ -165,49 +175,62 @@ func paramNamed(name string, scrollNames []string) (which param, bit int, known 
 // longestParam is longer than the name of any parameter, in bytes.
 const longestParam = 32
 
-// formBody reads a form. If it has a scroll and an unknown name, it is a text that
-// looks like a form.
+// formBody reads a form. A text may look like one, so what is wrong with it matters
+// only if it has a coordinate.
 func formBody(body []byte) (*bodyFields, bool) {
-	b, unknown := &bodyFields{kind: kindForm}, false
+	b := &bodyFields{kind: kindForm}
+	if bytes.IndexByte(body[:min(len(body), longestParam)], '=') <= 0 {
+		return nil, false
+	}
 	for rest, more := body, true; more; {
 		var pair []byte
 		pair, rest, more = bytes.Cut(rest, []byte("&"))
 		key, value, ok := bytes.Cut(pair, []byte("="))
-		if !ok || len(b.fields) == maxFields {
-			return nil, false
-		}
 		name := string(key[:min(len(key), longestParam)])
 		which, bit, known := paramNamed(name, scrollNames[:1])
-		if !known {
-			unknown = true
-			continue
+		switch {
+		case !ok:
+			b.problem = "a part without '=', which looks like a '&' that was not encoded (curl --data-urlencode encodes it)"
+		case !known:
+			b.problem = fmt.Sprintf("the field %s, which is unknown, or a text with a '&' that was not encoded (curl --data-urlencode encodes it)", clip(name))
+		case len(b.fields) == maxFields:
+			b.problem = fmt.Sprintf("more than %d fields", maxFields)
+			return b, true
+		default:
+			b.fields = append(b.fields, field{name: name, value: unescape(string(value)), param: which, bit: bit})
 		}
-		b.fields = append(b.fields, field{name: name, value: unescape(string(value)), param: which, bit: bit})
-	}
-	if unknown && b.has(func(p param) bool { return p == paramScroll }) {
-		return nil, false
 	}
 	return b, true
 }
 
+// byteOrderMark stands in front of what some editors and shells write.
+var byteOrderMark = []byte("\ufeff")
+
 func looksLikeJSON(body []byte) bool {
-	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	trimmed := bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n")
 	return len(trimmed) > 0 && trimmed[0] == '{'
 }
 
-// jsonBody reads a JSON object, including repeated names.
+// jsonBody reads a JSON object, including repeated names. If its syntax is wrong, the
+// only field is a coordinate, if it mentions one.
 func jsonBody(body []byte) (*bodyFields, bool) {
-	if !looksLikeJSON(body) || !json.Valid(body) {
+	if !looksLikeJSON(body) {
 		return nil, false
+	}
+	body = bytes.TrimPrefix(body, byteOrderMark)
+	b := &bodyFields{kind: kindJSON}
+	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
+		b.problem = "a mistake in its syntax (" + err.Error() + ")"
+		b.fields = mentioned(string(body))
+		return b, true
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	if _, err := d.Token(); err != nil {
 		return nil, false
 	}
-	b := &bodyFields{kind: kindJSON}
 	for n := 0; d.More(); n++ {
 		if n == maxFields {
-			b.cut = true
+			b.problem = fmt.Sprintf("more than %d fields", maxFields)
 			break
 		}
 		f, known, err := nextField(d)
@@ -220,6 +243,29 @@ func jsonBody(body []byte) (*bodyFields, bool) {
 	}
 	b.resolveScroll()
 	return b, true
+}
+
+// mentioned looks for "coordinate":"1.1.1/1.1.1/1.1.1" in what is not quite JSON. A
+// quote in the text that was not escaped is the most common mistake.
+func mentioned(text string) (fields []field) {
+	for i := range names {
+		if names[i].param != paramCoordinate {
+			continue
+		}
+		for rest := text; len(fields) < maxFields; {
+			var found bool
+			if _, rest, found = strings.Cut(rest, `"`+names[i].text+`"`); !found {
+				break
+			}
+			value, found := strings.CutPrefix(strings.TrimLeft(rest, " \t\r\n"), ":")
+			value, quoted := strings.CutPrefix(strings.TrimLeft(value, " \t\r\n"), `"`)
+			value, _, ended := strings.Cut(value[:min(len(value), longestCoordinateName)], `"`)
+			if found && quoted && ended {
+				fields = append(fields, field{name: names[i].text, value: value, param: paramCoordinate})
+			}
+		}
+	}
+	return fields
 }
 
 // resolveScroll decides what the field "scroll" is in a JSON object: a dimension if
@@ -247,7 +293,11 @@ func nextField(d *json.Decoder) (f field, known bool, err error) {
 	}
 	f.name = fmt.Sprint(name)
 	if f.param, f.bit, known = paramNamed(f.name, scrollNames[:]); !known {
-		return f, false, nil
+		lower := strings.ToLower(f.name)
+		if f.param, f.bit, known = paramNamed(lower, scrollNames[:]); !known {
+			return f, false, nil
+		}
+		f.problem = fmt.Sprintf("must be spelled %q", lower)
 	}
 	var number json.Number
 	switch {

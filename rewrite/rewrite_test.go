@@ -76,7 +76,8 @@ func TestShapes(t *testing.T) {
 		{"POST", "/api/v2/insert?p=n", `{"coordinate":"` + somewhere + `","body":""}`, "POST insert?p=n&c=" + c, ""},
 		{"POST", "/api/v2/update?p=n&c=" + somewhere, "", "POST update?p=n&c=" + c, ""},
 		{"GET", "/api/v2/update?p=n&s=&c=" + somewhere, "", "POST update?p=n&c=" + c, ""},
-		{"POST", "/api/v2/insert?p=n", "value=x&c=" + somewhere + "&s=y", "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", "value=x&c=" + somewhere + "&s=y"},
+		{"POST", "/api/v2/insert?p=n", "\ufeff" + `{"coordinate":"` + somewhere + `","text":"x"}`, "POST insert?p=n&c=" + c, "x"},
+		{"POST", "/api/v2/insert?p=n", "value=x&s=y", "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", "value=x&s=y"},
 		{"POST", "/api/v2/insert?p=n", "a=1&b=2", "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", "a=1&b=2"},
 		{"POST", "/api/v2/insert?p=n", `{"a":1.5,"b":2}`, "POST insert?p=n&c=will.1.1.1/1.1.1/1.1.1", `{"a":1.5,"b":2}`},
 		{"POST", "/api/v2/insert?p=n", `{"coordinate":"2.3.5","content":"x"}`, "POST insert?p=n&c=will.2.3.1/1.1.1/1.1.5", "x"},
@@ -311,9 +312,19 @@ func TestParsedMemory(t *testing.T) {
 	}
 }
 
-// TestCoordinatesWithoutAText must never be a text for the origin.
-func TestCoordinatesWithoutAText(t *testing.T) {
+// TestBodiesWithACoordinate must never be a text for the origin. Other bodies that
+// look much the same are one.
+func TestBodiesWithACoordinate(t *testing.T) {
 	for body, refused := range map[string]bool{
+		`{"coordinate":"1.1.1/1.1.1/1.1.2","content":"x",}`: true, `{"content":"say "hi"", "coordinate" : "1.1.1/1.1.1/1.1.2"}`: true,
+		`{"coord":"notes.today","content":"x" // of today` + "\n}": true, "\ufeff" + `{"c":"1.1.1/1.1.1/1.1.2","content":"x"`: true,
+		`{"C":"1.1.1/1.1.1/1.1.2","content":"x"}`: true, `{"c":"1.1.1/1.1.1/1.1.2","Content":"x"}`: true, `{"Coordinate":"1.1.1/1.1.1/1.1.2"}`: true,
+		`{"coordinate":"1.2","note":"x"}`: true, "c=1.1.1/1.1.1/1.1.2&content=x&note=y": true, "c=1.1.1/1.1.1/1.1.2&content=Tom & Jerry": true,
+		"content=a&b=c&c=1.1.1/1.1.1/1.1.2": true, "c=1.1.1/1.1.1/1.1.2&content=x" + strings.Repeat("&s=", maxFields): true,
+		"--b\r\nContent-Disposition: form-data; name=\"c\"\r\n\r\n1.1.1/1.1.1/1.1.2\r\n--b--\r\n": true,
+
+		`{ not JSON, "c" is a letter: "x" }`: false, `{"a": 1.5,}`: false, `{"C":"a major chord","note":"x"}`: false, "{": false, "{ \"c\": ": false,
+		"q=Tom & Jerry": false, "a=1&b=2 and more": false, "-- a comment\r\nContent": false, `{"Content":"x"}`: false,
 		`{"p":"x","library":2,"shelf":1,"series":1,"collection":1,"volume":1,"book":1,"chapter":1,"section":1,"scroll":1}`: true,
 		`{"phext":"x","library":2,"shelf":3}`: true, `{"library":"2"}`: true, "library=2&shelf=3": true, "c=1.1.1/1.1.1/1.1.2": true,
 		`{"library":"Alexandria"}`: false, "book=3": false, "chapter=one&section=two": false, `{"a":1.5}`: false,

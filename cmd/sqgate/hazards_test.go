@@ -41,6 +41,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			{"241 byte name", "POST", at("update", strings.Repeat("p", 241), origin), "x", 400, "bad_phext"},
 			{"slash in name", "GET", "/api/v2/get?p=a%2Fb", "", 403, "forbidden"},
 			{"backslash in name", "GET", "/api/v2/get?p=a%5Cb", "", 403, "forbidden"},
+			{"JSON with a comma too many", "POST", "/api/v2/update?p=n", `{"coordinate":"` + origin + `","content":"x",}`, 400, "bad_request"},
+			{"a form that was not encoded", "POST", "/api/v2/update?p=n", "c=" + origin + "&content=Tom & Jerry", 400, "bad_request"},
 			{"dots in name", "GET", "/api/v2/get?p=..", "", 403, "forbidden"},
 			{"name not UTF-8", "GET", "/api/v2/get?p=%ff", "", 400, "not_utf8"},
 			{"ten numbers and letters", "POST", at("update", "n", "1.1.1/1.1.1/1.1.1.1.1"), "x", 400, "bad_coordinate"},
