@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -194,13 +193,6 @@ func acceptsGzip(headers []string) bool {
 	return false
 }
 
-// A client has answerGrace, and a second more for each answerPace bytes, to take
-// an answer. That is far below any link that a person would call working.
-const (
-	answerPace  = 16 << 10
-	answerGrace = 30 * time.Second
-)
-
 func (g *Gateway) writeText(w http.ResponseWriter, text string) {
 	// net/http sends bytes as they are, and a string in pieces of 4 KB.
 	g.writeBody(w, unsafe.Slice(unsafe.StringData(text), len(text)))
@@ -214,6 +206,5 @@ func (g *Gateway) writeBody(w http.ResponseWriter, body []byte) {
 }
 
 func (g *Gateway) setWriteDeadline(w http.ResponseWriter, bytes int) {
-	limit := answerGrace + time.Duration(bytes/answerPace)*time.Second
-	_ = http.NewResponseController(w).SetWriteDeadline(g.now().Add(limit)) // a test's recorder has no deadlines
+	_ = http.NewResponseController(w).SetWriteDeadline(g.now().Add(pace.AnswerTime(bytes))) // a test's recorder has no deadlines
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/pace"
 )
 
 // handover is the listener through which net/http gets its connections.
@@ -99,7 +100,7 @@ func (c *handed) SetWriteDeadline(t time.Time) error {
 // has to take each part in time.
 func (c *handed) Write(b []byte) (int, error) {
 	if c.until.IsZero() {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(timeFor(len(b)))); err != nil {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(pace.AnswerTime(len(b)))); err != nil {
 			return 0, err
 		}
 	}

@@ -17,9 +17,9 @@ func TestAnAnswerThatIsNotTakenIsGivenUp(t *testing.T) {
 		size int
 		want time.Duration
 	}{
-		"small":            {0, 100, answerTimeout},
-		"large":            {0, 10 * answerPace, answerTimeout + 10*time.Second},
-		"with its own":     {3 * answerTimeout, 100, 3 * answerTimeout},
+		"small":            {0, 100, 30 * time.Second},
+		"large":            {0, 160 << 10, 40 * time.Second},
+		"with its own":     {90 * time.Second, 100, 90 * time.Second},
 		"with a short one": {time.Second, 100, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

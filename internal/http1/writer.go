@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/pace"
 )
 
 // writer is the http.ResponseWriter of one answer. The answer is sent in one
@@ -141,21 +143,10 @@ func (w *writer) sendAll(a, b []byte) (int, error) {
 
 func (w *writer) setDeadline() {
 	if w.until.IsZero() {
-		w.until = time.Now().Add(timeFor(max(w.length, len(w.out))))
+		w.until = time.Now().Add(pace.AnswerTime(max(w.length, len(w.out))))
 	}
 	w.timed = true
 	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
-}
-
-// If a handler has set no deadline, a client has answerTimeout to take an answer
-// or a part of one, and a second more for each answerPace bytes.
-const (
-	answerTimeout = 30 * time.Second
-	answerPace    = 16 << 10
-)
-
-func timeFor(bytes int) time.Duration {
-	return answerTimeout + time.Duration(bytes/answerPace)*time.Second
 }
 
 // end sends what is left, and returns false if the connection must end.

@@ -1,5 +1,6 @@
 // Package pace bounds how long the body of a request may hold its connection,
-// whoever answers the request, and however much of the body that reads.
+// whoever answers the request, and however much of the body that reads. It also says
+// how long an answer may take.
 //
 // It says nothing of how large a body may be.
 package pace
@@ -16,6 +17,12 @@ const (
 	Step     = 64 << 10
 	Patience = 30 * time.Second
 )
+
+// AnswerTime is how long a client may take to receive an answer of so many bytes, or
+// a part of one: Patience, and a second more for each 16 KiB.
+func AnswerTime(bytes int) time.Duration {
+	return Patience + time.Duration(bytes/(16<<10))*time.Second
+}
 
 // What is read of a body that nobody wants. Most clients look at the answer only
 // when they have sent everything, and never see it if the connection is reset
