@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // Limits of connections. A quarter of the descriptors stays for files and for
@@ -29,9 +30,25 @@ type connLimiter struct {
 
 	mu        sync.Mutex
 	open      int
-	byAddress map[netip.Addr]int
+	byAddress map[netip.Addr]*addressUse
 	warned    time.Time
+
+	headers *memlimit.Budget
 }
+
+// addressUse is what one client address has: connections, and memory of large headers
+// on them. Those of loopback are in it too, but have no limit.
+type addressUse struct {
+	open    int
+	headers *memlimit.Budget
+}
+
+// Memory for headers of which net/http keeps more than 16 KiB or 64 fields, in all and
+// for one address.
+const (
+	headerMemory       = 64 << 20
+	headerMemoryOfEach = 16 << 20
+)
 
 func newConnLimiter(log *slog.Logger) (*connLimiter, error) {
 	var files unix.Rlimit // Go has raised the soft limit to the hard one
@@ -39,19 +56,16 @@ func newConnLimiter(log *slog.Logger) (*connLimiter, error) {
 		return nil, err
 	}
 	all := int(min(files.Cur-files.Cur/4, mostConnections))
-	return &connLimiter{all: all, each: all / addressPart, now: time.Now, log: log, byAddress: map[netip.Addr]int{}}, nil
+	return &connLimiter{all: all, each: all / addressPart, now: time.Now, log: log, byAddress: map[netip.Addr]*addressUse{}, headers: memlimit.NewBudget(headerMemory)}, nil
 }
 
 // take counts a connection in, and returns what counts it out again; nil refuses
 // the connection.
 func (l *connLimiter) take(remote net.Addr) (release func()) {
-	var address netip.Addr // stays zero if it has no limit
-	if tcp, ok := remote.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		address = keylimit.Network(tcp.AddrPort().Addr())
-	}
+	address := limitedAddress(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.all || address.IsValid() && l.byAddress[address] >= l.each {
+	if use := l.byAddress[address]; l.open >= l.all || address.IsValid() && use != nil && use.open >= l.each {
 		l.warnLocked(remote)
 		return nil
 	}
@@ -64,10 +78,35 @@ func (l *connLimiter) take(remote net.Addr) (release func()) {
 }
 
 func (l *connLimiter) countLocked(address netip.Addr, by int) {
+	use := l.byAddress[address]
+	if use == nil {
+		use = &addressUse{headers: memlimit.NewBudget(headerMemoryOfEach)}
+		l.byAddress[address] = use
+	}
 	l.open += by
-	if l.byAddress[address] += by; l.byAddress[address] == 0 {
+	if use.open += by; use.open == 0 {
 		delete(l.byAddress, address)
 	}
+}
+
+// headerMemory returns the budgets of large headers on a connection that is counted.
+func (l *connLimiter) headerMemory(remote net.Addr) []*memlimit.Budget {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	budgets := []*memlimit.Budget{l.headers}
+	if address := limitedAddress(remote); address.IsValid() {
+		budgets = append(budgets, l.byAddress[address].headers)
+	}
+	return budgets
+}
+
+// limitedAddress is the client address that has limits of its own; it is invalid if
+// there is none.
+func limitedAddress(remote net.Addr) (address netip.Addr) {
+	if tcp, ok := remote.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		address = keylimit.Network(tcp.AddrPort().Addr())
+	}
+	return address
 }
 
 // warnLocked says once a minute that connections are refused.

@@ -14,7 +14,7 @@ import (
 func TestConnectionsAreLimited(t *testing.T) {
 	var log strings.Builder
 	now := time.Unix(1_700_000_000, 0)
-	l := &connLimiter{all: 8, each: 2, now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&log, nil)), byAddress: map[netip.Addr]int{}}
+	l := &connLimiter{all: 8, each: 2, now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&log, nil)), byAddress: map[netip.Addr]*addressUse{}}
 	from := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
 	var releases []func()
 	for i, step := range []struct {

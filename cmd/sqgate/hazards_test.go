@@ -191,7 +191,7 @@ func TestOldAndOddHTTP(t *testing.T) {
 			{"no length", "POST " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + auth + "\r\n", "411", ""},
 			{"no length, kept open", "POST " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\n" + auth + "\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "411", ""},
 			{"no length over HTTP/1.0", "POST " + at("update", "n", origin) + " HTTP/1.0\r\n" + auth + "\r\n", "411", ""},
-			{"chunks over HTTP/1.0", "POST " + at("update", "n", origin) + " HTTP/1.0\r\nTransfer-Encoding: chunked\r\n" + auth + "\r\n3\r\nbad\r\n0\r\n\r\n", "411", ""},
+			{"chunks over HTTP/1.0", "POST " + at("update", "n", origin) + " HTTP/1.0\r\nTransfer-Encoding: chunked\r\n" + auth + "\r\n3\r\nbad\r\n0\r\n\r\n", "400", ""},
 			{"a POST that a redirect made a GET", "GET " + at("update", "n", origin) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + auth + "\r\n", "411", ""},
 			{"a length of nothing", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.5") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n" + auth + "\r\n", "200", "Updated 0 bytes"},
 			{"both lengths", "POST " + at("update", "n", "1.1.1/1.1.1/1.1.4") + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\nContent-Length: 30\r\n" + auth + "\r\nabc", "400", ""},
@@ -485,6 +485,61 @@ func TestAFileThatIsNotTextIsNeverFedToSQ(t *testing.T) {
 		}
 		if got := g.get("will", at("select", "good", origin)); got != "x" {
 			t.Errorf("the good phext reads %q", got)
+		}
+	})
+}
+
+// TestUnclearBodiesChangeNothing sends writes whose length can be read in more than one
+// way, on a new connection and on one that net/http has.
+func TestUnclearBodiesChangeNothing(t *testing.T) {
+	const chunks = "3\r\nbad\r\n0\r\n\r\n"
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "kept", 200)
+		auth := "Host: x\r\nAuthorization: Bearer " + g.key("will") + "\r\n"
+		for _, op := range []string{"update", "insert", "delete"} {
+			for _, c := range []struct{ version, fields, body, status string }{
+				{"1.0", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", chunks, "400"},
+				{"1.0", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", chunks, "400"},
+				{"1.0", "Content-Length: 0\r\nTransfer-Encoding: gzip\r\n", chunks, "400"},
+				{"1.0", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n", chunks, "400"},
+				{"1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", chunks, "400"},
+				{"1.1", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", chunks, "400"},
+				{"1.1", "Content-Length: 0\r\nContent-Length: 3\r\n", "bad", "400"},
+				{"1.1", "Content-Length: 3\r\nContent-Length: 0\r\n", "bad", "400"},
+				{"1.1", "Content-Length: 0, 3\r\n", "bad", "400"},
+				{"1.1", "Content-Length: +3\r\n", "bad", "400"},
+				{"1.1", "Content-Length: 0x3\r\n", "bad", "400"},
+				{"1.1", "Content-Length: \r\n", "bad", "400"},
+				{"1.1", "Content-Length : 0\r\n", "bad", "400"},
+				{"1.1", "Content-Length:\r\n 0\r\n", "bad", "400"},
+				{"1.1", "X: y\r\n Content-Length: 3\r\nContent-Length: 0\r\n", "bad", "400"},
+				{"1.1", "Content-Length: 0\r\nTransfer-Encoding : chunked\r\n", chunks, "400"},
+				{"1.1", "Content-Length: 0\r\nTransfer-Encoding: identity\r\n", "bad", "501"},
+				{"1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", chunks, "501"},
+				{"1.1", "Transfer-Encoding: gzip, chunked\r\n", chunks, "501"},
+				{"0.9", "Content-Length: 0\r\n", "", "505"},
+				{"2.0", "Content-Length: 0\r\n", "", "505"},
+				{"1.2", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", chunks, "400"},
+				{"", "Content-Length: 0\r\n", "", "400"},
+			} {
+				for _, before := range []string{"", "HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n"} {
+					version := ""
+					if c.version != "" {
+						version = " HTTP/" + c.version
+					}
+					answer := g.raw(t, before+"POST "+at(op, "n", origin)+version+"\r\n"+auth+c.fields+"\r\n"+c.body)
+					if before != "" {
+						_, answer, _ = strings.Cut(answer, "\r\n\r\n")
+					}
+					if !strings.HasPrefix(answer, "HTTP/1.1 "+c.status) && !strings.HasPrefix(answer, "HTTP/1.0 "+c.status) {
+						t.Errorf("%s over %q with %q: answered %.60q, want %s", op, c.version, c.fields, answer, c.status)
+					}
+					if got := g.get("will", at("select", "n", origin)); got != "kept" {
+						t.Fatalf("%s over %q with %q: the scroll is %q", op, c.version, c.fields, got)
+					}
+				}
+			}
 		}
 	})
 }

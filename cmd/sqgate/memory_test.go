@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -11,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestMemoryUnderAttack does at once all that once took gigabytes: parsed lists,
-// answers that nobody takes, forged addresses and sparse archives. It looks at
+// answers that nobody takes, forged addresses, sparse archives and headers that do
+// not end. It looks at
 // the peak of sqgate's resident memory. Without SQGATE_MEMORY it only checks
 // that the attacks are answered, since a build with -race takes several times
 // the memory.
@@ -32,6 +35,9 @@ func TestMemoryUnderAttack(t *testing.T) {
 		}
 		attackers.Go(func() { g.leaveAnswers(t, small, times) })
 		attackers.Go(func() { g.forgeAddresses(t, 50*times) })
+		attackers.Go(func() { g.leaveHeaders(t, 33*times, "X: "+strings.Repeat("x", 250<<10)) })
+		attackers.Go(func() { g.leaveHeaders(t, 4*times, manyFields(36_000)) })
+		attackers.Go(func() { g.leaveHeaders(t, 33*times, manyFields(250)) })
 		for range 4 {
 			attackers.Go(func() { g.restoreSparse(t, times/2) })
 		}
@@ -119,6 +125,49 @@ func (g *gate) forgeAddresses(t *testing.T, times int) {
 			return
 		}
 	}
+}
+
+// leaveHeaders opens connections, sends the beginning of a header on each, and waits
+// for what becomes of them. Meanwhile a client with large fields is served.
+func (g *gate) leaveHeaders(t *testing.T, connections int, beginning string) {
+	var all []net.Conn
+	for range connections {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(waitTimeout))                                     // a TCP connection takes deadlines
+		_, _ = io.WriteString(conn, "GET /api/v2/toc HTTP/1.1\r\nHost: sqgate\r\n"+beginning) // it may be refused in the middle
+		all = append(all, conn)
+	}
+	req, err := http.NewRequest("GET", g.url+"/api/v2/version", nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.Repeat("k", 4<<10))
+	req.Header.Set("Cookie", strings.Repeat("c", 8<<10))
+	if r, err := g.send(req); err != nil || r.status != 200 {
+		t.Errorf("beside headers that do not end: %v %d %.200q", err, r.status, r.body)
+	}
+	for _, conn := range all {
+		answer, _ := io.ReadAll(conn) // it may be reset
+		if len(answer) > 0 && !bytes.HasPrefix(answer, []byte("HTTP/1.1 431 ")) && !bytes.HasPrefix(answer, []byte("HTTP/1.1 503 ")) {
+			t.Errorf("a header that does not end: %.80q", answer)
+			return
+		}
+	}
+}
+
+// manyFields is a number of short header lines with different names.
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%x:\r\n", i)
+	}
+	return b.String()
 }
 
 // restoreSparse restores from an archive that says that it holds 2 GB of zeros.

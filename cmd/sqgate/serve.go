@@ -90,8 +90,9 @@ func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, turns
 				drainer.count(-1)
 			}
 		},
-		Turns:  turns,
-		Logger: log,
+		HeaderMemory: limiter.headerMemory,
+		Turns:        turns,
+		Logger:       log,
 	})
 }
 

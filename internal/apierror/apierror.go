@@ -23,29 +23,30 @@ type Kind struct {
 
 // The table. The comment says when a caller meets the kind.
 var (
-	BadRequest     = Kind{http.StatusBadRequest, "bad_request"}                      // a parameter, a header, a body or a JSON field is wrong
-	BadCoordinate  = Kind{http.StatusBadRequest, "bad_coordinate"}                   // a coordinate cannot be read
-	BadPhext       = Kind{http.StatusBadRequest, "bad_phext"}                        // a phext name cannot be a file name
-	HasDelimiters  = Kind{http.StatusBadRequest, "scroll_has_delimiters"}            // a scroll would move the scrolls behind it
-	NotUTF8        = Kind{http.StatusBadRequest, "not_utf8"}                         // a text is not UTF-8
-	Unauthorized   = Kind{http.StatusUnauthorized, "unauthorized"}                   // the key is missing or wrong
-	Forbidden      = Kind{http.StatusForbidden, "forbidden"}                         // the key is good, and not for this
-	TenantDisabled = Kind{http.StatusForbidden, "tenant_disabled"}                   // the operator disabled the tenant
-	NotFound       = Kind{http.StatusNotFound, "not_found"}                          // no such operation, name, tenant or archive
-	WrongMethod    = Kind{http.StatusMethodNotAllowed, "method_not_allowed"}         // the operation takes other methods
-	LengthRequired = Kind{http.StatusLengthRequired, "length_required"}              // a write has no text and no length
-	Conflict       = Kind{http.StatusConflict, "conflict"}                           // what is there already stands in the way
-	Precondition   = Kind{http.StatusPreconditionFailed, "precondition_failed"}      // If-Match names another state
-	TooLarge       = Kind{http.StatusRequestEntityTooLarge, "too_large"}             // a body, or the phext it would make
-	Encoded        = Kind{http.StatusUnsupportedMediaType, "unsupported_media_type"} // the body is compressed
-	RateLimited    = Kind{http.StatusTooManyRequests, "rate_limited"}                // calls, or wrong keys of one address
-	Internal       = Kind{http.StatusInternalServerError, "internal"}                // a management call failed on this host
-	NotKnown       = Kind{http.StatusInternalServerError, "backend_failed"}          // whether a write was made, or is safe, is not known
-	BackendFailed  = Kind{http.StatusBadGateway, "backend_failed"}                   // SQ, or a phext's file, is not as it should be
-	Unavailable    = Kind{http.StatusServiceUnavailable, "unavailable"}              // for a moment: busy, starting, recovering, stopping
-	BackendTimeout = Kind{http.StatusGatewayTimeout, "backend_timeout"}              // SQ did not answer in time
-	QuotaExceeded  = Kind{http.StatusInsufficientStorage, "quota_exceeded"}          // the tenant's bytes or phexts
-	DiskFull       = Kind{http.StatusInsufficientStorage, "disk_full"}               // the host's disk
+	BadRequest     = Kind{http.StatusBadRequest, "bad_request"}                       // a parameter, a header, a body or a JSON field is wrong
+	BadCoordinate  = Kind{http.StatusBadRequest, "bad_coordinate"}                    // a coordinate cannot be read
+	BadPhext       = Kind{http.StatusBadRequest, "bad_phext"}                         // a phext name cannot be a file name
+	HasDelimiters  = Kind{http.StatusBadRequest, "scroll_has_delimiters"}             // a scroll would move the scrolls behind it
+	NotUTF8        = Kind{http.StatusBadRequest, "not_utf8"}                          // a text is not UTF-8
+	Unauthorized   = Kind{http.StatusUnauthorized, "unauthorized"}                    // the key is missing or wrong
+	Forbidden      = Kind{http.StatusForbidden, "forbidden"}                          // the key is good, and not for this
+	TenantDisabled = Kind{http.StatusForbidden, "tenant_disabled"}                    // the operator disabled the tenant
+	NotFound       = Kind{http.StatusNotFound, "not_found"}                           // no such operation, name, tenant or archive
+	WrongMethod    = Kind{http.StatusMethodNotAllowed, "method_not_allowed"}          // the operation takes other methods
+	LengthRequired = Kind{http.StatusLengthRequired, "length_required"}               // a write has no text and no length
+	Conflict       = Kind{http.StatusConflict, "conflict"}                            // what is there already stands in the way
+	Precondition   = Kind{http.StatusPreconditionFailed, "precondition_failed"}       // If-Match names another state
+	TooLarge       = Kind{http.StatusRequestEntityTooLarge, "too_large"}              // a body, or the phext it would make
+	Encoded        = Kind{http.StatusUnsupportedMediaType, "unsupported_media_type"}  // the body is compressed
+	RateLimited    = Kind{http.StatusTooManyRequests, "rate_limited"}                 // calls, or wrong keys of one address
+	HeaderTooLarge = Kind{http.StatusRequestHeaderFieldsTooLarge, "header_too_large"} // the request line and the fields
+	Internal       = Kind{http.StatusInternalServerError, "internal"}                 // a management call failed on this host
+	NotKnown       = Kind{http.StatusInternalServerError, "backend_failed"}           // whether a write was made, or is safe, is not known
+	BackendFailed  = Kind{http.StatusBadGateway, "backend_failed"}                    // SQ, or a phext's file, is not as it should be
+	Unavailable    = Kind{http.StatusServiceUnavailable, "unavailable"}               // for a moment: busy, starting, recovering, stopping
+	BackendTimeout = Kind{http.StatusGatewayTimeout, "backend_timeout"}               // SQ did not answer in time
+	QuotaExceeded  = Kind{http.StatusInsufficientStorage, "quota_exceeded"}           // the tenant's bytes or phexts
+	DiskFull       = Kind{http.StatusInsufficientStorage, "disk_full"}                // the host's disk
 )
 
 // Error is an error in the form in which a caller is told of it. Message is a

@@ -118,9 +118,12 @@ func (c *conn) read() (plain, verdict) {
 	}
 }
 
-// keptFields is the longest header, in bytes, that an idle connection keeps.
-// Parsed, it takes many times that.
-const keptFields = 1 << 10
+// An idle connection keeps its last header if that is no larger. Parsed, it takes
+// many times its bytes.
+const (
+	keptHead   = 1 << 10 // bytes
+	keptFields = 16
+)
 
 // answer serves a request, and returns false if the connection must end.
 func (c *conn) answer(p plain) (goOn bool) {
@@ -131,7 +134,7 @@ func (c *conn) answer(p plain) (goOn bool) {
 			c.server.panicked(v, debug.Stack(), c.remote)
 		}
 	}()
-	if c.fields = nil; len(p.head.raw) <= keptFields {
+	if c.fields = nil; len(p.head.raw) <= keptHead && len(p.head.header) <= keptFields {
 		c.fields = p.head
 	}
 	w := newWriter(c)
@@ -175,5 +178,5 @@ func (c *conn) handOver() bool {
 		return false
 	}
 	read := withHost(c.buf[:c.n])
-	return c.server.rest.give(newHanded(c.tcp, read, c.turn, c.closed))
+	return c.server.rest.give(c.server.newHanded(c.tcp, read, c.turn, c.closed))
 }

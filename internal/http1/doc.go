@@ -8,4 +8,7 @@
 // could be read in two ways, half a request) is handed to net/http with all that
 // was read, and stays there. A plain request is read exactly as net/http would
 // read it: FuzzPlain holds the parser to that.
+//
+// What net/http reads passes by here: large headers take memory from budgets, and
+// requests whose end is not clear are refused.
 package http1

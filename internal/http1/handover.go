@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -53,32 +54,55 @@ func (h *handover) Addr() net.Addr { return h.addr }
 // handed is a connection from which something was already read.
 type handed struct {
 	net.Conn
-	read   []byte
-	turn   *fairqueue.Turn
-	out    *sender   // nil if the connection is not one of the system's
-	until  time.Time // write deadline that a handler has set
-	closed func()
-	once   sync.Once
+	read    []byte
+	turn    *fairqueue.Turn
+	framing framing
+	heads   *headMemory
+	out     *sender   // nil if the connection is not one of the system's
+	until   time.Time // write deadline that a handler has set
+	closed  func()
+	once    sync.Once
 }
 
-func newHanded(c net.Conn, read []byte, turn *fairqueue.Turn, closed func()) *handed {
-	return &handed{Conn: c, read: read, turn: turn, out: senderOn(c, turn), closed: closed}
+func newHanded(c net.Conn, read []byte, turn *fairqueue.Turn, heads *headMemory, closed func()) *handed {
+	return &handed{Conn: c, read: read, turn: turn, heads: heads, out: senderOn(c, turn), closed: closed}
 }
 
-// withTurnOf lets the requests on a connection find its turn.
-func withTurnOf(ctx context.Context, c net.Conn) context.Context {
-	return fairqueue.WithTurn(ctx, c.(*handed).turn)
+type handedKey struct{}
+
+// withHanded lets the requests on a connection find it, and its turn.
+func withHanded(ctx context.Context, c net.Conn) context.Context {
+	h := c.(*handed)
+	return context.WithValue(fairqueue.WithTurn(ctx, h.turn), handedKey{}, h)
 }
 
+// Read reads at most to the end of a header or a body of known length. So net/http
+// has nothing of the next request, but for one byte, before it has answered this one.
 func (c *handed) Read(b []byte) (int, error) {
-	if len(c.read) == 0 {
-		return c.Conn.Read(b)
+	n, again := copy(b, c.read), len(c.read) > 0
+	if !again {
+		if left := c.framing.body; left > 0 {
+			b = b[:min(int64(len(b)), left)]
+		}
+		var err error
+		if n, err = c.Conn.Read(b); n == 0 {
+			return 0, err
+		}
 	}
-	n := copy(b, c.read)
-	if c.read = c.read[n:]; len(c.read) == 0 {
+	part := c.framing.advance(b[:n])
+	switch {
+	case again:
+		c.read = c.read[part:]
+	case part < n:
+		c.read = bytes.Clone(b[part:n])
+	}
+	if len(c.read) == 0 {
 		c.read = nil
 	}
-	return n, nil
+	if err := c.heads.take(c.framing.current()); err != nil {
+		return 0, c.refuse(err)
+	}
+	return part, nil
 }
 
 // givingTurns gives back the turn that a handler has taken.
@@ -112,6 +136,7 @@ func (c *handed) Write(b []byte) (int, error) {
 
 func (c *handed) Close() error {
 	defer c.once.Do(c.closed)
+	defer c.heads.release(true)
 	return c.Conn.Close()
 }
 

@@ -124,6 +124,9 @@ func only(set *[256]bool, s string) bool {
 func parseFields(raw string) *fields {
 	f := &fields{raw: raw, header: make(http.Header, 8)}
 	sized := false
+	if strings.Count(raw, "\n") > smallFields {
+		return nil // net/http's connections count what they hold
+	}
 	for rest := raw; rest != ""; {
 		line, next, ok := strings.Cut(rest, "\r\n")
 		name, value, colon := strings.Cut(line, ":")

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // Config is what a Server is made of.
@@ -26,6 +28,9 @@ type Config struct {
 	// Opened is called for each connection, here or at Fallback, and returns what
 	// is called when it is closed; nil refuses it.
 	Opened func(remote net.Addr) (closed func())
+	// HeaderMemory returns the budgets, in bytes, of which large headers on a
+	// connection take. It is asked at the first one; nil = there are none.
+	HeaderMemory func(remote net.Addr) []*memlimit.Budget
 	// Turns is where answers wait for their turn to be sent. A request has the Turn
 	// of its connection in its context. The handler says whose it is, and may take
 	// it: it is given back when the handler has returned. nil = nobody waits.
@@ -38,6 +43,7 @@ type Server struct {
 	cfg     Config
 	handler http.Handler
 	rest    *handover
+	largest int // header, in bytes
 
 	closing atomic.Bool // set under mu
 
@@ -50,9 +56,31 @@ type Server struct {
 // New makes a Server; it starts nothing. It changes Fallback, which must not be
 // used elsewhere.
 func New(c Config) *Server {
-	handler := c.Fallback.Handler
-	c.Fallback.Handler, c.Fallback.ConnContext = givingTurns(handler), withTurnOf
-	return &Server{cfg: c, handler: handler, rest: newHandover(), conns: map[*conn]struct{}{}}
+	handler, observe := c.Fallback.Handler, c.Fallback.ConnState
+	c.Fallback.Handler, c.Fallback.ConnContext = checkFraming(givingTurns(handler)), withHanded
+	c.Fallback.ConnState = func(nc net.Conn, state http.ConnState) {
+		if state == http.StateIdle {
+			nc.(*handed).heads.release(false)
+		}
+		if observe != nil {
+			observe(nc, state)
+		}
+	}
+	if c.HeaderMemory == nil {
+		c.HeaderMemory = func(net.Addr) []*memlimit.Budget { return nil }
+	}
+	largest := cmp.Or(c.Fallback.MaxHeaderBytes, http.DefaultMaxHeaderBytes) + slack
+	c.Fallback.MaxHeaderBytes = largest + slack
+	return &Server{cfg: c, handler: handler, rest: newHandover(), largest: largest, conns: map[*conn]struct{}{}}
+}
+
+// slack is by how much net/http lets a header be larger than MaxHeaderBytes. Its
+// limit is set a little higher than the one here, which has an answer that says more.
+const slack = 4 << 10
+
+func (s *Server) newHanded(nc net.Conn, read []byte, turn *fairqueue.Turn, closed func()) *handed {
+	heads := &headMemory{largest: s.largest, budgets: s.cfg.HeaderMemory, remote: nc.RemoteAddr()}
+	return newHanded(nc, read, turn, heads, closed)
 }
 
 // Serve accepts connections until Shutdown or Close, and then returns
@@ -113,7 +141,7 @@ func (s *Server) serve(nc net.Conn) {
 	}
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok || !plainRequests {
-		if h := newHanded(nc, nil, s.cfg.Turns.Turn(""), closed); !s.rest.give(h) {
+		if h := s.newHanded(nc, nil, s.cfg.Turns.Turn(""), closed); !s.rest.give(h) {
 			_ = h.Close() // nothing was read from it
 		}
 		return

@@ -1,0 +1,123 @@
+package http1
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/internal/pace"
+)
+
+// A header up to these limits is small. It has room on every connection, so that an
+// ordinary client is served whatever others do. A larger one takes memory from the
+// budgets of Config.HeaderMemory until its request is answered.
+const (
+	smallHead   = bufferSize // bytes
+	smallFields = 64
+)
+
+// mostFields is far above what clients and proxies send.
+const mostFields = 256
+
+// A header field takes about this much memory beside its text, in bytes. The text is
+// there up to three times: in net/http's buffer, in the request, and decoded.
+const (
+	fieldMemory = 256
+	textMemory  = 3
+)
+
+func (h head) memory() int64 { return int64(h.size*textMemory + h.lines*fieldMemory) }
+
+var (
+	errHeaderTooLarge = apierror.New(apierror.HeaderTooLarge, "the header of the request is too large, or has too many fields: send a long text as the body")
+	errNoRoom         = apierror.RetryIn(time.Second, apierror.Unavailable, "there are too many requests with large headers at once: try again, or send a long text as the body")
+	errUnclear        = apierror.New(apierror.BadRequest, "it is not clear how long the body of the request is: send one Content-Length, or chunks over HTTP/1.1, and no folded header lines")
+)
+
+// headMemory is the memory that the headers on one connection take of the budgets.
+type headMemory struct {
+	largest int // header, in bytes
+	budgets func(net.Addr) []*memlimit.Budget
+	remote  net.Addr
+
+	mu     sync.Mutex
+	held   *memlimit.Reservation // nil until a header is not small
+	closed bool
+}
+
+// take makes room for a header, as far as it has been read.
+func (m *headMemory) take(h head) *apierror.Error {
+	switch {
+	case h.size > m.largest || h.lines > mostFields+1:
+		return errHeaderTooLarge
+	case h.size <= smallHead && h.lines <= smallFields+1:
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return errNoRoom
+	}
+	if m.held == nil {
+		m.held = memlimit.Reserve(m.budgets(m.remote)...)
+	}
+	if !m.held.Grow(h.memory()) {
+		return errNoRoom
+	}
+	return nil
+}
+
+// release gives the room back; there is no further header if it is the last.
+func (m *headMemory) release(last bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = m.closed || last
+	if m.held != nil {
+		m.held.Release()
+	}
+}
+
+// refusalTime is how long what a client still sends is read after a refusal. If the
+// connection were closed at once, the client would not see the answer.
+const refusalTime = time.Second
+
+// refuse answers a request whose header is not read to its end, and returns an error
+// that net/http does not answer.
+func (c *handed) refuse(e *apierror.Error) error {
+	body := fmt.Sprintf("{\"error\":%q,\"code\":%q}\n", e.Message, e.Code)
+	retry := ""
+	if e.RetryAfter > 0 {
+		retry = fmt.Sprintf("Retry-After: %.0f\r\n", e.RetryAfter.Seconds())
+	}
+	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		e.Status, http.StatusText(e.Status), apierror.JSON, retry, len(body), body)
+	if err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(refusalTime)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, int64(c.heads.largest)) // it ends in any case
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// checkFraming refuses requests whose end is not clear, before the handler reads
+// anything of them. It closes connections after chunks, since only net/http knows
+// where those end.
+func checkFraming(next http.Handler) http.Handler {
+	refuse := pace.Bodies(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { apierror.Write(w, errUnclear) }))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := r.Context().Value(handedKey{}).(*handed).framing.last
+		unclear := head.unclear || head.chunked && !r.ProtoAtLeast(1, 1)
+		if unclear || head.chunked {
+			w.Header()["Connection"] = lastAnswer
+		}
+		if unclear {
+			refuse.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
