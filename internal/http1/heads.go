@@ -83,12 +83,9 @@ func (m *headMemory) release(last bool) {
 	}
 }
 
-// refusalTime is how long what a client still sends is read after a refusal. If the
-// connection were closed at once, the client would not see the answer.
-const refusalTime = time.Second
-
 // refuse answers a request whose header is not read to its end, and returns an error
-// that net/http does not answer.
+// that net/http does not answer. It reads what the client still sends, as pace.Bodies
+// does: many clients look at an answer only then.
 func (c *handed) refuse(e *apierror.Error) error {
 	body := fmt.Sprintf("{\"error\":%q,\"code\":%q}\n", e.Message, e.Code)
 	retry := ""
@@ -97,8 +94,8 @@ func (c *handed) refuse(e *apierror.Error) error {
 	}
 	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		e.Status, http.StatusText(e.Status), apierror.JSON, retry, len(body), body)
-	if err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(refusalTime)) == nil {
-		_, _ = io.CopyN(io.Discard, c.Conn, int64(c.heads.largest)) // it ends in any case
+	if err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, pace.LeftoverBytes) // the connection ends in any case
 	}
 	return os.ErrDeadlineExceeded
 }

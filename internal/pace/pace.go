@@ -28,8 +28,8 @@ func AnswerTime(bytes int) time.Duration {
 // when they have sent everything, and never see it if the connection is reset
 // before.
 const (
-	leftoverBytes = 128 << 20
-	leftoverTime  = 5 * time.Second
+	LeftoverBytes = 128 << 20
+	LeftoverTime  = 5 * time.Second
 )
 
 // Bodies has next read bodies at their pace, and reads what next leaves of them
@@ -83,8 +83,8 @@ func (b *body) discard(invited bool) {
 		return
 	}
 	if invited {
-		b.allow(leftoverTime)
-		if _, err := io.CopyN(io.Discard, b.ReadCloser, leftoverBytes); err == io.EOF {
+		b.allow(LeftoverTime)
+		if _, err := io.CopyN(io.Discard, b.ReadCloser, LeftoverBytes); err == io.EOF {
 			b.setDeadline(time.Time{})
 			return
 		}

@@ -62,9 +62,9 @@ func TestNoBodyHoldsItsConnection(t *testing.T) {
 		took    time.Duration // until the answer; at least, and less than a second more
 		kept    bool
 	}{
-		{"one byte of a body that nobody reads", ignore, "Content-Length: 5000", 1, 1, 0, 401, leftoverTime, false},
-		{"a body that nobody reads, dripping", ignore, "Content-Length: 5000", 4999, 1, time.Second, 401, leftoverTime, false},
-		{"chunks that nobody reads, dripping", ignore, "Transfer-Encoding: chunked", 4999, 1, time.Second, 401, leftoverTime, false},
+		{"one byte of a body that nobody reads", ignore, "Content-Length: 5000", 1, 1, 0, 401, LeftoverTime, false},
+		{"a body that nobody reads, dripping", ignore, "Content-Length: 5000", 4999, 1, time.Second, 401, LeftoverTime, false},
+		{"chunks that nobody reads, dripping", ignore, "Transfer-Encoding: chunked", 4999, 1, time.Second, 401, LeftoverTime, false},
 		{"a large body that nobody reads", ignore, "Content-Length: 5000000", 5, 1e6, 0, 401, 0, true},
 		{"more than is read of one", ignore, "Content-Length: 200000000", 200, 1e6, 0, 401, 0, false},
 		{"a body that waits to be invited", ignore, "Content-Length: 5000\r\nExpect: 100-continue", 0, 0, 0, 401, 0, false},
