@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +148,7 @@ func TestEditErrors(t *testing.T) {
 		message                  string // how it begins
 	}{
 		{"wrong field", "PATCH", "tenants/a", `{"quota_mb": -5}`, 400, `tenant "a": field "quota_mb" `},
+		{"another id", "PATCH", "tenants/a", `{"tenant_id": "b"}`, 400, `field "tenant_id" cannot be changed`},
 		{"no tenant", "PATCH", "tenants/b", `{"quota_mb": 5}`, 404, "there is no such tenant"},
 		{"tenant exists", "POST", "tenants/add", `{"tenant_id": "a"}`, 409, "there is such a tenant already"},
 	} {
@@ -268,5 +271,45 @@ func TestUnchanged(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestEveryLimitCanBeSet sets each number of the tenants file with PATCH, and when a
+// tenant is added.
+func TestEveryLimitCanBeSet(t *testing.T) {
+	a := newAPI(t)
+	limits := map[string]any{}
+	for field := range reflect.TypeFor[tenants.Entry]().Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); field.Type == reflect.TypeFor[*int64]() {
+			limits[name] = float64(len(limits) + 3)
+		}
+	}
+	for id, path := range map[string]string{"b": "add", "a": "a"} {
+		in := maps.Clone(limits)
+		method := "PATCH"
+		if path == "add" {
+			method, in["tenant_id"], in["enabled"], in["admin_email"] = "POST", id, false, "x@example.org"
+		}
+		body, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := call(a, managementKey, method, "/api/v2/admin/tenants/"+path, string(body))
+		if w.Code >= 300 || path == "add" && !strings.Contains(w.Body.String(), `"status":"disabled"`) {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(call(a, managementKey, "GET", "/api/v2/admin/tenants/"+id, "").Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range limits {
+			if got[name] != want {
+				t.Errorf("%s: %s is %v, want %v", path, name, got[name], want)
+			}
+		}
+	}
+	w := call(a, managementKey, "POST", "/api/v2/admin/tenants/add", `{"tenant_id": "c", "calls_per_day": "many"}`)
+	if want := `{"error":"field \"calls_per_day\" is a string: a whole number is wanted","code":"bad_request"}`; strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("%s", w.Body)
 	}
 }

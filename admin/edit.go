@@ -14,14 +14,9 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// addTenant makes a tenant that can call at once.
+// addTenant makes a tenant that can call at once, unless "enabled" is false.
 func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
-	var in struct {
-		ID         *string `json:"tenant_id"`
-		QuotaMB    *int64  `json:"quota_mb"`
-		AdminEmail *string `json:"admin_email"`
-		PathKey    pathKey `json:"path_key"`
-	}
+	var in patch
 	if err := decode(r, &in); err != nil {
 		return err
 	}
@@ -39,16 +34,25 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	dir := filepath.Join(a.DataRoot, *in.ID)
-	e := tenants.Entry{ID: in.ID, DataDir: &dir, QuotaMB: in.QuotaMB, AdminEmail: in.AdminEmail,
-		APIKeySHA256: hashed(key), CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Incarnation: ptr(tenants.NewIncarnation(a.now())), Enabled: ptr(true)}
+	e := tenants.Entry{ID: in.ID, DataDir: &dir, APIKeySHA256: hashed(key),
+		CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Incarnation: ptr(tenants.NewIncarnation(a.now())), Enabled: ptr(true)}
+	in.apply(&e)
 	if e.PathKey, err = in.PathKey.apply(nil); err != nil {
 		return err
 	}
 	if err := a.addEntry(r, e, dir); err != nil {
 		return err
 	}
-	a.record(r, "add", *in.ID, nil, map[string]any{"data_dir": dir, "quota_mb": in.QuotaMB, "admin_email": in.AdminEmail, "path_key": audited(e.PathKey)})
-	out := map[string]string{"tenant_id": *in.ID, "api_key": key, "data_dir": dir, "status": active}
+	id := *in.ID
+	in.ID, in.PathKey = nil, audited(e.PathKey)
+	a.record(r, "add", id, nil, struct {
+		DataDir string `json:"data_dir"`
+		patch
+	}{dir, in})
+	out := map[string]string{"tenant_id": id, "api_key": key, "data_dir": dir, "status": active}
+	if !*e.Enabled {
+		out["status"] = disabled
+	}
 	if e.PathKey != nil {
 		out["path_key"] = *e.PathKey
 	}
@@ -95,9 +99,10 @@ func hashed(key string) *string {
 	return ptr(hex.EncodeToString(sum[:]))
 }
 
-// patch has the fields of a tenant that a call may change, and in the audit log
-// the values before and after.
+// patch has the fields of a tenant that a call may set when it adds or changes the
+// tenant, and in the audit log the values before and after.
 type patch struct {
+	ID                *string `json:"tenant_id,omitempty"` // when it adds one
 	QuotaMB           *int64  `json:"quota_mb,omitempty"`
 	Enabled           *bool   `json:"enabled,omitempty"`
 	AdminEmail        *string `json:"admin_email,omitempty"`
@@ -114,6 +119,9 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	var p patch
 	if err := decode(r, &p); err != nil {
 		return err
+	}
+	if p.ID != nil {
+		return badRequest(`field "tenant_id" cannot be changed: leave it out`)
 	}
 	if p == (patch{}) {
 		return badRequest("nothing to change: give any of quota_mb, enabled, admin_email, requests_per_minute, reads_per_minute, writes_per_minute, lists_per_minute, calls_per_day, max_phexts, path_key")
