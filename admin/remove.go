@@ -47,7 +47,7 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if archive, err = a.archives.Create(t.ArchiveID(), t.DataDir, names); err != nil {
 		return "", 0, err
 	}
-	if err := errors.Join(a.History.FilesReplaced(t, names), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget()); err != nil {
+	if err := errors.Join(a.History.FilesReplaced(t, names, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget()); err != nil {
 		return "", 0, err
 	}
 	return archive, len(names), a.setArchived(t.ID, true)
@@ -138,7 +138,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...)), a.Ledger.Recount(t)); err != nil {
+	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t)); err != nil {
 		return 0, err
 	}
 	a.Dirs.Of(t.DataDir).MarkWritten()

@@ -124,6 +124,14 @@ func (g *gate) deleteAndRestore(t *testing.T) {
 	if after := snapshot(t, g.dataDir("acme"), "."); after != before {
 		t.Errorf("restored:\n%s\nwas\n%s", after, before)
 	}
+	var events []string
+	for _, e := range g.manage("GET", "tenants/acme/history", "", 200)["events"].([]any) {
+		event := e.(map[string]any)
+		events = append(events, fmt.Sprint(event["op"], " ", event["note"]))
+	}
+	if got := strings.Join(events, ", "); got != "update <nil>, remove the tenant was deleted, replace the tenant was restored from an archive" {
+		t.Errorf("the history is %q", got)
+	}
 }
 
 // checkSecrets looks for keys in the audit log, the log and the metrics.

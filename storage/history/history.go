@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -118,23 +119,39 @@ func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([
 
 // FilesReplaced journals that files of a tenant were taken out of its directory,
 // or put into it, while the caller had it locked. Otherwise recovery would take
-// the first for lost, and the others for what a power cut left.
-func (s *Service) FilesReplaced(t *tenants.Tenant, files []string) error {
+// the first for lost, and the others for what a power cut left. key is the
+// fingerprint of the key of whoever asked for it, and note says what was done. Files
+// that the journal does not know are left out.
+func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note string) error {
 	j, err := s.journalOf(t)
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if _, known := j.LastSeen(file); !known {
-			continue
+		if last, known := j.LastSeen(file); known {
+			err = errors.Join(err, s.fileReplaced(t, j, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
 		}
-		now, e := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, file))
-		if e == nil {
-			e = datadir.RecordEdit(j, file, now)
-		}
-		err = errors.Join(err, e)
 	}
 	return errors.Join(err, j.Suspend())
+}
+
+// fileReplaced journals what became of a file as a mutation that is done already. If
+// the segment does not know the state before, it gets the one after: earlier segments
+// have what was before.
+func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, last fsutil.FileID, m journal.Mutation) error {
+	now, err := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, m.File))
+	if err != nil || now.ID == last {
+		return err
+	}
+	m.Op, m.Text = journal.Replace, now.Text()
+	if !now.Exists() {
+		m.Op = journal.Remove
+	}
+	pending, err := j.Begin(m, func() (journal.State, error) { return datadir.StateOf(now), nil })
+	if err != nil {
+		return err
+	}
+	return pending.Done(now.ID)
 }
 
 // phextFiles are the tenant's phexts in its directory now, by file name.

@@ -1,8 +1,10 @@
 package history
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -42,7 +44,7 @@ func afterAPowerCut(t *testing.T, replaced string, told bool) string {
 		w.check(os.WriteFile(w.path("notes.phext"), []byte(replaced), 0o600))
 	}
 	if told {
-		w.check(w.FilesReplaced(w.tenant, []string{"notes.phext", "unknown.phext"}))
+		w.check(w.FilesReplaced(w.tenant, []string{"notes.phext", "unknown.phext"}, "", ""))
 	}
 	w.check(w.set.Close())
 
@@ -56,18 +58,35 @@ func afterAPowerCut(t *testing.T, replaced string, told bool) string {
 	return w.file("notes.phext")
 }
 
-// TestReplacedFilesAreInTheHistory, those that nobody knew are not.
+// TestReplacedFilesAreInTheHistory as what was done, and by whom. Those that nobody
+// knew are not.
 func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	w := newWorld(t)
-	w.update("notes.phext", 1, "text 1")
-	w.check(os.WriteFile(w.path("notes.phext"), []byte("another's"), 0o600))
-	w.check(os.WriteFile(w.path("unknown.phext"), []byte("another's"), 0o600))
+	then := w.update("notes.phext", 1, "text 1")
+	files := []string{"notes.phext", "unknown.phext"}
+	w.check(os.Remove(w.path("notes.phext")))
 	before := w.syncs.Load()
-	w.check(w.FilesReplaced(w.tenant, []string{"notes.phext", "unknown.phext"}))
+	w.check(w.FilesReplaced(w.tenant, files, "a key", "deleted"))
 	if w.syncs.Load() == before {
 		t.Error("a power cut would lose that they were replaced")
 	}
-	if got := w.events(nil, ""); got != "update notes, edited notes" {
-		t.Error(got)
+	for _, file := range files {
+		w.check(os.WriteFile(w.path(file), []byte("from an archive"), 0o600))
+	}
+	w.check(w.FilesReplaced(w.tenant, files, "a key", "restored"))
+	w.check(w.FilesReplaced(w.tenant, files, "a key", "nothing"))
+	events, err := w.Events(w.tenant, nil, "")
+	w.check(err)
+	var got []string
+	for _, e := range events {
+		got = append(got, fmt.Sprintf("%s %s %d %s %s %s", e.Op, e.File, e.Bytes, e.Tenant, e.Key, e.Note))
+	}
+	want := "update notes 6 will a key |remove notes 0 will a key deleted|replace notes 15 will a key restored"
+	if strings.Join(got, "|") != want {
+		t.Errorf("%q", got)
+	}
+	w.restore(Target{At: then})
+	if got := w.file("notes.phext"); got != "text 1" {
+		t.Errorf("restored to the moment before: %q", got)
 	}
 }
