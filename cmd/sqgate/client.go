@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +75,13 @@ func (c *apiClient) call(method, path string, in map[string]any, print func(io.W
 	return c.show(resp, print)
 }
 
+// ask is call for an answer that the command itself needs.
+func (c *apiClient) ask(method, path string, in map[string]any, into any) error {
+	quiet := *c
+	quiet.json = false
+	return quiet.call(method, path, in, func(_ io.Writer, text []byte) error { return json.Unmarshal(text, into) })
+}
+
 // send sends one request. The caller closes the answer.
 func (c *apiClient) send(method, path, contentType string, body io.Reader) (*http.Response, error) {
 	key, err := clientKey(c.o)
@@ -122,58 +129,87 @@ func apiError(status string, text []byte) error {
 	return fmt.Errorf("%s (%s)", e.Error, e.Code)
 }
 
-// printFields prints the fields of an object, one per line, sorted by name.
+// printFields prints the fields of an object, one per line.
 func printFields(out io.Writer, text []byte) error {
-	var fields map[string]any
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&fields); err != nil {
+	fields, err := decodeFields(text)
+	if err != nil {
 		return err
 	}
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, name := range names {
-		fmt.Fprintf(w, "%s\t%v\n", name, orDash(fields[name]))
-	}
-	return w.Flush()
+	return writeFields(out, fields)
 }
 
-func orDash(v any) any {
-	if v == nil || v == "" {
+func decodeFields(text []byte) (fields map[string]any, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	err = d.Decode(&fields)
+	return fields, err
+}
+
+func writeFields(out io.Writer, fields map[string]any) error {
+	t, now := &table{prose: true, whole: true}, time.Now()
+	for _, name := range append(fieldOrder[:], slices.Sorted(maps.Keys(fields))...) {
+		if value, ok := fields[name]; ok {
+			t.add(name, fieldText(name, value, now))
+			delete(fields, name)
+		}
+	}
+	return t.write(out)
+}
+
+// printTenant prints a tenant, with the limits that it does not have.
+func printTenant(out io.Writer, text []byte) error {
+	fields, err := decodeFields(text)
+	if err != nil {
+		return err
+	}
+	quota, _ := fields["quota_mb"].(json.Number)
+	if used, ok := fields["storage_used_mb"].(json.Number); ok {
+		mb, errUsed := used.Float64()
+		of, errQuota := quota.Float64()
+		if errUsed == nil && errQuota == nil && of > 0 {
+			fields["storage_used_mb"] = fmt.Sprintf("%s (%.0f %% of the quota)", used, 100*mb/of)
+		}
+	}
+	for _, name := range unlimited {
+		if n, ok := fields[name].(json.Number); !ok || n == "0" {
+			fields[name] = "no limit"
+		}
+	}
+	return writeFields(out, fields)
+}
+
+func orDash(text string) string {
+	if text == "" {
 		return "-"
 	}
-	return v
+	return text
 }
 
 // printList prints tenants as a table.
 func printList(out io.Writer, text []byte) error {
 	var list struct {
 		Tenants []struct {
-			ID         string  `json:"tenant_id"`
-			Status     string  `json:"status"`
-			UsedMB     float64 `json:"storage_used_mb"`
-			QuotaMB    int64   `json:"quota_mb"`
-			CallsToday int64   `json:"api_calls_today"`
-			LastActive *string `json:"last_active"`
+			ID         string     `json:"tenant_id"`
+			Status     string     `json:"status"`
+			UsedMB     float64    `json:"storage_used_mb"`
+			QuotaMB    int64      `json:"quota_mb"`
+			CallsToday int64      `json:"api_calls_today"`
+			LastActive *time.Time `json:"last_active"`
 		} `json:"tenants"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TENANT\tSTATUS\tUSED MB\tQUOTA MB\tCALLS TODAY\tLAST ACTIVE")
-	for _, t := range list.Tenants {
+	t, now := &table{}, time.Now()
+	t.add("TENANT", "STATUS", "USED MB", "QUOTA MB", "CALLS TODAY", "LAST ACTIVE")
+	for _, one := range list.Tenants {
 		last := "-"
-		if t.LastActive != nil {
-			last = *t.LastActive
+		if one.LastActive != nil {
+			last = ago(*one.LastActive, now)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%d\t%s\n", t.ID, t.Status, t.UsedMB, limit(t.QuotaMB), t.CallsToday, last)
+		t.add(one.ID, one.Status, fmt.Sprintf("%.3f", one.UsedMB), limit(one.QuotaMB), fmt.Sprint(one.CallsToday), last)
 	}
-	return w.Flush()
+	return t.write(out)
 }
 
 func limit(n int64) string {

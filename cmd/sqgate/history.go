@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,11 +11,12 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 func newHistory() *cobra.Command {
@@ -38,25 +40,34 @@ func newHistory() *cobra.Command {
 func printHistory(out io.Writer, text []byte) error {
 	var list struct {
 		Events []struct {
-			Time, Phext, Op, Coordinate, Key, Note, Writer string
-			Bytes                                          int
+			Time                                     time.Time
+			Phext, Op, Coordinate, Key, Note, Writer string
+			Bytes                                    int
 		}
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIME\tPHEXT\tCHANGE\tCOORDINATE\tBYTES\tKEY\tNOTE\tWRITER")
+	t, now := &table{prose: true}, time.Now()
+	t.add("TIME", "CHANGE", "BYTES", "KEY", "WHERE")
 	for _, e := range list.Events {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.Time, e.Phext, e.Op, orDash(e.Coordinate), e.Bytes, orDash(e.Key), orDash(e.Note), orDash(e.Writer))
+		where := orDash(strings.TrimSpace(e.Phext + " " + e.Coordinate))
+		if e.Note != "" {
+			where += ", " + e.Note
+		}
+		if e.Writer != "" {
+			where += ", by " + e.Writer
+		}
+		t.add(whenIn(e.Time, now), e.Op, fmt.Sprint(e.Bytes), orDash(e.Key), where)
 	}
-	return w.Flush()
+	return t.write(out)
 }
 
 // restoreOptions is the flags of restore.
 type restoreOptions struct {
 	at, coordinate, to, from string
 	dryRun                   bool
+	confirm                  confirmation
 }
 
 func newRestore() *cobra.Command {
@@ -73,6 +84,7 @@ func newRestore() *cobra.Command {
 		f.StringVar(&o.coordinate, "coordinate", "", "only the scroll at this coordinate, by number or name")
 		f.StringVar(&o.to, "to", "", "under this name, and leave the phext as it is")
 		f.BoolVar(&o.dryRun, "dry-run", false, "say what would change, and change nothing")
+		o.confirm.register(f)
 		return cmd
 	})
 }
@@ -83,10 +95,79 @@ func (o *restoreOptions) run(c *apiClient, args []string) error {
 		return usageError{errors.New("one of --at and --from is wanted: the moment to go back to, or a backup")}
 	case o.from != "" && (o.coordinate != "" || o.to != ""):
 		return usageError{errors.New("--coordinate and --to go with --at alone: restore the backup's phext, or use --at")}
-	case o.from != "":
-		return o.upload(c, args)
 	}
-	in := map[string]any{"at": o.at, "dry_run": o.dryRun}
+	if !o.dryRun {
+		if err := o.confirmReplacing(c, args); err != nil {
+			return err
+		}
+	}
+	resp, err := o.send(c, args, o.dryRun)
+	if err != nil {
+		return err
+	}
+	return c.show(resp, printRestored)
+}
+
+// confirmReplacing asks before a phext is replaced or removed.
+func (o *restoreOptions) confirmReplacing(c *apiClient, args []string) error {
+	if o.confirm.yes {
+		return nil
+	}
+	if o.from != "" {
+		if info, err := os.Stat(o.from); o.from == "-" || err == nil && !info.Mode().IsRegular() {
+			return usageError{fmt.Errorf("a backup from a pipe cannot be looked at before it is restored: give --yes, or --dry-run to see what would change")}
+		}
+	}
+	would, err := o.tryOut(c, args)
+	if err != nil {
+		return err
+	}
+	replaced := would.replaced()
+	if len(replaced) == 0 {
+		return nil
+	}
+	ask, err := o.confirm.needed(fmt.Sprintf("this replaces or removes %d of the phexts of tenant %q (--dry-run says which)", len(replaced), args[0]))
+	if !ask {
+		return err
+	}
+	if err := would.print(os.Stderr); err != nil {
+		return err
+	}
+	return o.confirm.ask("The history keeps what these phexts are now.", "yes")
+}
+
+// tryOut says what a restore would change, and leaves out what is not there yet.
+func (o *restoreOptions) tryOut(c *apiClient, args []string) (would restored, err error) {
+	resp, err := o.send(c, args, true)
+	if err != nil {
+		return would, err
+	}
+	quiet := *c
+	quiet.json = false
+	if err := quiet.show(resp, func(_ io.Writer, text []byte) error { return json.Unmarshal(text, &would) }); err != nil {
+		return would, err
+	}
+	in := map[string]any{"at": "0s", "dry_run": true} // says of each phext whether it exists
+	if name := o.to; name != "" {
+		in["phext"] = name
+	} else if len(args) > 1 {
+		in["phext"] = args[1]
+	}
+	var now restored
+	err = c.ask(http.MethodPost, tenantPath(args[0])+"/restore", in, &now)
+	would.missing = map[string]bool{}
+	for _, r := range now.Restored {
+		would.missing[r.Phext] = r.Removed
+	}
+	return would, err
+}
+
+// send sends the restore.
+func (o *restoreOptions) send(c *apiClient, args []string, dryRun bool) (*http.Response, error) {
+	if o.from != "" {
+		return o.upload(c, args, dryRun)
+	}
+	in := map[string]any{"at": o.at, "dry_run": dryRun}
 	if len(args) > 1 {
 		in["phext"] = args[1]
 	}
@@ -95,56 +176,80 @@ func (o *restoreOptions) run(c *apiClient, args []string) error {
 			in[name] = value
 		}
 	}
-	return c.call(http.MethodPost, tenantPath(args[0])+"/restore", in, printRestored)
+	text, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(http.MethodPost, tenantPath(args[0])+"/restore", "application/json", bytes.NewReader(text))
 }
 
-func (o *restoreOptions) upload(c *apiClient, args []string) error {
+func (o *restoreOptions) upload(c *apiClient, args []string, dryRun bool) (*http.Response, error) {
 	f, err := openInput(o.from)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	q := url.Values{}
-	if o.dryRun {
+	if dryRun {
 		q.Set("dry_run", "true")
 	}
 	if len(args) > 1 {
 		q.Set("phext", args[1])
 	}
-	resp, err := c.send(http.MethodPost, tenantPath(args[0])+"/restore?"+q.Encode(), "application/x-tar", f)
-	if err != nil {
-		return err
+	return c.send(http.MethodPost, tenantPath(args[0])+"/restore?"+q.Encode(), "application/x-tar", f)
+}
+
+// restored is the API's answer to a restore.
+type restored struct {
+	Restored []struct {
+		Phext            string
+		Bytes            int64
+		Changed, Removed bool
 	}
-	return c.show(resp, printRestored)
+	Removed  []string
+	DryRun   bool `json:"dry_run"`
+	Manifest *bool
+
+	missing map[string]bool // phexts that do not exist now
+}
+
+// replaced are the phexts that exist and would become others, or none.
+func (r *restored) replaced() (names []string) {
+	for _, one := range r.Restored {
+		missing, listed := r.missing[one.Phext]
+		if !listed { // names of coordinates that are as they were are not in the answer
+			missing = r.missing[strings.TrimSuffix(one.Phext, rewrite.NamesSuffix)]
+		}
+		if one.Changed && !missing {
+			names = append(names, one.Phext)
+		}
+	}
+	return names
 }
 
 func printRestored(out io.Writer, text []byte) error {
-	var list struct {
-		Restored []struct {
-			Phext            string
-			Bytes            int64
-			Changed, Removed bool
-		}
-		Removed  []string
-		DryRun   bool `json:"dry_run"`
-		Manifest *bool
-	}
+	var list restored
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PHEXT\tBYTES\tRESULT")
-	for _, r := range list.Restored {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", r.Phext, r.Bytes, result(r.Changed, r.Removed, list.DryRun))
+	return list.print(out)
+}
+
+func (r *restored) print(out io.Writer) error {
+	t := &table{}
+	t.add("PHEXT", "BYTES", "RESULT")
+	for _, one := range r.Restored {
+		t.add(one.Phext, fmt.Sprint(one.Bytes), result(one.Changed, one.Removed, r.DryRun))
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.write(out); err != nil {
 		return err
 	}
-	if n := len(list.Removed); n > 0 {
-		fmt.Fprintf(out, "%d of %d phexts %s: %s\n", n, len(list.Restored), result(true, true, list.DryRun), strings.Join(list.Removed, ", "))
+	if n := len(r.Removed); n > 0 {
+		line := fmt.Sprintf("%d of %d phexts %s: %s", n, len(r.Restored), result(true, true, r.DryRun), strings.Map(printable, strings.Join(r.Removed, ", ")))
+		fmt.Fprintln(out, strings.Join(fold(line, screenWidth, screenWidth-len(indent), true), "\n"+indent))
 	}
-	if list.Manifest != nil && !*list.Manifest {
-		fmt.Fprintln(out, "The backup has no manifest, as those of earlier versions: only the end of the tar shows that nothing is missing.")
+	if r.Manifest != nil && !*r.Manifest {
+		fmt.Fprintln(out, "The backup has no manifest, as those of earlier versions: only the end of the\ntar shows that nothing is missing.")
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func TestRestore(t *testing.T) {
 		if out := g.mustOperate("restore", "will", "notes", "--at", early.at, "--dry-run"); !strings.Contains(out, "would be restored") || g.get("will", "/api/v2/get?p=notes") != last.notes {
 			t.Errorf("a dry run: %s", out)
 		}
-		g.mustOperate("restore", "will", "notes", "--at", early.at)
+		g.mustOperate("restore", "will", "notes", "--at", early.at, "--yes")
 		if got := g.get("will", "/api/v2/get?p=notes"); got != early.notes {
 			t.Errorf("restored: %q, want %q", got, early.notes)
 		}
@@ -78,14 +78,14 @@ func TestRestore(t *testing.T) {
 		if got := g.get("will", "/api/v2/get?p=notes"); !strings.Contains(got, "after") || strings.Contains(got, fmt.Sprint("named ", many-1)) {
 			t.Errorf("after a restore and a write: %q", got)
 		}
-		g.mustOperate("restore", "will", "--at", last.at)
+		g.mustOperate("restore", "will", "--at", last.at, "--yes")
 		if got := g.get("will", "/api/v2/get?p=notes"); got != last.notes {
 			t.Errorf("undone: %q, want %q", got, last.notes)
 		}
 		if _, err := os.Stat(filepath.Join(g.dataDir("will"), "other.phext")); !os.IsNotExist(err) {
 			t.Errorf("a phext that did not exist then: %v", err)
 		}
-		g.mustOperate("restore", "will", "notes", "--at", early.at, "--coordinate", "a.name/1")
+		g.mustOperate("restore", "will", "notes", "--at", early.at, "--coordinate", "a.name/1", "--yes")
 		if got, want := g.get("will", byName("select", "notes", "a.name/1")), "named 9"; got != want {
 			t.Errorf("one scroll: %q, want %q", got, want)
 		}
@@ -131,7 +131,7 @@ func TestABackupIsOneMoment(t *testing.T) {
 		}
 		close(stop)
 		writer.Wait()
-		g.mustOperate("restore", "will", "--from", file)
+		g.mustOperate("restore", "will", "--from", file, "--yes")
 		var first, second int
 		if _, err := fmt.Sscan(g.get("will", at("select", "first", origin))+" "+g.get("will", at("select", "second", origin)), &first, &second); err != nil {
 			t.Fatal(err)
@@ -142,7 +142,7 @@ func TestABackupIsOneMoment(t *testing.T) {
 		if err := os.WriteFile(file, []byte("no tar"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := g.operate("restore", "will", "--from", file); err == nil || !strings.Contains(out, "not a backup") {
+		if out, err := g.operate("restore", "will", "--from", file, "--yes"); err == nil || !strings.Contains(out, "not a backup") {
 			t.Errorf("a file that is no backup: %v %s", err, out)
 		}
 	})

@@ -75,7 +75,7 @@ func TestLinksInADataDirectory(t *testing.T) {
 		}
 		g.mustOperate("backup", "will", file)
 		g.must("will", "POST", at("insert", "big", origin), "!", 200)
-		g.mustOperate("restore", "will", "--from", file)
+		g.mustOperate("restore", "will", "--from", file, "--yes")
 		text, err := os.ReadFile(elsewhere)
 		info, failed := os.Lstat(filepath.Join(g.dataDir("will"), "big.phext"))
 		if string(text) != "bigger\x17more" || err != nil || failed != nil || info.Mode()&os.ModeSymlink == 0 {
@@ -102,7 +102,7 @@ func TestBackupToWhatIsNoFile(t *testing.T) {
 			t.Errorf("%s: %v %s; it leads to %q", name, err, out, after)
 		}
 	}
-	if out, err := g.operate("restore", "will", "--from", path("null")); err == nil {
+	if out, err := g.operate("restore", "will", "--from", path("null"), "--yes"); err == nil {
 		t.Errorf("restored from a device: %s", out)
 	}
 	tar := g.mustOperate("backup", "will", "-")
@@ -118,14 +118,14 @@ func TestBackupToWhatIsNoFile(t *testing.T) {
 		t.Errorf("%v %s", err, out)
 	}
 	go func() { written <- os.WriteFile(path("pipe"), nil, 0) }()
-	if out, err := g.operate("restore", "will", "--from", path("pipe")); err == nil || !strings.Contains(out, "not a backup") {
+	if out, err := g.operate("restore", "will", "--from", path("pipe"), "--yes"); err == nil || !strings.Contains(out, "not a backup") {
 		t.Errorf("an empty tar: %v %s", err, out)
 	}
 	if err := <-written; err != nil || g.get("will", at("select", "notes", origin)) != "two" {
 		t.Errorf("%v: the phext is not what it was", err)
 	}
 	go func() { written <- os.WriteFile(path("pipe"), []byte(tar), 0) }()
-	out = g.mustOperate("restore", "will", "--from", path("pipe"))
+	out = g.mustOperate("restore", "will", "--from", path("pipe"), "--yes")
 	if err := <-written; err != nil || !strings.Contains(out, "1 of 2 phexts removed: new") || g.get("will", at("select", "notes", origin)) != "one" {
 		t.Errorf("%v %s", err, out)
 	}
