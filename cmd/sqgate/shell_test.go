@@ -27,7 +27,7 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"show", "full"}, 0, `(?s)admin_email +a@example.org\n.*quota_mb +1\n.*max_phexts +2\nrequests_per_minute +3\nreads_per_minute +4\nwrites_per_minute +5\nlists_per_minute +6\ncalls_per_day +7\n`},
 		{[]string{"list"}, 0, `(?s)TENANT.*will.*acme +active +0.000 +5 `},
 		{[]string{"list", "--json"}, 0, `"tenant_id":"acme"`},
-		{[]string{"show", "acme"}, 0, `(?s)^tenant_id +acme\nstatus +active\ncreated_at +(now|\d s ago) \(20.*Z\)\n.*storage_used_mb +0 \(0 % of the quota\)\n.*quota_mb +5\n.*calls_per_day +no limit\n.*last_active +-\nchild +stopped\n$`},
+		{[]string{"show", "acme"}, 0, `(?s)^tenant_id +acme\nstatus +active\ncreated_at +(now|\d+ s ago) \(20.*Z\)\n.*storage_used_mb +0 \(0 % of the quota\)\n.*quota_mb +5\n.*calls_per_day +no limit\n.*last_active +-\nchild +stopped\n$`},
 		{[]string{"set", "acme", "--quota-mb", "6", "--calls-per-day", "9", "--reads-per-minute", "100", "--writes-per-minute", "10", "--lists-per-minute", "50"}, 0, `(?s)quota_mb +6\n.*reads_per_minute +100\nwrites_per_minute +10\nlists_per_minute +50\ncalls_per_day +9\n`},
 		{[]string{"set", "acme"}, 2, "nothing to change"},
 		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
