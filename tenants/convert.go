@@ -14,7 +14,8 @@ import (
 type Conversion struct {
 	From    string   // name of the other program
 	Entries []Entry  // in the file's order, with the clients' keys in plain text
-	Notes   []string // what was changed and what is left to do; without keys
+	Notes   []string // what was changed; without keys
+	Steps   []string // what is left to do before sqgate serves, in this order; without keys
 }
 
 // converter reads the entries of another program one by one. It collects
@@ -96,6 +97,9 @@ func (c *converter) fromSQ(top []field) {
 			c.add(e, "name", name)
 		}
 	}
+	if len(list) > 0 {
+		c.step("stop the SQ that serves these directories")
+	}
 }
 
 // fromRouter reads {"tenants": [{"token", "port", "data_dir"}]}. The router's
@@ -123,7 +127,7 @@ func (c *converter) fromRouter(top []field) {
 		c.add(e, "name", name)
 	}
 	if len(list) > 0 {
-		c.note("stop the router, and the SQ process behind each of its ports, before sqgate serves their directories")
+		c.step("stop the router, and the SQ process behind each of its ports")
 	}
 }
 
@@ -140,6 +144,10 @@ func (c *converter) decodeEntry(raw json.RawMessage, targets map[string]any) boo
 
 func (c *converter) note(format string, args ...any) {
 	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+}
+
+func (c *converter) step(format string, args ...any) {
+	c.Steps = append(c.Steps, fmt.Sprintf(format, args...))
 }
 
 // add adds an entry with an id made from name, which is the value of field.
@@ -226,11 +234,11 @@ func (c *converter) fromGateway(top []field) {
 	if !c.decode(top, map[string]any{"tenants": &list, "gateway": &own}) {
 		return
 	}
-	c.gatewaySettings(own)
+	c.step("stop the gateway, and the SQ process behind each of its ports")
 	for _, raw := range list {
 		c.gatewayTenant(raw)
 	}
-	c.note("stop the gateway, and the SQ process behind each of its ports, before sqgate serves their directories")
+	c.gatewaySettings(own)
 }
 
 func (c *converter) gatewaySettings(own json.RawMessage) {
@@ -241,10 +249,10 @@ func (c *converter) gatewaySettings(own json.RawMessage) {
 		return
 	}
 	if port != nil {
-		c.note("the gateway listened on port %d: give serve `--listen 127.0.0.1:%d` if clients or a web server are to find it there", *port, *port)
+		c.step("the gateway listened on port %d: give serve `--listen 127.0.0.1:%d` if clients or a web server are to find it there", *port, *port)
 	}
 	if adminKey != nil {
-		c.note("the gateway's admin_key is not taken over: give it to serve as SQ_ADMIN_KEY if it is to be the management key")
+		c.step("the gateway's admin_key is not taken over: give it to serve as SQ_ADMIN_KEY if it is to be the management key")
 	}
 }
 
@@ -263,7 +271,7 @@ func (c *converter) gatewayTenant(raw json.RawMessage) {
 	}
 	dir := c.dataRoot + "/" + c.id
 	c.Entries[before].DataDir = &dir
-	c.note("tenant %q: move the *.phext files of the SQ on port %d%s to %s; they are in its --data-dir, or else in the directory in which it was started",
+	c.step("tenant %q: move the *.phext files of the SQ on port %d%s to %s; they are in its --data-dir, or else in the directory in which it was started",
 		c.id, valueOr(port, 0), fileHint(phext), dir)
 }
 

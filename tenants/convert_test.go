@@ -32,7 +32,7 @@ func TestConversions(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		notes := strings.Join(made.Notes, "\n")
+		notes := strings.Join(append(made.Notes, made.Steps...), "\n")
 		if got := described(made); got != c.want || !strings.Contains(notes, c.note) {
 			t.Errorf("%s: %s\nand the notes\n%s\nwant %s\nand a note %q", c.name, got, notes, c.want, c.note)
 		}

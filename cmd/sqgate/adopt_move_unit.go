@@ -14,10 +14,18 @@ import (
 
 // moveLegacyUnit renames the old unit if it would hide sqgate's unit of the same
 // name, and carries over the settings in which the two differ.
-func (h *host) moveLegacyUnit(out io.Writer, old *squnit.Unit) error {
+func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) error {
 	if old.File != filepath.Join(h.etc, unitName) || !h.hasPackagedUnit() {
-		fmt.Fprintf(out, "Units are left as they are: stop and disable %s before sqgate starts.\n", filepath.Base(old.File))
-		return nil
+		fmt.Fprintln(out, "Units are left as they are")
+		steps := []string{"systemctl disable --now " + filepath.Base(old.File)}
+		if userOf(old) == "root" && h.hasPackagedUnit() {
+			steps = append(steps, chownStep(old.DataDir))
+		}
+		if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(out, "To go back: stop sqgate, and systemctl enable --now %s\n", filepath.Base(old.File))
+		return err
 	}
 	aside := filepath.Join(h.etc, legacyName)
 	if err := renameUnit(old.File, aside); err != nil {
@@ -29,16 +37,22 @@ func (h *host) moveLegacyUnit(out io.Writer, old *squnit.Unit) error {
 	if err := h.reloadSystemd(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `%s is %s now; it and sqgate's unit stop each other.
-Next:        systemctl restart sq
-To go back:  systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service
-             mv %s %s && systemctl daemon-reload && systemctl enable --now sq
-             (just to try: systemctl start sq-legacy, and systemctl start sq to return)
-`, old.File, aside, aside, old.File)
+	fmt.Fprintf(out, "%s is %s now; it and sqgate's unit stop each other\n", old.File, aside)
+	steps := []string{"systemctl restart sq"}
 	if userOf(old) == "root" {
-		fmt.Fprintf(out, "SQ ran as root, sqgate does not: before the restart, chown -R %s:%s %s\n", defaultUser, defaultUser, old.DataDir)
+		// Not before the stop: what the old SQ makes after it would be root's again.
+		steps = []string{"systemctl stop sq", chownStep(old.DataDir), "systemctl start sq"}
 	}
-	return nil
+	if err := printSteps(out, steps); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, `To try the old one again: systemctl start sq-legacy, and systemctl start sq to return
+To go back for good:
+  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service
+  2. mv %s %s && systemctl daemon-reload
+  3. systemctl enable --now sq
+`, aside, old.File)
+	return err
 }
 
 // hasPackagedUnit tells whether sqgate's own unit is installed.

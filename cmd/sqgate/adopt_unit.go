@@ -89,7 +89,7 @@ func (a *adoption) run(out io.Writer, config, key string) error {
 		if a.unit != "" {
 			return usageError{errors.New("--adopt DIR and --unit say the same thing twice: keep one")}
 		}
-		return adoptDir(out, config, a.dir, key)
+		return thisHost(out).adoptDirectory(out, config, a.dir, key)
 	}
 	return thisHost(out).adopt(out, config, a.unit, key)
 }
@@ -111,10 +111,43 @@ func (h *host) adopt(out io.Writer, config, file, key string) error {
 	if err := adoptDir(out, config, old.DataDir, key); err != nil {
 		return err
 	}
-	if err := h.moveLegacyUnit(out, old); err != nil {
+	if err := h.moveLegacyUnit(out, config, old); err != nil {
 		return fmt.Errorf("the tenants file is written, but the units are not in order: %w", err)
 	}
 	return nil
+}
+
+// adoptDirectory adopts a directory without looking for a unit.
+func (h *host) adoptDirectory(out io.Writer, config, dir, key string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := adoptDir(out, config, dir, key); err != nil {
+		return err
+	}
+	steps := []string{"stop the SQ that serves " + dir}
+	if info, err := os.Stat(dir); err == nil && h.hasPackagedUnit() && ownerOf(dir, info) == 0 {
+		steps = append(steps, chownStep(dir))
+	}
+	if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "To go back: stop sqgate, delete %s, and start SQ on %s again\n", config, dir)
+	return err
+}
+
+// chownStep gives the files of an SQ that ran as root to the user of sqgate's unit.
+func chownStep(dir string) string {
+	return fmt.Sprintf("chown -R %s:%s %s     (root has written it; sqgate does not run as root)", defaultUser, defaultUser, dir)
+}
+
+// start are the steps that start sqgate.
+func (h *host) start(config string) []string {
+	if h.hasPackagedUnit() {
+		return []string{"systemctl enable --now sq"}
+	}
+	return []string{"sqgate serve --config " + config}
 }
 
 // find reads the given unit file or, if none is given, the first unit of the

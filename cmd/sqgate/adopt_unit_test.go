@@ -135,3 +135,57 @@ func TestInitAdoptDirectory(t *testing.T) {
 		t.Errorf("adopted %+v", adopted)
 	}
 }
+
+// TestInitPrintsWhatIsLeftToDo in the order in which it has to be done: the chown while
+// nothing runs, and the way back last.
+func TestInitPrintsWhatIsLeftToDo(t *testing.T) {
+	const unit = "[Service]\nExecStart=/usr/local/bin/sq host 1337 --key oldkey-123 --data-dir DATA\n"
+	const back = `To try the old one again: systemctl start sq-legacy, and systemctl start sq to return
+To go back for good:
+  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service
+  2. mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service && systemctl daemon-reload
+  3. systemctl enable --now sq
+`
+	const chown = "chown -R sq:sq DATA     (root has written it; sqgate does not run as root)\n"
+	for name, c := range map[string]struct{ unit, file, want string }{
+		"root's":   {unit, "", "Next, in this order:\n  1. systemctl stop sq\n  2. " + chown + "  3. systemctl start sq\n" + back},
+		"a user's": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "", "Next, in this order:\n  1. systemctl restart sq\n" + back},
+		"elsewhere": {unit, "mine.service", "Units are left as they are\nNext, in this order:\n  1. systemctl disable --now mine.service\n  2. " + chown +
+			"  3. systemctl enable --now sq\nTo go back: stop sqgate, and systemctl enable --now mine.service\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newTestHost(t, c.unit)
+			etc := filepath.Dir(h.etc)
+			if c.file != "" {
+				c.file = filepath.Join(etc, c.file)
+				h.put(t, c.file, strings.ReplaceAll(c.unit, "DATA", h.data))
+			}
+			var out bytes.Buffer
+			if err := h.adopt(&out, h.config, c.file, ""); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.NewReplacer(h.data, "DATA", etc, "ETC").Replace(out.String()); !strings.HasSuffix(got, c.want) {
+				t.Errorf("%s\nwant at its end\n%s", got, c.want)
+			}
+		})
+	}
+	h := newTestHost(t, unit)
+	var out bytes.Buffer
+	if err := h.adoptDirectory(&out, h.config, h.data, "oldkey-123"); err != nil {
+		t.Fatal(err)
+	}
+	want := "Next, in this order:\n  1. stop the SQ that serves DATA\n  2. systemctl enable --now sq\nTo go back: stop sqgate, delete CONFIG, and start SQ on DATA again\n"
+	if os.Geteuid() == 0 {
+		want = strings.Replace(want, "  2. ", "  2. "+chown+"  3. ", 1)
+	}
+	if got := strings.NewReplacer(h.data, "DATA", h.config, "CONFIG").Replace(out.String()); !strings.HasSuffix(got, want) {
+		t.Errorf("%s\nwant at its end\n%s", got, want)
+	}
+	if got := strings.Join(h.start("/c"), ""); got != "systemctl enable --now sq" {
+		t.Error(got)
+	}
+	h.packaged = nil
+	if got := strings.Join(h.start("/c"), ""); got != "sqgate serve --config /c" {
+		t.Error(got)
+	}
+}

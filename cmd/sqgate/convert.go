@@ -102,6 +102,6 @@ func (c *conversion) report(out io.Writer, made *tenants.Conversion) error {
 	for _, note := range made.Notes {
 		fmt.Fprintln(out, "-", note)
 	}
-	_, err := fmt.Fprintf(out, "Next: sqgate check --config %s\n", c.config)
-	return err
+	h := thisHost(out)
+	return printSteps(out, append(append(made.Steps, "sqgate check --config "+c.config), h.start(c.config)...))
 }

@@ -9,12 +9,18 @@ import (
 
 // foreignFile is a tenants file of another program. In it, DIR stands for the
 // directory of the data.
-type foreignFile struct{ name, text string }
+type foreignFile struct {
+	name, text string
+	steps      []string // that init prints, in their order
+}
 
 var foreignFiles = []foreignFile{
-	{"SQ", `{"tenants": {"key-of-alice": {"name": "Alice", "data_dir": "DIR/alice"}, "key-of-bob": {"name": "bob", "data_dir": "DIR/bob"}}}`},
-	{"SQ router", `{"tenants": [{"token": "key-of-alice", "port": 1338, "data_dir": "DIR/alice"}, {"token": "key-of-bob", "port": 1339, "data_dir": "DIR/bob"}]}`},
-	{"Python gateway", "[gateway]\nlisten_port = 8080\nadmin_key = \"the-old-admin-key\"\n\n[[tenants]]\ntoken = \"key-of-alice\"\nname = \"alice\"\nport = 1337\nphext = \"notes\"\n\n[[tenants]]\ntoken = \"key-of-bob\"\nname = \"bob\"\nport = 1338\nphext = \"bob\"\n"},
+	{"SQ", `{"tenants": {"key-of-alice": {"name": "Alice", "data_dir": "DIR/alice"}, "key-of-bob": {"name": "bob", "data_dir": "DIR/bob"}}}`,
+		[]string{"Next, in this order:\n  1. stop the SQ that serves these directories\n  2. sqgate check --config /", "\n  3. s"}},
+	{"SQ router", `{"tenants": [{"token": "key-of-alice", "port": 1338, "data_dir": "DIR/alice"}, {"token": "key-of-bob", "port": 1339, "data_dir": "DIR/bob"}]}`,
+		[]string{"1. stop the router, and", "\n  2. sqgate check"}},
+	{"Python gateway", "[gateway]\nlisten_port = 8080\nadmin_key = \"the-old-admin-key\"\n\n[[tenants]]\ntoken = \"key-of-alice\"\nname = \"alice\"\nport = 1337\nphext = \"notes\"\n\n[[tenants]]\ntoken = \"key-of-bob\"\nname = \"bob\"\nport = 1338\nphext = \"bob\"\n",
+		[]string{"1. stop the gateway, and", "2. tenant \"alice\": move the *.phext files", "3. tenant \"bob\": move", "4. the gateway listened on port 8080", "5. the gateway's admin_key", "6. sqgate check"}},
 }
 
 // TestInitFrom converts each foreign file, and serves its tenants with the keys
@@ -36,6 +42,13 @@ func TestInitFrom(t *testing.T) {
 				out, status := sqgateOutput(t, nil, "init", "--from", from, "--config", g.configPath(), "--data-root", data)
 				if status != 0 || !strings.Contains(out, "alice: 1 phexts in "+data+"/alice") || strings.Contains(out, "key-of") {
 					t.Fatalf("%d %s", status, out)
+				}
+				for _, want := range f.steps {
+					where := strings.Index(out, want)
+					if where < 0 {
+						t.Errorf("there is no %q, or not in its place, in\n%s", want, out)
+					}
+					out = out[max(where, 0):]
 				}
 				if info, err := os.Stat(g.configPath()); err != nil || info.Mode().Perm() != 0o600 || snapshot(t, data, ".") != before {
 					t.Errorf("%v: mode %v, or data were touched", err, info.Mode())

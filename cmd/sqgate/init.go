@@ -51,7 +51,11 @@ func newInit() *cobra.Command {
 			case adopt.requested():
 				return adopt.run(cmd.OutOrStdout(), o.config, key)
 			}
-			return writeFirstTenant(cmd.OutOrStdout(), o.config, id, filepath.Join(o.dataRoot, id), key)
+			out := cmd.OutOrStdout()
+			if err := writeFirstTenant(out, o.config, id, filepath.Join(o.dataRoot, id), key); err != nil {
+				return err
+			}
+			return printSteps(out, thisHost(out).start(o.config))
 		},
 	}
 	f := cmd.Flags()
@@ -78,10 +82,6 @@ func runConversion(cmd *cobra.Command, c *conversion) error {
 // adoptDir makes dir the data directory of the tenant adoptedID. It changes
 // nothing in dir.
 func adoptDir(out io.Writer, config, dir, key string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("--adopt: %s is not a directory", dir)}
 	}
@@ -92,9 +92,19 @@ func adoptDir(out io.Writer, config, dir, key string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d phexts in %s are tenant %q now; none was touched. Stop the old SQ before sqgate serves them.\nTo undo this, delete %s and start SQ on %s again.\n",
-		len(phexts), dir, adoptedID, config, dir)
+	_, err = fmt.Fprintf(out, "%d phexts in %s are tenant %q now; none was touched\n", len(phexts), dir, adoptedID)
 	return err
+}
+
+// printSteps prints what is left to do.
+func printSteps(out io.Writer, steps []string) error {
+	fmt.Fprintln(out, "Next, in this order:")
+	for i, step := range steps {
+		if _, err := fmt.Fprintf(out, "  %d. %s\n", i+1, step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeFirstTenant writes a tenants file with one tenant and reports it. It never

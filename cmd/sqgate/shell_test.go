@@ -179,7 +179,7 @@ func TestAdopting(t *testing.T) {
 		before := snapshot(t, old, ".")
 		const oldKey = "key-of-the-old-service"
 		out, status := sqgateOutput(t, nil, "init", "--config", g.configPath(), "--adopt", old, "--key", oldKey)
-		if status != 0 || snapshot(t, old, ".") != before || !strings.Contains(out, "undo") {
+		if status != 0 || snapshot(t, old, ".") != before || !strings.Contains(out, "To go back") {
 			t.Fatalf("%d %s", status, out)
 		}
 		g.start()
