@@ -193,6 +193,9 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
+	if s.o.sq == builtin {
+		version += standInVersion
+	}
 	key, err := s.o.managementKey(s.log)
 	if err != nil {
 		return err
@@ -247,6 +250,9 @@ func (s *service) listen() (err error) {
 	default:
 		s.stderr.flush() // if it succeeds, this process ends there
 		s.warnOfNetwork(enterOwnNetwork(s.listener, orphansWrite))
+	}
+	if s.o.sq == builtin {
+		s.log.Warn("this is not SQ, but the stand-in that comes with sqgate: use it to try things, and not for data that anybody wants to keep")
 	}
 	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
 	return nil

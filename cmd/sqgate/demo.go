@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -53,10 +55,50 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	o.dataRoot = filepath.Join(dir, "data")
 	o.archiveDir = filepath.Join(dir, "archive")
 	o.logLevel = "warn"
-	if err := writeDemo(dir, o.config); err != nil {
+	lock, err := lockDemo(dir)
+	if err != nil {
 		return err
 	}
-	return serve(o, func(addr net.Addr) { printDemo(out, o, addr) })
+	defer lock.Close()
+	again, err := writeDemo(dir, o.config)
+	if err != nil {
+		return err
+	}
+	if _, moved := os.LookupEnv(envListener); again && !moved { // or else it is this run that has made it
+		fmt.Fprintf(out, "Going on with ./%[1]s as an earlier demo left it. To start over: rm -r %[1]s\n\n", demoDir)
+	}
+	err = serve(o, func(addr net.Addr) { printDemo(out, o, addr) })
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is taken, by another demo or by another program: stop that, or choose another address; `sqgate demo --listen 127.0.0.1:0` takes a free port", o.listen)
+	}
+	if err == nil {
+		fmt.Fprintf(out, "sqgate demo: stopped. Keys and data are still in ./%[1]s: rm -r %[1]s\n", demoDir)
+	}
+	return err
+}
+
+// lockDemo makes the demo's directory and locks it until the file is closed, or until
+// this process executes another program.
+func lockDemo(dir string) (*os.File, error) {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = os.NewSyscallError("access", unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the demo keeps its files in ./%s, which it cannot make or write here (%w): run it in a directory that you can write to", demoDir, err)
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close() // the error is that of Flock
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, os.NewSyscallError("flock", err)
+		}
+		return nil, fmt.Errorf("a demo that runs already has ./%s: stop it with Ctrl-C, or run another one in another directory with `sqgate demo --listen 127.0.0.1:0`", demoDir)
+	}
+	return lock, nil
 }
 
 // demoFile is the tenants file of the demo, with the fields that the demo uses.
@@ -71,50 +113,51 @@ type demoTenant struct {
 	QuotaMB int    `json:"quota_mb"`
 }
 
-// writeDemo creates the demo's directory with new keys. It keeps the directory of
-// an earlier run.
-func writeDemo(dir, config string) error {
+// writeDemo fills the demo's directory with new keys. It keeps that of an earlier run,
+// and says so with again.
+func writeDemo(dir, config string) (again bool, err error) {
+	keys := filepath.Join(dir, "keys")
 	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		if _, e := os.Stat(keys); err == nil && e != nil {
+			err = fmt.Errorf("./%[1]s is of an earlier demo, and not whole any more (%[2]w): rm -r %[1]s, and start again", demoDir, e)
+		}
+		return true, err
 	}
 	var file demoFile
 	var env string
 	for i, id := range demoTenants {
 		key, err := tenants.NewKey()
 		if err != nil {
-			return err
+			return false, err
 		}
 		file.Tenants = append(file.Tenants, demoTenant{ID: id, APIKey: key, DataDir: filepath.Join(dir, "data", id), QuotaMB: 100})
 		env += fmt.Sprintf("%s=%s\n", [...]string{"WILL", "NOTEPAD"}[i], key)
 	}
 	text, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "keys"), []byte(env), 0o600); err != nil {
-		return err
+	if err := os.WriteFile(keys, []byte(env), 0o600); err != nil {
+		return false, err
 	}
-	return os.WriteFile(config, append(text, '\n'), 0o600)
+	return false, os.WriteFile(config, append(text, '\n'), 0o600)
 }
 
 func printDemo(out io.Writer, o *options, addr net.Addr) {
 	what := "SQ: " + o.sq
 	if o.sq == builtin {
-		what = "SQ: the built-in stand-in (install SQ to use the real one)"
+		what = "This is not SQ, but a stand-in for it that comes with sqgate: use it to try things, and\nnot for data that you want to keep. `cargo install sq` installs SQ."
 	}
 	fmt.Fprintf(out, `sqgate demo: two tenants, will and phext-notepad, at http://%[1]s
 %[2]s
-Files: ./%[3]s (delete it to start over). Stop with Ctrl-C.
+Files: ./%[3]s. Stop with Ctrl-C.
 
 Paste into another terminal, in this directory:
 
   . ./%[3]s/keys
-  curl -H "Authorization: Bearer $WILL" 'http://%[1]s/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1' -d 'Hello from Will'
-  curl -H "Authorization: Bearer $NOTEPAD" 'http://%[1]s/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1' -d 'Hello from Notepad'
-  curl -H "Authorization: Bearer $WILL" 'http://%[1]s/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1'
+  curl -w '\n' -H "Authorization: Bearer $WILL" 'http://%[1]s/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1' -d 'Hello from Will'
+  curl -w '\n' -H "Authorization: Bearer $NOTEPAD" 'http://%[1]s/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1' -d 'Hello from Notepad'
+  curl -w '\n' -H "Authorization: Bearer $WILL" 'http://%[1]s/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1'
   curl -H "Authorization: Bearer $NOTEPAD" 'http://%[1]s/api/v2/toc?p=notes'
 
 `, addr, what, demoDir)

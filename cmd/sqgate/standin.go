@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -12,12 +13,16 @@ import (
 // starts it exactly as it starts real SQ.
 const standIn = "legacy-sq"
 
+// standInVersion is behind the version of SQ that the stand-in reproduces.
+const standInVersion = "+stand-in"
+
 func newStandIn() *cobra.Command {
 	return &cobra.Command{
 		Use:                standIn,
 		Hidden:             true,
 		DisableFlagParsing: true,
 		Run: func(_ *cobra.Command, args []string) {
+			fmt.Fprintln(os.Stderr, "this is not SQ, but the stand-in that comes with sqgate")
 			os.Exit(fakesq.Main(args, os.Stdout, os.Stderr))
 		},
 	}
