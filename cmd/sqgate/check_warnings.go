@@ -22,13 +22,14 @@ import (
 type inspector struct {
 	o        *options
 	ownerOf  func(path string, info fs.FileInfo) int // uid; a field, since only root can make files of others
+	access   func(path string, mode uint32) error    // a field, since only root can mount
 	owner    int                                     // of the tenants file, and so the user that serves
 	warnings []string
 }
 
 // inspect returns what to warn of.
 func inspect(o *options, known *tenants.Snapshot) []string {
-	i := &inspector{o: o, ownerOf: ownerOf}
+	i := &inspector{o: o, ownerOf: ownerOf, access: unix.Access}
 	return i.inspect(known)
 }
 
@@ -104,7 +105,7 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	if mode&0o022 != 0 {
 		warn("has mode %04o, so that others can write into it: chmod go-w %s", mode, t.DataDir)
 	}
-	if errors.Is(unix.Access(t.DataDir, unix.W_OK), unix.EROFS) {
+	if errors.Is(i.access(t.DataDir, unix.W_OK), unix.EROFS) {
 		warn("is on a file system that is mounted read-only")
 	}
 }

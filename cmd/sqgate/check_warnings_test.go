@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -44,6 +46,7 @@ func TestCheckWarns(t *testing.T) {
 		}, `tenant "will": data_dir /data holds phexts of other users, such as b.phext (1 in all): chown -R 4001 /data`},
 		"writable by others": {func(t *testing.T, p *place) { p.chmod(t, "data", 0o777) },
 			`tenant "will": data_dir /data has mode 0777, so that others can write into it: chmod go-w /data`},
+		"mounted read-only": {func(_ *testing.T, p *place) { p.access = unix.EROFS }, `tenant "will": data_dir /data is on a file system that is mounted read-only`},
 		"in the state directory": {func(t *testing.T, p *place) { p.mkdir(t, "state/will"); p.dir = "state/will" },
 			`tenant "will": data_dir /state/will lies in --state-dir, /state, where sqgate keeps its own files: choose another place`},
 		"in the archive": {func(t *testing.T, p *place) { p.mkdir(t, "archive"); p.dir = "archive" },
@@ -67,7 +70,7 @@ func TestCheckWarns(t *testing.T) {
 			}
 			o := defaultOptions()
 			o.config, o.stateDir, o.archiveDir = p.path("etc/tenants.json"), p.path(p.stateDir), p.path("archive")
-			i := &inspector{o: o, ownerOf: func(path string, _ fs.FileInfo) int {
+			i := &inspector{o: o, access: func(string, uint32) error { return p.access }, ownerOf: func(path string, _ fs.FileInfo) int {
 				if owner, set := p.owners[strings.TrimPrefix(path, p.root+"/")]; set {
 					return owner
 				}
@@ -85,6 +88,7 @@ func TestCheckWarns(t *testing.T) {
 type place struct {
 	root, dir, stateDir, fields string
 	owners                      map[string]int
+	access                      error // of the data directory
 }
 
 func (p *place) path(name string) string { return filepath.Join(p.root, name) }

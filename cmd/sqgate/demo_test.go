@@ -103,6 +103,21 @@ func TestDemo(t *testing.T) {
 		t.Errorf("X-SQ-Backend: %s", d.backend)
 	}
 	key := demoKey(t, dir, "WILL")
+	req, err := http.NewRequest("POST", d.url+at("update", "notes", origin), strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v %v", err, resp)
+	}
+	resp.Body.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	if _, err := d.log.await(ctx, regexp.MustCompile(`will: this is not SQ, but the stand-in that comes with sqgate\n`)); err != nil {
+		t.Error(err)
+	}
 	for name, want := range map[string]string{
 		dir:         "a demo that runs already has ./sqgate-demo: stop it with Ctrl-C, or run another one in another directory with `sqgate demo --listen 127.0.0.1:0`",
 		t.TempDir(): strings.TrimPrefix(d.url, "http://") + " is taken, by another demo or by another program: stop that, or choose another address; `sqgate demo --listen 127.0.0.1:0` takes a free port",

@@ -19,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -28,7 +27,7 @@ const asSqgate = "SQGATE_TEST_IS_SQGATE"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == standIn {
-		os.Exit(fakesq.Main(os.Args[2:], os.Stdout, os.Stderr))
+		os.Exit(runStandIn(os.Args[2:]))
 	}
 	if os.Getenv(asSqgate) != "" {
 		os.Exit(run(os.Args[1:]))

@@ -21,9 +21,12 @@ func newStandIn() *cobra.Command {
 		Use:                standIn,
 		Hidden:             true,
 		DisableFlagParsing: true,
-		Run: func(_ *cobra.Command, args []string) {
-			fmt.Fprintln(os.Stderr, "this is not SQ, but the stand-in that comes with sqgate")
-			os.Exit(fakesq.Main(args, os.Stdout, os.Stderr))
-		},
+		Run:                func(_ *cobra.Command, args []string) { os.Exit(runStandIn(args)) },
 	}
+}
+
+// runStandIn is the stand-in, which says what it is before it says what SQ says.
+func runStandIn(args []string) int {
+	fmt.Fprintln(os.Stderr, "this is not SQ, but the stand-in that comes with sqgate")
+	return fakesq.Main(args, os.Stdout, os.Stderr)
 }
