@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // The pace below which a body is given up: Step bytes in Patience. It is far
@@ -46,6 +48,9 @@ func Bodies(next http.Handler) http.Handler {
 		paced := *r       // net/http looks at the body of its own r
 		paced.Body = b
 		next.ServeHTTP(w, &paced)
+		if !b.ended {
+			fairqueue.FromContext(r.Context()).Give() // others must not wait for this client
+		}
 		invited := r.Header.Get("Expect") == "" || b.n > 0
 		b.discard(invited)
 	})
