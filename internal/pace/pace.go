@@ -35,8 +35,7 @@ const (
 )
 
 // Bodies has next read bodies at their pace, and reads what next leaves of them
-// before the answer is sent, if that has room in net/http's buffer. A connection
-// on which more is left ends with the answer.
+// before the answer is sent. A connection on which more is left ends with the answer.
 func Bodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil || r.Body == http.NoBody {
@@ -44,16 +43,44 @@ func Bodies(next http.Handler) http.Handler {
 			return
 		}
 		b := &body{ReadCloser: r.Body, clock: http.NewResponseController(w)}
-		b.allow(Patience) // a long answer has net/http read before it is sent
-		paced := *r       // net/http looks at the body of its own r
+		b.allow(Patience)
+		a := &answer{ResponseWriter: w, request: r, body: b}
+		paced := *r // net/http looks at the body of its own r
 		paced.Body = b
-		next.ServeHTTP(w, &paced)
-		if !b.ended {
-			fairqueue.FromContext(r.Context()).Give() // others must not wait for this client
-		}
-		invited := r.Header.Get("Expect") == "" || b.n > 0
-		b.discard(invited)
+		next.ServeHTTP(a, &paced)
+		a.discardBody()
 	})
+}
+
+// answer has the rest of the body read before anything is sent. Otherwise net/http
+// would read it then, with the turn that the handler has for sending.
+type answer struct {
+	http.ResponseWriter
+	request *http.Request
+	body    *body
+}
+
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) WriteHeader(status int) {
+	a.discardBody()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.discardBody()
+	return a.ResponseWriter.Write(p)
+}
+
+func (a *answer) discardBody() {
+	if a.body.ended || !time.Now().Before(a.body.until) {
+		return
+	}
+	fairqueue.FromContext(a.request.Context()).Give() // others must not wait for this client
+	a.body.discard(a.request.Header.Get("Expect") == "" || a.body.n > 0)
+	if !a.body.ended {
+		a.Header().Set("Connection", "close")
+	}
 }
 
 // body moves the read deadline of its connection on, a step at a time.
@@ -84,12 +111,10 @@ func (b *body) Read(p []byte) (int, error) {
 // net/http closes the connection instead of waiting. A body that the client keeps
 // back until it is invited is not read, because that would invite it.
 func (b *body) discard(invited bool) {
-	if b.ended || !time.Now().Before(b.until) {
-		return
-	}
 	if invited {
 		b.allow(LeftoverTime)
 		if _, err := io.CopyN(io.Discard, b.ReadCloser, LeftoverBytes); err == io.EOF {
+			b.ended = true
 			b.setDeadline(time.Time{})
 			return
 		}

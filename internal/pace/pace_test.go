@@ -2,13 +2,17 @@ package pace
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // inMemory is a listener whose connections are pipes, so that a bubble's clock
@@ -68,7 +72,7 @@ func TestNoBodyHoldsItsConnection(t *testing.T) {
 		{"a large body that nobody reads", ignore, "Content-Length: 5000000", 5, 1e6, 0, 401, 0, true},
 		{"more than is read of one", ignore, "Content-Length: 200000000", 200, 1e6, 0, 401, 0, false},
 		{"a body that waits to be invited", ignore, "Content-Length: 5000\r\nExpect: 100-continue", 0, 0, 0, 401, 0, false},
-		{"a long answer to it", large, "Content-Length: 5000", 1, 1, 0, 200, Patience, false},
+		{"a long answer to it", large, "Content-Length: 5000", 1, 1, 0, 200, LeftoverTime, false},
 		{"a body that stops", readAll, "Content-Length: 5000", 1, 1, 0, 408, Patience, false},
 		{"a body that drips", readAll, "Content-Length: 5000", 4999, 1, time.Second, 408, Patience, false},
 		{"a body that is slow, but comes", readAll, "Content-Length: 655360", 10, Step, 20 * time.Second, 200, 200 * time.Second, true},
@@ -120,6 +124,50 @@ func TestNoBodyHoldsItsConnection(t *testing.T) {
 					t.Errorf("%v, %v", err, took)
 				}
 			})
+		})
+	}
+}
+
+// TestTheTurnIsGivenBack while the body is read that nobody wanted, whether the answer
+// is short or too long to wait in net/http's buffer.
+func TestTheTurnIsGivenBack(t *testing.T) {
+	for name, size := range map[string]int{"short": 10, "long": 100 << 10} {
+		t.Run(name, func(t *testing.T) {
+			turns, err := fairqueue.New(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer turns.Close()
+			taken := make(chan struct{})
+			handler := Bodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := fairqueue.FromContext(r.Context()).Take(r.Context()); err != nil {
+					t.Error(err)
+				}
+				close(taken)
+				_, _ = io.WriteString(w, strings.Repeat("x", size))
+			}))
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				turn := turns.Turn("slow")
+				defer turn.Give()
+				handler.ServeHTTP(w, r.WithContext(fairqueue.WithTurn(r.Context(), turn)))
+			}))
+			defer s.Close()
+			client, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if _, err := io.WriteString(client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nx"); err != nil {
+				t.Fatal(err)
+			}
+			<-taken
+			ctx, cancel := context.WithTimeout(t.Context(), LeftoverTime/2)
+			defer cancel()
+			other := turns.Turn("other")
+			if err := other.Take(ctx); err != nil {
+				t.Errorf("another waits for the client's body: %v", err)
+			}
+			other.Give()
 		})
 	}
 }

@@ -241,6 +241,9 @@ func (s *search) add(other *search) {
 		s.hits = append(s.hits, h)
 	}
 	s.times = append(s.times, other.times...)
+	if len(other.buffer) > len(s.buffer) {
+		s.buffer = other.buffer // the snippets need it
+	}
 }
 
 // parts are the scrolls of a phext in parts for one turn each. Its method may be
