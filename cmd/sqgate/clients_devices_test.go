@@ -73,18 +73,18 @@ func TestNginxDefaults(t *testing.T) {
 	})
 }
 
-// TestStreamingClients uploads bodies of unknown length.
+// TestStreamingClients uploads bodies of unknown length. The connection ends after each.
 func TestStreamingClients(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := startGate(t, sq, "will")
 		key := g.key("will")
-		w := g.wire(t)
 
 		// Python's http.client with an iterable body.
-		w.want(200, "Inserted 4 bytes", lines("POST "+at("insert", "n", "1.1.1/1.1.1/1.1.1")+" HTTP/1.1", "Host: HOST", "Accept-Encoding: identity",
+		g.wire(t).want(200, "Inserted 4 bytes", lines("POST "+at("insert", "n", "1.1.1/1.1.1/1.1.1")+" HTTP/1.1", "Host: HOST", "Accept-Encoding: identity",
 			"Transfer-Encoding: chunked", "Authorization: "+key), "2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
 
 		// curl -T - waits for 100 Continue before it sends the body.
+		w := g.wire(t)
 		w.send(curl("PUT", at("update", "n", "1.1.1/1.1.1/1.1.2"), "Transfer-Encoding: chunked", "Authorization: Bearer "+key, "Expect: 100-continue") + "\r\n\r\n")
 		if r := w.answer("PUT"); r.status != 100 {
 			t.Fatalf("curl waits for 100 and gets %d %q", r.status, r.body)
@@ -102,9 +102,9 @@ func TestStreamingClients(t *testing.T) {
 			want.WriteString(piece)
 		}
 		body.WriteString("0\r\nX-Checksum: none\r\n\r\n")
-		w.want(200, fmt.Sprintf("Updated %d bytes", want.Len()), lines("POST "+at("update", "n", "1.1.1/1.1.1/1.1.3")+" HTTP/1.1", "Host: HOST",
+		g.wire(t).want(200, fmt.Sprintf("Updated %d bytes", want.Len()), lines("POST "+at("update", "n", "1.1.1/1.1.1/1.1.3")+" HTTP/1.1", "Host: HOST",
 			"Transfer-Encoding: chunked", "Trailer: X-Checksum", "Authorization: Bearer "+key), body.String())
-		w.want(200, "abcd\x17streamed\n\x17"+want.String(), curl("GET", "/api/v2/get?p=n", "Authorization: Bearer "+key), "")
+		g.wire(t).want(200, "abcd\x17streamed\n\x17"+want.String(), curl("GET", "/api/v2/get?p=n", "Authorization: Bearer "+key), "")
 	})
 }
 
