@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,20 +31,17 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q := r.URL.Query()
-	var phext *string
-	if q.Has("phext") {
-		phext = ptr(q.Get("phext"))
-	}
-	if phext == nil && q.Has("coordinate") {
-		return badRequest(`parameter "phext" is missing: a coordinate is one of a phext`)
-	}
-	found, err := a.History.Events(t, phext, q.Get("coordinate"))
+	want, err := a.selection(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	events := make([]historyEvent, len(found))
-	for i, e := range found {
+	page, err := a.History.Events(t, want)
+	if err != nil {
+		return err
+	}
+	defer page.Release()
+	events := make([]historyEvent, len(page.Events))
+	for i, e := range page.Events {
 		events[i] = historyEvent{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
 		if by, _, _ := strings.Cut(e.Tenant, "/"); by != t.ID {
 			events[i].Writer = by
@@ -51,8 +50,33 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 			events[i].Coordinate = e.At.String()
 		}
 	}
-	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": events})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": events, "more": page.More})
 	return nil
+}
+
+// selection is the part of the history that a query asks for.
+func (a *API) selection(q url.Values) (history.Selection, error) {
+	want := history.Selection{Coordinate: q.Get("coordinate"), Limit: history.MostEvents}
+	if q.Has("phext") {
+		want.Phext = ptr(q.Get("phext"))
+	}
+	if want.Phext == nil && q.Has("coordinate") {
+		return want, badRequest(`parameter "phext" is missing: a coordinate is one of a phext`)
+	}
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > history.MostEvents {
+			return want, badRequest(`parameter "limit" is %.80q: a number from 1 to %d is wanted`, text, history.MostEvents)
+		}
+		want.Limit = n
+	}
+	if text := q.Get("after"); text != "" {
+		var ok bool
+		if want.After, ok = a.parseTime(text); !ok {
+			return want, badRequest(`parameter "after" is %.80q: a time such as 2026-01-31T15:04:05.123Z, a date or a duration back from now such as 90m is wanted`, text)
+		}
+	}
+	return want, nil
 }
 
 const tarType = "application/x-tar"

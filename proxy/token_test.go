@@ -12,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 const jwtSecret = "the secret of the tokens of these tests"
@@ -102,7 +103,7 @@ func TestTokens(t *testing.T) {
 	}
 	j, err := w.Dirs.JournalOf(w.dir)
 	w.check(err)
-	events, err := j.History("notes.phext")
+	events, err := j.History(journal.Query{File: "notes.phext"})
 	w.check(err)
 	for _, e := range events {
 		if len(e.Key) > 8 || e.Tenant != "other" && !strings.HasPrefix(e.Tenant, "will/") {

@@ -105,19 +105,26 @@ func (c *apiClient) send(method, path, contentType string, body io.Reader) (*htt
 
 // show prints an answer, with print or as the JSON that it is, and closes it.
 func (c *apiClient) show(resp *http.Response, print func(io.Writer, []byte) error) error {
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
+	text, err := readAnswer(resp)
 	if err != nil {
 		return err
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		return apiError(resp.Status, text)
 	}
 	if c.json {
 		_, err := c.out.Write(text)
 		return err
 	}
 	return print(c.out, text)
+}
+
+// readAnswer is the text of an answer, which it closes. An answer that is an error
+// becomes one.
+func readAnswer(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= http.StatusBadRequest {
+		err = apiError(resp.Status, text)
+	}
+	return text, err
 }
 
 // apiError is the error of an answer, in the API's own words if it has any.

@@ -31,23 +31,52 @@ func newHistory() *cobra.Command {
 						q.Set(name, args[i+1])
 					}
 				}
-				return c.call(http.MethodGet, tenantPath(args[0])+"/history?"+q.Encode(), nil, printHistory)
+				return c.showHistory(tenantPath(args[0])+"/history", q)
 			},
 		}
 	})
 }
 
-func printHistory(out io.Writer, text []byte) error {
-	var list struct {
-		Events []struct {
-			Time                                     time.Time
-			Phext, Op, Coordinate, Key, Note, Writer string
-			Bytes                                    int
+// historyPage is one answer of the history. The next one has what came after the last
+// event.
+type historyPage struct {
+	Events []struct {
+		Time                                     time.Time
+		Phext, Op, Coordinate, Key, Note, Writer string
+		Bytes                                    int
+	}
+	More bool
+}
+
+// showHistory prints all of the history, answer by answer. Each answer is a table of
+// its own, or JSON on a line of its own.
+func (c *apiClient) showHistory(path string, q url.Values) error {
+	for {
+		var page historyPage
+		resp, err := c.send(http.MethodGet, path+"?"+q.Encode(), "", nil)
+		if err != nil {
+			return err
 		}
+		text, err := readAnswer(resp)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, &page); err != nil {
+			return err
+		}
+		if c.json {
+			_, err = c.out.Write(text)
+		} else {
+			err = printHistory(c.out, page)
+		}
+		if err != nil || !page.More || len(page.Events) == 0 {
+			return err
+		}
+		q.Set("after", page.Events[len(page.Events)-1].Time.Format(time.RFC3339Nano))
 	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return err
-	}
+}
+
+func printHistory(out io.Writer, list historyPage) error {
 	t, now := &table{prose: true}, time.Now()
 	t.add("TIME", "CHANGE", "BYTES", "KEY", "WHERE")
 	for _, e := range list.Events {

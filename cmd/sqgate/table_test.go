@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,8 +32,12 @@ func TestTablesFitTheScreen(t *testing.T) {
 	})
 	show := printed(t, func(out *bytes.Buffer) error { return printTenant(out, []byte(row)) })
 	past := printed(t, func(out *bytes.Buffer) error {
-		return printHistory(out, []byte(fmt.Sprintf(`{"events":[{"time":%q,"op":"update","phext":%q,"coordinate":%q,"bytes":123456789,"key":"0123abcd","note":"a.name/1","writer":%q},
-			{"time":"2026-01-31T15:04:05.123Z","op":"edited","phext":"n\u001b[2J\nx","bytes":5}]}`, last, name, coordinate, id)))
+		var page historyPage
+		if err := json.Unmarshal(fmt.Appendf(nil, `{"events":[{"time":%q,"op":"update","phext":%q,"coordinate":%q,"bytes":123456789,"key":"0123abcd","note":"a.name/1","writer":%q},
+			{"time":"2026-01-31T15:04:05.123Z","op":"edited","phext":"n\u001b[2J\nx","bytes":5}]}`, last, name, coordinate, id), &page); err != nil {
+			return err
+		}
+		return printHistory(out, page)
 	})
 	dry := printed(t, func(out *bytes.Buffer) error {
 		return printRestored(out, []byte(fmt.Sprintf(`{"restored":[{"phext":%q,"bytes":123456789,"changed":true,"removed":true}],"removed":[%q,"other"],"dry_run":true,"manifest":false}`, name, name)))

@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // write makes the files what texts say, as a commit does it: readers see them
@@ -197,7 +198,7 @@ func TestAnEditByHandIsJournalled(t *testing.T) {
 		}
 	}
 	events := func() string {
-		all, err := j.History("")
+		all, err := j.History(journal.Query{})
 		w.check(err)
 		var ops []string
 		for _, e := range all {

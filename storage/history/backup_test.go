@@ -75,7 +75,7 @@ func TestBackupAndRestoreBackup(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles("n.names.phext=a.name n.phext=one other.phext=else")
-	events, err := w.Events(w.tenant, ptr("new"), "")
+	events, err := w.list(w.tenant, Selection{Phext: ptr("new")})
 	w.check(err)
 	if e := events[len(events)-1]; e.Op != "remove" || e.Note != "restored from a backup" {
 		t.Errorf("%+v", e)

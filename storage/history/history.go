@@ -85,36 +85,77 @@ func (s *Service) journalOf(t *tenants.Tenant) (*journal.Journal, error) {
 	return s.Dirs.JournalOf(s.Dirs.Of(t.DataDir))
 }
 
-// Events is what was done to a tenant's phexts, oldest first. Without a phext it
-// is what was done to any of them, without a coordinate what was done anywhere.
-// What was done for an earlier tenant with the same id is left out.
-func (s *Service) Events(t *tenants.Tenant, phext *string, coordinate string) ([]journal.Event, error) {
+// Selection says which events of a tenant's history are wanted.
+type Selection struct {
+	Phext      *string   // only those of this one; nil = of all
+	Coordinate string    // only those of one scroll, a name or nine numbers; "" = of the whole phext
+	After      time.Time // only later ones
+	Limit      int       // from 1 to MostEvents
+}
+
+// Page is a part of a tenant's history, oldest first.
+type Page struct {
+	Events  []journal.Event
+	More    bool   // there are later ones: they come after the time of the last one
+	Release func() // gives the memory back
+}
+
+// MostEvents is how many events a Page may have, and perEvent is more than one takes
+// until it is answered, in bytes: the event, what is made of it, and its JSON.
+const (
+	MostEvents = 10_000
+	perEvent   = 2 << 10
+)
+
+// Events is what was done to a tenant's phexts. What was done for an earlier tenant
+// with the same id is left out. What it takes in memory does not depend on the size of
+// the journal.
+func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error) {
+	q, err := query(t, sel)
+	if err != nil {
+		return page, err
+	}
 	j, err := s.journalOf(t)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
-	wanted, file := func(e journal.Event) bool { return t.OwnFile(e.File) }, ""
-	if phext != nil {
-		call, err := locate(t, *phext, coordinate)
+	release, err := s.Dirs.Admit(int64(q.Limit) * perEvent)
+	if err != nil {
+		return page, err
+	}
+	events, err := j.History(q)
+	if err != nil {
+		release()
+		return page, err
+	}
+	more := len(events) == q.Limit
+	if more {
+		events = events[:sel.Limit]
+	}
+	for i := range events {
+		events[i].File = phextName(t, events[i].File)
+	}
+	return Page{events, more, release}, nil
+}
+
+// query asks for one event more than is wanted, to see whether there are more.
+func query(t *tenants.Tenant, sel Selection) (journal.Query, error) {
+	q := journal.Query{After: sel.After, Limit: sel.Limit + 1}
+	here := func(journal.Event) bool { return true }
+	if sel.Phext != nil {
+		call, err := locate(t, *sel.Phext, sel.Coordinate)
 		if err != nil {
-			return nil, err
+			return q, err
 		}
-		file = call.FileName()
-		if coordinate != "" {
-			wanted = func(e journal.Event) bool {
+		q.File = call.FileName()
+		if sel.Coordinate != "" {
+			here = func(e journal.Event) bool {
 				return call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
 			}
 		}
 	}
-	all, err := j.History(file)
-	events := all[:0]
-	for _, e := range all {
-		if wanted(e) && t.WasHere(e.Tenant, e.Time) {
-			e.File = phextName(t, e.File)
-			events = append(events, e)
-		}
-	}
-	return events, err
+	q.Wanted = func(e journal.Event) bool { return t.OwnFile(e.File) && here(e) && t.WasHere(e.Tenant, e.Time) }
+	return q, nil
 }
 
 // FilesReplaced journals that files of a tenant were taken out of its directory,

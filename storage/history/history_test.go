@@ -35,14 +35,14 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%v %s: %q, want %q", test.phext, test.coordinate, got, test.want)
 		}
 	}
-	all, err := w.Events(w.tenant, ptr("n"), coordinate(2))
+	all, err := w.list(w.tenant, Selection{Phext: ptr("n"), Coordinate: coordinate(2)})
 	w.check(err)
 	if e := all[0]; e.At != at(2) || e.Bytes != 3 || e.Tenant != "will" || e.Key != "a key" || e.Time.IsZero() {
 		t.Errorf("%+v", e)
 	}
-	_, err = w.Events(w.tenant, ptr("../etc"), "")
+	_, err = w.list(w.tenant, Selection{Phext: ptr("../etc")})
 	w.wantError(err, apierror.Forbidden, "phext name")
-	_, err = w.Events(w.tenant, ptr("n"), "1.1.1/1.1.1/1.1.")
+	_, err = w.list(w.tenant, Selection{Phext: ptr("n"), Coordinate: "1.1.1/1.1.1/1.1."})
 	if e := apierror.From(err); e == nil || e.Status != 400 {
 		t.Errorf("%v", err)
 	}
@@ -56,7 +56,7 @@ func TestEventsByName(t *testing.T) {
 	w.check(err)
 	m := journal.Mutation{File: "n.phext", Op: journal.Update, At: at(2), Text: "two", Note: "a.name"}
 	w.check(w.make(j, m, journal.State{Text: "one", Exists: true}))
-	events, err := w.Events(w.tenant, ptr("n"), "a.name")
+	events, err := w.list(w.tenant, Selection{Phext: ptr("n"), Coordinate: "a.name"})
 	w.check(err)
 	if len(events) != 1 || events[0].At != at(2) {
 		t.Errorf("%+v", events)
@@ -106,7 +106,7 @@ func TestRestore(t *testing.T) {
 	w.wantFiles("n.phext=one")
 	w.restore(Target{At: third, Key: "the operator's"})
 	w.wantFiles(last)
-	events, err := w.Events(w.tenant, ptr("other"), "")
+	events, err := w.list(w.tenant, Selection{Phext: ptr("other")})
 	w.check(err)
 	if e := events[len(events)-1]; e.Op != "replace" || e.Key != "the operator's" || e.Tenant != "will" || !strings.HasPrefix(e.Note, "restored to 20") {
 		t.Errorf("%+v", e)
@@ -284,7 +284,7 @@ func TestRestoreKeepsAnEdit(t *testing.T) {
 	if got := w.events(ptr("n"), ""); got != "update n, edited n, replace n" {
 		t.Fatal(got)
 	}
-	all, err := w.Events(w.tenant, ptr("n"), "")
+	all, err := w.list(w.tenant, Selection{Phext: ptr("n")})
 	w.check(err)
 	w.restore(Target{At: all[1].Time, Phext: ptr("n")})
 	w.wantFiles("n.phext=by another's hand")

@@ -163,10 +163,20 @@ func (w *world) restore(target Target) []Restored {
 	return done
 }
 
+// list is the first page of a tenant's history.
+func (w *world) list(t *tenants.Tenant, sel Selection) ([]journal.Event, error) {
+	sel.Limit = MostEvents
+	page, err := w.Events(t, sel)
+	if err == nil {
+		page.Release()
+	}
+	return page.Events, err
+}
+
 // events are the operations in a phext's history, oldest first.
 func (w *world) events(phext *string, coordinate string) string {
 	w.Helper()
-	all, err := w.Events(w.tenant, phext, coordinate)
+	all, err := w.list(w.tenant, Selection{Phext: phext, Coordinate: coordinate})
 	w.check(err)
 	var lines []string
 	for _, e := range all {

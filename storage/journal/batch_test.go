@@ -77,7 +77,7 @@ func (m *model) together(t *rapid.T) {
 
 // sawParts notes what can be seen between the ends of the mutations of a batch.
 func (m *model) sawParts(t *rapid.T, before State, all []Mutation) {
-	events, err := m.j.History(all[0].File)
+	events, err := m.j.History(Query{File: all[0].File})
 	m.must(err)
 	if len(events) < len(all) {
 		t.Fatalf("%d events of %d mutations", len(events), len(all))

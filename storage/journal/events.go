@@ -22,25 +22,49 @@ type Event struct {
 	Tenant, Key, Note string
 }
 
-// History returns what happened to a file, or to all files if file is "",
-// oldest first.
-func (j *Journal) History(file string) (events []Event, err error) {
+// Query says which events History returns.
+type Query struct {
+	File   string           // only those of this file; "" = of all files
+	After  time.Time        // only later ones
+	Limit  int              // at most so many; 0 = all
+	Wanted func(Event) bool // only those that it wants; nil = all
+}
+
+// History returns what happened, oldest first. No two events have the same time, so
+// the time of the last one is the After of the next page. Besides the events, it
+// keeps one record at a time in memory, without a long text.
+func (j *Journal) History(q Query) (events []Event, err error) {
 	v, err := j.view(false)
 	if err != nil {
 		return nil, err
 	}
 	defer v.close()
-	for _, o := range v.segments {
+	after := unixNano(q.After)
+	for i, o := range v.segments {
+		if over, err := v.endsBefore(i, after); over || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
 		pending := map[string][]record{}
 		err := v.walk(o, func(r record) error {
-			if file != "" && r.m.File != file {
+			if q.File != "" && r.m.File != q.File {
 				return nil
 			}
-			if e, ok := eventOf(r, pending); ok {
-				events = append(events, e)
+			e, ok := eventOf(r, pending)
+			if !ok || r.time <= after || q.Wanted != nil && !q.Wanted(e) {
+				return nil
+			}
+			events = append(events, e)
+			if len(events) == q.Limit {
+				return errEnough
 			}
 			return nil
 		})
+		if errors.Is(err, errEnough) {
+			break
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -48,11 +72,26 @@ func (j *Journal) History(file string) (events []Event, err error) {
 	return events, nil
 }
 
+// endsBefore says whether all records of segment i are at most as late as t, because
+// the next segment begins no later.
+func (v *view) endsBefore(i int, t int64) (bool, error) {
+	if i+1 == len(v.segments) {
+		return false, nil
+	}
+	f, err := v.file(v.segments[i+1])
+	if err != nil {
+		return false, err
+	}
+	head, whole, err := readHeader(f)
+	return whole && head.time <= t, errors.Join(err, f.Close())
+}
+
 // eventOf returns the event that r completes, if any. pending has the mutations
 // that have not ended.
 func eventOf(r record, pending map[string][]record) (Event, bool) {
 	switch r.kind {
 	case begun:
+		r.keepNoText()
 		pending[r.m.File] = append(pending[r.m.File], r)
 	case edited:
 		delete(pending, r.m.File)
@@ -61,7 +100,7 @@ func eventOf(r record, pending map[string][]record) (Event, bool) {
 		delete(pending, r.m.File)
 	case done, aborted, toRollBack:
 		b, ok := endPending(pending, r)
-		return eventFrom(b.m, r.time), ok && r.kind == done
+		return eventFrom(b, r.time), ok && r.kind == done
 	}
 	return Event{}, false
 }
@@ -78,12 +117,10 @@ func endPending(pending map[string][]record, r record) (record, bool) {
 	return b, ok
 }
 
-// eventFrom copies all texts, so that a long scroll can be freed.
-func eventFrom(m Mutation, at int64) Event {
-	return Event{
-		Time: time.Unix(0, at), File: strings.Clone(m.File), Op: m.Op.String(), At: m.At, Bytes: len(m.Text),
-		Tenant: strings.Clone(m.Tenant), Key: strings.Clone(m.Key), Note: strings.Clone(m.Note),
-	}
+// eventFrom is the mutation of b, which ended at a time.
+func eventFrom(b record, at int64) Event {
+	m := b.m
+	return Event{Time: time.Unix(0, at), File: m.File, Op: m.Op.String(), At: m.At, Bytes: int(b.textSize), Tenant: m.Tenant, Key: m.Key, Note: m.Note}
 }
 
 // FilesAt returns the names of the files that existed at t, sorted: those of
@@ -139,7 +176,7 @@ func noteExistence(there map[string]bool, pending map[string][]record, r record,
 			there[strings.Clone(file)] = r.content.exists
 		}
 	case begun:
-		r.m.Text = ""
+		r.keepNoText()
 		pending[file] = append(pending[file], r)
 	case done, aborted, toRollBack:
 		if b, ok := endPending(pending, r); ok && r.kind == done && r.time <= t {

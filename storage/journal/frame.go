@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 )
@@ -33,11 +34,15 @@ func frame(b []byte, r record) ([]byte, error) {
 
 // walkRecords calls visit with each record in the first size bytes of r, and
 // returns where the last whole record ends. Damage is not an error: the walk
-// ends there.
+// ends there. The text of a long mutation is left out.
 func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int64, err error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), int(min(size, 1<<16)))
 	for {
-		rec, n, err := nextRecord(in, size-good)
+		rec, n, err := nextRecord(in, size-good, mostKept)
+		if errors.Is(err, errNotDecoded) {
+			rec, n, err = nextRecord(io.NewSectionReader(r, good, size-good), size-good, math.MaxInt64)
+			in.Reset(io.NewSectionReader(r, good+n, size-good-n))
+		}
 		if err != nil || n == 0 {
 			return good, err
 		}
@@ -49,47 +54,104 @@ func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int6
 	}
 }
 
+// A record of more than mostKept bytes is walked past in pieces. Only a mutation can
+// be so long, by its text: a checkpoint of that size has a file of its own. Of its two
+// ends, so much is kept as the rest of a mutation needs, in bytes.
+const (
+	mostKept = 2 << 20
+	edge     = 64 << 10
+)
+
+// errNotDecoded is a long record whose text is not all that is missing of it.
+var errNotDecoded = errors.New("a record needs to be read as a whole")
+
 // nextRecord reads a record and returns its size in bytes. The size is 0 if
-// there is no whole record.
-func nextRecord(in io.Reader, left int64) (record, int64, error) {
-	payload, n, err := nextFrame(in, left)
-	if err != nil || n == 0 {
+// there is no whole record. One that is longer than most comes without its text.
+func nextRecord(in io.Reader, left, most int64) (record, int64, error) {
+	size, sum, err := nextHead(in, left)
+	if err != nil || size == 0 {
+		return record{}, 0, err
+	}
+	if size > most {
+		return longRecord(in, size, sum)
+	}
+	payload, err := readPayload(in, size, sum)
+	if err != nil || payload == "" {
 		return record{}, 0, err
 	}
 	rec, ok := decode(payload)
 	if !ok {
 		return record{}, 0, nil
 	}
-	return rec, n, nil
+	return rec, frameHead + size, nil
+}
+
+// longRecord checks a record piece by piece and keeps its ends. The error is
+// errNotDecoded if they are too little.
+func longRecord(in io.Reader, size int64, sum uint64) (record, int64, error) {
+	hash := xxh3.New()
+	var head, tail strings.Builder
+	all := io.TeeReader(in, hash)
+	for _, part := range []struct {
+		to io.Writer
+		n  int64
+	}{{&head, edge}, {io.Discard, size - 2*edge}, {&tail, edge}} {
+		if _, err := io.CopyN(part.to, all, part.n); err != nil {
+			return record{}, 0, unlessShort(err)
+		}
+	}
+	if hash.Sum64() != sum {
+		return record{}, 0, nil
+	}
+	rec, ok := decodeWithout(head.String(), uint64(size-2*edge), tail.String())
+	if !ok {
+		return record{}, frameHead + size, errNotDecoded
+	}
+	return rec, frameHead + size, nil
 }
 
 // nextFrame reads a frame, and returns the record in it, not decoded, and the
 // size of the frame in bytes. The size is 0 if there is no whole frame.
 func nextFrame(in io.Reader, left int64) (payload string, n int64, err error) {
-	var head [frameHead]byte
-	if left <= frameHead {
-		return "", 0, nil
+	size, sum, err := nextHead(in, left)
+	if err != nil || size == 0 {
+		return "", 0, err
 	}
-	if err := fill(in, head[:]); err != nil {
-		return "", 0, unlessShort(err)
+	payload, err = readPayload(in, size, sum)
+	if err != nil || payload == "" {
+		return "", 0, err
 	}
-	size := int64(binary.LittleEndian.Uint32(head[:]))
-	if size == 0 || size > left-frameHead {
-		return "", 0, nil
-	}
-	b := make([]byte, size)
-	if err := fill(in, b); err != nil {
-		return "", 0, unlessShort(err)
-	}
-	if xxh3.Hash(b) != binary.LittleEndian.Uint64(head[4:]) {
-		return "", 0, nil
-	}
-	return string(b), frameHead + size, nil
+	return payload, frameHead + size, nil
 }
 
-func fill(in io.Reader, b []byte) error {
-	_, err := io.ReadFull(in, b)
-	return err
+// nextHead reads the size of a record, in bytes, and its hash. The size is 0 if there
+// is no whole record.
+func nextHead(in io.Reader, left int64) (size int64, sum uint64, err error) {
+	var head [frameHead]byte
+	if left <= frameHead {
+		return 0, 0, nil
+	}
+	if _, err := io.ReadFull(in, head[:]); err != nil {
+		return 0, 0, unlessShort(err)
+	}
+	size = int64(binary.LittleEndian.Uint32(head[:]))
+	if size > left-frameHead {
+		return 0, 0, nil
+	}
+	return size, binary.LittleEndian.Uint64(head[4:]), nil
+}
+
+// readPayload reads a record that is not decoded. It is "" if it is not whole.
+func readPayload(in io.Reader, size int64, sum uint64) (string, error) {
+	var b strings.Builder
+	b.Grow(int(size))
+	if _, err := io.CopyN(&b, in, size); err != nil {
+		return "", unlessShort(err)
+	}
+	if xxh3.HashString(b.String()) != sum {
+		return "", nil
+	}
+	return b.String(), nil
 }
 
 // unlessShort returns nil if a file only ended early.
@@ -102,7 +164,7 @@ func unlessShort(err error) error {
 
 // readRecord reads the record that walkRecords found at off.
 func readRecord(r io.ReaderAt, off, size int64) (record, error) {
-	rec, n, err := nextRecord(io.NewSectionReader(r, off, size-off), size-off)
+	rec, n, err := nextRecord(io.NewSectionReader(r, off, size-off), size-off, math.MaxInt64)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
 	}

@@ -149,7 +149,7 @@ func (j *Journal) noteLocked(r record) {
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
 	case begun:
-		r.m.Text = ""
+		r.keepNoText()
 		t.pending = append(t.pending, r)
 	case done, aborted, toRollBack:
 		j.noteEndLocked(t, r)

@@ -44,7 +44,7 @@ func TestHistoryHasWhatHappened(t *testing.T) {
 	w.must(w.j.RecordEdit("a.phext", text("by hand"), w.put("a.phext", text("by hand"))))
 	w.begin(Mutation{File: "b.phext", Op: Remove})
 	w.reopen()
-	events, err := w.j.History("")
+	events, err := w.j.History(Query{})
 	w.must(err)
 	var got []string
 	for _, e := range events {
@@ -54,7 +54,7 @@ func TestHistoryHasWhatHappened(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("history %q", got)
 	}
-	only, err := w.j.History("b.phext")
+	only, err := w.j.History(Query{File: "b.phext"})
 	if err != nil || len(only) != 1 || only[0].Op != "insert" || only[0].At != at(1) {
 		t.Errorf("history of one: %v, %v", only, err)
 	}

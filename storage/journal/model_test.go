@@ -112,7 +112,7 @@ func (m *model) crash(t *rapid.T) {
 	if got := m.read(mut.File); got != want {
 		t.Fatalf("recovered %q, want %q", got.Text, want.Text)
 	}
-	events, err := m.j.History(mut.File)
+	events, err := m.j.History(Query{File: mut.File})
 	m.must(err)
 	m.versions[mut.File] = append(m.versions[mut.File], sight{events[len(events)-1].Time.UnixNano(), want})
 	m.events++
@@ -142,7 +142,7 @@ func (m *model) check(t *rapid.T) {
 }
 
 func (m *model) checkHistory(t *rapid.T) {
-	events, err := m.j.History("")
+	events, err := m.j.History(Query{})
 	if err != nil || len(events) != m.events {
 		t.Fatalf("%d events, %v, want %d", len(events), err, m.events)
 	}

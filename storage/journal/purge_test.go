@@ -32,14 +32,14 @@ func TestPurgeForgetsEverything(t *testing.T) {
 		if _, _, ok, err := w.j.Answered("will", "one"); ok || err != nil {
 			t.Error("an answer is still known")
 		}
-		events, err := w.j.History("")
+		events, err := w.j.History(Query{})
 		if w.must(err); len(events) != 0 {
 			t.Errorf("a history is still known: %v", events)
 		}
 		w.now = w.now.Add(time.Second)
 		w.mutate(update("notes.phext", 1, "again"))
 		w.reopen()
-		events, err = w.j.History("")
+		events, err = w.j.History(Query{})
 		if w.must(err); len(events) != 1 {
 			t.Errorf("used again: %v", events)
 		}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -36,7 +37,18 @@ type record struct {
 	boot    string
 	version byte
 
-	offset int64 // in the segment; not encoded
+	offset   int64 // in the segment; not encoded
+	textSize int64 // of the mutation's text, in bytes, also if it is left out; not encoded
+}
+
+// keepNoText drops the text of a mutation. It copies the rest, which is a part of
+// the same memory.
+func (r *record) keepNoText() {
+	m := &r.m
+	m.Text = ""
+	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
+		*s = strings.Clone(*s)
+	}
 }
 
 // content is the state in a checkpoint, or where it is.
@@ -101,8 +113,15 @@ func appendID(b []byte, id fsutil.FileID) []byte {
 }
 
 // decode returns the record in payload. It is false if that is no record.
-func decode(payload string) (record, bool) {
-	in := &decoder{rest: payload}
+func decode(payload string) (record, bool) { return decodeWithout("", 0, payload) }
+
+// decodeWithout returns the record in head, gap bytes that are not known, and tail.
+// All that is not known must be of one string, which is "" then.
+func decodeWithout(head string, gap uint64, tail string) (record, bool) {
+	in := &decoder{rest: head, gap: gap, tail: tail}
+	if gap == 0 {
+		in = &decoder{rest: tail}
+	}
 	r := record{kind: kind(in.byte()), time: in.varint(), seq: in.uvarint()}
 	file := in.string()
 	switch r.kind {
@@ -110,6 +129,7 @@ func decode(payload string) (record, bool) {
 		r.version, r.boot = in.byte(), in.string()
 	case begun, answered:
 		r.m = in.mutation()
+		r.textSize = int64(len(r.m.Text)) + int64(in.skipped)
 	case checkpoint, edited:
 		r.content = in.content()
 		r.idKnown, r.id = in.bool(), in.id()
@@ -119,7 +139,7 @@ func decode(payload string) (record, bool) {
 		return record{}, false
 	}
 	r.m.File = file
-	return r, !in.bad && (in.rest == "" || r.version > version)
+	return r, !in.bad && in.gap == 0 && (in.rest == "" || r.version > version)
 }
 
 func (in *decoder) mutation() Mutation {
@@ -154,8 +174,11 @@ func (in *decoder) id() fsutil.FileID {
 
 // decoder reads what encode wrote. After an error it reads only zeros.
 type decoder struct {
-	rest string
-	bad  bool
+	rest    string
+	gap     uint64 // bytes between rest and tail
+	tail    string
+	skipped uint64 // length of the string that has the gap in it
+	bad     bool
 }
 
 func (in *decoder) take(n uint64) string {
@@ -177,7 +200,15 @@ func (in *decoder) byte() byte {
 
 func (in *decoder) bool() bool { return in.byte() != 0 }
 
-func (in *decoder) string() string { return in.take(in.uvarint()) }
+func (in *decoder) string() string {
+	n := in.uvarint()
+	known := uint64(len(in.rest))
+	if in.gap > 0 && n >= known+in.gap && n-known-in.gap <= uint64(len(in.tail)) {
+		in.rest, in.gap, in.skipped = in.tail[n-known-in.gap:], 0, n
+		return ""
+	}
+	return in.take(n)
+}
 
 func (in *decoder) uvarint() uint64 {
 	head := in.rest[:min(len(in.rest), binary.MaxVarintLen64)]

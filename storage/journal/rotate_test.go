@@ -84,7 +84,7 @@ func TestReadersAndWritersTogether(t *testing.T) {
 	stop, all := make(chan struct{}), sync.WaitGroup{}
 	for _, read := range []func() error{
 		func() error { _, err := w.j.At("a.phext", time.Now()); return err },
-		func() error { _, err := w.j.History(""); return err },
+		func() error { _, err := w.j.History(Query{}); return err },
 		func() error { w.j.LastSeen("a.phext"); w.j.Answered("will", "k"); return w.j.Suspend() },
 	} {
 		all.Go(func() {
@@ -119,7 +119,7 @@ func TestASegmentOfANewerSqgateIsLeftAlone(t *testing.T) {
 	w.must(err)
 	path := filepath.Join(w.j.dir, segmentName(2))
 	w.must(os.WriteFile(path, append(b, "unknown"...), 0o600))
-	if _, err := w.j.History(""); err == nil {
+	if _, err := w.j.History(Query{}); err == nil {
 		t.Error("it was read")
 	}
 	if got, err := os.ReadFile(path); err != nil || len(got) != len(b)+7 {

@@ -197,7 +197,7 @@ func TestAnEditByHand(t *testing.T) {
 	w.want("by hand\x17changed")
 	j, err := w.journal.Of(w.Dirs.Of(w.tenant.DataDir).Path)
 	w.check(err)
-	events, err := j.History("n.phext")
+	events, err := j.History(journal.Query{File: "n.phext"})
 	w.check(err)
 	if n := len(events); n < 2 || events[n-2].Op != "edited" {
 		t.Errorf("the history ends with %+v", events[max(0, n-2):])
@@ -676,7 +676,7 @@ func TestAnEditAfterARefusedWrite(t *testing.T) {
 	w.check(write())
 	j, err := w.Dirs.JournalOf(w.Dirs.Of(w.tenant.DataDir))
 	w.check(err)
-	events, err := j.History("m.phext")
+	events, err := j.History(journal.Query{File: "m.phext"})
 	w.check(err)
 	for _, e := range events {
 		if e.Op == "edited" {

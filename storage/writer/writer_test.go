@@ -7,6 +7,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -35,7 +36,7 @@ func TestAWriterStandsInTheHistory(t *testing.T) {
 	}
 	j, err := w.journal.Of(w.Dirs.Of(w.tenant.DataDir).Path)
 	w.check(err)
-	events, err := j.History("n.phext")
+	events, err := j.History(journal.Query{File: "n.phext"})
 	w.check(err)
 	if n := len(events); n < 2 || events[n-2].Tenant != "bob" || events[n-1].Tenant != "will" {
 		t.Errorf("%+v", events)
