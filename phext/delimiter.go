@@ -64,6 +64,14 @@ func HasDelimiter[T ~string | ~[]byte](s T) bool {
 	return false
 }
 
+// CountDelimiters is how many delimiters text has.
+func CountDelimiters(text string) (n int) {
+	for i := nextDelimiter(text, 0); i < len(text); i = nextDelimiter(text, i+1) {
+		n++
+	}
+	return n
+}
+
 // advance moves c past one delimiter of dimension d, which counts from 0. A number
 // at Max stays there, but those behind it start again at 1, as in libphext. So
 // coordinates can go backwards in a file.

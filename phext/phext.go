@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // Extension ends the names of phext files: SQ keeps the phext NAME in the file
@@ -36,6 +37,18 @@ type Phext struct {
 // scrolls, and of two scrolls at one coordinate it keeps the later one. Only a file
 // that counts past Max can have two.
 func Parse(text string) *Phext {
+	p, _ := ParseWithin(text, func(int64) error { return nil }) // which never fails
+	return p
+}
+
+// ScrollSize is the memory of one parsed scroll beside its text, in bytes.
+const ScrollSize = int64(unsafe.Sizeof(Scroll{}))
+
+// ParseWithin is Parse for a text that may have far more scrolls than is good: one of
+// a single byte takes as much memory as one of 50. Before memory is taken for scrolls,
+// room is asked for it, in bytes, and its error ends the parsing. What it has granted is
+// in use until the Phext is not.
+func ParseWithin(text string, room func(bytes int64) error) (*Phext, error) {
 	var scrolls []Scroll
 	ordered := true
 	at := Origin()
@@ -43,7 +56,14 @@ func Parse(text string) *Phext {
 		end := nextDelimiter(text, begin)
 		if end > begin {
 			ordered = ordered && follows(scrolls, at)
-			scrolls = append(grow(scrolls, end, len(text)), Scroll{at, text[begin:end]})
+			if len(scrolls) == cap(scrolls) {
+				more := growth(len(scrolls), end, len(text))
+				if err := room(ScrollSize * int64(len(scrolls)+more)); err != nil {
+					return nil, err
+				}
+				scrolls = slices.Grow(scrolls, more)
+			}
+			scrolls = append(scrolls, Scroll{at, text[begin:end]})
 		}
 		if end < len(text) {
 			at.advance(dimension[text[end]] - 1)
@@ -55,11 +75,20 @@ func Parse(text string) *Phext {
 		all := len(scrolls)
 		scrolls = sortScrolls(scrolls)
 		if len(scrolls) < all {
+			if err := room(seenSize * int64(all)); err != nil {
+				return nil, err
+			}
 			overwritten = severalAt(text)
 		}
 	}
-	return &Phext{scrolls: scrolls, size: renderedSize(scrolls), overwritten: overwritten}
+	return &Phext{scrolls: scrolls, size: renderedSize(scrolls), overwritten: overwritten}, nil
 }
+
+// seenSize is at least the memory of one coordinate in a map, in bytes.
+const seenSize = 128
+
+// Memory is what the scrolls take beside their texts, in bytes.
+func (p *Phext) Memory() int64 { return ScrollSize * int64(cap(p.scrolls)) }
 
 // severalAt are the coordinates, in order, at which text has more than one scroll.
 func severalAt(text string) (all []Coordinate) {
@@ -81,17 +110,10 @@ func severalAt(text string) (all []Coordinate) {
 // and its next write loses the others (LEGACY.md, "The data").
 func (p *Phext) Overwritten() []Coordinate { return p.overwritten }
 
-// grow makes room for at least one more of scrolls, which are those in the first
-// read bytes of all. It makes room for all scrolls if the rest of the file is like
-// its beginning, so that they are not copied again and again, but at most doubles
-// the room.
-func grow(scrolls []Scroll, read, all int) []Scroll {
-	n := len(scrolls)
-	if n < cap(scrolls) {
-		return scrolls
-	}
-	return slices.Grow(scrolls, 1+min(n, n*(all-read)/read))
-}
+// growth is for how many more scrolls there is to be room, if there are n in the first
+// read bytes of all: for all scrolls if the rest of the file is like its beginning, so
+// that they are not copied again and again, but at most for twice as many.
+func growth(n, read, all int) int { return 1 + min(n, n*(all-read)/read) }
 
 // follows says whether at is behind the last of scrolls.
 func follows(scrolls []Scroll, at Coordinate) bool {
@@ -152,13 +174,13 @@ func (p *Phext) With(c Coordinate, text string) *Phext {
 		i++
 	}
 	rest := p.scrolls[i:]
-	return &Phext{scrolls: append(next, rest...), size: p.size + p.growth(c, text, rest)}
+	return &Phext{scrolls: append(next, rest...), size: p.size + p.sizeGrowth(c, text, rest)}
 }
 
-// growth is the number of bytes by which the file grows if text is put at c. rest
+// sizeGrowth is the number of bytes by which the file grows if text is put at c. rest
 // are the scrolls behind c. Only what is between the scrolls before and behind c
 // changes, so it looks at no others.
-func (p *Phext) growth(c Coordinate, text string, rest []Scroll) int {
+func (p *Phext) sizeGrowth(c Coordinate, text string, rest []Scroll) int {
 	i, replaces := p.find(c)
 	from := Origin()
 	if i > 0 {

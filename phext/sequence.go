@@ -10,6 +10,25 @@ func Sequence(text string) []Scroll {
 	return out
 }
 
+// CountDistinct is how many coordinates the scrolls of Sequence have.
+func CountDistinct(text string) int {
+	n, ordered, last := 0, true, Coordinate{}
+	eachScroll(text, func(s Scroll) {
+		switch c := last.Compare(s.At); {
+		case c < 0:
+			n, last = n+1, s.At
+		case c > 0:
+			ordered = false // the delimiters count past Max
+		}
+	})
+	if ordered {
+		return n
+	}
+	seen := map[Coordinate]struct{}{}
+	eachScroll(text, func(s Scroll) { seen[s.At] = struct{}{} })
+	return len(seen)
+}
+
 // eachScroll calls visit for each scroll of Sequence, without collecting them.
 func eachScroll(text string, visit func(Scroll)) {
 	at, i := Origin(), 0

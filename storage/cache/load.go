@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -47,31 +48,58 @@ func (c *Cache) load(path string) (*Version, error) {
 
 // finish reads the file and wakes everybody who waits for it.
 func (c *Cache) finish(path string, l *load) {
-	l.version, l.err = c.read(path)
+	held := &room{admit: c.admit}
+	l.version, l.err = c.read(path, held)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, path)
-	if l.err == nil && !l.void {
-		c.putLocked(path, l.version)
+	if l.err == nil && !l.void && l.version.Exists() && !c.putLocked(path, l.version) {
+		// Those who asked for it have all the memory that it takes, and no more of it is
+		// in the cache: it counts until the last of them has done with it.
+		runtime.AddCleanup(l.version, (*room).release, held)
+	} else {
+		held.release()
 	}
 	close(l.done)
+}
+
+// room is the memory that a version takes while it is read.
+type room struct {
+	admit func(bytes int64) (release func(), err error)
+	held  []func()
+}
+
+func (r *room) take(bytes int64) error {
+	release, err := r.admit(bytes)
+	if err == nil {
+		r.held = append(r.held, release)
+	}
+	return err
+}
+
+func (r *room) release() {
+	for _, release := range r.held {
+		release()
+	}
+	r.held = nil
 }
 
 // attempts is how often a file is read if it changes meanwhile.
 const attempts = 5
 
-func (c *Cache) read(path string) (p *Version, err error) {
+func (c *Cache) read(path string, held *room) (p *Version, err error) {
 	for range attempts {
 		var stable bool
-		if p, stable, err = c.readOnce(path); stable || err != nil {
+		if p, stable, err = c.readOnce(path, held); stable || err != nil {
 			return p, err
 		}
+		held.release()
 	}
 	return nil, errRestless
 }
 
 // readOnce reads the file. stable says that the file was the same before and after.
-func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
+func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err error) {
 	id, err := c.Links.Identify(path)
 	if err != nil {
 		return nil, false, err
@@ -82,11 +110,9 @@ func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 	if id.Size > Largest {
 		return nil, false, ErrTooLarge
 	}
-	release, err := c.admit(id.Size)
-	if err != nil {
+	if err := held.take(id.Size); err != nil {
 		return nil, false, err
 	}
-	defer release()
 	text, opened, err := c.readText(path, id)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
@@ -103,7 +129,8 @@ func (c *Cache) readOnce(path string) (p *Version, stable bool, err error) {
 	if !utf8.ValidString(text) {
 		return nil, false, ErrNotText
 	}
-	return NewVersion(text, id), true, nil
+	p, err = newVersionWithin(text, id, held.take)
+	return p, true, err
 }
 
 // readText reads a file into one string, without a second copy of it. If opened
@@ -126,16 +153,17 @@ func (c *Cache) readText(path string, id fsutil.FileID) (text string, opened fsu
 // errRestless is a file that changes at every attempt to read it.
 var errRestless = errors.New("changes while it is read")
 
-// putLocked keeps a version. One that does not fit is not kept: it would push
-// out every other.
-func (c *Cache) putLocked(path string, p *Version) {
+// putLocked keeps a version, and says whether it does. One that does not fit is not
+// kept: it would push out every other.
+func (c *Cache) putLocked(path string, p *Version) bool {
 	c.versions.Remove(path)
 	if p.costLocked() > c.limit || !p.Exists() {
-		return
+		return false
 	}
 	c.versions.Add(path, p)
 	c.bytes += p.costLocked()
 	c.trimLocked()
+	return true
 }
 
 // trimLocked removes versions, and the answers kept in them, until the rest fits.

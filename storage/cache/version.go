@@ -25,7 +25,17 @@ type Version struct {
 
 // NewVersion is the version of a file that holds text.
 func NewVersion(text string, id fsutil.FileID) *Version {
-	return &Version{Phext: phext.Parse(text), ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}
+	v, _ := newVersionWithin(text, id, func(int64) error { return nil }) // which never fails
+	return v
+}
+
+// newVersionWithin is NewVersion with the room of phext.ParseWithin.
+func newVersionWithin(text string, id fsutil.FileID, room func(bytes int64) error) (*Version, error) {
+	p, err := phext.ParseWithin(text, room)
+	if err != nil {
+		return nil, err
+	}
+	return &Version{Phext: p, ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}, nil
 }
 
 // Missing is the version of a file that does not exist.
@@ -69,11 +79,7 @@ func (p *Version) Scrolls() int {
 	if p.verbatim == "" || p.Phext.RenderedSize() == len(p.verbatim) {
 		return max(1, p.Phext.Len())
 	}
-	seen := map[phext.Coordinate]struct{}{}
-	for _, s := range phext.Sequence(p.verbatim) {
-		seen[s.At] = struct{}{}
-	}
-	return len(seen)
+	return phext.CountDistinct(p.verbatim)
 }
 
 // wasteful is how much dead text, in bytes, a version may keep in memory beyond its own size.
@@ -101,22 +107,30 @@ func (p *Version) With(at phext.Coordinate, text string) *Version {
 	return next
 }
 
+// WithCost is at least the memory that With(at, text) takes beside text, in bytes.
+func (p *Version) WithCost(text string) int64 {
+	cost := phext.ScrollSize * int64(p.Phext.Len()+1)
+	if phext.HasDelimiter(text) {
+		delimiters := phext.CountDelimiters(text)
+		cost += p.Size() + int64(len(text)) + 3*phext.ScrollSize*int64(p.Phext.Len()+delimiters+1)
+	} else if p.retained+int64(len(text)) > wasteful {
+		cost += p.Size() + 3*cost // where it is parsed again
+	}
+	return cost
+}
+
 // WithID is p with the identity of the file that holds it now.
 func (p *Version) WithID(id fsutil.FileID) *Version {
 	return &Version{Phext: p.Phext, ID: id, verbatim: p.verbatim, retained: p.retained, names: p.names}
 }
 
-// perScroll is the memory of one parsed scroll beside its text, and perVersion
-// that of a version with its place in the cache, in bytes.
-const (
-	perScroll  = 64
-	perVersion = 1024
-)
+// perVersion is the memory of a version with its place in the cache, in bytes.
+const perVersion = 1024
 
 // costLocked is what the version takes in memory, with the answers kept in it,
 // in bytes. The cache's lock is held.
 func (p *Version) costLocked() int64 {
-	return p.answers + p.retained + perScroll*int64(p.Phext.Len()) + perVersion + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
+	return p.answers + p.retained + p.Phext.Memory() + perVersion + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
 }
 
 // index finds the coordinate of a name without walking all names. All versions
@@ -135,7 +149,7 @@ func (p *Version) Find(text string) (phext.Coordinate, bool) {
 	p.names.mu.Lock()
 	defer p.names.mu.Unlock()
 	if !p.names.whole {
-		p.names.at = make(map[string]phext.Coordinate, p.Phext.Len())
+		p.names.at = make(map[string]phext.Coordinate, min(p.Phext.Len(), 1<<16)) // they may all be the same text
 		for _, s := range p.Phext.Scrolls() {
 			p.names.at[s.Text] = s.At
 		}

@@ -14,6 +14,8 @@ var (
 	ErrDisabled = apierror.New(apierror.TenantDisabled,
 		"this tenant is disabled: ask the operator of the service to enable it")
 
+	errTooManyScrolls = Unfit("has so many scrolls that they do not fit into memory")
+
 	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"too many requests of this tenant are waiting for its database: try again in a moment")
 	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")

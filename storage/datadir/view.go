@@ -24,13 +24,14 @@ type View struct {
 // MissingView is the view of a phext without a file.
 func (ds *Dirs) MissingView() View { return View{ds.missing, ds.missing} }
 
-// parseFactor is how much memory a file takes while it is read, as a multiple
-// of its size: the text, and what is made of it.
-const parseFactor = 2
-
-// admitFile makes room for a file that is read into memory.
+// admitFile makes room for the text of a file that is read into memory, and then for
+// its scrolls, step by step. A step is as large as all those before it, so one of more
+// than half of what there is can never be made.
 func (ds *Dirs) admitFile(bytes int64) (release func(), err error) {
-	return ds.Admit(parseFactor * bytes)
+	if bytes > ds.Answers.Limit()/2 {
+		return nil, errTooManyScrolls
+	}
+	return ds.Admit(bytes)
 }
 
 // File is a phext's file as readers may see it now. A file that is not fit to

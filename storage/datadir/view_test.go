@@ -165,7 +165,8 @@ func TestFilesAreReadWithinTheMemoryForAnswers(t *testing.T) {
 	w := newWorld(t)
 	w.put("n.phext", "text")
 	w.check(w.dir.Recover(t.Context()))
-	if !w.Answers.Take(w.Answers.Limit() - 2*4 + 1) { // one byte less than is needed
+	const need = 4 + phext.ScrollSize                  // a text and one scroll
+	if !w.Answers.Take(w.Answers.Limit() - need + 1) { // one byte less than is needed
 		t.Fatal("somebody holds memory")
 	}
 	if _, err := w.File(w.path("n.phext")); err != ErrBusy {
@@ -177,8 +178,30 @@ func TestFilesAreReadWithinTheMemoryForAnswers(t *testing.T) {
 	if v.Text() != "text" {
 		t.Errorf("%q", v.Text())
 	}
-	if !w.Answers.Take(8) { // what it took was given back
+	if !w.Answers.Take(need) { // what it took was given back
 		t.Error("memory is still held")
+	}
+}
+
+// TestScrollsAreReadWithinTheMemoryForAnswers reads a file of scrolls of one byte each,
+// which take far more memory than the file has bytes.
+func TestScrollsAreReadWithinTheMemoryForAnswers(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", strings.Repeat(strings.Repeat("x\x17", 900)+"\x18", 300))
+	w.check(w.dir.Recover(t.Context()))
+	spare := 270_000 * phext.ScrollSize / 2
+	if !w.Answers.Take(w.Answers.Limit() - spare) {
+		t.Fatal("somebody holds memory")
+	}
+	if _, err := w.File(w.path("n.phext")); err != ErrBusy {
+		t.Errorf("%v", err)
+	}
+	w.Answers.Give(w.Answers.Limit() - spare)
+	if v, err := w.File(w.path("n.phext")); err != nil || v.Phext.Len() != 270_000 {
+		t.Errorf("%v", err)
+	}
+	if _, err := w.admitFile(w.Answers.Limit()/2 + 1); apierror.From(err).Kind != apierror.BackendFailed {
+		t.Errorf("more than there can be: %v", err)
 	}
 }
 

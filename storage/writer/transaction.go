@@ -36,6 +36,7 @@ type transaction struct {
 	path, namesPath string
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
+	held            []func()       // give back the memory that next took
 	newName         bool           // lead's name gets a coordinate
 	staleName       bool           // lead's coordinate has a name without a scroll
 	lostName        bool           // a name goes with lead's scroll
@@ -63,7 +64,13 @@ func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mut
 		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 	}
-	tx.unlock = func() { tx.ended = true; unlock() }
+	tx.unlock = func() {
+		tx.ended = true
+		for _, release := range tx.held {
+			release()
+		}
+		unlock()
+	}
 	return tx
 }
 
@@ -105,13 +112,24 @@ func (tx *transaction) applyOne(m *mutation) error {
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
-	next := tx.next.With(m.Call.At, textAfter(m.Call, old))
+	text := textAfter(m.Call, old)
+	if cost := tx.next.WithCost(text); cost > uncharged {
+		release, err := tx.w.Dirs.Admit(cost)
+		if err != nil {
+			return err
+		}
+		tx.held = append(tx.held, release)
+	}
+	next := tx.next.With(m.Call.At, text)
 	if err := datadir.CheckKept(next); err != nil {
 		return err // delimiters in the text itself
 	}
 	tx.next, m.answer = next, answerTo(m.Call, old)
 	return nil
 }
+
+// uncharged is what a write may take in memory without being counted, in bytes.
+const uncharged = 1 << 20
 
 // textAfter is what stands at the coordinate after the call.
 func textAfter(call *rewrite.Call, old string) string {
