@@ -166,7 +166,7 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 		return errArchived(t.ID)
 	}
 	q, in := r.URL.Query(), restoreRequest{}
-	want := history.Target{Key: a.keyFingerprint()}
+	want := history.Target{Key: a.keyFingerprint(), From: q.Get("from")}
 	switch value := q.Get("dry_run"); value {
 	case "true", "1", "":
 		want.DryRun = q.Has("dry_run")

@@ -94,9 +94,9 @@ func printHistory(out io.Writer, list historyPage) error {
 
 // restoreOptions is the flags of restore.
 type restoreOptions struct {
-	at, coordinate, to, from string
-	dryRun                   bool
-	confirm                  confirmation
+	at, coordinate, to, from, fromTenant string
+	dryRun                               bool
+	confirm                              confirmation
 }
 
 func newRestore() *cobra.Command {
@@ -112,6 +112,7 @@ func newRestore() *cobra.Command {
 		f.StringVar(&o.from, "from", "", "a file that sqgate backup wrote, or - for standard input")
 		f.StringVar(&o.coordinate, "coordinate", "", "only the scroll at this coordinate, by number or name")
 		f.StringVar(&o.to, "to", "", "under this name, and leave the phext as it is")
+		f.StringVar(&o.fromTenant, "from-tenant", "", "with --from: the other tenant that the backup is of, to clone or rename it")
 		f.BoolVar(&o.dryRun, "dry-run", false, "say what would change, and change nothing")
 		o.confirm.register(f)
 		return cmd
@@ -221,6 +222,9 @@ func (o *restoreOptions) upload(c *apiClient, args []string, dryRun bool) (*http
 	q := url.Values{}
 	if dryRun {
 		q.Set("dry_run", "true")
+	}
+	if o.fromTenant != "" {
+		q.Set("from", o.fromTenant)
 	}
 	if len(args) > 1 {
 		q.Set("phext", args[1])

@@ -110,7 +110,7 @@ func TestABackupIsOfOneTenant(t *testing.T) {
 		t.Errorf("the backup holds %q", got)
 	}
 	w.tenant = w.mary
-	_, err := w.restoreBackup(b, Target{})
+	_, err := w.restoreBackup(b, Target{From: "will"})
 	w.check(err)
 	w.wantFiles("mary.n.phext=mine will.n.phext=mine")
 }

@@ -56,7 +56,8 @@ type received struct {
 	entries  []entry
 	index    map[string]int // of entries, by file
 	manifest bool
-	zeros    bool // a phext has NULs in it, as a backup has that was not written to its end
+	of       string // the tenant that the manifest names
+	zeros    bool   // a phext has NULs in it, as a backup has that was not written to its end
 
 	spool *os.File
 	held  *memlimit.Reservation
@@ -244,9 +245,13 @@ func (r *receiver) readManifest() error {
 	window := &windowReader{in: r.tar}
 	d := json.NewDecoder(window)
 	window.left = manifestWindow
-	for _, want := range []json.Token{json.Delim('{'), "tenant", nil, "created", nil, "files", json.Delim('[')} {
-		if got, err := d.Token(); err != nil || want != nil && got != want {
+	for i, want := range []json.Token{json.Delim('{'), "tenant", nil, "created", nil, "files", json.Delim('[')} {
+		got, err := d.Token()
+		if err != nil || want != nil && got != want {
 			return notBackup("its manifest cannot be read")
+		}
+		if i == 2 {
+			r.of = strings.Clone(fmt.Sprint(got))
 		}
 	}
 	for listed := 0; ; listed++ {

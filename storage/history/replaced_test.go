@@ -75,10 +75,11 @@ func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	}
 	w.check(w.FilesReplaced(w.tenant, files, "a key", "restored"))
 	w.check(w.FilesReplaced(w.tenant, files, "a key", "nothing"))
-	events, err := w.Events(w.tenant, nil, "")
+	page, err := w.Events(w.tenant, Selection{Limit: MostEvents})
 	w.check(err)
+	defer page.Release()
 	var got []string
-	for _, e := range events {
+	for _, e := range page.Events {
 		got = append(got, fmt.Sprintf("%s %s %d %s %s %s", e.Op, e.File, e.Bytes, e.Tenant, e.Key, e.Note))
 	}
 	want := "update notes 6 will a key |remove notes 0 will a key deleted|replace notes 15 will a key restored"

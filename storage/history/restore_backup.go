@@ -31,6 +31,10 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 		return result, err
 	}
 	defer b.close()
+	if b.manifest && b.of != t.ID && b.of != target.From {
+		return result, apierror.New(apierror.Conflict,
+			"this is a backup of tenant %.80q, so nothing was changed: to restore it here all the same, say so with from=%.80s (--from-tenant)", b.of, b.of)
+	}
 	result.Manifest = b.manifest
 	r, release, err := s.begin(ctx, t, target, "restored from a backup")
 	if err != nil {

@@ -335,3 +335,21 @@ func TestARestoreMeetsALink(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// TestABackupOfAnotherTenant is restored only if that is asked for.
+func TestABackupOfAnotherTenant(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "text")
+	var backup strings.Builder
+	other := *w.tenant
+	other.ID = "mary"
+	w.check(w.Backup(t.Context(), &other, &backup))
+	w.update("n.phext", 1, "later")
+	w.untouched(func() {
+		_, err := w.RestoreBackup(t.Context(), w.tenant, Target{}, strings.NewReader(backup.String()))
+		w.wantError(err, apierror.Conflict, `backup of tenant "mary"`)
+	})
+	_, err := w.RestoreBackup(t.Context(), w.tenant, Target{From: "mary"}, strings.NewReader(backup.String()))
+	w.check(err)
+	w.wantFiles("n.phext=text")
+}
