@@ -1,6 +1,7 @@
 package tenants
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -22,6 +23,9 @@ func FollowLinks(current func() *Snapshot, config string, private ...string) fsu
 		private[i] = absolute(path)
 	}
 	return func(link, target string) bool {
+		if link == target {
+			return !isSecret(link, config, private)
+		}
 		if filepath.Dir(target) == filepath.Dir(fsutil.Resolve(config)) {
 			return false
 		}
@@ -32,6 +36,32 @@ func FollowLinks(current func() *Snapshot, config string, private ...string) fsu
 		}
 		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), target)
 	}
+}
+
+// isSecret says whether the file at path is another name of the tenants file, of a file
+// beside it, or of a private file. Only files with several names are asked for, such as
+// those of which somebody keeps snapshots as hard links: these may be served.
+func isSecret(path, config string, private []string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	beside := filepath.Dir(fsutil.Resolve(config))
+	entries, err := os.ReadDir(beside)
+	if err != nil {
+		private = append([]string{config}, private...)
+	}
+	for _, e := range entries {
+		if other, err := e.Info(); err == nil && os.SameFile(info, other) {
+			return filepath.Join(beside, e.Name()) != path
+		}
+	}
+	for _, file := range private {
+		if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayFollow says whether links in the data directory dir may lead to target. Of

@@ -14,13 +14,16 @@ import (
 var (
 	// ErrNotRegular is a path that is a directory, a FIFO or the like.
 	ErrNotRegular = errors.New("is not a regular file")
+	// ErrHardLink is another name of a file that no tenant may see. It is an ErrNotRegular.
+	ErrHardLink = fmt.Errorf("%w of its own, but a hard link to one that may not be served", ErrNotRegular)
 	// ErrLink is a symbolic link that may not be followed. It is an ErrNotRegular.
 	ErrLink = fmt.Errorf("%w, but a symbolic link that may not be followed", ErrNotRegular)
 )
 
 // Links decides which symbolic links in data directories are followed. link is
 // the path that is opened, and target the file that it leads to, which no link
-// is part of. A nil Links follows none.
+// is part of. A nil Links follows none. A regular file with several names (hard links)
+// is asked for with target equal to link; a nil Links opens it.
 //
 // Every file of a tenant is opened and looked at through a Links, because
 // whoever can write to a data directory can put a link or a FIFO there.
@@ -47,11 +50,20 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 		return nil, FileID{}, errors.Join(err, f.Close())
 	}
 	id, err := IDOf(info)
+	if err == nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(int(f.Fd()), &st); err == nil && !l.mayServe(path, uint64(st.Nlink)) {
+			err = ErrHardLink
+		}
+	}
 	if err != nil {
 		return nil, FileID{}, errors.Join(err, f.Close())
 	}
 	return f, id, nil
 }
+
+// mayServe says whether a file with so many names may be served under path.
+func (l Links) mayServe(path string, names uint64) bool { return names < 2 || l == nil || l(path, path) }
 
 // openPlain opens a path that ends in no link. A link is ELOOP.
 func openPlain(path string, flag int) (*os.File, error) {
@@ -114,6 +126,8 @@ func (l Links) Identify(path string) (FileID, error) {
 		return l.identifyTarget(path)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return FileID{}, ErrNotRegular
+	case !l.mayServe(path, uint64(st.Nlink)):
+		return FileID{}, ErrHardLink
 	}
 	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
 }

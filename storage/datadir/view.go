@@ -59,7 +59,7 @@ func (ds *Dirs) Admit(bytes int64) (release func(), err error) {
 
 // unfitFor makes the errors of files that are not fit those that callers are told of.
 func unfitFor(err error) error {
-	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrLink, fsutil.ErrNotRegular} {
+	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrLink, fsutil.ErrHardLink, fsutil.ErrNotRegular} {
 		if errors.Is(err, reason) {
 			return Unfit(reason.Error())
 		}
