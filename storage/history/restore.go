@@ -64,11 +64,7 @@ func (r *restore) phexts() (done []Restored, err error) {
 		return nil, err
 	}
 	for i := range from {
-		state, err := r.journal.At(from[i], r.target.At)
-		if err != nil {
-			return done, err
-		}
-		one, err := r.put(to[i], state)
+		one, err := r.putThen(from[i], to[i])
 		if err != nil {
 			return done, err
 		}
@@ -77,6 +73,23 @@ func (r *restore) phexts() (done []Restored, err error) {
 		}
 	}
 	return done, nil
+}
+
+// putThen makes a file what another, or itself, was then.
+func (r *restore) putThen(from, to string) (Restored, error) {
+	release := func() {}
+	state, err := r.journal.AtWithin(from, r.target.At, func(bytes int64) (err error) {
+		held, err := r.Dirs.Admit(bytes)
+		if err == nil {
+			release = held
+		}
+		return err
+	})
+	defer func() { release() }()
+	if err != nil {
+		return Restored{Phext: phextName(r.tenant, to)}, err
+	}
+	return r.put(to, state)
 }
 
 // files are the files to look up in the history, and those that they become.

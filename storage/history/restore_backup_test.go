@@ -353,3 +353,20 @@ func TestABackupOfAnotherTenant(t *testing.T) {
 	w.check(err)
 	w.wantFiles("n.phext=text")
 }
+
+// TestThePastIsReadWithinTheMemoryForAnswers.
+func TestThePastIsReadWithinTheMemoryForAnswers(t *testing.T) {
+	w := newWorld(t)
+	then := w.update("n.phext", 1, strings.Repeat("x", 10_000))
+	w.update("n.phext", 1, "later")
+	if !w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - 10_000) {
+		t.Fatal("somebody holds memory")
+	}
+	name := "n"
+	if _, err := w.Restore(t.Context(), w.tenant, Target{At: then, Phext: &name}); err != datadir.ErrBusy {
+		t.Errorf("%v", err)
+	}
+	w.Dirs.Answers.Give(w.Dirs.Answers.Limit() - 10_000)
+	w.restore(Target{At: then, Phext: &name})
+	w.wantFiles("n.phext=" + strings.Repeat("x", 10_000))
+}

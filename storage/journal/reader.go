@@ -14,6 +14,7 @@ import (
 // pruned until it is closed.
 type view struct {
 	j        *Journal
+	admit    func(bytes int64) error // asked before texts are read; nil = nobody is
 	segments []*segmentView
 }
 
@@ -117,6 +118,12 @@ func (v *view) current(file string) (State, error) {
 // checkpoint after t. If it knows of no change at all, it is the file in the
 // data_dir.
 func (j *Journal) At(file string, t time.Time) (state State, err error) {
+	return j.AtWithin(file, t, nil)
+}
+
+// AtWithin is At that asks admit before it reads texts, with at least what they take in
+// memory until they are one, in bytes. The error of admit ends it.
+func (j *Journal) AtWithin(file string, t time.Time, admit func(bytes int64) error) (state State, err error) {
 	if err := checkName(file); err != nil {
 		return State{}, err
 	}
@@ -125,6 +132,7 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 		return State{}, err
 	}
 	defer v.close()
+	v.admit = admit
 	if err := v.within(file, t); err != nil {
 		return State{}, err
 	}
@@ -164,7 +172,7 @@ func (v *view) within(what string, t time.Time) error {
 
 func (v *view) at(file string, t int64) (State, error) {
 	var later *segmentView
-	var first int64
+	var first, size int64
 	for i := len(v.segments) - 1; i >= 0; i-- {
 		o := v.segments[i]
 		tr, err := v.fileLogOf(o, file, t)
@@ -175,13 +183,13 @@ func (v *view) at(file string, t int64) (State, error) {
 			return v.stateAfter(o, &tr)
 		}
 		if tr.first != 0 {
-			later, first = o, tr.first
+			later, first, size = o, tr.first, tr.firstSize
 		}
 	}
 	if later == nil {
 		return v.current(file)
 	}
-	return v.stateAfter(later, &fileLog{applied: []step{{offset: first}}})
+	return v.stateAfter(later, &fileLog{applied: []step{{offset: first, size: size}}})
 }
 
 // errEnough ends a walk early.
@@ -206,6 +214,15 @@ func (v *view) fileLogOf(o *segmentView, file string, t int64) (tr fileLog, err 
 }
 
 func (v *view) stateAfter(o *segmentView, tr *fileLog) (State, error) {
+	if v.admit != nil {
+		size := int64(0)
+		for _, s := range tr.applied[tr.base:] {
+			size += s.size
+		}
+		if err := v.admit(2 * size); err != nil { // the texts, and what is made of them
+			return State{}, err
+		}
+	}
 	d, err := v.replay(o, tr)
 	if err != nil {
 		return State{}, err

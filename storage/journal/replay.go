@@ -18,6 +18,7 @@ type fileLog struct {
 	applied      []step // checkpoints, and mutations that were done
 	base         int    // index of the last checkpoint in applied
 	first        int64  // offset of the first checkpoint after the moment; 0 = none
+	firstSize    int64  // of its text, in bytes
 	pending      []step // mutations that have not ended
 	lastSeen     fsutil.FileID
 	known        bool
@@ -29,19 +30,20 @@ type step struct {
 	offset int64
 	seq    uint64
 	batch  uint64 // number of the first mutation of its batch
+	size   int64  // of its text, in bytes
 }
 
 // add takes a record into account, unless it is later than until.
 func (t *fileLog) add(r record, until int64) {
 	if r.time > until {
 		if t.first == 0 && (r.kind == checkpoint || r.kind == edited) {
-			t.first = r.offset
+			t.first, t.firstSize = r.offset, r.content.size
 		}
 		return
 	}
 	switch r.kind {
 	case checkpoint, edited:
-		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq})
+		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq, r.content.size})
 		t.lastSeen, t.known, t.pending, t.mustRollBack = r.id, r.idKnown, nil, false
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
@@ -53,7 +55,7 @@ func (t *fileLog) add(r record, until int64) {
 }
 
 func (t *fileLog) begin(r record) {
-	s := step{r.offset, r.seq, r.seq}
+	s := step{r.offset, r.seq, r.seq, r.textSize}
 	if len(t.pending) > 0 {
 		s.batch = t.pending[0].batch
 	}
