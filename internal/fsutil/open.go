@@ -63,7 +63,9 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 }
 
 // mayServe says whether a file with so many names may be served under path.
-func (l Links) mayServe(path string, names uint64) bool { return names < 2 || l == nil || l(path, path) }
+func (l Links) mayServe(path string, names uint64) bool {
+	return names < 2 || l == nil || l(path, path)
+}
 
 // openPlain opens a path that ends in no link. A link is ELOOP.
 func openPlain(path string, flag int) (*os.File, error) {

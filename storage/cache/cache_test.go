@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -263,5 +265,28 @@ func TestNoFileIsNotSeenDuringAWrite(t *testing.T) {
 	c.Freeze(before).Publish(before)
 	if p := c.known(path, fsutil.FileID{}, begun); p != nil {
 		t.Errorf("it reads as %q", p.Text())
+	}
+}
+
+// TestWhatIsNotKeptCountsWhileItIsUsed: a version that does not fit into the cache takes
+// memory until nobody has it, and one reader after the other finds room.
+func TestWhatIsNotKeptCountsWhileItIsUsed(t *testing.T) {
+	path, other := filepath.Join(t.TempDir(), "n.phext"), filepath.Join(t.TempDir(), "n.phext")
+	put(t, path, strings.Repeat("x", 1<<20))
+	put(t, other, strings.Repeat("y", 1<<20))
+	room := memlimit.NewBudget(3 << 19)
+	full := errors.New("no room")
+	c := New(1<<10, func(bytes int64) (func(), error) {
+		if !room.Take(bytes) {
+			return nil, full
+		}
+		return func() { room.Give(bytes) }, nil
+	})
+	for range 20 {
+		p := read(t, c, path)
+		if _, err := c.Read(other); !errors.Is(err, full) {
+			t.Fatalf("while one is used, another is read: %v", err)
+		}
+		runtime.KeepAlive(p)
 	}
 }

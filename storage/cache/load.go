@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -48,29 +49,54 @@ func (c *Cache) load(path string) (*Version, error) {
 
 // finish reads the file and wakes everybody who waits for it.
 func (c *Cache) finish(path string, l *load) {
-	held := &room{admit: c.admit}
+	held := &room{cache: c}
 	l.version, l.err = c.read(path, held)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, path)
 	if l.err == nil && !l.void && l.version.Exists() && !c.putLocked(path, l.version) {
-		// Those who asked for it have all the memory that it takes, and no more of it is
-		// in the cache: it counts until the last of them has done with it.
-		runtime.AddCleanup(l.version, (*room).release, held)
+		// It counts until the last of those who asked for it has done with it.
+		c.unkept.Add(1)
+		runtime.AddCleanup(l.version, c.forget, held)
 	} else {
 		held.release()
 	}
 	close(l.done)
 }
 
+// forget is called when nobody has a version any more that the cache did not keep.
+func (c *Cache) forget(held *room) {
+	held.release()
+	c.unkept.Add(-1)
+	select {
+	case c.freed <- struct{}{}:
+	default:
+	}
+}
+
 // room is the memory that a version takes while it is read.
 type room struct {
-	admit func(bytes int64) (release func(), err error)
+	cache *Cache
 	held  []func()
 }
 
+// cleanupTime is how long forget may take after a collection.
+const cleanupTime = 100 * time.Millisecond
+
+// take makes room. If there is none, versions that nobody has any more may have it
+// until they are collected.
 func (r *room) take(bytes int64) error {
-	release, err := r.admit(bytes)
+	release, err := r.cache.admit(bytes)
+	if err != nil && r.cache.unkept.Load() > 0 {
+		runtime.GC()
+		for over := time.After(cleanupTime); err != nil; release, err = r.cache.admit(bytes) {
+			select {
+			case <-r.cache.freed:
+			case <-over:
+				return err
+			}
+		}
+	}
 	if err == nil {
 		r.held = append(r.held, release)
 	}
