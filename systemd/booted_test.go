@@ -41,7 +41,7 @@ WantedBy=multi-user.target
 `
 
 func TestBooted(t *testing.T) {
-	share := os.Getenv("SQGATE_BOOTED")
+	share := os.Getenv("SQTEST_BOOTED")
 	if share == "" {
 		t.Skip("runs inside the container that .ci/systemd boots")
 	}

@@ -18,16 +18,16 @@ import (
 	"mirrorborn.us/sqgate/phext"
 )
 
-// chaosRounds is how often something is killed: SQGATE_CHAOS times, or a few. The
-// stand-in gets only a tenth of SQGATE_CHAOS, since real SQ is what matters.
+// chaosRounds is how often something is killed: SQTEST_CHAOS times, or a few. The
+// stand-in gets only a tenth of SQTEST_CHAOS, since real SQ is what matters.
 func chaosRounds(t *testing.T, sq string) int {
-	text := os.Getenv("SQGATE_CHAOS")
+	text := os.Getenv("SQTEST_CHAOS")
 	if text == "" {
 		return 3
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("SQGATE_CHAOS is %q: a number of rounds is wanted", text)
+		t.Fatalf("SQTEST_CHAOS is %q: a number of rounds is wanted", text)
 	}
 	if sq == builtin {
 		return max(1, n/10)

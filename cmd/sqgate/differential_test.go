@@ -219,28 +219,28 @@ func (x *exchange) head(key string, close bool) string {
 
 func (x *exchange) askGate(l *lane) reply { return l.conn.ask(x.head(l.g.key(l.id), false), x.body) }
 
-// differentialRuns is how many sequences to send: SQGATE_DIFFERENTIAL, or 60.
+// differentialRuns is how many sequences to send: SQTEST_DIFFERENTIAL, or 60.
 func differentialRuns(t *testing.T) int {
-	text := os.Getenv("SQGATE_DIFFERENTIAL")
+	text := os.Getenv("SQTEST_DIFFERENTIAL")
 	if text == "" {
 		return 60
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("SQGATE_DIFFERENTIAL is %q: a number of sequences is wanted", text)
+		t.Fatalf("SQTEST_DIFFERENTIAL is %q: a number of sequences is wanted", text)
 	}
 	return n
 }
 
-// differentialSeed is SQGATE_SEED, which repeats a run, or a new seed.
+// differentialSeed is SQTEST_SEED, which repeats a run, or a new seed.
 func differentialSeed(t *testing.T) uint64 {
-	text := os.Getenv("SQGATE_SEED")
+	text := os.Getenv("SQTEST_SEED")
 	if text == "" {
 		return uint64(time.Now().UnixNano())
 	}
 	seed, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		t.Fatalf("SQGATE_SEED is %q: the number that a run printed is wanted", text)
+		t.Fatalf("SQTEST_SEED is %q: the number that a run printed is wanted", text)
 	}
 	return seed
 }
@@ -258,7 +258,7 @@ func TestDifferential(t *testing.T) {
 		}
 		g.writeFile()
 		g.start()
-		t.Logf("%d sequences; repeat with SQGATE_SEED=%d SQGATE_DIFFERENTIAL=%d", runs, seed, runs)
+		t.Logf("%d sequences; repeat with SQTEST_SEED=%d SQTEST_DIFFERENTIAL=%d", runs, seed, runs)
 		var all sync.WaitGroup
 		for i, id := range ids {
 			l := newLane(t, g, id, sq != builtin)

@@ -23,7 +23,7 @@ import (
 )
 
 // asSqgate is the variable that makes the test binary run as sqgate.
-const asSqgate = "SQGATE_TEST_IS_SQGATE"
+const asSqgate = "SQTEST_IS_SQGATE"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == standIn {
@@ -53,9 +53,9 @@ func forEachSQ(t *testing.T, test func(t *testing.T, sq string)) {
 }
 
 // rounds is how often a test repeats something, or how large it makes something:
-// few by default, and full if SQGATE_FULL is set, as in .ci/run.
+// few by default, and full if SQTEST_FULL is set, as in .ci/run.
 func rounds(few, full int) int {
-	if os.Getenv("SQGATE_FULL") != "" {
+	if os.Getenv("SQTEST_FULL") != "" {
 		return full
 	}
 	return few

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// loadTime is how long TestTenTenants runs: SQGATE_LOAD, or two seconds.
+// loadTime is how long TestTenTenants runs: SQTEST_LOAD, or two seconds.
 func loadTime(t *testing.T) time.Duration {
 	t.Helper()
-	text := os.Getenv("SQGATE_LOAD")
+	text := os.Getenv("SQTEST_LOAD")
 	if text == "" {
 		return 2 * time.Second
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		t.Fatalf("SQGATE_LOAD: %v", err)
+		t.Fatalf("SQTEST_LOAD: %v", err)
 	}
 	return d
 }

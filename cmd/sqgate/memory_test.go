@@ -18,11 +18,11 @@ import (
 // TestMemoryUnderAttack does at once all that once took gigabytes: parsed lists,
 // answers that nobody takes, forged addresses, sparse archives and headers that do
 // not end. It looks at
-// the peak of sqgate's resident memory. Without SQGATE_MEMORY it only checks
+// the peak of sqgate's resident memory. Without SQTEST_MEMORY it only checks
 // that the attacks are answered, since a build with -race takes several times
 // the memory.
 func TestMemoryUnderAttack(t *testing.T) {
-	full := os.Getenv("SQGATE_MEMORY") != ""
+	full := os.Getenv("SQTEST_MEMORY") != ""
 	small, times := 1<<20, 2
 	if full {
 		small, times = 30<<20, 45

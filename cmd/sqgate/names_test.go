@@ -72,7 +72,7 @@ func TestNamedCoordinates(t *testing.T) {
 }
 
 // TestNamesCountToTheQuota fills a tenant with scrolls whose names are longer than
-// their texts. Unless SQGATE_FULL is set, another phext takes most of the quota.
+// their texts. Unless SQTEST_FULL is set, another phext takes most of the quota.
 func TestNamesCountToTheQuota(t *testing.T) {
 	t.Parallel()
 	g := startGateWith(t, builtin, "quota_mb", 1)

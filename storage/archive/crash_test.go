@@ -137,7 +137,7 @@ func safe(t *testing.T, o order, want map[string]string) {
 }
 
 // orderVariable has the order for a test binary that a test started.
-const orderVariable = "SQGATE_TEST_ARCHIVE"
+const orderVariable = "SQTEST_ARCHIVE"
 
 // order is one call of the Store in a process of its own.
 type order struct {

@@ -237,7 +237,7 @@ func (c *crashed) mayLose(t failer, d damage, moment int64) bool {
 }
 
 // TestEveryByteDamaged cuts the newest segment and flips a bit of it at every
-// seventh byte, and the other files at fewer. SQGATE_EVERY_BYTE=1 has it do so at
+// seventh byte, and the other files at fewer. SQTEST_EVERY_BYTE=1 has it do so at
 // every byte.
 func TestEveryByteDamaged(t *testing.T) {
 	c := makeCrashed(t, t.TempDir())
@@ -247,7 +247,7 @@ func TestEveryByteDamaged(t *testing.T) {
 		if file == c.newest {
 			stride = 1
 		}
-		if os.Getenv("SQGATE_EVERY_BYTE") == "" {
+		if os.Getenv("SQTEST_EVERY_BYTE") == "" {
 			stride *= 7
 		}
 		for pos := 0; pos < len(c.journal[file]); pos += stride {

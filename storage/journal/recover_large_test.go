@@ -10,10 +10,10 @@ import (
 
 // TestRecoveryOfMuch recovers 1 GB in 200 phexts after 10,000 mutations and a
 // power cut that left half of the phexts outdated or torn. It logs how long
-// that took. It needs SQGATE_LARGE=1.
+// that took. It needs SQTEST_LARGE=1.
 func TestRecoveryOfMuch(t *testing.T) {
-	if testing.Short() || os.Getenv("SQGATE_LARGE") == "" {
-		t.Skip("SQGATE_LARGE is not set")
+	if testing.Short() || os.Getenv("SQTEST_LARGE") == "" {
+		t.Skip("SQTEST_LARGE is not set")
 	}
 	const files, mutations, scrolls, size = 200, 10_000, 5_000, 1 << 20
 	w := closing(t, newWorld(t, t.TempDir(), nil))
