@@ -90,6 +90,9 @@ func (a *API) routes() {
 		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,
 	} {
+		if strings.Contains(pattern, tenants) {
+			h = a.inForce(h)
+		}
 		a.mux.Handle(pattern, a.answer(h))
 	}
 	a.mux.Handle("GET "+metricsPath, a.Metrics)
@@ -108,6 +111,17 @@ func (a *API) answer(h handler) http.Handler {
 			a.fail(w, err)
 		}
 	})
+}
+
+// inForce refuses calls about tenants while it is not known which there are, and says
+// all that is wrong.
+func (a *API) inForce(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if refusal := a.Store.Current().Refusal(); refusal != nil {
+			return apierror.RetryIn(refusal.RetryAfter, refusal.Kind, "no tenant is served until the tenants file is mended, which takes effect by itself: %v", a.Store.Status().Err)
+		}
+		return h(w, r)
+	}
 }
 
 // ServeHTTP checks the management key first: without it, not even a 404 says which

@@ -31,6 +31,9 @@ type access struct {
 // answer is the same, and is made in the same way.
 func (g *Gateway) identify(r *http.Request) (access, error) {
 	info, known := infoOf(r), g.Tenants()
+	if refusal := known.Refusal(); refusal != nil {
+		return access{}, refusal
+	}
 	caller, key, most, err := g.callerOf(r, known)
 	if err != nil {
 		return access{tenant: caller, caller: caller}, err

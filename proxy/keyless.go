@@ -36,10 +36,15 @@ func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 
 func (g *Gateway) answerHealth(w http.ResponseWriter) {
 	status, word := g.condition(w)
+	known, reason := g.Tenants(), ""
+	if refusal := known.Refusal(); refusal != nil {
+		reason = refusal.Message
+	}
 	apierror.WriteJSON(w, status, struct {
 		Status  string `json:"status"`
 		Tenants int    `json:"tenants"`
-	}{word, g.Tenants().Len()})
+		Reason  string `json:"reason,omitempty"`
+	}{word, known.Len(), reason})
 }
 
 func (g *Gateway) answerDescription(w http.ResponseWriter, r *http.Request) {
@@ -60,6 +65,10 @@ func (g *Gateway) condition(w http.ResponseWriter) (status int, word string) {
 	if g.draining.Load() {
 		w.Header().Set("Retry-After", "1")
 		return http.StatusServiceUnavailable, "draining"
+	}
+	if refusal := g.Tenants().Refusal(); refusal != nil {
+		apierror.SetRetryAfter(w, refusal.RetryAfter)
+		return refusal.Status, "no_tenants_file"
 	}
 	return http.StatusOK, "ok"
 }

@@ -57,6 +57,7 @@ func TestBooted(t *testing.T) {
 		{"a second tenant over the API", addsTenant},
 		{"a reload and an edit take effect", reloads},
 		{"a broken file is visible, and everyone is served", showsBrokenFile},
+		{"what keeps it from starting has only to be mended", startsWhenMended},
 		{"restarts under load lose no request", restartsUnderLoad},
 		{"an upgrade over itself loses no request", upgradesUnderLoad},
 		{"kill -9 loses no acknowledged write", survivesKill},

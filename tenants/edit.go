@@ -33,11 +33,11 @@ func (s *Store) editLocked(change func(*Document) error) (again bool, err error)
 	path := fsutil.Resolve(s.options.Path)
 	before, err := fsutil.Identify(path)
 	if err != nil {
-		return false, fileError(path, err)
+		return false, broken(fileError(path, err))
 	}
 	text, err := readFile(path)
 	if err != nil {
-		return false, err
+		return false, broken(err)
 	}
 	edited, now, err := s.applyLocked(text, change)
 	if err != nil {

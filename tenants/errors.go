@@ -3,7 +3,9 @@ package tenants
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 )
@@ -17,6 +19,29 @@ var (
 	ErrExists   = apierror.New(apierror.Conflict, "there is such a tenant already")
 	ErrDiskFull = errors.New("the tenants file could not be written: the disk is full")
 )
+
+// refusalRetry is when a caller should look whether the tenants file is mended.
+const refusalRetry = 5 * time.Second
+
+// refusal is what callers are told of the cause why no tenants file is in force. They
+// may be anybody, so it names no tenant and no path.
+func refusal(cause error) *apierror.Error {
+	what := "cannot be read"
+	var format *FormatError
+	var field *FieldError
+	switch {
+	case errors.Is(cause, fs.ErrNotExist):
+		what = "is missing"
+	case errors.Is(cause, fs.ErrPermission):
+		what = "may not be read by sqgate"
+	case errors.As(cause, &format):
+		what = "is not right (" + format.Error() + ")"
+	case errors.As(cause, &field):
+		what = "has a mistake in one of its fields"
+	}
+	return apierror.RetryIn(refusalRetry, apierror.Unavailable,
+		"no tenant is served, because the tenants file %s: the operator has to mend it, whose log says more", what)
+}
 
 // editError is an error of Edit with what the operator is told of it.
 type editError struct {

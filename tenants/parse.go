@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -77,7 +80,10 @@ func fileError(path string, err error) error { return fmt.Errorf("tenants file %
 func readFile(path string) ([]byte, error) {
 	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, permissionError(path)
+	case err != nil:
 		return nil, fmt.Errorf("tenants file: %w", err) // err names the path
 	}
 	defer f.Close()
@@ -92,6 +98,15 @@ func readFile(path string) ([]byte, error) {
 		return nil, fileError(path, tooLarge())
 	}
 	return text, nil
+}
+
+// permissionError names the command that lets this process read and replace the file.
+func permissionError(path string) error {
+	who := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(who); err == nil {
+		who = u.Username
+	}
+	return fmt.Errorf("tenants file %s: %w: let user %s read it and enter its directory (chown %[3]s %[1]s && chmod 600 %[1]s)", path, fs.ErrPermission, who)
 }
 
 // Parse reads the text of a tenants file. It is strict: one mistake, and the

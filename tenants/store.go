@@ -24,6 +24,10 @@ type Options struct {
 	// not call the Store's Reload or Edit, which would wait for it. An empty
 	// diff means that only the order or reload_on_change is different.
 	OnChange func(old, now *Snapshot, diff Diff)
+	// Wait makes a file that is missing, cannot be read or has a mistake no error of
+	// Open. There are no tenants then, and Snapshot.Refusal says why, until a reload
+	// finds the file mended.
+	Wait bool
 
 	notify func() (*fsnotify.Watcher, error) // a field so that tests can run out of watchers
 }
@@ -54,34 +58,50 @@ type ReloadStatus struct {
 func (s ReloadStatus) Successful() bool { return s.Err == nil }
 
 // Store has the current snapshot of the tenants file, which is read without a
-// lock. A file that cannot be read or has a mistake changes nothing.
+// lock. Once there is one, a file that cannot be read or has a mistake changes
+// nothing.
 type Store struct {
 	options    Options
 	current    atomic.Pointer[Snapshot]
 	status     atomic.Pointer[ReloadStatus]
+	loaded     chan struct{}                 // closed once a file is in force
 	mu         sync.Mutex                    // held by each reload and edit
 	lastSum    [sha256.Size]byte             // SHA-256 of the text that was read or written last
 	unreadable bool                          // the last attempt to read the file failed
 	write      func(path, text string) error // a field so that tests can fill the disk
 }
 
-// Open reads the file. Unlike Reload it fails if the file has a mistake, because
-// there is no earlier snapshot to keep.
+// Open reads the file. Unlike Reload it fails if the file has a mistake, unless
+// Options.Wait is set, because there is no earlier snapshot to keep.
 func Open(o Options) (*Store, error) {
-	s := &Store{options: o.withDefaults(), write: fsutil.ReplacePrivate}
+	s := &Store{options: o.withDefaults(), write: fsutil.ReplacePrivate, loaded: make(chan struct{})}
 	text, err := readFile(o.Path)
-	if err != nil {
-		return nil, err
+	s.unreadable = err != nil
+	if err == nil {
+		s.lastSum = sha256.Sum256(text)
+		err = s.openText(text)
 	}
+	switch {
+	case err == nil:
+		s.warnIfReadable()
+	case !o.Wait:
+		return nil, err
+	default:
+		_ = s.failLocked(err, true) // nobody else has the store yet
+	}
+	return s, nil
+}
+
+// openText puts the text of the first file into effect.
+func (s *Store) openText(text []byte) error {
 	snapshot, err := Parse(text)
 	if err != nil {
-		return nil, fileError(o.Path, err)
+		return fileError(s.options.Path, err)
 	}
-	s.lastSum = sha256.Sum256(text)
 	s.current.Store(snapshot)
 	s.status.Store(&ReloadStatus{At: time.Now()})
-	s.warnIfReadable()
-	return s, nil
+	close(s.loaded)
+	return nil
 }
 
 func (o Options) withDefaults() Options {
@@ -102,6 +122,20 @@ func (o Options) withDefaults() Options {
 
 // Current returns the snapshot in effect.
 func (s *Store) Current() *Snapshot { return s.current.Load() }
+
+// Loaded is closed once a file is in force, which is later than Open only with
+// Options.Wait.
+func (s *Store) Loaded() <-chan struct{} { return s.loaded }
+
+// waiting says whether no file has been in force yet.
+func (s *Store) waiting() bool {
+	select {
+	case <-s.loaded:
+		return false
+	default:
+		return true
+	}
+}
 
 // Status returns the outcome of the last reload.
 func (s *Store) Status() ReloadStatus { return *s.status.Load() }
@@ -146,8 +180,13 @@ func sameText(a, b error) bool { return b != nil && a.Error() == b.Error() }
 
 func (s *Store) failLocked(err error, log bool) error {
 	s.status.Store(&ReloadStatus{At: time.Now(), Err: err})
+	said := "the tenants file was not taken into force; what was loaded before stays"
+	if s.waiting() {
+		s.current.Store(&Snapshot{reloadOnChange: true, refusal: refusal(err)})
+		said = "no tenant is served until the tenants file is mended, which takes effect by itself"
+	}
 	if log {
-		s.options.Logger.Error("the tenants file was not taken into force; what was loaded before stays", keyFile, s.options.Path, keyError, err)
+		s.options.Logger.Error(said, keyFile, s.options.Path, keyError, err)
 	}
 	return err
 }
@@ -156,7 +195,9 @@ func (s *Store) failLocked(err error, log bool) error {
 func (s *Store) activateLocked(now *Snapshot) {
 	old, repaired := s.Current(), !s.Status().Successful()
 	s.status.Store(&ReloadStatus{At: time.Now()})
-	if equal(old, now) {
+	if s.waiting() {
+		defer close(s.loaded)
+	} else if equal(old, now) {
 		if repaired {
 			s.options.Logger.Info("the tenants file is sound again, and as it was", keyFile, s.options.Path)
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -125,7 +126,12 @@ type Snapshot struct {
 	byKey          map[digest]*Tenant // current and previous keys
 	byPathKey      map[digest]*Tenant
 	reloadOnChange bool
+	refusal        *apierror.Error // nil once a file is in force
 }
+
+// Refusal is what callers are told while no tenants file is in force yet, and nil
+// once one is. It names no tenant and no path.
+func (s *Snapshot) Refusal() *apierror.Error { return s.refusal }
 
 // ByKey finds the tenant with this key. A previous key counts until it expires.
 //

@@ -83,15 +83,16 @@ func (s *service) loadJWTKey() (err error) {
 }
 
 func (s *service) openTenants() (err error) {
-	if err := os.MkdirAll(s.workDir(), 0o700); err != nil {
-		return fmt.Errorf("--state-dir: %w", err)
-	}
-	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed})
+	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed, Wait: startedBySystemd()})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: write one with `sqgate init --config %s`, or name another with --config", err, s.o.config)
 	}
 	if err != nil {
 		return usageError{err}
+	}
+	// Only now: a mistyped --config leaves no directories.
+	if err := os.MkdirAll(s.workDir(), 0o700); err != nil {
+		return fmt.Errorf("--state-dir: %w: let the user of sqgate write there, or name another directory", err)
 	}
 	s.links = tenants.FollowLinks(s.store.Current, s.o.config,
 		s.o.stateDir, s.o.archiveDir, s.o.logDir, s.o.adminKeyFile, s.o.jwtKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
@@ -142,9 +143,20 @@ func (s *service) openJournal() error {
 	return err
 }
 
-// recoverDirs recovers the directories that were written to before this start. A
-// request recovers its own directory first, and does not wait for the others.
+// recoverDirs recovers the directories that were written to before this start, once
+// a tenants file is in force. A request recovers its own directory first, and does not
+// wait for the others.
 func (s *service) recoverDirs(ctx context.Context) error {
+	select {
+	case <-s.store.Loaded():
+	default: // when this process began, it could not know whose children are orphans
+		select {
+		case <-s.store.Loaded():
+			s.stopOrphans()
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	dirs, err := s.journal.Dirs()
 	if err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
@@ -234,7 +246,7 @@ func (s *service) makeAPIs() error {
 // If sqgate then has to move to a network of its own, everything starts again there.
 func (s *service) listen() (err error) {
 	_, moved := os.LookupEnv(envListener)
-	orphansWrite := !moved && s.stopOrphans()
+	orphansWrite := !moved && (s.stopOrphans() || s.store.Current().Refusal() != nil)
 	if s.listener, err = openListener(s.o.listen); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ func sqCommand(sq string) ([]string, error) {
 	}
 	path, err := exec.LookPath(sq)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--sq: no SQ program at %q (%w): install SQ, name its path, or use --sq builtin for the stand-in", sq, errors.Unwrap(err))}
+		return nil, usageError{fmt.Errorf("--sq: no SQ program at %q (%w): %s", sq, errors.Unwrap(err), getSQ)}
 	}
 	return absolute(path)
 }
@@ -41,6 +42,12 @@ func absolute(path string) ([]string, error) {
 	return []string{abs}, nil
 }
 
+// getSQ is the end of each error about a missing SQ.
+const getSQ = "`cargo install sq --root /usr/local` installs SQ, --sq names another place, and --sq builtin is a stand-in for trying things out"
+
+// isVersion matches what SQ prints, such as 0.6.0.
+var isVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)+[-+.0-9A-Za-z]*$`)
+
 // versionTimeout is the longest wait for `sq version`.
 const versionTimeout = 10 * time.Second
 
@@ -53,8 +60,11 @@ func sqVersion(command []string, dir string) (string, error) {
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	version := strings.TrimSpace(string(out))
-	if err != nil || version == "" || strings.ContainsAny(version, " \n") {
-		return "", usageError{fmt.Errorf("--sq: %s does not answer `version` as SQ does (%v, %q): name an SQ program", command[0], err, version)}
+	switch {
+	case err != nil:
+		return "", usageError{fmt.Errorf("--sq: %s is no SQ, or a broken one: `%[1]s version` fails (%w): %s", command[0], err, getSQ)}
+	case !isVersion.MatchString(version):
+		return "", usageError{fmt.Errorf("--sq: %s is no SQ: `%[1]s version` prints %.40q and no version: %s", command[0], version, getSQ)}
 	}
 	return version, nil
 }

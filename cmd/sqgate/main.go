@@ -13,7 +13,7 @@ import (
 func main() { os.Exit(run(os.Args[1:])) }
 
 // run executes a command line and returns its exit status: 0 for success, 1 for a
-// failure and 2 for a usageError, after which systemd does not restart sqgate.
+// failure and 2 for a usageError.
 func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -24,6 +24,9 @@ func run(args []string) int {
 	stderr := newLogQueue(os.Stderr, func(int) {}) // standard error may be what is stuck
 	fmt.Fprintln(stderr, "sqgate:", err)
 	stderr.close()
+	if startedBySystemd() && keepsFromStarting(err) {
+		answerUnready(err, sendToSystemd, unreadyTime)
+	}
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}

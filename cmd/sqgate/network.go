@@ -48,8 +48,9 @@ var (
 )
 
 // errOrphansWrite keeps sqgate out of a user namespace. From inside, it could neither
-// find the orphan nor see the end of the write.
-var errOrphansWrite = errors.New("an SQ process of an earlier sqgate is still writing: restart sqgate when it has ended")
+// find the orphan nor see the end of the write. Without a tenants file, it is not known
+// whether there is one.
+var errOrphansWrite = errors.New("an SQ process of an earlier sqgate is still writing, or the tenants file is not right: restart sqgate when that is over")
 
 // enterOwnNetwork executes this process again in a network of its own, with the
 // tenants' socket. It returns only if that is not possible.

@@ -55,7 +55,7 @@ func serve(o *options, ready func(net.Addr)) error {
 	defer stderr.close()
 	s, err := assemble(o, stderr)
 	if err != nil {
-		return err
+		return startError{err}
 	}
 	ready(s.listener.Addr())
 	return s.run()

@@ -30,6 +30,12 @@ type notifier struct {
 	lastStatus       string
 }
 
+// startedBySystemd says whether a unit has started sqgate, and not a person, who is
+// better told at once that something is wrong.
+func startedBySystemd() bool {
+	return os.Getenv("NOTIFY_SOCKET") != "" || os.Getenv("LISTEN_FDS") != ""
+}
+
 func (s *service) newNotifier() *notifier {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -179,8 +185,14 @@ func (s *service) statusLine() string {
 		}
 	}
 	line := strings.Join(parts, ", ")
-	if err := s.store.Status().Err; err != nil {
+	switch err := s.store.Status().Err; {
+	case err == nil:
+	case s.store.Current().Refusal() != nil:
+		line = "NO TENANT IS SERVED until the tenants file is mended: " + err.Error()
+	default:
 		line = "TENANTS FILE REFUSED, the one before it stays in force: " + err.Error() + " (" + line + ")"
 	}
-	return strings.Join(strings.Fields(line), " ")
+	return oneLine(line)
 }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // JSON is the content type of every JSON answer.
@@ -65,8 +66,13 @@ func setHeaders(w http.ResponseWriter, e *Error) {
 		h.Set("Allow", strings.Join(e.Allow, ", "))
 	}
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		SetRetryAfter(w, e.RetryAfter)
 	}
+}
+
+// SetRetryAfter sets the header in whole seconds, rounded up.
+func SetRetryAfter(w http.ResponseWriter, after time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 }
 
 // WriteJSON answers with v and a line end.
