@@ -149,11 +149,17 @@ func phextsIn(dir string) ([]string, error) {
 }
 
 // adoptAtFirstStart writes a tenants file on a host that ran single-tenant SQ
-// until now: there is no tenants file, and the parent of the data root holds
-// phexts. The tenant gets a new key, which is only in the file.
+// until now: there is no tenants file, sqgate has never run here, and the parent of
+// the data root holds phexts. The tenant gets a new key, which is only in the file.
+//
+// If sqgate has run here, the file was lost, and with it the tenants' keys. A new one
+// would answer them all that their keys are wrong.
 func adoptAtFirstStart(out io.Writer, o *options) error {
 	if _, err := os.Stat(o.config); !errors.Is(err, fs.ErrNotExist) {
 		return nil // whoever reads the file reports what is wrong with it
+	}
+	if _, err := os.Stat(o.auditFile()); err == nil {
+		return nil
 	}
 	dir := filepath.Dir(o.dataRoot)
 	phexts, err := phextsIn(dir)

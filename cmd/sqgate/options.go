@@ -124,6 +124,9 @@ func fromEnvironment(f *pflag.FlagSet) error {
 	return bad
 }
 
+// auditFile is made by the first start that succeeds.
+func (o *options) auditFile() string { return filepath.Join(o.stateDir, "audit.log") }
+
 // check rejects the values that the flag types accept but serve does not.
 func (o *options) check() error {
 	switch {

@@ -41,7 +41,7 @@ func serveCommand(cmd *cobra.Command, o *options) error {
 		return err
 	}
 	if err := adoptAtFirstStart(cmd.ErrOrStderr(), o); err != nil {
-		return err
+		return startError{err}
 	}
 	return serve(o, func(net.Addr) {})
 }

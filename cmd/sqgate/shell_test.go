@@ -191,8 +191,10 @@ func TestAdopting(t *testing.T) {
 		}
 		g.stop()
 
-		if err := os.Remove(g.configPath()); err != nil {
-			t.Fatal(err)
+		for _, path := range []string{g.configPath(), filepath.Join(g.dir, "state")} {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
 		}
 		g.args = []string{"--data-root", filepath.Join(old, "tenants")}
 		g.start()

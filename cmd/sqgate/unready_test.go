@@ -77,6 +77,33 @@ func TestABadFileAtARestart(t *testing.T) {
 	})
 }
 
+// TestALostFileIsNotReplaced has phexts where those of a single-tenant SQ would be. They
+// are adopted at the first start alone.
+func TestALostFileIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	env, await := manager(t)
+	g := newGate(t, builtin)
+	g.env = []string{env}
+	if err := os.WriteFile(filepath.Join(g.dir, "old.phext"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	remove := func() {
+		if err := os.Remove(g.configPath()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove()
+	g.start()
+	await("STATUS=1 tenants")
+	g.stop()
+	remove()
+	g.start()
+	await("STATUS=NO TENANT IS SERVED")
+	if _, err := os.Stat(g.configPath()); err == nil {
+		t.Error("another tenants file was written")
+	}
+}
+
 // admin sends a management call.
 func (g *gate) admin(method, path string) (status int, body string) {
 	g.t.Helper()
