@@ -11,10 +11,14 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 )
 
-// withoutKey answers what needs no key: health, version and the description. An id in
-// front of them is not looked up, so that nobody can find out ids.
+// withoutKey answers what needs no key: the front page, health, version and the
+// description. An id in front of them is not looked up, so that nobody can find out ids.
 func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isFrontPage(infoOf(r).path) {
+			g.answerFrontPage(w, r)
+			return
+		}
 		op, instance := rewrite.Keyless(infoOf(r).path)
 		if op == "" {
 			next.ServeHTTP(w, r)

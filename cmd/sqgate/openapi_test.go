@@ -75,6 +75,9 @@ func (d *described) check(method, path string, r reply) error {
 func (d *described) pathOf(path string) (template string, known bool) {
 	_, path, _ = rewrite.SplitPathKey(path)
 	all := d.doc["paths"].(map[string]any)
+	if path == "/" {
+		return path, true
+	}
 	if rest, ok := strings.CutPrefix(path, "/api/v2"); ok && (strings.HasPrefix(rest, "/admin/") || rest == "/metrics") {
 		parts := strings.Split(rest, "/")
 		if len(parts) > 3 && rest != "/admin/tenants/add" {
@@ -225,4 +228,17 @@ func TestDescriptionIsChecked(t *testing.T) {
 			t.Errorf("%s %s: %v %q: %v", test.method, test.path, test.answer.status, test.answer.body, err)
 		}
 	}
+}
+
+// TestFrontPage has the page over a connection, where HEAD has its length.
+func TestFrontPage(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		page, head := g.must("", "GET", "/", "", 200), g.must("", "HEAD", "/", "", 200)
+		if !strings.HasPrefix(page.body, "This is sqgate") || strings.Contains(page.body, "will") || head.body != "" ||
+			head.header.Get("Content-Length") != fmt.Sprint(len(page.body)) || page.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%+v, HEAD %+v", page, head)
+		}
+		g.must("will", "PUT", "/", "text", 405)
+	})
 }

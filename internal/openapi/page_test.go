@@ -186,7 +186,9 @@ func (o *operation) write(out *strings.Builder) {
 		}
 		fmt.Fprint(out, "\n\n")
 	}
-	fmt.Fprintf(out, "[Other answers](#other-answers): %s.\n\n", strings.Join(errors, ", "))
+	if len(errors) > 0 {
+		fmt.Fprintf(out, "[Other answers](#other-answers): %s.\n\n", strings.Join(errors, ", "))
+	}
 	for _, method := range o.methods {
 		if !slices.Contains(inLanguages, method+" "+o.paths[0]) {
 			continue
