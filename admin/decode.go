@@ -6,16 +6,21 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/nearest"
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // maxBody bounds the body of a management call, in bytes.
 const maxBody = 64 << 10
 
-// decode reads one JSON object from the body. Fields that into does not have
-// are refused. An empty body is an empty object.
+// decode reads one JSON object from the body into a struct. It refuses fields that the
+// struct does not have by exactly that name, and fields that stand there twice. An empty
+// body is an empty object.
 func decode(r *http.Request, into any) error {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
@@ -26,13 +31,38 @@ func decode(r *http.Request, into any) error {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if mistake := strictjson.Check(text); mistake != nil {
+		return badRequest("the body is not JSON: %v", mistake)
+	}
+	if err := checkNames(text, into); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
 		return decodeError(err)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return badRequest("the body goes on behind the end of its JSON object")
+	return nil
+}
+
+// checkNames refuses the names of fields that encoding/json would take for others.
+func checkNames(text []byte, into any) error {
+	fields, isObject := strictjson.Fields(text)
+	if !isObject {
+		return badRequest(`the body is not a JSON object: write {"name": value}`)
+	}
+	var known []string
+	for f := range reflect.TypeOf(into).Elem().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known = append(known, name)
+	}
+	seen := map[string]bool{}
+	for _, f := range fields {
+		switch {
+		case !slices.Contains(known, f.Name):
+			return badRequest("unknown field %.64q: remove it, or correct its spelling (capitals count)%s", f.Name, nearest.DidYouMean(f.Name[:min(len(f.Name), 64)], "", known))
+		case seen[f.Name]:
+			return badRequest("field %q stands there twice: keep one", f.Name)
+		}
+		seen[f.Name] = true
 	}
 	return nil
 }
@@ -40,21 +70,10 @@ func decode(r *http.Request, into any) error {
 // decodeError names the field that is wrong.
 func decodeError(err error) error {
 	var kind *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &kind) && kind.Field != "":
+	if errors.As(err, &kind) && kind.Field != "" {
 		return badRequest("field %q is a %s: a %s is wanted", kind.Field, kind.Value, jsonType(kind.Type.String()))
-	case errors.As(err, &kind):
-		return badRequest("the body is a %s: a JSON object is wanted", kind.Value)
-	case errors.As(err, &syntax):
-		return badRequest("the body is not JSON, at byte %d: %v", syntax.Offset, err)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return badRequest("the body is not JSON: it ends too early")
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return badRequest("unknown field %s: remove it, or correct its spelling", name)
-	}
-	return badRequest("the body is not JSON: %v", err)
+	return badRequest("the body cannot be read: %v", err)
 }
 
 // jsonType is what an operator calls a Go type.

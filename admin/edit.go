@@ -206,7 +206,7 @@ const (
 func (p *pathKey) UnmarshalJSON(text []byte) error {
 	var word *string
 	if err := json.Unmarshal(text, &word); err != nil {
-		return &json.UnmarshalTypeError{Field: "path_key", Value: "wrong kind", Type: reflect.TypeFor[string]()}
+		return &json.UnmarshalTypeError{Value: "wrong kind", Type: reflect.TypeFor[string]()}
 	}
 	*p = noPathKey
 	if word != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/phext"
+
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // Access is what a caller may do with a tenant's phexts, from least to most.
@@ -77,13 +79,13 @@ func (b *builder) publicPhexts(raw json.RawMessage) []string {
 	if raw == nil {
 		return nil
 	}
-	fields, isObject := fieldsOf(raw)
+	fields, isObject := strictjson.Fields(raw)
 	if !isObject {
 		b.refuse("public", "is not an object", `write {"phexts": ["site"], "access": "read"}`)
 		return nil
 	}
 	for i := range fields {
-		fields[i].name = "public." + fields[i].name
+		fields[i].Name = "public." + fields[i].Name
 	}
 	var patterns *[]*string
 	var access *string

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // defaultMaxPhexts is the max_phexts of an entry without one.
@@ -54,7 +55,7 @@ func (b *builder) build(list []json.RawMessage, reload bool) {
 // readEntry adds a tenant. It does not check the values of an entry whose form
 // is wrong: what it would say might not be true.
 func (b *builder) readEntry(raw json.RawMessage) {
-	list, isObject := fieldsOf(raw)
+	list, isObject := strictjson.Fields(raw)
 	if !isObject {
 		b.refuse("tenants", "has something here that is not a tenant", `write {"id", "api_key", "data_dir"}`)
 		return
@@ -68,10 +69,10 @@ func (b *builder) readEntry(raw json.RawMessage) {
 
 // findID returns the id among an entry's fields, or "" if it is not valid.
 // Whatever else is wrong with the entry, the error can then name the tenant.
-func findID(list []field) string {
+func findID(list []strictjson.Field) string {
 	for _, f := range list {
 		var id string
-		if f.name == "id" && json.Unmarshal(f.value, &id) == nil && ValidID(id) == nil {
+		if f.Name == "id" && json.Unmarshal(f.Value, &id) == nil && ValidID(id) == nil {
 			return id
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // Conversion is the tenants file of another program in terms of this one.
@@ -58,7 +60,7 @@ func (c *converter) convert(text []byte) (err error) {
 		return err
 	}
 	list := tenantsOf(top)
-	_, byKey := fieldsOf(list)
+	_, byKey := strictjson.Fields(list)
 	switch {
 	case gateway:
 		c.fromGateway(top)
@@ -73,27 +75,27 @@ func (c *converter) convert(text []byte) (err error) {
 	return nil
 }
 
-func tenantsOf(top []field) json.RawMessage {
+func tenantsOf(top []strictjson.Field) json.RawMessage {
 	for _, f := range top {
-		if f.name == "tenants" {
-			return f.value
+		if f.Name == "tenants" {
+			return f.Value
 		}
 	}
 	return nil
 }
 
 // fromSQ reads {"tenants": {KEY: {"name", "data_dir"}}}.
-func (c *converter) fromSQ(top []field) {
+func (c *converter) fromSQ(top []strictjson.Field) {
 	c.From = "SQ's own multi-tenant mode"
 	var all json.RawMessage
 	if !c.decode(top, map[string]any{"tenants": &all}) {
 		return
 	}
-	list, _ := fieldsOf(all)
+	list, _ := strictjson.Fields(all)
 	for _, f := range list {
 		var name *string
-		e := Entry{APIKey: &f.name}
-		if c.decodeEntry(f.value, map[string]any{"name": &name, "data_dir": &e.DataDir}) {
+		e := Entry{APIKey: &f.Name}
+		if c.decodeEntry(f.Value, map[string]any{"name": &name, "data_dir": &e.DataDir}) {
 			c.add(e, "name", name)
 		}
 	}
@@ -105,7 +107,7 @@ func (c *converter) fromSQ(top []field) {
 // fromRouter reads {"tenants": [{"token", "port", "data_dir"}]}. The router's
 // tenants have no names and get the last part of the directory. An operator can
 // add a "name", which the router ignores.
-func (c *converter) fromRouter(top []field) {
+func (c *converter) fromRouter(top []strictjson.Field) {
 	c.From = "the SQ router"
 	var list []json.RawMessage
 	if !c.decode(top, map[string]any{"tenants": &list}) {
@@ -134,7 +136,7 @@ func (c *converter) fromRouter(top []field) {
 // decodeEntry decodes the next entry and reports whether its form is right.
 func (c *converter) decodeEntry(raw json.RawMessage, targets map[string]any) bool {
 	c.index, c.id = c.index+1, ""
-	list, isObject := fieldsOf(raw)
+	list, isObject := strictjson.Fields(raw)
 	if !isObject {
 		c.refuse("tenants", "has something here that is not a tenant", "remove it")
 		return false
@@ -227,7 +229,7 @@ func tomlError(err error) error {
 // fromGateway reads [[tenants]] with token, name, port and phext. The file does
 // not say where the SQ behind a port keeps its data. The gateway does not
 // restrict a tenant to its phext, so all files of that SQ are the tenant's.
-func (c *converter) fromGateway(top []field) {
+func (c *converter) fromGateway(top []strictjson.Field) {
 	c.From = "the Python gateway"
 	var list []json.RawMessage
 	var own json.RawMessage
@@ -244,7 +246,7 @@ func (c *converter) fromGateway(top []field) {
 func (c *converter) gatewaySettings(own json.RawMessage) {
 	var port *int64
 	var adminKey *string
-	list, _ := fieldsOf(own)
+	list, _ := strictjson.Fields(own)
 	if !c.decode(list, map[string]any{"listen_port": &port, "admin_key": &adminKey}) {
 		return
 	}

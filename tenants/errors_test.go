@@ -36,7 +36,7 @@ func TestWhatTheOperatorIsTold(t *testing.T) {
 		{"a mistake by hand", `{"tenants": [], "odd": 1}`, nil, setQuota(1),
 			ErrBroken, apierror.Conflict, `the tenants file on disk has a mistake: mend it first: field "odd" is unknown: remove it, or correct its spelling (capitals count)`},
 		{"no JSON", `{`, nil, setQuota(1),
-			ErrBroken, apierror.Conflict, `the tenants file on disk has a mistake: mend it first: line 1, column 1: the file is empty or ends before its JSON does: complete it`},
+			ErrBroken, apierror.Conflict, `the tenants file on disk has a mistake: mend it first: line 1, column 1: the text is empty or ends before its JSON does: complete it`},
 		{"a full disk", fileOf("a"), full, setQuota(1),
 			ErrDiskFull, apierror.DiskFull, "the tenants file could not be written: the disk is full (write /f: no space left on device)"},
 		{"a read-only disk", fileOf("a"), readOnly, setQuota(1),

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode/utf8"
+
+	"mirrorborn.us/sqgate/internal/nearest"
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // maxFileSize bounds what is read, in bytes. 5,000 tenants take about 2 MiB.
@@ -131,15 +135,9 @@ func Parse(text []byte) (*Snapshot, error) {
 	return b.snapshot, nil
 }
 
-// field is a field of a JSON object with its undecoded value.
-type field struct {
-	name  string
-	value json.RawMessage
-}
-
 // parseTop returns the fields of the file's only JSON object. It refuses the
 // tenants files of other programs.
-func parseTop(text []byte) ([]field, error) {
+func parseTop(text []byte) ([]strictjson.Field, error) {
 	if isTOML(text) {
 		return nil, foreignFormat("the Python gateway, in TOML")
 	}
@@ -148,24 +146,24 @@ func parseTop(text []byte) ([]field, error) {
 		return nil, err
 	}
 	for _, f := range top {
-		if f.name != "tenants" {
+		if f.Name != "tenants" {
 			continue
 		}
-		if err := checkForeign(f.value); err != nil {
+		if err := checkForeign(f.Value); err != nil {
 			return nil, err
 		}
 	}
 	return top, nil
 }
 
-func parseObject(text []byte) ([]field, error) {
+func parseObject(text []byte) ([]strictjson.Field, error) {
 	if len(text) > maxFileSize {
 		return nil, tooLarge()
 	}
-	if err := checkSyntax(text); err != nil {
-		return nil, err
+	if m := strictjson.Check(text); m != nil {
+		return nil, &FormatError{m.Line, m.Column, m.Problem, m.Fix}
 	}
-	top, ok := fieldsOf(text)
+	top, ok := strictjson.Fields(text)
 	if !ok {
 		return nil, &FormatError{Problem: "the file is not a JSON object", Fix: `write {"tenants": [...]}`}
 	}
@@ -176,47 +174,9 @@ func tooLarge() error {
 	return &FormatError{Problem: fmt.Sprintf("the file is larger than %d bytes", maxFileSize), Fix: "a tenants file is wanted"}
 }
 
-// checkSyntax refuses what is not one JSON value in UTF-8. It uses
-// json.Unmarshal, which bounds how deeply values are nested.
-func checkSyntax(text []byte) error {
-	if !utf8.Valid(text) {
-		return &FormatError{Problem: "the file is not UTF-8", Fix: "save it as UTF-8"}
-	}
-	var raw json.RawMessage
-	err := json.Unmarshal(text, &raw)
-	if err == nil {
-		return nil
-	}
-	var syntax *json.SyntaxError
-	if !errors.As(err, &syntax) {
-		return &FormatError{Problem: "the file is not JSON", Fix: err.Error()}
-	}
-	return syntaxError(text, syntax)
-}
-
-func syntaxError(text []byte, err *json.SyntaxError) error {
-	e := &FormatError{Problem: "not JSON", Fix: err.Error()}
-	e.Line, e.Column = position(text, err.Offset)
-	switch {
-	case strings.HasPrefix(err.Error(), "unexpected end"):
-		e.Problem, e.Fix = "the file is empty or ends before its JSON does", "complete it"
-	case strings.HasSuffix(err.Error(), "after top-level value"):
-		e.Problem, e.Fix = "there is more behind the end of the JSON object", "remove it"
-	}
-	return e
-}
-
-// position is the line and column of a byte, given how many bytes there are up
-// to and including it.
-func position(text []byte, offset int64) (line, column int) {
-	before := text[:min(len(text), max(0, int(offset)-1))]
-	line = bytes.Count(before, []byte("\n")) + 1
-	return line, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
-}
-
 // checkForeign refuses the value of "tenants" in other programs' files.
 func checkForeign(list json.RawMessage) error {
-	if _, isObject := fieldsOf(list); isObject {
+	if _, isObject := strictjson.Fields(list); isObject {
 		return foreignFormat("SQ's own multi-tenant mode, with keys as names")
 	}
 	if hasTokens(list) {
@@ -249,55 +209,41 @@ func isTOML(text []byte) bool {
 	return false
 }
 
-// fieldsOf returns the fields of a JSON object in their order, with duplicates,
-// of which encoding/json would silently drop all but the last. It reports false
-// for any other value. The JSON must be valid.
-func fieldsOf(valid json.RawMessage) (list []field, isObject bool) {
-	d := json.NewDecoder(bytes.NewReader(valid))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, false
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return nil, false
-		}
-		f := field{name: fmt.Sprint(name)}
-		if err := d.Decode(&f.value); err != nil {
-			return nil, false
-		}
-		list = append(list, f)
-	}
-	return list, true
-}
-
 // decode decodes each field to its target. It refuses unknown fields,
 // duplicates and wrong types, and reports whether there were none.
-func (b *builder) decode(list []field, targets map[string]any) bool {
+func (b *builder) decode(list []strictjson.Field, targets map[string]any) bool {
 	before, seen := len(b.mistakes), make(map[string]bool, len(list))
 	for _, f := range list {
-		target, known := targets[f.name]
+		target, known := targets[f.Name]
 		switch {
 		case !known:
-			b.refuse(safeName(f), "is unknown", "remove it, or correct its spelling (capitals count)")
-		case seen[f.name]:
-			b.refuse(f.name, "stands there twice", "keep one")
-		case string(f.value) == "null" || json.Unmarshal(f.value, target) != nil:
-			b.refuse(f.name, "has a value of the wrong kind", "write "+expected(target))
+			b.refuseUnknown(safeName(f), targets)
+		case seen[f.Name]:
+			b.refuse(f.Name, "stands there twice", "keep one")
+		case string(f.Value) == "null" || json.Unmarshal(f.Value, target) != nil:
+			b.refuse(f.Name, "has a value of the wrong kind", "write "+expected(target))
 		}
-		seen[f.name] = true
+		seen[f.Name] = true
 	}
 	return len(b.mistakes) == before
 }
 
+func (b *builder) refuseUnknown(name string, targets map[string]any) {
+	meant := ""
+	if name != "" {
+		meant = nearest.DidYouMean(name, "", slices.Sorted(maps.Keys(targets)))
+	}
+	b.refuse(name, "is unknown", "remove it, or correct its spelling (capitals count)"+meant)
+}
+
 // safeName is the name of an unknown field, or "" if it could be a key: other
 // programs' files have keys as field names.
-func safeName(f field) string {
-	odd := strings.ContainsFunc(f.name, func(r rune) bool { return r != '_' && (!isAlphanumeric(r) || r <= '9') })
-	if _, isObject := fieldsOf(f.value); odd || isObject || len(f.name) > 32 {
+func safeName(f strictjson.Field) string {
+	odd := strings.ContainsFunc(f.Name, func(r rune) bool { return r != '_' && r != '.' && (!isAlphanumeric(r) || r <= '9') })
+	if _, isObject := strictjson.Fields(f.Value); odd || isObject || len(f.Name) > 32 {
 		return ""
 	}
-	return f.name
+	return f.Name
 }
 
 func expected(target any) string {

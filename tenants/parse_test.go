@@ -55,7 +55,7 @@ func TestFieldsRefused(t *testing.T) {
 		{`"public": {"phexts": ["` + strings.Repeat("x", 241) + `"]}`, "public.phexts", "pattern"},
 		{`"public": {"phexts": ["a"` + strings.Repeat(`, "a"`, 100) + `]}`, "public.phexts", "too long"},
 		{`"public": {"phexts": ["site"], "access": "write"}`, "public.access", "read"},
-		{`"public": {"phexts": ["site"], "nonsense": 1}`, "", "unknown"},
+		{`"public": {"phexts": ["site"], "nonsense": 1}`, "public.nonsense", "unknown"},
 		{`"writers": "b"`, "writers", "kind"},
 		{`"writers": [null]`, "writers", "null"},
 		{`"writers": ["b"]`, "writers", "no tenant"},

@@ -100,9 +100,12 @@ func TestMistakesInCommandLines(t *testing.T) {
 		"serve --lisen x":     `--lisen: did you mean --listen?`,
 		"--cofnig x":          `did you mean --config?`,
 		"serve --nonsense":    `unknown flag: --nonsense`,
-		"tenant add":          `0 arguments: the usage is "sqgate tenant add ID [flags]"`,
-		"history":             `"sqgate history TENANT [PHEXT [COORDINATE]] [flags]"`,
-		"backup will":         `1 arguments: the usage is "sqgate backup TENANT FILE [flags]"`,
+		"tenant add":          `ID is missing: the usage is "sqgate tenant add ID [flags]"`,
+		"history":             `TENANT is missing: the usage is "sqgate history TENANT [PHEXT [COORDINATE]] [flags]"`,
+		"history a b c d":     `"d" is one argument too many`,
+		"backup":              `TENANT and FILE are missing`,
+		"tenant purge":        `ID is missing`,
+		"backup will":         `FILE is missing: the usage is "sqgate backup TENANT FILE [flags]"`,
 		"serve --max-body xy": `--max-body`,
 	} {
 		out, status := sqgateOutput(t, nil, strings.Fields(line)...)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/nearest"
 )
 
 // suggestionDistance is in how many letters a suggestion may differ from what was
@@ -31,7 +33,7 @@ func explainMistakes(cmd *cobra.Command) {
 			case cmd.HasSubCommands():
 				return usageError{fmt.Errorf("there is no command %q in %q%s", args[0], cmd.CommandPath(), didYouMean(cmd.SuggestionsFor(args[0]), ""))}
 			}
-			return usageError{fmt.Errorf("these are %d arguments: the usage is %q", len(args), cmd.UseLine())}
+			return usageError{fmt.Errorf("%s: the usage is %q", wrongArguments(cmd.Use, args), cmd.UseLine())}
 		}
 	}
 	for _, sub := range cmd.Commands() {
@@ -39,17 +41,42 @@ func explainMistakes(cmd *cobra.Command) {
 	}
 }
 
+// wrongArguments names the arguments that are missing, or the first that is one too
+// many. The usage has them between the command and its flags, optional ones in brackets.
+func wrongArguments(use string, args []string) string {
+	var needed []string
+	most := 0
+	for _, word := range strings.Fields(use)[1:] {
+		if strings.HasPrefix(word, "-") {
+			break
+		}
+		most++
+		if !strings.HasPrefix(word, "[") {
+			needed = append(needed, word)
+		}
+	}
+	switch {
+	case len(args)+1 == len(needed):
+		return needed[len(args)] + " is missing"
+	case len(args) < len(needed):
+		return strings.Join(needed[len(args):], " and ") + " are missing"
+	case len(args) > most:
+		return fmt.Sprintf("%q is one argument too many", args[most])
+	}
+	return fmt.Sprintf("these are %d arguments", len(args))
+}
+
 // explainFlag is for flags that there are not, or that have a bad value.
 func explainFlag(cmd *cobra.Command, err error) error {
 	var missing *pflag.NotExistError
 	if errors.As(err, &missing) {
-		best, nearest := suggestionDistance+1, []string(nil)
+		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if d := distance(missing.GetSpecifiedName(), f.Name); d < best && !f.Hidden {
-				best, nearest = d, []string{f.Name}
+			if !f.Hidden {
+				known = append(known, f.Name)
 			}
 		})
-		err = fmt.Errorf("%w%s", err, didYouMean(nearest, "--"))
+		err = fmt.Errorf("%w%s", err, nearest.DidYouMean(missing.GetSpecifiedName(), "--", known))
 	}
 	return usageError{err}
 }
@@ -59,26 +86,4 @@ func didYouMean(all []string, prefix string) string {
 		return ""
 	}
 	return ": did you mean " + prefix + strings.Join(all, " or "+prefix) + "?"
-}
-
-// distance is how many letters have to be added, removed or changed to make one
-// word of the other (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // the distances of the beginnings of b to a[:i]
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			same := diagonal
-			if a[i] != b[j] {
-				same++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(row[j]+1, diagonal+1, same)
-		}
-	}
-	return row[len(b)]
 }
