@@ -35,7 +35,7 @@ const ownNetwork = "own-network"
 // envListener is the variable that passes the tenants' socket on: the number of its
 // descriptor, and passedBySystemd behind that if it is systemd's.
 const (
-	envListener     = "SQGATE_LISTENER_FD"
+	envListener     = "SQ_LISTENER_FD" // not SQGATE_, the prefix of settings
 	passedBySystemd = " systemd"
 )
 

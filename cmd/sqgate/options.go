@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/nearest"
 )
 
 // options is the flags of serve.
@@ -107,12 +111,23 @@ func (o *options) register(f *pflag.FlagSet) {
 	_ = f.MarkHidden("key") // the flag was registered on the line above
 }
 
+// settingPrefix is that of the variables of flags.
+const settingPrefix = "SQGATE_"
+
+func variableOf(flag *pflag.Flag) string {
+	return settingPrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+}
+
 // fromEnvironment sets every flag that was not given on the command line from its
-// variable SQGATE_<NAME>.
+// variable. A variable that is of no command's flag is an error: it was misspelt, and
+// would have no effect.
 func fromEnvironment(f *pflag.FlagSet) error {
+	if err := checkVariables(os.Environ()); err != nil {
+		return err
+	}
 	var bad error
 	f.VisitAll(func(flag *pflag.Flag) {
-		name := "SQGATE_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		name := variableOf(flag)
 		value, set := os.LookupEnv(name)
 		if !set || flag.Changed || bad != nil {
 			return
@@ -122,6 +137,37 @@ func fromEnvironment(f *pflag.FlagSet) error {
 		}
 	})
 	return bad
+}
+
+func checkVariables(environ []string) error {
+	var known []string
+	addVariables(newRoot(), &known)
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, settingPrefix) && !slices.Contains(known, name) {
+			meant := nearest.DidYouMean(strings.TrimPrefix(name, settingPrefix), settingPrefix, trimmed(known))
+			return usageError{fmt.Errorf("environment variable %s is no setting of sqgate: remove it, or correct its spelling%s", name, meant)}
+		}
+	}
+	return nil
+}
+
+// addVariables adds those of a command, and of all commands below it.
+func addVariables(cmd *cobra.Command, to *[]string) {
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) { *to = append(*to, variableOf(flag)) })
+	cmd.PersistentFlags().VisitAll(func(flag *pflag.Flag) { *to = append(*to, variableOf(flag)) })
+	for _, sub := range cmd.Commands() {
+		addVariables(sub, to)
+	}
+}
+
+// trimmed is each name once, without the prefix, which would be most of a short one.
+func trimmed(variables []string) (names []string) {
+	for _, variable := range variables {
+		names = append(names, strings.TrimPrefix(variable, settingPrefix))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // auditFile is made by the first start that succeeds.
