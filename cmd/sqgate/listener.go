@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // inheritedListener is a socket that systemd opened and keeps open. After sqgate
@@ -35,7 +43,7 @@ func openListener(addr string) (net.Listener, error) {
 	case 0:
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			return nil, fmt.Errorf("--listen: %w", err)
+			return nil, listenError(addr, err)
 		}
 		return l, nil
 	case 1:
@@ -50,4 +58,62 @@ func openListener(addr string) (net.Listener, error) {
 		}
 	}
 	return nil, usageError{fmt.Errorf("systemd handed over %d sockets and one is wanted: empty ListenStream= before setting it in a drop-in of sq.socket", len(passed))}
+}
+
+// listenError says what to do about an address that cannot be listened on.
+func listenError(addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("--listen: %s is taken%s: stop that, or name another address with --listen (%w)", addr, takenBy(addr), err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("--listen: %w: ports below 1024 are root's, so name another one, or have systemd open it (sq.socket)", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("--listen: %w: no interface of this host has this address", err)
+	}
+	return fmt.Errorf("--listen: %w", err)
+}
+
+// takenBy is " by NAME (pid N)" of a process that listens on the port of addr, or "" if
+// it is another user's, which only root can find out.
+func takenBy(addr string) string {
+	_, name, err := net.SplitHostPort(addr)
+	port, errPort := net.LookupPort("tcp", name)
+	pids, errPIDs := procfs.PIDs()
+	if errors.Join(err, errPort, errPIDs) != nil {
+		return ""
+	}
+	sockets := append(listening("/proc/net/tcp", port), listening("/proc/net/tcp6", port)...)
+	for _, pid := range pids {
+		fds, _ := os.ReadDir(procfs.Path(pid, "fd")) // another user's cannot be read
+		for _, fd := range fds {
+			if target, err := os.Readlink(procfs.Path(pid, "fd/"+fd.Name())); err == nil && slices.Contains(sockets, target) {
+				comm, _ := os.ReadFile(procfs.Path(pid, "comm")) // it may have ended
+				return fmt.Sprintf(" by %s (pid %d)", strings.TrimSpace(string(comm)), pid)
+			}
+		}
+	}
+	return ""
+}
+
+// listening is the sockets that listen on a port, as links in /proc/PID/fd have them.
+// The kernel lists those that listen first.
+func listening(table string, port int) (sockets []string) {
+	f, err := os.Open(table)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Scan() // the heading
+	const listens, state, inode = "0A", 3, 9
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) <= inode || fields[state] != listens {
+			break
+		}
+		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+			sockets = append(sockets, "socket:["+fields[inode]+"]")
+		}
+	}
+	return sockets
 }
