@@ -100,7 +100,7 @@ func (a *API) routes() {
 
 const metricsPath = "/api/v2/metrics"
 
-var errNoCall = apierror.New(apierror.NotFound, "there is no such management call")
+var errNoCall = apierror.New(apierror.NotFound, "there is no such management call: GET /api/v2/openapi.json describes those that there are")
 
 // handler answers one call, or returns an error and has answered nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
@@ -136,7 +136,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, err)
 		return
 	}
-	if _, pattern := a.mux.Handler(r); pattern == "" {
+	if _, pattern := a.mux.Handler(r); pattern == "" || a.isAdd(r) {
 		a.fail(w, a.noRoute(r))
 		return
 	}
@@ -145,11 +145,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) authenticate(r *http.Request) error {
 	key := keyOf(r.Header)
-	sum := sha256.Sum256([]byte(key))
-	if subtle.ConstantTimeCompare(sum[:], a.key[:]) == 1 {
+	switch a.WhoseKey(key) {
+	case ofManagement:
 		return nil
-	}
-	if a.MetricsKey != "" && subtle.ConstantTimeCompare(sum[:], a.metrics[:]) == 1 {
+	case ofMetrics:
 		if r.URL.Path == metricsPath {
 			return nil
 		}
@@ -162,6 +161,24 @@ func (a *API) authenticate(r *http.Request) error {
 		return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong keys from this address: try again later, with the right one")
 	}
 	return apierror.New(apierror.Unauthorized, "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'")
+}
+
+// What the operator's keys are called.
+const (
+	ofManagement = "management key"
+	ofMetrics    = "metrics key"
+)
+
+// WhoseKey says what a key of the operator's is, or "" if it is none.
+func (a *API) WhoseKey(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	switch {
+	case subtle.ConstantTimeCompare(sum[:], a.key[:]) == 1:
+		return ofManagement
+	case a.MetricsKey != "" && subtle.ConstantTimeCompare(sum[:], a.metrics[:]) == 1:
+		return ofMetrics
+	}
+	return ""
 }
 
 // keyOf reads the key from Authorization, with or without Bearer, or from
@@ -180,19 +197,32 @@ func keyOf(h http.Header) string {
 // keyFingerprint names the caller in the audit log and in the history.
 func (a *API) keyFingerprint() string { return hex.EncodeToString(a.key[:4]) }
 
+const addPath = "/api/v2/admin/tenants/add"
+
+// isAdd says whether a call is meant to add a tenant, with a method that would look for
+// one named add.
+func (a *API) isAdd(r *http.Request) bool {
+	_, named := a.Store.Current().ByID("add")
+	return r.URL.Path == addPath && r.Method != http.MethodPost && !named
+}
+
 // noRoute tells a wrong path from a wrong method.
 func (a *API) noRoute(r *http.Request) error {
 	var allow []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-		if _, pattern := a.mux.Handler(other); pattern != "" {
+		if _, pattern := a.mux.Handler(other); pattern != "" && !a.isAdd(other) {
 			allow = append(allow, method)
 		}
 	}
 	if allow == nil {
 		return errNoCall
 	}
-	e := apierror.New(apierror.WrongMethod, "this management call takes %s", strings.Join(allow, ", "))
+	hint := ""
+	if r.Method == http.MethodPost && r.URL.Path+"/add" == addPath {
+		hint = ": POST " + addPath + " adds a tenant"
+	}
+	e := apierror.New(apierror.WrongMethod, "this management call takes %s%s", strings.Join(allow, ", "), hint)
 	e.Allow = allow
 	return e
 }

@@ -145,6 +145,8 @@ func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 		who, err := g.identify(r)
 		infoOf(r).access = who
 		switch {
+		case err == errWrongKey && g.operatorsKey(r) != "":
+			err = errOperatorsKey(g.operatorsKey(r))
 		case err == errWrongKey || err == errExpiredToken:
 			if wait := g.KeyLimit.Count(r); wait > 0 {
 				err = errWrongKeys(wait)
@@ -165,6 +167,15 @@ func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// operatorsKey is what the key in the headers is at the management API, or "".
+func (g *Gateway) operatorsKey(r *http.Request) string {
+	key, given := headerKey(r.Header)
+	if !given || g.OperatorKey == nil {
+		return ""
+	}
+	return g.OperatorKey(key)
 }
 
 // withCallLimits counts a call, and refuses one past its caller's limits. Public

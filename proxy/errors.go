@@ -27,6 +27,11 @@ func errWrongKeys(wait time.Duration) error {
 	return apierror.RetryIn(wait, apierror.RateLimited, "too many wrong API keys from this address: try again later, with the right one")
 }
 
+// errOperatorsKey is told only to whoever has that key.
+func errOperatorsKey(what string) error {
+	return apierror.New(apierror.Forbidden, "this is the %s, and tenants' calls take a tenant's API key: the management API is below /api/v2/admin/", what)
+}
+
 func errPublicReads(wait time.Duration) error {
 	return apierror.RetryIn(wait, apierror.RateLimited, "too many reads without an API key from this address: try again later, or send a key")
 }

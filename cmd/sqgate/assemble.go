@@ -231,7 +231,7 @@ func (s *service) makeAPIs() error {
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
-		Admin:       s.api, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
+		Admin:       s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()
 	limiter, err := newConnLimiter(s.log)

@@ -142,7 +142,7 @@ func TestMetricsKey(t *testing.T) {
 		g.start()
 		for target, status := range map[string]int{
 			"/api/v2/metrics": 200, "/api/v2/admin/tenants": 403, "/api/v2/admin/nope": 403, "/api/v2/admin/metrics": 403, "/api/v2/metrics/": 404,
-			"/api/v2/select": 401,
+			"/api/v2/select": 403,
 		} {
 			if r, err := g.doKey(key, "GET", target); err != nil || r.status != status {
 				t.Errorf("%s: %v %d %s, want %d", target, err, r.status, r.body, status)
