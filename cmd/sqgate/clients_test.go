@@ -200,7 +200,7 @@ func TestRouterDocuments(t *testing.T) {
 			t.Errorf("version: %d %q", r.status, r.body)
 		}
 		w.want(200, "0.5.5", lines("GET /version HTTP/1.1", "Host: HOST", "Accept: text/plain", auth), "")
-		for _, path := range []string{"/", "/selector/" + origin, "/toc/" + origin, "/api/v1/select", "/api/v2/deleteme"} {
+		for _, path := range []string{"/selector/" + origin, "/toc/" + origin, "/api/v1/select", "/api/v2/deleteme"} {
 			if r := w.ask(curl("GET", path, auth), ""); r.status != 404 || !strings.Contains(r.body, "not_found") {
 				t.Errorf("%s: %d %q", path, r.status, r.body)
 			}

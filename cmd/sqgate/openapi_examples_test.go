@@ -97,7 +97,11 @@ func (g *gate) sendExample(doc *openapi3.T, path, method, media string) {
 		}
 		body = string(text)
 	}
-	req, err := http.NewRequest(method, g.url+"/api/v2"+target+"?"+query.Encode(), strings.NewReader(body))
+	prefix := doc.Servers[0].URL
+	if len(item.Servers) > 0 { // the front page
+		prefix = strings.TrimSuffix(item.Servers[0].URL, "/")
+	}
+	req, err := http.NewRequest(method, g.url+prefix+target+"?"+query.Encode(), strings.NewReader(body))
 	if err != nil {
 		g.t.Fatal(err)
 	}
