@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"reflect"
@@ -67,6 +68,9 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 	if _, taken := a.Store.Current().ByID(*e.ID); taken {
 		return tenants.ErrExists
+	}
+	if err := fsutil.MakeDir(a.DataRoot, 0o700); err != nil {
+		return fmt.Errorf("--data-root: %w: let the user of sqgate write there, or name another directory", err)
 	}
 	release, err := a.Dirs.LockExclusive(r.Context(), dir)
 	if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -75,4 +77,29 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			return status == 200
 		})
 	})
+}
+
+// TestADataRootThatCannotBeMade has a file where the directory would be. One that is
+// only missing is made.
+func TestADataRootThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin)
+	root := filepath.Join(g.dir, "missing", "root")
+	g.args = []string{"--data-root", root}
+	g.start()
+	if err := os.WriteFile(filepath.Dir(root), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	add := func() reply {
+		return g.withKey("Authorization", adminKey, "POST", "/api/v2/admin/tenants/add", `{"tenant_id": "x"}`)
+	}
+	if r := add(); r.status != 500 || !strings.Contains(r.body, "--data-root") || !strings.Contains(r.body, filepath.Dir(root)) {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if err := os.Remove(filepath.Dir(root)); err != nil {
+		t.Fatal(err)
+	}
+	if r := add(); r.status != 201 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
 }
