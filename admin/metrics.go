@@ -1,14 +1,17 @@
 package admin
 
 import (
+	"bytes"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
@@ -37,18 +40,39 @@ var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05,
 // NewMetrics makes the figures that are counted. RegisterGauges adds the others.
 func NewMetrics(version string, store *tenants.Store) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), store: store,
-		calls:    counter("sq_api_calls_total", "Authenticated calls, by tenant and operation.", "tenant", "method"),
-		requests: counter("sq_requests_total", "Requests answered, by HTTP status.", "code"),
-		rejected: counter("sq_rejected_total", "Requests refused by the gateway, by error code.", "code"),
-		starts:   counter("sq_child_starts_total", "SQ processes started, by tenant and reason.", "tenant", "reason"),
+		calls:    counter("sq_api_calls_total", "Calls with a good key since sqgate started, by the tenant they were about and by operation.", "tenant", "method"),
+		requests: counter("sq_requests_total", "Requests answered since sqgate started, by HTTP status.", "code"),
+		rejected: counter("sq_rejected_total", "Requests that sqgate answered with an error since it started, by the code in that answer.", "code"),
+		starts:   counter("sq_child_starts_total", "SQ processes started since sqgate started, by tenant and reason: first, again (after an orderly stop) or failure.", "tenant", "reason"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "sq_request_seconds", Help: "Time from a request's header to the end of its answer, by operation.", Buckets: buckets}, []string{"op"}),
+			Name: "sq_request_seconds", Help: "Seconds from a request's header to the end of its answer, by operation.", Buckets: buckets}, []string{"op"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sqgate_build_info", Help: "The version of sqgate; the value is 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.calls, m.requests, m.rejected, m.starts, m.seconds, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// An alert compares a counter with an earlier value: one that begins with its first
+	// event hides that event.
+	for _, status := range []string{"502", "503", "504"} {
+		m.requests.WithLabelValues(status)
+	}
+	for _, code := range []string{"unauthorized", "disk_full"} {
+		m.rejected.WithLabelValues(code)
+	}
+	for _, t := range store.Current().All() {
+		m.expectStarts(t)
+	}
 	return m
+}
+
+// expectStarts begins a tenant's counters of starts with 0.
+func (m *Metrics) expectStarts(t *tenants.Tenant) {
+	if t.Archived {
+		return
+	}
+	for _, reason := range []string{supervisor.StartedFirst, supervisor.StartedAgain, supervisor.StartedFailure} {
+		m.starts.WithLabelValues(t.ID, reason)
+	}
 }
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -61,9 +85,37 @@ func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supe
 	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children, dirs: dirs})
 }
 
-// Handler answers a scrape.
+// Handler answers a scrape, in Prometheus's text format.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		families, err := m.registry.Gather()
+		var text bytes.Buffer
+		for _, family := range families {
+			if err == nil {
+				_, err = expfmt.MetricFamilyToText(&text, family)
+			}
+		}
+		if err != nil {
+			apierror.Write(w, apierror.New(apierror.Internal, "the metrics cannot be read: %s", err))
+			return
+		}
+		w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+		_, _ = w.Write(plainNumbers(text.Bytes())) // whoever scrapes may have left
+	})
+}
+
+var withExponent = regexp.MustCompile(`(?m) \d(\.\d+)?e\+\d+$`)
+
+// plainNumbers writes the values of large metrics as people read them: the library
+// prints 1048576 as 1.048576e+06.
+func plainNumbers(text []byte) []byte {
+	return withExponent.ReplaceAllFunc(text, func(value []byte) []byte {
+		v, err := strconv.ParseFloat(string(value[1:]), 64)
+		if err != nil || v >= 1e21 {
+			return value
+		}
+		return strconv.AppendFloat([]byte(" "), v, 'f', -1, 64)
+	})
 }
 
 // Served counts a request; see proxy.Config.Observe.
@@ -111,10 +163,14 @@ func (m *Metrics) TenantsChanged(old *tenants.Snapshot, diff tenants.Diff) {
 	for _, t := range diff.Removed {
 		m.forget(t.ID)
 	}
+	for _, t := range diff.Added {
+		m.expectStarts(t)
+	}
 	for _, t := range diff.Changed {
 		if was, ok := old.ByID(t.ID); t.Archived || ok && was.UniqueID() != t.UniqueID() {
 			m.forget(t.ID)
 		}
+		m.expectStarts(t)
 	}
 }
 
@@ -133,13 +189,13 @@ type gauges struct {
 }
 
 var (
-	storageBytes     = prometheus.NewDesc("sq_storage_bytes", "Bytes of the tenant's phexts.", []string{"tenant"}, nil)
-	quotaBytes       = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant may use; 0 = no limit.", []string{"tenant"}, nil)
-	tenantsActive    = prometheus.NewDesc("sq_tenants_active", "Tenants that are enabled.", nil, nil)
-	childStates      = prometheus.NewDesc("sq_children", "SQ processes and directories that wait for one, by state.", []string{"state"}, nil)
-	dirsMissing      = prometheus.NewDesc("sq_data_dirs_missing", "Data directories that had phexts and are not there, as if a disk were not mounted.", nil, nil)
+	storageBytes     = prometheus.NewDesc("sq_storage_bytes", "Size of the tenant's phext files, in bytes.", []string{"tenant"}, nil)
+	quotaBytes       = prometheus.NewDesc("sq_quota_bytes", "Bytes that the tenant's phext files may take; 0 = no limit.", []string{"tenant"}, nil)
+	tenantsActive    = prometheus.NewDesc("sq_tenants_active", "Number of tenants that are enabled.", nil, nil)
+	childStates      = prometheus.NewDesc("sq_children", "Number of SQ processes, and of data directories that wait for one, by state.", []string{"state"}, nil)
+	dirsMissing      = prometheus.NewDesc("sq_data_dirs_missing", "Number of data directories that had phexts and are not there, as if a disk were not mounted.", nil, nil)
 	reloadSuccessful = prometheus.NewDesc("sq_config_last_reload_successful", "1 if the tenants file on disk is in force, 0 if it has a mistake.", nil, nil)
-	reloadTime       = prometheus.NewDesc("sq_config_last_reload_timestamp_seconds", "When the tenants file was last read.", nil, nil)
+	reloadTime       = prometheus.NewDesc("sq_config_last_reload_timestamp_seconds", "When the tenants file was last read, in seconds since 1970 UTC.", nil, nil)
 )
 
 // Describe is a method of prometheus.Collector.
