@@ -74,7 +74,7 @@ func startFrontend(t *testing.T, name, upstream string) *frontend {
 		cmd = exec.Command("nginx", "-c", f.dir+"/nginx.conf", "-e", f.dir+"/early.log")
 	case "caddy":
 		f.write(t, "Caddyfile", f.example(t, "Caddyfile", "127.0.0.1:1337", upstream,
-			"\n{\n", fmt.Sprintf("\n{\n\tadmin off\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n", f.ports["80"], f.ports["443"]),
+			"\n{\n", fmt.Sprintf("\n{\n\tdebug\n\tadmin off\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n", f.ports["80"], f.ports["443"]),
 			siteName+" {\n", fmt.Sprintf("%s {\n\ttls %s/cert.pem %s/key.pem\n", siteName, f.dir, f.dir)))
 		cmd = exec.Command("caddy", "run", "--adapter", "caddyfile", "--config", f.dir+"/Caddyfile")
 	}
