@@ -189,9 +189,9 @@ func (g *gate) restoreSparse(t *testing.T, times int) {
 
 // sparseTar is a tar with one entry in PAX's sparse format 0.1: so many bytes,
 // of which none is sent.
-func sparseTar(size int) []byte {
+func sparseTar(size int64) []byte {
 	var records strings.Builder
-	for _, r := range [][2]string{{"GNU.sparse.size", strconv.Itoa(size)}, {"GNU.sparse.numblocks", "1"}, {"GNU.sparse.map", fmt.Sprintf("%d,0", size)}} {
+	for _, r := range [][2]string{{"GNU.sparse.size", strconv.FormatInt(size, 10)}, {"GNU.sparse.numblocks", "1"}, {"GNU.sparse.map", fmt.Sprintf("%d,0", size)}} {
 		body := fmt.Sprintf(" %s=%s\n", r[0], r[1])
 		n := len(body) + len(strconv.Itoa(len(body)+2))
 		fmt.Fprintf(&records, "%d%s", n, body)

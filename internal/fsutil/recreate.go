@@ -87,7 +87,11 @@ func hasNewFileAttributes(path string) bool {
 }
 
 // inMemory are the file systems without a disk, as statfs(2) numbers them.
-var inMemory = []int64{unix.TMPFS_MAGIC, unix.RAMFS_MAGIC}
+var inMemory = []uint32{unix.TMPFS_MAGIC, unix.RAMFS_MAGIC}
 
 // InMemory says whether a file system keeps its files in memory alone.
-func InMemory(fs *unix.Statfs_t) bool { return slices.Contains(inMemory, int64(fs.Type)) }
+func InMemory(fs *unix.Statfs_t) bool { return slices.Contains(inMemory, FileSystemType(fs)) }
+
+// FileSystemType is the number of a kind of file systems. Its field has 64 bits, or
+// 32 bits with a sign, depending on the machine.
+func FileSystemType(fs *unix.Statfs_t) uint32 { return uint32(fs.Type) }

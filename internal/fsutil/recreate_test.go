@@ -118,3 +118,17 @@ func TestCanBeRecreated(t *testing.T) {
 		})
 	}
 }
+
+// TestInMemory has the numbers that statfs(2) gives. That of ramfs is negative where
+// its field has 32 bits.
+func TestInMemory(t *testing.T) {
+	for magic, want := range map[uint32]bool{unix.TMPFS_MAGIC: true, unix.RAMFS_MAGIC: true, unix.EXT4_SUPER_MAGIC: false, unix.BTRFS_SUPER_MAGIC: false} {
+		var fs unix.Statfs_t
+		setNumber(&fs.Type, magic)
+		if InMemory(&fs) != want || FileSystemType(&fs) != magic {
+			t.Errorf("%x: in memory %v, as %x", magic, InMemory(&fs), FileSystemType(&fs))
+		}
+	}
+}
+
+func setNumber[T int32 | int64](field *T, number uint32) { *field = T(number) }

@@ -150,7 +150,7 @@ func identityOf(path string) (string, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%x-%x/%d", fs.Type, fs.Fsid.Val, st.Ino), nil
+	return fmt.Sprintf("%x-%x/%d", fsutil.FileSystemType(&fs), fs.Fsid.Val, st.Ino), nil
 }
 
 // markedIdentity is the identity in a mark. Earlier versions noted only the file

@@ -231,7 +231,7 @@ func (r *receiver) reserve(size int64) error {
 	if err := unix.Fstatfs(int(r.spool.Fd()), &fs); err != nil {
 		return err
 	}
-	if size > int64(fs.Bavail)*fs.Bsize-diskMargin {
+	if size > int64(fs.Bavail)*int64(fs.Bsize)-diskMargin {
 		return fmt.Errorf("there is no room to receive the backup in: %w", syscall.ENOSPC)
 	}
 	r.total += size

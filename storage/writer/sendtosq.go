@@ -240,7 +240,7 @@ func diskSpaceOf(dir string) (diskSpace, error) {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return diskSpace{}, err
 	}
-	return diskSpace{int64(fs.Bavail) * fs.Bsize, fsutil.InMemory(&fs)}, nil
+	return diskSpace{int64(fs.Bavail) * int64(fs.Bsize), fsutil.InMemory(&fs)}, nil
 }
 
 // reserveDiskSpace finds out what kind of disk it is. On a tight one, it reserves
