@@ -251,11 +251,15 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 }
 
 // replaceFile makes the file at path what state is. A link that is followed stays
-// where the phext has a file.
+// where the phext has a file. A tenant of a copied tenants file may have no
+// directory yet.
 func (r *restore) replaceFile(path string, state journal.State) error {
 	if state.Exists {
 		target, err := r.Dirs.Links.Target(path)
 		if err != nil {
+			return err
+		}
+		if err := fsutil.MakeDir(r.dir.Path, 0o700); err != nil {
 			return err
 		}
 		return fsutil.Replace(target, state.Text, fsutil.NewFileMode, true)
