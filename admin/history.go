@@ -82,21 +82,40 @@ func (a *API) selection(q url.Values) (history.Selection, error) {
 const tarType = "application/x-tar"
 
 // backup streams a tar of the tenant's phexts. An error in the middle cuts the
-// answer off. Every tar program notices that, and so does restoreBackup, before
-// it changes anything.
+// answer off. Every HTTP client and tar program notices that, and so does
+// restoreBackup, before it changes anything.
 func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	t, err := a.tenant(r)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", tarType)
-	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", t.ID+"-"+a.now().UTC().Format("20060102T150405Z")+".tar"))
-	if err := a.History.Backup(r.Context(), t, w); err != nil {
+	out := &tarAnswer{w: w, name: t.ID + "." + a.now().UTC().Format("20060102T150405Z") + ".tar"}
+	if err := a.History.Backup(r.Context(), t, out); err != nil {
+		if !out.begun {
+			return err
+		}
 		a.Logger.Error("a backup was cut off", "tenant", t.ID, "error", err)
 		panic(http.ErrAbortHandler) // the status is sent already: only a broken connection can say that the backup is not whole
 	}
 	a.record(r, "backup", t.ID, nil, nil)
 	return nil
+}
+
+// tarAnswer sends the headers of a tar with its first bytes. Until then an error can
+// be answered.
+type tarAnswer struct {
+	w     http.ResponseWriter
+	name  string
+	begun bool
+}
+
+func (t *tarAnswer) Write(p []byte) (int, error) {
+	if !t.begun {
+		t.w.Header().Set("Content-Type", tarType)
+		t.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", t.name))
+		t.begun = true
+	}
+	return t.w.Write(p)
 }
 
 // restoreRequest asks for an archive of a deleted tenant, or for phexts as they

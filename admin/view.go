@@ -35,6 +35,7 @@ type tenantView struct {
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
 	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
 	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
+	Error             string     `json:"error,omitempty"`   // in a list: why the directory cannot be read; the use is 0 then
 	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
 	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
@@ -47,10 +48,11 @@ const (
 	stopped  = "stopped"
 )
 
+// viewOf is complete but for the use if the error is that of reading the directory.
 func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStatus) (tenantView, error) {
 	use, err := a.Ledger.Use(t)
 	if err != nil {
-		return tenantView{}, fmt.Errorf("reading the directory of tenant %q: %w", t.ID, err)
+		err = fmt.Errorf("reading the directory of tenant %q: %w", t.ID, err)
 	}
 	calls := a.Calls.Of(t, a.now())
 	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
@@ -67,7 +69,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	if c, ok := children[fsutil.Resolve(t.DataDir)]; ok {
 		v.Child = string(c.State)
 	}
-	return v, nil
+	return v, err
 }
 
 // optionalTime is null in JSON for the zero time.
@@ -135,8 +137,8 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 	list, children := []tenantView{}, a.children()
 	for _, t := range a.Store.Current().All() {
 		v, err := a.viewOf(t, children)
-		if err != nil {
-			return err
+		if err != nil { // one directory must not hide the other tenants
+			v.Error = err.Error()
 		}
 		if keep(v) {
 			list = append(list, v)
