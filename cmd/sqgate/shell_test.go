@@ -105,7 +105,7 @@ func TestMistakesInCommandLines(t *testing.T) {
 		"history a b c d":     `"d" is one argument too many`,
 		"backup":              `TENANT and FILE are missing`,
 		"tenant purge":        `ID is missing`,
-		"backup will":         `FILE is missing: the usage is "sqgate backup TENANT FILE [flags]"`,
+		"backup will":         `FILE is missing: the usage is "sqgate backup TENANT FILE | --all DIR [flags]"`,
 		"serve --max-body xy": `--max-body`,
 	} {
 		out, status := sqgateOutput(t, nil, strings.Fields(line)...)

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// allBackups makes a backup of each tenant in one directory, and removes old ones.
+type allBackups struct {
+	client *apiClient
+	keep   int    // backups of a tenant; 0 = all
+	config string // the tenants file; "" = none
+}
+
+// A backup is named after the tenant, the time in UTC and what it is. Files with
+// other names are not touched.
+const backupTime = "20060102T150405Z"
+
+var backupName = regexp.MustCompile(`^(.+)\.\d{8}T\d{6}Z\.(tar|json)$`)
+
+const (
+	// backupMargin is how many bytes of the disk a backup leaves free.
+	backupMargin = 256 << 20
+	// entryOverhead is more than the headers of a phext in a tar take, in bytes.
+	entryOverhead = 4 << 10
+	// leftAfter is the age at which an unfinished file is one of a run that was killed.
+	leftAfter = 24 * time.Hour
+)
+
+// tenantToBackUp is an entry of the list of tenants.
+type tenantToBackUp struct {
+	ID     string `json:"tenant_id"`
+	Bytes  int64  `json:"storage_used_bytes"`
+	Phexts int64  `json:"phexts"`
+}
+
+// run backs up all tenants. A failure does not keep it from the others; the error
+// names the tenants that were not backed up.
+func (b *allBackups) run(dir string, stderr io.Writer) error {
+	if b.keep < 0 {
+		return usageError{fmt.Errorf("--keep is %d: 0 (all) or more is wanted", b.keep)}
+	}
+	list, err := b.tenants()
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err // its parent must exist: it may be a disk that is not mounted
+	}
+	at := time.Now().UTC().Format(backupTime)
+	var failed []string
+	note := func(what string, err error) {
+		if err != nil {
+			failed = append(failed, what)
+			fmt.Fprintf(stderr, "%s: not backed up: %v\n", what, err)
+		}
+	}
+	for _, t := range list {
+		note("tenant "+t.ID, b.backUp(t, filepath.Join(dir, t.ID+"."+at+".tar")))
+	}
+	if b.config != "" {
+		note("the tenants file", b.copyConfig(filepath.Join(dir, "tenants."+at+".json")))
+	}
+	note("old files", b.lookAround(dir, list))
+	if len(failed) > 0 {
+		return fmt.Errorf("not everything is backed up in %s: %s", dir, strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+func (b *allBackups) tenants() ([]tenantToBackUp, error) {
+	resp, err := b.client.send(http.MethodGet, tenantsPath, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, apiError(resp.Status, text)
+	}
+	var list struct{ Tenants []tenantToBackUp }
+	return list.Tenants, json.Unmarshal(text, &list)
+}
+
+// backUp makes the backup of one tenant, and then removes its oldest ones.
+func (b *allBackups) backUp(t tenantToBackUp, file string) error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(file), &disk); err != nil {
+		return &fs.PathError{Op: "statfs", Path: filepath.Dir(file), Err: err}
+	}
+	need, free := t.Bytes+t.Phexts*entryOverhead+backupMargin, int64(disk.Bavail)*int64(disk.Bsize)
+	if need > free {
+		return fmt.Errorf("the disk has %d MB free, and %d MB are needed", free>>20, need>>20)
+	}
+	if err := b.client.download(tenantPath(t.ID)+"/backup", file); err != nil {
+		return err
+	}
+	return b.prune(file)
+}
+
+func (b *allBackups) copyConfig(file string) error {
+	f, err := os.Open(b.config)
+	if err != nil {
+		return fmt.Errorf("%w (--config names another one, and --config= leaves it out)", err)
+	}
+	defer f.Close()
+	if _, err := fsutil.ReplacePrivateFrom(file, f); err != nil {
+		return err
+	}
+	return b.prune(file)
+}
+
+// prune removes the oldest files of the same tenant, so that keep are left. latest,
+// which was just made, is one of them, whatever the clock says.
+func (b *allBackups) prune(latest string) error {
+	dir, name := filepath.Split(latest)
+	_ = fsutil.SyncDir(dir) // where a file system cannot do that, it has to be trusted
+	entries, err := os.ReadDir(dir)
+	if err != nil || b.keep == 0 {
+		return err
+	}
+	owner, ext := backupOwner(name), filepath.Ext(name)
+	var old []string // sorted by name, and so by time
+	for _, e := range entries {
+		if e.Type().IsRegular() && e.Name() != name && backupOwner(e.Name()) == owner && filepath.Ext(e.Name()) == ext {
+			old = append(old, e.Name())
+		}
+	}
+	for _, name := range old[:max(0, len(old)-(b.keep-1))] {
+		if err := fsutil.IgnoreMissing(os.Remove(filepath.Join(dir, name))); err != nil {
+			return err
+		}
+		fmt.Fprintf(b.client.out, "%s: removed\n", filepath.Join(dir, name))
+	}
+	return nil
+}
+
+// backupOwner is the id of the tenant in the name of a backup, or "".
+func backupOwner(name string) string {
+	if m := backupName.FindStringSubmatch(name); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// lookAround removes what runs that were killed have left, and names the tenants
+// whose backups nobody prunes any more.
+func (b *allBackups) lookAround(dir string, list []tenantToBackUp) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), fsutil.Temporary) && e.Type().IsRegular() {
+			info, err := e.Info()
+			if err == nil && time.Since(info.ModTime()) > leftAfter {
+				err = os.Remove(filepath.Join(dir, e.Name()))
+			}
+			if err := fsutil.IgnoreMissing(err); err != nil {
+				return err
+			}
+		}
+		id := backupOwner(e.Name())
+		known := slices.ContainsFunc(list, func(t tenantToBackUp) bool { return t.ID == id })
+		if id != "" && filepath.Ext(e.Name()) == ".tar" && !known && !slices.Contains(gone, id) {
+			gone = append(gone, id)
+		}
+	}
+	if len(gone) > 0 {
+		fmt.Fprintf(b.client.out, "%s: has backups of tenants that are archived or gone, which are kept until you remove them: %s\n", dir, strings.Join(gone, ", "))
+	}
+	return nil
+}

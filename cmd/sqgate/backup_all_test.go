@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// filesOf are the names in a directory, with TIME for that of a backup.
+func filesOf(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, regexp.MustCompile(`\.202[6-9]\d{4}T\d{6}Z\.`).ReplaceAllString(e.Name(), ".TIME."))
+	}
+	return names
+}
+
+// TestAllTenantsOnAnotherHost backs up all tenants, and restores them on a host that
+// has nothing but the backups.
+func TestAllTenantsOnAnotherHost(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will", "off", "gone")
+		for _, id := range []string{"will", "off", "gone"} {
+			g.must(id, "POST", at("update", "notes", origin), "text of "+id, 200)
+			g.must(id, "POST", byName("update", "notes", "a.name/of"), "named by "+id, 200)
+		}
+		g.must("will", "POST", at("update", "", "2.3.4"), "unnamed phext", 200)
+		g.manage("PATCH", "tenants/off", `{"enabled":false}`, 200)
+		g.manage("DELETE", "tenants/gone", "", 200)
+		dir := filepath.Join(t.TempDir(), "backups")
+		out := g.mustOperate("backup", "--all", dir, "--config", g.configPath(), "--keep", "2")
+		if got, want := filesOf(t, dir), []string{"off.TIME.tar", "tenants.TIME.json", "will.TIME.tar"}; !slices.Equal(got, want) {
+			t.Fatalf("%q, want %q: %s", got, want, out)
+		}
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("the directory: %v %v", info.Mode(), err)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v %v", file, info.Mode(), err)
+			}
+		}
+
+		// The second host: the tenants file with the same keys, and empty directories.
+		h := newGate(t, sq, "will", "off")
+		text, err := os.ReadFile(files[1])
+		if err != nil || strings.Count(string(text), g.dir) < 3 {
+			t.Fatalf("%v, the tenants file: %s", err, text)
+		}
+		if err := os.WriteFile(h.configPath(), bytes.ReplaceAll(text, []byte(g.dir), []byte(h.dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"will", "off"} {
+			h.set(id, "api_key", g.key(id))
+		}
+		h.start()
+		h.mustOperate("restore", "off", "--from", files[0])
+		h.mustOperate("restore", "will", "--from", files[2])
+		for _, target := range []string{"/api/v2/get?p=notes", "/api/v2/toc?p=notes", byName("select", "notes", "a.name/of"), "/api/v2/get", "/api/v2/select/2.3.4"} {
+			if got, want := h.get("will", target), g.get("will", target); got != want || got == "" {
+				t.Errorf("%s: %q, want %q", target, got, want)
+			}
+		}
+		h.must("off", "GET", at("select", "notes", origin), "", 403)
+		h.manage("PATCH", "tenants/off", `{"enabled":true}`, 200)
+		if got := h.get("off", at("select", "notes", origin)); got != "text of off" {
+			t.Errorf("the disabled tenant: %q", got)
+		}
+	})
+}
+
+// TestPruningAfterAFailure has a tenant whose directory is not there, and one whose
+// directory could not be read since the start.
+func TestPruningAfterAFailure(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will", "lost", "odd")
+	if err := os.MkdirAll(filepath.Dir(g.dataDir("odd")), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(g.dataDir("odd"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	for _, id := range []string{"will", "lost"} {
+		g.must(id, "POST", at("update", "notes", origin), id, 200)
+	}
+	if err := os.RemoveAll(g.dataDir("lost")); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	made := func(names ...string) {
+		for _, name := range names {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kept := []string{
+		"bob.20200101T000000Z.tar", "lost.20200101T000000Z.tar", "lost.20200102T000000Z.tar", "will-2.20200101T000000Z.tar",
+		"will-2020-01-01.tar", "will.20200101T000000Z.json", "will.20200101T000000Z.tar.gz", "will.2020101T000000Z.tar",
+	}
+	made(kept...)
+	made("will.20200101T000000Z.tar", "will.20200102T000000Z.tar", "tenants.20200101T000000Z.json", "tenants.20200102T000000Z.json", fsutil.Temporary+"1", fsutil.Temporary+"2")
+	kept = append(kept, "will.20190101T000000Z.tar", "will.20190102T000000Z.tar", fsutil.Temporary+"2")
+	long := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, fsutil.Temporary+"1"), long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "will.20190101T000000Z.tar"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("bob.20200101T000000Z.tar", filepath.Join(dir, "will.20190102T000000Z.tar")); err != nil {
+		t.Fatal(err)
+	}
+	out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url, "SQGATE_CONFIG=" + g.configPath()}, "backup", "--all", dir, "--keep", "2")
+	for _, want := range []string{"tenant lost: not backed up: ", "tenant odd: not backed up: ", "not everything is backed up in " + dir + ": tenant lost, tenant odd\n", "archived or gone, which are kept until you remove them: bob, will-2\n"} {
+		if status != 1 || !strings.Contains(out, want) {
+			t.Errorf("status %d, and it does not say %q: %s", status, want, out)
+		}
+	}
+	want := slices.Sorted(slices.Values(append(kept, "will.20200102T000000Z.tar", "will.TIME.tar", "tenants.20200102T000000Z.json", "tenants.TIME.json")))
+	if got := slices.Sorted(slices.Values(filesOf(t, dir))); !slices.Equal(got, want) {
+		t.Errorf("there are\n%q, want\n%q", got, want)
+	}
+}
+
+// TestPruneKeepsTheLatest has a clock that went back.
+func TestPruneKeepsTheLatest(t *testing.T) {
+	t.Parallel()
+	for keep, want := range map[int][]string{
+		0: {"a.20300101T000000Z.tar", "a.20300102T000000Z.tar", "a.TIME.tar"},
+		1: {"a.TIME.tar"},
+		2: {"a.20300102T000000Z.tar", "a.TIME.tar"},
+		3: {"a.20300101T000000Z.tar", "a.20300102T000000Z.tar", "a.TIME.tar"},
+	} {
+		dir := t.TempDir()
+		for _, name := range []string{"a.20260101T000000Z.tar", "a.20300101T000000Z.tar", "a.20300102T000000Z.tar"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := allBackups{client: &apiClient{out: t.Output()}, keep: keep}
+		if err := b.prune(filepath.Join(dir, "a.20260101T000000Z.tar")); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Sorted(slices.Values(filesOf(t, dir))); !slices.Equal(got, want) {
+			t.Errorf("keep %d: %q, want %q", keep, got, want)
+		}
+	}
+}
+
+// TestABackupThatIsCutOff has a gateway that breaks off, and leaves the backups of
+// earlier nights alone.
+func TestABackupThatIsCutOff(t *testing.T) {
+	t.Setenv("SQ_ADMIN_KEY", adminKey)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == tenantsPath {
+			_ = json.NewEncoder(w).Encode(map[string]any{"tenants": []tenantToBackUp{{ID: "will", Bytes: 5}}}) // a client that is gone fails the test
+			return
+		}
+		_, _ = w.Write(make([]byte, 100_000))
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	client, dir := newAPIClient(), t.TempDir()
+	client.url, client.out = server.URL, t.Output()
+	if err := os.WriteFile(filepath.Join(dir, "will.20200101T000000Z.tar"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := allBackups{client: client, keep: 1}
+	if err := b.run(dir, t.Output()); err == nil || !strings.Contains(err.Error(), ": tenant will") {
+		t.Error(err)
+	}
+	if got := filesOf(t, dir); !slices.Equal(got, []string{"will.20200101T000000Z.tar"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestABackupThatDoesNotFit has a disk of 1 MB.
+func TestABackupThatDoesNotFit(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("sqgate", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skip("only root can mount a small disk:", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "notes", origin), "text", 200)
+	out, err := g.operate("backup", "--all", dir, "--config=")
+	if err == nil || !strings.Contains(out, "tenant will: not backed up: the disk has 1 MB free, and 256 MB are needed") || len(filesOf(t, dir)) != 0 {
+		t.Errorf("%v %s", err, out)
+	}
+}
