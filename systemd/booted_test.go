@@ -55,6 +55,7 @@ func TestBooted(t *testing.T) {
 		{"the old clients see the old data", adopts},
 		{"the units are clean", cleanUnits},
 		{"a second tenant over the API", addsTenant},
+		{"a backup of all tenants, and a restore", backsUp},
 		{"a reload and an edit take effect", reloads},
 		{"a broken file is visible, and everyone is served", showsBrokenFile},
 		{"what keeps it from starting has only to be mended", startsWhenMended},
@@ -131,7 +132,7 @@ func adopts(m *machine) {
 }
 
 func cleanUnits(m *machine) {
-	if said := m.out("systemd-analyze verify --man=no sq.service sq.socket 2>&1"); said != "" {
+	if said := m.out("systemd-analyze verify --man=no sq.service sq.socket sqgate-backup.service sqgate-backup.timer 2>&1"); said != "" {
 		m.Errorf("verify says %s", said)
 	}
 	m.sh("systemd-analyze security --threshold=15 sq.service >/dev/null")
@@ -396,7 +397,7 @@ func purges(m *machine) {
 		m.Error("something is still served after the removal")
 	}
 	m.sh("dpkg --purge sqgate")
-	for _, gone := range []string{"/usr/bin/sqgate", "/etc/default/sqgate", "/etc/sq/tenants.json.example", "/lib/systemd/system/sq.service"} {
+	for _, gone := range []string{"/usr/bin/sqgate", "/etc/default/sqgate", "/etc/sq/tenants.json.example", "/lib/systemd/system/sq.service", "/etc/systemd/system/timers.target.wants/sqgate-backup.timer"} {
 		if _, err := os.Lstat(gone); err == nil {
 			m.Errorf("%s is left", gone)
 		}
