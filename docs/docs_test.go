@@ -1,5 +1,5 @@
-// Package docs_test holds docs/architecture.md to the code: a name that stands
-// on that page exists.
+// Package docs_test holds the pages to the code: a name that stands in
+// architecture.md exists, and clients.md has every header.
 package docs_test
 
 import (
@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -379,6 +380,66 @@ func TestWhoReturnsWhichError(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s is returned by %q, and %s says %q", kind, got, page, want)
+		}
+	}
+}
+
+var (
+	headerName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*(-[A-Z][A-Za-z0-9]*)+$`)
+	// oneWord are the headers whose names have no hyphen.
+	oneWord = map[string]bool{"Accept": true, "Allow": true, "Authorization": true, "Connection": true, "Etag": true, "ETag": true, "Expect": true, "Vary": true, "Origin": true, "Location": true, "Warning": true}
+)
+
+// TestHeaders compares the tables of headers with the names of headers in the code of
+// the packages that read requests and answer them. internal/http1 is left out: it
+// reads what HTTP itself says of connections and bodies.
+func TestHeaders(t *testing.T) {
+	used := map[string]bool{}
+	for _, dir := range []string{"proxy", "admin", "internal/apierror", "internal/keylimit", "internal/pace", "cmd/sqgate"} {
+		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+					if text, err := strconv.Unquote(lit.Value); err == nil && (headerName.MatchString(text) || oneWord[text]) {
+						used[http.CanonicalHeaderKey(text)] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	clients, err := os.ReadFile("clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(clients), "\n## Headers\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	described := map[string]bool{}
+	for line := range strings.Lines(text) {
+		if cells := strings.Split(line, "|"); len(cells) == 5 {
+			for _, m := range inBackticks.FindAllStringSubmatch(cells[1], -1) {
+				described[http.CanonicalHeaderKey(m[1])] = true
+			}
+		}
+	}
+	for name := range used {
+		if !described[name] {
+			t.Errorf("clients.md does not describe the header %s", name)
+		}
+	}
+	for name := range described {
+		if !used[name] {
+			t.Errorf("clients.md describes the header %s, which no code names", name)
 		}
 	}
 }
