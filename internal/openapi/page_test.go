@@ -22,6 +22,8 @@ func page(t *testing.T, text []byte, paths []string) []byte {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "# API reference\n\n%s\n\n%s\n\n", introduction, doc.Info.Description)
+	writeOverview(&out, t, doc, paths)
+	fmt.Fprintf(&out, "## In four languages\n\n%s\n\n", aboutLanguages)
 	for _, l := range languages {
 		fmt.Fprintf(&out, "%s:\n\n```%s\n%s\n```\n\n", l.title, l.name, strings.TrimSpace(l.preamble))
 	}
@@ -43,9 +45,10 @@ func page(t *testing.T, text []byte, paths []string) []byte {
 
 const introduction = `Made from [openapi.yaml](../internal/openapi/openapi.yaml), which sqgate serves as
 ` + "`GET /api/v2/openapi.json`" + `, without a key. [Clients](clients.md) explains keys, coordinates,
-headers and errors, and the [management API](admin-api.md) has a page of its own. The main
-operations have a line in each of four languages. These lines need what comes next, and
-` + "`URL` and `KEY`" + ` in the environment.`
+headers and errors, and the [management API](admin-api.md) has a page of its own.`
+
+const aboutLanguages = `The main operations below have a line in each of four languages. These lines need what
+comes next, and ` + "`URL` and `KEY`" + ` in the environment.`
 
 // languages have a preamble, and a line for a request.
 var languages = []struct {
