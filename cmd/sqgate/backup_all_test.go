@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -215,4 +216,50 @@ func TestABackupThatDoesNotFit(t *testing.T) {
 	if err == nil || !strings.Contains(out, "tenant will: not backed up: the disk has 1 MB free, and 256 MB are needed") || len(filesOf(t, dir)) != 0 {
 		t.Errorf("%v %s", err, out)
 	}
+}
+
+// TestAllFilesOnAnotherHost moves everything, as operations.md says. The history comes
+// along, and so does a tenant that has no phexts any more.
+func TestAllFilesOnAnotherHost(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will", "bare", "new")
+		g.must("will", "POST", at("update", "notes", origin), "first", 200)
+		before := time.Now().UTC().Format(time.RFC3339Nano)
+		g.must("will", "POST", at("update", "notes", origin), "second", 200)
+		g.must("bare", "POST", at("update", "notes", origin), "goes", 200)
+		g.manage("POST", "tenants/bare/restore", `{"at":"`+before+`"}`, 200)
+		g.stop()
+		away := t.TempDir()
+		for _, args := range [][]string{{"-a", g.dir + "/.", away}, {"-a", away + "/.", g.dir}} {
+			if out, err := exec.Command("cp", args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+			if args[2] == away {
+				entries, err := os.ReadDir(g.dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					if err := os.RemoveAll(filepath.Join(g.dir, e.Name())); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		// These say which directories there were on the old host's disks.
+		if err := os.RemoveAll(filepath.Join(g.dir, "state", "directories")); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
+		if got := g.get("will", at("select", "notes", origin)); got != "second" {
+			t.Errorf("%q", got)
+		}
+		for _, id := range []string{"will", "bare", "new"} {
+			g.must(id, "POST", at("update", "more", origin), "written there", 200)
+		}
+		g.mustOperate("restore", "will", "notes", "--at", before)
+		if got := g.get("will", at("select", "notes", origin)); got != "first" {
+			t.Errorf("as it was before the move: %q", got)
+		}
+	})
 }
