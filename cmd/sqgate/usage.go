@@ -47,7 +47,7 @@ func wrongArguments(use string, args []string) string {
 	var needed []string
 	most := 0
 	for _, word := range strings.Fields(use)[1:] {
-		if strings.HasPrefix(word, "-") {
+		if strings.HasPrefix(word, "-") || word == "|" {
 			break
 		}
 		most++
