@@ -61,3 +61,20 @@ func backsUp(m *machine) {
 	}
 	m.must(m.secondKey(), "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "of the second")
 }
+
+// movesToNewHost restores everything on a host that has nothing but the backups of one
+// night, with the commands of operations.md.
+func movesToNewHost(m *machine) {
+	m.sh("rm -rf /etc/sq %s /var/lib/sqgate /etc/credstore/sqgate.admin-key && dpkg -i %s/sqgate.deb", data, m.share)
+	found, err := filepath.Glob(filepath.Join(backups, "second.*.tar"))
+	if err != nil || len(found) != 1 {
+		m.Fatalf("%q, %v", found, err)
+	}
+	night := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "second."), ".tar")
+	m.sh("cd %s && install -o sq -g sq -m 600 tenants.%s.json /etc/sq/tenants.json && systemctl enable --now sq", backups, night)
+	m.sh("cd %s && for file in *.%s.tar; do sqgate restore ${file%%%%.*} --from $file || exit 1; done", backups, night)
+	m.must(m.secondKey(), "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "of the second")
+	m.must(legacyKey, "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "from the old world")
+	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=9.1.1/1.1.1/1.1.1", "written on the new host", "")
+	m.sh("systemctl stop sq.socket sq.service && dpkg --purge sqgate")
+}

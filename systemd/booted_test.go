@@ -69,6 +69,7 @@ func TestBooted(t *testing.T) {
 		{"no key is in the journal", logsNoKey},
 		{"rollback serves every byte", rollsBack},
 		{"removed, purged, installed again", purges},
+		{"all tenants on a new host", movesToNewHost},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(&machine{T: t, share: share}) }) {
 			h.explain()
