@@ -48,7 +48,7 @@ const (
 	stopped  = "stopped"
 )
 
-// viewOf is complete but for the use if the error is that of reading the directory.
+// viewOf returns what is known of a tenant, also with an error.
 func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStatus) (tenantView, error) {
 	use, err := a.Ledger.Use(t)
 	if err != nil {
