@@ -257,7 +257,7 @@ func TestAllFilesOnAnotherHost(t *testing.T) {
 		for _, id := range []string{"will", "bare", "new"} {
 			g.must(id, "POST", at("update", "more", origin), "written there", 200)
 		}
-		g.mustOperate("restore", "will", "notes", "--at", before)
+		g.manage("POST", "tenants/will/restore", `{"phext":"notes","at":"`+before+`"}`, 200)
 		if got := g.get("will", at("select", "notes", origin)); got != "first" {
 			t.Errorf("as it was before the move: %q", got)
 		}
