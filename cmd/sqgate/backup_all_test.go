@@ -77,8 +77,11 @@ func TestAllTenantsOnAnotherHost(t *testing.T) {
 			h.set(id, "api_key", g.key(id))
 		}
 		h.start()
-		h.mustOperate("restore", "off", "--from", files[0])
-		h.mustOperate("restore", "will", "--from", files[2])
+		for id, file := range map[string]string{"off": files[0], "will": files[2]} {
+			if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + h.url, "SQGATE_YES=true"}, "restore", id, "--from", file); status != 0 {
+				t.Fatalf("restoring %s: %d %s", id, status, out)
+			}
+		}
 		for _, target := range []string{"/api/v2/get?p=notes", "/api/v2/toc?p=notes", byName("select", "notes", "a.name/of"), "/api/v2/get", "/api/v2/select/2.3.4"} {
 			if got, want := h.get("will", target), g.get("will", target); got != want || got == "" {
 				t.Errorf("%s: %q, want %q", target, got, want)
