@@ -72,7 +72,7 @@ func movesToNewHost(m *machine) {
 	}
 	night := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "second."), ".tar")
 	m.sh("cd %s && install -o sq -g sq -m 600 tenants.%s.json /etc/sq/tenants.json && systemctl enable --now sq", backups, night)
-	m.sh("cd %s && for file in *.%s.tar; do SQGATE_YES=true sqgate restore ${file%%%%.*} --from $file || exit 1; done", backups, night)
+	m.sh("cd %s && for file in *.%s.tar; do sqgate restore ${file%%%%.*} --from $file || exit 1; done", backups, night)
 	m.must(m.secondKey(), "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "of the second")
 	m.must(legacyKey, "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "from the old world")
 	m.must(legacyKey, "POST", "/api/v2/update?p=notes&c=9.1.1/1.1.1/1.1.1", "written on the new host", "")

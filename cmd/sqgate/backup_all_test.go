@@ -78,7 +78,7 @@ func TestAllTenantsOnAnotherHost(t *testing.T) {
 		}
 		h.start()
 		for id, file := range map[string]string{"off": files[0], "will": files[2]} {
-			if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + h.url, "SQGATE_YES=true"}, "restore", id, "--from", file); status != 0 {
+			if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + h.url}, "restore", id, "--from", file); status != 0 {
 				t.Fatalf("restoring %s: %d %s", id, status, out)
 			}
 		}

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"mirrorborn.us/sqgate/rewrite"
 )
 
 func newHistory() *cobra.Command {
@@ -147,8 +145,14 @@ func (o *restoreOptions) confirmReplacing(c *apiClient, args []string) error {
 			return usageError{fmt.Errorf("a backup from a pipe cannot be looked at before it is restored: give --yes, or --dry-run to see what would change")}
 		}
 	}
-	would, err := o.tryOut(c, args)
+	resp, err := o.send(c, args, true)
 	if err != nil {
+		return err
+	}
+	var would restored
+	quiet := *c
+	quiet.json = false
+	if err := quiet.show(resp, func(_ io.Writer, text []byte) error { return json.Unmarshal(text, &would) }); err != nil {
 		return err
 	}
 	replaced := would.replaced()
@@ -163,32 +167,6 @@ func (o *restoreOptions) confirmReplacing(c *apiClient, args []string) error {
 		return err
 	}
 	return o.confirm.ask("The history keeps what these phexts are now.", "yes")
-}
-
-// tryOut says what a restore would change, and leaves out what is not there yet.
-func (o *restoreOptions) tryOut(c *apiClient, args []string) (would restored, err error) {
-	resp, err := o.send(c, args, true)
-	if err != nil {
-		return would, err
-	}
-	quiet := *c
-	quiet.json = false
-	if err := quiet.show(resp, func(_ io.Writer, text []byte) error { return json.Unmarshal(text, &would) }); err != nil {
-		return would, err
-	}
-	in := map[string]any{"at": "0s", "dry_run": true} // says of each phext whether it exists
-	if name := o.to; name != "" {
-		in["phext"] = name
-	} else if len(args) > 1 {
-		in["phext"] = args[1]
-	}
-	var now restored
-	err = c.ask(http.MethodPost, tenantPath(args[0])+"/restore", in, &now)
-	would.missing = map[string]bool{}
-	for _, r := range now.Restored {
-		would.missing[r.Phext] = r.Removed
-	}
-	return would, err
 }
 
 // send sends the restore.
@@ -236,23 +214,18 @@ type restored struct {
 	Restored []struct {
 		Phext            string
 		Bytes            int64
-		Changed, Removed bool
+		Changed, Created bool
+		Removed          bool
 	}
 	Removed  []string
 	DryRun   bool `json:"dry_run"`
 	Manifest *bool
-
-	missing map[string]bool // phexts that do not exist now
 }
 
 // replaced are the phexts that exist and would become others, or none.
 func (r *restored) replaced() (names []string) {
 	for _, one := range r.Restored {
-		missing, listed := r.missing[one.Phext]
-		if !listed { // names of coordinates that are as they were are not in the answer
-			missing = r.missing[strings.TrimSuffix(one.Phext, rewrite.NamesSuffix)]
-		}
-		if one.Changed && !missing {
+		if one.Changed && !one.Created {
 			names = append(names, one.Phext)
 		}
 	}

@@ -47,6 +47,7 @@ type Restored struct {
 	Phext   string `json:"phext"`
 	Bytes   int64  `json:"bytes"`
 	Changed bool   `json:"changed"`
+	Created bool   `json:"created,omitempty"` // it does not exist before the restore
 	Removed bool   `json:"removed,omitempty"` // it did not exist then
 }
 

@@ -85,22 +85,22 @@ func TestRestore(t *testing.T) {
 	last := "n.phext=one\x17two other.phext=else"
 	w.wantFiles(last)
 
-	if done := w.restore(Target{At: first, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 3, true, false}}) {
+	if done := w.restore(Target{At: first, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 3, true, false, false}}) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles("n.phext=one other.phext=else")
-	if done := w.restore(Target{At: second, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 7, true, false}}) {
+	if done := w.restore(Target{At: second, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 7, true, false, false}}) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles(last)
-	if done := w.restore(Target{At: second, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 7, false, false}}) {
+	if done := w.restore(Target{At: second, Phext: ptr("n")}); !slices.Equal(done, []Restored{{"n", 7, false, false, false}}) {
 		t.Errorf("the same again: %+v", done)
 	}
 
 	// All of the tenant's: what did not exist then is removed. It can be undone.
 	done := w.restore(Target{At: first})
 	slices.SortFunc(done, func(a, b Restored) int { return strings.Compare(a.Phext, b.Phext) })
-	if !slices.Equal(done, []Restored{{"n", 3, true, false}, {"other", 0, true, true}}) {
+	if !slices.Equal(done, []Restored{{"n", 3, true, false, false}, {"other", 0, true, false, true}}) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles("n.phext=one")
@@ -138,7 +138,7 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 	first := w.update("n.phext", 1, "one")
 	w.update("n.phext", 1, "changed")
 	done := w.restore(Target{At: first, Phext: ptr("n"), To: ptr("copy")})
-	if !slices.Equal(done, []Restored{{"copy", 3, true, false}, {"copy.names", 6, true, false}}) {
+	if !slices.Equal(done, []Restored{{"copy", 3, true, true, false}, {"copy.names", 6, true, true, false}}) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles("copy.names.phext=a.name copy.phext=one n.names.phext=a.name n.phext=changed")
@@ -164,7 +164,7 @@ func TestDryRun(t *testing.T) {
 	w.untouched(func() {
 		done := w.restore(Target{At: first, DryRun: true})
 		slices.SortFunc(done, func(a, b Restored) int { return strings.Compare(a.Phext, b.Phext) })
-		if !slices.Equal(done, []Restored{{"n", 3, true, false}, {"other", 0, true, true}}) {
+		if !slices.Equal(done, []Restored{{"n", 3, true, false, false}, {"other", 0, true, false, true}}) {
 			t.Errorf("%+v", done)
 		}
 		if done := w.restore(Target{At: first, Phext: ptr("n"), Coordinate: coordinate(2), DryRun: true}); len(done) != 1 || !done[0].Changed {
@@ -185,7 +185,7 @@ func TestRestoreOneScroll(t *testing.T) {
 	w.update("n.phext", 2, "TWO")
 	w.update("n.phext", 3, "THREE")
 	done := w.restore(Target{At: first, Phext: ptr("n"), Coordinate: coordinate(2)})
-	if !slices.Equal(done, []Restored{{"n", int64(len("ONE\x17two\x17THREE")), true, false}}) {
+	if !slices.Equal(done, []Restored{{"n", int64(len("ONE\x17two\x17THREE")), true, false, false}}) {
 		t.Errorf("%+v", done)
 	}
 	w.wantFiles("n.phext=ONE\x17two\x17THREE")

@@ -208,6 +208,7 @@ func (r *restore) put(file string, state journal.State) (Restored, error) {
 		return one, err
 	}
 	one.Changed = now.Exists() != state.Exists || now.Text() != state.Text
+	one.Created = state.Exists && !now.Exists()
 	if !one.Changed || r.target.DryRun {
 		return one, nil
 	}
