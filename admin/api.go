@@ -1,5 +1,5 @@
 // Package admin is what the operator talks to: the management API, the audit
-// log and the metrics.
+// log, the metrics and the status page.
 //
 // It changes tenants only by editing the tenants file, and shows a key only in
 // the answer to the call that made it. It never serves a tenant's request, and
@@ -14,7 +14,10 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -43,6 +46,9 @@ type Config struct {
 	ArchiveDir string       // where the archives of deleted tenants are kept
 	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
 	AuditFile  string
+	JournalDir string   // whose size the status page shows
+	Counts     *Metrics // has the last minutes
+	Version    string   // of sqgate
 	Logger     *slog.Logger
 }
 
@@ -55,6 +61,11 @@ type API struct {
 	audit    *auditLog
 	mux      *http.ServeMux
 	now      func() time.Time
+
+	listeners *semaphore.Weighted // of streams of events
+	ending    chan struct{}       // closed when streams are to end
+	endOnce   sync.Once
+	storage   storageCache
 }
 
 // New makes an API and opens the audit log.
@@ -63,7 +74,8 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), metrics: sha256.Sum256([]byte(c.MetricsKey)), audit: audit, now: time.Now, mux: http.NewServeMux()}
+	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), metrics: sha256.Sum256([]byte(c.MetricsKey)), audit: audit, now: time.Now, mux: http.NewServeMux(),
+		listeners: semaphore.NewWeighted(mostListeners), ending: make(chan struct{})}
 	a.archives = archive.New(c.ArchiveDir, a.now)
 	a.archives.Links = c.Links
 	a.routes()
@@ -89,6 +101,7 @@ func (a *API) routes() {
 		"GET " + tenants + "/{id}/history":     a.showHistory,
 		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,
+		"GET /api/v2/admin/events":             a.sendEvents,
 	} {
 		if strings.Contains(pattern, tenants) {
 			h = a.inForce(h)
@@ -130,6 +143,10 @@ func (a *API) inForce(h handler) handler {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != path.Clean(r.URL.Path) {
 		a.fail(w, errNoCall)
+		return
+	}
+	if r.URL.Path == pagePath {
+		a.servePage(w)
 		return
 	}
 	if err := a.authenticate(r); err != nil {

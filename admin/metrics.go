@@ -31,6 +31,7 @@ type Metrics struct {
 	seconds  *prometheus.HistogramVec
 	rejected *prometheus.CounterVec
 	starts   *prometheus.CounterVec
+	recent   *recent // for the status page
 }
 
 // buckets are in seconds. They reach from an answer from memory to a phext that
@@ -39,7 +40,7 @@ var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05,
 
 // NewMetrics makes the figures that are counted. RegisterGauges adds the others.
 func NewMetrics(version string, store *tenants.Store) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), store: store,
+	m := &Metrics{registry: prometheus.NewRegistry(), store: store, recent: newRecent(),
 		calls:    counter("sq_api_calls_total", "Calls with a good key since sqgate started, by the tenant they were about and by operation.", "tenant", "method"),
 		requests: counter("sq_requests_total", "Requests answered since sqgate started, by HTTP status.", "code"),
 		rejected: counter("sq_rejected_total", "Requests that sqgate answered with an error since it started, by the code in that answer.", "code"),
@@ -124,11 +125,22 @@ func (m *Metrics) Served(tenant, op string, status int, code string, took time.D
 	if code != "" {
 		m.rejected.WithLabelValues(code).Inc()
 	}
+	if failed := status >= http.StatusBadRequest; op != "" || failed {
+		m.recent.add(m.known(tenant), op != "" && tenant != "", failed)
+	}
 	if op == "" {
 		return
 	}
 	m.seconds.WithLabelValues(op).Observe(took.Seconds())
 	m.count(m.calls, tenant, op)
+}
+
+// known is the tenant's id, or "" if there is none with this id any more.
+func (m *Metrics) known(tenant string) string {
+	if _, ok := m.store.Current().ByID(tenant); !ok {
+		return ""
+	}
+	return tenant
 }
 
 // count counts something that a tenant did. A request that ends after its tenant
@@ -177,6 +189,7 @@ func (m *Metrics) TenantsChanged(old *tenants.Snapshot, diff tenants.Diff) {
 func (m *Metrics) forget(tenant string) {
 	m.calls.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.starts.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.recent.forget(tenant)
 }
 
 // gauges are read at each scrape from the packages that know them, so that the

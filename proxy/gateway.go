@@ -25,7 +25,7 @@ type Config struct {
 	KeyLimit    *keylimit.Limiter       // of wrong keys
 	Tokens      *jwtauth.Verifier       // nil = there are none
 	PublicLimit *keylimit.Limiter       // of public reads
-	Admin       http.Handler            // answers /api/v2/admin/ and /api/v2/metrics; nil = nothing does
+	Admin       http.Handler            // answers /api/v2/admin/, /api/v2/metrics and /status; nil = nothing does
 	OperatorKey func(key string) string // what a key of the operator's is, "" = none; nil = there are none
 	// Observe is told of every request when it is done: tenant and operation as
 	// far as they were found out, the status, the code of an error, and how long

@@ -61,13 +61,23 @@ func withCORS(next http.Handler) http.Handler {
 // but made in none: they wait for directories and disks meanwhile.
 func (g *Gateway) withAdmin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g.Admin != nil && isAdminPath(r.URL.Path) {
+		if g.Admin != nil && (isAdminPath(r.URL.Path) || asksForPage(r)) {
 			infoOf(r).meter.turn = nil
 			g.Admin.ServeHTTP(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// asksForPage says whether a request is for the operator's status page. With a key or
+// a query, the path is that of SQ's status operation, which is always refused without.
+func asksForPage(r *http.Request) bool {
+	if r.URL.Path != "/status" || r.URL.RawQuery != "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	_, given := headerKey(r.Header)
+	return !given
 }
 
 // Plain says whether the answer at a path is made in memory and has a length.

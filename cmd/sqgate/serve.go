@@ -170,6 +170,7 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 		}
 	}()
 	s.gateway.Drain()
+	s.api.EndStreams()
 	if l, ok := s.listener.(*inheritedListener); ok {
 		_ = l.Close() // systemd keeps the socket: new connections wait in it for the next sqgate
 	}
