@@ -232,7 +232,8 @@ func (l *auditLog) last() []auditEvent {
 	for i := len(lines) - 1; i >= 0 && len(events) < auditLines; i-- {
 		var line struct {
 			auditEvent
-			Before, After json.RawMessage
+			Before json.RawMessage `json:"before"`
+			After  json.RawMessage `json:"after"`
 		}
 		if json.Unmarshal(lines[i], &line) != nil {
 			continue // cut off at the beginning, or somebody's own

@@ -53,7 +53,7 @@ function svg(name, attributes) {
 
 function newSpark() {
   const e = svg("svg", {class: "spark", viewBox: "0 0 58 20", preserveAspectRatio: "none", "aria-hidden": "true"});
-  e.append(svg("line", {x1: 0, x2: 58, y1: 20, y2: 20}), svg("polyline", {}), svg("polyline", {class: "errors"}));
+  e.append(svg("line", {x1: 0, x2: 58, y1: 20, y2: 20}), svg("polyline", {class: "errors"}), svg("polyline", {}));
   return e;
 }
 
@@ -61,8 +61,8 @@ function newSpark() {
 function drawSpark(e, calls, errors) {
   const top = Math.max(1, ...(calls ?? []), ...(errors ?? []));
   const points = list => list && sum(list) > 0 ? list.slice(0, -1).map((n, i) => i + "," + (20 - 19 * n / top).toFixed(1)).join(" ") : "";
-  e.children[1].setAttribute("points", points(calls));
-  e.children[2].setAttribute("points", points(errors));
+  e.children[1].setAttribute("points", points(errors));
+  e.children[2].setAttribute("points", points(calls));
 }
 
 function newBar() { return el("div", {class: "track", "aria-hidden": "true"}, el("div")); }
@@ -142,12 +142,12 @@ function showTenants(now) {
 function newRow(id) {
   const badge = el("span", {class: "badge"}), mail = el("div", {class: "mail"});
   const bar = newBar(), use = el("span", {class: "small quiet"});
-  const spark = newSpark(), counts = el("span", {class: "small"});
+  const spark = newSpark(), calls = el("div", {class: "small quiet"}), errors = el("div", {class: "small bad"});
   const today = el("span"), active = el("span"), child = el("span");
   const cell = (name, ...children) => el("td", {role: "cell", class: name}, ...children);
   const tr = el("tr", {role: "row", "data-tenant": id},
     el("td", {role: "rowheader"}, el("span", {class: "id"}, id), badge, mail),
-    cell("use", bar, use), cell("recent", el("div", {}, spark, counts)),
+    cell("use", bar, use), cell("recent", el("div", {}, spark, el("div", {}, calls, errors))),
     cell("number extra", today), cell("extra", active), cell("extra", child),
     cell("number act", el("button", {type: "button", "aria-label": "Manage " + id, onclick: () => manage(id)}, "Manage")));
   const draw = t => {
@@ -159,9 +159,8 @@ function newRow(id) {
     setText(use, t.error || (t.quota_mb ? `${size(t.storage_used_bytes)} of ${size(t.quota_mb * 1048576)}, ${Math.round(100 * used(t))} %` : `${size(t.storage_used_bytes)}, no quota`));
     use.className = "small " + (t.error || used(t) >= 1 ? "bad" : used(t) >= .9 ? "warn" : "quiet");
     drawSpark(spark, t.calls, t.errors);
-    const errors = sum(t.errors);
-    setText(counts, plural(sum(t.calls), "call") + (errors ? ", " + plural(errors, "error") : ""));
-    counts.className = "small " + (errors ? "bad" : "quiet");
+    setText(calls, plural(sum(t.calls), "call"));
+    setText(errors, sum(t.errors) ? plural(sum(t.errors), "error") : "");
     setText(today, whole.format(t.api_calls_today));
     setText(active, ago(t.last_active));
     setText(child, t.child);
@@ -182,8 +181,9 @@ function showTiles() {
       $("tiles").append(el("div", {class: "tile"}, el("h2", {}, name), t.value, t.spark, t.note));
     }
     setText(tiles[name].value, value);
-    tiles[name].value.className = "value " + (tone ?? "");
+    tiles[name].value.className = "value " + (tone === "bad" ? tone : "");
     setText(tiles[name].note, note);
+    tiles[name].note.className = tone === "warn" ? tone : "quiet";
     if (spark) drawSpark(tiles[name].spark, ...spark);
   };
   tile("Calls, last 10 min", whole.format(sum(calls.calls)), "", "", [calls.calls, null]);
