@@ -16,6 +16,7 @@ import (
 // listens, and at no other time.
 const (
 	eventInterval = time.Second
+	eventPart     = 20 // at most one part in so many of a stream's time is spent on its events
 	mostListeners = 8
 	longestStream = 15 * time.Minute // a page then opens another one
 )
@@ -85,14 +86,15 @@ func (a *API) sendEvents(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
 	out, sent := http.NewResponseController(w), &sentState{seed: maphash.MakeSeed(), sums: map[string]uint64{}}
 	once := r.URL.Query().Get("once") == "true"
-	tick, end := time.NewTicker(eventInterval), time.NewTimer(longestStream)
-	defer tick.Stop()
+	end := time.NewTimer(longestStream)
 	defer end.Stop()
 	for {
+		began := time.Now()
 		text, err := json.Marshal(a.eventSince(sent))
 		if err != nil {
 			return err
 		}
+		took := time.Since(began)
 		if _, err := w.Write(append(append([]byte("data: "), text...), "\n\n"...)); err != nil || once {
 			return nil // the client has gone, or has all
 		}
@@ -104,7 +106,7 @@ func (a *API) sendEvents(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		case <-end.C:
 			return nil
-		case <-tick.C:
+		case <-time.After(max(eventInterval, eventPart*took)):
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -65,10 +64,9 @@ func sizeOf(dir string) (bytes int64) {
 func (a *API) disks() []diskView {
 	all, byDevice := []diskView{}, map[uint64]int{}
 	look := func(dir, holds string) {
-		dir = existing(dir)
 		info, err := os.Stat(dir)
 		if err != nil {
-			return // the log has what is wrong with it
+			return // it is made when it is needed, or the log says what is wrong with it
 		}
 		device := info.Sys().(*syscall.Stat_t).Dev
 		i, known := byDevice[device]
@@ -92,16 +90,6 @@ func (a *API) disks() []diskView {
 	look(a.JournalDir, "journal")
 	look(a.ArchiveDir, "archives")
 	return all
-}
-
-// existing is dir or the nearest directory above it that exists.
-func existing(dir string) string {
-	for {
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
 }
 
 // tail is the end of the audit log's file, or nothing if it cannot be read.

@@ -66,7 +66,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	case !t.Enabled:
 		v.Status = disabled
 	}
-	if c, ok := children[fsutil.Resolve(t.DataDir)]; ok {
+	if c, ok := children[a.Dirs.Of(t.DataDir).Path]; ok {
 		v.Child = string(c.State)
 	}
 	return v, err

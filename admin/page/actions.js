@@ -47,12 +47,12 @@ function done(text) {
 
 // showKey shows a key that nobody can be shown again.
 function showKey(id, newKey) {
-  const shown = input(newKey, {readonly: true, class: "code"});
-  show("The key of " + id, [el("p", {}, "Copy it now: it is shown only this once."), ...field("new-key", "API key", shown)], [{name: "Copy", tone: "primary", action: async () => {
+  const shown = input(newKey, {readonly: true, class: "code"}), copied = el("p", {role: "status"});
+  show("The key of " + id, [el("p", {}, "Copy it now: it is shown only this once."), ...field("new-key", "API key", shown), copied], [{name: "Copy", tone: "primary", action: async () => {
     shown.select();
     try {
       await navigator.clipboard.writeText(newKey);
-      say("The key is in the clipboard.");
+      setText(copied, "It is in the clipboard.");
     } catch { throw new Error("The browser does not let this page copy: press Ctrl+C."); }
   }}], "Done");
   shown.select();
@@ -85,7 +85,7 @@ function manage(id) {
     {name: "Restore…", action: () => restorePast(id, path)},
     {name: active ? "Disable…" : "Enable…", action: () => enable(id, path, !active)},
     {name: "Delete…", tone: "danger", action: () => remove(id, path)}];
-  show(id, [list, el("h2", {}, "Last output of SQ"), lines], buttons, "Close");
+  show(id, [list, el("h3", {}, "Last output of SQ"), lines], buttons, "Close");
   call("GET", path + "/logs").then(got => setText(lines, got.lines.slice(-40).join("\n") || "None: SQ did not run since sqgate was started."), error => setText(lines, error.message));
 }
 

@@ -277,7 +277,7 @@ async function watch() {
       const answer = await fetch("/api/v2/admin/events", {headers: {Authorization: "Bearer " + key}, signal: abort.signal, cache: "no-store", credentials: "omit"});
       if (answer.status === 401) return lock("That is not the management key.");
       if (!answer.ok) {
-        const {error} = await answer.json();
+        const {error} = await answer.json().catch(() => ({error: `The answer is ${answer.status}, and not sqgate's: does a proxy keep management calls out?`}));
         if (!state.ready || answer.status === 403 || answer.status === 429) return lock(error);
         throw new Error(error);
       }

@@ -69,7 +69,7 @@ func TestStatusPage(t *testing.T) {
 		for _, part := range []struct {
 			name string
 			run  func(*chromium, *testing.T, *gate)
-		}{{"live", (*chromium).seesCalls}, {"actions", (*chromium).acts}, {"hostile", (*chromium).survives}, {"secrets", (*chromium).keepsTheKey}, {"axe", (*chromium).accessible}} {
+		}{{"live", (*chromium).seesCalls}, {"actions", (*chromium).acts}, {"hostile", (*chromium).survives}, {"thousands", (*chromium).showsThousands}, {"secrets", (*chromium).keepsTheKey}, {"axe", (*chromium).accessible}} {
 			t.Run(part.name, func(t *testing.T) {
 				c.t = t
 				part.run(c, t, g)
@@ -179,6 +179,35 @@ func (c *chromium) acts(t *testing.T, g *gate) {
 		t.Errorf("restored to %q, want %q", got, before)
 	}
 	c.await(`document.getElementById("audit").textContent.includes("rotate-key")`)
+}
+
+// showsThousands pages, filters and sorts a long table.
+func (c *chromium) showsThousands(t *testing.T, g *gate) {
+	for i := range 3000 {
+		g.addTenant(fmt.Sprintf("many-%04d", i))
+	}
+	g.writeFile()
+	shown := func(text, first string) {
+		t.Helper()
+		c.await(`document.getElementById("shown").textContent === ` + js(text) + ` && document.querySelector("#rows tr").dataset.tenant === ` + js(first))
+	}
+	shown("1 to 50 of 3,001 tenants", "many-0000")
+	c.press("Next")
+	shown("51 to 100 of 3,001 tenants", "many-0050")
+	c.press("Tenant")
+	shown("1 to 50 of 3,001 tenants", "will")
+	c.fill("filter", "many-29")
+	shown("1 to 50 of 100 tenants", "many-2999")
+	c.fill("filter", "<IMG")
+	shown("1 to 1 of 1 tenant", "will")
+	c.fill("filter", "")
+	c.press("Use of quota")
+	c.press("Tenant")
+	shown("1 to 50 of 3,001 tenants", "many-0000")
+	c.press("Tenant")
+	if rows := c.must(`document.querySelectorAll("#rows tr").length`); rows != "50" {
+		t.Errorf("%s rows are in the document", rows)
+	}
 }
 
 // survives shows names and a tenants file that hold HTML.
