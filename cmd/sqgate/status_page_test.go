@@ -79,7 +79,7 @@ func TestStatusPage(t *testing.T) {
 		t.Run("shutdown", func(t *testing.T) {
 			begin := time.Now()
 			g.stop()
-			if took := time.Since(begin); took > 10*time.Second {
+			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("it took %v to stop while somebody looks", took)
 			}
 			c.await(`document.getElementById("live").textContent === "Reconnecting…"`)
