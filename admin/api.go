@@ -48,7 +48,6 @@ type Config struct {
 	AuditFile  string
 	JournalDir string   // whose size the status page shows
 	Counts     *Metrics // has the last minutes
-	Version    string   // of sqgate
 	Logger     *slog.Logger
 }
 

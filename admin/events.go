@@ -53,9 +53,8 @@ type callsView struct {
 }
 
 type configView struct {
-	ReadAt  time.Time `json:"read_at"`
-	Error   string    `json:"error,omitempty"`
-	Version string    `json:"version"`
+	ReadAt time.Time `json:"read_at"`
+	Error  string    `json:"error,omitempty"`
 }
 
 // sqView is the SQ processes. Those in trouble come first, and at most mostChildren.
@@ -184,7 +183,7 @@ func (a *API) tenantEventOf(t *tenants.Tenant, children map[string]supervisor.Ch
 
 func (a *API) configNow() configView {
 	status := a.Store.Status()
-	v := configView{ReadAt: status.At.UTC(), Version: a.Version}
+	v := configView{ReadAt: status.At.UTC()}
 	if status.Err != nil {
 		v.Error = status.Err.Error()
 	}

@@ -87,7 +87,7 @@ func (a *API) disks() []diskView {
 	for _, t := range a.Store.Current().All() {
 		look(t.DataDir, "data")
 	}
-	look(a.JournalDir, "journal")
+	look(filepath.Dir(a.AuditFile), "journal")
 	look(a.ArchiveDir, "archives")
 	return all
 }

@@ -223,7 +223,7 @@ func (s *service) makeAPIs() error {
 	s.api, err = admin.New(admin.Config{
 		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Links: s.links,
-		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Version: buildVersion(), Logger: s.log,
+		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 	})
 	if err != nil {
 		return err
