@@ -41,7 +41,7 @@ func (c *chromium) login(g *gate, key string) {
 const hostile = `<img src=x onerror="document.title='broken'">'"&</script>`
 
 // TestStatusPage works with the status page in Chromium as an operator does. It needs
-// CHROMIUM, which .ci/browser sets. AXE is the path of axe-core, and SQGATE_PICTURES a
+// CHROMIUM, which .ci/browser sets. AXE is the path of axe-core, and SQTEST_PICTURES a
 // directory for pictures.
 func TestStatusPage(t *testing.T) {
 	path := os.Getenv("CHROMIUM")
@@ -321,12 +321,12 @@ func (c *chromium) check(t *testing.T, name string) {
 	}
 }
 
-// TestStatusPagePictures makes the pictures in docs, if SQGATE_PICTURES names the
+// TestStatusPagePictures makes the pictures in docs, if SQTEST_PICTURES names the
 // directory for them.
 func TestStatusPagePictures(t *testing.T) {
-	path, dir := os.Getenv("CHROMIUM"), os.Getenv("SQGATE_PICTURES")
+	path, dir := os.Getenv("CHROMIUM"), os.Getenv("SQTEST_PICTURES")
 	if path == "" || dir == "" {
-		t.Skip("NO PICTURES: CHROMIUM and SQGATE_PICTURES are not set")
+		t.Skip("NO PICTURES: CHROMIUM and SQTEST_PICTURES are not set")
 	}
 	sizes := map[string]int{"acme": 912, "aurora": 310, "birch": 655, "cobalt": 1010, "delta-lab": 120, "ember": 470, "fjord": 33, "grove": 0}
 	g := newGate(t, builtin)
