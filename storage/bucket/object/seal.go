@@ -1,0 +1,168 @@
+// Package object has the formats of what sqgate keeps in a bucket. An object is
+//
+//	"SQB", the version of the format       4 bytes
+//	the kind of the object                 1 byte
+//	the length of the payload              uvarint
+//	the payload, compressed with zstd
+//	xxh3-128 of all that                   16 bytes
+//
+// The payload of a log object is binary, with mutations as the journal has them. That
+// of a file is its text. All others are JSON, with the fields of their types.
+//
+// The package reads and writes nothing. What it decodes, it would encode to the same
+// payload again: it accepts nothing that it cannot keep.
+package object
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
+)
+
+// version is that of all objects. A sqgate that knows another one refuses them.
+const version = 1
+
+const magic = "SQB"
+
+// PayloadMax is the longest payload, in bytes.
+const PayloadMax = 192 << 20
+
+// Errors of what is read. They are wrapped.
+var (
+	ErrDamaged = errors.New("is damaged")
+	ErrFormat  = errors.New("was not written by sqgate")
+	ErrVersion = errors.New("was written by a newer sqgate, in a format that this one does not know: upgrade this one")
+	ErrKind    = errors.New("is another kind of object than was asked for")
+	ErrInvalid = errors.New("cannot be kept in a bucket")
+)
+
+type kind byte
+
+// The kinds. Objects in buckets hold these numbers.
+const (
+	kindLog kind = 1 + iota
+	kindCheckpoint
+	kindOwner
+	kindHost
+	kindTenants
+	kindFile
+)
+
+const sumSize = 16
+
+// Both are used for whole payloads only, by many at a time.
+var (
+	compressor = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	})
+	decompressor = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(PayloadMax), zstd.WithDecoderMaxWindow(8<<20))
+	})
+)
+
+// seal makes an object of a payload.
+func seal(k kind, payload []byte) ([]byte, error) {
+	if len(payload) > PayloadMax {
+		return nil, fmt.Errorf("a payload of %d bytes %w", len(payload), ErrInvalid)
+	}
+	z, err := compressor()
+	if err != nil {
+		return nil, err
+	}
+	b := append([]byte(magic), version, byte(k))
+	b = binary.AppendUvarint(b, uint64(len(payload)))
+	b = z.EncodeAll(payload, b)
+	sum := xxh3.Hash128(b).Bytes()
+	return append(b, sum[:]...), nil
+}
+
+// unseal returns the payload of an object. The checksum is compared before
+// anything else is believed, except the version: a newer one may have another.
+func unseal(k kind, b []byte) ([]byte, error) {
+	if len(b) <= len(magic) || string(b[:len(magic)]) != magic {
+		return nil, fmt.Errorf("the object %w", ErrFormat)
+	}
+	if b[len(magic)] > version {
+		return nil, fmt.Errorf("the object %w", ErrVersion)
+	}
+	if len(b) < len(magic)+2+sumSize || b[len(magic)] != version {
+		return nil, fmt.Errorf("the object %w", ErrDamaged)
+	}
+	body := b[:len(b)-sumSize]
+	if sum := xxh3.Hash128(body).Bytes(); !bytes.Equal(sum[:], b[len(body):]) {
+		return nil, fmt.Errorf("the object %w", ErrDamaged)
+	}
+	if found := kind(body[len(magic)+1]); found != k {
+		return nil, fmt.Errorf("the object %w", ErrKind)
+	}
+	return decompress(body[len(magic)+2:])
+}
+
+// decompress allocates no more than the length that is announced, and that no more
+// than PayloadMax.
+func decompress(b []byte) ([]byte, error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > PayloadMax {
+		return nil, fmt.Errorf("the object %w", ErrDamaged)
+	}
+	b = b[n:]
+	var head zstd.Header
+	if err := head.Decode(b); err != nil || head.HasFCS && head.FrameContentSize != size {
+		return nil, fmt.Errorf("the object %w", ErrDamaged)
+	}
+	z, err := decompressor()
+	if err != nil {
+		return nil, err
+	}
+	payload, err := z.DecodeAll(b, nil)
+	if err != nil || uint64(len(payload)) != size {
+		return nil, fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
+	}
+	return payload, nil
+}
+
+// content is an object that is not a file. marshal refuses what unmarshal would not
+// return the same.
+type content interface {
+	kind() kind
+	marshal() ([]byte, error)
+}
+
+// contentOf is a pointer to a T, which can be read into.
+type contentOf[T any] interface {
+	*T
+	content
+	unmarshal(payload []byte) error
+}
+
+// Encode returns an object of v, or ErrInvalid.
+func Encode(v content) ([]byte, error) {
+	payload, err := v.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return seal(v.kind(), payload)
+}
+
+// Decode reads an object of a type.
+func Decode[T any, P contentOf[T]](b []byte) (v T, err error) {
+	p := P(&v)
+	payload, err := unseal(p.kind(), b)
+	if err == nil {
+		err = p.unmarshal(payload)
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	if again, err := p.marshal(); err != nil || !bytes.Equal(again, payload) {
+		var none T
+		return none, fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
+	}
+	return v, nil
+}

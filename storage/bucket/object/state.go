@@ -1,0 +1,206 @@
+package object
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Hash is the SHA-256 of a phext's text. In keys and in JSON it is 64 hexadecimal
+// digits.
+type Hash [sha256.Size]byte
+
+// String returns the digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText returns the digits.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads the digits.
+func (h *Hash) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(h)) {
+		return fmt.Errorf("a hash %w", ErrDamaged)
+	}
+	_, err := hex.Decode(h[:], text)
+	return err
+}
+
+// EncodeFile returns an object of a phext's text, and its hash.
+func EncodeFile(text []byte) ([]byte, Hash, error) {
+	b, err := seal(kindFile, text)
+	return b, sha256.Sum256(text), err
+}
+
+// DecodeFile returns the text of an object, which must have this hash.
+func DecodeFile(b []byte, want Hash) ([]byte, error) {
+	text, err := unseal(kindFile, b)
+	if err == nil && Hash(sha256.Sum256(text)) != want {
+		err = fmt.Errorf("the object %w: it has another text than its name says", ErrDamaged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
+}
+
+// Checkpoint is what the log of a directory says when it stands at Seq: every phext,
+// and what else an owner has to know.
+type Checkpoint struct {
+	Seq     uint64       `json:"seq"`
+	Epoch   uint64       `json:"epoch"`
+	Time    int64        `json:"time"` // of the log object at Seq, in nanoseconds since 1970
+	Files   []File       `json:"files"`
+	Answers []Answer     `json:"answers"` // of the last day, oldest first
+	Calls   []CallCounts `json:"calls"`
+	Epochs  []uint64     `json:"epochs"` // the numbers of all log objects that open an epoch, up to Seq
+}
+
+// File is a phext in a checkpoint.
+type File struct {
+	Name string `json:"name"` // in the directory: "notes.phext"
+	Hash Hash   `json:"hash"`
+	Size int64  `json:"size"` // bytes
+}
+
+// Answer is the first answer to an Idempotency-Key.
+type Answer struct {
+	Time        int64  `json:"time"` // nanoseconds since 1970
+	Tenant      string `json:"tenant"`
+	Idempotency string `json:"idempotency"`
+	Digest      string `json:"digest"` // of the request
+	Answer      string `json:"answer"`
+}
+
+// CallCounts are a tenant's calls of a day.
+type CallCounts struct {
+	Tenant     string `json:"tenant"`
+	Day        string `json:"day"` // as in 2026-01-31, UTC
+	Calls      int64  `json:"calls"`
+	LastActive int64  `json:"last_active"` // nanoseconds since 1970
+}
+
+func (c *Checkpoint) kind() kind { return kindCheckpoint }
+
+func (c *Checkpoint) unmarshal(b []byte) error { return unmarshalJSON(b, c) }
+
+func (c *Checkpoint) marshal() ([]byte, error) {
+	for i, f := range c.Files {
+		if f.Name == "" || i > 0 && f.Name <= c.Files[i-1].Name {
+			return nil, fmt.Errorf("a checkpoint whose files are not sorted by name %w", ErrInvalid)
+		}
+		if err := checkText(f.Name); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range c.Answers {
+		if err := checkText(a.Tenant, a.Idempotency, a.Digest, a.Answer); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range c.Calls {
+		if err := checkText(n.Tenant, n.Day); err != nil {
+			return nil, err
+		}
+	}
+	for i, seq := range c.Epochs {
+		if seq > c.Seq || i > 0 && seq <= c.Epochs[i-1] {
+			return nil, fmt.Errorf("a checkpoint whose epochs are not sorted %w", ErrInvalid)
+		}
+	}
+	return marshalJSON(c)
+}
+
+// Owner says which host has a directory.
+type Owner struct {
+	Host        string `json:"host"` // "" = nobody: it was handed over
+	Incarnation string `json:"incarnation"`
+	Epoch       uint64 `json:"epoch"`
+}
+
+func (o *Owner) kind() kind { return kindOwner }
+
+func (o *Owner) unmarshal(b []byte) error { return unmarshalJSON(b, o) }
+
+func (o *Owner) marshal() ([]byte, error) {
+	if err := checkText(o.Host, o.Incarnation); err != nil {
+		return nil, err
+	}
+	return marshalJSON(o)
+}
+
+// Host is a host that lives as long as its Counter goes up.
+type Host struct {
+	Name        string  `json:"name"`
+	URL         string  `json:"url"` // where other hosts reach it; "" = they do not
+	Incarnation string  `json:"incarnation"`
+	Counter     uint64  `json:"counter"`
+	Fingerprint string  `json:"fingerprint"` // of its certificate
+	Version     string  `json:"version"`     // of its sqgate
+	Draining    bool    `json:"draining"`
+	Load        float64 `json:"load"` // part of its processors that is busy, 0 to 1
+}
+
+func (h *Host) kind() kind { return kindHost }
+
+func (h *Host) unmarshal(b []byte) error { return unmarshalJSON(b, h) }
+
+func (h *Host) marshal() ([]byte, error) {
+	if err := checkText(h.Name, h.URL, h.Incarnation, h.Fingerprint, h.Version); err != nil {
+		return nil, err
+	}
+	return marshalJSON(h)
+}
+
+// Tenants is a shard of the tenants.
+type Tenants struct {
+	// ByID has each tenant as in the tenants file, as compact JSON, without
+	// data_dir and with its keys as SHA-256.
+	ByID map[string]json.RawMessage `json:"tenants"`
+}
+
+func (t *Tenants) kind() kind { return kindTenants }
+
+func (t *Tenants) unmarshal(b []byte) error { return unmarshalJSON(b, t) }
+
+func (t *Tenants) marshal() ([]byte, error) {
+	for id := range t.ByID {
+		if err := checkText(id); err != nil {
+			return nil, err
+		}
+	}
+	return marshalJSON(t)
+}
+
+// checkText refuses what JSON would silently replace.
+func checkText(texts ...string) error {
+	for _, s := range texts {
+		if !utf8.ValidString(s) {
+			return fmt.Errorf("%q, which is not UTF-8, %w", s, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+func marshalJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("the object %w: %w", ErrInvalid, err)
+	}
+	return b.Bytes(), nil
+}
+
+// unmarshalJSON leaves what JSON allows beside one form to Decode, which compares.
+func unmarshalJSON(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
+	}
+	return nil
+}
