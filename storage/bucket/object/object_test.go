@@ -41,7 +41,7 @@ func examples() map[string]content {
 		"epoch": &Log{Epoch: 8, Opens: true, Host: "beta", Incarnation: "run-2", Nonce: "nonce-2", Time: 1795867200000000001},
 		"checkpoint": &Checkpoint{Seq: 41, Epoch: 8, Time: 1795867200000000002,
 			Files:   []File{{"a <b>.phext", someHash("a"), 1}, {"notes.phext", someHash("notes"), 5}},
-			Answers: []Answer{{1795867200000000000, "acme/1", "i", "d", "a\x17b"}}, Calls: []CallCounts{{"acme/1", "2026-11-28", 12, 3}}, Epochs: []uint64{1, 40}},
+			Answers: []Answer{{1795867200000000000, "acme/1", "i", "d", "a\x17b"}}, Calls: []CallCounts{{"acme/1", "2026-11-28", 12, 3}}},
 		"owner":   &Owner{"alpha", "run-1", 7},
 		"host":    &Host{"alpha", "https://alpha:8444", "run-1", 12, "ab12", "1.2.3", true, 0.25},
 		"tenants": &Tenants{map[string]json.RawMessage{"acme": json.RawMessage(`{"enabled":true,"key_sha256":"<ab>"}`), "zeta": json.RawMessage(`{}`)}},
@@ -221,8 +221,6 @@ func TestWhatIsNotEncoded(t *testing.T) {
 		"unsorted files":           &Checkpoint{Files: []File{{Name: "b"}, {Name: "a"}}},
 		"a file twice":             &Checkpoint{Files: []File{{Name: "a"}, {Name: "a"}}},
 		"a name that is not UTF-8": &Checkpoint{Files: []File{{Name: "caf\xe9"}}},
-		"unsorted epochs":          &Checkpoint{Seq: 9, Epochs: []uint64{2, 1}},
-		"an epoch of later":        &Checkpoint{Seq: 9, Epochs: []uint64{10}},
 		"a tenant that is none":    &Tenants{map[string]json.RawMessage{"a": json.RawMessage("{")}},
 	} {
 		if b, err := Encode(v); !errors.Is(err, ErrInvalid) {
@@ -286,7 +284,6 @@ func TestRoundTrip(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "answers") {
 			c.Answers = append(c.Answers, Answer{anyInt.Draw(t, "time"), anyText.Draw(t, "tenant"), anyText.Draw(t, "key"), anyText.Draw(t, "digest"), anyText.Draw(t, "answer")})
 			c.Calls = append(c.Calls, CallCounts{anyText.Draw(t, "tenant"), anyText.Draw(t, "day"), anyInt.Draw(t, "calls"), anyInt.Draw(t, "last")})
-			c.Epochs = append(c.Epochs, uint64(len(c.Epochs)*2))
 		}
 		check(t, c)
 		check(t, &Owner{anyText.Draw(t, "host"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "epoch")})

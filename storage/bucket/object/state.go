@@ -56,7 +56,6 @@ type Checkpoint struct {
 	Files   []File       `json:"files"`
 	Answers []Answer     `json:"answers"` // of the last day, oldest first
 	Calls   []CallCounts `json:"calls"`
-	Epochs  []uint64     `json:"epochs"` // the numbers of all log objects that open an epoch, up to Seq
 }
 
 // File is a phext in a checkpoint.
@@ -104,11 +103,6 @@ func (c *Checkpoint) marshal() ([]byte, error) {
 	for _, n := range c.Calls {
 		if err := checkText(n.Tenant, n.Day); err != nil {
 			return nil, err
-		}
-	}
-	for i, seq := range c.Epochs {
-		if seq > c.Seq || i > 0 && seq <= c.Epochs[i-1] {
-			return nil, fmt.Errorf("a checkpoint whose epochs are not sorted %w", ErrInvalid)
 		}
 	}
 	return marshalJSON(c)

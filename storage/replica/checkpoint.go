@@ -1,0 +1,199 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// A file that no checkpoint names is removed a day after it was written. Whoever
+// names one that is older than half of that writes it again first, so that nothing
+// is removed between the look at it and the checkpoint. All ages are by the clock of
+// the store, which is the same for all hosts.
+const (
+	unnamedFor = 24 * time.Hour
+	freshFor   = unnamedFor / 2
+)
+
+// storeTime is what the clock of the store says: when a small object was written.
+func (d *Directory) storeTime(ctx context.Context) (time.Time, error) {
+	if err := d.put(ctx, d.key("clock"), nil); err != nil {
+		return time.Time{}, err
+	}
+	for e, err := range d.list(ctx, "clock", "") {
+		return e.Modified, err
+	}
+	return time.Time{}, fmt.Errorf("%w: what was just written to %s is not listed", ErrBroken, d.Name)
+}
+
+// WriteCheckpoint writes a checkpoint, and before it the files that it names and that
+// are not in the bucket, or not for much longer. text returns the text of one. What c
+// says must be what the log says at c.Seq.
+func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text func(object.File) ([]byte, error)) error {
+	l.housekeeping.Lock()
+	defer l.housekeeping.Unlock()
+	if c.Seq == 0 || c.Seq > l.End() {
+		return fmt.Errorf("a checkpoint of %s at %d, and the log ends at %d: %w", l.d.Name, c.Seq, l.End(), ErrBroken)
+	}
+	body, err := object.Encode(&c)
+	if err != nil {
+		return err
+	}
+	if err := l.writeFiles(ctx, c.Files, text); err != nil {
+		return fmt.Errorf("writing the files of a checkpoint of %s: %w", l.d.Name, err)
+	}
+	if !l.d.holds() {
+		return ErrNoLease
+	}
+	err = retry(ctx, func() error {
+		_, err := l.d.Bucket.Put(ctx, l.d.checkpointKey(c.Seq), body, bucket.IfAbsent())
+		return err
+	})
+	if errors.Is(err, bucket.ErrPreconditionFailed) {
+		return nil // it says the same, whoever wrote it
+	}
+	return err
+}
+
+func (l *Log) writeFiles(ctx context.Context, files []object.File, text func(object.File) ([]byte, error)) error {
+	now, err := l.d.storeTime(ctx)
+	if err != nil {
+		return err
+	}
+	fresh := map[string]bool{}
+	for e, err := range l.d.list(ctx, "files/", "") {
+		if err != nil {
+			return err
+		}
+		fresh[e.Key] = now.Sub(e.Modified) < freshFor
+	}
+	for _, f := range files {
+		if fresh[l.d.fileKey(f.Hash)] {
+			continue
+		}
+		t, err := text(f)
+		if err != nil {
+			return err
+		}
+		body, hash, err := object.EncodeFile(t)
+		if err == nil && hash != f.Hash {
+			err = fmt.Errorf("%s is not what the checkpoint says", f.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.d.put(ctx, l.d.fileKey(hash), body); err != nil {
+			return err
+		}
+		fresh[l.d.fileKey(hash)] = true
+	}
+	return nil
+}
+
+// Prune removes what is not needed to go back by history: checkpoints, and what the
+// log has up to the oldest one that is kept, but never a record that opens an epoch.
+// It also removes files that no checkpoint names, a day after they were written. It
+// returns how many objects it has removed, also with an error.
+func (l *Log) Prune(ctx context.Context, history time.Duration) (removed int, err error) {
+	l.housekeeping.Lock()
+	defer l.housekeeping.Unlock()
+	now, err := l.d.storeTime(ctx)
+	if err != nil {
+		return 0, err
+	}
+	all, err := l.d.Checkpoints(ctx)
+	if err != nil {
+		return 0, err
+	}
+	remove := func(key string) error {
+		// Who was deposed in the meantime must not remove what another needs.
+		if !l.d.holds() {
+			return ErrNoLease
+		}
+		err := retry(ctx, func() error { return l.d.Bucket.Delete(ctx, key) })
+		if err == nil {
+			removed++
+		}
+		return err
+	}
+	base := -1 // the oldest checkpoint that is kept
+	for i, c := range all {
+		if now.Sub(c.Modified) >= history {
+			base = i
+		}
+	}
+	if base >= 0 {
+		if err := l.pruneLog(ctx, all[base].Seq, remove); err != nil {
+			return removed, err
+		}
+		for _, c := range all[:base] {
+			if err := remove(l.d.checkpointKey(c.Seq)); err != nil {
+				return removed, err
+			}
+		}
+		all = all[base:]
+	}
+	return removed, l.pruneFiles(ctx, all, now, remove)
+}
+
+func (l *Log) pruneLog(ctx context.Context, upTo uint64, remove func(key string) error) error {
+	for e, err := range l.d.list(ctx, "log/", l.d.logKey(l.prunedUpTo)) {
+		if err != nil {
+			return err
+		}
+		seq, err := seqOf(e.Key)
+		if err != nil {
+			return err
+		}
+		if seq > upTo {
+			break
+		}
+		record, err := l.d.readLog(ctx, seq)
+		if err == nil && !record.Opens {
+			err = remove(e.Key)
+		}
+		if err != nil {
+			return err
+		}
+		l.prunedUpTo = seq
+	}
+	return nil
+}
+
+func (l *Log) pruneFiles(ctx context.Context, kept []CheckpointEntry, now time.Time, remove func(key string) error) error {
+	var old []string
+	for e, err := range l.d.list(ctx, "files/", "") {
+		if err != nil {
+			return err
+		}
+		if now.Sub(e.Modified) >= unnamedFor {
+			old = append(old, e.Key)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	named := map[string]bool{}
+	for _, entry := range kept {
+		c, err := l.d.ReadCheckpoint(ctx, entry.Seq)
+		if err != nil {
+			return err
+		}
+		for _, f := range c.Files {
+			named[l.d.fileKey(f.Hash)] = true
+		}
+	}
+	for _, key := range old {
+		if named[key] {
+			continue
+		}
+		if err := remove(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

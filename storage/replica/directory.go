@@ -1,0 +1,279 @@
+// Package replica keeps a copy of one data directory in a bucket: a log of what was
+// committed, and checkpoints. At most one host at a time can append to the log. The
+// log itself decides which, with writes that only create: its objects are numbered
+// without gaps, and an owner that was deposed finds the next number taken.
+//
+// The package knows no local files and no SQ, and decides neither who should own a
+// directory nor how long a lease lasts.
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// Errors of a directory in a bucket.
+var (
+	ErrDeposed    = errors.New("another host has taken the directory over")
+	ErrLeaseEnded = errors.New("the lease ended before the bucket confirmed the write, which may stand")
+	ErrNoLease    = errors.New("this host has no lease any more")
+	ErrReleased   = errors.New("this host has handed the directory over")
+	ErrBroken     = errors.New("the log in the bucket is not as sqgate writes it")
+)
+
+// Directory is what a bucket has of one data directory. Reads need no lease.
+// Whatever the bucket cannot do now is tried again until the context ends.
+type Directory struct {
+	Bucket bucket.Bucket
+	Name   string // of the directory in the bucket, which can be a part of a key
+	// Host and Incarnation say who this is. An incarnation is of one process only.
+	Host, Incarnation string
+	// Holds says whether this host's lease holds, by a clock that goes on while a
+	// process is stopped: a timer of a context may be late then. nil = always.
+	Holds func() bool
+	// Now is this host's clock, for the times in records; nil = time.Now.
+	Now func() time.Time
+}
+
+func (d *Directory) key(name string) string { return "dirs/" + d.Name + "/" + name }
+
+func (d *Directory) ownerKey() string { return d.key("owner") }
+
+func (d *Directory) fileKey(h object.Hash) string { return d.key("files/" + h.String()) }
+
+// Sequence numbers have 20 digits, so that keys are in their order.
+func (d *Directory) logKey(seq uint64) string { return d.key(fmt.Sprintf("log/%020d", seq)) }
+
+func (d *Directory) checkpointKey(seq uint64) string {
+	return d.key(fmt.Sprintf("checkpoint/%020d", seq))
+}
+
+// seqOf is the number in a key.
+func seqOf(key string) (uint64, error) {
+	seq, err := strconv.ParseUint(key[strings.LastIndex(key, "/")+1:], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", key, ErrBroken)
+	}
+	return seq, nil
+}
+
+func (d *Directory) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return time.Now()
+}
+
+func (d *Directory) holds() bool { return d.Holds == nil || d.Holds() }
+
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = 2 * time.Second
+)
+
+// retry calls try until it returns no error that may go away, or ctx ends. The
+// pauses grow, and are random so that hosts do not come back all at once.
+func retry(ctx context.Context, try func() error) error {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := try()
+		if err == nil || !bucket.ShouldRetry(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+}
+
+func (d *Directory) get(ctx context.Context, key string) (o bucket.Object, err error) {
+	err = retry(ctx, func() error {
+		o, err = d.Bucket.Get(ctx, key, "")
+		return err
+	})
+	return o, err
+}
+
+func (d *Directory) put(ctx context.Context, key string, body []byte) error {
+	return retry(ctx, func() error {
+		_, err := d.Bucket.Put(ctx, key, body, bucket.Condition{})
+		return err
+	})
+}
+
+// list lists the objects whose keys begin with d.key(prefix). The last pair has an
+// error if not all could be listed.
+func (d *Directory) list(ctx context.Context, prefix, after string) iter.Seq2[bucket.Entry, error] {
+	return func(yield func(bucket.Entry, error) bool) {
+		for more := true; more; {
+			var page []bucket.Entry
+			err := retry(ctx, func() (err error) {
+				page, more, err = d.Bucket.List(ctx, d.key(prefix), after, bucket.PageMax)
+				return err
+			})
+			if err != nil {
+				yield(bucket.Entry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+				after = e.Key
+			}
+		}
+	}
+}
+
+// Owner returns who owns the directory, and the ETag that TakeOver needs. Both are
+// zero if nobody ever has.
+func (d *Directory) Owner(ctx context.Context) (o object.Owner, etag string, err error) {
+	found, err := d.get(ctx, d.ownerKey())
+	if errors.Is(err, bucket.ErrNotFound) {
+		return object.Owner{}, "", nil
+	}
+	if err == nil {
+		o, err = object.Decode[object.Owner](found.Body)
+	}
+	if err != nil {
+		return object.Owner{}, "", fmt.Errorf("the owner of %s: %w", d.Name, err)
+	}
+	return o, found.ETag, nil
+}
+
+// Record is an object of the log.
+type Record struct {
+	Seq uint64
+	object.Log
+}
+
+// readAhead is how many objects of the log are fetched at a time.
+const readAhead = 16
+
+// Read returns the log's objects after one number and up to another. The last pair has
+// an error if one cannot be had, is damaged, or cannot stand where it does.
+func (d *Directory) Read(ctx context.Context, after, upTo uint64) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		var epoch uint64
+		for next := after + 1; next <= upTo; next += readAhead {
+			var logs [readAhead]object.Log
+			var errs [readAhead]error
+			n := min(readAhead, upTo-next+1)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() { logs[i], errs[i] = d.readLog(ctx, next+i) })
+			}
+			wg.Wait()
+			for i := range n {
+				r := Record{next + i, logs[i]}
+				err := errs[i]
+				if errors.Is(err, bucket.ErrNotFound) {
+					err = fmt.Errorf("%w: number %d of %s is missing", ErrBroken, r.Seq, d.Name)
+				}
+				if err == nil && (r.Epoch < epoch || epoch > 0 && r.Opens != (r.Epoch > epoch)) {
+					err = fmt.Errorf("%w: number %d of %s is of epoch %d, after epoch %d", ErrBroken, r.Seq, d.Name, r.Epoch, epoch)
+				}
+				epoch = r.Epoch
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (d *Directory) readLog(ctx context.Context, seq uint64) (l object.Log, err error) {
+	o, err := d.get(ctx, d.logKey(seq))
+	if err == nil {
+		l, err = object.Decode[object.Log](o.Body)
+	}
+	if err != nil {
+		return object.Log{}, fmt.Errorf("number %d of the log of %s: %w", seq, d.Name, err)
+	}
+	return l, nil
+}
+
+// End returns the number of the last object of the log, as lists have it. It takes
+// one request, and one more for each 1000 objects since the newest checkpoint.
+func (d *Directory) End(ctx context.Context) (uint64, error) {
+	checkpoints, err := d.Checkpoints(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var end uint64
+	if n := len(checkpoints); n > 0 {
+		end = checkpoints[n-1].Seq
+	}
+	return d.endAfter(ctx, end)
+}
+
+func (d *Directory) endAfter(ctx context.Context, end uint64) (uint64, error) {
+	for e, err := range d.list(ctx, "log/", d.logKey(end)) {
+		if err != nil {
+			return 0, err
+		}
+		if end, err = seqOf(e.Key); err != nil {
+			return 0, err
+		}
+	}
+	return end, nil
+}
+
+// CheckpointEntry is a checkpoint in a list.
+type CheckpointEntry struct {
+	Seq      uint64
+	Modified time.Time // by the clock of the store
+}
+
+// Checkpoints lists the checkpoints, oldest first.
+func (d *Directory) Checkpoints(ctx context.Context) (all []CheckpointEntry, err error) {
+	for e, err := range d.list(ctx, "checkpoint/", "") {
+		if err != nil {
+			return nil, err
+		}
+		seq, err := seqOf(e.Key)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, CheckpointEntry{seq, e.Modified})
+	}
+	return all, nil
+}
+
+// ReadCheckpoint returns the checkpoint at a number.
+func (d *Directory) ReadCheckpoint(ctx context.Context, seq uint64) (c object.Checkpoint, err error) {
+	o, err := d.get(ctx, d.checkpointKey(seq))
+	if err == nil {
+		c, err = object.Decode[object.Checkpoint](o.Body)
+	}
+	if err == nil && c.Seq != seq {
+		err = ErrBroken
+	}
+	if err != nil {
+		return object.Checkpoint{}, fmt.Errorf("the checkpoint of %s at %d: %w", d.Name, seq, err)
+	}
+	return c, nil
+}
+
+// ReadFile returns the text of a phext that a checkpoint names.
+func (d *Directory) ReadFile(ctx context.Context, h object.Hash) (text []byte, err error) {
+	o, err := d.get(ctx, d.fileKey(h))
+	if err == nil {
+		text, err = object.DecodeFile(o.Body, h)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a file of %s: %w", d.Name, err)
+	}
+	return text, nil
+}

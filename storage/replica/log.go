@@ -1,0 +1,195 @@
+package replica
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// Log is the log of a directory while this host owns it.
+type Log struct {
+	d     *Directory
+	epoch uint64
+
+	mu        sync.Mutex
+	end       uint64 // number of the last object
+	ownerETag string
+	failed    error // once set, nothing is appended any more
+
+	housekeeping sync.Mutex // held by WriteCheckpoint and Prune
+	prunedUpTo   uint64     // only records that open an epoch are left up to this number
+}
+
+// TakeOver makes this host the owner, in a new epoch. seen and etag are from Owner:
+// if it has changed since, the error is ErrDeposed. The caller must be sure that the
+// owner's lease has ended; if it is wrong about that, the other cannot append any
+// more all the same. From its return on, the log up to End is complete.
+//
+// Only one TakeOver of a directory may run in a process at a time.
+func (d *Directory) TakeOver(ctx context.Context, seen object.Owner, etag string) (*Log, error) {
+	l := &Log{d: d, epoch: seen.Epoch + 1}
+	var err error
+	if l.ownerETag, err = d.replaceOwner(ctx, object.Owner{Host: d.Host, Incarnation: d.Incarnation, Epoch: l.epoch}, etag); err != nil {
+		return nil, fmt.Errorf("taking %s over: %w", d.Name, err)
+	}
+	if err := l.open(ctx); err != nil {
+		return nil, fmt.Errorf("taking %s over: %w", d.Name, err)
+	}
+	return l, nil
+}
+
+// replaceOwner writes the owner if it still has the ETag, and returns its new one.
+func (d *Directory) replaceOwner(ctx context.Context, o object.Owner, etag string) (newETag string, err error) {
+	body, err := object.Encode(&o)
+	if err != nil {
+		return "", err
+	}
+	condition := bucket.IfMatch(etag)
+	if etag == "" {
+		condition = bucket.IfAbsent()
+	}
+	err = retry(ctx, func() error {
+		newETag, err = d.Bucket.Put(ctx, d.ownerKey(), body, condition)
+		return err
+	})
+	if !errors.Is(err, bucket.ErrPreconditionFailed) {
+		return newETag, err
+	}
+	// It is this host's own if the answer to an earlier try was lost.
+	there, newETag, err := d.Owner(ctx)
+	if err == nil && there != o {
+		err = ErrDeposed
+	}
+	return newETag, err
+}
+
+// open appends the record that opens the epoch, behind whatever the host before may
+// still append.
+func (l *Log) open(ctx context.Context) (err error) {
+	if l.end, err = l.d.End(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := l.checkLast(ctx); err != nil {
+			return err
+		}
+		err := l.create(ctx, object.Log{Opens: true})
+		if err == nil || !errors.Is(err, errTaken) {
+			return err
+		}
+		// Lists may lag behind, and this number exists for certain.
+		if l.end, err = l.d.endAfter(ctx, l.end+1); err != nil {
+			return err
+		}
+	}
+}
+
+// checkLast returns ErrDeposed if a later epoch was opened. Since only one host can
+// create the next number, nothing comes between this and a create that succeeds.
+func (l *Log) checkLast(ctx context.Context) error {
+	if l.end == 0 {
+		return nil
+	}
+	last, err := l.d.readLog(ctx, l.end)
+	if errors.Is(err, bucket.ErrNotFound) { // pruned, so there is a checkpoint
+		var c object.Checkpoint
+		c, err = l.d.ReadCheckpoint(ctx, l.end)
+		last.Epoch = c.Epoch
+	}
+	if err == nil && last.Epoch >= l.epoch {
+		err = ErrDeposed
+	}
+	return err
+}
+
+// errTaken says that another's object has the number.
+var errTaken = errors.New("the number is taken")
+
+// create creates the object behind the end, with the same bytes until the bucket
+// says what became of it. The caller holds the lock, or is the only one.
+func (l *Log) create(ctx context.Context, record object.Log) error {
+	record.Epoch, record.Host, record.Incarnation = l.epoch, l.d.Host, l.d.Incarnation
+	record.Nonce, record.Time = rand.Text(), l.d.now().UnixNano()
+	body, err := object.Encode(&record)
+	if err != nil {
+		return err
+	}
+	err = retry(ctx, func() error {
+		_, err := l.d.Bucket.Put(ctx, l.d.logKey(l.end+1), body, bucket.IfAbsent())
+		return err
+	})
+	if errors.Is(err, bucket.ErrPreconditionFailed) {
+		there, err := l.d.readLog(ctx, l.end+1)
+		if err != nil && !errors.Is(err, bucket.ErrNotFound) { // it was there, so another has pruned it
+			return err
+		}
+		if there.Incarnation != record.Incarnation || there.Nonce != record.Nonce {
+			return errTaken
+		}
+	} else if err != nil {
+		return err
+	}
+	l.end++
+	return nil
+}
+
+// Epoch is the number of this ownership.
+func (l *Log) Epoch() uint64 { return l.epoch }
+
+// End is the number of the last object that is known to be in the log.
+func (l *Log) End() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+// Append appends one object with all groups, and returns its number when it is in the
+// bucket and the lease still holds. ctx must end with the lease.
+//
+// After an error nothing can be appended any more: what the log ends with is not known,
+// until somebody takes the directory over again. If the error is ErrDeposed, ErrNoLease
+// or ErrReleased, the groups are not in the log and never will be; else they may be.
+func (l *Log) Append(ctx context.Context, groups []object.Group) (seq uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return 0, l.failed
+	}
+	if ctx.Err() != nil || !l.d.holds() {
+		return 0, l.failLocked(ErrNoLease)
+	}
+	err = l.create(ctx, object.Log{Groups: groups})
+	switch {
+	case errors.Is(err, errTaken):
+		return 0, l.failLocked(ErrDeposed)
+	case ctx.Err() != nil || !l.d.holds():
+		return 0, l.failLocked(errors.Join(ErrLeaseEnded, err))
+	case err != nil:
+		return 0, l.failLocked(err)
+	}
+	return l.end, nil
+}
+
+func (l *Log) failLocked(err error) error {
+	l.failed = fmt.Errorf("appending to the log of %s: %w", l.d.Name, err)
+	return l.failed
+}
+
+// Release hands the directory over: nothing can be appended any more, and any host
+// may take it over at once. The error is ErrDeposed if one already has.
+func (l *Log) Release(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = ErrReleased
+	}
+	if _, err := l.d.replaceOwner(ctx, object.Owner{Epoch: l.epoch}, l.ownerETag); err != nil {
+		return fmt.Errorf("handing %s over: %w", l.d.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// largestUpload is how many bytes of texts go into one object of the log, if there
+// is more than one group.
+const largestUpload = 8 << 20
+
+// Uploader appends the groups of a directory to its log. Groups that come while an
+// upload is under way wait, and all go into the next object: with many writers, the
+// way to the bucket limits how soon each is answered, and not how many are. While
+// nothing is to be uploaded, it has no goroutine and costs nothing.
+type Uploader struct {
+	lease  context.Context
+	append func(context.Context, []object.Group) (seq uint64, err error)
+
+	mu      sync.Mutex
+	waiting []submission
+	running bool
+	failed  error // of an upload; nothing is uploaded after it
+	idle    sync.WaitGroup
+}
+
+type submission struct {
+	group  object.Group
+	result chan error
+}
+
+// NewUploader makes an uploader for a log. lease ends with this host's lease.
+func NewUploader(lease context.Context, l *Log) *Uploader {
+	return &Uploader{lease: lease, append: l.Append}
+}
+
+// Submit hands a group over. The channel gets nil once the group and all that were
+// submitted before it are in the bucket, or an error of Log.Append. It never waits,
+// and the order of the calls is the order in the log. After Wait, nothing may be
+// submitted.
+func (u *Uploader) Submit(g object.Group) (result <-chan error) {
+	s := submission{g, make(chan error, 1)}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.failed != nil {
+		s.result <- u.failed
+		return s.result
+	}
+	u.waiting = append(u.waiting, s)
+	if !u.running {
+		u.running = true
+		u.idle.Go(u.upload)
+	}
+	return s.result
+}
+
+// Wait waits until everything submitted has its result, which it has at the latest
+// some time after the lease ends.
+func (u *Uploader) Wait() { u.idle.Wait() }
+
+// Waiting is how many groups have no result yet, without those that are being
+// uploaded.
+func (u *Uploader) Waiting() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.waiting)
+}
+
+// upload runs as long as there is something to upload.
+func (u *Uploader) upload() {
+	for taken := u.take(); taken != nil; taken = u.take() {
+		groups := make([]object.Group, len(taken))
+		for i, s := range taken {
+			groups[i] = s.group
+		}
+		_, err := u.append(u.lease, groups)
+		if err != nil {
+			taken = append(taken, u.fail(err)...)
+		}
+		for _, s := range taken {
+			s.result <- err
+		}
+	}
+}
+
+// take takes what goes into the next object. If there is nothing, the goroutine of
+// upload ends.
+func (u *Uploader) take() (taken []submission) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n, size := 0, 0
+	for ; n < len(u.waiting); n++ {
+		if size += textSize(u.waiting[n].group); n > 0 && size > largestUpload {
+			break
+		}
+	}
+	taken, u.waiting = u.waiting[:n:n], u.waiting[n:]
+	if n == 0 {
+		u.running, u.waiting = false, nil
+		return nil
+	}
+	return taken
+}
+
+func textSize(g object.Group) (n int) {
+	for _, m := range g.Mutations {
+		n += len(m.Text)
+	}
+	return n
+}
+
+// fail returns all that waits.
+func (u *Uploader) fail(err error) []submission {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.failed = err
+	all := u.waiting
+	u.waiting = nil
+	return all
+}

@@ -1,0 +1,146 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+)
+
+// TestUploader submits groups while uploads are under way: all that wait go into one
+// object, and each is told when it is in the bucket and not before.
+func TestUploader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		d := newDirectory(m, "a")
+		l := takeOver(t, d)
+		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: 50 * time.Millisecond} }
+		m.Calls()
+		u := NewUploader(t.Context(), l)
+		var results []<-chan error
+		told := func() (n int) {
+			for _, r := range results {
+				n += len(r)
+			}
+			return n
+		}
+		for i := range 100 { // one each ms
+			results = append(results, u.Submit(group(fmt.Sprint(i))))
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			want := 0
+			switch ms := i + 1; {
+			case ms >= 100: // with all that came during the first upload
+				want = 50
+			case ms >= 50:
+				want = 1
+			}
+			if n := told(); n != want {
+				t.Fatalf("after %d ms %d were told, and not %d", i+1, n, want)
+			}
+		}
+		u.Wait()
+		if n := told(); n != 100 {
+			t.Error(n)
+		}
+		for _, r := range results {
+			if err := <-r; err != nil {
+				t.Error(err)
+			}
+		}
+		if calls := m.Calls(); calls[bucket.OpPut] != 3 || len(calls) != 1 {
+			t.Errorf("100 groups took %v", calls)
+		}
+		if got := strings.Fields(texts(t, d)); len(got) != 101 || got[1] != "0" || got[100] != "99" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestUploaderInOrder has large groups, and a bucket that fails in every way.
+func TestUploaderInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		d := newDirectory(m, "a")
+		l := takeOver(t, d)
+		n := 0
+		m.Fault = func(bucket.Op, string) bucket.Fault {
+			n++
+			return []bucket.Fault{{Delay: time.Second}, {Lose: bucket.ErrUnknownOutcome}, {Refuse: bucket.ErrTemporary}, {Twice: true}}[n%4]
+		}
+		u := NewUploader(t.Context(), l)
+		var results []<-chan error
+		var want []string
+		for i := range 20 {
+			text := fmt.Sprint(i)
+			if i%5 == 0 {
+				text += strings.Repeat("x", largestUpload/2+1)
+			}
+			want = append(want, text)
+			results = append(results, u.Submit(group(text)))
+		}
+		for i, r := range results {
+			if err := <-r; err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		u.Wait()
+		m.Fault = nil
+		if got := texts(t, d); got != "| "+strings.Join(want, " ") || l.End() != 5 {
+			t.Errorf("%d bytes, %d objects", len(got), l.End())
+		}
+	})
+}
+
+// TestUploaderOfADeposedOwner sees that everybody who waits is told.
+func TestUploaderOfADeposedOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		l := takeOver(t, newDirectory(m, "a"))
+		u := NewUploader(t.Context(), l)
+		takeOver(t, newDirectory(m, "b"))
+		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: time.Second} }
+		first := u.Submit(group("1"))
+		synctest.Wait()
+		second := u.Submit(group("2"))
+		if u.Waiting() != 1 {
+			t.Error(u.Waiting())
+		}
+		for _, result := range []<-chan error{first, second} {
+			if err := <-result; !errors.Is(err, ErrDeposed) {
+				t.Error(err)
+			}
+		}
+		if err := <-u.Submit(group("3")); !errors.Is(err, ErrDeposed) {
+			t.Error(err)
+		}
+		u.Wait()
+	})
+}
+
+// TestUploaderWithoutABucket sees that nobody waits longer than the lease.
+func TestUploaderWithoutABucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		l := takeOver(t, newDirectory(m, "a"))
+		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Refuse: bucket.ErrTemporary} }
+		lease, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		u := NewUploader(lease, l)
+		begun := time.Now()
+		for _, result := range []<-chan error{u.Submit(group("1")), u.Submit(group("2"))} {
+			if err := <-result; !errors.Is(err, ErrLeaseEnded) {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begun); took != 8*time.Second {
+			t.Error(took)
+		}
+		u.Wait()
+	})
+}
