@@ -86,13 +86,13 @@ func (d *directory) read(key string) (Object, error) {
 		return Object{}, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
 	if err != nil {
-		return Object{}, fmt.Errorf("%w: %w", ErrTemporary, err)
+		return Object{}, failed(err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return Object{}, fmt.Errorf("%w: %w", ErrTemporary, err)
+		return Object{}, failed(err)
 	case !info.Mode().IsRegular():
 		return Object{}, fmt.Errorf("%s: %w", key, ErrNotFound)
 	case info.Size() > ObjectMax:
@@ -100,7 +100,7 @@ func (d *directory) read(key string) (Object, error) {
 	}
 	body := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, body); err != nil {
-		return Object{}, fmt.Errorf("%w: %w", ErrTemporary, err)
+		return Object{}, failed(err)
 	}
 	return Object{body, etagOf(body)}, nil
 }
@@ -108,6 +108,15 @@ func (d *directory) read(key string) (Object, error) {
 func etagOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:16])
+}
+
+// failed is an error before which nothing was written. More rights, or another
+// mount, do not come by waiting.
+func failed(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("the bucket's directory: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrTemporary, err)
 }
 
 // notThere says whether there is no file, or a part of its path is one.
@@ -120,11 +129,11 @@ func (d *directory) Put(ctx context.Context, key string, body []byte, c Conditio
 		return "", err
 	}
 	if err := d.makeParents(path.Dir(key)); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrTemporary, err)
+		return "", failed(err)
 	}
 	temp, err := d.writeTemp(body)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrTemporary, err)
+		return "", failed(err)
 	}
 	defer temp.discard()
 	if c.absent {
@@ -145,7 +154,7 @@ func (d *directory) Put(ctx context.Context, key string, body []byte, c Conditio
 		err = d.root.Rename(temp.name, key)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrTemporary, err)
+		return "", failed(err)
 	}
 	return etagOf(body), d.confirm(path.Dir(key))
 }
@@ -257,7 +266,7 @@ func (d *directory) lock(ctx context.Context, key string) (unlock func(), err er
 	_, _ = h.Write([]byte(key)) // never fails
 	f, err := d.root.OpenFile(fmt.Sprintf("%s/%02d", lockDir, h.Sum32()%lockFiles), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTemporary, err)
+		return nil, failed(err)
 	}
 	// flock itself cannot be interrupted, so the lock is tried again and again.
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
@@ -265,7 +274,7 @@ func (d *directory) lock(ctx context.Context, key string) (unlock func(), err er
 			return func() { _ = f.Close() }, nil // which unlocks
 		}
 		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return nil, errors.Join(fmt.Errorf("%w: %w", ErrTemporary, err), f.Close())
+			return nil, errors.Join(failed(err), f.Close())
 		}
 		select {
 		case <-ctx.Done():
@@ -288,7 +297,7 @@ func (d *directory) Delete(ctx context.Context, key string) error {
 		return nil
 	}
 	if err := d.root.Remove(key); err != nil && !notThere(err) {
-		return fmt.Errorf("%w: %w", ErrTemporary, err)
+		return failed(err)
 	}
 	return d.confirm(path.Dir(key))
 }
@@ -300,7 +309,7 @@ func (d *directory) List(ctx context.Context, prefix, after string, limit int) (
 		return w.page, true, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: %w", ErrTemporary, err)
+		return nil, false, failed(err)
 	}
 	return w.page, false, nil
 }

@@ -115,16 +115,28 @@ func transport(dial func(ctx context.Context, network, address string) (net.Conn
 	t.MaxIdleConnsPerHost = 32
 	t.DisableCompression = true // else the body would not be the one whose checksum the server has
 	if dial != nil {
-		t.DialContext = dial
 		t.Proxy = nil
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			// The transport goes on dialling when the request has ended.
+			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			defer cancel()
+			c, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, &net.OpError{Op: "dial", Net: network, Err: err} // for explain
+			}
+			return c, nil
+		}
 	}
 	return t
 }
 
+var errTimeout = errors.New("the bucket's server took too long")
+
 // limited bounds a request that sends n bytes. extend gives it the time for n more.
+// The cause of the context is errTimeout then.
 func limited(ctx context.Context, n int) (limited context.Context, extend func(n int64), cancel func()) {
 	ctx, stop := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(timeFor(int64(n)), func() { stop(context.DeadlineExceeded) })
+	timer := time.AfterFunc(timeFor(int64(n)), func() { stop(errTimeout) })
 	return ctx, func(n int64) { timer.Reset(timeFor(n)) }, func() { timer.Stop(); stop(nil) }
 }
 
@@ -146,7 +158,7 @@ func (s *s3) Get(ctx context.Context, key, unlessETag string) (Object, error) {
 	}
 	body, info, _, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, o)
 	if err != nil {
-		return Object{}, s.explain(key, err, reading)
+		return Object{}, s.explain(ctx, key, err, reading)
 	}
 	defer func() { _ = body.Close() }() // what was read of it is checked by its length
 	if info.Size > ObjectMax {
@@ -155,7 +167,7 @@ func (s *s3) Get(ctx context.Context, key, unlessETag string) (Object, error) {
 	extend(info.Size)
 	text, err := io.ReadAll(io.LimitReader(body, ObjectMax+1))
 	if err != nil {
-		return Object{}, s.explain(key, err, reading)
+		return Object{}, s.explain(ctx, key, err, reading)
 	}
 	if int64(len(text)) != info.Size {
 		return Object{}, fmt.Errorf("reading %s: %d bytes of %d came: %w", key, len(text), info.Size, ErrTemporary)
@@ -180,7 +192,7 @@ func (s *s3) Put(ctx context.Context, key string, body []byte, c Condition) (str
 		o.SetMatchETag(c.etag)
 	}
 	info, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, bytes.NewReader(body), int64(len(body)), "", hex.EncodeToString(sum[:]), o)
-	if err = s.explain(key, err, writing); errors.Is(err, ErrNotFound) {
+	if err = s.explain(ctx, key, err, writing); errors.Is(err, ErrNotFound) {
 		return "", fmt.Errorf("%s: %w", key, ErrPreconditionFailed) // AWS's answer to If-Match
 	}
 	return info.ETag, err
@@ -196,7 +208,7 @@ func (s *s3) List(ctx context.Context, prefix, after string, limit int) (page []
 	}
 	for info := range s.client.ListObjectsIter(ctx, s.bucket, o) {
 		if info.Err != nil {
-			return nil, false, s.explain(prefix, info.Err, reading)
+			return nil, false, s.explain(ctx, prefix, info.Err, reading)
 		}
 		page = append(page, Entry{strings.TrimPrefix(info.Key, s.prefix), info.Size, info.LastModified})
 		if len(page) == limit {
@@ -204,7 +216,7 @@ func (s *s3) List(ctx context.Context, prefix, after string, limit int) (page []
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, false, s.explain(prefix, err, reading)
+		return nil, false, s.explain(ctx, prefix, err, reading)
 	}
 	return page, false, nil
 }
@@ -216,7 +228,7 @@ func (s *s3) Delete(ctx context.Context, key string) error {
 	ctx, _, cancel := limited(ctx, 0)
 	defer cancel()
 	err := s.client.RemoveObject(ctx, s.bucket, s.prefix+key, minio.RemoveObjectOptions{})
-	if err = s.explain(key, err, writing); errors.Is(err, ErrNotFound) {
+	if err = s.explain(ctx, key, err, writing); errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	return err
@@ -230,9 +242,12 @@ const (
 )
 
 // explain turns an error of the library into one that says what has happened.
-func (s *s3) explain(key string, err error, a access) error {
+func (s *s3) explain(ctx context.Context, key string, err error, a access) error {
 	if err == nil {
 		return nil
+	}
+	if context.Cause(ctx) == errTimeout {
+		err = errTimeout
 	}
 	// A connection that was never made has carried nothing.
 	var dialing *net.OpError

@@ -2,10 +2,12 @@ package bucket
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // fakeS3 returns a bucket of a server that answers as h says.
@@ -105,8 +109,15 @@ func TestAnswers(t *testing.T) {
 			if !errors.Is(err, test.put) || requests.Load() != 1 {
 				t.Errorf("a write of %d requests: %v, want %v", requests.Load(), err, test.put)
 			}
-			if _, err := b.Get(t.Context(), "a", ""); !errors.Is(err, test.get) {
-				t.Errorf("a read: %v, want %v", err, test.get)
+			_, errGet := b.Get(t.Context(), "a", "")
+			_, _, errList := b.List(t.Context(), "a", "", 10)
+			for _, err := range []error{errGet, errList} {
+				if !errors.Is(err, test.get) {
+					t.Errorf("a read: %v, want %v", err, test.get)
+				}
+			}
+			if err := b.Delete(t.Context(), "a"); test.status == 404 && err != nil || ShouldRetry(test.put) && !errors.Is(err, test.put) {
+				t.Errorf("a removal: %v", err)
 			}
 		})
 	}
@@ -135,6 +146,38 @@ func TestServerThatCannotBeReached(t *testing.T) {
 	if _, err := b.Put(t.Context(), "a", nil, IfAbsent()); !errors.Is(err, ErrTemporary) || errors.Is(err, ErrUnknownOutcome) {
 		t.Error("nothing can have been written:", err)
 	}
+}
+
+// TestTimeout has a server that never answers, and one that cannot be reached.
+func TestTimeout(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key-id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+	put := func(t *testing.T, want error, after time.Duration, dial func(ctx context.Context) (net.Conn, error)) {
+		b, err := Open("s3://tests?endpoint=http://s3.test", Options{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if _, err := b.Put(t.Context(), "a", make([]byte, 10*slowest), IfAbsent()); !errors.Is(err, want) {
+			t.Error(err)
+		}
+		if took := time.Since(begun).Truncate(time.Second); took != after {
+			t.Error(took)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		put(t, ErrUnknownOutcome, requestTimeout+10*time.Second, func(context.Context) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, server) }() // until the client closes it
+			return client, nil
+		})
+	})
+	synctest.Test(t, func(t *testing.T) {
+		put(t, ErrTemporary, requestTimeout, func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+	})
 }
 
 // TestBodyThatEndsEarly sees that half an object is never taken for a whole one.

@@ -167,6 +167,32 @@ func TestSleeperAfterPrune(t *testing.T) {
 	})
 }
 
+// TestAnswerLostAndPruned has an append that stands, whose answer was lost, and whose
+// object another owner has pruned when it is looked at. It must not be told that
+// nothing was written.
+func TestAnswerLostAndPruned(t *testing.T) {
+	m := bucket.NewMemory()
+	d := newDirectory(m, "a")
+	l := takeOver(t, d)
+	lost := false
+	m.Fault = func(op bucket.Op, key string) bucket.Fault {
+		switch {
+		case op == bucket.OpPut && !lost:
+			lost = true
+			return bucket.Fault{Lose: bucket.ErrUnknownOutcome}
+		case op == bucket.OpGet:
+			m.Fault = nil
+			if err := m.Delete(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+		}
+		return bucket.Fault{}
+	}
+	if _, err := l.Append(t.Context(), []object.Group{group("1")}); !errors.Is(err, ErrLeaseEnded) || errors.Is(err, ErrDeposed) {
+		t.Error(err)
+	}
+}
+
 // TestPruneOfADeposedOwner sees that nothing is removed without a lease.
 func TestPruneOfADeposedOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -79,7 +79,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 			return err
 		}
 		err := l.create(ctx, object.Log{Opens: true})
-		if err == nil || !errors.Is(err, errTaken) {
+		if !errors.Is(err, errTaken) && !errors.Is(err, errGone) {
 			return err
 		}
 		// Lists may lag behind, and this number exists for certain.
@@ -107,8 +107,12 @@ func (l *Log) checkLast(ctx context.Context) error {
 	return err
 }
 
-// errTaken says that another's object has the number.
-var errTaken = errors.New("the number is taken")
+// What has happened to a number: another's object has it, or it was taken and its
+// object was removed by a later owner, which does that only to what stands.
+var (
+	errTaken = errors.New("the number is taken")
+	errGone  = errors.New("the number was taken, and its object is gone")
+)
 
 // create creates the object behind the end, with the same bytes until the bucket
 // says what became of it. The caller holds the lock, or is the only one.
@@ -125,7 +129,10 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 	})
 	if errors.Is(err, bucket.ErrPreconditionFailed) {
 		there, err := l.d.readLog(ctx, l.end+1)
-		if err != nil && !errors.Is(err, bucket.ErrNotFound) { // it was there, so another has pruned it
+		if errors.Is(err, bucket.ErrNotFound) {
+			return errGone
+		}
+		if err != nil {
 			return err
 		}
 		if there.Incarnation != record.Incarnation || there.Nonce != record.Nonce {
@@ -167,7 +174,7 @@ func (l *Log) Append(ctx context.Context, groups []object.Group) (seq uint64, er
 	switch {
 	case errors.Is(err, errTaken):
 		return 0, l.failLocked(ErrDeposed)
-	case ctx.Err() != nil || !l.d.holds():
+	case errors.Is(err, errGone) || ctx.Err() != nil || !l.d.holds():
 		return 0, l.failLocked(errors.Join(ErrLeaseEnded, err))
 	case err != nil:
 		return 0, l.failLocked(err)

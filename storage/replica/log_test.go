@@ -368,9 +368,8 @@ type hostPlan struct {
 }
 
 func runHosts(hosts []hostPlan, faults []int) (wrong []error) {
-	ctx, m := context.Background(), bucket.NewMemory()
+	m := bucket.NewMemory()
 	var mu sync.Mutex
-	acknowledged := map[string][]string{} // by host and epoch, in order
 	m.Fault = func(bucket.Op, string) bucket.Fault {
 		mu.Lock()
 		defer mu.Unlock()
@@ -383,6 +382,13 @@ func runHosts(hosts []hostPlan, faults []int) (wrong []error) {
 		return []bucket.Fault{{}, {Lose: bucket.ErrUnknownOutcome}, {Refuse: bucket.ErrTemporary}, {Twice: true},
 			{Refuse: bucket.ErrUnknownOutcome}, {Short: 1}, {Miss: n / 20}, {Delay: delay}, {Delay: delay}, {Delay: delay, Lose: bucket.ErrUnknownOutcome}}[n%10]
 	}
+	return runHostsOn(m, hosts, func() { m.Fault = nil })
+}
+
+func runHostsOn(m bucket.Bucket, hosts []hostPlan, mend func()) (wrong []error) {
+	ctx := context.Background()
+	var mu sync.Mutex
+	acknowledged := map[string][]string{} // by host and epoch, in order
 	note := func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -424,7 +430,7 @@ func runHosts(hosts []hostPlan, faults []int) (wrong []error) {
 		})
 	}
 	wg.Wait()
-	m.Fault = nil
+	mend()
 	d := newDirectory(m, "reader")
 	end, err := d.End(ctx)
 	if err != nil {
@@ -452,4 +458,15 @@ func runHosts(hosts []hostPlan, faults []int) (wrong []error) {
 		}
 	}
 	return wrong
+}
+
+// TestHostsInADirectory has the same in a directory, at the speed of its disk.
+func TestHostsInADirectory(t *testing.T) {
+	b, err := bucket.OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wrong := runHostsOn(b, []hostPlan{{5, 5, 0}, {5, 9, 0}, {5, 3, time.Millisecond}}, func() {}); len(wrong) > 0 {
+		t.Error(errors.Join(wrong...))
+	}
 }
