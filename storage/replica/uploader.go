@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"sync"
+	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket/object"
 )
@@ -24,6 +25,9 @@ type Uploader struct {
 	running bool
 	failed  error // of an upload; nothing is uploaded after it
 	idle    sync.WaitGroup
+
+	wanted int           // so many mutations are worth waiting for
+	enough chan struct{} // closed when they wait; nil = nobody waits for them
 }
 
 type submission struct {
@@ -53,6 +57,10 @@ func (u *Uploader) Submit(g object.Group) (result <-chan error) {
 		u.running = true
 		u.idle.Go(u.upload)
 	}
+	if u.enough != nil && u.mutationsLocked() >= u.wanted {
+		close(u.enough)
+		u.enough = nil
+	}
 	return s.result
 }
 
@@ -71,18 +79,51 @@ func (u *Uploader) Waiting() int {
 // upload runs as long as there is something to upload.
 func (u *Uploader) upload() {
 	for taken := u.take(); taken != nil; taken = u.take() {
-		groups := make([]object.Group, len(taken))
+		groups, mutations := make([]object.Group, len(taken)), 0
 		for i, s := range taken {
 			groups[i] = s.group
+			mutations += len(s.group.Mutations)
 		}
+		begun := time.Now()
 		_, err := u.append(u.lease, groups)
+		took := time.Since(begun)
 		if err != nil {
 			taken = append(taken, u.fail(err)...)
 		}
 		for _, s := range taken {
 			s.result <- err
 		}
+		if err == nil {
+			u.gather(mutations, took/4)
+		}
 	}
+}
+
+// gather waits a moment for those who were just answered: they often write again at
+// once. If the next upload began without them, half of all writers would always wait
+// for the upload of the other half. A single writer waits for nothing.
+func (u *Uploader) gather(answered int, limit time.Duration) {
+	u.mu.Lock()
+	waiting := u.mutationsLocked()
+	u.wanted, u.enough = answered+waiting, make(chan struct{})
+	enough := u.enough
+	u.mu.Unlock()
+	select {
+	case <-enough:
+	case <-time.After(limit):
+	case <-u.lease.Done():
+	}
+	u.mu.Lock()
+	u.enough = nil
+	u.mu.Unlock()
+}
+
+// mutationsLocked is how many mutations wait.
+func (u *Uploader) mutationsLocked() (n int) {
+	for _, s := range u.waiting {
+		n += len(s.group.Mutations)
+	}
+	return n
 }
 
 // take takes what goes into the next object. If there is nothing, the goroutine of

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,8 +36,8 @@ func TestUploader(t *testing.T) {
 			synctest.Wait()
 			want := 0
 			switch ms := i + 1; {
-			case ms >= 100: // with all that came during the first upload
-				want = 50
+			case ms >= 100: // with all that came during the first upload, and one that was waited for
+				want = 51
 			case ms >= 50:
 				want = 1
 			}
@@ -60,6 +61,43 @@ func TestUploader(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// TestUploaderAndItsWriters has writers that write again 1 ms after each answer, as
+// clients do, and an upload that takes 10 ms. All writers are in each upload, and a
+// single one never waits for others.
+func TestUploaderAndItsWriters(t *testing.T) {
+	for _, writers := range []int{1, 2, 16, 64} {
+		synctest.Test(t, func(t *testing.T) {
+			const writes, upload, pause = 40, 10 * time.Millisecond, time.Millisecond
+			m := bucket.NewMemory()
+			l := takeOver(t, newDirectory(m, "a"))
+			m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: upload} }
+			u := NewUploader(t.Context(), l)
+			begun := time.Now()
+			var all sync.WaitGroup
+			for range writers {
+				all.Go(func() {
+					for range writes {
+						time.Sleep(pause)
+						if err := <-u.Submit(group("x")); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			u.Wait()
+			most := writes*(upload+pause) + upload/4 // the last wait is for nobody
+			if writers > 1 {
+				// At the beginning, nobody knows how many will come, and at the end, who has left.
+				most += upload + pause + upload/4
+			}
+			if took := time.Since(begun); took > most || l.End() > writes+2 {
+				t.Errorf("%d writers took %v and %d objects", writers, took, l.End()-1)
+			}
+		})
+	}
 }
 
 // TestUploaderInOrder has large groups, and a bucket that fails in every way.
