@@ -76,8 +76,9 @@ func TestUploaderAndItsWriters(t *testing.T) {
 			u := NewUploader(t.Context(), l)
 			begun := time.Now()
 			var all sync.WaitGroup
-			for range writers {
+			for i := range writers {
 				all.Go(func() {
+					time.Sleep(time.Duration(i) * time.Microsecond) // not all at once
 					for range writes {
 						time.Sleep(pause)
 						if err := <-u.Submit(group("x")); err != nil {
@@ -91,7 +92,7 @@ func TestUploaderAndItsWriters(t *testing.T) {
 			most := writes*(upload+pause) + upload/4 // the last wait is for nobody
 			if writers > 1 {
 				// At the beginning, nobody knows how many will come, and at the end, who has left.
-				most += upload + pause + upload/4
+				most += upload + 2*pause + upload/4
 			}
 			if took := time.Since(begun); took > most || l.End() > writes+2 {
 				t.Errorf("%d writers took %v and %d objects", writers, took, l.End()-1)
