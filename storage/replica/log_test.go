@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"mirrorborn.us/sqgate/internal/s3test"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -30,7 +31,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	// Idle connections to a server of a test end after 90 s.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 func newDirectory(b bucket.Bucket, host string) *Directory {
@@ -460,13 +462,37 @@ func runHostsOn(m bucket.Bucket, hosts []hostPlan, mend func()) (wrong []error) 
 	return wrong
 }
 
-// TestHostsInADirectory has the same in a directory, at the speed of its disk.
-func TestHostsInADirectory(t *testing.T) {
-	b, err := bucket.OpenDirectory(t.TempDir())
+// TestHostsInARealBucket has the same in a directory, and on a server that is killed
+// and started again.
+func TestHostsInARealBucket(t *testing.T) {
+	t.Run("directory", func(t *testing.T) { checkHosts(t, "file://"+t.TempDir()) })
+	t.Run("s3", func(t *testing.T) {
+		server := s3test.Start(t)
+		done := make(chan struct{})
+		var killing sync.WaitGroup
+		killing.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(100 * time.Millisecond):
+					server.Kill()
+					server.Restart()
+				}
+			}
+		})
+		checkHosts(t, server.URL)
+		close(done)
+		killing.Wait()
+	})
+}
+
+func checkHosts(t *testing.T, url string) {
+	b, err := bucket.Open(url, bucket.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wrong := runHostsOn(b, []hostPlan{{5, 5, 0}, {5, 9, 0}, {5, 3, time.Millisecond}}, func() {}); len(wrong) > 0 {
+	if wrong := runHostsOn(b, []hostPlan{{12, 8, 0}, {9, 15, 0}, {12, 4, time.Millisecond}}, func() {}); len(wrong) > 0 {
 		t.Error(errors.Join(wrong...))
 	}
 }
