@@ -28,22 +28,35 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
-	address := net.JoinHostPort("127.0.0.1", port)
-	cmd := exec.Command(command[0], append(command[1:], "host", port, "--key", key, "--data-dir", dir)...)
-	cmd.Dir = t.TempDir() // SQ creates a .sq folder there
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // the exit status only says that it was killed
-	eventually(t, "SQ listens", func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
+	for {
+		port := freePort(t)
+		address := net.JoinHostPort("127.0.0.1", port)
+		cmd := exec.Command(command[0], append(command[1:], "host", port, "--key", key, "--data-dir", dir)...)
+		cmd.Dir = t.TempDir() // SQ creates a .sq folder there
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
 		}
-		return err == nil
-	})
-	return address
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = cmd.Wait() }() // the exit status says only that it was killed
+		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+		lost := false // another process got the port meanwhile
+		eventually(t, "SQ listens", func() bool {
+			select {
+			case <-ended:
+				lost = true
+				return true
+			default:
+			}
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
+		if !lost {
+			return address
+		}
+	}
 }
 
 // freePort is a port on which nobody listens.
