@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -33,29 +34,18 @@ func startSQ(t *testing.T, sq, dir, key string) string {
 		address := net.JoinHostPort("127.0.0.1", port)
 		cmd := exec.Command(command[0], append(command[1:], "host", port, "--key", key, "--data-dir", dir)...)
 		cmd.Dir = t.TempDir() // SQ creates a .sq folder there
-		if err := cmd.Start(); err != nil {
+		out, err := cmd.StdoutPipe()
+		if err := errors.Join(err, cmd.Start()); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = cmd.Wait() }() // the exit status says only that it was killed
-		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
-		lost := false // another process got the port meanwhile
-		eventually(t, "SQ listens", func() bool {
-			select {
-			case <-ended:
-				lost = true
-				return true
-			default:
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // the exit status says only that it was killed
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if strings.Contains(lines.Text(), "listening on port") {
+				go func() { _, _ = io.Copy(io.Discard, out) }() // SQ stops when nobody reads what it prints
+				return address
 			}
-			conn, err := net.Dial("tcp", address)
-			if err == nil {
-				conn.Close()
-			}
-			return err == nil
-		})
-		if !lost {
-			return address
 		}
+		// Another process has got the port meanwhile.
 	}
 }
 
