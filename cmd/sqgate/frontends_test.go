@@ -39,11 +39,11 @@ type frontend struct {
 }
 
 // forEachFrontend runs a test with both, in parallel. They have to be installed, and
-// SQGATE_FRONTENDS set, as in .ci/frontends.
+// SQTEST_FRONTENDS set, as in .ci/frontends.
 func forEachFrontend(t *testing.T, test func(t *testing.T, start func(upstream string) *frontend)) {
 	t.Helper()
-	if os.Getenv("SQGATE_FRONTENDS") == "" {
-		t.Skip("NO FRONTENDS: SQGATE_FRONTENDS is not set; .ci/frontends installs nginx and Caddy, and sets it")
+	if os.Getenv("SQTEST_FRONTENDS") == "" {
+		t.Skip("NO FRONTENDS: SQTEST_FRONTENDS is not set; .ci/frontends installs nginx and Caddy, and sets it")
 	}
 	for _, name := range []string{"nginx", "caddy"} {
 		t.Run(name, func(t *testing.T) {

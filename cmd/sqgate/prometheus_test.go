@@ -134,8 +134,8 @@ func (p *prometheus) firing() map[string]bool {
 // TestPrometheusSeesFaults makes each fault that the shipped rules know, and looks
 // at the shipped dashboard meanwhile.
 func TestPrometheusSeesFaults(t *testing.T) {
-	if os.Getenv("SQGATE_PROMETHEUS") == "" {
-		t.Skip("NO PROMETHEUS: SQGATE_PROMETHEUS is not set; .ci/prometheus installs it, and sets it")
+	if os.Getenv("SQTEST_PROMETHEUS") == "" {
+		t.Skip("NO PROMETHEUS: SQTEST_PROMETHEUS is not set; .ci/prometheus installs it, and sets it")
 	}
 	if os.Getuid() != 0 {
 		t.Skip("NOT ROOT: the full disk is a file system of its own")

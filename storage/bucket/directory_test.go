@@ -36,7 +36,7 @@ func TestKillOfAWriter(t *testing.T) {
 	for round := range 5 {
 		dir := t.TempDir()
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "SQGATE_BUCKET_WRITER="+dir)
+		cmd.Env = append(os.Environ(), "SQTEST_BUCKET_WRITER="+dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

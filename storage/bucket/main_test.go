@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("SQGATE_BUCKET_WRITER"); dir != "" {
+	if dir := os.Getenv("SQTEST_BUCKET_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}
 	// Idle connections to a server of a test end after 90 s.
