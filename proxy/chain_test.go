@@ -215,7 +215,7 @@ func TestAccessLog(t *testing.T) {
 			}
 			pattern := strings.ReplaceAll(regexp.QuoteMeta(test.want), `bytes=\*`, `bytes=\d+`)
 			pattern = strings.ReplaceAll(pattern, `duration=\*`, `duration=[0-9.]+[µm]?s`)
-			if !regexp.MustCompile(` level=INFO msg=request request=[0-9a-f]{16} ` + pattern + `$`).MatchString(line) {
+			if !regexp.MustCompile(` level=(INFO|DEBUG) msg=request request=[0-9a-f]{16} ` + pattern + `$`).MatchString(line) {
 				t.Errorf("%s, want %s", line, test.want)
 			}
 			if !slices.Equal(w.observed, []string{test.observed}) {
@@ -230,13 +230,19 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-// TestAQuietLog is asked for nothing.
-func TestRequestsAreNotLoggedBelowTheLevel(t *testing.T) {
+// TestProbesAreNotLogged at the level of other requests, unless they find something.
+func TestProbesAreNotLogged(t *testing.T) {
 	w := newWorld(t, options{})
 	w.Logger = w.Logger.With("x", "y")
-	w.serve(httptest.NewRequest("GET", "/health", nil))
-	if !strings.Contains(w.requestLine(), "x=y") {
-		t.Error("the logger's own attributes are not on the line")
+	for target, level := range map[string]string{"/health": "DEBUG", "/version": "INFO", "/api/v2/health": "DEBUG"} {
+		w.serve(httptest.NewRequest("GET", target, nil))
+		if line := w.requestLine(); !strings.Contains(line, "level="+level) || !strings.Contains(line, "x=y") {
+			t.Errorf("%s: %s", target, line)
+		}
+	}
+	w.serve(httptest.NewRequest("POST", "/health", nil))
+	if line := w.requestLine(); !strings.Contains(line, "level=INFO") {
+		t.Errorf("a probe that fails: %s", line)
 	}
 }
 

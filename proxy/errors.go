@@ -51,14 +51,17 @@ func errBodyCutShort(err error) error {
 	return apierror.New(apierror.BadRequest, "the body ended before it was complete (%v): nothing was changed, send it again", err)
 }
 
-// refuse answers with an error, and keeps its code for the access log. An error
-// that is none of apierror's table is the backend's, and the log says more.
+// refuse answers with an error, and keeps its code for the access log. What the
+// operator has to look after is logged with its reason. An error that is none of
+// apierror's table is the backend's, and the log says more.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	info := infoOf(r)
-	e := apierror.From(err)
+	e, level := apierror.From(err), slog.LevelWarn
 	if e == nil {
-		e = errBackend
-		g.Logger.LogAttrs(r.Context(), slog.LevelError, "a request failed", slog.String(logkey.Request, info.id), slog.Any(logkey.Error, err))
+		e, level = errBackend, slog.LevelError
+	}
+	if e.IsOperators() {
+		g.Logger.LogAttrs(r.Context(), level, "a request failed", slog.String(logkey.Request, info.id), slog.Any(logkey.Error, err))
 	}
 	info.code = e.Code
 	if rewrite.IsPublished(info.path) {

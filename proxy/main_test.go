@@ -68,7 +68,7 @@ func newWorld(t testing.TB, o options) *world {
 	if o.log == nil {
 		o.log = w.log
 	}
-	log := slog.New(slog.NewTextHandler(o.log, nil))
+	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	w.store, err = tenants.Open(tenants.Options{Path: filepath.Join(w.root, "tenants.json"), Logger: log})
 	w.check(err)

@@ -108,17 +108,27 @@ func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration
 	if info.code != "" {
 		attrs = append(attrs, slog.String(logkey.Code, info.code))
 	}
-	g.logRequest(r.Context(), info.began.Add(took), attrs)
+	level := slog.LevelInfo
+	if info.isProbe() {
+		level = slog.LevelDebug // every few seconds, of systemd's watchdog among others
+	}
+	g.logRequest(r.Context(), level, info.began.Add(took), attrs)
+}
+
+// isProbe says whether somebody asked only whether sqgate lives, and it does.
+func (i *requestInfo) isProbe() bool {
+	op, _ := rewrite.Keyless(i.path)
+	return op == rewrite.Health && i.meter.status == http.StatusOK
 }
 
 // logRequest is Logger.LogAttrs without its look for the source line, which is
 // the same for all requests.
-func (g *Gateway) logRequest(ctx context.Context, at time.Time, attrs []slog.Attr) {
+func (g *Gateway) logRequest(ctx context.Context, level slog.Level, at time.Time, attrs []slog.Attr) {
 	h := g.Logger.Handler()
-	if !h.Enabled(ctx, slog.LevelInfo) {
+	if !h.Enabled(ctx, level) {
 		return
 	}
-	line := slog.NewRecord(at, slog.LevelInfo, RequestLine, 0)
+	line := slog.NewRecord(at, level, RequestLine, 0)
 	line.AddAttrs(attrs...)
 	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
 }

@@ -2,21 +2,89 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// newLogger logs to w in the format and from the level that the flags say.
+// newLogger logs to w in the format and from the level that the flags say, and with
+// priorities if standard error is systemd's journal.
 func newLogger(o *options, w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(o.logLevel)) // the flag takes only slog's own names
+	if !isJournal(os.Stderr) {
+		return slog.New(newHandler(o, level, w))
+	}
+	lines := &priorityWriter{w: w}
+	return slog.New(priorities{newHandler(o, level, lines), lines})
+}
+
+// isJournal says whether a file is what systemd's JOURNAL_STREAM names: its device and
+// its inode.
+func isJournal(f *os.File) bool {
+	var s unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &s) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", s.Dev, s.Ino)
+}
+
+func newHandler(o *options, level slog.Level, w io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if o.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.NewJSONHandler(w, options)
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.NewTextHandler(w, options)
+}
+
+// priorities has systemd's journal know the level of each line, so that journalctl -p
+// finds errors and warnings (sd-daemon(3)).
+type priorities struct {
+	slog.Handler
+	lines *priorityWriter
+}
+
+func (p priorities) Handle(ctx context.Context, r slog.Record) error {
+	p.lines.mu.Lock()
+	defer p.lines.mu.Unlock()
+	switch {
+	case r.Level >= slog.LevelError:
+		p.lines.priority = "<3>"
+	case r.Level >= slog.LevelWarn:
+		p.lines.priority = "<4>"
+	case r.Level >= slog.LevelInfo:
+		p.lines.priority = "<6>"
+	default:
+		p.lines.priority = "<7>"
+	}
+	return p.Handler.Handle(ctx, r)
+}
+
+func (p priorities) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return priorities{p.Handler.WithAttrs(attrs), p.lines}
+}
+
+func (p priorities) WithGroup(name string) slog.Handler {
+	return priorities{p.Handler.WithGroup(name), p.lines}
+}
+
+// priorityWriter puts the priority in front of a line. A handler writes each line at
+// once.
+type priorityWriter struct {
+	mu       sync.Mutex
+	priority string // of the next line
+	w        io.Writer
+	line     []byte
+}
+
+func (w *priorityWriter) Write(line []byte) (int, error) {
+	w.line = append(append(w.line[:0], w.priority...), line...)
+	if _, err := w.w.Write(w.line); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 const (

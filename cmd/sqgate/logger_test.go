@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLoggerFollowsItsFlags(t *testing.T) {
@@ -28,6 +31,35 @@ func TestLoggerFollowsItsFlags(t *testing.T) {
 		newLogger(o, &out).Info("a line", "n", 1)
 		if !strings.HasSuffix(out.String(), c.want) || (c.want == "") != (out.Len() == 0) {
 			t.Errorf("%s from %s: %q, want ...%q", c.format, c.level, out.String(), c.want)
+		}
+	}
+}
+
+// TestThePrioritiesOfLines are those of sd-daemon(3) in systemd's journal, and nowhere
+// else.
+func TestThePrioritiesOfLines(t *testing.T) {
+	var own unix.Stat_t
+	if err := unix.Fstat(int(os.Stderr.Fd()), &own); err != nil {
+		t.Fatal(err)
+	}
+	journal := fmt.Sprintf("%d:%d", own.Dev, own.Ino)
+	for _, stream := range []string{"", "8:1234", journal} {
+		t.Setenv("JOURNAL_STREAM", stream)
+		for _, format := range []logFormat{"text", "json"} {
+			o := defaultOptions()
+			o.logFormat, o.logLevel = format, "debug"
+			var out bytes.Buffer
+			log := newLogger(o, &out).With("a", 1).WithGroup("g")
+			for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+				log.Log(t.Context(), level, "a line", "n", 2)
+			}
+			want := []string{"<7>", "<6>", "<4>", "<3>"}
+			for i, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+				rest, found := strings.CutPrefix(line, want[i])
+				if found != (stream == journal) || !strings.HasPrefix(rest, "time=") && !strings.HasPrefix(rest, "{") {
+					t.Errorf("JOURNAL_STREAM=%q, %s: %s", stream, format, line)
+				}
+			}
 		}
 	}
 }

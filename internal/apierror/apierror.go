@@ -49,6 +49,12 @@ var (
 	DiskFull       = Kind{http.StatusInsufficientStorage, "disk_full"}                // the host's disk
 )
 
+// IsOperators says whether an error is for the operator to look after: it is neither
+// the caller's, nor over in a moment.
+func (k Kind) IsOperators() bool {
+	return k.Status >= http.StatusInternalServerError && k != Unavailable && k != QuotaExceeded
+}
+
 // Error is an error in the form in which a caller is told of it. Message is a
 // sentence that a person can act on; it holds no secret and no path.
 type Error struct {
