@@ -113,7 +113,7 @@ func (p *Phext) Overwritten() []Coordinate { return p.overwritten }
 // growth is for how many more scrolls there is to be room, if there are n in the first
 // read bytes of all: for all scrolls if the rest of the file is like its beginning, so
 // that they are not copied again and again, but at most for twice as many.
-func growth(n, read, all int) int { return 1 + min(n, n*(all-read)/read) }
+func growth(n, read, all int) int { return 1 + min(n, int(int64(n)*int64(all-read)/int64(read))) }
 
 // follows says whether at is behind the last of scrolls.
 func follows(scrolls []Scroll, at Coordinate) bool {
