@@ -282,7 +282,7 @@ func TestWhatIsNotKeptCountsWhileItIsUsed(t *testing.T) {
 		}
 		return func() { room.Give(bytes) }, nil
 	})
-	for range 20 {
+	for range 4 {
 		p := read(t, c, path)
 		if _, err := c.Read(other); !errors.Is(err, full) {
 			t.Fatalf("while one is used, another is read: %v", err)
