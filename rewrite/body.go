@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -176,7 +177,8 @@ func paramNamed(name string, scrollNames []string) (which param, bit int, known 
 const longestParam = 32
 
 // formBody reads a form. A text may look like one, so what is wrong with it matters
-// only if it has a coordinate.
+// only if it has a coordinate. It may have millions of '&', so a part that is no field
+// costs next to nothing, and the first one that is wrong is the problem.
 func formBody(body []byte) (*bodyFields, bool) {
 	b := &bodyFields{kind: kindForm}
 	if bytes.IndexByte(body[:min(len(body), longestParam)], '=') <= 0 {
@@ -186,18 +188,21 @@ func formBody(body []byte) (*bodyFields, bool) {
 		var pair []byte
 		pair, rest, more = bytes.Cut(rest, []byte("&"))
 		key, value, ok := bytes.Cut(pair, []byte("="))
-		name := string(key[:min(len(key), longestParam)])
-		which, bit, known := paramNamed(name, scrollNames[:1])
+		if !ok {
+			b.problem = cmp.Or(b.problem, "a part without '=', which looks like a '&' that was not encoded (curl --data-urlencode encodes it)")
+			continue
+		}
+		key = key[:min(len(key), longestParam)]
+		which, bit, known := paramNamed(string(key), scrollNames[:1])
 		switch {
-		case !ok:
-			b.problem = "a part without '=', which looks like a '&' that was not encoded (curl --data-urlencode encodes it)"
+		case !known && b.problem == "":
+			b.problem = fmt.Sprintf("the field %s, which is unknown, or a text with a '&' that was not encoded (curl --data-urlencode encodes it)", clip(string(key)))
 		case !known:
-			b.problem = fmt.Sprintf("the field %s, which is unknown, or a text with a '&' that was not encoded (curl --data-urlencode encodes it)", clip(name))
 		case len(b.fields) == maxFields:
 			b.problem = fmt.Sprintf("more than %d fields", maxFields)
 			return b, true
 		default:
-			b.fields = append(b.fields, field{name: name, value: unescape(string(value)), param: which, bit: bit})
+			b.fields = append(b.fields, field{name: string(key), value: unescape(string(value)), param: which, bit: bit})
 		}
 	}
 	return b, true

@@ -312,6 +312,18 @@ func TestParsedMemory(t *testing.T) {
 	}
 }
 
+// TestATextWithManyAmpersands looks like a form. Each of them must cost next to nothing.
+func TestATextWithManyAmpersands(t *testing.T) {
+	for part, problem := range map[string]string{"&": "a part without '='", "&zz=": `the field "zz"`} {
+		body := []byte("s=1" + strings.Repeat(part, 10_000))
+		var b *bodyFields
+		allocations := testing.AllocsPerRun(1, func() { b, _ = formBody(body) })
+		if allocations > 100 || !strings.HasPrefix(b.problem, problem) {
+			t.Errorf("%q: %v allocations, %s", part, allocations, b.problem)
+		}
+	}
+}
+
 // TestBodiesWithACoordinate must never be a text for the origin. Other bodies that
 // look much the same are one.
 func TestBodiesWithACoordinate(t *testing.T) {
