@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -84,23 +85,33 @@ type room struct {
 const cleanupTime = 100 * time.Millisecond
 
 // take makes room. If there is none, versions that nobody has any more may have it
-// until they are collected.
-func (r *room) take(bytes int64) error {
+// until they are collected. The turn is given back meanwhile.
+func (r *room) take(bytes int64, turn *fairqueue.Turn) error {
 	release, err := r.cache.admit(bytes)
 	if err != nil && r.cache.unkept.Load() > 0 {
-		runtime.GC()
-		for over := time.After(cleanupTime); err != nil; release, err = r.cache.admit(bytes) {
-			select {
-			case <-r.cache.freed:
-			case <-over:
-				return err
-			}
-		}
+		turn.Give()
+		release, err = r.cache.admitCollected(bytes)
+		_ = turn.Take(context.Background()) // it ends with a turn
 	}
 	if err == nil {
 		r.held = append(r.held, release)
 	}
 	return err
+}
+
+// admitCollected makes room once what nobody uses is collected.
+func (c *Cache) admitCollected(bytes int64) (release func(), err error) {
+	runtime.GC()
+	for over := time.After(cleanupTime); ; {
+		if release, err = c.admit(bytes); err == nil {
+			return release, nil
+		}
+		select {
+		case <-c.freed:
+		case <-over:
+			return c.admit(bytes) // another may have been told of what was freed
+		}
+	}
 }
 
 func (r *room) release() {
@@ -136,7 +147,7 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if id.Size > Largest {
 		return nil, false, ErrTooLarge
 	}
-	if err := held.take(id.Size); err != nil {
+	if err := held.take(id.Size, nil); err != nil {
 		return nil, false, err
 	}
 	text, opened, err := c.readText(path, id)
@@ -155,7 +166,7 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if !utf8.ValidString(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = newVersionWithin(text, id, held.take)
+	p, err = newVersionWithin(text, id, func(bytes int64) error { return held.take(bytes, turn) })
 	return p, true, err
 }
 
