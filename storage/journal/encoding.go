@@ -15,7 +15,7 @@ func (m Mutation) Check() error { return m.check() }
 func ParseMutation(text string) (m Mutation, rest string, err error) {
 	in := &decoder{rest: text}
 	file := in.string()
-	m = in.mutation()
+	m, _ = in.mutation()
 	m.File = file
 	if in.bad {
 		return Mutation{}, "", fmt.Errorf("a mutation %w", ErrDamaged)

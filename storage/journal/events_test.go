@@ -55,12 +55,13 @@ func TestHistoryInPages(t *testing.T) {
 // TestWalkKeepsNoLongText walks past a long mutation, and finds it damaged.
 func TestWalkKeepsNoLongText(t *testing.T) {
 	long := record{kind: begun, time: 1, seq: 2, m: Mutation{File: "a.phext", Op: Update, Text: strings.Repeat("long", 4<<20), Tenant: "will", Key: "key", Note: "a note", Answer: "ok"}}
-	// Its answer is so long that more than its text is missing.
+	// More than its text would be missing, or something else.
 	odd := record{kind: begun, time: 2, seq: 3, m: Mutation{File: "a.phext", Op: Update, Text: strings.Repeat("text", 1<<20), Answer: strings.Repeat("answer", 1<<16)}}
+	answer := record{kind: begun, time: 2, seq: 3, m: Mutation{File: "a.phext", Op: Update, Text: "text", Answer: strings.Repeat("answer", 1<<20)}}
 	last := record{kind: aborted, time: 3, seq: 3, m: Mutation{File: "a.phext"}}
 	var b []byte
 	var err error
-	for _, r := range []record{long, odd, last} {
+	for _, r := range []record{long, odd, answer, last} {
 		if b, err = frame(b, r); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +82,7 @@ func TestWalkKeepsNoLongText(t *testing.T) {
 		return all
 	}
 	all := walk()
-	if len(all) != 3 {
+	if len(all) != 4 {
 		t.Fatalf("%d records", len(all))
 	}
 	if r := all[0]; r.m.Text != "" || r.textSize != 16<<20 || r.m.Tenant != "will" || r.m.Note != "a note" || r.m.Answer != "ok" {
@@ -89,6 +90,9 @@ func TestWalkKeepsNoLongText(t *testing.T) {
 	}
 	if r := all[1]; r.textSize != 4<<20 || len(r.m.Answer) != 6<<16 {
 		t.Errorf("%d, and %d of the answer", r.textSize, len(r.m.Answer))
+	}
+	if r := all[2]; r.m.Text != "text" || r.textSize != 4 || len(r.m.Answer) != 6<<20 {
+		t.Errorf("%q, %d, and %d of the answer", r.m.Text, r.textSize, len(r.m.Answer))
 	}
 	b[1<<20+rand.IntN(8<<20)] ^= 1
 	if all := walk(); len(all) != 0 {

@@ -116,7 +116,7 @@ func appendID(b []byte, id fsutil.FileID) []byte {
 func decode(payload string) (record, bool) { return decodeWithout("", 0, payload) }
 
 // decodeWithout returns the record in head, gap bytes that are not known, and tail.
-// All that is not known must be of one string, which is "" then.
+// All that is not known must be of a mutation's text, which is "" then.
 func decodeWithout(head string, gap uint64, tail string) (record, bool) {
 	in := &decoder{rest: head, gap: gap, tail: tail}
 	if gap == 0 {
@@ -128,8 +128,7 @@ func decodeWithout(head string, gap uint64, tail string) (record, bool) {
 	case header:
 		r.version, r.boot = in.byte(), in.string()
 	case begun, answered:
-		r.m = in.mutation()
-		r.textSize = int64(len(r.m.Text)) + int64(in.skipped)
+		r.m, r.textSize = in.mutation()
 	case checkpoint, edited:
 		r.content = in.content()
 		r.idKnown, r.id = in.bool(), in.id()
@@ -142,14 +141,15 @@ func decodeWithout(head string, gap uint64, tail string) (record, bool) {
 	return r, !in.bad && in.gap == 0 && (in.rest == "" || r.version > version)
 }
 
-func (in *decoder) mutation() Mutation {
-	m := Mutation{Op: Op(in.byte())}
+func (in *decoder) mutation() (m Mutation, textSize int64) {
+	m.Op = Op(in.byte())
 	in.bad = in.bad || !m.Op.valid()
 	m.At = in.coordinate()
-	for _, s := range []*string{&m.Text, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
+	m.Text, textSize = in.text()
+	for _, s := range []*string{&m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
 		*s = in.string()
 	}
-	return m
+	return m, textSize
 }
 
 func (in *decoder) coordinate() (at phext.Coordinate) {
@@ -174,11 +174,10 @@ func (in *decoder) id() fsutil.FileID {
 
 // decoder reads what encode wrote. After an error it reads only zeros.
 type decoder struct {
-	rest    string
-	gap     uint64 // bytes between rest and tail
-	tail    string
-	skipped uint64 // length of the string that has the gap in it
-	bad     bool
+	rest string
+	gap  uint64 // bytes between rest and tail
+	tail string
+	bad  bool
 }
 
 func (in *decoder) take(n uint64) string {
@@ -200,14 +199,17 @@ func (in *decoder) byte() byte {
 
 func (in *decoder) bool() bool { return in.byte() != 0 }
 
-func (in *decoder) string() string {
-	n := in.uvarint()
-	known := uint64(len(in.rest))
+func (in *decoder) string() string { return in.take(in.uvarint()) }
+
+// text is a string that is "" if it has the gap in it, and its size in bytes.
+func (in *decoder) text() (text string, size int64) {
+	n, known := in.uvarint(), uint64(len(in.rest))
 	if in.gap > 0 && n >= known+in.gap && n-known-in.gap <= uint64(len(in.tail)) {
-		in.rest, in.gap, in.skipped = in.tail[n-known-in.gap:], 0, n
-		return ""
+		in.rest, in.gap = in.tail[n-known-in.gap:], 0
+		return "", int64(n)
 	}
-	return in.take(n)
+	text = in.take(n)
+	return text, int64(len(text))
 }
 
 func (in *decoder) uvarint() uint64 {
