@@ -166,7 +166,7 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if !utf8.ValidString(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = newVersionWithin(text, id, func(bytes int64) error { return held.take(bytes, turn) })
+	p, err = NewVersionWithin(text, id, func(bytes int64) error { return held.take(bytes, turn) })
 	return p, true, err
 }
 

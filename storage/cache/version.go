@@ -25,12 +25,12 @@ type Version struct {
 
 // NewVersion is the version of a file that holds text.
 func NewVersion(text string, id fsutil.FileID) *Version {
-	v, _ := newVersionWithin(text, id, func(int64) error { return nil }) // which never fails
+	v, _ := NewVersionWithin(text, id, func(int64) error { return nil }) // which never fails
 	return v
 }
 
-// newVersionWithin is NewVersion with the room of phext.ParseWithin.
-func newVersionWithin(text string, id fsutil.FileID, room func(bytes int64) error) (*Version, error) {
+// NewVersionWithin is NewVersion with the room of phext.ParseWithin.
+func NewVersionWithin(text string, id fsutil.FileID, room func(bytes int64) error) (*Version, error) {
 	p, err := phext.ParseWithin(text, room)
 	if err != nil {
 		return nil, err

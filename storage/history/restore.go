@@ -24,7 +24,8 @@ type restore struct {
 	dir     *datadir.Dir
 	journal *journal.Journal
 	target  Target
-	note    string // for the history
+	note    string   // for the history
+	held    []func() // give memory back
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
@@ -37,7 +38,7 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 		release()
 		return nil, nil, err
 	}
-	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note}, release, nil
+	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note, nil}, release, nil
 }
 
 // Restore makes phexts what they were at a moment. If it fails, what it has
@@ -77,19 +78,28 @@ func (r *restore) phexts() (done []Restored, err error) {
 
 // putThen makes a file what another, or itself, was then.
 func (r *restore) putThen(from, to string) (Restored, error) {
-	release := func() {}
-	state, err := r.journal.AtWithin(from, r.target.At, func(bytes int64) (err error) {
-		held, err := r.Dirs.Admit(bytes)
-		if err == nil {
-			release = held
-		}
-		return err
-	})
-	defer func() { release() }()
+	defer r.releaseMemory()
+	state, err := r.journal.AtWithin(from, r.target.At, r.admit)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, to)}, err
 	}
 	return r.put(to, state)
+}
+
+// admit makes room for so many bytes until releaseMemory is called.
+func (r *restore) admit(bytes int64) error {
+	release, err := r.Dirs.Admit(bytes)
+	if err == nil {
+		r.held = append(r.held, release)
+	}
+	return err
+}
+
+func (r *restore) releaseMemory() {
+	for _, release := range r.held {
+		release()
+	}
+	r.held = nil
 }
 
 // files are the files to look up in the history, and those that they become.
@@ -137,6 +147,7 @@ func (r *restore) scroll() ([]Restored, error) {
 	if r.target.Phext == nil || r.target.To != nil {
 		return nil, errScrollAlone
 	}
+	defer r.releaseMemory()
 	call, err := locate(r.tenant, *r.target.Phext, r.target.Coordinate)
 	if err != nil {
 		return nil, err
@@ -156,6 +167,9 @@ func (r *restore) scroll() ([]Restored, error) {
 		return nil, err
 	}
 	text, _ := then.Phext.Phext.Select(call.At)
+	if err := r.admit(now.Phext.WithCost(text) + now.Phext.Size() + int64(len(text))); err != nil {
+		return nil, err
+	}
 	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.With(call.At, text).Text(), Exists: true})
 	return []Restored{one}, err
 }
@@ -170,11 +184,11 @@ func (r *restore) viewThen(call *rewrite.Call) (v datadir.View, err error) {
 }
 
 func (r *restore) versionThen(file string) (*cache.Version, error) {
-	state, err := r.journal.At(file, r.target.At)
+	state, err := r.journal.AtWithin(file, r.target.At, r.admit)
 	if err != nil {
 		return nil, err
 	}
-	return cache.NewVersion(state.Text, fsutil.FileID{}), nil
+	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, r.admit)
 }
 
 // resolveName finds the coordinate that a name had then, which must not have

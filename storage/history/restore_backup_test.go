@@ -354,19 +354,29 @@ func TestABackupOfAnotherTenant(t *testing.T) {
 	w.wantFiles("n.phext=text")
 }
 
-// TestThePastIsReadWithinTheMemoryForAnswers.
+// TestThePastIsReadWithinTheMemoryForAnswers, whether all of a phext is restored or one
+// scroll.
 func TestThePastIsReadWithinTheMemoryForAnswers(t *testing.T) {
-	w := newWorld(t)
-	then := w.update("n.phext", 1, strings.Repeat("x", 10_000))
-	w.update("n.phext", 1, "later")
-	if !w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - 10_000) {
-		t.Fatal("somebody holds memory")
+	for name, coordinate := range map[string]string{"all": "", "a scroll": "1.1.1/1.1.1/1.1.1"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			then := w.update("n.phext", 1, strings.Repeat("x", 10_000))
+			w.update("n.phext", 1, "later")
+			all := w.Dirs.Answers.Limit()
+			if !w.Dirs.Answers.Take(all - 10_000) {
+				t.Fatal("somebody holds memory")
+			}
+			name := "n"
+			target := Target{At: then, Phext: &name, Coordinate: coordinate}
+			if _, err := w.Restore(t.Context(), w.tenant, target); err != datadir.ErrBusy {
+				t.Errorf("%v", err)
+			}
+			w.Dirs.Answers.Give(all - 10_000)
+			w.restore(target)
+			w.wantFiles("n.phext=" + strings.Repeat("x", 10_000))
+			if !w.Dirs.Answers.Take(all) {
+				t.Error("not all memory is given back")
+			}
+		})
 	}
-	name := "n"
-	if _, err := w.Restore(t.Context(), w.tenant, Target{At: then, Phext: &name}); err != datadir.ErrBusy {
-		t.Errorf("%v", err)
-	}
-	w.Dirs.Answers.Give(w.Dirs.Answers.Limit() - 10_000)
-	w.restore(Target{At: then, Phext: &name})
-	w.wantFiles("n.phext=" + strings.Repeat("x", 10_000))
 }
