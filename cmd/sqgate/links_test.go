@@ -84,6 +84,29 @@ func TestLinksInADataDirectory(t *testing.T) {
 	})
 }
 
+// TestHardLinksToKeys has phexts that are other names of the operator's keys.
+func TestHardLinksToKeys(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will")
+	state, metricsKey := filepath.Join(g.dir, "state"), filepath.Join(g.dir, "metrics-key")
+	if err := errors.Join(os.MkdirAll(state, 0o700), os.MkdirAll(g.dataDir("will"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string]string{"admin": filepath.Join(state, adminKeyFile), "metrics": metricsKey} {
+		err := os.WriteFile(file, []byte("an-operators-key-"+name), 0o600)
+		if err := errors.Join(err, os.Link(file, filepath.Join(g.dataDir("will"), name+".phext"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.env = []string{"SQGATE_METRICS_KEY_FILE=" + metricsKey}
+	g.start()
+	for _, name := range []string{"admin", "metrics"} {
+		if r := g.must("will", "GET", at("select", name, origin), "", 502); !strings.Contains(r.body, "hard link") {
+			t.Errorf("%s: %s", name, r.body)
+		}
+	}
+}
+
 // TestBackupToWhatIsNoFile has the command write to a pipe and to standard
 // output, and leave links and devices as they are.
 func TestBackupToWhatIsNoFile(t *testing.T) {
