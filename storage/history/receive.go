@@ -251,7 +251,11 @@ func (r *receiver) readManifest() error {
 			return notBackup("its manifest cannot be read")
 		}
 		if i == 2 {
-			r.of = strings.Clone(fmt.Sprint(got))
+			of, _ := got.(string)
+			if tenants.ValidID(of) != nil {
+				return notBackup("its manifest names no tenant")
+			}
+			r.of = strings.Clone(of)
 		}
 	}
 	for listed := 0; ; listed++ {

@@ -345,6 +345,13 @@ func TestABackupOfAnotherTenant(t *testing.T) {
 	other.ID = "mary"
 	w.check(w.Backup(t.Context(), &other, &backup))
 	w.update("n.phext", 1, "later")
+	for _, id := range []string{`""`, `"\u001b[2J"`, `null`, `["mary"]`} {
+		w.untouched(func() {
+			text := strings.Replace(backup.String(), `"mary"`, id+strings.Repeat(" ", 10), 1)
+			_, err := w.RestoreBackup(t.Context(), w.tenant, Target{}, strings.NewReader(text))
+			w.wantError(err, apierror.BadRequest, "its manifest names no tenant")
+		})
+	}
 	w.untouched(func() {
 		_, err := w.RestoreBackup(t.Context(), w.tenant, Target{}, strings.NewReader(backup.String()))
 		w.wantError(err, apierror.Conflict, `backup of tenant "mary"`)
