@@ -11,14 +11,9 @@ import (
 	"mirrorborn.us/sqgate/internal/nearest"
 )
 
-// suggestionDistance is in how many letters a suggestion may differ from what was
-// written.
-const suggestionDistance = 2
-
 // explainMistakes makes each mistake in a command line a usageError that names what
 // was probably meant. A command that only has others below it shows its help.
 func explainMistakes(cmd *cobra.Command) {
-	cmd.SuggestionsMinimumDistance = suggestionDistance
 	cmd.SetFlagErrorFunc(explainFlag)
 	if !cmd.Runnable() {
 		cmd.Args = cobra.NoArgs
@@ -31,7 +26,7 @@ func explainMistakes(cmd *cobra.Command) {
 			case err == nil:
 				return nil
 			case cmd.HasSubCommands():
-				return usageError{fmt.Errorf("there is no command %q in %q%s", args[0], cmd.CommandPath(), didYouMean(cmd.SuggestionsFor(args[0]), ""))}
+				return usageError{fmt.Errorf("there is no command %q in %q%s", args[0], cmd.CommandPath(), nearest.DidYouMean(args[0], "", commandsOf(cmd)))}
 			}
 			return usageError{fmt.Errorf("%s: the usage is %q", wrongArguments(cmd.Use, args), cmd.UseLine())}
 		}
@@ -81,9 +76,12 @@ func explainFlag(cmd *cobra.Command, err error) error {
 	return usageError{err}
 }
 
-func didYouMean(all []string, prefix string) string {
-	if len(all) == 0 {
-		return ""
+// commandsOf are the names of the commands below cmd that its help shows.
+func commandsOf(cmd *cobra.Command) (names []string) {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
 	}
-	return ": did you mean " + prefix + strings.Join(all, " or "+prefix) + "?"
+	return names
 }
