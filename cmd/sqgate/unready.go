@@ -37,7 +37,7 @@ func answerUnready(cause error, send func(state string) error, stay time.Duratio
 	_ = send("STATUS=CANNOT START, tried again every few seconds: " + oneLine(cause.Error())) // the log has it too
 	server := &http.Server{ReadHeaderTimeout: stay, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
-		apierror.Write(w, errUnready)
+		apierror.WriteEarly(w, errUnready)
 	})}
 	for _, l := range systemdSockets() {
 		go func() { _ = server.Serve(l) }() // the process ends with it

@@ -185,7 +185,7 @@ func TestCannotStart(t *testing.T) {
 			}
 			r, err := g.do("will", "GET", at("select", "n", origin), "")
 			var said struct{ Error, Code string }
-			if err != nil || r.status != 503 || json.Unmarshal([]byte(r.body), &said) != nil || said.Code != "unavailable" || r.header.Get("Retry-After") == "" {
+			if err != nil || r.status != 503 || json.Unmarshal([]byte(r.body), &said) != nil || said.Code != "unavailable" || r.header.Get("Retry-After") == "" || r.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%v, %+v", err, r)
 			}
 			if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -28,6 +28,19 @@ func Write(w http.ResponseWriter, e *Error) {
 	}{e.Message, e.Code})
 }
 
+// WriteEarly is Write for a request that is refused before proxy sees it, with the
+// headers that proxy adds to its answers. It tells everybody the same, so pages of any
+// origin may read it.
+func WriteEarly(w http.ResponseWriter, e *Error) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Retry-After")
+	Write(w, e)
+}
+
 // WritePublished is Write in the form of the published API, which has codes of its own
 // and details.
 func WritePublished(w http.ResponseWriter, e *Error) {

@@ -1,11 +1,13 @@
 package http1
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -87,24 +89,40 @@ func (m *headMemory) release(last bool) {
 // that net/http does not answer. It reads what the client still sends, as pace.Bodies
 // does: many clients look at an answer only then.
 func (c *handed) refuse(e *apierror.Error) error {
-	body := fmt.Sprintf("{\"error\":%q,\"code\":%q}\n", e.Message, e.Code)
-	retry := ""
-	if e.RetryAfter > 0 {
-		retry = fmt.Sprintf("Retry-After: %.0f\r\n", e.RetryAfter.Seconds())
-	}
-	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		e.Status, http.StatusText(e.Status), apierror.JSON, retry, len(body), body)
-	if err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil {
+	a := early{header: http.Header{"Connection": lastAnswer}}
+	apierror.WriteEarly(&a, e)
+	if _, err := c.Write(a.bytes()); err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, pace.LeftoverBytes) // the connection ends in any case
 	}
 	return os.ErrDeadlineExceeded
+}
+
+// early is an answer to a request that net/http has not read.
+type early struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *early) Header() http.Header               { return a.header }
+func (a *early) WriteHeader(status int)            { a.status = status }
+func (a *early) Write(b []byte) (n int, err error) { return a.body.Write(b) }
+
+// bytes is the answer as it is sent.
+func (a *early) bytes() []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
+	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
+	_ = a.header.Write(&out) // which takes everything
+	out.WriteString("\r\n")
+	return append(out.Bytes(), a.body.Bytes()...)
 }
 
 // checkFraming refuses requests whose end is not clear, before the handler reads
 // anything of them. It closes connections after chunks, since only net/http knows
 // where those end.
 func checkFraming(next http.Handler) http.Handler {
-	refuse := pace.Bodies(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { apierror.Write(w, errUnclear) }))
+	refuse := pace.Bodies(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { apierror.WriteEarly(w, errUnclear) }))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := r.Context().Value(handedKey{}).(*handed).framing.last
 		unclear := head.unclear || head.chunked && !r.ProtoAtLeast(1, 1)

@@ -110,9 +110,10 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 				r, body := client.answer()
 				client.is(r, c.status)
 				if c.status != 200 {
-					if !r.Close || !strings.HasPrefix(body, `{"error":"`) || r.Header.Get("Content-Type") != "application/json" {
+					if !r.Close || !strings.HasPrefix(body, `{"error":"`) || r.Header.Get("Content-Type") != "application/json" || (r.Header.Get("Retry-After") == "1") != (c.status == 503) {
 						t.Errorf("%v %q", r.Header, body)
 					}
+					isEarly(t, r)
 					client.expectEnd()
 				}
 			}
@@ -126,6 +127,16 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 		c.send(head) // it does not end
 		if r, _ := c.answer(); r.StatusCode != 431 && r.StatusCode != 503 {
 			t.Errorf("%s: %d", name, r.StatusCode)
+		}
+	}
+}
+
+// isEarly expects the headers of all of sqgate's answers.
+func isEarly(t *testing.T, r *http.Response) {
+	t.Helper()
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"} {
+		if got := r.Header.Get(name); got != want {
+			t.Errorf("%s is %q", name, got)
 		}
 	}
 }
@@ -226,6 +237,9 @@ func TestRequestsWithUnclearEnds(t *testing.T) {
 				}
 				if want != 200 {
 					c.expectEnd()
+				}
+				if want == 400 && strings.Contains(body, "not clear") {
+					isEarly(t, r)
 				}
 			}
 		}
