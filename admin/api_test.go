@@ -94,6 +94,24 @@ func call(a *API, key, method, path, body string) *httptest.ResponseRecorder {
 	return w
 }
 
+// TestADirectoryThatCannotBeRead hides no tenant from the list.
+func TestADirectoryThatCannotBeRead(t *testing.T) {
+	a := newAPI(t)
+	if err := os.WriteFile(filepath.Join(a.DataRoot, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := call(a, managementKey, "GET", "/api/v2/admin/tenants", "")
+	var list struct {
+		Tenants []struct {
+			ID    string `json:"tenant_id"`
+			Error string
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || w.Code != 200 || len(list.Tenants) != 1 || !strings.Contains(list.Tenants[0].Error, `directory of tenant "a"`) {
+		t.Errorf("%v, %d %s", err, w.Code, w.Body)
+	}
+}
+
 func TestManagementKey(t *testing.T) {
 	a := newAPI(t)
 	const path = "/api/v2/admin/tenants"

@@ -192,7 +192,7 @@ func orDash(text string) string {
 	return text
 }
 
-// printList prints tenants as a table.
+// printList prints tenants as a table, and below it which directories cannot be read.
 func printList(out io.Writer, text []byte) error {
 	var list struct {
 		Tenants []struct {
@@ -202,21 +202,30 @@ func printList(out io.Writer, text []byte) error {
 			QuotaMB    int64      `json:"quota_mb"`
 			CallsToday int64      `json:"api_calls_today"`
 			LastActive *time.Time `json:"last_active"`
+			Error      string     `json:"error"`
 		} `json:"tenants"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	t, now := &table{}, time.Now()
+	t, now, unreadable := &table{}, time.Now(), ""
 	t.add("TENANT", "STATUS", "USED MB", "QUOTA MB", "CALLS TODAY", "LAST ACTIVE")
 	for _, one := range list.Tenants {
-		last := "-"
+		used, last := fmt.Sprintf("%.3f", one.UsedMB), "-"
+		if one.Error != "" {
+			used = "?"
+			unreadable += strings.Join(fold(strings.Map(printable, one.Error), screenWidth, screenWidth-len(indent), false), "\n"+indent) + "\n"
+		}
 		if one.LastActive != nil {
 			last = ago(*one.LastActive, now)
 		}
-		t.add(one.ID, one.Status, fmt.Sprintf("%.3f", one.UsedMB), limit(one.QuotaMB), fmt.Sprint(one.CallsToday), last)
+		t.add(one.ID, one.Status, used, limit(one.QuotaMB), fmt.Sprint(one.CallsToday), last)
 	}
-	return t.write(out)
+	if err := t.write(out); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, unreadable)
+	return err
 }
 
 func limit(n int64) string {

@@ -69,6 +69,22 @@ func TestTablesFitTheScreen(t *testing.T) {
 	}
 }
 
+// TestTheListSaysWhatCannotBeRead, instead of a use of 0.
+func TestTheListSaysWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	list := printed(t, func(out *bytes.Buffer) error {
+		return printList(out, []byte(`{"tenants":[{"tenant_id":"a","status":"active","error":"reading the directory of tenant \"a\": open /d: not a directory"},{"tenant_id":"b","status":"active"}]}`))
+	})
+	want := `TENANT  STATUS  USED MB  QUOTA MB  CALLS TODAY  LAST ACTIVE
+a       active  ?        -         0            -
+b       active  0.000    -         0            -
+reading the directory of tenant "a": open /d: not a directory
+`
+	if list != want {
+		t.Errorf("%s", list)
+	}
+}
+
 // TestFieldsAreInOrder has an answer with all fields, and one that nobody knows.
 func TestFieldsAreInOrder(t *testing.T) {
 	t.Parallel()
