@@ -12,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -194,6 +195,48 @@ func TestABatch(t *testing.T) {
 			w.restart()
 			w.want(batched)
 		})
+	}
+}
+
+// TestABatchTakesTheMemoryOfOneWrite, of a phext with so many scrolls that each write
+// takes some megabytes.
+func TestABatchTakesTheMemoryOfOneWrite(t *testing.T) {
+	const scrolls, batch = 15_000, 20
+	w := newWorld(t)
+	var all []phext.Scroll
+	for i := range uint32(scrolls) {
+		all = append(all, phext.Scroll{At: phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1 + i/999, 1 + i%999}, Text: "text"})
+	}
+	w.check(os.WriteFile(w.path("n.phext"), []byte(phext.Of(all).Render()), 0o600))
+	w.must(update(1, "SQ has it in memory now"))
+	free := func() (n int64) { // what is not held, found by taking it
+		for step := w.Dirs.Answers.Limit(); step > 0; step /= 2 {
+			if w.Dirs.Answers.Take(step) {
+				n += step
+			}
+		}
+		w.Dirs.Answers.Give(n)
+		return n
+	}
+	v, err := w.Dirs.File(w.path("n.phext"))
+	w.check(err)
+	one, before, least := v.WithCost("batch"), free(), w.Dirs.Answers.Limit()
+	if one <= uncharged {
+		t.Fatalf("a write takes %d bytes", one)
+	}
+	same := w.Writer.files.same
+	w.Writer.files.same = func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+		least = min(least, free())
+		return same(path, v)
+	}
+	_, errs := w.together(w.batchOf(batch)...)
+	w.check(errors.Join(errs...))
+	if held := before - least; held < one/2 || held > 2*one {
+		t.Errorf("a batch of %d holds %d bytes, and one write %d", batch, held, one)
+	}
+	runtime.KeepAlive(v)
+	if after := free(); after < before {
+		t.Errorf("%d bytes are not given back", before-after)
 	}
 }
 

@@ -36,7 +36,7 @@ type transaction struct {
 	path, namesPath string
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
-	held            []func()       // give back the memory that next took
+	giveBack        func()         // the memory that next took
 	newName         bool           // lead's name gets a coordinate
 	staleName       bool           // lead's coordinate has a name without a scroll
 	lostName        bool           // a name goes with lead's scroll
@@ -64,11 +64,10 @@ func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mut
 		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 	}
+	tx.giveBack = func() {}
 	tx.unlock = func() {
 		tx.ended = true
-		for _, release := range tx.held {
-			release()
-		}
+		tx.giveBack()
 		unlock()
 	}
 	return tx
@@ -106,24 +105,27 @@ func (tx *transaction) apply() (answered bool, err error) {
 	return false, tx.checkLimits()
 }
 
-// applyOne adds a mutation to what the file is to hold.
+// applyOne adds a mutation to what the file is to hold. Of a batch, only what the last
+// mutation made is in use, and counts as memory.
 func (tx *transaction) applyOne(m *mutation) error {
 	old, exists := tx.next.Phext.Select(m.Call.At)
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
-	text := textAfter(m.Call, old)
+	text, release := textAfter(m.Call, old), func() {}
 	if cost := tx.next.WithCost(text); cost > uncharged {
-		release, err := tx.w.Dirs.Admit(cost)
-		if err != nil {
+		var err error
+		if release, err = tx.w.Dirs.Admit(cost); err != nil {
 			return err
 		}
-		tx.held = append(tx.held, release)
 	}
 	next := tx.next.With(m.Call.At, text)
 	if err := datadir.CheckKept(next); err != nil {
+		release()
 		return err // delimiters in the text itself
 	}
+	tx.giveBack()
+	tx.giveBack = release
 	tx.next, m.answer = next, answerTo(m.Call, old)
 	return nil
 }
