@@ -1,7 +1,6 @@
 package tenants
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,15 +15,18 @@ import (
 //   - to or into one of the private paths;
 //   - into the directory of another tenant, or one that several tenants share.
 //
+// A regular file with several names is served unless one of them is there.
+//
 // current is asked at each link, so a reload is in force at once.
 func FollowLinks(current func() *Snapshot, config string, private ...string) fsutil.Links {
 	config = absolute(config)
 	for i, path := range private {
 		private[i] = absolute(path)
 	}
-	return func(link, target string) bool {
+	names := newHardLinks(current, config, private)
+	return func(link, target string, id fsutil.FileID) bool {
 		if link == target {
-			return !isSecret(link, config, private)
+			return names.mayServe(link, id)
 		}
 		if filepath.Dir(target) == filepath.Dir(fsutil.Resolve(config)) {
 			return false
@@ -36,32 +38,6 @@ func FollowLinks(current func() *Snapshot, config string, private ...string) fsu
 		}
 		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), target)
 	}
-}
-
-// isSecret says whether the file at path is another name of the tenants file, of a file
-// beside it, or of a private file. Only files with several names are asked for, such as
-// those of which somebody keeps snapshots as hard links: these may be served.
-func isSecret(path, config string, private []string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return true
-	}
-	beside := filepath.Dir(fsutil.Resolve(config))
-	entries, err := os.ReadDir(beside)
-	if err != nil {
-		private = append([]string{config}, private...)
-	}
-	for _, e := range entries {
-		if other, err := e.Info(); err == nil && os.SameFile(info, other) {
-			return filepath.Join(beside, e.Name()) != path
-		}
-	}
-	for _, file := range private {
-		if other, err := os.Stat(file); err == nil && os.SameFile(info, other) {
-			return true
-		}
-	}
-	return false
 }
 
 // mayFollow says whether links in the data directory dir may lead to target. Of

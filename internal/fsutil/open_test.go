@@ -23,7 +23,7 @@ func TestOpenRegular(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	onlyFile := Links(func(link, target string) bool { return filepath.Dir(link) == dir && target == path("file") })
+	onlyFile := Links(func(link, target string, _ FileID) bool { return filepath.Dir(link) == dir && target == path("file") })
 	for _, test := range []struct {
 		name     string
 		links    Links
@@ -41,7 +41,7 @@ func TestOpenRegular(t *testing.T) {
 		{"twice", onlyFile, nil, nil},
 		{"leak", onlyFile, ErrLink, ErrLink},
 		{"lost", onlyFile, ErrLink, ErrLink},
-		{"link to a fifo", func(string, string) bool { return true }, ErrNotRegular, ErrNotRegular},
+		{"link to a fifo", func(string, string, FileID) bool { return true }, ErrNotRegular, ErrNotRegular},
 		{"circle", onlyFile, ErrLink, ErrLink},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // TestMain lets the test binary be a child that tries what it is told to, or
@@ -274,7 +276,7 @@ func TestConfinedWithLinkedPhexts(t *testing.T) {
 	for arg := range want {
 		args = append(args, arg)
 	}
-	links := func(_, target string) bool { return filepath.Base(target) != "secret" }
+	links := func(_, target string, _ fsutil.FileID) bool { return filepath.Base(target) != "secret" }
 	found := outcomes(t, Sandbox{landlock: lock, Links: links}, dir, 1, args)
 	for arg, outcome := range want {
 		if found[arg] != outcome {
