@@ -35,7 +35,7 @@ type tenantView struct {
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
 	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
 	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
-	Error             string     `json:"error,omitempty"`   // in a list: why the directory cannot be read; the use is 0 then
+	Error             string     `json:"error,omitempty"`   // which disk is full; in a list, why the directory cannot be read, and the use is 0 then
 	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
 	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
@@ -68,6 +68,9 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	}
 	if c, ok := children[a.Dirs.Of(t.DataDir).Path]; ok {
 		v.Child = string(c.State)
+	}
+	if full := a.Dirs.Waiting(t.DataDir); full != nil {
+		v.Error = full.Error()
 	}
 	return v, err
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // ReadsAtOnce is how many reads may be at one child at a time. SQ answers one
@@ -49,9 +50,10 @@ type Dir struct {
 	recovered  atomic.Bool
 	failures   atomic.Uint64 // how often MarkUnrecovered was called
 	truncating atomic.Bool
-	mark       string      // the path of its mark; "" = there are no marks
-	marked     atomic.Bool // see markSeen
-	missing    atomic.Bool // see checkPresent
+	mark       string                              // the path of its mark; "" = there are no marks
+	marked     atomic.Bool                         // see markSeen
+	missing    atomic.Bool                         // see checkPresent
+	waiting    atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }
 
 // Enter lets a request into the gateway, or refuses it if too many are inside.

@@ -23,6 +23,8 @@ var (
 	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
 	errNotRecovered  = apierror.RetryIn(5*time.Second, apierror.Unavailable,
 		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")
+	errNoRoom = apierror.RetryIn(30*time.Second, apierror.Unavailable,
+		"the disk of this service is full, so a failed write could not be put in order yet: nothing is lost, and nothing was changed; try again later")
 )
 
 // ErrNoName is a name that no coordinate of the phext has.

@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // recoveryTimeout is how long the recovery of one directory may take.
@@ -41,12 +46,83 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
 	if err := d.recoverFiles(ctx); err != nil {
-		d.dirs.Logger.LogAttrs(ctx, slog.LevelError, "a directory is not served, because its files could not be recovered",
-			slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
-		return errNotRecovered
+		return d.notRecovered(ctx, err)
+	}
+	if d.waiting.Swap(nil) != nil {
+		d.dirs.Logger.LogAttrs(ctx, slog.LevelInfo, "there is room again, and a directory is recovered", slog.String(logkey.DataDir, d.Path))
 	}
 	d.recovered.Store(true)
 	return nil
+}
+
+// notRecovered logs why a directory is not recovered, and returns what callers are told.
+// It logs only once that a disk is full, since each request tries again.
+func (d *Dir) notRecovered(ctx context.Context, err error) error {
+	var full *journal.NoRoomError
+	said, told := "a directory is not served, because its files could not be recovered", errNotRecovered
+	if errors.As(err, &full) {
+		said, told = "a directory is not written, and damaged phexts in it are not read, until there is room to repair them", errNoRoom
+	}
+	if before := d.waiting.Swap(full); full == nil || before == nil {
+		d.dirs.Logger.LogAttrs(ctx, slog.LevelError, said, slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
+	}
+	return told
+}
+
+// recoverFor is Recover for a call that only reads. A phext that is whole need not wait
+// for room to repair others.
+func (d *Dir) recoverFor(ctx context.Context, call *rewrite.Call) error {
+	if d.isWhole(call) {
+		return nil
+	}
+	err := d.Recover(ctx)
+	if err != nil && d.isWhole(call) {
+		return nil
+	}
+	return err
+}
+
+// isWhole says whether recovery waits for room, and has recovered the phext of a call
+// and the names in it.
+func (d *Dir) isWhole(call *rewrite.Call) bool {
+	full := d.waiting.Load()
+	if full == nil || full.Files == nil {
+		return false
+	}
+	_, torn := full.Files[filepath.Base(call.FilePath(d.Path))]
+	_, names := full.Files[call.NamesFileName()]
+	return !torn && !names
+}
+
+// Waiting says which disk is too full for the files of a directory to be recovered, and
+// is nil if none is.
+func (ds *Dirs) Waiting(dataDir string) *journal.NoRoomError { return ds.Of(dataDir).waiting.Load() }
+
+// retryRecovery is how often a directory that waits for room is tried without a request.
+const retryRecovery = 10 * time.Second
+
+// Run recovers directories that wait for room, until ctx ends.
+func (ds *Dirs) Run(ctx context.Context) {
+	ticker := time.NewTicker(retryRecovery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, d := range ds.all() {
+			if d.waiting.Load() != nil {
+				_ = d.Recover(ctx) // it is logged, and tried again
+			}
+		}
+	}
+}
+
+func (ds *Dirs) all() []*Dir {
+	ds.mu.RLock()
+	defer ds.mu.RUnlock()
+	return slices.Collect(maps.Values(ds.byPath))
 }
 
 func (d *Dir) recoverFiles(ctx context.Context) error {

@@ -105,10 +105,10 @@ func (d *Dir) View(call *rewrite.Call) (v View, err error) {
 // only for a call that uses or shows them.
 func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, error) {
 	for range attempts {
-		if err := d.Recover(ctx); err != nil {
+		failures := d.failures.Load()
+		if err := d.recoverFor(ctx, call); err != nil {
 			return View{}, err
 		}
-		failures := d.failures.Load()
 		v, err := d.viewFor(call)
 		if d.failures.Load() == failures {
 			return v, err

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -215,5 +216,47 @@ func TestAnEndThatWasLost(t *testing.T) {
 	w.reopen()
 	if w.recover(); w.read("a.phext") != text("one\x17two\x17three") {
 		t.Errorf("recovered %q", w.read("a.phext").Text)
+	}
+}
+
+// TestRecoveryWaitsForRoom has two files that a crash has torn, and room for neither at
+// first. Recovery says what is needed, keeps no copy of each attempt, and goes on later.
+func TestRecoveryWaitsForRoom(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	want := map[string]State{}
+	for _, file := range []string{"a.phext", "b.phext", "whole.phext"} {
+		w.put(file, text("before\x17"+file))
+		w.mutate(update(file, 1, "after"))
+		want[file] = w.read(file)
+	}
+	torn := text("no UTF-8: \xff")
+	w.put("a.phext", torn)
+	w.put("b.phext", torn)
+	w.reopen()
+	replace := w.j.cfg.replace
+	w.j.cfg.replace = func(path, _ string, _ fs.FileMode, _ bool) error {
+		return &fs.PathError{Op: "write", Path: path, Err: syscall.EDQUOT}
+	}
+	for range 3 {
+		_, err := w.j.Recover(t.Context())
+		var waits *NoRoomError
+		if !errors.As(err, &waits) || waits.Dir != w.data || len(waits.Files) != 2 || waits.Bytes() != int64(len(want["a.phext"].Text)*2) {
+			t.Fatalf("%+v: %v", waits, err)
+		}
+		if w.read("a.phext") != torn || w.read("whole.phext") != want["whole.phext"] {
+			t.Error("the files changed")
+		}
+	}
+	if copies, err := os.ReadDir(w.cfg.Quarantine); err != nil && !errors.Is(err, fs.ErrNotExist) || len(copies) > 0 {
+		t.Errorf("%d copies, %v", len(copies), err)
+	}
+	w.j.cfg.replace = replace
+	if r := w.recover(); r.Healed != 2 || len(r.Quarantined) != 2 {
+		t.Errorf("%+v", r)
+	}
+	for file, s := range want {
+		if w.read(file) != s {
+			t.Errorf("%s: %q", file, w.read(file).Text)
+		}
 	}
 }

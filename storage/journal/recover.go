@@ -29,15 +29,15 @@ type Report struct {
 // nobody else may change the data_dir or the journal meanwhile.
 //
 // Recover goes on after a file that it cannot recover; the error names all such
-// files. It may be called again at any time: it continues where a call that was
-// interrupted ended.
+// files. It is a NoRoomError if only room on a disk is missing. It may be called again
+// at any time: it continues where a call that was interrupted ended.
 func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	if err := j.removeTemporary(); err != nil {
 		return Report{}, err
 	}
 	v, err := j.view(true)
 	if err != nil {
-		return Report{}, err
+		return Report{}, j.orNoRoom(err, nil)
 	}
 	report, err = v.recoverAll(ctx)
 	v.close()
@@ -45,7 +45,7 @@ func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 	if err != nil {
 		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
 	}
-	return report, j.afterRecovery()
+	return report, j.orNoRoom(j.afterRecovery(), map[string]int64{})
 }
 
 // recoverAll recovers every file that the newest segment knows, and every file
@@ -67,20 +67,25 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 			logs[file] = nil // recovered without the journal
 		}
 	}
-	logged := time.Now()
+	logged, waiting, others := time.Now(), map[string]int64{}, false
 	for i, file := range slices.Sorted(maps.Keys(logs)) {
 		if ctx.Err() != nil {
 			return report, errors.Join(err, ctx.Err())
 		}
+		r.needed = 0
 		if failed := r.file(file, logs[file], aside[file]); failed != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", file, failed))
+			waiting[file], others = r.needed, others || !isFull(failed)
 		}
 		if time.Since(logged) > time.Second {
 			logged = time.Now()
 			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.dataDir, "files", i+1, "of", len(logs))
 		}
 	}
-	return report, err
+	if others {
+		return report, err
+	}
+	return report, v.j.orNoRoom(err, waiting)
 }
 
 // recovery is one call of Recover.
@@ -92,6 +97,7 @@ type recovery struct {
 	journalDamaged bool         // the journal has lost records that it once held
 	recordsLost    bool         // the same, or a power cut has cut off its end
 	report         *Report
+	needed         int64                            // bytes that a repair of the present file takes on the disk
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

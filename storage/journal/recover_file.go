@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -138,8 +137,8 @@ func (f *fileRecovery) recoverPending() error {
 // unless they may have been acknowledged: after a power cut the record of their
 // end may be missing.
 func (f *fileRecovery) carryOut() error {
-	err := f.replace(f.path, f.want)
-	if f.sameBoot && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+	err := f.put()
+	if f.sameBoot && isFull(err) {
 		f.view.j.cfg.Logger.Warn("there is no room to complete a mutation; it is aborted", "path", f.path)
 		return f.recordEnd(record{kind: aborted, id: f.id, idKnown: true})
 	}
@@ -147,6 +146,23 @@ func (f *fileRecovery) carryOut() error {
 		return err
 	}
 	return f.completed()
+}
+
+// put writes what the file should hold.
+func (f *fileRecovery) put() error {
+	f.needed = int64(len(f.want.Text))
+	return f.replace(f.path, f.want)
+}
+
+// dropCopy removes what was quarantined of a file that is still in its place: each
+// further attempt makes another copy.
+func (f *fileRecovery) dropCopy(quarantined string) {
+	if now, err := f.view.j.cfg.Links.Identify(f.path); quarantined == "" || err != nil || now != f.id {
+		return
+	}
+	if err := os.Remove(quarantined); err == nil {
+		f.report.Quarantined = f.report.Quarantined[:len(f.report.Quarantined)-1]
+	}
 }
 
 // completed records that the file holds the pending mutations.
@@ -228,7 +244,8 @@ func (f *fileRecovery) repair(reason string, unique bool) error {
 	if err != nil {
 		f.view.j.cfg.Logger.Error("a torn file could not be quarantined", "path", f.path, "error", err)
 	}
-	if err := f.replace(f.path, f.want); err != nil {
+	if err := f.put(); err != nil {
+		f.dropCopy(quarantined)
 		return err
 	}
 	f.view.j.cfg.Logger.Warn("a phext was damaged and is repaired", "path", f.path, "reason", reason, "quarantine", quarantined)
@@ -285,6 +302,9 @@ func (j *Journal) writeState(path string, state State) error {
 		}
 		path, err := j.cfg.Links.Target(path)
 		if err != nil {
+			return err
+		}
+		if err := roomFor(path, state.Text); err != nil {
 			return err
 		}
 		return j.cfg.replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)

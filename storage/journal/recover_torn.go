@@ -217,7 +217,7 @@ func (f *fileRecovery) holdsPartFrom(from State) bool {
 // Nothing in the file is unique.
 func (f *fileRecovery) completeBatch() error {
 	f.view.j.cfg.Logger.Warn("mutations were interrupted and are completed", "path", f.path, "mutations", len(f.batch))
-	if err := f.replace(f.path, f.want); err != nil {
+	if err := f.put(); err != nil {
 		return err
 	}
 	return f.completed()

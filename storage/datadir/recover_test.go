@@ -1,0 +1,66 @@
+package datadir
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/journal"
+)
+
+// TestAFullDiskKeepsOnlyTornPhextsWaiting reads the others while recovery waits for room,
+// without trying again, and has it tried again without a request.
+func TestAFullDiskKeepsOnlyTornPhextsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.put("whole.phext", "whole")
+		w.put("torn.phext", "torn")
+		w.put("named.phext", "named")
+		full := &journal.NoRoomError{Dir: w.dir.Path, Files: map[string]int64{"torn.phext": 100, "named.names.phext": 20}}
+		w.wantError(w.dir.notRecovered(t.Context(), full), apierror.Unavailable, "disk of this service is full")
+		w.stopErr = full // as if there were still no room
+		v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=whole"))
+		w.check(err)
+		if v.Phext.Text() != "whole" || w.stops != 0 {
+			t.Errorf("%q after %d attempts to recover the directory", v.Phext.Text(), w.stops)
+		}
+		for _, name := range []string{"torn", "named"} {
+			_, err := w.dir.RecoveredView(t.Context(), w.call("select", "p="+name))
+			w.wantError(err, apierror.Unavailable, "disk of this service is full")
+		}
+		_, err = w.dir.LockForWrite(t.Context(), w.tenant)
+		w.wantError(err, apierror.Unavailable, "disk of this service is full")
+		if waits := w.Waiting(w.tenant.DataDir); waits == nil || waits.Bytes() != 120 {
+			t.Errorf("waits for %+v", waits)
+		}
+
+		// Where nobody knows which phexts are torn, all wait.
+		w.stopErr = &journal.NoRoomError{Dir: w.root}
+		w.check(ignoreWaiting(w.dir.Recover(t.Context())))
+		_, err = w.dir.RecoveredView(t.Context(), w.call("select", "p=whole"))
+		w.wantError(err, apierror.Unavailable, "disk of this service is full")
+
+		w.stopErr = nil
+		go w.Run(t.Context())
+		synctest.Wait()
+		if w.dir.Recovered() {
+			t.Error("recovered at once")
+		}
+		time.Sleep(retryRecovery)
+		synctest.Wait()
+		if !w.dir.Recovered() || w.Waiting(w.tenant.DataDir) != nil {
+			t.Error("not recovered when there is room")
+		}
+		_, err = w.dir.RecoveredView(t.Context(), w.call("select", "p=torn"))
+		w.check(err)
+	})
+}
+
+// ignoreWaiting is nil for the refusal that is expected.
+func ignoreWaiting(err error) error {
+	if err == errNoRoom {
+		return nil
+	}
+	return err
+}
