@@ -12,21 +12,37 @@ func Sequence(text string) []Scroll {
 
 // CountDistinct is how many coordinates the scrolls of Sequence have.
 func CountDistinct(text string) int {
-	n, ordered, last := 0, true, Coordinate{}
-	eachScroll(text, func(s Scroll) {
-		switch c := last.Compare(s.At); {
-		case c < 0:
-			n, last = n+1, s.At
-		case c > 0:
-			ordered = false // the delimiters count past Max
-		}
-	})
-	if ordered {
+	n, distinct := countOrdered(text)
+	if distinct {
 		return n
 	}
 	seen := map[Coordinate]struct{}{}
 	eachScroll(text, func(s Scroll) { seen[s.At] = struct{}{} })
 	return len(seen)
+}
+
+// CountCost is at least the memory that CountDistinct takes, in bytes.
+func CountCost(text string) int64 {
+	n, distinct := countOrdered(text)
+	if distinct {
+		return 0
+	}
+	return seenSize * int64(n)
+}
+
+// countOrdered is how many scrolls of Sequence are at another coordinate than the one
+// before. All these are distinct unless the delimiters count past Max.
+func countOrdered(text string) (n int, distinct bool) {
+	distinct = true
+	last := Coordinate{}
+	eachScroll(text, func(s Scroll) {
+		c := last.Compare(s.At)
+		distinct = distinct && c <= 0
+		if c != 0 {
+			n, last = n+1, s.At
+		}
+	})
+	return n, distinct
 }
 
 // eachScroll calls visit for each scroll of Sequence, without collecting them.

@@ -86,7 +86,7 @@ type Reservation struct {
 // Reserve makes an empty reservation.
 func Reserve(budgets ...*Budget) *Reservation { return &Reservation{budgets: budgets} }
 
-// Grow raises the reservation to n in all, or leaves it as it was.
+// Grow raises the reservation to n in all, or leaves it as it was. A smaller n lowers it.
 func (r *Reservation) Grow(n int64) bool {
 	more := n - r.held
 	if !takeAll(r.budgets, func(*Budget) int64 { return more }) {

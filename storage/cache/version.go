@@ -82,6 +82,14 @@ func (p *Version) Scrolls() int {
 	return phext.CountDistinct(p.verbatim)
 }
 
+// ScrollsCost is at least the memory that Scrolls takes, in bytes.
+func (p *Version) ScrollsCost() int64 {
+	if p.verbatim == "" || p.Phext.RenderedSize() == len(p.verbatim) {
+		return 0
+	}
+	return phext.CountCost(p.verbatim)
+}
+
 // wasteful is how much dead text, in bytes, a version may keep in memory beyond its own size.
 const wasteful = 64 << 10
 

@@ -13,6 +13,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -90,12 +91,9 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err 
 }
 
 func (s *Service) addPhext(tw *tar.Writer, j *journal.Journal, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
-	release, err := s.Dirs.Admit(m.ids[name].Size)
-	if err != nil {
-		return f, err
-	}
-	defer release()
-	text, err := s.textAt(j, t, m, name)
+	charge := s.Dirs.NewCharge()
+	defer charge.Release()
+	text, err := s.textAt(j, t, m, name, charge)
 	if err != nil {
 		return f, err
 	}
@@ -104,15 +102,18 @@ func (s *Service) addPhext(tw *tar.Writer, j *journal.Journal, t *tenants.Tenant
 	return f, addFile(tw, f.Name, text, m.at)
 }
 
-func (s *Service) textAt(j *journal.Journal, t *tenants.Tenant, m moment, name string) (string, error) {
+func (s *Service) textAt(j *journal.Journal, t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (string, error) {
 	now, err := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, name))
 	if err != nil {
 		return "", err
 	}
 	if now.ID == m.ids[name] {
+		if err := charge.Texts(now.Size()); err != nil {
+			return "", err
+		}
 		return now.Text(), nil
 	}
-	state, err := j.At(name, m.at)
+	state, err := stateAt(j, name, m.at, charge)
 	return state.Text, err
 }
 

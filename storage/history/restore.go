@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -24,8 +25,7 @@ type restore struct {
 	dir     *datadir.Dir
 	journal *journal.Journal
 	target  Target
-	note    string   // for the history
-	held    []func() // give memory back
+	note    string // for the history
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
@@ -38,7 +38,7 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 		release()
 		return nil, nil, err
 	}
-	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note, nil}, release, nil
+	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note}, release, nil
 }
 
 // Restore makes phexts what they were at a moment. If it fails, what it has
@@ -78,28 +78,20 @@ func (r *restore) phexts() (done []Restored, err error) {
 
 // putThen makes a file what another, or itself, was then.
 func (r *restore) putThen(from, to string) (Restored, error) {
-	defer r.releaseMemory()
-	state, err := r.journal.AtWithin(from, r.target.At, r.admit)
+	charge := r.Dirs.NewCharge()
+	defer charge.Release()
+	state, err := stateAt(r.journal, from, r.target.At, charge)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, to)}, err
 	}
 	return r.put(to, state)
 }
 
-// admit makes room for so many bytes until releaseMemory is called.
-func (r *restore) admit(bytes int64) error {
-	release, err := r.Dirs.Admit(bytes)
-	if err == nil {
-		r.held = append(r.held, release)
-	}
-	return err
-}
-
-func (r *restore) releaseMemory() {
-	for _, release := range r.held {
-		release()
-	}
-	r.held = nil
+// stateAt is what a file held at a moment. charge has its text.
+func stateAt(j *journal.Journal, file string, at time.Time, charge *datadir.Charge) (journal.State, error) {
+	state, err := j.AtWithin(file, at, charge)
+	charge.KeepText(int64(len(state.Text)))
+	return state, err
 }
 
 // files are the files to look up in the history, and those that they become.
@@ -147,12 +139,15 @@ func (r *restore) scroll() ([]Restored, error) {
 	if r.target.Phext == nil || r.target.To != nil {
 		return nil, errScrollAlone
 	}
-	defer r.releaseMemory()
 	call, err := locate(r.tenant, *r.target.Phext, r.target.Coordinate)
 	if err != nil {
 		return nil, err
 	}
-	then, err := r.viewThen(call)
+	charges := [...]*datadir.Charge{r.Dirs.NewCharge(), r.Dirs.NewCharge(), r.Dirs.NewCharge()}
+	for _, c := range charges {
+		defer c.Release()
+	}
+	then, err := r.viewThen(call, charges[0], charges[1])
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +162,7 @@ func (r *restore) scroll() ([]Restored, error) {
 		return nil, err
 	}
 	text, _ := then.Phext.Phext.Select(call.At)
-	if err := r.admit(now.Phext.WithCost(text) + now.Phext.Size() + int64(len(text))); err != nil {
+	if err := errors.Join(charges[2].Scrolls(phext.ScrollSize*int64(now.Phext.Phext.Len()+1)), charges[2].Texts(now.Phext.Size()+int64(len(text)))); err != nil {
 		return nil, err
 	}
 	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.With(call.At, text).Text(), Exists: true})
@@ -175,20 +170,20 @@ func (r *restore) scroll() ([]Restored, error) {
 }
 
 // viewThen is the phext and its names as they were.
-func (r *restore) viewThen(call *rewrite.Call) (v datadir.View, err error) {
-	if v.Phext, err = r.versionThen(call.FileName()); err != nil {
+func (r *restore) viewThen(call *rewrite.Call, forPhext, forNames *datadir.Charge) (v datadir.View, err error) {
+	if v.Phext, err = r.versionThen(call.FileName(), forPhext); err != nil {
 		return v, err
 	}
-	v.Names, err = r.versionThen(call.NamesFileName())
+	v.Names, err = r.versionThen(call.NamesFileName(), forNames)
 	return v, err
 }
 
-func (r *restore) versionThen(file string) (*cache.Version, error) {
-	state, err := r.journal.AtWithin(file, r.target.At, r.admit)
+func (r *restore) versionThen(file string, charge *datadir.Charge) (*cache.Version, error) {
+	state, err := stateAt(r.journal, file, r.target.At, charge)
 	if err != nil {
 		return nil, err
 	}
-	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, r.admit)
+	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, charge.Scrolls)
 }
 
 // resolveName finds the coordinate that a name had then, which must not have

@@ -14,14 +14,21 @@ import (
 // pruned until it is closed.
 type view struct {
 	j        *Journal
-	admit    func(bytes int64) error // asked before texts are read; nil = nobody is
 	segments []*segmentView
+	memory   Memory
+	scrolls  int64 // bytes that memory.Scrolls has granted
 }
 
 // segmentView is one segment of a view.
 type segmentView struct {
 	number uint64
 	end    int64 // bytes that may be read; 0 = all of them
+}
+
+// Memory is asked before memory is taken, with the bytes. An error ends what needs it.
+type Memory interface {
+	Texts(bytes int64) error
+	Scrolls(bytes int64) error // lists of scrolls, without their texts
 }
 
 // view returns a view of all segments, oldest first, or only of the newest.
@@ -121,9 +128,9 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 	return j.AtWithin(file, t, nil)
 }
 
-// AtWithin is At that asks admit before it reads texts, with at least what they take in
-// memory until they are one, in bytes. The error of admit ends it.
-func (j *Journal) AtWithin(file string, t time.Time, admit func(bytes int64) error) (state State, err error) {
+// AtWithin is At within some memory, which is asked for at least what it takes. Only the
+// text of the state stays in use afterwards.
+func (j *Journal) AtWithin(file string, t time.Time, memory Memory) (state State, err error) {
 	if err := checkName(file); err != nil {
 		return State{}, err
 	}
@@ -132,7 +139,7 @@ func (j *Journal) AtWithin(file string, t time.Time, admit func(bytes int64) err
 		return State{}, err
 	}
 	defer v.close()
-	v.admit = admit
+	v.memory = memory
 	if err := v.within(file, t); err != nil {
 		return State{}, err
 	}
@@ -214,12 +221,12 @@ func (v *view) fileLogOf(o *segmentView, file string, t int64) (tr fileLog, err 
 }
 
 func (v *view) stateAfter(o *segmentView, tr *fileLog) (State, error) {
-	if v.admit != nil {
+	if v.memory != nil {
 		size := int64(0)
 		for _, s := range tr.applied[tr.base:] {
 			size += s.size
 		}
-		if err := v.admit(2 * size); err != nil { // the texts, and what is made of them
+		if err := v.memory.Texts(2 * size); err != nil { // the texts, and what is made of them
 			return State{}, err
 		}
 	}

@@ -126,12 +126,37 @@ func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) er
 		return err
 	}
 	if r.kind == begun {
+		if err := v.parse(d, r.m); err != nil {
+			return err
+		}
 		d.apply(r.m)
 		return nil
 	}
 	state, err := readCheckpoint(v.j.dir, o.number, r)
 	*d = replayState{base: state}
 	return err
+}
+
+// copies is how many further lists of all scrolls there are when a state is rendered.
+const copies = 2
+
+// parse parses what a mutation changes, if that takes memory which has to be asked for.
+// A state may be parsed several times, but only one list of scrolls stays.
+func (v *view) parse(d *replayState, m Mutation) (err error) {
+	if v.memory == nil || d.parsed != nil || m.Op > Delete {
+		return nil
+	}
+	used := int64(0)
+	room := func(bytes int64) error {
+		used += bytes
+		more := max(0, used-v.scrolls)
+		v.scrolls += more
+		return v.memory.Scrolls(more)
+	}
+	if d.parsed, err = phext.ParseWithin(d.base.Text, room); err != nil {
+		return err
+	}
+	return room(copies * d.parsed.Memory())
 }
 
 // replayState is a state to which many mutations are applied. The result is

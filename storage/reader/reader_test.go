@@ -120,6 +120,33 @@ func TestReads(t *testing.T) {
 	w.wantUsed(0)
 }
 
+// TestStatusOfAFileThatCountsPastMax is what SQ 0.6.0 says of such files. Those that it
+// counts one by one take memory, which is charged.
+func TestStatusOfAFileThatCountsPastMax(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("past.phext", "head\x17\x17\x17"+strings.Repeat("a\x17", 3000)+"end")
+	w.put("back.phext", strings.Repeat("\x18", 1000)+strings.Repeat(strings.Repeat("a\x17", 50)+"\x18", 60))
+	w.put("trail.phext", strings.Repeat("\x18", 1199)+"a\x18b\x18c\x17\x17")
+	for query, want := range map[string]string{"p=past": "Phext Size: 2000\nScrolls: 997", "p=back": "Phext Size: 1097\nScrolls: 51", "p=trail": "Phext Size: 999\nScrolls: 2"} {
+		a, err := w.read("status", query)
+		w.check(err)
+		if !strings.HasSuffix(a.Text, want) {
+			t.Errorf("%s: %q", query, a.Text)
+		}
+		a.Release()
+	}
+	w.wantUsed(0)
+	const one = 64 // bytes, for a scroll that is counted; it takes more
+	if !w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - one*3000) {
+		t.Fatal("somebody holds memory")
+	}
+	if _, err := w.read("status", "p=back"); err != datadir.ErrBusy {
+		t.Errorf("without memory: %v", err)
+	}
+	_, err := w.read("status", "")
+	w.check(err)
+}
+
 // TestQuery has names of both kinds. Those of numbers stand where the numbers say.
 func TestQuery(t *testing.T) {
 	w := newWorld(t, 1<<20)

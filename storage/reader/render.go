@@ -47,6 +47,8 @@ func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	switch call.Op {
 	case rewrite.Get, rewrite.Delta, rewrite.ChecksumOf:
 		return v.Phext.Size()
+	case rewrite.Status:
+		return v.Phext.ScrollsCost()
 	case rewrite.Toc:
 		return lines(v) + v.Phext.Size() + v.Names.Size()
 	case rewrite.JSONExport:

@@ -1,0 +1,113 @@
+package history
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// leave takes the memory for answers but for some bytes. rest gives it back.
+func (w *world) leave(bytes int64) (rest func()) {
+	w.Helper()
+	taken := w.Dirs.Answers.Limit() - bytes
+	if !w.Dirs.Answers.Take(taken) {
+		w.Fatal("somebody holds memory")
+	}
+	return func() { w.Dirs.Answers.Give(taken) }
+}
+
+// givenBack checks that nobody holds memory.
+func (w *world) givenBack() {
+	w.Helper()
+	w.leave(0)()
+}
+
+// TestAScrollOfThePastIsReadWithinTheMemoryForAnswers.
+func TestAScrollOfThePastIsReadWithinTheMemoryForAnswers(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("x", 100_000)
+	then := w.update("n.phext", 1, long)
+	w.update("n.phext", 1, "later")
+	target := Target{At: then, Phext: ptr("n"), Coordinate: coordinate(1)}
+	rest := w.leave(100_000)
+	w.untouched(func() {
+		if _, err := w.Restore(t.Context(), w.tenant, target); !errors.Is(err, datadir.ErrBusy) {
+			t.Errorf("%v", err)
+		}
+	})
+	rest()
+	w.restore(target)
+	w.wantFiles("n.phext=" + long)
+	w.givenBack()
+}
+
+// TestScrollsOfThePastAreParsedWithinTheMemoryForAnswers has many of one byte.
+func TestScrollsOfThePastAreParsedWithinTheMemoryForAnswers(t *testing.T) {
+	const scrolls = 5000
+	w := newWorld(t)
+	many := strings.Repeat(strings.Repeat("x\x17", 500)+"\x18", scrolls/500)
+	w.check(os.WriteFile(w.path("n.phext"), []byte(many), 0o600))
+	then := w.update("n.phext", 1, "y")
+	w.update("n.phext", 1, "z")
+	target := Target{At: then, Phext: ptr("n"), To: ptr("copy")}
+	rest := w.leave(2*int64(len(many)) + 2*scrolls*phext.ScrollSize)
+	w.untouched(func() {
+		if _, err := w.Restore(t.Context(), w.tenant, target); !errors.Is(err, datadir.ErrBusy) {
+			t.Errorf("%v", err)
+		}
+	})
+	rest()
+	w.restore(target)
+	if got := w.file("copy.phext"); phext.Parse(got).Len() != scrolls || got[0] != 'y' {
+		t.Errorf("%.20q and %d bytes more", got, len(got))
+	}
+	w.givenBack()
+}
+
+// changing changes a phext when a backup begins to be written, and leaves little memory.
+type changing struct {
+	bytes.Buffer
+	begun func()
+}
+
+func (c *changing) Write(b []byte) (int, error) {
+	if c.begun != nil {
+		c.begun()
+		c.begun = nil
+	}
+	return c.Buffer.Write(b)
+}
+
+// TestABackupReadsThePastWithinTheMemoryForAnswers.
+func TestABackupReadsThePastWithinTheMemoryForAnswers(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("x", 100_000)
+	w.update("a.phext", 1, "first")
+	w.update("b.phext", 1, long)
+	var rest func()
+	little := &changing{begun: func() {
+		w.update("b.phext", 1, "changed")
+		_, err := w.Dirs.File(w.path("b.phext")) // that the backup finds it read
+		w.check(err)
+		rest = w.leave(150_000)
+	}}
+	if err := w.Backup(t.Context(), w.tenant, little); !errors.Is(err, datadir.ErrBusy) {
+		t.Errorf("%v", err)
+	}
+	rest()
+	enough := &changing{begun: func() {
+		w.now = time.Now()
+		w.update("b.phext", 1, "again")
+	}}
+	w.check(w.Backup(t.Context(), w.tenant, enough))
+	if got := w.entries(enough.Bytes()); got != "a.phext=first b.phext=changed" {
+		t.Errorf("%.100q", got)
+	}
+	w.givenBack()
+}
