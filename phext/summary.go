@@ -80,7 +80,7 @@ const Missing = "---sq:Scroll-Missing---"
 // the client's manifest or have another checksum there, and Missing at the
 // coordinates that only the manifest has (recorded in "manifest delta").
 func (p *Phext) Delta(manifest map[Coordinate]string) string {
-	var out []Scroll
+	out := make([]Scroll, 0, len(p.scrolls)+len(manifest)) // one list, however long
 	for _, s := range p.scrolls {
 		if hash, ok := manifest[s.At]; !ok || hash != Checksum(s.Text) {
 			out = append(out, s)
@@ -91,7 +91,8 @@ func (p *Phext) Delta(manifest map[Coordinate]string) string {
 			out = append(out, Scroll{at, Missing})
 		}
 	}
-	return Of(out).Render()
+	out = sortScrolls(out)
+	return (&Phext{scrolls: out, size: renderedSize(out)}).Render()
 }
 
 // hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the

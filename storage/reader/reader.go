@@ -123,15 +123,17 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 		text := render(v, call)
 		return &cache.Rendered{Text: text, Tag: etag.Of(text)}, nil
 	})
-	gzip = gzip && len(a.Text) >= worthCompressing
-	if err == nil && gzip {
+	if err != nil {
+		return Answer{}, err
+	}
+	if gzip = gzip && len(a.Text) >= worthCompressing; gzip {
 		plain := a
 		a, err = r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind.Compressed(), func() (*cache.Rendered, error) {
 			return r.compress(ctx, plain)
 		})
-	}
-	if err != nil {
-		return Answer{}, err
+		if err != nil {
+			return Answer{}, err
+		}
 	}
 	release, ok := d.Sending.Take(a, int64(len(a.Text)))
 	if !ok {

@@ -120,6 +120,22 @@ func TestReads(t *testing.T) {
 	w.wantUsed(0)
 }
 
+// TestAnAnswerWithoutMemory is refused, also if the client takes it compressed.
+func TestAnAnswerWithoutMemory(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.version("notes.phext")
+	if !w.Dirs.Answers.Take(w.Dirs.Answers.Limit()) {
+		t.Fatal("somebody holds memory")
+	}
+	for _, op := range []string{"toc", "get", "json-export", "checksum", "delta"} {
+		for _, gzip := range []bool{false, true} {
+			if _, err := w.Read(t.Context(), w.dir, w.call(op, ""), gzip); err != datadir.ErrBusy {
+				t.Errorf("%s, compressed %v: %v", op, gzip, err)
+			}
+		}
+	}
+}
+
 // TestStatusOfAFileThatCountsPastMax is what SQ 0.6.0 says of such files. Those that it
 // counts one by one take memory, which is charged.
 func TestStatusOfAFileThatCountsPastMax(t *testing.T) {

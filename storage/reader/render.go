@@ -45,8 +45,10 @@ func manifest(call *rewrite.Call) map[phext.Coordinate]string {
 // In JSON a byte may take six.
 func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	switch call.Op {
-	case rewrite.Get, rewrite.Delta, rewrite.ChecksumOf:
+	case rewrite.Get, rewrite.ChecksumOf:
 		return v.Phext.Size()
+	case rewrite.Delta:
+		return v.Phext.Size() + phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest))
 	case rewrite.Status:
 		return v.Phext.ScrollsCost()
 	case rewrite.Toc:
