@@ -11,12 +11,17 @@ import (
 
 // Budget is how much may be held at once. Its methods may be called at any time.
 type Budget struct {
-	limit int64
-	used  atomic.Int64
+	limit   int64
+	used    atomic.Int64
+	reclaim func() bool
 }
 
 // NewBudget makes a budget of limit bytes, or whatever the caller counts.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// OnShortage has reclaim called when there is no room, which may give some back. It
+// returns whether it has. It is set before the budget is used.
+func (b *Budget) OnShortage(reclaim func() bool) { b.reclaim = reclaim }
 
 // Limit is the most that may be held at once.
 func (b *Budget) Limit() int64 { return b.limit }
@@ -26,6 +31,9 @@ func (b *Budget) Take(n int64) bool {
 	for {
 		used := b.used.Load()
 		if n > b.limit-used {
+			if n <= b.limit && b.reclaim != nil && b.reclaim() {
+				continue
+			}
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -35,8 +35,10 @@ type Cache struct {
 	// admit makes room in memory for a file that is being read.
 	admit func(bytes int64) (release func(), err error)
 
-	unkept atomic.Int64  // versions that were not kept, and that somebody may still have
-	freed  chan struct{} // gets a value when there is one less, if there is room
+	collecting sync.Mutex // for these two; locked after mu
+	unkept     []unkept
+	collected  time.Time     // when Collect last had garbage collected
+	rest       time.Duration // restBetween; another in tests
 
 	mu       sync.Mutex
 	versions *simplelru.LRU[string, *Version]
@@ -57,7 +59,7 @@ type Stats struct {
 // New makes a cache of limit bytes. With 0, nothing is kept. admit is asked for
 // memory before a file is read; its error becomes Read's.
 func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
-	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*Frozen{}, nothing: Missing(), freed: make(chan struct{}, 1)}
+	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*Frozen{}, nothing: Missing(), rest: restBetween}
 	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused

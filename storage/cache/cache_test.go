@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,11 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
-	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
@@ -285,46 +282,13 @@ func TestWhatIsNotKeptCountsWhileItIsUsed(t *testing.T) {
 		}
 		return func() { room.Give(bytes) }, nil
 	})
+	room.OnShortage(c.Collect)
+	c.rest = 0
 	for range 4 {
 		p := read(t, c, path)
 		if _, err := c.Read(other); !errors.Is(err, full) {
 			t.Fatalf("while one is used, another is read: %v", err)
 		}
 		runtime.KeepAlive(p)
-	}
-}
-
-// TestNoTurnIsHeldDuringACollection: others must not wait for it.
-func TestNoTurnIsHeldDuringACollection(t *testing.T) {
-	turns, err := fairqueue.New(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer turns.Close()
-	path := filepath.Join(t.TempDir(), "n.phext")
-	put(t, path, "text")
-	var c *Cache
-	asked := 0
-	c = New(1<<20, func(int64) (func(), error) {
-		asked++
-		switch asked {
-		case 1: // for the text, without a turn
-		case 2: // for the scrolls
-			return nil, errors.New("no room")
-		default:
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			other := turns.Turn("other")
-			if err := other.Take(ctx); err != nil {
-				t.Errorf("another waits for its turn: %v", err)
-			}
-			other.Give()
-		}
-		return func() {}, nil
-	})
-	c.Turns = turns
-	c.unkept.Add(1)
-	if p := read(t, c, path); p.Text() != "text" || asked != 3 {
-		t.Errorf("%q, asked %d times", p.Text(), asked)
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+	"weak"
 
-	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -50,68 +51,63 @@ func (c *Cache) load(path string) (*Version, error) {
 
 // finish reads the file and wakes everybody who waits for it.
 func (c *Cache) finish(path string, l *load) {
-	held := &room{cache: c}
+	held := &room{admit: c.admit}
 	l.version, l.err = c.read(path, held)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, path)
 	if l.err == nil && !l.void && l.version.Exists() && !c.putLocked(path, l.version) {
 		// It counts until the last of those who asked for it has done with it.
-		c.unkept.Add(1)
-		runtime.AddCleanup(l.version, c.forget, held)
+		c.collecting.Lock()
+		c.unkept = append(c.unkept, unkept{weak.Make(l.version), held})
+		c.collecting.Unlock()
 	} else {
 		held.release()
 	}
 	close(l.done)
 }
 
-// forget is called when nobody has a version any more that the cache did not keep.
-func (c *Cache) forget(held *room) {
-	held.release()
-	c.unkept.Add(-1)
-	select {
-	case c.freed <- struct{}{}:
-	default:
+// unkept is a version that the cache has not kept, and that somebody may still have.
+type unkept struct {
+	version weak.Pointer[Version]
+	held    *room
+}
+
+// restBetween is the shortest time between two collections, which cost processor time.
+const restBetween = 100 * time.Millisecond
+
+// Collect gives back the memory of versions that the cache has not kept and that nobody
+// has any more, and says whether there were any.
+func (c *Cache) Collect() bool {
+	c.collecting.Lock()
+	defer c.collecting.Unlock()
+	before := len(c.unkept)
+	if before > 0 && time.Since(c.collected) >= c.rest {
+		runtime.GC() // only then a version that nobody has is known
+		c.collected = time.Now()
 	}
+	c.unkept = slices.DeleteFunc(c.unkept, func(u unkept) bool {
+		gone := u.version.Value() == nil
+		if gone {
+			u.held.release()
+		}
+		return gone
+	})
+	return len(c.unkept) < before
 }
 
 // room is the memory that a version takes while it is read.
 type room struct {
-	cache *Cache
+	admit func(bytes int64) (release func(), err error)
 	held  []func()
 }
 
-// cleanupTime is how long forget may take after a collection.
-const cleanupTime = 100 * time.Millisecond
-
-// take makes room. If there is none, versions that nobody has any more may have it
-// until they are collected. The turn is given back meanwhile.
-func (r *room) take(bytes int64, turn *fairqueue.Turn) error {
-	release, err := r.cache.admit(bytes)
-	if err != nil && r.cache.unkept.Load() > 0 {
-		turn.Give()
-		release, err = r.cache.admitCollected(bytes)
-		_ = turn.Take(context.Background()) // it ends with a turn
-	}
+func (r *room) take(bytes int64) error {
+	release, err := r.admit(bytes)
 	if err == nil {
 		r.held = append(r.held, release)
 	}
 	return err
-}
-
-// admitCollected makes room once what nobody uses is collected.
-func (c *Cache) admitCollected(bytes int64) (release func(), err error) {
-	runtime.GC()
-	for over := time.After(cleanupTime); ; {
-		if release, err = c.admit(bytes); err == nil {
-			return release, nil
-		}
-		select {
-		case <-c.freed:
-		case <-over:
-			return c.admit(bytes) // another may have been told of what was freed
-		}
-	}
 }
 
 func (r *room) release() {
@@ -147,7 +143,7 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if id.Size > Largest {
 		return nil, false, ErrTooLarge
 	}
-	if err := held.take(id.Size, nil); err != nil {
+	if err := held.take(id.Size); err != nil {
 		return nil, false, err
 	}
 	text, opened, err := c.readText(path, id)
@@ -166,7 +162,7 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if !utf8.ValidString(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = NewVersionWithin(text, id, func(bytes int64) error { return held.take(bytes, turn) })
+	p, err = NewVersionWithin(text, id, held.take)
 	return p, true, err
 }
 

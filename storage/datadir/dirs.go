@@ -65,6 +65,7 @@ func New(c Config) *Dirs {
 	}
 	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
+	ds.Answers.OnShortage(ds.Cache.Collect)
 	return ds
 }
 
