@@ -186,6 +186,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			return nil, 0, err
 		}
 		if len(s.hits) == hits {
+			s.buffer = nil
 			c.releaseTo(held)
 			continue
 		}
