@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode"
 
 	"mirrorborn.us/sqgate/internal/squnit"
 )
@@ -18,41 +20,77 @@ func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) er
 	if old.File != filepath.Join(h.etc, unitName) || !h.hasPackagedUnit() {
 		fmt.Fprintln(out, "Units are left as they are")
 		steps := []string{"systemctl disable --now " + filepath.Base(old.File)}
-		if userOf(old) == "root" && h.hasPackagedUnit() {
-			steps = append(steps, chownStep(old.DataDir))
+		if h.hasPackagedUnit() && userOf(old) != defaultUser {
+			steps = append(steps, chownStep(old.DataDir, userOf(old)))
 		}
+		steps = append(steps, h.letWrite(old.DataDir)...)
 		if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(out, "To go back: stop sqgate, and systemctl enable --now %s\n", filepath.Base(old.File))
+		_, err := fmt.Fprintf(out, "To go back: systemctl disable --now sq.socket sq.service%s && systemctl enable --now %s\n", h.giveBack(old.DataDir, userOf(old)), filepath.Base(old.File))
 		return err
 	}
 	aside := filepath.Join(h.etc, legacyName)
 	if err := renameUnit(old.File, aside); err != nil {
 		return err
 	}
-	if err := h.writeDropIns(out, old); err != nil {
+	dropIns, err := h.writeDropIns(out, old)
+	if err != nil {
 		return err
+	}
+	if keepsUser(old) {
+		if err := h.giveTo(old, config); err != nil {
+			return err
+		}
 	}
 	if err := h.reloadSystemd(); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%s is %s now; it and sqgate's unit stop each other\n", old.File, aside)
-	steps := []string{"systemctl restart sq"}
+	if old.Port != defaultPort {
+		fmt.Fprintf(out, "sqgate listens on port %s. For `sqgate tenant` and the like: export SQGATE_URL=%s\n", old.Port, urlOf(old))
+	}
+	steps, back := []string{"systemctl restart sq"}, "systemctl start sq"
 	if userOf(old) == "root" {
 		// Not before the stop: what the old SQ makes after it would be root's again.
-		steps = []string{"systemctl stop sq", chownStep(old.DataDir), "systemctl start sq"}
+		chown := chownStep(old.DataDir, "root")
+		steps = []string{"systemctl stop sq", chown, "systemctl start sq"}
+		back = fmt.Sprintf("systemctl stop sq-legacy && chown -R %s:%[1]s %s && systemctl start sq", defaultUser, shellQuote(old.DataDir))
 	}
 	if err := printSteps(out, steps); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, `To try the old one again: systemctl start sq-legacy, and systemctl start sq to return
+	_, err = fmt.Fprintf(out, `To try the old SQ again: systemctl start sq-legacy
+To return to sqgate: %s
 To go back for good:
-  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service
-  2. mv %s %s && systemctl daemon-reload
+  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy
+  2. %s && systemctl daemon-reload
   3. systemctl enable --now sq
-`, aside, old.File)
+`, back, strings.Join(undoMove(old.File, aside, dropIns), " && "))
 	return err
+}
+
+// undoMove are the commands that put the old unit back: its drop-ins too, and without
+// those of sqgate's unit, which has the same name.
+func undoMove(unit, aside string, dropIns []string) []string {
+	var steps []string
+	if len(dropIns) > 0 {
+		steps = append(steps, "rm "+strings.Join(dropIns, " "))
+	}
+	steps = append(steps, fmt.Sprintf("mv %s %s", aside, unit))
+	if _, err := os.Stat(aside + ".d"); err == nil {
+		steps = append(steps, fmt.Sprintf("rm -rf %s.d && mv %s.d %[1]s.d", unit, aside))
+	}
+	return steps
+}
+
+// giveBack is a command behind another, which undoes chownStep for an old SQ that needs
+// it: root can read all files.
+func (h *host) giveBack(dir, user string) string {
+	if !h.hasPackagedUnit() || user == "root" || user == defaultUser {
+		return ""
+	}
+	return fmt.Sprintf(" && chown -R %s: %s", user, shellQuote(dir))
 }
 
 // hasPackagedUnit tells whether sqgate's own unit is installed.
@@ -95,22 +133,63 @@ func (h *host) reloadSystemd() error {
 }
 
 // writeDropIns writes drop-ins of sqgate's units for the settings in which the
-// old unit differs from them: user, data directory and port.
-func (h *host) writeDropIns(out io.Writer, old *squnit.Unit) error {
-	service := serviceDropIn(old)
-	if err := h.dropIn(out, unitName, service); err != nil {
-		return err
-	}
-	socket := ""
+// old unit differs from them: user, data directory and port. It returns their paths.
+func (h *host) writeDropIns(out io.Writer, old *squnit.Unit) ([]string, error) {
+	texts := map[string]string{unitName: serviceDropIn(old)}
 	if old.Port != defaultPort {
-		socket = fmt.Sprintf("[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\n", old.Port)
+		texts["sq.socket"] = fmt.Sprintf("[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\n", old.Port)
+		texts["sqgate-backup.service"] = "[Service]\nEnvironment=SQGATE_URL=" + urlOf(old) + "\n"
 	}
-	return h.dropIn(out, "sq.socket", socket)
+	var made []string
+	for _, unit := range []string{unitName, "sq.socket", "sqgate-backup.service"} {
+		if texts[unit] == "" {
+			continue
+		}
+		path := filepath.Join(h.etc, unit+".d", "adopted.conf")
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(path, []byte("# Made by `sqgate init --adopt` from the unit that was there before.\n"+texts[unit]), 0o644); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(out, "%s carries over what was set there\n", path)
+		made = append(made, path)
+	}
+	return made, nil
+}
+
+// urlOf is where sqgate answers after the change-over.
+func urlOf(old *squnit.Unit) string { return "http://127.0.0.1:" + old.Port }
+
+// keepsUser tells whether sqgate goes on as the user of the old SQ, who is neither root
+// nor the one of sqgate's unit.
+func keepsUser(old *squnit.Unit) bool {
+	return old.User != "" && old.User != "root" && old.User != defaultUser
+}
+
+// giveTo gives the user of the old SQ what the package has made for its own: the
+// directory of the tenants file, and those for tenants that are added. Data that are
+// there already are left as they are. The state directory is systemd's to give.
+func (h *host) giveTo(old *squnit.Unit, config string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	owner := old.User + ":" + old.Group // without a group, that of the user
+	paths := append([]string{filepath.Dir(config), config}, h.made...)
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := h.chown(owner, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func serviceDropIn(old *squnit.Unit) string {
 	var lines []string
-	if old.User != "" && old.User != "root" && old.User != defaultUser {
+	if keepsUser(old) {
 		lines = append(lines, "User="+old.User)
 		if old.Group != "" {
 			lines = append(lines, "Group="+old.Group)
@@ -118,16 +197,61 @@ func serviceDropIn(old *squnit.Unit) string {
 			lines = append(lines, "Group=") // empty means the user's own
 		}
 	}
-	if old.DataDir != defaultDataDir && !strings.HasPrefix(old.DataDir, defaultDataDir+"/") {
-		lines = append(lines, fmt.Sprintf("ReadWritePaths=%q", old.DataDir))
-		if underHome(old.DataDir) {
-			lines = append(lines, "ProtectHome=no")
-		}
-	}
+	lines = append(lines, writeSettings(old.DataDir)...)
 	if len(lines) == 0 {
 		return ""
 	}
 	return "[Service]\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// writeSettings are the settings of a unit that let sqgate's write in dir, if it does
+// not do so anyway.
+func writeSettings(dir string) []string {
+	if dir == defaultDataDir || strings.HasPrefix(dir, defaultDataDir+"/") {
+		return nil
+	}
+	// With "-", the other tenants are served even if it is missing.
+	lines := []string{fmt.Sprintf("ReadWritePaths=%q", "-"+strings.ReplaceAll(dir, "%", "%%"))}
+	if underHome(dir) {
+		lines = append(lines, "ProtectHome=no")
+	}
+	return lines
+}
+
+// letWrite are the steps by which sqgate's unit can write in directories that are
+// elsewhere. They have to be there when the unit starts.
+func (h *host) letWrite(dirs ...string) []string {
+	if !h.hasPackagedUnit() {
+		return nil
+	}
+	var steps, settings []string
+	for _, dir := range dirs {
+		lines := writeSettings(dir)
+		if _, err := os.Stat(dir); len(lines) > 0 && errors.Is(err, fs.ErrNotExist) {
+			steps = append(steps, fmt.Sprintf("install -d -o %s -g %[1]s -m 700 %s", defaultUser, shellQuote(dir)))
+		}
+		settings = append(settings, lines...)
+	}
+	if len(settings) == 0 {
+		return nil
+	}
+	slices.Sort(settings)
+	quoted := []string{"'[Service]'"}
+	for _, line := range slices.Compact(settings) {
+		quoted = append(quoted, shellQuote(line))
+	}
+	return append(steps, fmt.Sprintf("printf '%%s\\n' %s | install -D -m 644 /dev/stdin %s && systemctl daemon-reload",
+		strings.Join(quoted, " "), filepath.Join(h.etc, unitName+".d", "data.conf")))
+}
+
+// shellQuote is text as one word for a shell.
+func shellQuote(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("/._-+,:=@%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // underHome tells whether ProtectHome=yes, which sqgate's unit sets, would hide dir.
@@ -138,21 +262,4 @@ func underHome(dir string) bool {
 		}
 	}
 	return false
-}
-
-// dropIn writes a drop-in of a unit, unless text is empty.
-func (h *host) dropIn(out io.Writer, unit, text string) error {
-	if text == "" {
-		return nil
-	}
-	dir := filepath.Join(h.etc, unit+".d")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "adopted.conf")
-	if err := os.WriteFile(path, []byte("# Made by `sqgate init --adopt` from the unit that was there before.\n"+text), 0o644); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out, "%s carries over what was set there\n", path)
-	return err
 }

@@ -32,7 +32,15 @@ const (
 )
 
 // fromUnit is the value of --adopt when it is given without a directory.
-const fromUnit = "the old unit"
+const fromUnit = "true"
+
+// adoptDirFlag is a string whose help shows no value for the flag alone, as that of a
+// switch does.
+type adoptDirFlag struct{ dir *string }
+
+func (f adoptDirFlag) Set(text string) error { *f.dir = text; return nil }
+func (f adoptDirFlag) Type() string          { return "bool" }
+func (f adoptDirFlag) String() string        { return "" }
 
 // host is the directories in which a host keeps its units, and the way to
 // control its systemd.
@@ -40,23 +48,29 @@ type host struct {
 	etc       string   // the operator's units, which hide those of packages
 	packaged  []string // units of packages
 	booted    string   // a path that exists only where systemd runs
+	made      []string // directories that the package has made for its user's data
 	systemctl func(args ...string) error
+	chown     func(owner, path string) error // if it is defaultUser's, and not what is in it; owner is as in chown(1)
 }
 
 func thisHost(out io.Writer) *host {
 	return &host{
-		etc:      "/etc/systemd/system",
-		packaged: []string{"/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"},
-		booted:   "/run/systemd/system",
-		systemctl: func(args ...string) error {
-			cmd := exec.Command("systemctl", args...)
-			cmd.Stdout, cmd.Stderr = out, out
-			if err := cmd.Run(); err != nil {
-				return fmt.Errorf("systemctl %s: %w", strings.Join(args, " "), err)
-			}
-			return nil
-		},
+		etc:       "/etc/systemd/system",
+		packaged:  []string{"/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"},
+		booted:    "/run/systemd/system",
+		made:      []string{defaultDataDir, filepath.Join(defaultDataDir, "tenants"), filepath.Join(defaultDataDir, "archive")},
+		systemctl: func(args ...string) error { return runProgram(out, "systemctl", args...) },
+		chown:     func(owner, path string) error { return runProgram(out, "chown", "--from="+defaultUser, owner, path) },
 	}
+}
+
+func runProgram(out io.Writer, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return nil
 }
 
 // adoption is the flags of init that turn the data of a single-tenant SQ into a
@@ -64,7 +78,7 @@ func thisHost(out io.Writer) *host {
 type adoption struct{ dir, unit string }
 
 func (a *adoption) register(f *pflag.FlagSet) {
-	f.StringVar(&a.dir, "adopt", "", "data `DIR` of a single-tenant SQ; without DIR its unit is read")
+	f.Var(adoptDirFlag{&a.dir}, "adopt", "data `DIR` of a single-tenant SQ; without DIR, its unit says where they are")
 	f.Lookup("adopt").NoOptDefVal = fromUnit
 	f.StringVar(&a.unit, "unit", "", "with --adopt: unit `FILE` of the single-tenant SQ (default: sq.service, where systemd finds it)")
 }
@@ -126,20 +140,23 @@ func (h *host) adoptDirectory(out io.Writer, config, dir, key string) error {
 	if err := adoptDir(out, config, dir, key); err != nil {
 		return err
 	}
-	steps := []string{"stop the SQ that serves " + dir}
-	if info, err := os.Stat(dir); err == nil && h.hasPackagedUnit() && ownerOf(dir, info) == 0 {
-		steps = append(steps, chownStep(dir))
+	steps, back := []string{"stop the SQ that serves " + dir}, ""
+	if info, err := os.Stat(dir); err == nil && h.hasPackagedUnit() {
+		if user := userName(ownerOf(dir, info)); user != defaultUser {
+			steps, back = append(steps, chownStep(dir, user)), h.giveBack(dir, user)
+		}
 	}
+	steps = append(steps, h.letWrite(dir)...)
 	if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "To go back: stop sqgate, delete %s, and start SQ on %s again\n", config, dir)
+	_, err = fmt.Fprintf(out, "To go back: stop sqgate%s, delete %s, and start SQ on %s again\n", strings.Replace(back, " && ", ", ", 1), config, dir)
 	return err
 }
 
-// chownStep gives the files of an SQ that ran as root to the user of sqgate's unit.
-func chownStep(dir string) string {
-	return fmt.Sprintf("chown -R %s:%s %s     (root has written it; sqgate does not run as root)", defaultUser, defaultUser, dir)
+// chownStep gives the files of an SQ that ran as another user to that of sqgate's unit.
+func chownStep(dir, user string) string {
+	return fmt.Sprintf("chown -R %s:%[1]s %s     # the files are %s's, and sqgate runs as %[1]s", defaultUser, shellQuote(dir), user)
 }
 
 // start are the steps that start sqgate.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ type testHost struct {
 	host
 	config, data   string
 	systemctlCalls []string
+	given          []string // owner and path of each chown
 }
 
 // newTestHost is a host with sqgate's package and, enabled, an old sq.service.
@@ -29,7 +31,15 @@ func newTestHost(t *testing.T, unit string) *testHost {
 		systemctl: func(args ...string) error {
 			h.systemctlCalls = append(h.systemctlCalls, strings.Join(args, " "))
 			return nil
+		},
+		made: []string{filepath.Join(root, "var/lib/sq"), filepath.Join(root, "var/lib/sq/tenants")},
+		chown: func(owner, path string) error {
+			h.given = append(h.given, owner+" "+strings.TrimPrefix(path, root))
+			return nil
 		}}
+	if err := os.MkdirAll(h.made[1], 0o700); err != nil {
+		t.Fatal(err)
+	}
 	h.put(t, filepath.Join(h.packaged[0], unitName), "[Service]\nExecStart=/usr/bin/sqgate\n")
 	h.put(t, filepath.Join(h.etc, unitName), strings.ReplaceAll(unit, "DATA", h.data))
 	h.put(t, filepath.Join(h.etc, "multi-user.target.wants", unitName), "")
@@ -77,8 +87,10 @@ func TestAdoptMovesLegacyUnit(t *testing.T) {
 		t.Error("the old unit still hides the new one")
 	}
 	for file, want := range map[string]string{
-		"sq.service.d/adopted.conf": "User=phext\nGroup=\nReadWritePaths=\"" + h.data + "\"\n",
+		"sq.service.d/adopted.conf": "User=phext\nGroup=\nReadWritePaths=\"-" + h.data + "\"\n",
 		"sq.socket.d/adopted.conf":  "ListenStream=\nListenStream=127.0.0.1:1444\n",
+		// The nightly backup finds sqgate there, too.
+		"sqgate-backup.service.d/adopted.conf": "[Service]\nEnvironment=SQGATE_URL=http://127.0.0.1:1444\n",
 	} {
 		if text, err := os.ReadFile(filepath.Join(h.etc, file)); err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s: %q, %v", file, text, err)
@@ -89,6 +101,15 @@ func TestAdoptMovesLegacyUnit(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "oldkey-123") {
 		t.Error("the old key is printed")
+	}
+	if !strings.Contains(out.String(), "export SQGATE_URL=http://127.0.0.1:1444\n") {
+		t.Errorf("init does not say how commands find the port: %s", out.String())
+	}
+	// The service goes on as the old user, who must be able to replace the tenants file
+	// and to make directories for new tenants.
+	want := "phext: /etc/sq, phext: /etc/sq/tenants.json, phext: /var/lib/sq, phext: /var/lib/sq/tenants"
+	if got := strings.Join(h.given, ", "); os.Geteuid() == 0 && got != want {
+		t.Errorf("given are %q, want %q", got, want)
 	}
 	if data, err := os.ReadFile(filepath.Join(h.data, "notes.phext")); err != nil || string(data) != "old" {
 		t.Errorf("the data were touched: %q, %v", data, err)
@@ -140,18 +161,23 @@ func TestInitAdoptDirectory(t *testing.T) {
 // nothing runs, and the way back last.
 func TestInitPrintsWhatIsLeftToDo(t *testing.T) {
 	const unit = "[Service]\nExecStart=/usr/local/bin/sq host 1337 --key oldkey-123 --data-dir DATA\n"
-	const back = `To try the old one again: systemctl start sq-legacy, and systemctl start sq to return
+	const back = `To try the old SQ again: systemctl start sq-legacy
+To return to sqgate: systemctl start sq
 To go back for good:
-  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service
-  2. mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service && systemctl daemon-reload
+  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy
+  2. rm ETC/systemd/sq.service.d/adopted.conf && mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service && systemctl daemon-reload
   3. systemctl enable --now sq
 `
-	const chown = "chown -R sq:sq DATA     (root has written it; sqgate does not run as root)\n"
+	rootsBack := strings.Replace(back, "systemctl start sq\n", "systemctl stop sq-legacy && chown -R sq:sq DATA && systemctl start sq\n", 1)
+	const chown = "chown -R sq:sq DATA     # the files are root's, and sqgate runs as sq\n"
+	const letWrite = `printf '%s\n' '[Service]' 'ReadWritePaths="-DATA"' | install -D -m 644 /dev/stdin ETC/systemd/sq.service.d/data.conf && systemctl daemon-reload` + "\n"
 	for name, c := range map[string]struct{ unit, file, want string }{
-		"root's":   {unit, "", "Next, in this order:\n  1. systemctl stop sq\n  2. " + chown + "  3. systemctl start sq\n" + back},
+		"root's":   {unit, "", "Next, in this order:\n  1. systemctl stop sq\n  2. " + chown + "  3. systemctl start sq\n" + rootsBack},
 		"a user's": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "", "Next, in this order:\n  1. systemctl restart sq\n" + back},
 		"elsewhere": {unit, "mine.service", "Units are left as they are\nNext, in this order:\n  1. systemctl disable --now mine.service\n  2. " + chown +
-			"  3. systemctl enable --now sq\nTo go back: stop sqgate, and systemctl enable --now mine.service\n"},
+			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service && systemctl enable --now mine.service\n"},
+		"a user's elsewhere": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "mine.service", "  2. " + strings.Replace(chown, "root", "phext", 1) +
+			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service && chown -R phext: DATA && systemctl enable --now mine.service\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newTestHost(t, c.unit)
@@ -174,11 +200,11 @@ To go back for good:
 	if err := h.adoptDirectory(&out, h.config, h.data, "oldkey-123"); err != nil {
 		t.Fatal(err)
 	}
-	want := "Next, in this order:\n  1. stop the SQ that serves DATA\n  2. systemctl enable --now sq\nTo go back: stop sqgate, delete CONFIG, and start SQ on DATA again\n"
+	want := "Next, in this order:\n  1. stop the SQ that serves DATA\n  2. " + letWrite + "  3. systemctl enable --now sq\nTo go back: stop sqgate, delete CONFIG, and start SQ on DATA again\n"
 	if os.Geteuid() == 0 {
-		want = strings.Replace(want, "  2. ", "  2. "+chown+"  3. ", 1)
+		want = strings.NewReplacer("  2. ", "  2. "+chown+"  3. ", "  3. ", "  4. ").Replace(want)
 	}
-	if got := strings.NewReplacer(h.data, "DATA", h.config, "CONFIG").Replace(out.String()); !strings.HasSuffix(got, want) {
+	if got := strings.NewReplacer(h.config, "CONFIG", h.data, "DATA", filepath.Dir(h.etc), "ETC").Replace(out.String()); !strings.HasSuffix(got, want) {
 		t.Errorf("%s\nwant at its end\n%s", got, want)
 	}
 	if got := strings.Join(h.start("/c"), ""); got != "systemctl enable --now sq" {
@@ -187,5 +213,65 @@ To go back for good:
 	h.packaged = nil
 	if got := strings.Join(h.start("/c"), ""); got != "sqgate serve --config /c" {
 		t.Error(got)
+	}
+}
+
+// TestAdoptAgain adopts once more after the operator went back to the old SQ for good.
+func TestAdoptAgain(t *testing.T) {
+	const unit = "[Service]\nUser=sq\nExecStart=/usr/local/bin/sq host 1337 --key oldkey-123 --data-dir DATA\n"
+	h := newTestHost(t, unit)
+	adopt := func() (string, error) {
+		var out bytes.Buffer
+		err := h.adopt(&out, h.config, "", "")
+		return out.String(), err
+	}
+	if _, err := adopt(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unitFile := filepath.Join(h.etc, unitName)
+	back := func() {
+		if err := os.Rename(filepath.Join(h.etc, legacyName), unitFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back()
+	said, err := adopt()
+	if err != nil || !strings.Contains(said, "stays as it is") || !strings.Contains(said, "systemctl restart sq") {
+		t.Errorf("%s, %v", said, err)
+	}
+	if after, err := os.ReadFile(h.config); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the tenants file has changed: %s, %v", after, err)
+	}
+	back()
+	h.put(t, unitFile, strings.Replace(strings.ReplaceAll(unit, "DATA", h.data), "oldkey-123", "another-key", 1))
+	if said, err := adopt(); err == nil || !strings.Contains(err.Error(), "move the file aside") {
+		t.Errorf("with another key: %s, %v", said, err)
+	}
+	if _, err := os.Stat(unitFile); err != nil {
+		t.Errorf("the unit was moved: %v", err)
+	}
+}
+
+// TestGoingBackTakesDropInsAlong shows that the old unit gets its own drop-ins back.
+func TestGoingBackTakesDropInsAlong(t *testing.T) {
+	h := newTestHost(t, "[Service]\nUser=sq\nExecStart=/usr/local/bin/sq host 1444 --data-dir DATA\n")
+	h.put(t, filepath.Join(h.etc, "sq.service.d/key.conf"), "[Service]\nEnvironment=A=b\n")
+	var out bytes.Buffer
+	if err := h.adopt(&out, h.config, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(out.String(), "  2. ")
+	line, _, _ := strings.Cut(rest, " && systemctl daemon-reload")
+	if !ok || exec.Command("sh", "-ec", line).Run() != nil {
+		t.Fatalf("cannot be run: %s\n%s", line, out.String())
+	}
+	for file, there := range map[string]bool{"sq.service": true, "sq.service.d/key.conf": true, "sq.service.d/adopted.conf": false, "sq.socket.d/adopted.conf": false, "sq-legacy.service.d": false} {
+		if _, err := os.Stat(filepath.Join(h.etc, file)); (err == nil) != there {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }

@@ -102,6 +102,10 @@ func (c *conversion) report(out io.Writer, made *tenants.Conversion) error {
 	for _, note := range made.Notes {
 		fmt.Fprintln(out, "-", note)
 	}
-	h := thisHost(out)
-	return printSteps(out, append(append(made.Steps, "sqgate check --config "+c.config), h.start(c.config)...))
+	h, dirs := thisHost(out), []string{}
+	for _, e := range made.Entries {
+		dirs = append(dirs, *e.DataDir)
+	}
+	steps := append(append(made.Steps, h.letWrite(dirs...)...), "sqgate check --config "+c.config)
+	return printSteps(out, append(steps, h.start(c.config)...))
 }

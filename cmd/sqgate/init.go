@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +56,8 @@ func newInit() *cobra.Command {
 			if err := writeFirstTenant(out, o.config, id, filepath.Join(o.dataRoot, id), key); err != nil {
 				return err
 			}
-			return printSteps(out, thisHost(out).start(o.config))
+			h := thisHost(out)
+			return printSteps(out, append(h.letWrite(filepath.Join(o.dataRoot, id)), h.start(o.config)...))
 		},
 	}
 	f := cmd.Flags()
@@ -85,15 +87,33 @@ func adoptDir(out io.Writer, config, dir, key string) error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("--adopt: %s is not a directory", dir)}
 	}
-	if err := writeFirstTenant(out, config, adoptedID, dir, key); err != nil {
+	if _, err := os.Stat(config); err == nil {
+		if !hasAdopted(config, dir, key) {
+			return usageError{fmt.Errorf("%s exists already, and has no tenant %q with the directory %s and the key of the old SQ: move the file aside, and try again", config, adoptedID, dir)}
+		}
+		fmt.Fprintf(out, "%s has tenant %q with this directory and key already, and stays as it is\n", config, adoptedID)
+	} else if err := writeFirstTenant(out, config, adoptedID, dir, key); err != nil {
 		return err
 	}
 	phexts, err := phextsIn(dir)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%d phexts in %s are tenant %q now; none was touched\n", len(phexts), dir, adoptedID)
+	_, err = fmt.Fprintf(out, "tenant %q has the phexts of %s, %d in all; none was touched\n", adoptedID, dir, len(phexts))
 	return err
+}
+
+// hasAdopted tells whether a tenants file is one that adoptDir would write, or one that
+// has grown from it: somebody went back to the old SQ, and returns. Without a key,
+// any will do.
+func hasAdopted(config, dir, key string) bool {
+	known, err := tenants.Load(config)
+	if err != nil {
+		return false
+	}
+	adopted, ok := known.ByID(adoptedID)
+	byKey, _ := known.ByKey(key, time.Now())
+	return ok && adopted.DataDir == dir && (key == "" || byKey == adopted)
 }
 
 // printSteps prints what is left to do.
