@@ -41,7 +41,7 @@ type tenantEvent struct {
 	tenantView
 	Calls  slots  `json:"calls,omitzero"`
 	Errors slots  `json:"errors,omitzero"`
-	Error  string `json:"error,omitempty"` // its directory cannot be read, and why
+	Error  string `json:"error,omitempty"` // its directory cannot be read or written, and why
 }
 
 // callsView is the last minutes of the whole gateway. Errors are answers of 400 and
@@ -175,6 +175,8 @@ func (a *API) tenantEventOf(t *tenants.Tenant, children map[string]supervisor.Ch
 	v, err := a.viewOf(t, children)
 	one := tenantEvent{tenantView: v}
 	if err != nil {
+		one.Error = err.Error()
+	} else if err := Unwritable(t); err != nil {
 		one.Error = err.Error()
 	}
 	one.Calls, one.Errors = a.Counts.recent.of(t.ID)

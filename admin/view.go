@@ -35,7 +35,7 @@ type tenantView struct {
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
 	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
 	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
-	Error             string     `json:"error,omitempty"`   // which disk is full; in a list, why the directory cannot be read, and the use is 0 then
+	Error             string     `json:"error,omitempty"`   // why the directory cannot be written or recovered, or in a list why it cannot be read; the use is 0 then
 	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
 	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
@@ -71,8 +71,22 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	}
 	if full := a.Dirs.Waiting(t.DataDir); full != nil {
 		v.Error = full.Error()
+	} else if e := Unwritable(t); err == nil && e != nil {
+		v.Error = e.Error()
 	}
 	return v, err
+}
+
+// Unwritable tells why every write of a tenant will fail: sqgate cannot write in its
+// directory.
+func Unwritable(t *tenants.Tenant) error {
+	if !t.Enabled {
+		return nil
+	}
+	if err := fsutil.CheckWritable(fsutil.Resolve(t.DataDir)); err != nil {
+		return fmt.Errorf("every write fails, because the data directory cannot be written (%w): if it is outside of the unit's ReadWritePaths=, add it there", err)
+	}
+	return nil
 }
 
 // optionalTime is null in JSON for the zero time.

@@ -20,6 +20,7 @@ import (
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -100,7 +101,17 @@ func (s *service) openTenants() (err error) {
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)
 	s.metrics = admin.NewMetrics(buildVersion(), s.store)
+	s.warnUnwritable(s.store.Current().All())
 	return nil
+}
+
+// warnUnwritable logs whose writes will fail. Reads work, so they are served.
+func (s *service) warnUnwritable(list []*tenants.Tenant) {
+	for _, t := range list {
+		if err := admin.Unwritable(t); err != nil {
+			s.log.Warn("a tenant cannot write", logkey.Tenant, t.ID, logkey.DataDir, t.DataDir, logkey.Error, err)
+		}
+	}
 }
 
 // changed is called after every reload that changed something.
@@ -108,6 +119,8 @@ func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.unused.changed(old, now, diff)
 	s.ledger.Refresh()
 	s.metrics.TenantsChanged(old, diff)
+	s.warnUnwritable(diff.Added)
+	s.warnUnwritable(diff.Changed)
 }
 
 // workDir is the working directory of the children. SQ creates a .sq folder in
