@@ -176,8 +176,6 @@ func (a *API) tenantEventOf(t *tenants.Tenant, children map[string]supervisor.Ch
 	one := tenantEvent{tenantView: v}
 	if err != nil {
 		one.Error = err.Error()
-	} else if err := Unwritable(t); err != nil {
-		one.Error = err.Error()
 	}
 	one.Calls, one.Errors = a.Counts.recent.of(t.ID)
 	return one
