@@ -70,6 +70,9 @@ func TestBooted(t *testing.T) {
 		{"rollback serves every byte", rollsBack},
 		{"removed, purged, installed again", purges},
 		{"all tenants on a new host", movesToNewHost},
+		{"data elsewhere", hasDataElsewhere},
+		{"an SQ of root, there and back", adoptsRoot},
+		{"an SQ of another user, on another port", adoptsAnotherUser},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(&machine{T: t, share: share}) }) {
 			h.explain()
@@ -95,7 +98,7 @@ func runsLegacySQ(m *machine) {
 func installs(m *machine) {
 	before := m.out("systemctl show -p MainPID --value sq")
 	said := m.out("dpkg -i %s/sqgate.deb", m.share)
-	if !strings.Contains(said, "next:  sqgate init --adopt") {
+	if !strings.Contains(said, "next:  sqgate init --adopt ") || strings.Contains(said, "restart") {
 		m.Errorf("the package does not say what is next: %s", said)
 	}
 	if after := m.out("systemctl show -p MainPID --value sq"); after != before {

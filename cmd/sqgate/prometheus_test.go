@@ -19,7 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const shippedRules = "../../packaging/prometheus/sqgate.rules.yml"
+const (
+	shippedRules  = "../../packaging/prometheus/sqgate.rules.yml"
+	shippedScrape = "../../packaging/prometheus/sqgate-scrape.yml"
+)
 
 // prometheus is a running Prometheus that scrapes a gate as the shipped rules file says.
 type prometheus struct {
@@ -39,12 +42,11 @@ func startPrometheus(t *testing.T, g *gate, keyFile string) *prometheus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var scrape string // from the comment at the top
-	for line := range strings.Lines(string(rules)) {
-		if text, ok := strings.CutPrefix(line, "#   "); ok {
-			scrape += text
-		}
+	job, err := os.ReadFile(shippedScrape)
+	if err != nil {
+		t.Fatal(err)
 	}
+	scrape := "scrape_configs:\n" + string(job)
 	for from, to := range map[string]string{"/etc/prometheus/sqgate.metrics-key": keyFile, "127.0.0.1:1337": strings.TrimPrefix(g.url, "http://")} {
 		if !strings.Contains(scrape, from) {
 			t.Fatalf("the scrape job has no %q:\n%s", from, scrape)
@@ -203,6 +205,23 @@ func TestPrometheusSeesFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "SqgateTenantsFileRefused", g.writeFile},
+		{func() { // the last good file, too, has nobody to serve
+			text, err := os.ReadFile(g.configPath())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(g.configPath(), []byte(strings.ReplaceAll(string(text), `"id"`, `"enabled":false,"id"`)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.await(`sq_tenants_active == 0`)
+			if err := os.WriteFile(g.configPath(), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "SqgateNoTenantServed", func() {
+			g.writeFile()
+			p.await(`sq_tenants_active > 0`)
+			g.must("will", "POST", at("update", "n", origin), "awake", 200)
+		}},
 		{func() {
 			g.must("full", "POST", at("update", "n", origin), strings.Repeat("x", 1<<20*95/100), 200)
 		}, "SqgateTenantQuota", func() { g.must("full", "POST", at("update", "n", origin), "", 200) }},
