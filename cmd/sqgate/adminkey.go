@@ -17,9 +17,6 @@ import (
 // generated management key. A systemd credential for the key has the same name.
 const adminKeyFile = "admin-key"
 
-// storedAdminKey is where the unit's credential comes from.
-const storedAdminKey = "/etc/credstore/sqgate." + adminKeyFile
-
 // minAdminKey is the length of the shortest key of an operator, in characters.
 const minAdminKey = 16
 
@@ -84,16 +81,6 @@ func (k operatorKey) check(key, from string) (string, error) {
 
 func readAdminKey(path string) (string, error) {
 	return operatorKey{what: "management key"}.read(path)
-}
-
-// firstAdminKey is the key in the first of some files that exists.
-func firstAdminKey(paths ...string) (key string, err error) {
-	for _, path := range paths {
-		if key, err = readAdminKey(path); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return key, err
 }
 
 // managementKey is the key to serve with. If none is given, it generates one at the

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -217,19 +216,14 @@ func tenantPurge(c *apiClient) *cobra.Command {
 	return cmd
 }
 
-// clientKey is the management key that was given, or else the one that serve has on this
-// host: the operator's own for the unit, or the one that it made.
+// clientKey is the management key that was given, or else the one that serve
+// generated on this host.
 func clientKey(o *options) (string, error) {
 	key, err := o.givenAdminKey()
 	if key != "" || err != nil {
 		return key, err
 	}
-	made := filepath.Join(o.stateDir, adminKeyFile)
-	if o.stateDir == defaultOptions().stateDir { // it is the unit's
-		key, err = firstAdminKey(storedAdminKey, made)
-	} else {
-		key, err = firstAdminKey(made)
-	}
+	key, err = readAdminKey(o.stateDir + "/" + adminKeyFile)
 	if err != nil {
 		return "", usageError{fmt.Errorf("no management key: give --admin-key, --admin-key-file or SQ_ADMIN_KEY (%w)", err)}
 	}
