@@ -48,6 +48,7 @@ type host struct {
 	etc       string   // the operator's units, which hide those of packages
 	packaged  []string // units of packages
 	booted    string   // a path that exists only where systemd runs
+	serves    string   // the tenants file of sqgate's unit
 	made      []string // directories that the package has made for its user's data
 	systemctl func(args ...string) error
 	chown     func(owner, path string) error // if it is defaultUser's, and not what is in it; owner is as in chown(1)
@@ -159,9 +160,10 @@ func chownStep(dir, user string) string {
 	return fmt.Sprintf("chown -R %s:%[1]s %s     # the files are %s's, and sqgate runs as %[1]s", defaultUser, shellQuote(dir), user)
 }
 
-// start are the steps that start sqgate.
+// start are the steps that start sqgate. The unit serves no other tenants file than its
+// own.
 func (h *host) start(config string) []string {
-	if h.hasPackagedUnit() {
+	if config == h.serves && h.hasPackagedUnit() {
 		return []string{"systemctl enable --now sq"}
 	}
 	return []string{"sqgate serve --config " + config}

@@ -27,7 +27,7 @@ func newTestHost(t *testing.T, unit string) *testHost {
 	t.Helper()
 	root := t.TempDir()
 	h := &testHost{config: filepath.Join(root, "etc/sq/tenants.json"), data: filepath.Join(root, "data")}
-	h.host = host{etc: filepath.Join(root, "etc/systemd"), packaged: []string{filepath.Join(root, "lib/systemd")}, booted: root,
+	h.host = host{serves: h.config, etc: filepath.Join(root, "etc/systemd"), packaged: []string{filepath.Join(root, "lib/systemd")}, booted: root,
 		systemctl: func(args ...string) error {
 			h.systemctlCalls = append(h.systemctlCalls, strings.Join(args, " "))
 			return nil
@@ -207,11 +207,14 @@ To go back for good:
 	if got := strings.NewReplacer(h.config, "CONFIG", h.data, "DATA", filepath.Dir(h.etc), "ETC").Replace(out.String()); !strings.HasSuffix(got, want) {
 		t.Errorf("%s\nwant at its end\n%s", got, want)
 	}
-	if got := strings.Join(h.start("/c"), ""); got != "systemctl enable --now sq" {
+	if got := strings.Join(h.start(h.config), ""); got != "systemctl enable --now sq" {
 		t.Error(got)
 	}
-	h.packaged = nil
 	if got := strings.Join(h.start("/c"), ""); got != "sqgate serve --config /c" {
+		t.Errorf("the unit does not serve /c: %s", got)
+	}
+	h.packaged = nil
+	if got := strings.Join(h.start(h.config), ""); got != "sqgate serve --config "+h.config {
 		t.Error(got)
 	}
 }
@@ -273,5 +276,20 @@ func TestGoingBackTakesDropInsAlong(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(h.etc, file)); (err == nil) != there {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+}
+
+// TestExampleWantsAKey shows that the shipped example of a tenants file is refused until
+// its key is replaced, and right then.
+func TestExampleWantsAKey(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/tenants.json.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tenants.Parse(text); err == nil || !strings.Contains(err.Error(), "api_key") {
+		t.Errorf("as it is: %v", err)
+	}
+	if _, err := tenants.Parse(bytes.Replace(text, []byte("REPLACE THIS: pmb-v1- and 32 hexadecimal digits"), []byte("pmb-v1-00112233445566778899aabbccddeeff"), 1)); err != nil {
+		t.Errorf("with a key: %v", err)
 	}
 }
