@@ -40,7 +40,7 @@ func refusal(cause error) *apierror.Error {
 		what = "has a mistake in one of its fields"
 	}
 	return apierror.RetryIn(refusalRetry, apierror.Unavailable,
-		"no tenant is served, because the tenants file %s: the operator has to mend it, whose log says more", what)
+		"no tenant is served, because the tenants file %s: the operator finds the reason in the log, and has to mend it", what)
 }
 
 // editError is an error of Edit with what the operator is told of it.
