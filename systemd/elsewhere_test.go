@@ -111,7 +111,9 @@ func (m *machine) runsOldSQ(user, port, dir string) {
 
 func (m *machine) awaitAt(port string) {
 	m.Helper()
-	m.await("something answers", func() bool { return m.try("curl -fsS -H 'Authorization: Bearer old-key-of-all' http://127.0.0.1:%s/api/v2/version", port) == nil })
+	m.await("something answers", func() bool {
+		return m.try("curl -fsS -H 'Authorization: Bearer old-key-of-all' http://127.0.0.1:%s/api/v2/version", port) == nil
+	})
 }
 
 // writesAt is for ports that are not sqgate's own.
