@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,19 +18,24 @@ import (
 )
 
 // TestMemoryUnderAttack does at once all that once took gigabytes: parsed lists,
-// answers that nobody takes, forged addresses, sparse archives and headers that do
-// not end. It looks at
-// the peak of sqgate's resident memory. Without SQTEST_MEMORY it only checks
+// answers that nobody takes, forged addresses, sparse archives, headers that do not end,
+// and every operation on a phext of scrolls of one byte. It looks at the peak of
+// sqgate's resident memory. Without SQTEST_MEMORY it only checks
 // that the attacks are answered, since a build with -race takes several times
 // the memory.
 func TestMemoryUnderAttack(t *testing.T) {
 	full := os.Getenv("SQTEST_MEMORY") != ""
-	small, times := 1<<20, 2
+	small, times, scrolls := 1<<20, 2, 50_000
 	if full {
-		small, times = 30<<20, 45
+		small, times, scrolls = 30<<20, 45, 5_000_000
 	}
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGate(t, sq, "will")
+		g := newGate(t, sq, "will", "many")
+		g.set("many", "allow_delimiters", true)
+		g.writeFile()
+		g.putManyScrolls(t, scrolls)
+		g.client.Timeout = 3 * waitTimeout // a phext of millions of scrolls is parsed again and again
+		g.start()
 		var attackers sync.WaitGroup
 		for range 24 {
 			attackers.Go(func() { g.sendLists(t, times) })
@@ -41,6 +48,9 @@ func TestMemoryUnderAttack(t *testing.T) {
 		for range 4 {
 			attackers.Go(func() { g.restoreSparse(t, times/2) })
 		}
+		for n := range 8 {
+			attackers.Go(func() { g.useManyScrolls(t, n) })
+		}
 		attackers.Wait()
 		g.must("will", "GET", "/api/v2/version", "", 200)
 		peak := g.memory(t, "VmHWM:")
@@ -49,6 +59,37 @@ func TestMemoryUnderAttack(t *testing.T) {
 			t.Errorf("%d MB, which is more than a gigabyte", peak>>20)
 		}
 	})
+}
+
+// putManyScrolls makes a phext of scrolls of one byte, each before a delimiter.
+func (g *gate) putManyScrolls(t *testing.T, scrolls int) {
+	t.Helper()
+	section := strings.Repeat("x\x17", 500) + "\x18"
+	chapter := strings.Repeat(section, 500) + "\x19"
+	text := strings.Repeat(chapter, scrolls/250_000) + strings.Repeat(section, scrolls%250_000/500)
+	dir := g.dataDir("many")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "many.phext"), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// useManyScrolls makes half of all calls on that phext, beginning with the nth. What
+// finds no room in memory is refused.
+func (g *gate) useManyScrolls(t *testing.T, n int) {
+	calls := []struct{ method, target, body string }{
+		{"GET", "/api/v2/toc?p=many", ""}, {"GET", "/api/v2/get?p=many", ""}, {"GET", at("select", "many", origin), ""},
+		{"GET", "/api/v2/list?p=many", ""}, {"GET", "/api/v2/query?p=many&from=1.1.1/1.1.1/1.1.1&to=999.1.1/1.1.1/1.1.1", ""}, {"GET", "/api/v2/search?p=many&q=x", ""},
+		{"GET", "/api/v2/json-export?p=many", ""}, {"POST", "/api/v2/delta?p=many", strings.Repeat("1.1.1/1.1.1/1.1.1: 0\n", 1000)},
+		{"GET", "/api/v2/checksum?p=many", ""}, {"POST", "/api/v2/where", strings.Repeat("x\x17", 50_000)}, {"GET", "/api/v2/status?p=many", ""},
+		{"POST", at("update", "many", origin), "y"}, {"POST", at("update", "many", "1.1.1/1.1.1/1.1.2"), "y\x17"},
+	}
+	for i := range len(calls)/2 + 1 {
+		c := calls[(n+i)%len(calls)]
+		if r, err := g.do("many", c.method, c.target, c.body); err != nil || r.status != 200 && r.status != 503 {
+			t.Errorf("%s: %v %d %.200q", c.target, err, r.status, r.body)
+			return
+		}
+	}
 }
 
 // sendLists sends bodies that are long lists: a delta manifest, JSON and a form.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -53,6 +54,7 @@ func serve(o *options, ready func(net.Addr)) error {
 		newLogger(o, os.Stderr).Warn("lines of the log are lost, because standard error did not take them in time", "lines", lines)
 	})
 	defer stderr.close()
+	limitMemory(o)
 	s, err := assemble(o, stderr)
 	if err != nil {
 		return startError{err}
@@ -60,6 +62,18 @@ func serve(o *options, ready func(net.Addr)) error {
 	ready(s.listener.Addr())
 	return s.run()
 }
+
+// limitMemory has the garbage collector run more often when memory goes beyond what
+// sqgate usually needs, instead of each time that it has doubled. It is no limit to what
+// is in use. GOMEMLIMIT in the environment wins.
+func limitMemory(o *options) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(o.readMemory) + memoryBesideCache)
+	}
+}
+
+// memoryBesideCache is what sqgate may need beside --read-memory before that, in bytes.
+const memoryBesideCache = 448 << 20
 
 // Limits of the listener. A header may hold a whole scroll, percent-encoded,
 // since legacy SQ takes scrolls in the query.
