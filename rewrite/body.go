@@ -26,6 +26,12 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
 		return got.text(), nil
 	}
+	if h.does == Delete {
+		if !got.hasCoordinate() {
+			return nil, badRequest("delete takes the coordinate from the query or the path, and this request has only a body: nothing was changed")
+		}
+		return nil, nil
+	}
 	if h.Op == Where || h.Op == Query || got.hasCoordinate() {
 		return body, nil
 	}
@@ -89,10 +95,10 @@ func (c *collector) addBody(body []byte) (added bool, err *apierror.Error) {
 	return true, nil
 }
 
-// isMultipart says whether the body is what curl -F sends.
+// isMultipart says whether the body is what curl -F and libraries send.
 func isMultipart(body []byte) bool {
-	boundary, rest, _ := bytes.Cut(body[:min(len(body), 512)], []byte("\r\n"))
-	return bytes.HasPrefix(boundary, []byte("--")) && bytes.HasPrefix(rest, []byte("Content-Disposition: form-data; name="))
+	body = bytes.TrimLeft(body[:min(len(body), 1024)], "\r\n")
+	return bytes.HasPrefix(body, []byte("--")) && bytes.Contains(bytes.ToLower(body), []byte("\ncontent-disposition: form-data"))
 }
 
 // bodyFields are the fields with a known name in a body that is a form or a JSON
@@ -128,8 +134,9 @@ func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibra
 
 // hasCoordinate says whether a field is a coordinate. A text may be "a=1 and more" or
 // {"a": 1.5}, so a name must have a separator, unless the field of a JSON object is
-// called just that. Of numbers there must be three, unless the name of the field is
-// more than a letter. Of dimensions, a form must have two.
+// called just that. Of numbers there must be three. A field of a JSON object that is
+// called "coordinate" or "coord" is one, whatever it is. Of dimensions, a form must
+// have two.
 func (b *bodyFields) hasCoordinate() bool {
 	dimensions := 0
 	for _, f := range b.fields {
@@ -141,9 +148,14 @@ func (b *bodyFields) hasCoordinate() bool {
 		}
 		_, name, err := parseCoordinate(f.value, "")
 		switch {
+		case b.kind == kindJSON && len(f.name) > 1:
+			return true
 		case err != nil:
+			if err.Kind == apierror.Forbidden { // a tenant's id in front of it
+				return true
+			}
 		case !hasLetter(f.value):
-			if len(components(f.value)) >= 3 || b.kind == kindJSON && len(f.name) > 1 {
+			if len(components(f.value)) >= 3 {
 				return true
 			}
 		case name != "" && (b.kind == kindJSON && f.problem == "" || strings.ContainsAny(f.value, "/;")):
@@ -176,12 +188,16 @@ func paramNamed(name string, scrollNames []string) (which param, bit int, known 
 // longestParam is longer than the name of any parameter, in bytes.
 const longestParam = 32
 
+// longestFirst is where the first name of a form ends at the latest, in bytes.
+const longestFirst = 512
+
 // formBody reads a form. A text may look like one, so what is wrong with it matters
 // only if it has a coordinate. It may have millions of '&', so a part that is no field
 // costs next to nothing, and the first one that is wrong is the problem.
 func formBody(body []byte) (*bodyFields, bool) {
 	b := &bodyFields{kind: kindForm}
-	if bytes.IndexByte(body[:min(len(body), longestParam)], '=') <= 0 {
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n")
+	if bytes.IndexByte(body[:min(len(body), longestFirst)], '=') <= 0 {
 		return nil, false
 	}
 	for rest, more := body, true; more; {
@@ -194,6 +210,12 @@ func formBody(body []byte) (*bodyFields, bool) {
 		}
 		key = key[:min(len(key), longestParam)]
 		which, bit, known := paramNamed(string(key), scrollNames[:1])
+		if !known && bytes.ContainsAny(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ %+") {
+			meant := strings.ToLower(strings.TrimSpace(unescape(string(key))))
+			if which, bit, known = paramNamed(meant, scrollNames[:1]); known {
+				b.problem = cmp.Or(b.problem, fmt.Sprintf("the field %s, which must be spelled %q", clip(string(key)), meant))
+			}
+		}
 		switch {
 		case !known && b.problem == "":
 			b.problem = fmt.Sprintf("the field %s, which is unknown, or a text with a '&' that was not encoded (curl --data-urlencode encodes it)", clip(string(key)))
@@ -236,6 +258,7 @@ func jsonBody(body []byte) (*bodyFields, bool) {
 	for n := 0; d.More(); n++ {
 		if n == maxFields {
 			b.problem = fmt.Sprintf("more than %d fields", maxFields)
+			b.fields = append(b.fields, mentioned(string(body))...)
 			break
 		}
 		f, known, err := nextField(d)
@@ -250,23 +273,19 @@ func jsonBody(body []byte) (*bodyFields, bool) {
 	return b, true
 }
 
-// mentioned looks for "coordinate":"1.1.1/1.1.1/1.1.1" in what is not quite JSON. A
-// quote in the text that was not escaped is the most common mistake.
+// mentioned looks for "coordinate":"1.1.1/1.1.1/1.1.1" in what is not quite JSON: a
+// quote in the text was not escaped, or the names have other quotes or none.
 func mentioned(text string) (fields []field) {
-	for i := range names {
-		if names[i].param != paramCoordinate {
-			continue
-		}
-		for rest := text; len(fields) < maxFields; {
-			var found bool
-			if _, rest, found = strings.Cut(rest, `"`+names[i].text+`"`); !found {
+	for _, key := range []string{"coordinate", "coord", `"c"`, `'c'`, `"a"`, `'a'`} {
+		for rest, found := text, true; len(fields) < maxFields; {
+			if _, rest, found = strings.Cut(rest, key); !found {
 				break
 			}
-			value, found := strings.CutPrefix(strings.TrimLeft(rest, " \t\r\n"), ":")
-			value, quoted := strings.CutPrefix(strings.TrimLeft(value, " \t\r\n"), `"`)
-			value, _, ended := strings.Cut(value[:min(len(value), longestCoordinateName)], `"`)
-			if found && quoted && ended {
-				fields = append(fields, field{name: names[i].text, value: value, param: paramCoordinate})
+			value, found := strings.CutPrefix(strings.TrimLeft(rest, "\"' \t\r\n"), ":")
+			value = strings.TrimLeft(value, "\"'[ \t\r\n")
+			value = value[:min(len(value), longestCoordinateName)]
+			if end := strings.IndexAny(value, "\"'\r\n,}"); found && end >= 0 {
+				fields = append(fields, field{value: strings.ReplaceAll(value[:end], `\/`, "/"), param: paramCoordinate})
 			}
 		}
 	}
@@ -369,7 +388,7 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 			return 0 // it is the text, or refused
 		case looksLikeJSON(body):
 			return copiesOfJSON * int64(len(body))
-		case bytes.IndexByte(body[:longestParam], '=') > 0: // in the first name, or it is no form
+		case bytes.IndexByte(body[:longestFirst], '=') > 0: // in the first name, or it is no form
 			return copiesOfForm * int64(len(body))
 		}
 	case Delta:

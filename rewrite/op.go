@@ -51,7 +51,7 @@ var operations = map[Op]traits{
 	Select:     {methods: []string{http.MethodGet, http.MethodHead}, coordinate: true},
 	Insert:     {methods: []string{http.MethodGet, http.MethodPost}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost}},
 	Update:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodPut}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost, http.MethodPut}},
-	Delete:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, mutates: true, coordinate: true},
+	Delete:     {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, mutates: true, coordinate: true, bodyMethods: []string{http.MethodPost, http.MethodDelete}},
 	Toc:        {methods: []string{http.MethodGet, http.MethodHead}},
 	Get:        {methods: []string{http.MethodGet, http.MethodHead}},
 	Delta:      {methods: []string{http.MethodGet, http.MethodHead, http.MethodPost}, bodyMethods: []string{http.MethodPost}},

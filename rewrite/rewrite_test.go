@@ -171,6 +171,9 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/api/v2/update", "action=set&c=" + somewhere, 400, "bad_request"},
 		{"GET", "/api/v2/update?p=n&c=" + somewhere, "", 411, "length_required"},
 		{"GET", "/api/v2/insert?p=n&c=" + somewhere, "", 411, "length_required"},
+		{"DELETE", "/api/v2/delete?p=n", `{"c":"` + somewhere + `"}`, 400, "bad_request"},
+		{"POST", "/api/v2/delete?p=n", "c=" + somewhere, 400, "bad_request"},
+		{"DELETE", "/api/v2/delete?p=n&c=" + somewhere, "ignored", 200, ""},
 		{"TRACE", "/api/v2/select", "", 405, "method_not_allowed"},
 	} {
 		_, err := understand(s.method, s.target, s.body, will)
@@ -334,6 +337,16 @@ func TestBodiesWithACoordinate(t *testing.T) {
 		`{"coordinate":"1.2","note":"x"}`: true, "c=1.1.1/1.1.1/1.1.2&content=x&note=y": true, "c=1.1.1/1.1.1/1.1.2&content=Tom & Jerry": true,
 		"content=a&b=c&c=1.1.1/1.1.1/1.1.2": true, "c=1.1.1/1.1.1/1.1.2&content=x" + strings.Repeat("&s=", maxFields): true,
 		"--b\r\nContent-Disposition: form-data; name=\"c\"\r\n\r\n1.1.1/1.1.1/1.1.2\r\n--b--\r\n": true,
+
+		"\r\n--b\r\nContent-Type: text/plain\r\ncontent-disposition: form-data; name=c\r\n\r\nx\r\n--b--\r\n": true,
+		`{"s":"x"` + strings.Repeat(`,"f":0`, maxFields) + `,"c":"1.1.1/1.1.1/1.1.2"}`:                        true,
+		`{"c":"will.1.1.1/1.1.1/1.1.2","content_":"x"}`:                                                       true,
+		`{"c":"bob.1.1.1/1.1.1/1.1.2","content_":"x"}`:                                                        true,
+		`{"coordinate":"2.2.2/2.2.2/2..2"}`:                                                                   true, `{"coordinate":2.3}`: true, `{"coordinate":[1,1,1,1,1,1,1,1,2],"content_":"x"}`: true,
+		`{"c":"1.1.1\/1.1.1\/1.1.2","content":"x",}`: true, `{'coordinate': '1.1.1/1.1.1/1.1.2', 'content': 'x'}`: true,
+		`{coordinate: "1.1.1/1.1.1/1.1.2", content: "x"}`: true, strings.Repeat("x", 40) + "=1&c=1.1.1/1.1.1/1.1.2&content=x": true,
+		"\nc=1.1.1/1.1.1/1.1.2&content=x&y=z": true, "C=1.1.1/1.1.1/1.1.2&content=x": true, "c =1.1.1/1.1.1/1.1.2&content=x": true, "%63=1.1.1/1.1.1/1.1.2&content=x": true,
+		"note=y&c=bob.1.1.1/1.1.1/1.1.2&content=x": true,
 
 		`{ not JSON, "c" is a letter: "x" }`: false, `{"a": 1.5,}`: false, `{"C":"a major chord","note":"x"}`: false, "{": false, "{ \"c\": ": false,
 		"q=Tom & Jerry": false, "a=1&b=2 and more": false, "-- a comment\r\nContent": false, `{"Content":"x"}`: false,

@@ -42,6 +42,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			{"slash in name", "GET", "/api/v2/get?p=a%2Fb", "", 403, "forbidden"},
 			{"backslash in name", "GET", "/api/v2/get?p=a%5Cb", "", 403, "forbidden"},
 			{"JSON with a comma too many", "POST", "/api/v2/update?p=n", `{"coordinate":"` + origin + `","content":"x",}`, 400, "bad_request"},
+			{"delete with the coordinate in its body", "DELETE", "/api/v2/delete?p=n", `{"c":"1.1.1/1.1.1/1.1.2"}`, 400, "bad_request"},
 			{"a form that was not encoded", "POST", "/api/v2/update?p=n", "c=" + origin + "&content=Tom & Jerry", 400, "bad_request"},
 			{"dots in name", "GET", "/api/v2/get?p=..", "", 403, "forbidden"},
 			{"name not UTF-8", "GET", "/api/v2/get?p=%ff", "", 400, "not_utf8"},
