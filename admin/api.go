@@ -12,7 +12,9 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/nearest"
 	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -105,7 +108,12 @@ func (a *API) routes() {
 		if strings.Contains(pattern, tenants) {
 			h = a.inForce(h)
 		}
-		a.mux.Handle(pattern, a.answer(h))
+		a.mux.Handle(pattern, a.answer(withParameters(map[string][]string{
+			"GET " + tenants:                    {"status", "idle_since"},
+			"GET " + tenants + "/{id}/history":  {"phext", "coordinate", "after", "limit"},
+			"POST " + tenants + "/{id}/restore": {"dry_run", "phext", "from"},
+			"GET /api/v2/admin/events":          {"once"},
+		}[pattern], h)))
 	}
 	a.mux.Handle("GET "+metricsPath, a.Metrics)
 }
@@ -123,6 +131,26 @@ func (a *API) answer(h handler) http.Handler {
 			a.fail(w, err)
 		}
 	})
+}
+
+// withParameters refuses parameters that a call does not have, or has twice: what was
+// misspelt may be the one that keeps a call from changing anything.
+func withParameters(known []string, h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return badRequest("the query cannot be read: %v", err)
+		}
+		for name, values := range query {
+			switch {
+			case !slices.Contains(known, name):
+				return badRequest("there is no parameter %.80q here%s", name, nearest.DidYouMean(name, "", known))
+			case len(values) > 1:
+				return badRequest("parameter %q is given %d times: give it once", name, len(values))
+			}
+		}
+		return h(w, r)
+	}
 }
 
 // inForce refuses calls about tenants while it is not known which there are, and says

@@ -135,6 +135,9 @@ func (a *API) restore(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Content-Type") == tarType {
 		return a.restoreBackup(w, r)
 	}
+	if r.URL.RawQuery != "" {
+		return badRequest("parameters are of a backup as the body, of type %s: put them into the JSON here", tarType)
+	}
 	var in restoreRequest
 	if err := decode(r, &in); err != nil {
 		return err

@@ -159,7 +159,8 @@ func TestDryRunOfABackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for query, want := range map[string]string{"": "before", "?dry_run=false": "before", "?dry_run=0": "before", "?dry_run": "after", "?dry_run=true": "after", "?dry_run=no": ""} {
+	for query, want := range map[string]string{"": "before", "?dry_run=false": "before", "?dry_run=0": "before", "?dry_run": "after", "?dry_run=true": "after",
+		"?dry_run=no": "", "?dryrun=true": "", "?dry-run=true": "", "?DryRun=1": "", "?dry_run=true&dry_run=false": "", "?Phext=n&dry_run": "", "?dry_run=true;": ""} {
 		g.must("will", "POST", at("update", "n", origin), "after", 200)
 		req, err := http.NewRequest("POST", g.url+"/api/v2/admin/tenants/will/restore"+query, bytes.NewReader(backup))
 		if err != nil {
@@ -169,8 +170,8 @@ func TestDryRunOfABackup(t *testing.T) {
 		req.Header.Set("Content-Type", "application/x-tar")
 		r, err := g.send(req)
 		if want == "" {
-			if err != nil || r.status != 400 || !strings.Contains(r.body, "dry_run") {
-				t.Errorf("%s: %v %d %s", query, err, r.status, r.body)
+			if got := g.get("will", at("select", "n", origin)); err != nil || r.status != 400 || got != "after" {
+				t.Errorf("%s: %v %d %s, and the scroll is %q", query, err, r.status, r.body, got)
 			}
 			continue
 		}
