@@ -59,6 +59,7 @@ func thisHost(out io.Writer) *host {
 		etc:       "/etc/systemd/system",
 		packaged:  []string{"/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"},
 		booted:    "/run/systemd/system",
+		serves:    defaultOptions().config,
 		made:      []string{defaultDataDir, filepath.Join(defaultDataDir, "tenants"), filepath.Join(defaultDataDir, "archive")},
 		systemctl: func(args ...string) error { return runProgram(out, "systemctl", args...) },
 		chown:     func(owner, path string) error { return runProgram(out, "chown", "--from="+defaultUser, owner, path) },

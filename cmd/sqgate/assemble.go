@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -60,6 +59,10 @@ type service struct {
 	health   net.Listener // for the watchdog, if it cannot reach the other one; or nil
 }
 
+// marksDir is the directory in the state directory that notes which data directories
+// have had phexts.
+const marksDir = "directories"
+
 // assemble makes the parts, each from those before it. It asks SQ for its version,
 // stops children that an earlier sqgate left, and opens the listener. run starts
 // everything else.
@@ -85,11 +88,8 @@ func (s *service) loadJWTKey() (err error) {
 
 func (s *service) openTenants() (err error) {
 	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed, Wait: startedBySystemd()})
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: write one with `sqgate init --config %s`, or name another with --config", err, s.o.config)
-	}
 	if err != nil {
-		return usageError{err}
+		return usageError{explainConfig(s.o.config, err)}
 	}
 	// Only now: a mistyped --config leaves no directories.
 	if err := os.MkdirAll(s.workDir(), 0o700); err != nil {
@@ -195,7 +195,7 @@ func (s *service) makeStorage() (err error) {
 		return err
 	}
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "directories"),
+		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)

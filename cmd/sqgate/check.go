@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,26 +25,60 @@ func newCheck() *cobra.Command {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			known, err := tenants.Load(o.config)
-			if err != nil {
-				return usageError{err}
-			}
-			return report(cmd.OutOrStdout(), o, known)
+			return check(cmd.OutOrStdout(), o, thisHost(cmd.OutOrStdout()))
 		},
 	}
 	o.registerConfig(cmd.Flags())
+	cmd.Flags().StringVar(&o.dataRoot, "data-root", o.dataRoot, "where tenants added over the API get their data directories")
 	cmd.Flags().StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
 	cmd.Flags().StringVar(&o.archiveDir, "archive-dir", o.archiveDir, "where archives of deleted tenants go")
 	return cmd
 }
 
-// report says that the file is good, and warns of what serve will not refuse.
-func report(out io.Writer, o *options, known *tenants.Snapshot) error {
-	warnings := inspect(o, known)
-	verdict := "nothing wrong"
-	if len(warnings) > 0 {
-		verdict = "can be served, with warnings:\n- " + strings.Join(warnings, "\n- ")
+// check says that the file is good, or what is wrong with it, and warns of what serve
+// will not refuse. It judges as the user that serves.
+func check(out io.Writer, o *options, h *host) error {
+	known, err := tenants.Load(o.config)
+	if err != nil {
+		return usageError{explainConfig(o.config, err)}
 	}
-	_, err := fmt.Fprintf(out, "%s: %d tenants, %s\n", o.config, known.Len(), verdict)
+	who, err := h.servingUser(o.config)
+	if err != nil {
+		return err
+	}
+	i := newInspector(o, who)
+	if me := os.Geteuid(); me != 0 && me != who.uid {
+		i.warn("%s serves it as user %s, for whom user %s cannot look: run `sqgate check` as root", who.unit, userName(who.uid), userName(me))
+		i.secret(o.config)
+	} else if err := i.unreadable(); err != nil {
+		return usageError{err}
+	} else {
+		i.inspect(known)
+	}
+	verdict := "nothing wrong"
+	if len(i.warnings) > 0 {
+		verdict = "can be served, with warnings:\n- " + strings.Join(i.warnings, "\n- ")
+	}
+	_, err = fmt.Fprintf(out, "%s: %s, %s\n", o.config, counted(known.Len(), "tenant"), verdict)
+	return err
+}
+
+// counted is a number of things: 1 tenant, 2 tenants.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// explainConfig says what to do about a tenants file that cannot be read, to somebody
+// who has started sqgate by hand.
+func explainConfig(config string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: write one with `sqgate init --config %s`, or name another with --config", err, config)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("tenants file %s: %w: user %s may not read it; run this as root, or as the user that the file belongs to", config, fs.ErrPermission, userName(os.Geteuid()))
+	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -21,18 +23,18 @@ import (
 // tenant's first write.
 type inspector struct {
 	o        *options
+	who      servingUser
 	ownerOf  func(path string, info fs.FileInfo) int // uid; a field, since only root can make files of others
 	access   func(path string, mode uint32) error    // a field, since only root can mount
-	owner    int                                     // of the tenants file, and so the user that serves
+	can      func(test, path string) bool            // the user that serves; a field, since only root can ask that of others
 	warnings []string
 }
 
-// inspect returns what to warn of.
-func inspect(o *options, known *tenants.Snapshot) []string {
-	i := &inspector{o: o, ownerOf: ownerOf, access: unix.Access}
-	return i.inspect(known)
+func newInspector(o *options, who servingUser) *inspector {
+	return &inspector{o: o, who: who, ownerOf: ownerOf, access: unix.Access, can: who.can}
 }
 
+// inspect returns what to warn of.
 func (i *inspector) inspect(known *tenants.Snapshot) []string {
 	i.tenantsFile()
 	i.secret(filepath.Join(i.o.stateDir, adminKeyFile))
@@ -48,25 +50,36 @@ func (i *inspector) warn(format string, args ...any) {
 	i.warnings = append(i.warnings, fmt.Sprintf(format, args...))
 }
 
-// tenantsFile looks whether others can read the keys, and whether the service can read
-// and replace the file. The package's directory belongs to the service.
+// unreadable is the error if the user that serves cannot read the tenants file: it would
+// serve nobody. The package's directory belongs to that user, since it replaces the file.
+func (i *inspector) unreadable() error {
+	if i.can("-r", i.o.config) {
+		return nil
+	}
+	paths, owner := i.o.config, chownTo(i.who.uid)
+	if dir := filepath.Dir(fsutil.Resolve(i.o.config)); !i.can("-x", dir) {
+		paths = dir + " " + paths
+	}
+	return fmt.Errorf("tenants file %s: %s cannot read it, and so serves nobody: chown %s %s && chmod 600 %[1]s", i.o.config, i.server(), owner, paths)
+}
+
+// server is whom sqgate serves as.
+func (i *inspector) server() string {
+	if i.who.unit == "" {
+		return "user " + userName(i.who.uid)
+	}
+	return fmt.Sprintf("user %s, as whom %s runs,", userName(i.who.uid), i.who.unit)
+}
+
+// tenantsFile looks whether others can read the keys, and whether the file can be
+// replaced.
 func (i *inspector) tenantsFile() {
-	info, err := os.Stat(i.o.config)
-	if err != nil {
+	if _, err := os.Stat(i.o.config); err != nil {
 		return // it was read a moment ago
 	}
 	i.secret(i.o.config)
-	i.owner = i.ownerOf(i.o.config, info)
-	dir := filepath.Dir(fsutil.Resolve(i.o.config))
-	above, err := os.Stat(dir)
-	if err != nil {
-		return
-	}
-	switch owner := i.ownerOf(dir, above); {
-	case owner != i.owner && owner != 0:
-		i.warn("%s belongs to %s, and its directory to %s: if that is whom the service runs as, it cannot read the file: chown %[3]s %[1]s", i.o.config, userName(i.owner), userName(owner))
-	case owner != i.owner && above.Mode().Perm()&0o022 == 0:
-		i.warn("%s cannot be replaced by %s, because %s belongs to %s: the management API cannot change tenants", i.o.config, userName(i.owner), dir, userName(owner))
+	if dir := filepath.Dir(fsutil.Resolve(i.o.config)); !i.can("-w", dir) {
+		i.warn("%s cannot be replaced by %s, who may not write to %s: the management API cannot change tenants", i.o.config, userName(i.who.uid), dir)
 	}
 }
 
@@ -82,10 +95,11 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 		i.warn("tenant %q: data_dir %s %s", t.ID, t.DataDir, fmt.Sprintf(format, args...))
 	}
 	i.places(t, warn)
+	i.reachable(t, warn)
 	info, err := os.Stat(t.DataDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		warn("is missing: it is made at the first write; if it ought to hold phexts, correct the path, or mount its disk")
+		i.missing(t, warn)
 		return
 	case err != nil:
 		warn("cannot be looked at: %v", errors.Unwrap(err))
@@ -95,12 +109,12 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 		return
 	}
 	mode := info.Mode().Perm()
-	if owner := i.ownerOf(t.DataDir, info); i.owner != 0 && owner != i.owner {
-		warn("belongs to %s, and the tenants file to %s, as whom sqgate serves: chown -R %[2]s %[3]s", userName(owner), userName(i.owner), t.DataDir)
+	if owner := i.ownerOf(t.DataDir, info); i.who.uid != 0 && owner != i.who.uid {
+		warn("belongs to %s, and sqgate serves as %s: chown -R %s %s", userName(owner), userName(i.who.uid), chownTo(i.who.uid), t.DataDir)
 	} else if mode&0o700 != 0o700 {
 		warn("has mode %04o, so that its owner cannot read and write it: chmod u+rwx %s", mode, t.DataDir)
 	} else if n, first := i.othersFiles(t); n > 0 {
-		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, userName(i.owner), t.DataDir)
+		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, chownTo(i.who.uid), t.DataDir)
 	}
 	if mode&0o022 != 0 {
 		warn("has mode %04o, so that others can write into it: chmod go-w %s", mode, t.DataDir)
@@ -108,6 +122,30 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	if errors.Is(i.access(t.DataDir, unix.W_OK), unix.EROFS) {
 		warn("is on a file system that is mounted read-only")
 	}
+}
+
+// missing is for a data directory that is not there. That is as it should be for a new
+// tenant below the data root, where sqgate makes directories itself.
+func (i *inspector) missing(t *tenants.Tenant, warn func(string, ...any)) {
+	switch {
+	case datadir.Seen(filepath.Join(i.o.stateDir, marksDir), t.DataDir):
+		warn("is missing, and has had phexts: mount its disk, or correct the path; until then calls are answered 503")
+	case !inside(t.DataDir, i.o.dataRoot):
+		warn("is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk")
+	}
+}
+
+// reachable looks whether the unit lets sqgate write to a data directory.
+func (i *inspector) reachable(t *tenants.Tenant, warn func(string, ...any)) {
+	within := func(place string) bool { return inside(t.DataDir, place) }
+	if i.who.writable == nil || slices.ContainsFunc(i.who.writable, within) {
+		return
+	}
+	more := ""
+	if underHome(t.DataDir) {
+		more = " and ProtectHome=no"
+	}
+	warn("is outside of what %s may write to, so that every write fails: `systemctl edit %[1]s`, write ReadWritePaths=-%s%s below [Service], and restart it", i.who.unit, t.DataDir, more)
 }
 
 // places compares a data directory with those that no tenant's SQ process may reach.
@@ -134,7 +172,7 @@ func inside(path, dir string) bool {
 // othersFiles counts the phexts that do not belong to whoever serves, as an SQ that ran
 // as root leaves them.
 func (i *inspector) othersFiles(t *tenants.Tenant) (n int, first string) {
-	if i.owner == 0 {
+	if i.who.uid == 0 {
 		return 0, ""
 	}
 	names, err := t.OwnFiles()
@@ -143,7 +181,7 @@ func (i *inspector) othersFiles(t *tenants.Tenant) (n int, first string) {
 	}
 	for _, name := range names {
 		path := filepath.Join(t.DataDir, name)
-		if info, err := os.Stat(path); err == nil && i.ownerOf(path, info) != i.owner {
+		if info, err := os.Stat(path); err == nil && i.ownerOf(path, info) != i.who.uid {
 			if n++; n == 1 {
 				first = name
 			}

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -26,17 +31,25 @@ func TestCheckWarns(t *testing.T) {
 		"the mode": {func(t *testing.T, p *place) { p.chmod(t, "etc/tenants.json", 0o644) }, "/etc/tenants.json has mode 0644, so that others can read the keys in it: chmod 600 /etc/tenants.json"},
 		"the management key": {func(t *testing.T, p *place) { p.put(t, "state/admin-key"); p.chmod(t, "state/admin-key", 0o640) },
 			"/state/admin-key has mode 0640, so that others can read the keys in it: chmod 600 /state/admin-key"},
-		"a file of root's": {func(_ *testing.T, p *place) { p.owners["etc/tenants.json"] = 0 },
-			"/etc/tenants.json belongs to root, and its directory to 4001: if that is whom the service runs as, it cannot read the file: chown 4001 /etc/tenants.json"},
-		"a directory of root's": {func(t *testing.T, p *place) { p.owners["etc"] = 0 },
-			"/etc/tenants.json cannot be replaced by 4001, because /etc belongs to root: the management API cannot change tenants"},
+		"a directory that is not the user's": {func(_ *testing.T, p *place) { p.cannot = "-w etc" },
+			"/etc/tenants.json cannot be replaced by 4001, who may not write to /etc: the management API cannot change tenants"},
+		"a new tenant": {func(t *testing.T, p *place) { p.remove(t, "data"); p.dataRoot = "" }, ""},
 		"a missing directory": {func(t *testing.T, p *place) { p.remove(t, "data") },
-			`tenant "will": data_dir /data is missing: it is made at the first write; if it ought to hold phexts, correct the path, or mount its disk`},
-		"a file in its place": {func(t *testing.T, p *place) { p.remove(t, "data"); p.put(t, "data") }, `tenant "will": data_dir /data is a file: name a directory`},
+			`tenant "will": data_dir /data is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk`},
+		"a missing disk": {func(t *testing.T, p *place) {
+			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+			d.MarkWritten()
+			p.remove(t, "data")
+			p.dataRoot = ""
+		}, `tenant "will": data_dir /data is missing, and has had phexts: mount its disk, or correct the path; until then calls are answered 503`},
+		"outside of the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere"} },
+			`tenant "will": data_dir /data is outside of what sq.service may write to, so that every write fails: ` + "`systemctl edit sq.service`, write ReadWritePaths=-/data below [Service], and restart it"},
+		"inside the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere", "data"} }, ""},
+		"a file in its place":      {func(t *testing.T, p *place) { p.remove(t, "data"); p.put(t, "data") }, `tenant "will": data_dir /data is a file: name a directory`},
 		"a file above it": {func(t *testing.T, p *place) { p.put(t, "file"); p.dir = "file/data" },
 			`tenant "will": data_dir /file/data cannot be looked at: not a directory`},
 		"another's directory": {func(_ *testing.T, p *place) { p.owners["data"] = other },
-			`tenant "will": data_dir /data belongs to 4002, and the tenants file to 4001, as whom sqgate serves: chown -R 4001 /data`},
+			`tenant "will": data_dir /data belongs to 4002, and sqgate serves as 4001: chown -R 4001 /data`},
 		"not writable": {func(t *testing.T, p *place) { p.chmod(t, "data", 0o500) },
 			`tenant "will": data_dir /data has mode 0500, so that its owner cannot read and write it: chmod u+rwx /data`},
 		"another's phext": {func(t *testing.T, p *place) {
@@ -58,7 +71,7 @@ func TestCheckWarns(t *testing.T) {
 		"an archived tenant": {func(t *testing.T, p *place) { p.remove(t, "data"); p.fields = `, "archived": true` }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &place{root: t.TempDir(), dir: "data", stateDir: "state", owners: map[string]int{}}
+			p := &place{root: t.TempDir(), dir: "data", stateDir: "state", dataRoot: "root", owners: map[string]int{}}
 			for _, dir := range []string{"etc", "data", "state"} {
 				p.mkdir(t, dir)
 			}
@@ -70,7 +83,12 @@ func TestCheckWarns(t *testing.T) {
 			}
 			o := defaultOptions()
 			o.config, o.stateDir, o.archiveDir = p.path("etc/tenants.json"), p.path(p.stateDir), p.path("archive")
-			i := &inspector{o: o, access: func(string, uint32) error { return p.access }, ownerOf: func(path string, _ fs.FileInfo) int {
+			o.dataRoot = p.path(p.dataRoot)
+			who := servingUser{uid: me, unit: unitName}
+			for _, name := range p.writable {
+				who.writable = append(who.writable, p.path(name))
+			}
+			i := &inspector{o: o, who: who, can: func(test, path string) bool { return test+" "+strings.TrimPrefix(path, p.root+"/") != p.cannot }, access: func(string, uint32) error { return p.access }, ownerOf: func(path string, _ fs.FileInfo) int {
 				if owner, set := p.owners[strings.TrimPrefix(path, p.root+"/")]; set {
 					return owner
 				}
@@ -86,9 +104,11 @@ func TestCheckWarns(t *testing.T) {
 
 // place is a host's directories, and who owns them where that is not whoever serves.
 type place struct {
-	root, dir, stateDir, fields string
-	owners                      map[string]int
-	access                      error // of the data directory
+	root, dir, stateDir, dataRoot, fields string
+	owners                                map[string]int
+	access                                error    // of the data directory
+	cannot                                string   // test and path of what the user that serves may not
+	writable                              []string // places of the unit
 }
 
 func (p *place) path(name string) string { return filepath.Join(p.root, name) }
@@ -100,9 +120,11 @@ func (p *place) mkdir(t *testing.T, name string) {
 	}
 }
 
-func (p *place) put(t *testing.T, name string) {
+func (p *place) put(t *testing.T, name string) { t.Helper(); p.write(t, name, "") }
+
+func (p *place) write(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(p.path(name), nil, 0o600); err != nil {
+	if err := os.WriteFile(p.path(name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -126,16 +148,94 @@ func (p *place) remove(t *testing.T, name string) {
 func TestCheckCommand(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, builtin, "will")
-	check := func(want string) {
+	check := func(want string, args ...string) {
 		t.Helper()
-		out, status := sqgateOutput(t, nil, "check", "--config", g.configPath(), "--state-dir", filepath.Join(g.dir, "state"))
-		if status != 0 || !regexp.MustCompile(`^\S+/tenants.json: 1 tenants, `+want+`$`).MatchString(out) {
+		args = append([]string{"check", "--config", g.configPath(), "--state-dir", filepath.Join(g.dir, "state")}, args...)
+		out, status := sqgateOutput(t, nil, args...)
+		if status != 0 || !regexp.MustCompile(`^\S+/tenants.json: 1 tenant, `+want+`$`).MatchString(out) {
 			t.Errorf("%d %s", status, out)
 		}
 	}
+	check("nothing wrong\n", "--data-root", filepath.Dir(g.dataDir("will")))
 	check("can be served, with warnings:\n- tenant \"will\": data_dir .* is missing: .*\n")
 	if err := os.MkdirAll(g.dataDir("will"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	check("nothing wrong\n")
+	if err := os.Remove(g.configPath()); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := sqgateOutput(t, nil, "check", "--config", g.configPath()); status != 2 || !strings.Contains(out, "`sqgate init --config "+g.configPath()+"`") {
+		t.Errorf("%d %s", status, out)
+	}
+}
+
+// TestCheckAsTheServingUser: with the package's unit, the file has to be readable for
+// its user, whoever asks.
+func TestCheckAsTheServingUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of other users")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.MkdirTemp("/tmp", "sqgate") // where others may go, unlike t.TempDir
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	p := &place{root: root}
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := &host{etc: p.path("systemd"), packaged: []string{p.path("lib")}, serves: p.path("etc/tenants.json")}
+	for _, dir := range []string{"etc", "lib", "state"} {
+		p.mkdir(t, dir)
+	}
+	o := defaultOptions()
+	o.config, o.stateDir, o.dataRoot = h.serves, p.path("state"), p.path("data")
+	p.write(t, "etc/tenants.json", fmt.Sprintf(`{"tenants": [{"id": "will", "api_key": "12345678", "data_dir": %q}]}`, p.path("data/will")))
+	verdict := func() string {
+		var out strings.Builder
+		if err := check(&out, o, h); err != nil {
+			return err.Error()
+		}
+		return out.String()
+	}
+	want := func(when, want string) {
+		t.Helper()
+		if got := strings.ReplaceAll(verdict(), root, ""); got != want {
+			t.Errorf("%s: %s\nwant %s", when, got, want)
+		}
+	}
+	want("without a unit", "/etc/tenants.json: 1 tenant, nothing wrong\n")
+	p.write(t, "lib/sq.service", "[Service]\nExecStart=/usr/bin/sqgate serve\nUser=nobody\n")
+	cannot := "tenants file /etc/tenants.json: user nobody, as whom sq.service runs, cannot read it, and so serves nobody: chown " + chownTo(uid)
+	want("all of root's", cannot+" /etc /etc/tenants.json && chmod 600 /etc/tenants.json")
+	if err := os.Chown(p.path("etc"), uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	want("a file of root's", cannot+" /etc/tenants.json && chmod 600 /etc/tenants.json")
+	p.chmod(t, "etc/tenants.json", 0o644)
+	want("that all may read", "/etc/tenants.json: 1 tenant, can be served, with warnings:\n- /etc/tenants.json has mode 0644, so that others can read the keys in it: chmod 600 /etc/tenants.json\n")
+	p.chmod(t, "etc/tenants.json", 0o600)
+	if err := os.Chown(h.serves, uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	want("a file of its own", "/etc/tenants.json: 1 tenant, nothing wrong\n")
+}
+
+// TestExplainConfig: to whoever may not read the tenants file, nothing is advised that
+// would take it from the service.
+func TestExplainConfig(t *testing.T) {
+	t.Parallel()
+	err := explainConfig("/etc/sq/tenants.json", fmt.Errorf("%w: chown bob", fs.ErrPermission))
+	if text := err.Error(); strings.Contains(text, "chown") || !strings.Contains(text, "as root") || !errors.Is(err, fs.ErrPermission) {
+		t.Error(text)
+	}
 }

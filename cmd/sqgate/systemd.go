@@ -178,7 +178,7 @@ func (s *service) statusLine() string {
 	for _, c := range s.children.Children() {
 		states[c.State]++
 	}
-	parts := []string{fmt.Sprintf("%d tenants", s.store.Current().Len())}
+	parts := []string{counted(s.store.Current().Len(), "tenant")}
 	for _, state := range supervisor.States() {
 		if n := states[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d SQ %s", n, state))

@@ -3,6 +3,7 @@ package squnit
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -64,4 +65,34 @@ func TestReadRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadService reads whom a unit of sqgate's package runs as, and where it may write,
+// with drop-ins of the operator's.
+func TestReadService(t *testing.T) {
+	packaged, etc := t.TempDir(), t.TempDir()
+	put := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unit, dropIns := filepath.Join(packaged, "sq.service"), filepath.Join(etc, "sq.service.d")
+	want := func(user string, writable ...string) {
+		t.Helper()
+		s, err := ReadService(unit, dropIns)
+		if err != nil || s.User != user || !slices.Equal(s.Writable, writable) {
+			t.Errorf("%+v %v, want %s %q", s, err, user, writable)
+		}
+	}
+	put(unit, "[Service]\nUser=sq\nProtectSystem=strict\nStateDirectory=sqgate\nReadWritePaths=-/var/lib/sq -/etc/sq\n")
+	want("sq", "/var/lib/sqgate", "/var/lib/sq", "/etc/sq")
+	put(unit+".d/a.conf", "[Service]\nUser=no\n")
+	put(filepath.Join(dropIns, "a.conf"), "[Service]\nUser=phext\nReadWritePaths=\"-/srv/my data\"\n")
+	want("phext", "/var/lib/sqgate", "/var/lib/sq", "/etc/sq", "/srv/my data")
+	put(filepath.Join(dropIns, "b.conf"), "[Service]\nProtectSystem=\n")
+	want("phext")
 }

@@ -3,7 +3,6 @@ package squnit
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -11,28 +10,19 @@ import (
 // setting is one NAME=VALUE of a section [Service].
 type setting struct{ name, value string }
 
-// readSettings reads the section [Service] of a unit and then of its drop-ins,
-// which lie in UNIT.d beside it, in the order of their names. An empty assignment
-// has already removed the earlier ones of its name.
-func readSettings(path string) ([]setting, error) {
+// readSettings reads the section [Service] of a unit and then of its drop-ins, which
+// lie in UNIT.d beside it and in the other directories. An empty assignment has already
+// removed the earlier ones of its name.
+func readSettings(path string, dropInDirs ...string) ([]setting, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	all := serviceSettings(string(text))
-	dropIns, err := filepath.Glob(filepath.Join(path+".d", "*.conf"))
+	more, err := readDropIns(append([]string{path + ".d"}, dropInDirs...))
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(dropIns)
-	for _, name := range dropIns {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, serviceSettings(string(text))...)
-	}
-	return applyResets(all), nil
+	return applyResets(append(serviceSettings(string(text)), more...)), nil
 }
 
 // applyResets removes the settings that a later empty assignment of the same name

@@ -33,8 +33,18 @@ func (ds *Dirs) markPath(dir string) string {
 	if ds.MarkDir == "" {
 		return ""
 	}
+	return markIn(ds.MarkDir, dir)
+}
+
+func markIn(markDir, dir string) string {
 	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join(ds.MarkDir, hex.EncodeToString(sum[:16]))
+	return filepath.Join(markDir, hex.EncodeToString(sum[:16]))
+}
+
+// Seen says whether a data directory has a mark in markDir: it has had phexts.
+func Seen(markDir, dataDir string) bool {
+	_, err := os.Lstat(markIn(markDir, fsutil.Resolve(dataDir)))
+	return err == nil
 }
 
 // MarkWritten marks the directory before a write of a phext in it is acknowledged.
