@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -289,9 +290,9 @@ func parseOverlap(text *string) (time.Duration, error) {
 	if text == nil {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(*text)
+	d, err := duration.Parse(*text)
 	if err != nil || d < 0 || d > maxOverlap {
-		return 0, badRequest("field \"overlap\" is %q: a duration from 0s to %v is wanted, such as 24h", *text, maxOverlap)
+		return 0, badRequest("field \"overlap\" is %.80q: a duration of at most %d days is wanted, such as 24h or 7d", *text, maxOverlap/(24*time.Hour))
 	}
 	return d, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
@@ -177,7 +178,7 @@ func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err erro
 	if idle != "" {
 		var ok bool
 		if since, ok = a.parseTime(idle); !ok {
-			return nil, badRequest("parameter \"idle_since\" is %q: a time such as 2026-01-31T12:00:00Z, a date, or a duration such as 720h is wanted", idle)
+			return nil, badRequest("parameter \"idle_since\" is %q: a time such as 2026-01-31T12:00:00Z, a date, or a duration such as 30d is wanted", idle)
 		}
 	}
 	return func(v tenantView) bool {
@@ -189,7 +190,7 @@ func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err erro
 // parseTime reads a time, a date, or a duration back from now. A blank stands for
 // a plus sign, which it becomes in a query.
 func (a *API) parseTime(text string) (t time.Time, ok bool) {
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+	if d, err := duration.Parse(text); err == nil && d >= 0 {
 		return a.now().Add(-d), true
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {

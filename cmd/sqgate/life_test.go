@@ -254,7 +254,8 @@ func TestUsageErrors(t *testing.T) {
 		{"--key", nil, []string{"serve", "--key", "K"}, []string{"tenants file", "api_key"}},
 		{"a bad size", nil, []string{"serve", "--max-body", "1 elephant"}, []string{"max-body", "elephant"}},
 		{"a bad range", nil, []string{"serve", "--child-ports", "9-1"}, []string{"child-ports"}},
-		{"a bad variable", []string{"SQGATE_IDLE_TIMEOUT=soon"}, []string{"serve"}, []string{"SQGATE_IDLE_TIMEOUT"}},
+		{"a bad variable", []string{"SQGATE_IDLE_TIMEOUT=soon"}, []string{"serve"}, []string{`environment variable SQGATE_IDLE_TIMEOUT: "soon" is not a duration`}},
+		{"a bad number", []string{"SQGATE_MAX_CHILDREN=many"}, []string{"serve"}, []string{`environment variable SQGATE_MAX_CHILDREN is "many": a whole number is wanted`}},
 		{"an unknown variable", []string{"SQGATE_IDLE_TIMOUT=5m"}, []string{"serve"}, []string{"SQGATE_IDLE_TIMOUT", "did you mean SQGATE_IDLE_TIMEOUT?"}},
 		{"an unknown variable of check", []string{"SQGATE_CONFG=x"}, []string{"check"}, []string{"SQGATE_CONFG is no setting", "did you mean SQGATE_CONFIG?"}},
 		{"an unknown variable of a client", []string{"SQGATE_NONSENSE=x"}, []string{"tenant", "list"}, []string{"SQGATE_NONSENSE is no setting"}},
@@ -271,7 +272,7 @@ func TestUsageErrors(t *testing.T) {
 		}
 	}
 	// A variable of another command's flag is none of check's, and no mistake.
-	if out, status := sqgateOutput(t, []string{"SQGATE_CONFIG=" + good.configPath(), "SQGATE_URL=http://127.0.0.1:1", "SQGATE_IDLE_TIMEOUT=1m"}, "check"); status != 0 || !strings.Contains(out, "1 tenants") {
+	if out, status := sqgateOutput(t, []string{"SQGATE_CONFIG=" + good.configPath(), "SQGATE_URL=http://127.0.0.1:1", "SQGATE_IDLE_TIMEOUT=1m"}, "check"); status != 0 || !strings.Contains(out, "1 tenant,") {
 		t.Errorf("check: %d %q", status, out)
 	}
 	if out, status := sqgateOutput(t, nil, "version"); status != 0 || !strings.Contains(out, "0.5.5") {

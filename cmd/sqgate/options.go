@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/nearest"
 )
 
@@ -94,7 +95,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.Var(&o.logFormat, "log-format", "text or json")
 	f.Var(&o.logLevel, "log-level", "debug, info, warn or error")
 	f.Var(&o.childPorts, "child-ports", "loopback ports for children, LOW-HIGH")
-	f.DurationVar(&o.idleTimeout, "idle-timeout", o.idleTimeout, "stop a child unused for this long (0 = never)")
+	f.Var((*duration.Flag)(&o.idleTimeout), "idle-timeout", "stop a child unused for this long (0 = never)")
 	f.IntVar(&o.maxChildren, "max-children", o.maxChildren, "most live children, least recently used stopped first (0 = no limit)")
 	f.BoolVar(&o.confine, "confine", o.confine, "keep each child from every file but its data directory's (=false only for an --sq that needs others)")
 	f.BoolVar(&o.privateNetwork, "private-network", o.privateNetwork, "give sqgate and its children a network of their own, in which nobody else can reach a child (=false only to reach one for debugging)")
@@ -104,9 +105,9 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
 	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off (when the kernel does: a power cut may lose the last half minute)")
-	f.DurationVar(&o.history, "history", o.history, "how far back phexts can be restored (0 = only what a crash needs)")
+	f.Var((*duration.Flag)(&o.history), "history", "how far back phexts can be restored (0 = only what a crash needs)")
 	f.Var(&o.historyLimit, "history-limit", "most that the journal of one data directory may take, in bytes or KiB, MiB, GiB (0 = no limit)")
-	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", o.shutdownTimeout, "longest wait for requests in flight")
+	f.Var((*duration.Flag)(&o.shutdownTimeout), "shutdown-timeout", "longest wait for requests in flight")
 	f.Var(&o.key, "key", "")
 	_ = f.MarkHidden("key") // the flag was registered on the line above
 }
@@ -133,7 +134,7 @@ func fromEnvironment(f *pflag.FlagSet) error {
 			return
 		}
 		if err := flag.Value.Set(value); err != nil {
-			bad = usageError{fmt.Errorf("environment variable %s: %w", name, err)}
+			bad = badValue("environment variable "+name, flag, value, err)
 		}
 	})
 	return bad
@@ -177,7 +178,7 @@ func (o *options) auditFile() string { return filepath.Join(o.stateDir, "audit.l
 func (o *options) check() error {
 	switch {
 	case o.idleTimeout < 0:
-		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", o.idleTimeout)}
+		return usageError{fmt.Errorf("--idle-timeout is %v: 0 (never) or more is wanted", (*duration.Flag)(&o.idleTimeout))}
 	case o.maxChildren < 0:
 		return usageError{fmt.Errorf("--max-children is %d: 0 (no limit) or more is wanted", o.maxChildren)}
 	case o.jwtClaim == "" || o.jwtClaim == "access":
@@ -185,9 +186,9 @@ func (o *options) check() error {
 	case o.publicReads < 1:
 		return usageError{fmt.Errorf("--public-reads-per-minute is %d: 1 or more is wanted", o.publicReads)}
 	case o.history < 0:
-		return usageError{fmt.Errorf("--history is %v: 0 (none) or more is wanted", o.history)}
+		return usageError{fmt.Errorf("--history is %v: 0 (none) or more is wanted", (*duration.Flag)(&o.history))}
 	case o.shutdownTimeout <= 0:
-		return usageError{fmt.Errorf("--shutdown-timeout is %v: more than 0 is wanted", o.shutdownTimeout)}
+		return usageError{fmt.Errorf("--shutdown-timeout is %v: more than 0 is wanted", (*duration.Flag)(&o.shutdownTimeout))}
 	case o.maxBody <= 0 || o.maxBody > largestBody:
 		return usageError{fmt.Errorf("--max-body is %v: 1 byte to 64MiB is wanted, since SQ takes no more", &o.maxBody)}
 	case o.config == "":

@@ -31,7 +31,10 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"set", "acme", "--quota-mb", "6", "--calls-per-day", "9", "--reads-per-minute", "100", "--writes-per-minute", "10", "--lists-per-minute", "50"}, 0, `(?s)quota_mb +6\n.*reads_per_minute +100\nwrites_per_minute +10\nlists_per_minute +50\ncalls_per_day +9\n`},
 		{[]string{"set", "acme"}, 2, "nothing to change"},
 		{[]string{"set", "acme", "--quota-mb", "-6"}, 1, "quota_mb"},
-		{[]string{"rotate-key", "acme", "--overlap", "24h"}, 0, `previous_key_expires +in 23 h \(20.*Z\)`},
+		{[]string{"rotate-key", "acme", "--overlap", "91d"}, 1, `a duration of at most 90 days is wanted`},
+		{[]string{"rotate-key", "acme", "--overlap", "1w"}, 0, `previous_key_expires +in 7 days`},
+		{[]string{"list", "--idle-since", "2w"}, 0, `acme`},
+		{[]string{"rotate-key", "acme", "--overlap", "1d"}, 0, `previous_key_expires +in 24 h \(20.*Z\)`},
 		{[]string{"enable", "acme"}, 0, `^tenant "acme" is active already: nothing was changed\n$`},
 		{[]string{"disable", "acme"}, 0, `status +disabled`},
 		{[]string{"disable", "acme"}, 0, `^tenant "acme" is disabled already: nothing was changed\n$`},
@@ -106,7 +109,20 @@ func TestMistakesInCommandLines(t *testing.T) {
 		"backup":              `TENANT and FILE are missing`,
 		"tenant purge":        `ID is missing`,
 		"backup will":         `FILE is missing: the usage is "sqgate backup TENANT FILE | --all DIR [flags]"`,
-		"serve --max-body xy": `--max-body`,
+		"serve --max-body xy": `sqgate: --max-body: "xy" is not a size: use a number of bytes`,
+
+		"tenant add x --quota-mb 5MB":                        `sqgate: --quota-mb is "5MB": a whole number of megabytes is wanted, such as 500`,
+		"tenant set x --max-phexts 1e3":                      `--max-phexts is "1e3": a whole number is wanted`,
+		"tenant set x --calls-per-day 100000000000000000000": `: this is out of range`,
+		"tenant set x --enabled=maybe":                       `--enabled is "maybe": true or false is wanted`,
+		"tenant rotate-key x --overlap 1x":                   `--overlap: "1x" is not a duration: use a number with s, m, h, d or w`,
+		"serve --idle-timeout 5 --max-body 1":                `--idle-timeout: "5" is not a duration`,
+		"serve --history 2fortnights":                        `--history: "2fortnights" is not a duration`,
+		"serve --history -1d":                                `--history is -24h: 0 (none) or more is wanted`,
+		"serve --child-ports 1":                              `--child-ports: "1" is not a range of ports`,
+		"serve --log-level loud":                             `--log-level: "loud" is not a log level`,
+		"serve --fsync maybe":                                `--fsync: `,
+		"serve --key secret-of-the-old-service":              `sqgate: there is no --key`,
 	} {
 		out, status := sqgateOutput(t, nil, strings.Fields(line)...)
 		if status != 2 || !strings.Contains(out, want) || strings.HasSuffix(want, `"`) && strings.Contains(out, "mean") {

@@ -115,7 +115,7 @@ func fold(text string, first, rest int, cut bool) []string {
 func ago(at, now time.Time) string {
 	d := now.Sub(at)
 	if d < 0 {
-		return "in " + roughly(-d)
+		return "in " + roughly(round(-d))
 	}
 	if d < time.Second {
 		return "now"
@@ -124,6 +124,15 @@ func ago(at, now time.Time) string {
 		return at.UTC().Format(time.DateOnly)
 	}
 	return roughly(d) + " ago"
+}
+
+// round rounds to the second or, from a minute on, to the minute: what was just set to
+// end in 24 h is not to end in 23 h.
+func round(d time.Duration) time.Duration {
+	if d = d.Round(time.Second); d < time.Minute {
+		return d
+	}
+	return d.Round(time.Minute)
 }
 
 func roughly(d time.Duration) string {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/duration"
 )
 
 const tenantsPath = "/api/v2/admin/tenants"
@@ -37,7 +39,7 @@ func tenantList(c *apiClient) *cobra.Command {
 		return c.call(http.MethodGet, tenantsPath+"?"+q.Encode(), nil, printList)
 	}}
 	cmd.Flags().StringVar(&status, "status", "", "active, disabled or archived; without it, archived tenants are left out")
-	cmd.Flags().StringVar(&idle, "idle-since", "", "only those not active since: a time, a date, or a duration such as 720h")
+	cmd.Flags().StringVar(&idle, "idle-since", "", "only those not active since: a time, a date, or a duration such as 30d")
 	return cmd
 }
 
@@ -122,11 +124,11 @@ func tenantSet(c *apiClient) *cobra.Command {
 }
 
 func tenantRotate(c *apiClient) *cobra.Command {
-	var overlap string
+	var overlap duration.Flag
 	cmd := &cobra.Command{Use: "rotate-key ID", Short: "Give a tenant a new key and print it, once", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		return c.call(http.MethodPost, tenantPath(args[0])+"/rotate-key", map[string]any{"overlap": overlap}, printFields)
+		return c.call(http.MethodPost, tenantPath(args[0])+"/rotate-key", map[string]any{"overlap": overlap.String()}, printFields)
 	}}
-	cmd.Flags().StringVar(&overlap, "overlap", "0s", "how long the old key goes on working")
+	cmd.Flags().Var(&overlap, "overlap", "how long the old key goes on working, at most 90d")
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,7 +74,33 @@ func explainFlag(cmd *cobra.Command, err error) error {
 		})
 		err = fmt.Errorf("%w%s", err, nearest.DidYouMean(missing.GetSpecifiedName(), "--", known))
 	}
+	if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) {
+		return badValue("--"+bad.GetFlag().Name, bad.GetFlag(), bad.GetValue(), bad.Unwrap())
+	}
 	return usageError{err}
+}
+
+// badValue says which value of a flag is wanted. from is where the bad one stands. The
+// flag types of this package say it themselves.
+func badValue(from string, flag *pflag.Flag, value string, cause error) error {
+	wanted := ""
+	switch flag.Value.Type() {
+	case "int", "int64":
+		wanted = "a whole number is wanted, such as 500"
+		if strings.HasSuffix(flag.Name, "-mb") {
+			wanted = "a whole number of megabytes is wanted, such as 500"
+		}
+		if errors.Is(cause, strconv.ErrRange) {
+			wanted = "this is out of range"
+		}
+	case "bool":
+		wanted = "true or false is wanted"
+	case keyFlag{}.Type():
+		return usageError{cause}
+	default:
+		return usageError{fmt.Errorf("%s: %w", from, cause)}
+	}
+	return usageError{fmt.Errorf("%s is %.80q: %s", from, value, wanted)}
 }
 
 // commandsOf are the names of the commands below cmd that its help shows.
