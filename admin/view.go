@@ -35,6 +35,7 @@ type tenantView struct {
 	DataDir           string     `json:"data_dir"`
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
 	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
+	Archive           string     `json:"archive,omitempty"` // the newest one, of an archived tenant
 	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
 	Error             string     `json:"error,omitempty"`   // why the directory cannot be written or recovered, or in a list why it cannot be read; the use is 0 then
 	// PathKeyFingerprint tells one path key from another and does not give it away.
@@ -129,7 +130,7 @@ func (a *API) show(w http.ResponseWriter, r *http.Request, pathKey string) error
 	if err != nil {
 		return err
 	}
-	v.PathKey = pathKey
+	v.PathKey, v.Archive = pathKey, a.newestArchive(t)
 	apierror.WriteJSON(w, http.StatusOK, v)
 	return nil
 }
@@ -159,11 +160,21 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 			v.Error = err.Error()
 		}
 		if keep(v) {
+			v.Archive = a.newestArchive(t)
 			list = append(list, v)
 		}
 	}
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenants": list})
 	return nil
+}
+
+// newestArchive is the one that restoring an archived tenant would name, or "".
+func (a *API) newestArchive(t *tenants.Tenant) string {
+	if !t.Archived {
+		return ""
+	}
+	path, _ := a.archives.Latest(t.ArchiveID()) // restoring says what is wrong with it
+	return path
 }
 
 // parseFilter reads ?status= and ?idle_since=. Archived tenants are listed only if

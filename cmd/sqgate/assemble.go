@@ -225,7 +225,7 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
-	metricsKey, err := s.o.givenMetricsKey()
+	metricsKey, err := s.o.givenMetricsKey(s.log)
 	if err != nil {
 		return err
 	}

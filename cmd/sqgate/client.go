@@ -3,16 +3,21 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // apiClient calls the management API of a running sqgate, for commands.
@@ -84,9 +89,13 @@ func (c *apiClient) ask(method, path string, in map[string]any, into any) error 
 
 // send sends one request. The caller closes the answer.
 func (c *apiClient) send(method, path, contentType string, body io.Reader) (*http.Response, error) {
-	key, err := clientKey(c.o)
+	key, from, err := clientKey(c.o, credentialFile(adminKeyFile))
 	if err != nil {
 		return nil, err
+	}
+	base, err := url.Parse(c.url)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, usageError{fmt.Errorf("--url is %.80q: an address such as http://127.0.0.1:1337 is wanted", c.url)}
 	}
 	req, err := http.NewRequest(method, strings.TrimSuffix(c.url, "/")+path, body)
 	if err != nil {
@@ -97,10 +106,30 @@ func (c *apiClient) send(method, path, contentType string, body io.Reader) (*htt
 		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := (&http.Client{Timeout: callTimeout}).Do(req)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("nothing listens at %s: `systemctl status sq.socket sq` says whether sqgate runs, and at which address; give another one with --url or SQGATE_URL (%w)", c.url, syscall.ECONNREFUSED)
+	case err != nil:
 		return nil, fmt.Errorf("sqgate does not answer: %w", err)
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return nil, wrongKey(resp, c.url, from)
 	}
 	return resp, nil
+}
+
+// wrongKey is the error for a key that was refused, with where it is from. It closes the
+// answer.
+func wrongKey(resp *http.Response, url, from string) error {
+	_, err := readAnswer(resp)
+	var refused *answerError
+	if !errors.As(err, &refused) || refused.code == "" {
+		return fmt.Errorf("%s is not sqgate's, or something in front of it refuses the call: %w", url, err)
+	}
+	if refused.code == apierror.Unauthorized.Code {
+		err = fmt.Errorf("it is not the management key (%s)", refused.code)
+	}
+	return fmt.Errorf("%s refuses the key from %s: %w; give the file of another one with --admin-key-file, or the key in SQ_ADMIN_KEY; the unit's own key is in %s, or else in %s/%s",
+		url, from, err, credentialFile(adminKeyFile), defaultOptions().stateDir, adminKeyFile)
 }
 
 // show prints an answer, with print or as the JSON that it is, and closes it.
@@ -127,13 +156,17 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 	return text, err
 }
 
-// apiError is the error of an answer, in the API's own words if it has any.
+// answerError is the error of an answer, in the API's own words if it has any.
+type answerError struct{ text, code string }
+
+func (e *answerError) Error() string { return e.text }
+
 func apiError(status string, text []byte) error {
 	var e struct{ Error, Code string }
 	if json.Unmarshal(text, &e) != nil || e.Error == "" {
-		return fmt.Errorf("%s: %.200s", status, text)
+		return &answerError{text: fmt.Sprintf("%s: %.200s", status, text)}
 	}
-	return fmt.Errorf("%s (%s)", e.Error, e.Code)
+	return &answerError{fmt.Sprintf("%s (%s)", e.Error, e.Code), e.Code}
 }
 
 // printFields prints the fields of an object, one per line.
@@ -193,6 +226,7 @@ func orDash(text string) string {
 }
 
 // printList prints tenants as a table, and below it which directories cannot be read.
+// Those that are archived have other columns.
 func printList(out io.Writer, text []byte) error {
 	var list struct {
 		Tenants []struct {
@@ -203,13 +237,15 @@ func printList(out io.Writer, text []byte) error {
 			CallsToday int64      `json:"api_calls_today"`
 			LastActive *time.Time `json:"last_active"`
 			Error      string     `json:"error"`
+			Archive    string     `json:"archive"`
 		} `json:"tenants"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return err
 	}
-	t, now, unreadable := &table{}, time.Now(), ""
+	t, archived, now, unreadable := &table{}, &table{prose: true, whole: true}, time.Now(), ""
 	t.add("TENANT", "STATUS", "USED MB", "QUOTA MB", "CALLS TODAY", "LAST ACTIVE")
+	archived.add("TENANT", "STATUS", "LAST ACTIVE", "ARCHIVE")
 	for _, one := range list.Tenants {
 		used, last := fmt.Sprintf("%.3f", one.UsedMB), "-"
 		if one.Error != "" {
@@ -219,7 +255,14 @@ func printList(out io.Writer, text []byte) error {
 		if one.LastActive != nil {
 			last = ago(*one.LastActive, now)
 		}
+		if one.Status == "archived" {
+			archived.add(one.ID, one.Status, last, orDash(one.Archive))
+			continue
+		}
 		t.add(one.ID, one.Status, used, limit(one.QuotaMB), fmt.Sprint(one.CallsToday), last)
+	}
+	if len(archived.rows) > 1 { // they are listed only by themselves
+		t = archived
 	}
 	if err := t.write(out); err != nil {
 		return err

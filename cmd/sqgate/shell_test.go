@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,8 +43,9 @@ func TestTenantCommand(t *testing.T) {
 		{[]string{"enable", "acme"}, 0, `status +active`},
 		{[]string{"enable", "nobody"}, 1, "no such tenant"},
 		{[]string{"delete", "acme", "--yes"}, 0, `^tenant_id +acme\nstatus +archived\narchive\s+/.*acme\..*tar.gz\n$`},
-		{[]string{"restore", "acme"}, 1, "archive"},
-		{[]string{"list", "--status", "archived"}, 0, `acme +archived`},
+		{[]string{"restore", "acme"}, 2, "^sqgate: --archive is missing: `sqgate tenant show acme` names the newest archive, .*tenant list --status archived"},
+		{[]string{"list", "--status", "archived"}, 0, `(?s)^TENANT +STATUS +LAST ACTIVE +ARCHIVE\nacme +archived +-\s+/.*/acme\..*\.tar\.gz\n$`},
+		{[]string{"show", "acme"}, 0, `(?s)status +archived\n.*archive\s+/.*/acme\..*\.tar\.gz\n`},
 		{[]string{"enable", "acme"}, 1, "is archived: restore it"},
 		{[]string{"disable", "acme"}, 1, "is archived: it cannot call, and there is nothing to disable"},
 		{[]string{"set", "acme", "--enabled"}, 1, "is archived"},
@@ -222,4 +224,100 @@ func TestAdopting(t *testing.T) {
 			t.Errorf("adopted by itself: %v", found)
 		}
 	})
+}
+
+// TestWhereTheKeyIsFrom: the shell says which key was refused, and how to give another.
+func TestWhereTheKeyIsFrom(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	file := filepath.Join(t.TempDir(), "key")
+	for _, c := range []struct{ key, from, says string }{
+		{"wrong-management-key", "SQ_ADMIN_KEY", "it is not the management key"},
+		{"wrong-management-key", "--admin-key", "it is not the management key"},
+		{"wrong-management-key", file, "it is not the management key"},
+		{g.key("will"), file, "this is a tenant's API key"},
+	} {
+		env, args := []string{"SQ_ADMIN_KEY="}, []string{"tenant", "list", "--url", g.url}
+		switch c.from {
+		case "SQ_ADMIN_KEY":
+			env = []string{"SQ_ADMIN_KEY=" + c.key}
+		case "--admin-key":
+			args = append(args, "--admin-key", c.key)
+		default:
+			if err := os.WriteFile(file, []byte(c.key), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--admin-key-file", file)
+		}
+		out, status := sqgateOutput(t, env, args...)
+		if status != 1 || !strings.Contains(out, "refuses the key from "+c.from) || !strings.Contains(out, c.says) || !strings.Contains(out, "--admin-key-file") || !strings.Contains(out, "/etc/credstore/sqgate.admin-key") || strings.Contains(out, c.key) {
+			t.Errorf("%s: %d %s", c.from, status, out)
+		}
+	}
+}
+
+// TestClientKey: the unit's own key comes before the one that an earlier start generated.
+func TestClientKey(t *testing.T) {
+	t.Setenv("SQ_ADMIN_KEY", "")
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	unitKey := filepath.Join(t.TempDir(), "sqgate.admin-key")
+	if err := os.WriteFile(unitKey, []byte("key-of-the-operator\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key, from, err := clientKey(defaultOptions(), unitKey); key != "key-of-the-operator" || from != unitKey || err != nil {
+		t.Errorf("%q from %s, %v", key, from, err)
+	}
+	o := defaultOptions()
+	o.stateDir = t.TempDir() // of another sqgate
+	if key, from, err := clientKey(o, unitKey); err == nil {
+		t.Errorf("%q from %s", key, from)
+	}
+}
+
+// TestNobodyAnswers: the shell says what to look at.
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		"http://" + address: "^sqgate: nothing listens at http://" + address + ": `systemctl status sq.socket sq` says .* --url or SQGATE_URL",
+		"127.0.0.1:1337":    `^sqgate: --url is "127.0.0.1:1337": an address such as http://127.0.0.1:1337 is wanted`,
+	} {
+		if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey}, "tenant", "list", "--url", url); status == 0 || !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s: %d %s", url, status, out)
+		}
+	}
+}
+
+// TestACredentialThatIsNoKey: an empty metrics key keeps nobody's requests out. Each
+// error names the file that the operator wrote.
+func TestACredentialThatIsNoKey(t *testing.T) {
+	t.Parallel()
+	credentials := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(credentials, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("metrics-key", "\n")
+	g := newGate(t, builtin, "will")
+	g.env = []string{"CREDENTIALS_DIRECTORY=" + credentials}
+	g.start()
+	g.must("will", "GET", at("select", "n", origin), "", 200)
+	if log := g.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "/etc/credstore/sqgate.metrics-key") {
+		t.Error(log)
+	}
+	g.stop()
+	put("admin-key", "short")
+	out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=", "CREDENTIALS_DIRECTORY=" + credentials}, "serve", "--config", g.configPath(), "--sq", builtin, "--state-dir", t.TempDir(), "--listen", "127.0.0.1:0")
+	if status != 2 || !strings.Contains(out, "has 5 characters") || !strings.Contains(out, "the unit has it from /etc/credstore/sqgate.admin-key") {
+		t.Errorf("%d %s", status, out)
+	}
 }

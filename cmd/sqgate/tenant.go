@@ -38,7 +38,7 @@ func tenantList(c *apiClient) *cobra.Command {
 		}
 		return c.call(http.MethodGet, tenantsPath+"?"+q.Encode(), nil, printList)
 	}}
-	cmd.Flags().StringVar(&status, "status", "", "active, disabled or archived; without it, archived tenants are left out")
+	cmd.Flags().StringVar(&status, "status", "", "active, disabled or archived, with their archives; without it, archived tenants are left out")
 	cmd.Flags().StringVar(&idle, "idle-since", "", "only those not active since: a time, a date, or a duration such as 30d")
 	return cmd
 }
@@ -187,10 +187,12 @@ func tenantDelete(c *apiClient) *cobra.Command {
 func tenantRestore(c *apiClient) *cobra.Command {
 	var archive string
 	cmd := &cobra.Command{Use: "restore ID --archive FILE", Short: "Bring a deleted tenant and its data back", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		if archive == "" {
+			return usageError{fmt.Errorf("--archive is missing: `sqgate tenant show %s` names the newest archive, and `sqgate tenant list --status archived` that of each deleted tenant; they are in %s, unless serve has another --archive-dir", args[0], c.o.archiveDir)}
+		}
 		return c.call(http.MethodPost, tenantPath(args[0])+"/restore", map[string]any{"archive": archive}, printFields)
 	}}
 	cmd.Flags().StringVar(&archive, "archive", "", "the archive that deleting the tenant named")
-	_ = cmd.MarkFlagRequired("archive") // the flag was registered on the line above
 	return cmd
 }
 
@@ -216,18 +218,4 @@ func tenantPurge(c *apiClient) *cobra.Command {
 	confirm.register(cmd.Flags())
 	cmd.Flags().StringVar(&id, "confirm", "", "the tenant's id once more, instead of --yes")
 	return cmd
-}
-
-// clientKey is the management key that was given, or else the one that serve
-// generated on this host.
-func clientKey(o *options) (string, error) {
-	key, err := o.givenAdminKey()
-	if key != "" || err != nil {
-		return key, err
-	}
-	key, err = readAdminKey(o.stateDir + "/" + adminKeyFile)
-	if err != nil {
-		return "", usageError{fmt.Errorf("no management key: give --admin-key, --admin-key-file or SQ_ADMIN_KEY (%w)", err)}
-	}
-	return key, nil
 }

@@ -146,8 +146,8 @@ func (s *Store) open(id, archive string) (*os.File, error) {
 	return f, err
 }
 
-// latest is the path of the newest archive of tenant id, or "" if there is none.
-func (s *Store) latest(id string) (path string, err error) {
+// Latest is the path of the newest archive of tenant id, or "" if there is none.
+func (s *Store) Latest(id string) (path string, err error) {
 	if err := checkID(id); err != nil {
 		return "", err
 	}

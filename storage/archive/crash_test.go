@@ -63,7 +63,7 @@ func TestRestoreAfterKilledCreate(t *testing.T) {
 			o := order{Dir: filepath.Join(t.TempDir(), "archives"), DataDir: t.TempDir(), Kill: kill + 1}
 			fillDir(t, o.DataDir, someFiles)
 			o.run(t)
-			archive, err := New(o.Dir, nil).latest(tenantID)
+			archive, err := New(o.Dir, nil).Latest(tenantID)
 			if err != nil {
 				t.Fatal(err)
 			}

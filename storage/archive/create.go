@@ -77,7 +77,7 @@ func (s *Store) resume(id, dataDir string, files []string) (*finished, error) {
 	case err != nil:
 		return nil, err
 	case a == nil && len(files) == 0:
-		path, err := s.latest(id)
+		path, err := s.Latest(id)
 		if err != nil || path == "" {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func (s *Store) create(id, dataDir string, files []string) (*finished, error) {
 // the newest by name is the last made.
 func (s *Store) nextTime(id string) (time.Time, error) {
 	now := s.now().UTC().Round(0)
-	last, err := s.latest(id)
+	last, err := s.Latest(id)
 	if err != nil || last == "" {
 		return now, err
 	}

@@ -70,7 +70,7 @@ func TestNewestIsTheLastMade(t *testing.T) {
 		at := s.now().Add(-time.Duration(hours) * time.Hour)
 		s := &Store{dir: s.dir, now: func() time.Time { return at }}
 		archive := mustCreate(t, s, filled(t, map[string]string{"a": "x"}))
-		if latest, err := s.latest(tenantID); latest != archive || archive <= last || err != nil {
+		if latest, err := s.Latest(tenantID); latest != archive || archive <= last || err != nil {
 			t.Errorf("latest %s, made %s after %s, %v", latest, archive, last, err)
 		}
 		last = archive
@@ -80,7 +80,7 @@ func TestNewestIsTheLastMade(t *testing.T) {
 
 func TestLatestIsOfTheTenantOnly(t *testing.T) {
 	s := newStore(t)
-	if got, err := s.latest(tenantID); got != "" || err != nil {
+	if got, err := s.Latest(tenantID); got != "" || err != nil {
 		t.Errorf("latest without a directory: %q, %v", got, err)
 	}
 	mustCreate(t, s, filled(t, someFiles))
@@ -91,10 +91,10 @@ func TestLatestIsOfTheTenantOnly(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(s.dir, "acme-"+stamp+".tar.gz"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.latest(tenantID); !strings.Contains(got, "acme-2026") || err != nil {
+	if got, err := s.Latest(tenantID); !strings.Contains(got, "acme-2026") || err != nil {
 		t.Errorf("latest %q, %v", got, err)
 	}
-	_, err := s.latest("../x")
+	_, err := s.Latest("../x")
 	wantError(t, err, errBadRequest)
 }
 
@@ -178,7 +178,7 @@ func TestCreateOfNewFilesAfterAnInterruption(t *testing.T) {
 		o.run(t)
 		o.Kill++
 	}
-	first, err := s.latest(tenantID)
+	first, err := s.Latest(tenantID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestCreateOfNewFilesAfterAnInterruption(t *testing.T) {
 func TestCreateWithADamagedArchive(t *testing.T) {
 	s, data := newStore(t), filled(t, map[string]string{"a": "1"})
 	broken := at(s, "published", func() {
-		path, _ := s.latest(tenantID) // "" cannot be truncated
+		path, _ := s.Latest(tenantID) // "" cannot be truncated
 		if err := errors.Join(os.Truncate(path, 50), os.WriteFile(filepath.Join(data, "a"), []byte("2"), 0o600)); err != nil {
 			t.Error(err)
 		}
