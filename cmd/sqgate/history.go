@@ -74,6 +74,10 @@ func (c *apiClient) showHistory(path string, q url.Values) error {
 }
 
 func printHistory(out io.Writer, list historyPage) error {
+	if len(list.Events) == 0 {
+		_, err := fmt.Fprintln(out, "The history, as far back as it goes, has no change of this.")
+		return err
+	}
 	t, now := &table{prose: true}, time.Now()
 	t.add("TIME", "CHANGE", "BYTES", "KEY", "WHERE")
 	for _, e := range list.Events {
@@ -118,7 +122,9 @@ func newRestore() *cobra.Command {
 
 func (o *restoreOptions) run(c *apiClient, args []string) error {
 	switch {
-	case (o.at == "") == (o.from == ""):
+	case o.at != "" && o.from != "":
+		return usageError{errors.New("--at and --from are both given: the moment to go back to, or a backup; keep one")}
+	case o.at == "" && o.from == "":
 		return usageError{errors.New("one of --at and --from is wanted: the moment to go back to, or a backup")}
 	case o.from != "" && (o.coordinate != "" || o.to != ""):
 		return usageError{errors.New("--coordinate and --to go with --at alone: restore the backup's phext, or use --at")}

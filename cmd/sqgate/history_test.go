@@ -275,3 +275,28 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	})
 }
+
+// TestThePastOfNothing: a mistyped phext, coordinate or moment is told of.
+func TestThePastOfNothing(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "notes", origin), "text", 200)
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"history", "will", "notes"}, 0, "update"},
+		{[]string{"history", "will", "notes", "9.9.9/9.9.9/9.9.9"}, 0, "has no change of this."},
+		{[]string{"history", "will", "nope"}, 1, `there is no phext "nope"`},
+		{[]string{"restore", "will", "nope", "--at", "1s"}, 1, `there is no phext "nope"`},
+		{[]string{"restore", "will", "notes", "--at", "2999-01-01"}, 1, "in the future"},
+		{[]string{"restore", "will", "notes", "--at", "1s", "--from", "x.tar"}, 2, "--at and --from are both given"},
+		{[]string{"restore", "will", "notes"}, 2, "one of --at and --from is wanted"},
+	} {
+		out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, c.args...)
+		if status != c.status || !strings.Contains(out, c.says) {
+			t.Errorf("%v: status %d, %s\nwant %d and %s", c.args, status, out, c.status, c.says)
+		}
+	}
+}

@@ -56,9 +56,31 @@ var (
 		"one scroll is restored into its own phext: name the phext, and leave the other name out")
 	errBeforeTenant = apierror.New(apierror.NotFound,
 		"this tenant was added later than that: what an earlier one with its id had is not its own")
+	errFuture = apierror.New(apierror.BadRequest,
+		"the moment to go back to is in the future")
 	errNameTaken = apierror.New(apierror.Conflict,
 		"the coordinate that had this name then is another scroll's now: restore the whole phext under another name, and copy the scroll from there")
 )
+
+func errNoPhext(name string) error {
+	return apierror.New(apierror.NotFound, "there is no phext %.80q, and there was none as far back as the history goes", name)
+}
+
+// mustKnow is the error for a phext that the tenant neither has nor had.
+func (s *Service) mustKnow(t *tenants.Tenant, j *journal.Journal, call *rewrite.Call) error {
+	now, err := s.Dirs.Links.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, call.FileName()))
+	if err != nil || now.Exists() {
+		return err
+	}
+	if _, known := j.LastSeen(call.FileName()); known {
+		return nil
+	}
+	had, err := j.History(journal.Query{File: call.FileName(), Limit: 1, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
+	if err == nil && len(had) == 0 {
+		err = errNoPhext(call.Phext)
+	}
+	return err
+}
 
 // locate understands a phext and a coordinate as if the tenant had sent them. A
 // name that is not one is an error of package rewrite.
@@ -113,13 +135,18 @@ const (
 // with the same id is left out. What it takes in memory does not depend on the size of
 // the journal.
 func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error) {
-	q, err := query(t, sel)
+	q, call, err := query(t, sel)
 	if err != nil {
 		return page, err
 	}
 	j, err := s.journalOf(t)
 	if err != nil {
 		return page, err
+	}
+	if call != nil {
+		if err := s.mustKnow(t, j, call); err != nil {
+			return page, err
+		}
 	}
 	release, err := s.Dirs.Admit(int64(q.Limit) * perEvent)
 	if err != nil {
@@ -140,24 +167,25 @@ func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error
 	return Page{events, more, release}, nil
 }
 
-// query asks for one event more than is wanted, to see whether there are more.
-func query(t *tenants.Tenant, sel Selection) (journal.Query, error) {
-	q := journal.Query{After: sel.After, Limit: sel.Limit + 1}
+// query asks for one event more than is wanted, to see whether there are more. call
+// locates the phext, if one is selected. What happened to the whole phext happened to
+// each of its scrolls.
+func query(t *tenants.Tenant, sel Selection) (q journal.Query, call *rewrite.Call, err error) {
+	q = journal.Query{After: sel.After, Limit: sel.Limit + 1}
 	here := func(journal.Event) bool { return true }
 	if sel.Phext != nil {
-		call, err := locate(t, *sel.Phext, sel.Coordinate)
-		if err != nil {
-			return q, err
+		if call, err = locate(t, *sel.Phext, sel.Coordinate); err != nil {
+			return q, nil, err
 		}
 		q.File = call.FileName()
 		if sel.Coordinate != "" {
 			here = func(e journal.Event) bool {
-				return call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
+				return !e.At.Valid() || call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
 			}
 		}
 	}
 	q.Wanted = func(e journal.Event) bool { return t.OwnFile(e.File) && here(e) && t.WasHere(e.Tenant, e.Time) }
-	return q, nil
+	return q, call, nil
 }
 
 // FilesReplaced journals that files of a tenant were taken out of its directory,

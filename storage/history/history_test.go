@@ -29,7 +29,6 @@ func TestEvents(t *testing.T) {
 		{ptr("n"), coordinate(2), "update n"},
 		{ptr("n"), coordinate(3), ""},
 		{ptr(""), "", "update "},
-		{ptr("none"), "", ""},
 	} {
 		if got := w.events(test.phext, test.coordinate); got != test.want {
 			t.Errorf("%v %s: %q, want %q", test.phext, test.coordinate, got, test.want)
@@ -39,6 +38,10 @@ func TestEvents(t *testing.T) {
 	w.check(err)
 	if e := all[0]; e.At != at(2) || e.Bytes != 3 || e.Tenant != "will" || e.Key != "a key" || e.Time.IsZero() {
 		t.Errorf("%+v", e)
+	}
+	for _, where := range []string{"", coordinate(1)} {
+		_, err = w.list(w.tenant, Selection{Phext: ptr("none"), Coordinate: where})
+		w.wantError(err, apierror.NotFound, `there is no phext "none"`)
 	}
 	_, err = w.list(w.tenant, Selection{Phext: ptr("../etc")})
 	w.wantError(err, apierror.Forbidden, "phext name")
@@ -323,4 +326,40 @@ func TestReadersSeeARestoreAtOnce(t *testing.T) {
 	if id, reload, err := w.Dirs.Of(w.tenant.DataDir).CheckForSQ(w.path("n.phext")); !id.Exists() || !reload || err != nil {
 		t.Errorf("%+v, reload %v, %v", id, reload, err)
 	}
+}
+
+// TestEditsByHandInTheHistoryOfAScroll: they are of the whole phext, and so of each of
+// its scrolls, and name none.
+func TestEditsByHandInTheHistoryOfAScroll(t *testing.T) {
+	w := newWorld(t)
+	then := w.update("n.phext", 2, "two")
+	w.check(os.WriteFile(w.path("n.phext"), []byte("by hand"), 0o600))
+	w.restore(Target{At: then, Phext: ptr("n")})
+	events, err := w.list(w.tenant, Selection{Phext: ptr("n"), Coordinate: coordinate(2)})
+	w.check(err)
+	if len(events) != 3 || events[1].Op != "edited" || events[1].At.Valid() {
+		t.Errorf("%+v", events)
+	}
+	if got := w.events(ptr("n"), coordinate(1)); got != "edited n, replace n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRestoreOfWhatNeverWas is refused, and so is a moment that has not come. What was
+// there once, and not then, is restored to that.
+func TestRestoreOfWhatNeverWas(t *testing.T) {
+	w := newWorld(t)
+	before := w.update("other.phext", 1, "else")
+	w.update("n.phext", 1, "one")
+	w.check(os.Remove(w.path("n.phext")))
+	done, err := w.Restore(t.Context(), w.tenant, Target{At: before, Phext: ptr("n")})
+	if err != nil || len(done) != 1 {
+		t.Errorf("%+v %v", done, err)
+	}
+	for _, where := range []string{"", coordinate(1)} {
+		_, err = w.Restore(t.Context(), w.tenant, Target{At: before, Phext: ptr("none"), Coordinate: where})
+		w.wantError(err, apierror.NotFound, `there is no phext "none"`)
+	}
+	_, err = w.Restore(t.Context(), w.tenant, Target{At: time.Now().Add(time.Hour), Phext: ptr("n")})
+	w.wantError(err, apierror.BadRequest, "in the future")
 }

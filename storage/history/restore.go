@@ -49,8 +49,11 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 		return nil, err
 	}
 	defer release()
-	if target.At.Before(t.Incarnation) {
+	switch {
+	case target.At.Before(t.Incarnation):
 		return nil, errBeforeTenant
+	case target.At.After(time.Now()):
+		return nil, errFuture
 	}
 	if target.Coordinate != "" {
 		return r.scroll()
@@ -104,6 +107,9 @@ func (r *restore) files() (from, to []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := r.mustKnow(r.tenant, r.journal, call); err != nil {
+		return nil, nil, err
+	}
 	becomes := call
 	if r.target.To != nil {
 		if becomes, err = locate(r.tenant, *r.target.To, ""); err != nil {
@@ -141,6 +147,9 @@ func (r *restore) scroll() ([]Restored, error) {
 	}
 	call, err := locate(r.tenant, *r.target.Phext, r.target.Coordinate)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.mustKnow(r.tenant, r.journal, call); err != nil {
 		return nil, err
 	}
 	charges := [...]*datadir.Charge{r.Dirs.NewCharge(), r.Dirs.NewCharge(), r.Dirs.NewCharge()}

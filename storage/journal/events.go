@@ -16,9 +16,9 @@ import (
 type Event struct {
 	Time              time.Time // when it was done or noticed
 	File              string
-	Op                string // insert, update, delete, replace, remove or edited
-	At                phext.Coordinate
-	Bytes             int // of the text of the mutation, or of the edited file
+	Op                string           // insert, update, delete, replace, remove or edited
+	At                phext.Coordinate // not valid if the whole file was changed
+	Bytes             int              // of the text of the mutation, or of the edited file
 	Tenant, Key, Note string
 }
 
@@ -95,7 +95,7 @@ func eventOf(r record, pending map[string][]record) (Event, bool) {
 		pending[r.m.File] = append(pending[r.m.File], r)
 	case edited:
 		delete(pending, r.m.File)
-		return Event{Time: time.Unix(0, r.time), File: strings.Clone(r.m.File), Op: "edited", At: phext.Origin(), Bytes: int(r.content.size)}, true
+		return Event{Time: time.Unix(0, r.time), File: strings.Clone(r.m.File), Op: "edited", Bytes: int(r.content.size)}, true
 	case checkpoint:
 		delete(pending, r.m.File)
 	case done, aborted, toRollBack:
