@@ -2,7 +2,10 @@ package admin
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
+	"path/filepath"
 	"syscall"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -32,7 +35,7 @@ func describe(err error) *apierror.Error {
 	if known != nil && errors.Is(err, tenants.ErrInvalid) {
 		return known // it names the field without ErrInvalid's words in front
 	}
-	e := apierror.New(apierror.Internal, "%s", err)
+	e := apierror.New(apierror.Internal, "%v%s", err, remedy(err))
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Kind = apierror.DiskFull
@@ -40,4 +43,24 @@ func describe(err error) *apierror.Error {
 		e.Kind, e.Allow, e.RetryAfter = known.Kind, known.Allow, known.RetryAfter
 	}
 	return e
+}
+
+// remedy goes on from the text of an error about a place where sqgate may not write.
+func remedy(err error) string {
+	var failed *fs.PathError
+	if !errors.As(err, &failed) {
+		return ""
+	}
+	dir, missing := filepath.Dir(failed.Path), ""
+	if failed.Op == "mkdir" {
+		dir = failed.Path
+		missing = fmt.Sprintf("make it for the user that sqgate runs as (`install -d -m 700 -o sq -g sq %s` with the package's unit), and ", dir)
+	}
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Sprintf("; %slet the unit write there (`systemctl edit sq`, ReadWritePaths=-%s below [Service], restart), or mount the disk for writing", missing, dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("; let the user that sqgate runs as write to %s", filepath.Dir(failed.Path))
+	}
+	return ""
 }

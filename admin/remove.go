@@ -23,7 +23,7 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	archive, files, err := a.archiveFiles(r, t)
 	if err != nil {
-		return fmt.Errorf("tenant %q is disabled, and not archived yet: %w", t.ID, err)
+		return fmt.Errorf("tenant %q is disabled, and not archived yet: mend what follows, and delete it again: %w", t.ID, err)
 	}
 	a.record(r, "delete", t.ID, map[string]any{"files": files}, map[string]any{"archive": archive})
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": archived, "archive": archive})

@@ -16,8 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 // apiClient calls the management API of a running sqgate, for commands.
@@ -125,7 +123,7 @@ func wrongKey(resp *http.Response, url, from string) error {
 	if !errors.As(err, &refused) || refused.code == "" {
 		return fmt.Errorf("%s is not sqgate's, or something in front of it refuses the call: %w", url, err)
 	}
-	if refused.code == apierror.Unauthorized.Code {
+	if resp.StatusCode == http.StatusUnauthorized {
 		err = fmt.Errorf("it is not the management key (%s)", refused.code)
 	}
 	return fmt.Errorf("%s refuses the key from %s: %w; give the file of another one with --admin-key-file, or the key in SQ_ADMIN_KEY; the unit's own key is in %s, or else in %s/%s",
