@@ -196,7 +196,7 @@ func (a *API) authenticate(r *http.Request) error {
 		if r.URL.Path == metricsPath {
 			return nil
 		}
-		return apierror.New(apierror.Forbidden, "this is the metrics key, which reads %s and nothing else: the management API takes the management key", metricsPath)
+		return apierror.New(apierror.Forbidden, "this is the %s: the management API takes the management key", ofMetrics)
 	}
 	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
 		return apierror.New(apierror.Forbidden, "this is a tenant's API key: the management API takes the management key")
@@ -207,13 +207,13 @@ func (a *API) authenticate(r *http.Request) error {
 	return apierror.New(apierror.Unauthorized, "the management key is missing or wrong: send it as 'Authorization: Bearer ADMINKEY'")
 }
 
-// What the operator's keys are called.
+// What the operator's keys are called, and are for.
 const (
-	ofManagement = "management key"
-	ofMetrics    = "metrics key"
+	ofManagement = "management key, which is for the calls below /api/v2/admin/"
+	ofMetrics    = "metrics key, which reads " + metricsPath + " and nothing else"
 )
 
-// WhoseKey says what a key of the operator's is, or "" if it is none.
+// WhoseKey says what a key of the operator's is and is for, or "" if it is none.
 func (a *API) WhoseKey(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	switch {

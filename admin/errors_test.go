@@ -49,8 +49,8 @@ func TestDescribe(t *testing.T) {
 func TestDescribeWhatMayNotBeWritten(t *testing.T) {
 	for want, err := range map[string]error{
 		"mkdir /srv/phexts: read-only file system; make it for the user that sqgate runs as (`install -d -m 700 -o sq -g sq /srv/phexts` with the package's unit), and let the unit write there (`systemctl edit sq`, ReadWritePaths=-/srv/phexts below [Service], restart), or mount the disk for writing": &os.PathError{Op: "mkdir", Path: "/srv/phexts", Err: syscall.EROFS},
-		"deleting: unlink /srv/old/n.phext: read-only file system; let the unit write there (`systemctl edit sq`, ReadWritePaths=-/srv/old below [Service], restart), or mount the disk for writing":                                                                                                  fmt.Errorf("deleting: %w", &os.PathError{Op: "unlink", Path: "/srv/old/n.phext", Err: syscall.EROFS}),
-		"mkdir /srv/phexts: permission denied; let the user that sqgate runs as write to /srv":                                                                                                                                                                                                         &os.PathError{Op: "mkdir", Path: "/srv/phexts", Err: syscall.EACCES},
+		"deleting: unlink /srv/old/n.phext: read-only file system; let the unit write there (`systemctl edit sq`, ReadWritePaths=-/srv/old below [Service], restart), or mount the disk for writing":                                                                                                        fmt.Errorf("deleting: %w", &os.PathError{Op: "unlink", Path: "/srv/old/n.phext", Err: syscall.EROFS}),
+		"mkdir /srv/phexts: permission denied; let the user that sqgate runs as write to /srv": &os.PathError{Op: "mkdir", Path: "/srv/phexts", Err: syscall.EACCES},
 	} {
 		if e := describe(err); e.Kind != apierror.Internal || e.Message != want {
 			t.Errorf("%s\nwant %s", e.Message, want)

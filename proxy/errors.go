@@ -29,7 +29,7 @@ func errWrongKeys(wait time.Duration) error {
 
 // errOperatorsKey is told only to whoever has that key.
 func errOperatorsKey(what string) error {
-	return apierror.New(apierror.Forbidden, "this is the %s, and tenants' calls take a tenant's API key: the management API is below /api/v2/admin/", what)
+	return apierror.New(apierror.Forbidden, "this is the %s: a tenant's calls take that tenant's API key", what)
 }
 
 func errPublicReads(wait time.Duration) error {

@@ -279,7 +279,7 @@ func (s *service) listen() (err error) {
 	if s.o.sq == builtin {
 		s.log.Warn("this is not SQ, but the stand-in that comes with sqgate: use it to try things, and not for data that anybody wants to keep")
 	}
-	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0])
+	s.log.Info("serving", "address", s.listener.Addr().String(), "tenants", s.store.Current().Len(), "sq", s.children.Command()[0], "version", buildVersion())
 	return nil
 }
 

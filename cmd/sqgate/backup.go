@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +26,13 @@ func newBackup() *cobra.Command {
 				"A copy of the tenants file goes with them, because the keys are only there.",
 			Example: "  sqgate backup will will.tar\n  sqgate backup will - | zstd > will.tar.zst\n  sqgate backup --all /var/backups/sq --keep 14",
 			Args: func(cmd *cobra.Command, args []string) error {
-				if all {
-					return cobra.ExactArgs(1)(cmd, args)
+				switch {
+				case all && len(args) == 0:
+					return usageError{errors.New("DIR is missing: --all backs up every tenant to DIR, `sqgate backup --all DIR`")}
+				case all && len(args) > 1:
+					return usageError{fmt.Errorf("--all backs up every tenant to one directory, and there are %d arguments: `sqgate backup --all DIR`, or `sqgate backup TENANT FILE` for one tenant", len(args))}
+				case all:
+					return nil
 				}
 				return cobra.ExactArgs(2)(cmd, args)
 			},
@@ -88,6 +94,9 @@ func openPipe(file string) (*os.File, error) {
 	info, err := os.Lstat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(file)); err != nil {
+			return nil, fmt.Errorf("%s cannot be written: %w; make that directory, or name another", file, err)
+		}
 		return nil, nil
 	case err != nil:
 		return nil, err

@@ -55,11 +55,17 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	o.dataRoot = filepath.Join(dir, "data")
 	o.archiveDir = filepath.Join(dir, "archive")
 	o.logLevel = "warn"
-	lock, err := lockDemo(dir)
+	lock, made, err := lockDemo(dir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	served := false
+	defer func() {
+		if made && !served { // or else the next demo would go on with what was never used
+			_ = os.RemoveAll(dir) // the error is that of the demo
+		}
+	}()
 	again, err := writeDemo(dir, o.config)
 	if err != nil {
 		return err
@@ -67,7 +73,10 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	if _, moved := os.LookupEnv(envListener); again && !moved { // or else it is this run that has made it
 		fmt.Fprintf(out, "Going on with ./%[1]s as an earlier demo left it. To start over: rm -r %[1]s\n\n", demoDir)
 	}
-	err = serve(o, func(addr net.Addr) { printDemo(out, o, addr) })
+	err = serve(o, func(addr net.Addr) {
+		served = true
+		printDemo(out, o, addr)
+	})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s is taken, by another demo or by another program: stop that, or choose another address; `sqgate demo --listen 127.0.0.1:0` takes a free port", o.listen)
 	}
@@ -77,28 +86,29 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	return err
 }
 
-// lockDemo makes the demo's directory and locks it until the file is closed, or until
-// this process executes another program.
-func lockDemo(dir string) (*os.File, error) {
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil {
+// lockDemo makes the demo's directory, if there is none, and locks it until the file is
+// closed, or until this process executes another program.
+func lockDemo(dir string) (lock *os.File, made bool, err error) {
+	err = os.Mkdir(dir, 0o700)
+	made = err == nil
+	if made || errors.Is(err, fs.ErrExist) {
 		err = os.NewSyscallError("access", unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the demo keeps its files in ./%s, which it cannot make or write here (%w): run it in a directory that you can write to", demoDir, err)
+		return nil, made, fmt.Errorf("the demo keeps its files in ./%s, which it cannot make or write here (%w): run it in a directory that you can write to", demoDir, err)
 	}
-	lock, err := os.Open(dir)
+	lock, err = os.Open(dir)
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = lock.Close() // the error is that of Flock
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, os.NewSyscallError("flock", err)
+			return nil, made, os.NewSyscallError("flock", err)
 		}
-		return nil, fmt.Errorf("a demo that runs already has ./%s: stop it with Ctrl-C, or run another one in another directory with `sqgate demo --listen 127.0.0.1:0`", demoDir)
+		return nil, made, fmt.Errorf("a demo that runs already has ./%s: stop it with Ctrl-C, or run another one in another directory with `sqgate demo --listen 127.0.0.1:0`", demoDir)
 	}
-	return lock, nil
+	return lock, made, nil
 }
 
 // demoFile is the tenants file of the demo, with the fields that the demo uses.

@@ -123,6 +123,9 @@ func TestDemo(t *testing.T) {
 		t.TempDir(): strings.TrimPrefix(d.url, "http://") + " is taken, by another demo or by another program: stop that, or choose another address; `sqgate demo --listen 127.0.0.1:0` takes a free port",
 	} {
 		failedDemo(t, name, want, "--listen", strings.TrimPrefix(d.url, "http://"))
+		if _, err := os.Stat(filepath.Join(name, demoDir)); (err == nil) != (name == dir) {
+			t.Errorf("a demo that never served leaves its directory, or takes another's: %v", err)
+		}
 	}
 	d.stop()
 	if !strings.HasSuffix(d.out.String(), "\nsqgate demo: stopped. Keys and data are still in ./sqgate-demo: rm -r sqgate-demo\n") {

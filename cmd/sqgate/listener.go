@@ -64,7 +64,8 @@ func openListener(addr string) (net.Listener, error) {
 func listenError(addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("--listen: %s is taken%s: stop that, or name another address with --listen (%w)", addr, takenBy(addr), err)
+		pid, name := takenBy(addr)
+		return fmt.Errorf("--listen: %s is taken%s, or name another address with --listen (%w)", addr, stopTaker(pid, name), err)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("--listen: %w: ports below 1024 are root's, so name another one, or have systemd open it (sq.socket)", err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -73,14 +74,27 @@ func listenError(addr string, err error) error {
 	return fmt.Errorf("--listen: %w", err)
 }
 
-// takenBy is " by NAME (pid N)" of a process that listens on the port of addr, or "" if
-// it is another user's, which only root can find out.
-func takenBy(addr string) string {
+// stopTaker goes on from "is taken" with who has an address and how to end that. systemd
+// has it if a socket unit is active.
+func stopTaker(pid int, name string) string {
+	const stopUnit = "`systemctl stop sq.socket sq`"
+	switch {
+	case pid == 0:
+		return ": stop the program that has it (" + stopUnit + " if that is sqgate's own unit)"
+	case pid == 1:
+		return " by systemd for a socket unit, probably sqgate's sq.socket: " + stopUnit
+	}
+	return fmt.Sprintf(" by %s (pid %d): stop that", name, pid)
+}
+
+// takenBy is a process that listens on the port of addr. pid is 0 if it is another
+// user's, which only root can find out.
+func takenBy(addr string) (pid int, program string) {
 	_, name, err := net.SplitHostPort(addr)
 	port, errPort := net.LookupPort("tcp", name)
 	pids, errPIDs := procfs.PIDs()
 	if errors.Join(err, errPort, errPIDs) != nil {
-		return ""
+		return 0, ""
 	}
 	sockets := append(listening("/proc/net/tcp", port), listening("/proc/net/tcp6", port)...)
 	for _, pid := range pids {
@@ -88,11 +102,11 @@ func takenBy(addr string) string {
 		for _, fd := range fds {
 			if target, err := os.Readlink(procfs.Path(pid, "fd/"+fd.Name())); err == nil && slices.Contains(sockets, target) {
 				comm, _ := os.ReadFile(procfs.Path(pid, "comm")) // it may have ended
-				return fmt.Sprintf(" by %s (pid %d)", strings.TrimSpace(string(comm)), pid)
+				return pid, strings.TrimSpace(string(comm))
 			}
 		}
 	}
-	return ""
+	return 0, ""
 }
 
 // listening is the sockets that listen on a port, as links in /proc/PID/fd have them.

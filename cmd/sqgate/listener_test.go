@@ -35,10 +35,28 @@ func TestAPortThatIsTaken(t *testing.T) {
 
 func TestListenError(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{
-		syscall.EACCES: "ports below 1024", syscall.EADDRNOTAVAIL: "no interface", syscall.EADDRINUSE: "is taken: stop", syscall.EMFILE: "--listen: too many",
+		syscall.EACCES: "ports below 1024", syscall.EADDRNOTAVAIL: "no interface", syscall.EADDRINUSE: "is taken: stop the program that has it (`systemctl stop sq.socket sq`", syscall.EMFILE: "--listen: too many",
 	} {
 		if err := listenError("127.0.0.1:nobody", errno); !strings.Contains(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+func TestStopTaker(t *testing.T) {
+	t.Parallel()
+	for want, pid := range map[string]int{"sq.socket: `systemctl stop sq.socket sq`": 1, " by sq (pid 7): stop that": 7} {
+		if got := stopTaker(pid, "sq"); !strings.HasSuffix(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// TestTheLogHasTheVersion at the start, so that an upgrade can be seen in it.
+func TestTheLogHasTheVersion(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	if log := g.log.String(); !strings.Contains(log, "version="+buildVersion()) {
+		t.Error(log)
 	}
 }

@@ -37,6 +37,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	root.InitDefaultCompletionCmd()
+	explainHelp(root)
 	explainMistakes(root)
 	return root
 }

@@ -109,6 +109,11 @@ func TestMistakesInCommandLines(t *testing.T) {
 		"history":             `TENANT is missing: the usage is "sqgate history TENANT [PHEXT [COORDINATE]] [flags]"`,
 		"history a b c d":     `"d" is one argument too many`,
 		"backup":              `TENANT and FILE are missing`,
+		"backup --all":        `sqgate: DIR is missing: --all backs up every tenant to DIR`,
+		"backup a --all d":    `sqgate: --all backs up every tenant to one directory, and there are 2 arguments`,
+		"help tennant":        `there is no command "tennant" in "sqgate": did you mean tenant?`,
+		"help tenant lst":     `there is no command "lst" in "sqgate tenant": did you mean list`,
+		"init somewhere":      `sqgate: "somewhere" is not understood here`,
 		"tenant purge":        `ID is missing`,
 		"backup will":         `FILE is missing: the usage is "sqgate backup TENANT FILE | --all DIR [flags]"`,
 		"serve --max-body xy": `sqgate: --max-body: "xy" is not a size: use a number of bytes`,
@@ -135,6 +140,14 @@ func TestMistakesInCommandLines(t *testing.T) {
 		if out, status := sqgateOutput(t, nil, line); status != 0 || !strings.HasPrefix(out, "sqgate ") || !strings.Contains(out, "SQ protocol 0.5.5") {
 			t.Errorf("%s: %d %s", line, status, out)
 		}
+	}
+	for line, want := range map[string]string{"help": "Available Commands", "help tenant": "rotate-key", "help tenant add": "--quota-mb", "help serve": "--listen"} {
+		if out, status := sqgateOutput(t, nil, strings.Fields(line)...); status != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %s", line, status, out)
+		}
+	}
+	if out, status := sqgateOutput(t, []string{"SQ_ADMIN_KEY=" + adminKey}, "backup", "will", "/nonexistent/x.tar"); status != 1 || !strings.Contains(out, "/nonexistent/x.tar cannot be written: stat /nonexistent: no such file or directory; make that directory") {
+		t.Errorf("%d %s", status, out)
 	}
 	if out, status := sqgateOutput(t, nil, "tenant"); status != 0 || !strings.Contains(out, "rotate-key") {
 		t.Errorf("tenant: %d %s", status, out)
@@ -165,6 +178,9 @@ func TestMetricsKey(t *testing.T) {
 			if r, err := g.doKey(key, "GET", target); err != nil || r.status != status {
 				t.Errorf("%s: %v %d %s, want %d", target, err, r.status, r.body, status)
 			}
+		}
+		if r, err := g.doKey(key, "GET", "/api/v2/select"); err != nil || !strings.Contains(r.body, "which reads /api/v2/metrics and nothing else: a tenant's calls take that tenant's API key") {
+			t.Errorf("%v %s", err, r.body)
 		}
 		if r, err := g.doKey(key, "POST", "/api/v2/metrics"); err != nil || r.status != 405 {
 			t.Errorf("%v %d %s", err, r.status, r.body)

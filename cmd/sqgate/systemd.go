@@ -184,7 +184,7 @@ func (s *service) statusLine() string {
 			parts = append(parts, fmt.Sprintf("%d SQ %s", n, state))
 		}
 	}
-	line := strings.Join(parts, ", ")
+	line := strings.Join(append(parts, "sqgate "+buildVersion()), ", ")
 	switch err := s.store.Status().Err; {
 	case err == nil:
 	case s.store.Current().Refusal() != nil:

@@ -56,7 +56,7 @@ func TestSystemdIsToldHowItGoes(t *testing.T) {
 	}
 	await("WATCHDOG=1")
 	g.must("will", "POST", at("update", "n", origin), "x", 200)
-	await("STATUS=2 tenants, 1 SQ ready")
+	await("STATUS=2 tenants, 1 SQ ready, sqgate " + buildVersion())
 
 	if err := os.WriteFile(g.configPath(), []byte(`{"tenants": [}`), 0o600); err != nil {
 		t.Fatal(err)

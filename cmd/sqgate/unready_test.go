@@ -62,7 +62,7 @@ func TestABadFileAtARestart(t *testing.T) {
 		}
 
 		g.writeFile()
-		await("STATUS=1 tenants")
+		await("STATUS=1 tenant,")
 		if got := g.get("will", at("select", "n", origin)); got != "x" {
 			t.Errorf("mended: %q", got)
 		}

@@ -24,8 +24,8 @@ func explainMistakes(cmd *cobra.Command) {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
 			switch {
-			case err == nil:
-				return nil
+			case err == nil || errors.As(err, &usageError{}):
+				return err
 			case cmd.HasSubCommands():
 				return usageError{fmt.Errorf("there is no command %q in %q%s", args[0], cmd.CommandPath(), nearest.DidYouMean(args[0], "", commandsOf(cmd)))}
 			}
@@ -34,6 +34,26 @@ func explainMistakes(cmd *cobra.Command) {
 	}
 	for _, sub := range cmd.Commands() {
 		explainMistakes(sub)
+	}
+}
+
+// explainHelp makes help for a command that there is not a mistake like the command.
+func explainHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" {
+			continue
+		}
+		cmd.Run, cmd.RunE = nil, func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 && of.HasSubCommands() {
+				err = of.Args(of, rest)
+			}
+			if err != nil {
+				return err
+			}
+			return of.Help()
+		}
 	}
 }
 
