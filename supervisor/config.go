@@ -55,6 +55,9 @@ type Config struct {
 	// Stderr gets the children's output line by line; nil = standard error. A
 	// child waits as long as a Write does.
 	Stderr io.Writer
+	// Output logs the children's output instead of Stderr, with the data directory of
+	// each line; nil = the lines go to Stderr as they are.
+	Output *slog.Logger
 	// WorkDir is the working directory of all children. It is made with mode
 	// 0700, and in it the folder .sq that SQ needs.
 	WorkDir string

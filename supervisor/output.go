@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+
+	"mirrorborn.us/sqgate/internal/logkey"
 )
 
 const (
@@ -132,8 +135,9 @@ func (o *output) interpret(line string) {
 // logs writes the output of children to one rotated file per data directory, or
 // to stderr.
 type logs struct {
-	dir    string // "" = stderr gets all
+	dir    string // "" = logger or stderr get all
 	stderr io.Writer
+	logger *slog.Logger // nil = stderr
 
 	mu   sync.Mutex
 	open map[string]*childLog
@@ -149,6 +153,8 @@ func (l *logs) writer(dataDir string) lineWriter {
 	w, prefix := l.stderr, filepath.Base(dataDir)+": "
 	if l.dir != "" {
 		w, prefix = l.file(dataDir), ""
+	} else if l.logger != nil {
+		return func(line string) { l.logger.Info(line, logkey.DataDir, dataDir) }
 	}
 	return func(line string) {
 		// A full disk must not stop the child. The line is kept in memory.

@@ -97,7 +97,7 @@ func assemble(c Config) (*Supervisor, error) {
 	return &Supervisor{
 		config: c, log: c.Logger, marker: marker,
 		ports:   ports{low: c.PortLow, high: c.PortHigh, workDir: c.WorkDir, inUse: map[int]bool{}},
-		logs:    logs{dir: c.LogDir, stderr: c.Stderr, open: map[string]*childLog{}},
+		logs:    logs{dir: c.LogDir, stderr: c.Stderr, logger: c.Output, open: map[string]*childLog{}},
 		sandbox: c.sandbox(),
 		forced:  forced, force: sync.OnceFunc(func() { close(forced) }),
 		slots: map[string]*slot{}, unused: unused, childEnded: make(chan struct{}),

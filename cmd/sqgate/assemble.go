@@ -132,7 +132,12 @@ func (s *service) makeChildren() error {
 	if err != nil {
 		return err
 	}
+	var output *slog.Logger
+	if s.o.logFormat == "json" { // each line of the log is JSON then, whatever --log-level is
+		output = slog.New(slog.NewJSONHandler(s.stderr, nil))
+	}
 	s.children, err = supervisor.New(supervisor.Config{
+		Output:  output,
 		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Stderr: s.stderr, Logger: s.log,
 		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
 		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, Links: s.links, OnStart: s.metrics.Started,

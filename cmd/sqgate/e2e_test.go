@@ -228,7 +228,8 @@ func (g *gate) writeFile() {
 	}
 }
 
-var servingLine = regexp.MustCompile(`msg=serving address=(\S+)`)
+// servingLine is in either format of the log.
+var servingLine = regexp.MustCompile(`msg"?[=:]"?serving"?[ ,]"?address"?[=:]"?([^\s"]+)`)
 
 // start starts the process and waits until it serves.
 func (g *gate) start() {

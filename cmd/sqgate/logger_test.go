@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,4 +142,23 @@ func TestALogThatIsStuck(t *testing.T) {
 			t.Errorf("it ended with %d", status)
 		}
 	})
+}
+
+// TestEachLineOfAJSONLogIsJSON, what SQ prints too.
+func TestEachLineOfAJSONLogIsJSON(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will")
+	g.args = []string{"--log-format", "json"}
+	g.start()
+	g.must("will", "POST", at("update", "n", origin), "x", 200)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	if _, err := g.log.await(ctx, regexp.MustCompile(`"msg":"this is not SQ, but[^"]*","data_dir":"`+g.dataDir("will")+`"`)); err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(g.log.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
 }
