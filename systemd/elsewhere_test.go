@@ -61,7 +61,8 @@ func hasDataElsewhere(m *machine) {
 	m.sh("chmod 600 /etc/credstore/sqgate.admin-key && sqgate init --id will --key key-of-will && systemctl enable --now sq")
 	m.writes("key-of-will", "at home", 200)
 	m.asItSays("flags.conf")
-	added := m.out("sqgate tenant add second") // finds the key by itself
+	const tenant = "SQGATE_ADMIN_KEY_FILE=/etc/credstore/sqgate.admin-key sqgate tenant "
+	added := m.out(tenant + "add second")
 	if !strings.Contains(added, "/srv/sq/tenants/second") {
 		m.Fatalf("added: %s", added)
 	}
@@ -72,7 +73,7 @@ func hasDataElsewhere(m *machine) {
 	m.edit(`"tenants": [`, `"tenants": [{"id": "third", "api_key": "key-of-third", "data_dir": "/opt/third"},`)
 	m.await("the third tenant is served", func() bool { return m.status("key-of-third", "GET", "/api/v2/toc?p=notes", "") == 200 })
 	m.writes("key-of-third", "x", 502)
-	if shown := m.out("sqgate tenant show third"); !strings.Contains(shown, "ReadWritePaths=") {
+	if shown := m.out(tenant + "show third"); !strings.Contains(shown, "ReadWritePaths=") {
 		m.Errorf("the tenant does not say that it cannot write: %s", shown)
 	}
 	if log := m.out("journalctl -u sq -o cat"); !strings.Contains(log, `msg="a tenant cannot write" tenant=third`) {

@@ -247,7 +247,9 @@ func printList(out io.Writer, text []byte) error {
 	for _, one := range list.Tenants {
 		used, last := fmt.Sprintf("%.3f", one.UsedMB), "-"
 		if one.Error != "" {
-			used = "?"
+			if one.UsedMB == 0 { // it could not be counted
+				used = "?"
+			}
 			unreadable += strings.Join(fold(strings.Map(printable, one.Error), screenWidth, screenWidth-len(indent), false), "\n"+indent) + "\n"
 		}
 		if one.LastActive != nil {
