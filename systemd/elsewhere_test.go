@@ -177,6 +177,26 @@ func adoptsAnotherUser(m *machine) {
 	m.sh("systemd-tmpfiles --create && dpkg -i %s/sqgate.deb && systemctl restart sq", m.share)
 	m.writesAt("8080", "old-key-of-all", "notes", "after an upgrade and a boot")
 	m.returns(said, "8080")
+	m.movesWithDropIns()
 	m.fresh()
-	m.sh("userdel -r old-phext")
+	m.sh("userdel -r old-phext && rm -r /root/old")
+}
+
+// movesWithDropIns brings the adopted SQ to a host that has the backups of one night, the
+// drop-ins and the user, with the commands of operations.md.
+func (m *machine) movesWithDropIns() {
+	m.Helper()
+	m.sh("systemctl start sqgate-backup.service && mkdir /root/old && cp -a %s /root/old/night && cp -a /etc/systemd/system/sq*.d /root/old", backups)
+	m.fresh()
+	m.sh("rm -r /home/old-phext/data")
+	m.install()
+	m.sh("cp -a /root/old/*.d /etc/systemd/system/")
+	m.sh("chown old-phext: /etc/sq /var/lib/sq /var/lib/sq/tenants /var/lib/sq/archive && install -d -o old-phext -g old-phext -m 700 /home/old-phext/data")
+	const night = "cd /root/old/night && night=$(ls tenants.*.json | tail -n 1 | cut -d. -f2) && "
+	m.sh(night + "install -o old-phext -g old-phext -m 600 tenants.$night.json /etc/sq/tenants.json && sqgate check && systemctl daemon-reload && systemctl enable --now sq")
+	m.sh(night + "export SQGATE_URL=http://127.0.0.1:8080 && for file in *.$night.tar; do sqgate restore ${file%%%%.*} --from $file --yes || exit 1; done")
+	m.writesAt("8080", "old-key-of-all", "notes", "on the new host")
+	if got := m.out("curl -fsS -H 'Authorization: Bearer old-key-of-all' 'http://127.0.0.1:8080/api/v2/select?p=new&c=1.1.1/1.1.1/1.1.1'"); got != "by sqgate again" {
+		m.Errorf("the phext of before has %q", got)
+	}
 }

@@ -61,9 +61,9 @@ func (t *tenantFields) register(f *pflag.FlagSet) {
 	f.Int64Var(&t.quota, "quota-mb", 0, "quota in megabytes (0 = no limit)")
 	f.Int64Var(&t.phexts, "max-phexts", 0, "most phexts (10000 if never set)")
 	f.Int64Var(&t.perMinute, "requests-per-minute", 0, "most calls a minute (0 = no limit)")
-	f.Int64Var(&t.reads, "reads-per-minute", 0, "most of them that are reads, without lists and searches (0 = no limit of their own)")
-	f.Int64Var(&t.writes, "writes-per-minute", 0, "most of them that are writes (0 = no limit of their own)")
-	f.Int64Var(&t.lists, "lists-per-minute", 0, "most of them that are lists and searches (0 = no limit of their own)")
+	f.Int64Var(&t.reads, "reads-per-minute", 0, "most reads a minute, without lists and searches (0 = no limit of their own)")
+	f.Int64Var(&t.writes, "writes-per-minute", 0, "most writes a minute (0 = no limit of their own)")
+	f.Int64Var(&t.lists, "lists-per-minute", 0, "most lists and searches a minute (0 = no limit of their own)")
 	f.Int64Var(&t.perDay, "calls-per-day", 0, "most calls a UTC day (0 = no limit)")
 	f.StringVar(&t.email, "admin-email", "", "whom to write to")
 }
