@@ -87,13 +87,13 @@ func TestNoManagementInputIs500(t *testing.T) {
 	for query, status := range map[string]int{
 		"phext=..%2f..": 403, "phext=a%2fb": 403, "phext=%00": 400, "phext=%ff": 400, "phext=" + strings.Repeat("n", 300): 400,
 		"phext=n&coordinate=..%2f..": 400, "phext=n&coordinate=%00": 400, "phext=n&coordinate=no.such.name/1.1.1/1.1.1": 200,
-		"coordinate=1.1.1/1.1.1/1.1.1": 400, "phext=&coordinate=": 200, "phext=none": 200, "%zz": 400, "phext=n&coordinate=other.1.1.1/1.1.1/1.1.1": 403,
+		"coordinate=1.1.1/1.1.1/1.1.1": 400, "phext=&coordinate=": 404, "phext=none": 404, "%zz": 400, "phext=n&coordinate=other.1.1.1/1.1.1/1.1.1": 403,
 	} {
 		g.ask(adminKey, "GET", history+"?"+query, "", status)
 	}
 	for body, status := range map[string]int{
 		`{"at": "1ns", "phext": "../.."}`: 403, `{"at": "1ns", "phext": "a\u0000"}`: 400, `{"at": "1ns", "phext": "n", "to": "../n"}`: 403,
-		`{"at": "0001-01-01"}`: 404, `{"at": "9999-12-31", "dry_run": true}`: 200, `{"at": "2562047h", "phext": "n"}`: 404,
+		`{"at": "0001-01-01"}`: 404, `{"at": "9999-12-31", "dry_run": true}`: 400, `{"at": "2562047h", "phext": "n"}`: 404,
 		`{"at": "1ns", "coordinate": "1.1.1/1.1.1/1.1.1"}`: 400, `{"at": "1ns", "phext": "n", "coordinate": "x.y.z/1.1.1/1.1.1"}`: 404,
 		`{"at": "1ns", "to": "n"}`: 400, `{"archive": "a\u0000b"}`: 409, `null`: 400, `"x"`: 400,
 		`{"at": "1ns", "phext": "` + strings.Repeat("n", 300) + `"}`: 400,
