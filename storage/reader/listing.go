@@ -195,6 +195,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
+	s.pause = func() error { err = anotherTurn(ctx, c.turn); return err }
 	best := s.best(l.Page * l.Limit)
 	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {
 		v := views[h.phext]
@@ -202,7 +203,9 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		found := row{at: scroll.At, phext: phexts[h.phext], text: scroll.Text, score: float64(h.score)}
 		found.name, _ = v.Names.Phext.Select(scroll.At)
 		found.snippet = s.snippet(scroll.Text)
-		page = append(page, found)
+		if page = append(page, found); err != nil {
+			return nil, 0, err
+		}
 	}
 	return page, len(s.hits), nil
 }

@@ -25,8 +25,13 @@ type terms struct {
 	all    []string // in lower case
 	beyond bool     // one of them has letters beyond ASCII
 
-	buffer []byte // for texts in lower case
+	buffer []byte       // for texts in lower case
+	pause  func() error // called after each piece of work of pieceSize; an error ends it; nil = never
 }
+
+// pieceSize is how much of a text, in bytes, is looked at before others may have the
+// processor.
+const pieceSize = 1 << 20
 
 func newTerms(all []string) terms {
 	var t terms
@@ -41,14 +46,46 @@ func newTerms(all []string) terms {
 // lower is text in lower case, until the next call. Letters beyond ASCII are
 // changed only if a term has some, because that takes several times as long.
 func (t *terms) lower(text string) string {
-	if t.beyond {
-		return strings.ToLower(text)
-	}
-	if len(text) > len(t.buffer) {
+	if !t.beyond && len(text) > len(t.buffer) {
 		t.buffer = make([]byte, max(len(text), 2*len(t.buffer)))
 	}
-	lowerASCII(t.buffer, text)
+	if t.beyond {
+		t.buffer = t.buffer[:0]
+	}
+	for from := 0; from < len(text); {
+		end := min(from+pieceSize, len(text))
+		for t.beyond && end < len(text) && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		if t.beyond {
+			t.buffer = append(t.buffer, strings.ToLower(text[from:end])...)
+		} else {
+			lowerASCII(t.buffer[from:], text[from:end])
+		}
+		if from = end; end < len(text) && t.over() {
+			return ""
+		}
+	}
+	if t.beyond {
+		return unsafe.String(unsafe.SliceData(t.buffer), len(t.buffer))
+	}
 	return unsafe.String(unsafe.SliceData(t.buffer), len(text))
+}
+
+// over pauses, and says whether the work has to end.
+func (t *terms) over() bool { return t.pause != nil && t.pause() != nil }
+
+// index is strings.Index, piece by piece.
+func (t *terms) index(text, term string) int {
+	for from := 0; ; from += pieceSize {
+		end := min(len(text), from+pieceSize+len(term)-1)
+		if i := strings.Index(text[from:end], term); i >= 0 {
+			return from + i
+		}
+		if end == len(text) || t.over() {
+			return -1
+		}
+	}
 }
 
 // lowerASCII writes text in lower case to b, eight bytes at a time. A sum of seven
@@ -107,7 +144,7 @@ func (s *search) look(phext, scroll int, text string) {
 	s.length += int64(len(text))
 	lower, every := s.lower(text), true
 	for i, term := range s.all {
-		if s.first[i] = strings.Index(lower, term); s.first[i] >= 0 {
+		if s.first[i] = s.index(lower, term); s.first[i] >= 0 {
 			s.having[i]++
 		} else {
 			every = false
@@ -118,7 +155,7 @@ func (s *search) look(phext, scroll int, text string) {
 	}
 	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
 	for i, term := range s.all {
-		s.times = append(s.times, 1+countUpTo(enough-1, lower[s.first[i]+len(term):], term))
+		s.times = append(s.times, 1+s.countUpTo(enough-1, lower[s.first[i]+len(term):], term))
 	}
 }
 
@@ -126,9 +163,9 @@ func (s *search) look(phext, scroll int, text string) {
 // occurrence less, and all beyond this one a twentieth.
 const enough = 24
 
-func countUpTo(most uint32, text, term string) (n uint32) {
+func (t *terms) countUpTo(most uint32, text, term string) (n uint32) {
 	for ; n < most; n++ {
-		i := strings.Index(text, term)
+		i := t.index(text, term)
 		if i < 0 {
 			break
 		}
@@ -207,10 +244,15 @@ func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *
 			defer turn.Give()
 			named := v.Names.Phext.InOrder()
 			for first, scrolls := parts.next(); len(scrolls) > 0; first, scrolls = parts.next() {
-				if err := errors.Join(turn.Take(ctx), ctx.Err()); err != nil {
+				err := anotherTurn(ctx, turn)
+				if err != nil {
 					return err
 				}
+				all[i].pause = func() error { err = anotherTurn(ctx, turn); return err } // a scroll may be large
 				for j, scroll := range scrolls {
+					if err != nil {
+						return err
+					}
 					name, _ := named(scroll.At)
 					if l.Covers(scroll.At, name) {
 						all[i].look(index, first+j, scroll.Text)
@@ -226,6 +268,13 @@ func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *
 		s.add(other)
 	}
 	return err
+}
+
+// anotherTurn waits for a turn, behind those who wait for one. The error is that of a
+// ctx that is over.
+func anotherTurn(ctx context.Context, turn *fairqueue.Turn) error {
+	turn.Give()
+	return errors.Join(turn.Take(ctx), ctx.Err())
 }
 
 // add takes into account what another search for the same terms has looked at.
@@ -277,7 +326,7 @@ const (
 func (t *terms) snippet(text string) string {
 	lower, begin, most := t.lower(text), 0, -1
 	for _, term := range t.all {
-		at := max(0, strings.Index(lower, term))
+		at := max(0, t.index(lower, term))
 		if n := t.near(lower[at:]); n > most {
 			begin, most = at, n
 		}

@@ -1,6 +1,7 @@
 package reader
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,6 +38,27 @@ func TestLowerCase(t *testing.T) {
 	})
 	if all := newTerms([]string{"É"}); all.lower("ÉA") != "éa" {
 		t.Errorf("%q", all.lower("ÉA"))
+	}
+}
+
+// TestALargeScrollIsLookedAtInPieces, between which others may have the processor. What
+// is at the border of two pieces is found, and a search that has to end does so.
+func TestALargeScrollIsLookedAtInPieces(t *testing.T) {
+	for _, term := range []string{"needle", "NADEL-É"} {
+		for _, at := range []int{0, pieceSize - 3, pieceSize, 2*pieceSize - len(term) + 1, 3*pieceSize - 1} {
+			text := strings.Repeat("x", at) + strings.ToUpper(term) + strings.Repeat("é", 2*pieceSize)
+			pauses := 0
+			s := newSearch([]string{term, "é"})
+			s.pause = func() error { pauses++; return nil }
+			if s.look(0, 0, text); len(s.hits) != 1 || s.first[0] != at || s.times[0] != 1 || s.times[1] != enough || pauses < len(text)/pieceSize {
+				t.Errorf("%s at %d: %d hits, at %v, %v times, %d pauses", term, at, len(s.hits), s.first, s.times, pauses)
+			}
+		}
+	}
+	s, pauses := newSearch([]string{"nowhere"}), 0
+	s.pause = func() error { pauses++; return context.Canceled }
+	if s.look(0, 0, strings.Repeat("x", 8*pieceSize)); pauses != 1 || len(s.hits) != 0 {
+		t.Errorf("after the end: %d pauses, %d hits", pauses, len(s.hits))
 	}
 }
 
