@@ -121,6 +121,22 @@ func TestPublicReads(t *testing.T) {
 	}
 }
 
+// TestPublicReadersKeepNobodyOut of the directory: they have a part of its places.
+func TestPublicReadersKeepNobodyOut(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: public("notes")})
+	w.PublicLimit = keylimit.PerMinute(1<<20, time.Now)
+	const target = "/api/v2/select?c=1.1.1/1.1.1/1.1.3&p=notes"
+	for {
+		if _, err := w.dir.Enter(publicReaders); err != nil {
+			break
+		}
+	}
+	w.wantError(w.keylessly("GET", "/will"+target, ""), 503, "unavailable")
+	if answer := w.ask("GET", target, ""); answer.Code != 200 {
+		t.Errorf("the owner: %d %s", answer.Code, answer.Body)
+	}
+}
+
 // TestNobodyFindsOutIDs sends what would be a public read if there were such a tenant:
 // the answers are the same, and so is the work for them.
 func TestNobodyFindsOutIDs(t *testing.T) {

@@ -45,6 +45,20 @@ func (i *requestInfo) Value(key any) any {
 	return i.Context.Value(key)
 }
 
+// publicReaders are the group of datadir.Dir.Enter that has no key. It is no tenant's id.
+const publicReaders = "*"
+
+// group is that of datadir.Dir.Enter.
+func (i *requestInfo) group() string {
+	switch {
+	case i.rights == tenants.PublicRead:
+		return publicReaders
+	case i.tenant.SharedDataDir, i.caller != i.tenant:
+		return i.caller.ID
+	}
+	return ""
+}
+
 func infoOf(r *http.Request) *requestInfo { return r.Context().Value(requestInfoKey{}).(*requestInfo) }
 
 // withAccessLog gives each request an id and writes one line when it is done.

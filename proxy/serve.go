@@ -30,7 +30,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
-	leave, err := dir.Enter()
+	leave, err := dir.Enter(info.group())
 	if err != nil {
 		g.refuse(w, r, err)
 		return

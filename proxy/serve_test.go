@@ -222,7 +222,7 @@ func TestErrors(t *testing.T) {
 		{"SQ fails", func(w *world) { w.sq.answers("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n") }, "POST", "/api/v2/update?p=notes", "x", 502, "backend_failed"},
 		{"too many inside", func(w *world) {
 			for {
-				if _, err := w.dir.Enter(); err != nil {
+				if _, err := w.dir.Enter(""); err != nil {
 					return
 				}
 			}

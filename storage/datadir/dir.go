@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,7 @@ type Dir struct {
 	dirs   *Dirs
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out
 	inside *memlimit.Budget    // requests, up to mostInside
+	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
 
 	recovered  atomic.Bool
 	failures   atomic.Uint64 // how often MarkUnrecovered was called
@@ -56,12 +58,22 @@ type Dir struct {
 	waiting    atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }
 
-// Enter lets a request into the gateway, or refuses it if too many are inside.
-func (d *Dir) Enter() (leave func(), err error) {
-	if !d.inside.Take(1) {
+// Enter lets a request into the gateway, or refuses it if too many are inside. A
+// group, if it is not "", is those who share the directory with others: all of one
+// group have no more than half of the places.
+func (d *Dir) Enter(group string) (leave func(), err error) {
+	if group == "" {
+		if !d.inside.Take(1) {
+			return nil, errQueueFull
+		}
+		return func() { d.inside.Give(1) }, nil
+	}
+	half, _ := d.groups.LoadOrStore(group, memlimit.NewBudget(mostInside/2))
+	place := memlimit.Reserve(d.inside, half.(*memlimit.Budget))
+	if !place.Grow(1) {
 		return nil, errQueueFull
 	}
-	return func() { d.inside.Give(1) }, nil
+	return place.Release, nil
 }
 
 // lockForRead shares the directory with up to ReadsAtOnce reads.

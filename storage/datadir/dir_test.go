@@ -114,18 +114,41 @@ func TestEnterHasALimit(t *testing.T) {
 	w := newWorld(t)
 	var leaves []func()
 	for range mostInside {
-		leave, err := w.dir.Enter()
+		leave, err := w.dir.Enter("")
 		w.check(err)
 		leaves = append(leaves, leave)
 	}
-	_, err := w.dir.Enter()
+	_, err := w.dir.Enter("")
 	w.wantError(err, apierror.Unavailable, "too many requests")
 	other := w.Of(filepath.Join(w.root, "another"))
-	leave, err := other.Enter()
+	leave, err := other.Enter("")
 	w.check(err) // one tenant's flood is not another's
 	leave()
 	leaves[0]()
-	leave, err = w.dir.Enter()
+	leave, err = w.dir.Enter("")
+	w.check(err)
+	leave()
+}
+
+// TestAGroupHasHalfOfThePlaces: readers without a key, or one of those who share the
+// directory, keep nobody else out.
+func TestAGroupHasHalfOfThePlaces(t *testing.T) {
+	w := newWorld(t)
+	var leaves []func()
+	for range mostInside / 2 {
+		leave, err := w.dir.Enter("a group")
+		w.check(err)
+		leaves = append(leaves, leave)
+	}
+	_, err := w.dir.Enter("a group")
+	w.wantError(err, apierror.Unavailable, "too many requests")
+	for _, group := range []string{"", "another"} {
+		leave, err := w.dir.Enter(group)
+		w.check(err)
+		leave()
+	}
+	leaves[0]()
+	leave, err := w.dir.Enter("a group")
 	w.check(err)
 	leave()
 }
