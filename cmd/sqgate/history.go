@@ -78,7 +78,7 @@ func printHistory(out io.Writer, list historyPage) error {
 		_, err := fmt.Fprintln(out, "The history, as far back as it goes, has no change of this.")
 		return err
 	}
-	t, now := &table{prose: true}, time.Now()
+	t := &table{prose: true}
 	t.add("TIME", "CHANGE", "BYTES", "KEY", "WHERE")
 	for _, e := range list.Events {
 		where := orDash(strings.TrimSpace(e.Phext + " " + e.Coordinate))
@@ -88,7 +88,7 @@ func printHistory(out io.Writer, list historyPage) error {
 		if e.Writer != "" {
 			where += ", by " + e.Writer
 		}
-		t.add(whenIn(e.Time, now), e.Op, fmt.Sprint(e.Bytes), orDash(e.Key), where)
+		t.add(moment(e.Time), e.Op, fmt.Sprint(e.Bytes), orDash(e.Key), where)
 	}
 	return t.write(out)
 }

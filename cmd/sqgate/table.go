@@ -147,15 +147,10 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
-// whenIn is the time of an event in a list, such that one can be told from the next and
-// that restore can be told to go back to it.
-func whenIn(at, now time.Time) string {
-	if d := now.Sub(at); d >= time.Minute && d < time.Hour {
-		return fmt.Sprintf("%d min %d s ago", d/time.Minute, d%time.Minute/time.Second)
-	} else if d < time.Minute {
-		return ago(at, now)
-	}
-	return at.UTC().Format(time.RFC3339)
+// moment is the time of an event, as --at takes it: not before the event, so that its
+// result is there at that moment.
+func moment(at time.Time) string {
+	return at.Add(time.Millisecond - 1).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 // fieldOrder is the order in which the fields of an answer are printed: who the tenant
