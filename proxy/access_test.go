@@ -137,6 +137,20 @@ func TestPublicReadersKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// TestPublicSearchesLeaveTheOwnerOne of the few that run at a time.
+func TestPublicSearchesLeaveTheOwnerOne(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: public("notes")})
+	w.PublicLimit = keylimit.PerMinute(1<<20, time.Now)
+	const target = "/api/v2/search?q=scroll&p=notes"
+	if all := w.dir.PublicSearches.Limit(); all >= w.dir.Searches.Limit() || !w.dir.PublicSearches.Take(all) {
+		t.Fatalf("%d may run without a key", all)
+	}
+	w.wantError(w.keylessly("GET", "/will"+target, ""), 503, "UNAVAILABLE")
+	if answer := w.ask("GET", target, ""); answer.Code != 200 {
+		t.Errorf("the owner: %d %s", answer.Code, answer.Body)
+	}
+}
+
 // TestNobodyFindsOutIDs sends what would be a public read if there were such a tenant:
 // the answers are the same, and so is the work for them.
 func TestNobodyFindsOutIDs(t *testing.T) {

@@ -30,6 +30,13 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
+	if info.rights == tenants.PublicRead && head.Op == rewrite.Search {
+		if !dir.PublicSearches.Take(1) {
+			g.refuse(w, r, datadir.ErrBusy)
+			return
+		}
+		defer dir.PublicSearches.Give(1)
+	}
 	leave, err := dir.Enter(info.group())
 	if err != nil {
 		g.refuse(w, r, err)

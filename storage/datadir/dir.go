@@ -43,6 +43,8 @@ type Dir struct {
 	Sending *memlimit.Shared
 	// Searches are those of this directory that run at a time.
 	Searches *memlimit.Budget
+	// PublicSearches are those of them without a key: some places are always the owner's.
+	PublicSearches *memlimit.Budget
 
 	dirs   *Dirs
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out

@@ -85,8 +85,8 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		d = &Dir{
 			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
 			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/answersPart), ds.Answers),
-			Searches: memlimit.NewBudget(searchesAtOnce),
-			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+			Searches: memlimit.NewBudget(searchesAtOnce), PublicSearches: memlimit.NewBudget(searchesAtOnce / 2),
+			queue: semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}
 		ds.byPath[path] = d
 	}

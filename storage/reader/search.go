@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 	"unsafe"
 
@@ -58,7 +59,7 @@ func (t *terms) lower(text string) string {
 			end--
 		}
 		if t.beyond {
-			t.buffer = append(t.buffer, strings.ToLower(text[from:end])...)
+			t.buffer = appendLower(t.buffer, text[from:end])
 		} else {
 			lowerASCII(t.buffer[from:], text[from:end])
 		}
@@ -108,6 +109,42 @@ func lowerASCII(b []byte, text string) {
 		}
 	}
 }
+
+// appendLower appends text in lower case, whatever its letters: eight ASCII letters at
+// a time, and others by a table of those that most texts have.
+func appendLower(b []byte, text string) []byte {
+	letters := lowerLetters()
+	for len(text) > 0 {
+		if len(text) >= 8 && isASCII(text[:8]) {
+			b = append(b, text[:8]...)
+			lowerASCII(b[len(b)-8:], text[:8])
+			text = text[8:]
+			continue
+		}
+		r, width := utf8.DecodeRuneInString(text)
+		if int(r) < len(letters) {
+			r = letters[r]
+		} else {
+			r = unicode.ToLower(r)
+		}
+		b, text = utf8.AppendRune(b, r), text[width:]
+	}
+	return b
+}
+
+func isASCII(eight string) bool {
+	return binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(eight), 8))&0x8080808080808080 == 0
+}
+
+// lowerLetters are the letters of Latin, Greek, Cyrillic and the scripts up to U+2FFF in
+// lower case.
+var lowerLetters = sync.OnceValue(func() *[0x3000]rune {
+	var all [0x3000]rune
+	for r := range all {
+		all[r] = unicode.ToLower(rune(r))
+	}
+	return &all
+})
 
 // search looks through scrolls and ranks those that have all terms by BM25.
 type search struct {

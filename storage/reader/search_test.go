@@ -41,6 +41,16 @@ func TestLowerCase(t *testing.T) {
 	}
 }
 
+// TestLowerCaseOfAllLetters is that of strings.ToLower.
+func TestLowerCaseOfAllLetters(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.String().Draw(t, "text") + strings.Repeat("A long text of ASCII. ", rapid.IntRange(0, 3).Draw(t, "times")) + rapid.StringOf(rapid.RuneFrom([]rune("ÄΣςЖȺİKẞＡ𐐀zZ"))).Draw(t, "more")
+		if got, want := string(appendLower([]byte("before"), text)), "before"+strings.ToLower(text); got != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	})
+}
+
 // TestALargeScrollIsLookedAtInPieces, between which others may have the processor. What
 // is at the border of two pieces is found, and a search that has to end does so.
 func TestALargeScrollIsLookedAtInPieces(t *testing.T) {
