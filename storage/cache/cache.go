@@ -44,7 +44,7 @@ type Cache struct {
 	versions *simplelru.LRU[string, *Version]
 	bytes    int64
 	loading  map[string]*load
-	frozen   map[string]*Frozen
+	frozen   map[string]*frozenFile
 	freezes  uint64 // how often Freeze was called
 	stats    Stats
 	nothing  *Version
@@ -59,7 +59,7 @@ type Stats struct {
 // New makes a cache of limit bytes. With 0, nothing is kept. admit is asked for
 // memory before a file is read; its error becomes Read's.
 func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
-	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*Frozen{}, nothing: Missing(), rest: restBetween}
+	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
 	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused
@@ -77,10 +77,24 @@ func (c *Cache) Stats() Stats {
 	return s
 }
 
-// Read is the file as it is or, while it is frozen, as it was before. Errors:
+// Read is the file as it is or, while it is frozen, as readers may see it. Errors:
 // ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, fsutil.ErrLink, those of admit and of reading.
-func (c *Cache) Read(path string) (*Version, error) {
-	p, freezes := c.frozenVersion(path)
+func (c *Cache) Read(path string) (*Version, error) { return c.readFile(path, published) }
+
+// ReadNewest is the file as it is, also while it is frozen. Only the holder of its data
+// directory may call it, and nobody may be writing the file. Errors are those of Read.
+func (c *Cache) ReadNewest(path string) (*Version, error) { return c.readFile(path, newest) }
+
+// view is which version of a frozen file somebody is to see.
+type view bool
+
+const (
+	published view = false
+	newest    view = true
+)
+
+func (c *Cache) readFile(path string, which view) (*Version, error) {
+	p, freezes := c.frozenVersion(path, which)
 	if p != nil {
 		return p, nil
 	}
@@ -88,22 +102,22 @@ func (c *Cache) Read(path string) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := c.known(path, id, freezes); p != nil {
+	if p := c.known(path, which, id, freezes); p != nil {
 		return p, nil
 	}
-	return c.load(path)
+	return c.load(path, which)
 }
 
 // frozenVersion is the version of a frozen path, and how often files were frozen.
-func (c *Cache) frozenVersion(path string) (*Version, uint64) {
+func (c *Cache) frozenVersion(path string, which view) (*Version, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.frozenLocked(path), c.freezes
+	return c.frozenLocked(path, which), c.freezes
 }
 
-func (c *Cache) frozenLocked(path string) *Version {
-	if h, ok := c.frozen[path]; ok {
-		return h.before[path]
+func (c *Cache) frozenLocked(path string, which view) *Version {
+	if f, ok := c.frozen[path]; ok && which == published {
+		return f.seen
 	}
 	return nil
 }
@@ -111,10 +125,10 @@ func (c *Cache) frozenLocked(path string) *Version {
 // known is the version of a file in the state id, if it need not be read. That
 // there was no file counts only if nothing was frozen since: a write may have
 // renamed the file aside.
-func (c *Cache) known(path string, id fsutil.FileID, freezes uint64) *Version {
+func (c *Cache) known(path string, which view, id fsutil.FileID, freezes uint64) *Version {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p := c.frozenLocked(path); p != nil {
+	if p := c.frozenLocked(path, which); p != nil {
 		return p
 	}
 	if !id.Exists() && freezes == c.freezes {

@@ -261,9 +261,9 @@ func TestNoFileIsNotSeenDuringAWrite(t *testing.T) {
 	put(t, path, "before")
 	c := New(1<<20, anything)
 	before := map[string]*Version{path: read(t, c, path)}
-	_, begun := c.frozenVersion(path) // a reader has begun, and looks while the file is away
+	_, begun := c.frozenVersion(path, published) // a reader has begun, and looks while the file is away
 	c.Freeze(before).Publish(before)
-	if p := c.known(path, fsutil.FileID{}, begun); p != nil {
+	if p := c.known(path, published, fsutil.FileID{}, begun); p != nil {
 		t.Errorf("it reads as %q", p.Text())
 	}
 }

@@ -24,10 +24,10 @@ type load struct {
 	err     error
 }
 
-func (c *Cache) load(path string) (*Version, error) {
+func (c *Cache) load(path string, which view) (*Version, error) {
 	for {
 		c.mu.Lock()
-		if p := c.frozenLocked(path); p != nil {
+		if p := c.frozenLocked(path, which); p != nil {
 			c.mu.Unlock()
 			return p, nil
 		}
