@@ -20,19 +20,21 @@ type Uploader struct {
 	lease  context.Context
 	append func(context.Context, []object.Group) (seq uint64, err error)
 
-	mu      sync.Mutex
-	waiting []submission
-	running bool
-	failed  error // of an upload; nothing is uploaded after it
-	idle    sync.WaitGroup
+	mu        sync.Mutex
+	waiting   []submission
+	uploading bool         // an upload is under way
+	settling  []chan error // wait for it
+	running   bool
+	failed    error // of an upload; nothing is uploaded after it
+	idle      sync.WaitGroup
 
 	wanted int           // so many mutations are worth waiting for
 	enough chan struct{} // closed when they wait; nil = nobody waits for them
 }
 
 type submission struct {
-	group  object.Group
-	result chan error
+	group   object.Group
+	results []chan error
 }
 
 // NewUploader makes an uploader for a log. lease ends with this host's lease.
@@ -45,14 +47,14 @@ func NewUploader(lease context.Context, l *Log) *Uploader {
 // and the order of the calls is the order in the log. After Wait, nothing may be
 // submitted.
 func (u *Uploader) Submit(g object.Group) (result <-chan error) {
-	s := submission{g, make(chan error, 1)}
+	told := make(chan error, 1)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.failed != nil {
-		s.result <- u.failed
-		return s.result
+		told <- u.failed
+		return told
 	}
-	u.waiting = append(u.waiting, s)
+	u.waiting = append(u.waiting, submission{g, []chan error{told}})
 	if !u.running {
 		u.running = true
 		u.idle.Go(u.upload)
@@ -61,7 +63,27 @@ func (u *Uploader) Submit(g object.Group) (result <-chan error) {
 		close(u.enough)
 		u.enough = nil
 	}
-	return s.result
+	return told
+}
+
+// Settled is for whoever has seen what was submitted so far: the channel gets nil once
+// all of that is in the bucket, which is at once if nothing is on its way, or an error
+// of Log.Append.
+func (u *Uploader) Settled() (result <-chan error) {
+	told := make(chan error, 1)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch last := len(u.waiting) - 1; {
+	case u.failed != nil:
+		told <- u.failed
+	case last >= 0:
+		u.waiting[last].results = append(u.waiting[last].results, told)
+	case u.uploading:
+		u.settling = append(u.settling, told)
+	default:
+		told <- nil
+	}
+	return told
 }
 
 // Wait waits until everything submitted has its result, which it has at the latest
@@ -90,8 +112,10 @@ func (u *Uploader) upload() {
 		if err != nil {
 			taken = append(taken, u.fail(err)...)
 		}
-		for _, s := range taken {
-			s.result <- err
+		for _, s := range append(taken, u.settled()) {
+			for _, result := range s.results {
+				result <- err
+			}
 		}
 		if err == nil {
 			u.gather(mutations, took/4)
@@ -137,7 +161,7 @@ func (u *Uploader) take() (taken []submission) {
 			break
 		}
 	}
-	taken, u.waiting = u.waiting[:n:n], u.waiting[n:]
+	taken, u.waiting, u.uploading = u.waiting[:n:n], u.waiting[n:], n > 0
 	if n == 0 {
 		u.running, u.waiting = false, nil
 		return nil
@@ -150,6 +174,15 @@ func textSize(g object.Group) (n int) {
 		n += len(m.Text)
 	}
 	return n
+}
+
+// settled ends an upload, and returns those who wait for it to end.
+func (u *Uploader) settled() submission {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := u.settling
+	u.uploading, u.settling = false, nil
+	return submission{results: all}
 }
 
 // fail returns all that waits.

@@ -136,6 +136,52 @@ func TestUploaderInOrder(t *testing.T) {
 	})
 }
 
+// TestSettled asks at every moment of some uploads whether all is in the bucket that was
+// submitted before, with and without a failure.
+func TestSettled(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := bucket.NewMemory()
+			l := takeOver(t, newDirectory(m, "a"))
+			u := NewUploader(t.Context(), l)
+			if err := <-u.Settled(); err != nil {
+				t.Error("before anything was submitted:", err)
+			}
+			if fails {
+				takeOver(t, newDirectory(m, "b"))
+			}
+			m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: time.Second} }
+			first := u.Submit(group("1"))
+			waiting := u.Settled() // the upload may not have begun
+			synctest.Wait()
+			uploading := u.Settled()
+			second := u.Submit(group("2"))
+			both := u.Settled()
+			synctest.Wait()
+			if len(first)+len(waiting)+len(uploading)+len(both) > 0 {
+				t.Error("told before anything is in the bucket")
+			}
+			check := func(name string, told <-chan error) {
+				if err := <-told; errors.Is(err, ErrDeposed) != fails || err != nil != fails {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			check("first", first)
+			check("settled before the upload", waiting)
+			check("settled during it", uploading)
+			synctest.Wait()
+			if !fails && len(second)+len(both) > 0 {
+				t.Error("the second is told with the first")
+			}
+			check("second", second)
+			check("both", both)
+			synctest.Wait()
+			check("at the end", u.Settled())
+			u.Wait()
+		})
+	}
+}
+
 // TestUploaderOfADeposedOwner sees that everybody who waits is told.
 func TestUploaderOfADeposedOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
