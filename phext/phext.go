@@ -234,6 +234,27 @@ func (p *Phext) Render() string {
 	return out.String()
 }
 
+// WriteTo writes what Render returns to w, piece by piece.
+func (p *Phext) WriteTo(w io.Writer) (n int64, err error) {
+	from := Origin()
+	var run []byte
+	for _, s := range p.scrolls {
+		run = AppendDelimiters(run[:0], from, s.At)
+		written, err := w.Write(run)
+		n += int64(written)
+		if err != nil {
+			return n, err
+		}
+		written, err = io.WriteString(w, s.Text)
+		n += int64(written)
+		if err != nil {
+			return n, err
+		}
+		from = s.At
+	}
+	return n, nil
+}
+
 // Same says whether r has exactly what Render returns, without rendering. Its
 // errors are those of r.
 func (p *Phext) Same(r io.Reader) (bool, error) {

@@ -65,6 +65,15 @@ func (p *Version) Same(r io.Reader) (bool, error) {
 	return string(text[:n]) == p.verbatim, err
 }
 
+// WriteTo writes Text() to w, without rendering it.
+func (p *Version) WriteTo(w io.Writer) (n int64, err error) {
+	if p.verbatim == "" {
+		return p.Phext.WriteTo(w)
+	}
+	written, err := io.WriteString(w, p.verbatim)
+	return int64(written), err
+}
+
 // Size is len(Text()), in bytes.
 func (p *Version) Size() int64 {
 	if p.verbatim != "" {

@@ -7,9 +7,17 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// LockForRead waits until t may have SQ read the directory's files.
+// LockForRead waits until t may have SQ read the directory's files, and until what they
+// hold is in the bucket, if there is one.
 func (d *Dir) LockForRead(ctx context.Context, t *tenants.Tenant) (unlock func(), err error) {
-	return d.admit(ctx, t, d.lockForRead)
+	if unlock, err = d.admit(ctx, t, d.lockForRead); err != nil {
+		return nil, err
+	}
+	if err := d.waitUploaded(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // LockForWrite waits until t has the directory to itself.

@@ -52,7 +52,8 @@ type Dir struct {
 	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
 
 	recovered  atomic.Bool
-	failures   atomic.Uint64 // how often MarkUnrecovered was called
+	replica    atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
+	failures   atomic.Uint64           // how often MarkUnrecovered was called
 	truncating atomic.Bool
 	mark       string                              // the path of its mark; "" = there are no marks
 	marked     atomic.Bool                         // see markSeen
@@ -109,8 +110,9 @@ func (d *Dir) wait(ctx context.Context, weight int64) error {
 	return err
 }
 
-// Recovered says whether the files are known to be what the journal says.
-func (d *Dir) Recovered() bool { return d.recovered.Load() }
+// Recovered says whether the files are known to be what the journal says and, with a
+// bucket, whether this host owns the directory.
+func (d *Dir) Recovered() bool { return d.recovered.Load() && d.owned() }
 
 // MarkUnrecovered has the next request of the directory recover its files
 // before it looks at them. Only the holder of the write lock may call it.

@@ -21,6 +21,10 @@ type Config struct {
 	Journal *journal.Set
 	// StopChild returns when no SQ process serves the directory.
 	StopChild func(ctx context.Context, dir, reason string) error
+	// TakeOver makes this host the owner of a directory in the bucket, and its files what
+	// the log there says. nil = there is no bucket. No child runs, the files are recovered,
+	// and the caller has the directory locked.
+	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
 	Links      fsutil.Links     // the symbolic links that are followed in data directories; nil = none
@@ -107,6 +111,9 @@ func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func
 	}
 	if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
 		err = d.recoverLocked(ctx)
+	}
+	if err == nil {
+		err = d.waitUploaded()
 	}
 	if err != nil {
 		unlock()

@@ -14,6 +14,10 @@ var (
 	ErrDisabled = apierror.New(apierror.TenantDisabled,
 		"this tenant is disabled: ask the operator of the service to enable it")
 
+	// ErrMoved is a directory that this host does not own, or not any more.
+	ErrMoved = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"this tenant's data is moving to another host, or this host cannot reach its bucket: nothing was changed; try again in a moment")
+
 	errTooManyScrolls = Unfit("has so many scrolls that they do not fit into memory")
 
 	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,

@@ -45,7 +45,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
-	if err := d.recoverFiles(ctx); err != nil {
+	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) {
+		return err // not for long, and not by a fault of the files
+	} else if err != nil {
 		return d.notRecovered(ctx, err)
 	}
 	if d.waiting.Swap(nil) != nil {
@@ -133,6 +135,8 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.Recover(ctx) // it logs what it did
-	return err
+	if _, err = j.Recover(ctx); err != nil { // it logs what it did
+		return err
+	}
+	return d.takeOver(ctx)
 }

@@ -41,6 +41,12 @@ func (ds *Dirs) File(path string) (*cache.Version, error) {
 	return v, unfitFor(err)
 }
 
+// newestFile is File for the next write, which goes on from what readers may not see yet.
+func (ds *Dirs) newestFile(path string) (*cache.Version, error) {
+	v, err := ds.Cache.ReadNewest(path)
+	return v, unfitFor(err)
+}
+
 // Identify looks at a phext's file, and does not read it. Errors are as those of
 // File; no file is the zero FileID.
 func (ds *Dirs) Identify(path string) (fsutil.FileID, error) {
@@ -79,16 +85,24 @@ const attempts = 100
 
 // View reads a phext and its names. A name is never looked up in one state and
 // its scroll in another, since the coordinate may have become another's.
-func (d *Dir) View(call *rewrite.Call) (v View, err error) {
+func (d *Dir) View(call *rewrite.Call) (View, error) { return d.view(call, d.dirs.File) }
+
+// NewestView is View for the next write, which goes on from what readers may not see
+// yet. Only the holder of the write lock may call it.
+func (d *Dir) NewestView(call *rewrite.Call) (View, error) {
+	return d.view(call, d.dirs.newestFile)
+}
+
+func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, error)) (v View, err error) {
 	path, namesPath := call.FilePath(d.Path), filepath.Join(d.Path, call.NamesFileName())
-	if v.Names, err = d.dirs.File(namesPath); err != nil {
+	if v.Names, err = read(namesPath); err != nil {
 		return v, err
 	}
 	for range attempts {
-		if v.Phext, err = d.file(path); err != nil {
+		if v.Phext, err = d.present(read(path)); err != nil {
 			return v, err
 		}
-		again, err := d.dirs.File(namesPath)
+		again, err := read(namesPath)
 		if err != nil {
 			return v, err
 		}
@@ -110,7 +124,7 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 			return View{}, err
 		}
 		v, err := d.viewFor(call)
-		if d.failures.Load() == failures {
+		if d.failures.Load() == failures && d.owned() {
 			return v, err
 		}
 	}
@@ -122,14 +136,13 @@ func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
 		return d.View(call)
 	}
 	v.Names = d.dirs.missing
-	v.Phext, err = d.file(call.FilePath(d.Path))
+	v.Phext, err = d.present(d.dirs.File(call.FilePath(d.Path)))
 	return v, err
 }
 
-// file is Dirs.File for a phext of this directory, which must be there if it was
-// seen with phexts.
-func (d *Dir) file(path string) (*cache.Version, error) {
-	v, err := d.dirs.File(path)
+// present looks again if a phext is missing: its directory must be there if it was seen
+// with phexts.
+func (d *Dir) present(v *cache.Version, err error) (*cache.Version, error) {
 	switch {
 	case err != nil:
 		return nil, err

@@ -140,7 +140,7 @@ func (tx *transaction) leadBatch() {
 	fit := tx.members[:1]
 	for _, m := range others {
 		if err := tx.applyOne(m); err != nil {
-			m.outcome <- outcome{err: err}
+			m.outcome <- outcome{err: err, upload: tx.replica.Uploaded()}
 			continue
 		}
 		fit = append(fit, m)

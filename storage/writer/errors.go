@@ -12,6 +12,8 @@ var (
 		"the disk has no room for this write: nothing was changed; the operator has to make room")
 	errNotDurable = apierror.New(apierror.NotKnown,
 		"the write was made, but could not be made safe against a power failure: look it up before you repeat it")
+	errNotUploaded = apierror.New(apierror.NotKnown,
+		"the write was made, but its bucket did not confirm it: look it up before you repeat it")
 	errNotKnown = apierror.New(apierror.NotKnown,
 		"it is not known yet whether the write was made: it will be whole or not at all; look it up before you repeat it")
 	errChanged = apierror.New(apierror.Precondition,

@@ -1,7 +1,9 @@
 package writer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -28,6 +30,8 @@ type transaction struct {
 	ctx     context.Context
 	dir     *datadir.Dir
 	journal *journal.Journal
+	replica *datadir.Replica // nil = there is no bucket
+	upload  datadir.Upload   // of all that was written until unlock
 	lead    *mutation
 	members []*mutation // lead first
 	unlock  func()      // gives the directory to the next one
@@ -68,18 +72,23 @@ func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mut
 	tx.unlock = func() {
 		tx.ended = true
 		tx.giveBack()
+		tx.upload = tx.replica.Uploaded()
 		unlock()
 	}
 	return tx
 }
 
+// openJournal finds the directory's journal, and its part of the bucket.
 func (tx *transaction) openJournal() (answered bool, err error) {
+	if tx.replica, err = tx.dir.Replica(); err != nil {
+		return false, err
+	}
 	tx.journal, err = tx.w.Dirs.JournalOf(tx.dir)
 	return false, err
 }
 
 func (tx *transaction) readPhext() (answered bool, err error) {
-	tx.before, err = tx.dir.View(tx.lead.Call)
+	tx.before, err = tx.dir.NewestView(tx.lead.Call)
 	if err != nil {
 		return false, err
 	}
@@ -182,7 +191,14 @@ func (tx *transaction) recordEdits() error {
 	if err := datadir.RecordEdit(tx.journal, call.FileName(), tx.before.Phext); err != nil {
 		return err
 	}
-	return datadir.RecordEdit(tx.journal, call.NamesFileName(), tx.before.Names)
+	if err := datadir.RecordEdit(tx.journal, call.NamesFileName(), tx.before.Names); err != nil {
+		return err
+	}
+	if tx.replica != nil {
+		tx.replica.RecordEdit(call.FileName(), tx.before.Phext)
+		tx.replica.RecordEdit(call.NamesFileName(), tx.before.Names)
+	}
+	return nil
 }
 
 // freezeReaders has readers see the files as they are now until publish.
@@ -194,12 +210,16 @@ func (tx *transaction) freezeReaders() error {
 }
 
 func (tx *transaction) beginJournal() (err error) {
+	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+	return err
+}
+
+func (tx *transaction) entries() []journal.Mutation {
 	entries := make([]journal.Mutation, len(tx.members))
 	for i, m := range tx.members {
 		entries[i] = m.entry()
 	}
-	tx.pending, err = tx.journal.BeginBatch(entries, func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
-	return err
+	return entries
 }
 
 // entry is the mutation as the journal has it.
@@ -233,7 +253,15 @@ func (tx *transaction) journalDone() {
 	}
 }
 
-// publish lets readers see the write, and gives back what it had reserved.
+// addToUpload has the write go to the bucket with the next upload.
+func (tx *transaction) addToUpload() {
+	if tx.replica != nil {
+		tx.replica.Add(tx.entries(), tx.next.WithID(tx.written))
+	}
+}
+
+// publish lets readers see the write, which with a bucket happens in awaitUpload, and
+// gives back what it had reserved.
 func (tx *transaction) publish() {
 	tx.visible[tx.path] = tx.next.WithID(tx.written)
 	tx.dir.NoteSeen(tx.path, tx.written, phext.HasDelimiter(tx.lead.Call.Scroll))
@@ -249,8 +277,12 @@ func (tx *transaction) publish() {
 // release ends what the steps before SQ began, except for the journal. It
 // returns the part of the quota that is used.
 func (tx *transaction) release() (used float64) {
-	if tx.frozen != nil {
+	switch {
+	case tx.frozen == nil:
+	case tx.replica == nil:
 		tx.frozen.Publish(tx.visible)
+	default:
+		tx.frozen.Written(tx.visible) // the next write goes on from it
 	}
 	if tx.namesReserved != nil {
 		tx.namesReserved.Release()
@@ -276,6 +308,37 @@ func (tx *transaction) awaitSync() outcome {
 		return outcome{err: errNotDurable}
 	}
 	return outcome{}
+}
+
+// awaitUpload waits until everything that was written here is in the bucket, and what
+// was written before, and lets readers see it. The next writes go on meanwhile.
+func (tx *transaction) awaitUpload(out outcome) outcome {
+	if tx.replica == nil {
+		return out
+	}
+	err := tx.upload.Wait()
+	if tx.frozen != nil {
+		if err != nil {
+			tx.visible = nil
+		}
+		tx.frozen.Publish(tx.visible)
+	}
+	switch made := tx.lead.result.Changed; {
+	case err == nil:
+		return out
+	case made && !errors.Is(err, datadir.ErrMoved), errors.Is(out.err, errNotKnown):
+		return outcome{err: cmp.Or(out.err, error(errNotUploaded))}
+	}
+	return outcome{err: datadir.ErrMoved}
+}
+
+// whenUploaded is the outcome for a mutation that another's commit has refused, because
+// of what may not be in the bucket yet.
+func (out outcome) whenUploaded() outcome {
+	if out.upload.Wait() != nil {
+		return outcome{err: datadir.ErrMoved}
+	}
+	return out
 }
 
 func (tx *transaction) log(message string, err error) {

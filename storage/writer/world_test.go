@@ -47,12 +47,15 @@ type world struct {
 	log      *lines
 	disk     *faults
 	boot     string
+	bucket   *bucketWorld // nil = there is none
 }
 
 // newWorld has a phext n of three scrolls, of which SQ knows and the checkpoint
 // is on the disk: the next write recreates the file.
-func newWorld(t *testing.T) *world {
-	w := &world{T: t, root: t.TempDir(), log: &lines{}, disk: &faults{}, boot: "this boot"}
+func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
+
+func newWorldWith(t *testing.T, b *bucketWorld) *world {
+	w := &world{bucket: b, T: t, root: t.TempDir(), log: &lines{}, disk: &faults{}, boot: "this boot"}
 	if err := os.Mkdir(filepath.Join(w.root, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +104,7 @@ func (w *world) open() {
 	w.Cleanup(func() { _ = opened.Close() }) // some of these tests break it
 	w.sq = newFakeSQ(w.T, filepath.Join(w.root, "data"))
 	dirs := datadir.New(datadir.Config{
-		Tenants: current, Journal: w.journal, MarkDir: filepath.Join(w.root, "directories"), ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+		TakeOver: w.bucket.takeOver(), Tenants: current, Journal: w.journal, MarkDir: filepath.Join(w.root, "directories"), ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error {
 			if err := disk.at("stop"); err != nil {
 				return err

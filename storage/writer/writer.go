@@ -92,7 +92,8 @@ func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
 // outcome is how a commit ended for each mutation in it.
 type outcome struct {
 	err      error
-	tryAlone bool // nothing has happened: one of several may have kept the others from it
+	tryAlone bool           // nothing has happened: one of several may have kept the others from it
+	upload   datadir.Upload // nobody is told before it
 }
 
 // commit is the way of a write, step by step. It leads a batch, or another's
@@ -102,7 +103,8 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	unlock, joined, err := w.lockOrJoin(ctx, dir, m)
 	switch {
 	case joined:
-		return <-m.outcome
+		out = <-m.outcome
+		return out.whenUploaded()
 	case err != nil:
 		return outcome{err: err}
 	}
@@ -110,6 +112,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	out.err = errNotKnown // what the others are told if this panics
 	defer func() {
 		tx.endAfterPanic()
+		out = tx.awaitUpload(out) // also of an earlier write, on which a refusal may rest
 		tx.tellOthers(out)
 	}()
 
@@ -158,8 +161,9 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	}
 
 	// The file holds the write, so from here on it stands. It is acknowledged when
-	// the journal is as durable as its policy wants.
+	// the journal is as durable as its policy wants and, with a bucket, when it is there.
 	tx.journalDone()
+	tx.addToUpload()
 	tx.removeOldFile()
 	tx.removeLostName()
 	tx.dir.MarkWritten()

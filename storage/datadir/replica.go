@@ -1,0 +1,187 @@
+package datadir
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
+)
+
+// With a bucket, nobody is told of a write, and no reader sees it, before it is there
+// too: what a crash could take back was never seen. The next write goes on meanwhile.
+
+// Replica is a directory's part of the bucket while this host owns it. Only the holder
+// of the write lock may add anything.
+type Replica struct {
+	dir      *Dir
+	uploader *replica.Uploader
+	holds    func() bool // whether the lease does, under which this host owns it
+
+	mu    sync.Mutex
+	known map[string]KnownFile
+	added []object.Group // not submitted yet
+}
+
+// KnownFile is what the log says of a file, and which file on the disk holds that.
+type KnownFile struct {
+	ID    fsutil.FileID
+	State object.FileState
+}
+
+// NewReplica is the part of a directory that this host has taken over. The log says of
+// its files what known has, by name, and of no others.
+func NewReplica(d *Dir, u *replica.Uploader, holds func() bool, known map[string]KnownFile) *Replica {
+	return &Replica{dir: d, uploader: u, holds: holds, known: known}
+}
+
+// Add adds what was done to a file, and what it holds now, to what Uploaded submits.
+func (r *Replica) Add(mutations []journal.Mutation, now *cache.Version) {
+	g := object.Group{Time: time.Now().UnixNano(), Mutations: mutations, After: FileStateOf(now)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.added = append(r.added, g)
+	r.known[g.File()] = KnownFile{now.ID, g.After}
+}
+
+// RecordEdit adds the present state of a file if somebody else has made it what it is,
+// so that the log does not know it.
+func (r *Replica) RecordEdit(file string, now *cache.Version) {
+	r.mu.Lock()
+	last := r.known[file]
+	r.mu.Unlock()
+	if last.ID == now.ID {
+		return
+	}
+	if last.State == FileStateOf(now) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.known[file] = KnownFile{now.ID, last.State}
+		return
+	}
+	m := journal.Mutation{File: file, Op: journal.Replace, Text: now.Text()}
+	if !now.Exists() {
+		m.Op = journal.Remove
+	}
+	r.Add([]journal.Mutation{m}, now)
+}
+
+// FileStateOf is a version of a file as the log has it.
+func FileStateOf(v *cache.Version) object.FileState {
+	if !v.Exists() {
+		return object.FileState{}
+	}
+	sum := xxh3.New()
+	_, _ = v.WriteTo(sum) // a hash does not fail
+	return object.FileState{Exists: true, Size: v.Size(), Sum: sum.Sum128().Bytes()}
+}
+
+// Replica is the directory's part of the bucket; nil = there is no bucket. The caller
+// has the directory locked. The error is ErrMoved.
+func (d *Dir) Replica() (*Replica, error) {
+	r := d.replica.Load()
+	if r == nil && d.dirs.TakeOver != nil {
+		return nil, ErrMoved // an upload has failed just now
+	}
+	return r, nil
+}
+
+// owned says whether nobody else can own the directory now.
+func (d *Dir) owned() bool {
+	if d.dirs.TakeOver == nil {
+		return true
+	}
+	r := d.replica.Load()
+	return r != nil && r.holds()
+}
+
+// Upload is the way to the bucket of everything that was submitted before. The zero
+// Upload has none to wait for.
+type Upload struct {
+	replica *Replica
+	settled <-chan error
+}
+
+// Uploaded submits what was added, and begins to wait for everything that was submitted
+// so far. Whoever has seen the newest files has to wait before it tells anybody. A nil
+// Replica has no such wait.
+func (r *Replica) Uploaded() Upload {
+	if r == nil {
+		return Upload{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.added {
+		r.uploader.Submit(g)
+	}
+	r.added = nil
+	return Upload{r, r.uploader.Settled()}
+}
+
+// Wait returns when everything is in the bucket. It may be called once. After an error
+// the directory is not served until it has been taken over again. The error is
+// ErrMoved if nothing of what is waited for can ever stand.
+func (u Upload) Wait() error {
+	if u.settled == nil {
+		return nil
+	}
+	err := <-u.settled
+	if err == nil {
+		return nil
+	}
+	u.replica.lose(err)
+	for _, never := range []error{replica.ErrDeposed, replica.ErrNoLease, replica.ErrReleased} {
+		if errors.Is(err, never) {
+			return ErrMoved
+		}
+	}
+	return err
+}
+
+// lose ends an ownership, once.
+func (r *Replica) lose(cause error) {
+	d := r.dir
+	if !d.replica.CompareAndSwap(r, nil) {
+		return
+	}
+	d.MarkUnrecovered()
+	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
+		slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, cause))
+}
+
+// waitUploaded is for whoever has locked the directory and looks at its files on the disk.
+func (d *Dir) waitUploaded() error {
+	r, err := d.Replica()
+	if err == nil && r.Uploaded().Wait() != nil {
+		err = ErrMoved
+	}
+	return err
+}
+
+// takeOver makes this host the owner, and the files what the log says. Without a
+// bucket it does nothing. The caller has the write lock, and no child runs.
+func (d *Dir) takeOver(ctx context.Context) error {
+	if d.dirs.TakeOver == nil {
+		return nil
+	}
+	if r := d.replica.Swap(nil); r != nil {
+		<-r.uploader.Settled() // whoever waits for it gets the same answer
+	}
+	d.dirs.Cache.Forget(d.Path)
+	r, err := d.dirs.TakeOver(ctx, d)
+	if err != nil {
+		return err
+	}
+	d.dirs.Cache.Forget(d.Path)
+	d.replica.Store(r)
+	return nil
+}
