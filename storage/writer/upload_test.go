@@ -35,6 +35,7 @@ type bucketWorld struct {
 	endLease context.CancelFunc
 	runs     int
 	looks    atomic.Int64 // how often somebody has looked whether the lease holds
+	lastLook atomic.Bool  // the next look is the last one that finds a lease
 
 	mu      sync.Mutex
 	arrived chan struct{} // if not nil, uploads say so here, and wait for release
@@ -79,6 +80,9 @@ func (b *bucketWorld) directory(host string) *replica.Directory {
 
 func (b *bucketWorld) holds() bool {
 	b.looks.Add(1)
+	if b.lastLook.Swap(false) {
+		defer b.endLease()
+	}
 	return b.lease.Err() == nil
 }
 
@@ -355,9 +359,13 @@ func TestReadersWithoutALease(t *testing.T) {
 	if !d.Recovered() {
 		t.Fatal("not even with a lease")
 	}
-	w.bucket.endLease()
-	if d.Recovered() {
-		t.Error("served without a lease")
+	call := w.mutate(rewrite.Update, "n", scroll(1), "").Call
+	w.bucket.lastLook.Store(true) // it ends while the phext is read
+	if _, err := d.RecoveredView(t.Context(), call); !errors.Is(err, datadir.ErrMoved) {
+		t.Errorf("the lease has ended, and a reader gets %v", err)
+	}
+	if _, err := d.RecoveredView(t.Context(), call); !errors.Is(err, datadir.ErrMoved) || d.Recovered() {
+		t.Errorf("without a lease, a reader gets %v", err)
 	}
 	w.bucket.lease, w.bucket.endLease = context.WithCancel(t.Context())
 	w.want(start)
