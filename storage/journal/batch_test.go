@@ -24,7 +24,7 @@ func drawSet(t *rapid.T, files []string) []Mutation {
 
 func (w *world) beginTogether(all []Mutation) *Pending {
 	w.t.Helper()
-	p, err := w.j.BeginBatch(all, func() (State, error) { return readState(nil, w.path(all[0].File)) })
+	p, err := w.j.BeginBatch(all, func() (State, error) { return ReadState(nil, w.path(all[0].File)) })
 	w.must(err)
 	return p
 }

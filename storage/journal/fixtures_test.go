@@ -88,7 +88,7 @@ func (w *world) path(file string) string { return filepath.Join(w.data, file) }
 
 func (w *world) read(file string) State {
 	w.t.Helper()
-	s, err := readState(nil, w.path(file))
+	s, err := ReadState(nil, w.path(file))
 	w.must(err)
 	return s
 }
@@ -108,7 +108,7 @@ func (w *world) put(file string, s State) fsutil.FileID {
 
 func (w *world) begin(m Mutation) *Pending {
 	w.t.Helper()
-	p, err := w.j.Begin(m, func() (State, error) { return readState(nil, w.path(m.File)) })
+	p, err := w.j.Begin(m, func() (State, error) { return ReadState(nil, w.path(m.File)) })
 	w.must(err)
 	return p
 }

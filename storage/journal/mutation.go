@@ -93,25 +93,43 @@ type State struct {
 
 // After returns the state after m. After a mutation of a scroll it is what SQ
 // writes: the whole phext, rendered again.
-func (s State) After(m Mutation) State {
-	switch m.Op {
-	case Remove:
-		return State{}
-	case Replace:
-		return State{m.Text, true}
+func (s State) After(m Mutation) State { return s.AfterAll([]Mutation{m}) }
+
+// AfterAll returns the state after one mutation after the other. It parses and renders
+// as rarely as it can.
+func (s State) AfterAll(all []Mutation) State {
+	var p *phext.Phext // what s holds and the scrolls since, unless it is nil
+	for _, m := range all {
+		switch m.Op {
+		case Remove:
+			s, p = State{}, nil
+			continue
+		case Replace:
+			s, p = State{m.Text, true}, nil
+			continue
+		}
+		if p == nil {
+			p = phext.Parse(s.Text)
+		}
+		text := m.Text
+		switch old, _ := p.Select(m.At); m.Op {
+		case Insert:
+			text = old + text
+		case Delete:
+			text = ""
+		}
+		if p = p.With(m.At, text); phext.HasDelimiter(text) {
+			s, p = State{p.Render(), true}, nil // it is several scrolls to whoever parses it next
+		}
 	}
-	p, text := phext.Parse(s.Text), m.Text
-	switch old, _ := p.Select(m.At); m.Op {
-	case Insert:
-		text = old + text
-	case Delete:
-		text = ""
+	if p != nil {
+		s = State{p.Render(), true}
 	}
-	return State{p.With(m.At, text).Render(), true}
+	return s
 }
 
-// readState reads the file at path. It follows the links that links follows.
-func readState(links fsutil.Links, path string) (State, error) {
+// ReadState reads the file at path. It follows the links that links follows.
+func ReadState(links fsutil.Links, path string) (State, error) {
 	f, _, err := links.Open(path)
 	if os.IsNotExist(err) {
 		return State{}, nil

@@ -115,7 +115,7 @@ func (v *view) beyond(t int64) (bool, error) {
 
 // current reads the file in the data_dir.
 func (v *view) current(file string) (State, error) {
-	return readState(v.j.cfg.Links, filepath.Join(v.j.dataDir, file))
+	return ReadState(v.j.cfg.Links, filepath.Join(v.j.dataDir, file))
 }
 
 // At returns the state of a file at t, after all mutations that were done by

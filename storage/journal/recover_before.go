@@ -60,7 +60,7 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 // resolveBefore decides between the file and the one that was renamed aside,
 // which is gone afterwards. done says that the file is recovered.
 func (f *fileRecovery) resolveBefore() (done bool, err error) {
-	old, err := readState(nil, BeforePath(f.path))
+	old, err := ReadState(nil, BeforePath(f.path))
 	if err != nil { // the journal decides alone
 		f.logUnreadable(err)
 		return false, nil
@@ -171,7 +171,7 @@ func (f *fileRecovery) unknownFile() error {
 // write of the file may have been interrupted. A file that SQ cannot read never
 // takes the place of one that it can. The other goes to quarantine.
 func (f *fileRecovery) restoreWithoutJournal(reason string, torn bool) error {
-	old, err := readState(nil, BeforePath(f.path))
+	old, err := ReadState(nil, BeforePath(f.path))
 	if err != nil {
 		f.logUnreadable(err)
 		return nil

@@ -280,7 +280,7 @@ func TestADamagedJournalDoesNotWin(t *testing.T) {
 				w.must(w.j.Suspend())
 				w.must(os.Rename(w.path("a.phext"), BeforePath(w.path("a.phext"))))
 				damage(w)
-				want, err := readState(nil, BeforePath(w.path("a.phext")))
+				want, err := ReadState(nil, BeforePath(w.path("a.phext")))
 				w.must(err)
 				w.lay(w.path("a.phext"), found)
 				if name == "without its checkpoint" && found != nil {
@@ -408,7 +408,7 @@ func TestWhatCannotBeQuarantinedStays(t *testing.T) {
 			if _, err := w.j.Recover(context.Background()); err == nil {
 				t.Error("recovered without a quarantine")
 			}
-			if got, err := readState(nil, BeforePath(w.path("a.phext"))); w.read("a.phext") != text("unique") || got != text(aside) || err != nil {
+			if got, err := ReadState(nil, BeforePath(w.path("a.phext"))); w.read("a.phext") != text("unique") || got != text(aside) || err != nil {
 				t.Errorf("%q, and %q aside, %v", w.read("a.phext").Text, got.Text, err)
 			}
 			w.lay(w.cfg.Quarantine, nil)

@@ -37,7 +37,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
-	if f.found, err = readState(r.view.j.cfg.Links, f.path); err != nil {
+	if f.found, err = ReadState(r.view.j.cfg.Links, f.path); err != nil {
 		return err
 	}
 	if log == nil {

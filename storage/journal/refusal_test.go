@@ -34,7 +34,7 @@ func (d *failingDisk) sync(f *os.File) error {
 func TestARefusalIsOnTheDisk(t *testing.T) {
 	remove := Mutation{File: "a.phext", Op: Delete, At: at(1), Tenant: "will"}
 	begin := func(w *world) error {
-		_, err := w.j.Begin(remove, func() (State, error) { return readState(nil, w.path("a.phext")) })
+		_, err := w.j.Begin(remove, func() (State, error) { return ReadState(nil, w.path("a.phext")) })
 		return err
 	}
 	for _, c := range []struct {

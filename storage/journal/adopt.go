@@ -1,0 +1,94 @@
+package journal
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// A directory in a bucket is what the log there says, whatever the journal knows. The
+// journal takes that down as any other change, so that its history goes on.
+
+// Adopt makes a file what the log in a bucket says, durably, and returns its identity
+// then. now is what it holds. The caller has recovered the directory, and nobody else
+// changes it meanwhile.
+func (j *Journal) Adopt(file string, now, want State, note string) (id fsutil.FileID, err error) {
+	path := filepath.Join(j.dataDir, file)
+	if id, err = j.cfg.Links.Identify(path); err != nil {
+		return id, err
+	}
+	if last, known := j.LastSeen(file); known && last != id {
+		if err := j.RecordEdit(file, now, id); err != nil {
+			return id, err
+		}
+	}
+	m := Mutation{File: file, Op: Replace, Text: want.Text, Note: note}
+	if !want.Exists {
+		m.Op = Remove
+	}
+	p, err := j.Begin(m, func() (State, error) { return now, nil })
+	if err != nil {
+		return id, err
+	}
+	if err = j.writeState(path, want); err == nil {
+		id, err = j.cfg.Links.Identify(path)
+	}
+	if err != nil {
+		return id, errors.Join(err, p.LeaveToRecovery())
+	}
+	return id, errors.Join(p.Done(id), p.Sync())
+}
+
+// SetAside copies a file that is ahead of the log in a bucket to the quarantine, and
+// returns the path of the copy.
+func (j *Journal) SetAside(file string, now State) (path string, err error) {
+	return j.quarantine(strings.NewReader(now.Text), "not-in-bucket", file)
+}
+
+// Answer is the first answer to an Idempotency-Key.
+type Answer struct {
+	Time                              time.Time
+	Tenant, Idempotency, Digest, Text string
+}
+
+// SetAnswers replaces all answers to Idempotency-Keys: a write that is not in the log in
+// a bucket was not made, and must not be answered as if it were.
+func (j *Journal) SetAnswers(all []Answer) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return err
+	}
+	want := &answers{limit: j.cfg.answersMax, byKey: map[answerKey]answer{}}
+	for _, a := range all {
+		want.add(Mutation{Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Answer: a.Text}, a.Time.UnixNano(), 0)
+	}
+	now := j.cfg.Now().UnixNano()
+	want.trim(now)
+	if j.answers.trim(now); j.answers.equals(want) {
+		return nil
+	}
+	if err := j.rotateLocked(); err != nil { // or the newest segment would bring its answers back
+		return err
+	}
+	j.answers = want
+	return j.saveAnswersLocked()
+}
+
+// equals says whether repeated requests get the same answers.
+func (a *answers) equals(b *answers) bool {
+	if len(a.byKey) != len(b.byKey) {
+		return false
+	}
+	for k, v := range a.byKey {
+		if w, ok := b.byKey[k]; !ok || w.text != v.text || w.digest != v.digest {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,84 @@
+package journal
+
+import (
+	"os"
+	"testing"
+)
+
+// TestAdopt makes files what a log in a bucket says. That is part of the history, and
+// survives a new start and a power cut.
+func TestAdopt(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		now, want State
+	}{
+		{"another text", State{"local", true}, State{"of the bucket", true}},
+		{"a file that is not there", State{}, State{"of the bucket", true}},
+		{"a file that must not be there", State{"local", true}, State{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			if test.now.Exists {
+				w.mutate(Mutation{File: "a.phext", Op: Replace, Text: "before"})
+				w.put("a.phext", test.now) // by hand
+			}
+			id, err := w.j.Adopt("a.phext", test.now, test.want, "from the bucket")
+			w.must(err)
+			if got := w.read("a.phext"); got != test.want {
+				t.Errorf("the file is %+v", got)
+			}
+			if last, known := w.j.LastSeen("a.phext"); !known || last != id {
+				t.Errorf("last seen as %+v (%v), and is %+v", last, known, id)
+			}
+			events, err := w.j.History(Query{File: "a.phext"})
+			w.must(err)
+			if e := events[len(events)-1]; e.Note != "from the bucket" {
+				t.Errorf("%+v", events)
+			}
+			w.reopen()
+			w.recover()
+			if got := w.read("a.phext"); got != test.want {
+				t.Errorf("after a start: %+v", got)
+			}
+		})
+	}
+}
+
+func TestSetAside(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	path, err := w.j.SetAside("a.phext", State{"ahead", true})
+	w.must(err)
+	if text, err := os.ReadFile(path); err != nil || string(text) != "ahead" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestSetAnswers has answers of the journal that the bucket does not know, and others.
+func TestSetAnswers(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	local := Mutation{File: "a.phext", Op: Update, Text: "x", Tenant: "will", Idempotency: "local", Digest: "d", Answer: "of a write that was taken back"}
+	w.mutate(local)
+	both := []Answer{{w.now, "will", "remote", "d", "of the bucket"}}
+	w.must(w.j.SetAnswers(both))
+	check := func(when string) {
+		t.Helper()
+		if _, _, ok, err := w.j.Answered("will", "local"); ok || err != nil {
+			t.Errorf("%s: a write that was taken back is answered; %v", when, err)
+		}
+		if text, digest, ok, err := w.j.Answered("will", "remote"); !ok || text != "of the bucket" || digest != "d" || err != nil {
+			t.Errorf("%s: %q %q %v %v", when, text, digest, ok, err)
+		}
+	}
+	check("at once")
+	w.reopen()
+	check("after a start")
+	segment := w.j.seg.number
+	w.must(w.j.SetAnswers(both))
+	if w.j.seg.number != segment {
+		t.Error("a new segment for the same answers")
+	}
+	w.must(w.j.SetAnswers(nil))
+	if _, _, ok, err := w.j.Answered("will", "remote"); ok || err != nil {
+		t.Errorf("%v %v", ok, err)
+	}
+}

@@ -1,0 +1,143 @@
+package replica
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/journal"
+)
+
+// State is what the log says of a directory when it stands at Seq.
+type State struct {
+	Seq     uint64
+	Files   map[string]*File // also those that were removed since the checkpoint
+	Answers []object.Answer  // of the last day before the end of the log, oldest first
+	Calls   []object.CallCounts
+
+	d *Directory
+}
+
+// File is what the log says of a file.
+type File struct {
+	base      *object.File       // in the checkpoint; nil = it has none, or it is not needed
+	mutations []journal.Mutation // since base, in their order
+	states    []object.FileState // after each group of them, and of earlier ones
+}
+
+// answerAge is how long an answer is needed.
+const answerAge = 24 * time.Hour
+
+// StateAt returns what the log says at a number, which it has reached. It reads the
+// checkpoint before that, and the log behind it, but no file.
+func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
+	s := &State{Seq: seq, Files: map[string]*File{}, d: d}
+	checkpoints, err := d.Checkpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var after uint64
+	for _, c := range checkpoints {
+		if c.Seq <= seq {
+			after = c.Seq
+		}
+	}
+	if after > 0 {
+		c, err := d.ReadCheckpoint(ctx, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range c.Files {
+			s.Files[f.Name] = &File{base: &f}
+		}
+		s.Answers, s.Calls = c.Answers, c.Calls
+	}
+	var end int64
+	for r, err := range d.Read(ctx, after, seq) {
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range r.Groups {
+			s.add(g)
+		}
+		end = r.Time
+	}
+	for len(s.Answers) > 0 && end-s.Answers[0].Time >= int64(answerAge) {
+		s.Answers = s.Answers[1:]
+	}
+	return s, nil
+}
+
+func (s *State) add(g object.Group) {
+	f := s.Files[g.File()]
+	if f == nil {
+		f = &File{}
+		s.Files[g.File()] = f
+	}
+	for _, m := range g.Mutations {
+		if m.Op == journal.Replace || m.Op == journal.Remove {
+			f.base, f.mutations = nil, nil // what was before makes no difference
+		}
+		f.mutations = append(f.mutations, m)
+		if m.Idempotency != "" {
+			s.Answers = append(s.Answers, object.Answer{Time: g.Time, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer})
+		}
+	}
+	f.states = append(f.states, g.After)
+}
+
+// Is says whether the file is to be what state is.
+func (f *File) Is(state journal.State) bool {
+	if len(f.states) > 0 {
+		return f.states[len(f.states)-1] == FileState(state)
+	}
+	return f.isBase(state)
+}
+
+// Was says whether the file was ever what state is, as far as the log was read.
+func (f *File) Was(state journal.State) bool {
+	now := FileState(state)
+	for _, s := range f.states {
+		if s == now {
+			return true
+		}
+	}
+	return f.isBase(state)
+}
+
+func (f *File) isBase(state journal.State) bool {
+	return f.base != nil && state.Exists && int64(len(state.Text)) == f.base.Size && sha256.Sum256([]byte(state.Text)) == f.base.Hash
+}
+
+// FileState is a file's content as the log has it.
+func FileState(state journal.State) object.FileState {
+	if !state.Exists {
+		return object.FileState{}
+	}
+	return object.FileState{Exists: true, Size: int64(len(state.Text)), Sum: xxh3.HashString128(state.Text).Bytes()}
+}
+
+// Content is what a file is to be, and fetches its text from the checkpoint if that is
+// needed. The error is ErrBroken if that is not what the log says.
+func (s *State) Content(ctx context.Context, name string) (state journal.State, err error) {
+	f := s.Files[name]
+	if f == nil {
+		return journal.State{}, nil
+	}
+	if f.base != nil {
+		text, err := s.d.ReadFile(ctx, f.base.Hash)
+		if err != nil {
+			return journal.State{}, err
+		}
+		state = journal.State{Text: string(text), Exists: true}
+	}
+	state = state.AfterAll(f.mutations)
+	if !f.Is(state) {
+		return journal.State{}, fmt.Errorf("%w: %s of %s is not what its checksum says at number %d", ErrBroken, name, s.d.Name, s.Seq)
+	}
+	return state, nil
+}
