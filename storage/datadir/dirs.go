@@ -98,6 +98,9 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	return d
 }
 
+// Is says whether the directory is the one at a path, whatever its spelling.
+func (d *Dir) Is(dataDir string) bool { return d.dirs.Of(dataDir) == d }
+
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 

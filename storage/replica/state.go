@@ -22,7 +22,7 @@ type State struct {
 	d *Directory
 }
 
-// File is what the log says of a file.
+// File is what the log says of a file. The zero File does not exist.
 type File struct {
 	base      *object.File       // in the checkpoint; nil = it has none, or it is not needed
 	mutations []journal.Mutation // since base, in their order
@@ -92,8 +92,11 @@ func (s *State) add(g object.Group) {
 
 // Is says whether the file is to be what state is.
 func (f *File) Is(state journal.State) bool {
-	if len(f.states) > 0 {
+	switch {
+	case len(f.states) > 0:
 		return f.states[len(f.states)-1] == FileState(state)
+	case f.base == nil: // the zero File
+		return !state.Exists
 	}
 	return f.isBase(state)
 }

@@ -1,0 +1,280 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// A host renews its lease every renewEvery, and has it until leaseFor after the
+// beginning of the last renewal that succeeded, by its own clock. Another host, or this
+// one after a new start, may take its directories over when it has itself seen the
+// lease stand still for stillFor.
+const (
+	renewEvery = 2 * time.Second
+	leaseFor   = 8 * time.Second
+	stillFor   = 12 * time.Second
+)
+
+// ErrNameTaken is returned by Host.Run if another sqgate uses the same name.
+var ErrNameTaken = errors.New("another sqgate with this host name uses the bucket: give each a --host-name of its own")
+
+// Host is this process in the bucket.
+type Host struct {
+	Bucket bucket.Bucket
+	Name   string // unique in the bucket
+	// Incarnation is random, and of this process only.
+	Incarnation string
+	// Predecessor is the incarnation of an earlier process with this name that is known
+	// to have ended; "" = none is.
+	Predecessor string
+	Version     string // of sqgate
+	Logger      *slog.Logger
+	// Clock goes on while this process or the machine is stopped; nil = CLOCK_BOOTTIME.
+	Clock func() time.Duration
+
+	counter  uint64
+	etag     string      // of this host's object
+	previous object.Host // what was there before the first renewal
+
+	mu      sync.Mutex
+	lease   *lease
+	alone   time.Duration // when no earlier process with this name has a lease any more
+	watched map[string]*watch
+}
+
+// lease is held without a gap. A new one begins after a gap, in which others may have
+// taken directories over.
+type lease struct {
+	ctx   context.Context // ends with the lease, or a moment later
+	end   context.CancelFunc
+	timer *time.Timer
+	until atomic.Int64 // by the clock of the host
+	clock func() time.Duration
+}
+
+// holds is exact also if the process was stopped, and timers are late.
+func (l *lease) holds() bool { return l.ctx.Err() == nil && int64(l.clock()) < l.until.Load() }
+
+func bootTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return math.MaxInt64 // no lease holds
+	}
+	return time.Duration(t.Nano())
+}
+
+func (h *Host) clock() time.Duration {
+	if h.Clock != nil {
+		return h.Clock()
+	}
+	return bootTime()
+}
+
+func hostKey(name string) string { return "hosts/" + name }
+
+// Run renews the lease until ctx ends, and then gives it up, so that nobody has to wait
+// for its end. The error is ErrNameTaken.
+func (h *Host) Run(ctx context.Context) error {
+	for {
+		pause := renewEvery
+		switch err := h.renew(ctx); {
+		case errors.Is(err, ErrNameTaken):
+			h.endLease()
+			return err
+		case err != nil && ctx.Err() == nil:
+			h.Logger.Warn("the lease could not be renewed", logkey.Error, err)
+			pause /= 4
+		}
+		select {
+		case <-ctx.Done():
+			h.giveUp()
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// renew writes this host's object once.
+func (h *Host) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)
+	defer cancel()
+	begun := h.clock()
+	if h.etag == "" {
+		there, etag, err := h.read(ctx, h.Name)
+		if err != nil {
+			return err
+		}
+		if h.counter > 0 && there.Incarnation != h.Incarnation {
+			return ErrNameTaken
+		}
+		if h.etag = etag; h.counter == 0 {
+			h.previous = there
+		}
+	}
+	h.counter++
+	condition := bucket.IfMatch(h.etag)
+	if h.etag == "" {
+		condition = bucket.IfAbsent()
+	}
+	etag, err := h.put(ctx, object.Host{Name: h.Name, Incarnation: h.Incarnation, Counter: h.counter, Version: h.Version}, condition)
+	if err != nil {
+		h.etag = "" // an answer may have been lost: the next time looks first
+		return err
+	}
+	h.etag = etag
+	h.extend(begun + leaseFor)
+	return nil
+}
+
+// noteAloneLocked is called at the first renewal that succeeded: no earlier process can renew
+// its lease from then on.
+func (h *Host) noteAloneLocked() {
+	if before := h.previous.Incarnation; before != "" && before != h.Predecessor {
+		h.alone = h.clock() + leaseFor
+	}
+}
+
+func (h *Host) put(ctx context.Context, o object.Host, c bucket.Condition) (etag string, err error) {
+	body, err := object.Encode(&o)
+	if err != nil {
+		return "", err
+	}
+	return h.Bucket.Put(ctx, hostKey(o.Name), body, c)
+}
+
+// read returns a host's object, which is zero if there is none.
+func (h *Host) read(ctx context.Context, name string) (o object.Host, etag string, err error) {
+	found, err := h.Bucket.Get(ctx, hostKey(name), "")
+	if errors.Is(err, bucket.ErrNotFound) {
+		return object.Host{}, "", nil
+	}
+	if err == nil {
+		o, err = object.Decode[object.Host](found.Body)
+	}
+	if err != nil {
+		return object.Host{}, "", fmt.Errorf("host %s: %w", name, err)
+	}
+	return o, found.ETag, nil
+}
+
+func (h *Host) extend(until time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.lease
+	if l == nil {
+		h.noteAloneLocked()
+	}
+	if l == nil || !l.holds() {
+		if l != nil {
+			l.end()
+			l.timer.Stop()
+		}
+		ctx, end := context.WithCancel(context.Background())
+		l = &lease{ctx: ctx, end: end, timer: time.AfterFunc(leaseFor, end), clock: h.clock}
+		h.lease = l
+	}
+	l.until.Store(int64(until))
+	l.timer.Reset(until - h.clock())
+}
+
+// current is the lease that holds now, or nil.
+func (h *Host) current() *lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lease == nil || !h.lease.holds() {
+		return nil
+	}
+	return h.lease
+}
+
+// Holds says whether this host has a lease now.
+func (h *Host) Holds() bool { return h.current() != nil }
+
+func (h *Host) endLease() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lease != nil {
+		h.lease.timer.Stop()
+		h.lease.end()
+	}
+}
+
+// giveUp ends the lease, and says so in the bucket.
+func (h *Host) giveUp() {
+	h.endLease()
+	ctx, cancel := context.WithTimeout(context.Background(), renewEvery)
+	defer cancel()
+	now, etag, err := h.read(ctx, h.Name)
+	if err == nil && now.Incarnation == h.Incarnation {
+		_, err = h.put(ctx, object.Host{Name: h.Name, Counter: h.counter + 1, Version: h.Version}, bucket.IfMatch(etag))
+	}
+	if err != nil {
+		h.Logger.Warn("the lease could not be given up, so the next host has to wait for its end", logkey.Error, err)
+	}
+}
+
+// watch is what this host has seen of another one.
+type watch struct {
+	seen  object.Host
+	since time.Duration // by this host's clock
+}
+
+// awaitEnd returns when the lease has ended under which an owner had a directory. The
+// error is errOwned if the owner lives.
+func (h *Host) awaitEnd(ctx context.Context, o object.Owner) error {
+	for begun := h.clock(); ; {
+		over, err := h.ended(ctx, o)
+		if over || err != nil {
+			return err
+		}
+		if h.clock()-begun > stillFor+2*renewEvery {
+			return fmt.Errorf("%w: %s", errOwned, o.Host)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(renewEvery / 4):
+		}
+	}
+}
+
+var errOwned = errors.New("another host has this directory, and lives")
+
+// ended looks once. A host that has given its lease up has no incarnation.
+func (h *Host) ended(ctx context.Context, o object.Owner) (bool, error) {
+	switch o.Host {
+	case "":
+		return true, nil
+	case h.Name:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return o.Incarnation == h.Incarnation || h.clock() >= h.alone, nil
+	}
+	now, _, err := h.read(ctx, o.Host)
+	if err != nil || now.Incarnation == "" {
+		return err == nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := h.watched[o.Host]
+	if w == nil || w.seen.Incarnation != now.Incarnation || w.seen.Counter != now.Counter {
+		if h.watched == nil {
+			h.watched = map[string]*watch{}
+		}
+		h.watched[o.Host] = &watch{now, h.clock()}
+		return false, nil
+	}
+	return h.clock()-w.since >= stillFor, nil
+}

@@ -1,0 +1,143 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+)
+
+// run runs a host until the end of the test, or until end is called.
+func run(t *testing.T, h *Host) (end func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	end = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = end() })
+	synctest.Wait()
+	return end
+}
+
+// everywhere lets every call of a bucket fail in one way, which can be changed at any time.
+func everywhere(b *bucket.Memory) *atomic.Pointer[bucket.Fault] {
+	now := &atomic.Pointer[bucket.Fault]{}
+	now.Store(&bucket.Fault{})
+	b.Fault = func(bucket.Op, string) bucket.Fault { return *now.Load() }
+	return now
+}
+
+// TestALease is held as long as it is renewed, and ends 8 s after the beginning of the
+// last renewal, also while one is under way. After a gap it is another one.
+func TestALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		fault := everywhere(b)
+		h := newHost(b, "a")
+		run(t, h)
+		first := h.current()
+		time.Sleep(time.Minute)
+		if h.current() != first || first.ctx.Err() != nil {
+			t.Fatal("a lease that is renewed is not the same")
+		}
+		time.Sleep(renewEvery / 2)
+		fault.Store(&bucket.Fault{Delay: time.Hour})
+		time.Sleep(leaseFor - renewEvery/2 - time.Millisecond)
+		synctest.Wait()
+		if !first.holds() || first.ctx.Err() != nil {
+			t.Error("it has ended too early")
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if first.holds() || first.ctx.Err() == nil || h.Holds() {
+			t.Error("it has not ended")
+		}
+		fault.Store(&bucket.Fault{})
+		time.Sleep(leaseFor)
+		if next := h.current(); next == nil || next == first || first.holds() {
+			t.Error("after a gap, the lease is not another one")
+		}
+	})
+}
+
+// TestAStoppedProcess finds its lease gone before any timer says so.
+func TestAStoppedProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(bucket.NewMemory(), "a")
+		var stopped atomic.Int64
+		running := h.Clock
+		h.Clock = func() time.Duration { return running() + time.Duration(stopped.Load()) }
+		run(t, h)
+		l := h.current()
+		stopped.Store(int64(leaseFor))
+		if l.holds() || h.Holds() {
+			t.Error("it has a lease from before")
+		}
+	})
+}
+
+// TestLostAnswersOfRenewals do not end the lease.
+func TestLostAnswersOfRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		n := 0
+		b.Fault = func(op bucket.Op, _ string) bucket.Fault {
+			if op != bucket.OpPut {
+				return bucket.Fault{}
+			}
+			n++
+			return []bucket.Fault{{}, {Lose: bucket.ErrUnknownOutcome}, {Refuse: bucket.ErrTemporary}, {Twice: true}}[n%4]
+		}
+		h := newHost(b, "a")
+		run(t, h)
+		time.Sleep(renewEvery)
+		l := h.current()
+		for range 60 {
+			time.Sleep(renewEvery)
+			if h.current() != l || l == nil {
+				t.Fatal("the lease has ended")
+			}
+		}
+	})
+}
+
+// TestANameThatIsTaken ends the earlier one of two hosts. It cannot come back.
+func TestANameThatIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		first, second := newHost(b, "a"), newHost(b, "a")
+		done := make(chan error, 1)
+		go func() { done <- first.Run(t.Context()) }()
+		synctest.Wait()
+		time.Sleep(renewEvery / 2)
+		run(t, second)
+		if err := <-done; !errors.Is(err, ErrNameTaken) || first.Holds() {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if !second.Holds() {
+			t.Error("the second has no lease")
+		}
+	})
+}
+
+// TestAPredecessorThatIsKnownToHaveEnded is not waited for.
+func TestAPredecessorThatIsKnownToHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		first, second := newHost(b, "a"), newHost(b, "a")
+		if err := first.renew(t.Context()); err != nil { // and it is killed
+			t.Fatal(err)
+		}
+		first.endLease()
+		second.Predecessor = first.Incarnation
+		run(t, second)
+		if second.alone != 0 {
+			t.Error("it is waited for")
+		}
+	})
+}

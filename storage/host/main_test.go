@@ -1,0 +1,188 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+func TestMain(m *testing.M) {
+	// The compressor has channels, which must not belong to the first test that uses it.
+	b, err := object.Encode(&object.Owner{})
+	if err == nil {
+		_, err = object.Decode[object.Owner](b)
+	}
+	if err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// machine is a disk, and the sqgate that runs on it.
+type machine struct {
+	testing.TB
+	root   string
+	bucket bucket.Bucket
+	name   string
+
+	*Host
+	dirs    *datadir.Dirs
+	tenant  *tenants.Tenant
+	journal *journal.Set
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	log     *lines
+	killed  atomic.Bool
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func newHost(b bucket.Bucket, name string) *Host {
+	begun := time.Now()
+	return &Host{Bucket: b, Name: name, Incarnation: rand.Text(), Logger: slog.New(slog.DiscardHandler), Clock: func() time.Duration { return time.Since(begun) }}
+}
+
+// newMachine has an empty disk. It is started in a bubble of synctest.
+func newMachine(t testing.TB, b bucket.Bucket, name string) *machine {
+	m := &machine{TB: t, root: t.TempDir(), bucket: b, name: name}
+	m.start()
+	return m
+}
+
+func (m *machine) start() {
+	m.Helper()
+	text, err := json.Marshal(map[string]any{"tenants": []any{
+		map[string]any{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": m.path("")},
+	}})
+	m.check(err)
+	snapshot, err := tenants.Parse(text)
+	m.check(err)
+	m.tenant, _ = snapshot.ByID("will")
+	m.log = &lines{}
+	log := slog.New(slog.NewTextHandler(m.log, nil))
+	m.journal, err = journal.New(journal.Config{Dir: filepath.Join(m.root, "journal"), Quarantine: filepath.Join(m.root, "quarantine"),
+		Sync: journal.Batch, BootID: "this boot", Logger: log, Datasync: func(*os.File) error { return nil }})
+	m.check(err)
+	m.Host = newHost(killable{m.bucket, m}, m.name)
+	m.Host.Logger = log
+	ds := &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket")}
+	m.dirs = datadir.New(datadir.Config{Tenants: ds.Tenants, Journal: m.journal, TakeOver: ds.TakeOver, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+		StopChild: func(context.Context, string, string) error { return nil }})
+	ctx, stop := context.WithCancel(context.Background())
+	m.stop = stop
+	m.running.Go(func() { m.check(m.Run(ctx)) })
+}
+
+// end is a clean end, and kill one that says nothing to anybody.
+func (m *machine) end() {
+	m.stop()
+	m.running.Wait()
+	m.check(m.journal.Close())
+}
+
+func (m *machine) kill() {
+	m.killed.Store(true) // its bucket is another one from now on, so it does not give its lease up
+	m.end()
+}
+
+// killable is the bucket of a machine until it is killed.
+type killable struct {
+	bucket.Bucket
+	machine *machine
+}
+
+func (k killable) Put(ctx context.Context, key string, body []byte, c bucket.Condition) (string, error) {
+	if k.machine.killed.Load() {
+		return "", bucket.ErrTemporary
+	}
+	return k.Bucket.Put(ctx, key, body, c)
+}
+
+func (m *machine) check(err error) {
+	m.Helper()
+	if err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *machine) path(file string) string { return filepath.Join(m.root, "data", file) }
+
+// lock takes the directory as a write does.
+func (m *machine) lock() (d *datadir.Dir, j *journal.Journal, unlock func(), err error) {
+	d = m.dirs.Of(m.tenant.DataDir)
+	if unlock, err = d.LockForWrite(context.Background(), m.tenant); err != nil {
+		return nil, nil, nil, err
+	}
+	j, err = m.dirs.JournalOf(d)
+	m.check(err)
+	return d, j, unlock, nil
+}
+
+// write makes a file what text is. With upload false it crashes before the bucket has it.
+func (m *machine) write(file, text, idempotency string, upload bool) {
+	m.Helper()
+	d, j, unlock, err := m.lock()
+	m.check(err)
+	defer unlock()
+	now, err := journal.ReadState(nil, m.path(file))
+	m.check(err)
+	mutation := journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: "will", Idempotency: idempotency, Digest: "d", Answer: "done"}
+	m.check(os.MkdirAll(m.path(""), 0o700))
+	p, err := j.Begin(mutation, func() (journal.State, error) { return now, nil })
+	m.check(err)
+	m.check(os.WriteFile(m.path(file), []byte(text), 0o600))
+	id, err := fsutil.Identify(m.path(file))
+	m.check(err)
+	m.check(p.Done(id))
+	m.check(p.Sync())
+	if !upload {
+		return
+	}
+	r, err := d.Replica()
+	m.check(err)
+	r.Add([]journal.Mutation{mutation}, cache.NewVersion(text, id))
+	m.check(r.Uploaded().Wait())
+}
+
+func (m *machine) serve() error {
+	_, _, unlock, err := m.lock()
+	if err == nil {
+		unlock()
+	}
+	return err
+}
+
+func (m *machine) want(file, text string) {
+	m.Helper()
+	got, err := os.ReadFile(m.path(file))
+	if string(got) != text || err != nil && text != "" {
+		m.Errorf("%s is %q, %v; want %q", file, got, err, text)
+	}
+}
