@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -23,7 +24,8 @@ type Config struct {
 	StopChild func(ctx context.Context, dir, reason string) error
 	// TakeOver makes this host the owner of a directory in the bucket, and its files what
 	// the log there says. nil = there is no bucket. No child runs, the files are recovered,
-	// and the caller has the directory locked.
+	// and the caller has the directory locked. The error is ErrMoved if that may be possible
+	// in a moment.
 	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
@@ -115,7 +117,10 @@ func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func
 	if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
 		err = d.recoverLocked(ctx)
 	}
-	if err == nil {
+	switch {
+	case errors.Is(err, ErrUnnamed): // it is to be a new tenant's
+		err = nil
+	case err == nil:
 		err = d.waitUploaded()
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"errors"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -17,6 +18,9 @@ var (
 	// ErrMoved is a directory that this host does not own, or not any more.
 	ErrMoved = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"this tenant's data is moving to another host, or this host cannot reach its bucket: nothing was changed; try again in a moment")
+
+	// ErrUnnamed is returned by Config.TakeOver if no tenant has the directory.
+	ErrUnnamed = errors.New("no tenant has this directory, so it is not in the bucket")
 
 	errTooManyScrolls = Unfit("has so many scrolls that they do not fit into memory")
 

@@ -45,8 +45,8 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
-	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) {
-		return err // not for long, and not by a fault of the files
+	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) || errors.Is(err, ErrUnnamed) {
+		return err // not by a fault of the files
 	} else if err != nil {
 		return d.notRecovered(ctx, err)
 	}

@@ -44,13 +44,13 @@ func NewReplica(d *Dir, u *replica.Uploader, holds func() bool, known map[string
 	return &Replica{dir: d, uploader: u, holds: holds, known: known}
 }
 
-// Add adds what was done to a file, and what it holds now, to what Uploaded submits.
-func (r *Replica) Add(mutations []journal.Mutation, now *cache.Version) {
-	g := object.Group{Time: time.Now().UnixNano(), Mutations: mutations, After: FileStateOf(now)}
+// Add adds what was done to a file, and what that has left, to what Uploaded submits.
+func (r *Replica) Add(mutations []journal.Mutation, left KnownFile) {
+	g := object.Group{Time: time.Now().UnixNano(), Mutations: mutations, After: left.State}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.added = append(r.added, g)
-	r.known[g.File()] = KnownFile{now.ID, g.After}
+	r.known[g.File()] = left
 }
 
 // RecordEdit adds the present state of a file if somebody else has made it what it is,
@@ -62,27 +62,27 @@ func (r *Replica) RecordEdit(file string, now *cache.Version) {
 	if last.ID == now.ID {
 		return
 	}
-	if last.State == FileStateOf(now) {
+	if known := Known(now); known.State == last.State {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.known[file] = KnownFile{now.ID, last.State}
+		r.known[file] = known
 		return
 	}
 	m := journal.Mutation{File: file, Op: journal.Replace, Text: now.Text()}
 	if !now.Exists() {
 		m.Op = journal.Remove
 	}
-	r.Add([]journal.Mutation{m}, now)
+	r.Add([]journal.Mutation{m}, Known(now))
 }
 
-// FileStateOf is a version of a file as the log has it.
-func FileStateOf(v *cache.Version) object.FileState {
+// Known is a version of a file as the log has it.
+func Known(v *cache.Version) KnownFile {
 	if !v.Exists() {
-		return object.FileState{}
+		return KnownFile{}
 	}
 	sum := xxh3.New()
 	_, _ = v.WriteTo(sum) // a hash does not fail
-	return object.FileState{Exists: true, Size: v.Size(), Sum: sum.Sum128().Bytes()}
+	return KnownFile{v.ID, object.FileState{Exists: true, Size: v.Size(), Sum: sum.Sum128().Bytes()}}
 }
 
 // Replica is the directory's part of the bucket; nil = there is no bucket. The caller
@@ -104,9 +104,9 @@ func (d *Dir) owned() bool {
 	return r != nil && r.holds()
 }
 
-// Upload is the way to the bucket of everything that was submitted before. The zero
-// Upload has none to wait for.
-type Upload struct {
+// Uploading is the way to the bucket of everything that was submitted before. The zero
+// Uploading has nothing to wait for.
+type Uploading struct {
 	replica *Replica
 	settled <-chan error
 }
@@ -114,9 +114,9 @@ type Upload struct {
 // Uploaded submits what was added, and begins to wait for everything that was submitted
 // so far. Whoever has seen the newest files has to wait before it tells anybody. A nil
 // Replica has no such wait.
-func (r *Replica) Uploaded() Upload {
+func (r *Replica) Uploaded() Uploading {
 	if r == nil {
-		return Upload{}
+		return Uploading{}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,13 +124,13 @@ func (r *Replica) Uploaded() Upload {
 		r.uploader.Submit(g)
 	}
 	r.added = nil
-	return Upload{r, r.uploader.Settled()}
+	return Uploading{r, r.uploader.Settled()}
 }
 
 // Wait returns when everything is in the bucket. It may be called once. After an error
 // the directory is not served until it has been taken over again. The error is
 // ErrMoved if nothing of what is waited for can ever stand.
-func (u Upload) Wait() error {
+func (u Uploading) Wait() error {
 	if u.settled == nil {
 		return nil
 	}
@@ -156,6 +156,17 @@ func (r *Replica) lose(cause error) {
 	d.MarkUnrecovered()
 	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
 		slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, cause))
+}
+
+// Upload is for whoever has the directory locked, and has changed files of it otherwise
+// than by a write. add adds what was done, and is not called without a bucket. It
+// returns when everything is there.
+func (d *Dir) Upload(add func(*Replica) error) error {
+	r, err := d.Replica()
+	if r == nil || err != nil {
+		return err
+	}
+	return errors.Join(add(r), r.Uploaded().Wait())
 }
 
 // waitUploaded is for whoever has locked the directory and looks at its files on the disk.

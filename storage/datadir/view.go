@@ -41,8 +41,9 @@ func (ds *Dirs) File(path string) (*cache.Version, error) {
 	return v, unfitFor(err)
 }
 
-// newestFile is File for the next write, which goes on from what readers may not see yet.
-func (ds *Dirs) newestFile(path string) (*cache.Version, error) {
+// NewestFile is File for whoever has the directory locked to change it: readers may not
+// see that version yet.
+func (ds *Dirs) NewestFile(path string) (*cache.Version, error) {
 	v, err := ds.Cache.ReadNewest(path)
 	return v, unfitFor(err)
 }
@@ -87,10 +88,10 @@ const attempts = 100
 // its scroll in another, since the coordinate may have become another's.
 func (d *Dir) View(call *rewrite.Call) (View, error) { return d.view(call, d.dirs.File) }
 
-// NewestView is View for the next write, which goes on from what readers may not see
-// yet. Only the holder of the write lock may call it.
+// NewestView is View for whoever has the directory locked to change it: readers may not
+// see those versions yet.
 func (d *Dir) NewestView(call *rewrite.Call) (View, error) {
-	return d.view(call, d.dirs.newestFile)
+	return d.view(call, d.dirs.NewestFile)
 }
 
 func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, error)) (v View, err error) {

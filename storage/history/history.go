@@ -203,14 +203,23 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note str
 			err = errors.Join(err, s.fileReplaced(t, j, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
 		}
 	}
-	return errors.Join(err, j.Suspend())
+	dir := s.Dirs.Of(t.DataDir)
+	return errors.Join(err, j.Suspend(), dir.Upload(func(r *datadir.Replica) (err error) {
+		for _, file := range files {
+			now, failed := s.Dirs.NewestFile(filepath.Join(dir.Path, file))
+			if err = errors.Join(err, failed); failed == nil {
+				r.RecordEdit(file, now)
+			}
+		}
+		return err
+	}))
 }
 
 // fileReplaced journals what became of a file as a mutation that is done already. If
 // the segment does not know the state before, it gets the one after: earlier segments
 // have what was before.
 func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, last fsutil.FileID, m journal.Mutation) error {
-	now, err := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, m.File))
+	now, err := s.Dirs.NewestFile(filepath.Join(s.Dirs.Of(t.DataDir).Path, m.File))
 	if err != nil || now.ID == last {
 		return err
 	}

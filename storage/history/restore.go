@@ -14,6 +14,7 @@ import (
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
@@ -160,7 +161,7 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := r.dir.View(call)
+	now, err := r.dir.NewestView(call)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) error 
 func (r *restore) put(file string, state journal.State) (Restored, error) {
 	one := Restored{Phext: phextName(r.tenant, file), Bytes: int64(len(state.Text)), Removed: !state.Exists}
 	path := filepath.Join(r.dir.Path, file)
-	now, err := r.Dirs.File(path)
+	now, err := r.Dirs.NewestFile(path)
 	if err != nil {
 		return one, err
 	}
@@ -237,6 +238,9 @@ func (r *restore) put(file string, state journal.State) (Restored, error) {
 // durable as the journal's policy wants.
 func (r *restore) write(file, path string, now *cache.Version, state journal.State) error {
 	if err := datadir.RecordEdit(r.journal, file, now); err != nil {
+		return err
+	}
+	if err := r.dir.Upload(func(b *datadir.Replica) error { b.RecordEdit(file, now); return nil }); err != nil {
 		return err
 	}
 	// The operator may exceed a quota. A phext that is too large to be written is
@@ -261,7 +265,10 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	switch {
 	case failed == nil && err == nil:
 		r.dir.MarkWritten()
-		return errors.Join(pending.Done(id), pending.Sync())
+		return errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
+			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)})
+			return nil
+		}))
 	case err == nil && id == now.ID:
 		return errors.Join(failed, pending.Abort())
 	}

@@ -167,7 +167,7 @@ func (m *machine) write(file, text, idempotency string, upload bool) {
 	}
 	r, err := d.Replica()
 	m.check(err)
-	r.Add([]journal.Mutation{mutation}, cache.NewVersion(text, id))
+	r.Add([]journal.Mutation{mutation}, datadir.Known(cache.NewVersion(text, id)))
 	m.check(r.Uploaded().Wait())
 }
 

@@ -111,7 +111,7 @@ func (ds *Directories) nameOf(d *datadir.Dir) (name string, err error) {
 		}
 	}
 	if name == "" {
-		return "", errors.New("no tenant has this directory any more")
+		return "", datadir.ErrUnnamed
 	}
 	for _, t := range all {
 		if names(t) == name && !d.Is(t.DataDir) {

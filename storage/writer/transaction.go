@@ -30,8 +30,8 @@ type transaction struct {
 	ctx     context.Context
 	dir     *datadir.Dir
 	journal *journal.Journal
-	replica *datadir.Replica // nil = there is no bucket
-	upload  datadir.Upload   // of all that was written until unlock
+	replica *datadir.Replica  // nil = there is no bucket
+	upload  datadir.Uploading // of all that was written until unlock
 	lead    *mutation
 	members []*mutation // lead first
 	unlock  func()      // gives the directory to the next one
@@ -256,7 +256,7 @@ func (tx *transaction) journalDone() {
 // addToUpload has the write go to the bucket with the next upload.
 func (tx *transaction) addToUpload() {
 	if tx.replica != nil {
-		tx.replica.Add(tx.entries(), tx.next.WithID(tx.written))
+		tx.replica.Add(tx.entries(), datadir.Known(tx.next.WithID(tx.written)))
 	}
 }
 

@@ -123,7 +123,7 @@ func versionOf(s journal.State) object.FileState {
 	if !s.Exists {
 		return object.FileState{}
 	}
-	return datadir.FileStateOf(cache.NewVersion(s.Text, fsutil.FileID{Ino: 1}))
+	return datadir.Known(cache.NewVersion(s.Text, fsutil.FileID{Ino: 1})).State
 }
 
 // takeOver makes the files what the log says, without any care for crashes.

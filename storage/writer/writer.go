@@ -92,8 +92,8 @@ func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
 // outcome is how a commit ended for each mutation in it.
 type outcome struct {
 	err      error
-	tryAlone bool           // nothing has happened: one of several may have kept the others from it
-	upload   datadir.Upload // nobody is told before it
+	tryAlone bool              // nothing has happened: one of several may have kept the others from it
+	upload   datadir.Uploading // nobody is told before it
 }
 
 // commit is the way of a write, step by step. It leads a batch, or another's
