@@ -23,6 +23,7 @@ import (
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
+	hosts "mirrorborn.us/sqgate/storage/host"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/storage/sqclient"
@@ -50,6 +51,7 @@ type service struct {
 	reader   *reader.Reader
 	writer   *writer.Writer
 	history  *history.Service
+	host     *hosts.Host // nil = there is no bucket
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
 	turns    *fairqueue.Queue
@@ -68,7 +70,7 @@ const marksDir = "directories"
 // everything else.
 func assemble(o *options, stderr *logQueue) (*service, error) {
 	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr)}
-	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
+	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.openBucket, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -163,8 +165,12 @@ func (s *service) openJournal() error {
 
 // recoverDirs recovers the directories that were written to before this start, once
 // a tenants file is in force. A request recovers its own directory first, and does not
-// wait for the others.
+// wait for the others. With a bucket, only requests do that: a directory that nobody
+// asks for costs none.
 func (s *service) recoverDirs(ctx context.Context) error {
+	if s.host != nil {
+		return nil
+	}
 	select {
 	case <-s.store.Loaded():
 	default: // when this process began, it could not know whose children are orphans
@@ -200,7 +206,7 @@ func (s *service) makeStorage() (err error) {
 		return err
 	}
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
+		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)

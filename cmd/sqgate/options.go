@@ -45,6 +45,7 @@ type options struct {
 	historyLimit    byteSize
 	shutdownTimeout time.Duration
 	key             keyFlag
+	bucket          string // see openBucket; "" = there is none
 }
 
 func defaultOptions() *options {

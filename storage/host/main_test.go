@@ -132,7 +132,7 @@ func (m *machine) check(err error) {
 	}
 }
 
-func (m *machine) path(file string) string { return filepath.Join(m.root, "data", file) }
+func (m *machine) path(file string) string { return filepath.Join(m.root, "srv", "data", file) }
 
 // lock takes the directory as a write does.
 func (m *machine) lock() (d *datadir.Dir, j *journal.Journal, unlock func(), err error) {

@@ -33,7 +33,10 @@ func (j *Journal) Adopt(file string, now, want State, note string) (id fsutil.Fi
 	if err != nil {
 		return id, err
 	}
-	if err = j.writeState(path, want); err == nil {
+	if err = fsutil.MakeDir(j.dataDir, 0o700); err == nil { // a new machine has not even what it is in
+		err = j.writeState(path, want)
+	}
+	if err == nil {
 		id, err = j.cfg.Links.Identify(path)
 	}
 	if err != nil {

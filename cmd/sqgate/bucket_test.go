@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/s3test"
+)
+
+// withBucket is the variable that makes the test binary run as sqgate with a bucket, for
+// which there is no flag yet.
+const withBucket = "SQTEST_BUCKET"
+
+func serveWithBucket(url string, args []string) int {
+	o := defaultOptions()
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	o.register(flags)
+	o.bucket = url
+	err := flags.Parse(args)
+	if err == nil {
+		err = serve(o, func(net.Addr) {})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sqgate:", err)
+		return 1
+	}
+	return 0
+}
+
+// wipe removes everything that a machine loses with its disk, except for the tenants file.
+func (g *gate) wipe() {
+	for _, dir := range []string{"data", "state", "archive"} {
+		if err := os.RemoveAll(filepath.Join(g.dir, dir)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// TestTheMachineIsGone kills sqgate while writers write, and removes its disk. On a new
+// one everything acknowledged is there, and nothing that was refused.
+func TestTheMachineIsGone(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) { testTheMachineIsGone(t, sq, "file://"+t.TempDir()) })
+}
+
+// TestTheMachineIsGoneAndS3IsNot has the same with a real S3 server.
+func TestTheMachineIsGoneAndS3IsNot(t *testing.T) {
+	server := s3test.Start(t)
+	testTheMachineIsGone(t, cmp.Or(realSQ(), builtin), server.URL, "--private-network=false")
+}
+
+func testTheMachineIsGone(t *testing.T, sq, bucket string, args ...string) {
+	g := newGate(t, sq, "will", "emi")
+	g.env, g.args = []string{withBucket + "=" + bucket}, args
+	g.start()
+	slots := []*slot{
+		newSlot("will", "n&c=1.1.1/1.1.1/1.900.1", updates),
+		newSlot("will", "n&c=1.1.1/1.1.1/1.900.2", inserts),
+		newSlot("will", "n&c=1.1.1/1.1.1/1.900.3", updatesAndDeletes()),
+		newSlot("will", "n&c=a.name", updatesAndDeletes()),
+		newSlot("will", "another&c=1.1.1/1.1.1/1.1.1", inserts),
+		newSlot("emi", "n&c=1.1.1/1.1.1/1.1.1", updates),
+	}
+	for round := range rounds(2, 20) {
+		stop := make(chan struct{})
+		var writers sync.WaitGroup
+		for i, s := range slots {
+			writers.Go(func() { s.write(g, stop, round, i) })
+		}
+		// Until each has written something in this round.
+		eventually(t, "the writers write", func() bool {
+			for i, s := range slots {
+				r, err := g.do(s.tenant, "GET", "/api/v2/select?p="+s.target, "")
+				if err != nil || r.status != 200 || i != 2 && i != 3 && r.body == "" {
+					return i == 3 && r.status == 404
+				}
+			}
+			return true
+		})
+		g.kill()
+		close(stop)
+		writers.Wait()
+		if round%2 == 0 {
+			g.wipe()
+		}
+		g.start()
+		for i, s := range slots {
+			eventually(t, "the directory is taken over", func() bool {
+				r, err := g.do(s.tenant, "GET", "/api/v2/select?p="+s.target, "")
+				return err == nil && r.status != 503
+			})
+			if problem := s.check(g); problem != "" {
+				t.Fatalf("round %d, writer %d: %s", round, i, problem)
+			}
+		}
+	}
+}
