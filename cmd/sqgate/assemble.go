@@ -51,7 +51,8 @@ type service struct {
 	reader   *reader.Reader
 	writer   *writer.Writer
 	history  *history.Service
-	host     *hosts.Host // nil = there is no bucket
+	host     *hosts.Host        // nil = there is no bucket
+	replicas *hosts.Directories // nil = there is no bucket
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
 	turns    *fairqueue.Queue

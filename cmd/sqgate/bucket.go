@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -19,8 +20,8 @@ import (
 const probeTimeout = 30 * time.Second
 
 // openBucket opens the bucket, if there is to be one, and finds out whether it can be
-// relied upon. No flag sets options.bucket yet: the log of a directory is never pruned,
-// and there is no way to put what a host has into a bucket.
+// relied upon. No flag sets options.bucket yet: there is no way to put what a host has
+// into a bucket, and to purge a tenant from one.
 func (s *service) openBucket() error {
 	if s.o.bucket == "" {
 		return nil
@@ -50,15 +51,21 @@ func (s *service) takeOver() func(context.Context, *datadir.Dir) (*datadir.Repli
 	if s.host == nil {
 		return nil
 	}
-	ds := &hosts.Directories{Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket")}
-	return ds.TakeOver
+	s.replicas = &hosts.Directories{
+		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history,
+	}
+	return s.replicas.TakeOver
 }
 
-// keepLease holds this host's lease until ctx ends, which is after the last request.
+// keepLease holds this host's lease, and keeps its logs short, until ctx ends, which is
+// after the last request.
 func (s *service) keepLease(ctx context.Context) error {
 	if s.host == nil {
 		return nil
 	}
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	keeping.Go(func() { s.replicas.Keep(ctx) })
 	err := s.host.Run(ctx)
 	if err != nil {
 		s.log.Error("this host has no lease any more, and serves nothing until it is started again", logkey.Error, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -54,25 +55,42 @@ func (r *Replica) Add(mutations []journal.Mutation, left KnownFile) {
 }
 
 // RecordEdit adds the present state of a file if somebody else has made it what it is,
-// so that the log does not know it.
-func (r *Replica) RecordEdit(file string, now *cache.Version) {
+// so that the log does not know it. The error is that of Fits.
+func (r *Replica) RecordEdit(file string, now *cache.Version) error {
 	r.mu.Lock()
 	last := r.known[file]
 	r.mu.Unlock()
 	if last.ID == now.ID {
-		return
+		return nil
 	}
 	if known := Known(now); known.State == last.State {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.known[file] = known
-		return
+		return nil
+	}
+	if err := r.Fits(now.Size()); err != nil {
+		return err
 	}
 	m := journal.Mutation{File: file, Op: journal.Replace, Text: now.Text()}
 	if !now.Exists() {
 		m.Op = journal.Remove
 	}
 	r.Add([]journal.Mutation{m}, Known(now))
+	return nil
+}
+
+// largestText is the largest text, in bytes, that is put into the log at once.
+const largestText = object.PayloadMax - 1<<20
+
+// Fits is an error if a whole phext of so many bytes cannot be put into the log. Writes
+// are smaller than that.
+func (r *Replica) Fits(bytes int64) error {
+	if bytes > largestText {
+		return apierror.New(apierror.TooLarge,
+			"a phext of more than %d bytes that was edited or restored as a whole does not fit into the bucket's log: nothing was changed; divide it", int64(largestText))
+	}
+	return nil
 }
 
 // Known is a version of a file as the log has it.

@@ -207,9 +207,10 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note str
 	return errors.Join(err, j.Suspend(), dir.Upload(func(r *datadir.Replica) (err error) {
 		for _, file := range files {
 			now, failed := s.Dirs.NewestFile(filepath.Join(dir.Path, file))
-			if err = errors.Join(err, failed); failed == nil {
-				r.RecordEdit(file, now)
+			if failed == nil {
+				failed = r.RecordEdit(file, now)
 			}
+			err = errors.Join(err, failed)
 		}
 		return err
 	}))

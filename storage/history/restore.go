@@ -240,7 +240,9 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 	if err := datadir.RecordEdit(r.journal, file, now); err != nil {
 		return err
 	}
-	if err := r.dir.Upload(func(b *datadir.Replica) error { b.RecordEdit(file, now); return nil }); err != nil {
+	if err := r.dir.Upload(func(b *datadir.Replica) error {
+		return errors.Join(b.RecordEdit(file, now), b.Fits(int64(len(state.Text))))
+	}); err != nil {
 		return err
 	}
 	// The operator may exceed a quota. A phext that is too large to be written is

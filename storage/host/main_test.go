@@ -51,6 +51,7 @@ type machine struct {
 	running sync.WaitGroup
 	log     *lines
 	killed  atomic.Bool
+	history time.Duration
 }
 
 type lines struct {
@@ -92,12 +93,13 @@ func (m *machine) start() {
 	m.check(err)
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
-	ds := &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket")}
+	ds := &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history}
 	m.dirs = datadir.New(datadir.Config{Tenants: ds.Tenants, Journal: m.journal, TakeOver: ds.TakeOver, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.check(m.Run(ctx)) })
+	m.running.Go(func() { ds.Keep(ctx) })
 }
 
 // end is a clean end, and kill one that says nothing to anybody.

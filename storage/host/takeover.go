@@ -29,6 +29,10 @@ type Directories struct {
 	Links   fsutil.Links
 	// MarkDir remembers which directories here were in the bucket before.
 	MarkDir string
+	// History is how long the bucket keeps what a directory was.
+	History time.Duration
+
+	housekeeping housekeeping
 }
 
 // ErrNotInBucket is a directory with phexts that was never in this bucket. It is not
@@ -83,7 +87,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
-	known, err := t.makeFiles(ctx, log.End())
+	known, checkpoint, err := t.makeFiles(ctx, log.End())
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +96,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	}
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
 		slog.Uint64("position", log.End()), slog.Int("files", len(known)), slog.Int("fetched", t.fetched))
+	ds.housekeeping.keep(name, &kept{log: log, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
 	return datadir.NewReplica(d, replica.NewUploader(lease.ctx, log), lease.holds, known), nil
 }
 
@@ -166,35 +171,35 @@ func (t *takeOver) checkKnown(o object.Owner) error {
 }
 
 // makeFiles makes the files what the log says at a number, and the answers to repeated
-// requests.
-func (t *takeOver) makeFiles(ctx context.Context, seq uint64) (map[string]datadir.KnownFile, error) {
+// requests. It returns what the files are, and the number of the checkpoint before.
+func (t *takeOver) makeFiles(ctx context.Context, seq uint64) (known map[string]datadir.KnownFile, checkpoint uint64, err error) {
 	state, err := t.dir.StateAt(ctx, seq)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	j, err := t.Journal.Of(t.d.Path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, name := range t.there {
 		if state.Files[name] == nil {
 			state.Files[name] = &replica.File{} // which must not be there
 		}
 	}
-	known := make(map[string]datadir.KnownFile, len(state.Files))
+	known = make(map[string]datadir.KnownFile, len(state.Files))
 	for name, f := range state.Files {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if known[name], err = t.makeFile(ctx, j, state, name, f); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, 0, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	answers := make([]journal.Answer, len(state.Answers))
 	for i, a := range state.Answers {
 		answers[i] = journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}
 	}
-	return known, j.SetAnswers(answers)
+	return known, state.Checkpoint, j.SetAnswers(answers)
 }
 
 func (t *takeOver) makeFile(ctx context.Context, j *journal.Journal, state *replica.State, name string, f *replica.File) (known datadir.KnownFile, err error) {

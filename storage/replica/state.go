@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -18,8 +20,11 @@ type State struct {
 	Files   map[string]*File // also those that were removed since the checkpoint
 	Answers []object.Answer  // of the last day before the end of the log, oldest first
 	Calls   []object.CallCounts
+	// Checkpoint is the number of the checkpoint before; 0 = there is none.
+	Checkpoint uint64
 
-	d *Directory
+	d    *Directory
+	time int64 // of the object at Seq; 0 = it was not read
 }
 
 // File is what the log says of a file. The zero File does not exist.
@@ -46,7 +51,7 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 			after = c.Seq
 		}
 	}
-	if after > 0 {
+	if s.Checkpoint = after; after > 0 {
 		c, err := d.ReadCheckpoint(ctx, after)
 		if err != nil {
 			return nil, err
@@ -56,7 +61,6 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 		s.Answers, s.Calls = c.Answers, c.Calls
 	}
-	var end int64
 	for r, err := range d.Read(ctx, after, seq) {
 		if err != nil {
 			return nil, err
@@ -64,9 +68,9 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		for _, g := range r.Groups {
 			s.add(g)
 		}
-		end = r.Time
+		s.time = r.Time
 	}
-	for len(s.Answers) > 0 && end-s.Answers[0].Time >= int64(answerAge) {
+	for len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
 		s.Answers = s.Answers[1:]
 	}
 	return s, nil
@@ -143,4 +147,39 @@ func (s *State) Content(ctx context.Context, name string) (state journal.State, 
 		return journal.State{}, fmt.Errorf("%w: %s of %s is not what its checksum says at number %d", ErrBroken, name, s.d.Name, s.Seq)
 	}
 	return state, nil
+}
+
+// Compact writes a checkpoint of what the log says now, so that nobody has to read what
+// is before it. local returns what this host has of a file: it is used instead of the
+// bucket's copy, if it is what the log says. It needs no lock, and returns the number.
+func (l *Log) Compact(ctx context.Context, local func(name string) (journal.State, error)) (seq uint64, err error) {
+	seq = l.End()
+	s, err := l.d.StateAt(ctx, seq)
+	if err != nil || s.Checkpoint == seq {
+		return seq, err
+	}
+	content := func(name string) (journal.State, error) {
+		if now, err := local(name); err == nil && s.Files[name].Is(now) {
+			return now, nil
+		}
+		return s.Content(ctx, name)
+	}
+	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Time: s.time, Answers: s.Answers, Calls: s.Calls}
+	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
+		if f := s.Files[name]; f.base != nil && len(f.mutations) == 0 {
+			c.Files = append(c.Files, *f.base)
+			continue
+		}
+		state, err := content(name)
+		if err != nil {
+			return seq, err
+		}
+		if state.Exists {
+			c.Files = append(c.Files, object.File{Name: name, Hash: sha256.Sum256([]byte(state.Text)), Size: int64(len(state.Text))})
+		}
+	}
+	return seq, l.WriteCheckpoint(ctx, c, func(f object.File) ([]byte, error) {
+		state, err := content(f.Name)
+		return []byte(state.Text), err
+	})
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -47,23 +48,21 @@ func TestStateAt(t *testing.T) {
 			must(l.Append(t.Context(), groups))(t)
 			note()
 			if rapid.Bool().Draw(rt, "checkpoint") {
-				c := object.Checkpoint{Seq: l.End(), Epoch: l.Epoch()}
-				for _, name := range []string{"a.phext", "b.phext"} {
-					if s := model[name]; s.Exists {
-						_, hash, err := object.EncodeFile([]byte(s.Text))
-						if err != nil {
-							t.Fatal(err)
-						}
-						c.Files = append(c.Files, object.File{Name: name, Hash: hash, Size: int64(len(s.Text))})
+				local := func(name string) (journal.State, error) {
+					if i%3 == 0 {
+						return journal.State{}, os.ErrPermission
 					}
+					return model[name], nil
 				}
-				must(0, l.WriteCheckpoint(t.Context(), c, func(f object.File) ([]byte, error) { return []byte(model[f.Name].Text), nil }))(t)
+				if seq := must(l.Compact(t.Context(), local))(t); seq != l.End() {
+					rt.Fatal(seq)
+				}
 			}
 		}
 		for i, want := range states {
 			s, err := d.StateAt(t.Context(), uint64(i+1))
-			if err != nil {
-				rt.Fatal(err)
+			if err != nil || s.Checkpoint > uint64(i+1) {
+				rt.Fatal(s, err)
 			}
 			for _, name := range []string{"a.phext", "b.phext"} {
 				got, err := s.Content(t.Context(), name)
@@ -105,5 +104,42 @@ func TestAnswersInTheLog(t *testing.T) {
 	s := must(d.StateAt(t.Context(), l.End()))(t)
 	if len(s.Answers) != 1 && len(s.Answers) != 2 || s.Answers[len(s.Answers)-1].Answer != "answer 2" || s.Answers[0].Idempotency != "key 1" {
 		t.Errorf("%+v", s.Answers)
+	}
+}
+
+// TestCompact has a long log of a few files. Afterwards a state takes few requests, a
+// file that did not change is not written again, and what the checkpoint says is right
+// also where this host has something else.
+func TestCompact(t *testing.T) {
+	m := bucket.NewMemory()
+	d := newDirectory(m, "a")
+	l := takeOver(t, d)
+	write := func(file, text, key string) {
+		g := object.Group{Time: time.Now().UnixNano(), Mutations: []journal.Mutation{{File: file, Op: journal.Replace, Text: text, Idempotency: key}}, After: FileState(journal.State{Text: text, Exists: true})}
+		must(l.Append(t.Context(), []object.Group{g}))(t)
+	}
+	write("same.phext", "same", "")
+	nothing := func(string) (journal.State, error) { return journal.State{Text: "ahead", Exists: true}, nil }
+	must(l.Compact(t.Context(), nothing))(t)
+	for i := range 100 {
+		write("n.phext", fmt.Sprint(i), "")
+	}
+	write("n.phext", "last", "key")
+	m.Calls()
+	seq := must(l.Compact(t.Context(), nothing))(t)
+	if calls := m.Calls(); calls[bucket.OpPut] != 3 { // the clock, one file, and the checkpoint
+		t.Error(calls)
+	}
+	s := must(d.StateAt(t.Context(), l.End()))(t)
+	if calls := m.Calls(); calls[bucket.OpGet] != 1 || s.Checkpoint != seq || len(s.Answers) != 1 {
+		t.Errorf("%v, %+v", calls, s)
+	}
+	for name, want := range map[string]string{"same.phext": "same", "n.phext": "last"} {
+		if got := must(s.Content(t.Context(), name))(t); got.Text != want {
+			t.Errorf("%s is %q", name, got.Text)
+		}
+	}
+	if again := must(l.Compact(t.Context(), nothing))(t); again != seq || m.Calls()[bucket.OpPut] != 0 {
+		t.Error("a checkpoint of what has one")
 	}
 }

@@ -194,11 +194,10 @@ func (tx *transaction) recordEdits() error {
 	if err := datadir.RecordEdit(tx.journal, call.NamesFileName(), tx.before.Names); err != nil {
 		return err
 	}
-	if tx.replica != nil {
-		tx.replica.RecordEdit(call.FileName(), tx.before.Phext)
-		tx.replica.RecordEdit(call.NamesFileName(), tx.before.Names)
+	if tx.replica == nil {
+		return nil
 	}
-	return nil
+	return errors.Join(tx.replica.RecordEdit(call.FileName(), tx.before.Phext), tx.replica.RecordEdit(call.NamesFileName(), tx.before.Names))
 }
 
 // freezeReaders has readers see the files as they are now until publish.

@@ -523,3 +523,16 @@ func TestACrashAtEveryStepWithABucket(t *testing.T) {
 		w.wantLog(want)
 	}
 }
+
+// TestAnEditThatDoesNotFitIntoTheLog is refused before anything is written.
+func TestAnEditThatDoesNotFitIntoTheLog(t *testing.T) {
+	w := newWorldWith(t, newBucketWorld(t))
+	d := w.Dirs.Of(w.tenant.DataDir)
+	r, err := d.Replica()
+	w.check(err)
+	w.wantError(r.Fits(object.PayloadMax), apierror.TooLarge)
+	w.check(r.Fits(128 << 20))
+	if object.PayloadMax < 2*64<<20 {
+		t.Error("a write of the largest body does not fit")
+	}
+}

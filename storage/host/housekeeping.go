@@ -1,0 +1,97 @@
+package host
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
+)
+
+// A log is compacted when it has compactAfter objects more than at the last time, so
+// that a take-over has few to read, and once a day if it has any, so that what is older
+// than the history can be removed. A log that does not grow costs no request.
+const (
+	compactAfter  = 1000
+	compactEvery  = 24 * time.Hour
+	lookAtLogs    = 10 * time.Second
+	compactWithin = 10 * time.Minute
+)
+
+// housekeeping has the logs that this host appends to.
+type housekeeping struct {
+	mu   sync.Mutex
+	logs map[string]*kept // by name in the bucket
+}
+
+type kept struct {
+	log       *replica.Log
+	lease     *lease
+	path      string // of the data directory
+	compacted uint64 // number of the last checkpoint
+	since     time.Duration
+}
+
+// keep takes a log over from an earlier ownership.
+func (k *housekeeping) keep(name string, one *kept) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.logs == nil {
+		k.logs = map[string]*kept{}
+	}
+	k.logs[name] = one
+}
+
+// due removes logs whose lease has ended, and returns those that are to be compacted.
+func (k *housekeeping) due(now time.Duration) (due []*kept) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, one := range k.logs {
+		grown := one.log.End() - one.compacted
+		switch {
+		case !one.lease.holds():
+			delete(k.logs, name)
+		case grown >= compactAfter || grown > 0 && now-one.since >= compactEvery:
+			due = append(due, one)
+		}
+	}
+	return due
+}
+
+// Keep compacts logs, one at a time, and removes what is older than the history, until
+// ctx ends.
+func (ds *Directories) Keep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookAtLogs):
+		}
+		for _, one := range ds.housekeeping.due(ds.clock()) {
+			if err := ds.compact(ctx, one); err != nil && ctx.Err() == nil {
+				ds.Logger.Warn("the log of a directory in the bucket was not compacted", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
+			}
+		}
+	}
+}
+
+func (ds *Directories) compact(ctx context.Context, one *kept) error {
+	ctx, cancel := context.WithTimeout(ctx, compactWithin)
+	defer cancel()
+	one.since = ds.clock() // also after an error: it is tried again when the log has grown
+	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {
+		return journal.ReadState(ds.Links, filepath.Join(one.path, file))
+	})
+	if err != nil {
+		return err
+	}
+	one.compacted = seq
+	removed, err := one.log.Prune(ctx, ds.History)
+	ds.Logger.Debug("the log of a directory in the bucket was compacted", slog.String(logkey.DataDir, one.path),
+		slog.Uint64("position", seq), slog.Int("removed", removed))
+	return err
+}
