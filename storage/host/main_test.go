@@ -44,6 +44,7 @@ type machine struct {
 	name   string
 
 	*Host
+	ds      *Directories
 	dirs    *datadir.Dirs
 	tenant  *tenants.Tenant
 	journal *journal.Set
@@ -93,13 +94,13 @@ func (m *machine) start() {
 	m.check(err)
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
-	ds := &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history}
-	m.dirs = datadir.New(datadir.Config{Tenants: ds.Tenants, Journal: m.journal, TakeOver: ds.TakeOver, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+	m.ds = &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history}
+	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.check(m.Run(ctx)) })
-	m.running.Go(func() { ds.Keep(ctx) })
+	m.running.Go(func() { m.ds.Keep(ctx) })
 }
 
 // end is a clean end, and kill one that says nothing to anybody.
@@ -179,6 +180,10 @@ func (m *machine) serve() error {
 		unlock()
 	}
 	return err
+}
+
+func (m *machine) seed() error {
+	return m.ds.Seed(context.Background(), m.dirs, m.tenant.DataDir)
 }
 
 func (m *machine) want(file, text string) {

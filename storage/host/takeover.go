@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -33,6 +35,7 @@ type Directories struct {
 	History time.Duration
 
 	housekeeping housekeeping
+	seeding      sync.Map // by path: the directories that Seed puts into the bucket
 }
 
 // ErrNotInBucket is a directory with phexts that was never in this bucket. It is not
@@ -77,7 +80,8 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if t.there, err = phextsIn(d.Path); err != nil {
 		return nil, err
 	}
-	if err := t.checkKnown(owner); err != nil {
+	seed, err := t.checkKnown(ctx, owner)
+	if err != nil {
 		return nil, err
 	}
 	if err := ds.awaitEnd(ctx, owner); err != nil {
@@ -86,6 +90,11 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	log, err := dir.TakeOver(ctx, owner, etag)
 	if err != nil {
 		return nil, err
+	}
+	if seed {
+		if err := t.seed(ctx, log); err != nil {
+			return nil, err
+		}
 	}
 	known, checkpoint, err := t.makeFiles(ctx, log.End())
 	if err != nil {
@@ -158,16 +167,69 @@ func (t *takeOver) mark() error {
 	return fsutil.Replace(t.markPath(), t.d.Path+"\n", 0o600, true)
 }
 
-// checkKnown refuses phexts of which this bucket knows nothing.
-func (t *takeOver) checkKnown(o object.Owner) error {
-	if len(t.there) == 0 {
-		return nil
-	}
-	_, err := os.Lstat(t.markPath())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && o.Epoch == 0 {
-		return ErrNotInBucket
+// Seed puts a directory into the bucket that was never there, and serves it from there
+// on. The error is ErrNotInBucket if the bucket has other phexts under its name.
+func (ds *Directories) Seed(ctx context.Context, dirs *datadir.Dirs, dataDir string) error {
+	path := dirs.Of(dataDir).Path
+	ds.seeding.Store(path, true)
+	defer ds.seeding.Delete(path)
+	release, err := dirs.LockExclusive(ctx, dataDir)
+	if err == nil {
+		release()
 	}
 	return err
+}
+
+// checkKnown refuses phexts of which this bucket knows nothing, unless they are to be put
+// there, and the bucket has nothing yet. Those that are just what the bucket has are known.
+func (t *takeOver) checkKnown(ctx context.Context, o object.Owner) (seed bool, err error) {
+	if len(t.there) == 0 {
+		return false, nil
+	}
+	switch _, err = os.Lstat(t.markPath()); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	case err == nil && o.Epoch > 0:
+		return false, nil
+	}
+	end, err := t.dir.End(ctx)
+	if err != nil {
+		return false, err
+	}
+	state, err := t.dir.StateAt(ctx, end)
+	if err != nil {
+		return false, err
+	}
+	if _, wanted := t.seeding.Load(t.d.Path); wanted && len(state.Files) == 0 {
+		return true, nil
+	}
+	for _, name := range t.there {
+		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
+		if err != nil {
+			return false, err
+		}
+		if f := state.Files[name]; f == nil || !f.Is(now) {
+			return false, ErrNotInBucket
+		}
+	}
+	return false, nil // the state directory was lost, say
+}
+
+// seed writes a checkpoint of the files here, as if the log said so.
+func (t *takeOver) seed(ctx context.Context, log *replica.Log) error {
+	c := object.Checkpoint{Seq: log.End(), Epoch: log.Epoch(), Time: time.Now().UnixNano()}
+	text := func(name string) ([]byte, error) {
+		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
+		return []byte(now.Text), err
+	}
+	for _, name := range t.there { // which are sorted
+		b, err := text(name)
+		if err != nil {
+			return err
+		}
+		c.Files = append(c.Files, object.File{Name: name, Hash: sha256.Sum256(b), Size: int64(len(b))})
+	}
+	return log.WriteCheckpoint(ctx, c, func(f object.File) ([]byte, error) { return text(f.Name) })
 }
 
 // makeFiles makes the files what the log says at a number, and the answers to repeated
