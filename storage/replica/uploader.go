@@ -118,14 +118,15 @@ func (u *Uploader) upload() {
 			}
 		}
 		if err == nil {
-			u.gather(mutations, took/4)
+			u.gather(mutations, took)
 		}
 	}
 }
 
-// gather waits a moment for those who were just answered: they often write again at
-// once. If the next upload began without them, half of all writers would always wait
-// for the upload of the other half. A single writer waits for nothing.
+// gather waits for those who were just answered, up to the time that their upload took:
+// they often write again at once, and SQ needs a moment for all of them. If the next
+// upload began without them, half of all writers would always wait for the upload of the
+// other half, with twice as many requests. A single writer waits for nothing.
 func (u *Uploader) gather(answered int, limit time.Duration) {
 	u.mu.Lock()
 	waiting := u.mutationsLocked()

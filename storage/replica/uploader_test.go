@@ -64,12 +64,18 @@ func TestUploader(t *testing.T) {
 }
 
 // TestUploaderAndItsWriters has writers that write again 1 ms after each answer, as
-// clients do, and an upload that takes 10 ms. All writers are in each upload, and a
-// single one never waits for others.
+// clients do, or after 6 ms, which SQ takes for 16 writes, and an upload that takes 10 ms.
+// All writers are in each upload, and a single one never waits for others.
 func TestUploaderAndItsWriters(t *testing.T) {
+	for _, pause := range []time.Duration{time.Millisecond, 6 * time.Millisecond} {
+		testUploaderAndItsWriters(t, pause)
+	}
+}
+
+func testUploaderAndItsWriters(t *testing.T, pause time.Duration) {
 	for _, writers := range []int{1, 2, 16, 64} {
 		synctest.Test(t, func(t *testing.T) {
-			const writes, upload, pause = 40, 10 * time.Millisecond, time.Millisecond
+			const writes, upload = 40, 10 * time.Millisecond
 			m := bucket.NewMemory()
 			l := takeOver(t, newDirectory(m, "a"))
 			m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: upload} }
@@ -89,10 +95,10 @@ func TestUploaderAndItsWriters(t *testing.T) {
 			}
 			all.Wait()
 			u.Wait()
-			most := writes*(upload+pause) + upload/4 // the last wait is for nobody
+			most := writes*(upload+pause) + upload // the last wait is for nobody
 			if writers > 1 {
 				// At the beginning, nobody knows how many will come, and at the end, who has left.
-				most += upload + 2*pause + upload/4
+				most += upload + 2*pause + upload
 			}
 			if took := time.Since(begun); took > most || l.End() > writes+2 {
 				t.Errorf("%d writers took %v and %d objects", writers, took, l.End()-1)
