@@ -30,6 +30,7 @@ type housekeeping struct {
 
 type kept struct {
 	log       *replica.Log
+	uploader  *replica.Uploader
 	lease     *lease
 	path      string // of the data directory
 	compacted uint64 // number of the last checkpoint
@@ -62,12 +63,22 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 	return due
 }
 
+// wait waits for the uploads under way, which end with the lease at the latest.
+func (k *housekeeping) wait() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, one := range k.logs {
+		one.uploader.Wait()
+	}
+}
+
 // Keep compacts logs, one at a time, and removes what is older than the history, until
-// ctx ends.
+// ctx ends. Then it waits for the uploads under way: nothing may be written any more.
 func (ds *Directories) Keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			ds.housekeeping.wait()
 			return
 		case <-time.After(lookAtLogs):
 		}

@@ -105,8 +105,9 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	}
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
 		slog.Uint64("position", log.End()), slog.Int("files", len(known)), slog.Int("fetched", t.fetched))
-	ds.housekeeping.keep(name, &kept{log: log, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
-	return datadir.NewReplica(d, replica.NewUploader(lease.ctx, log), lease.holds, known), nil
+	uploader := replica.NewUploader(lease.ctx, log)
+	ds.housekeeping.keep(name, &kept{log: log, uploader: uploader, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
+	return datadir.NewReplica(d, uploader, lease.holds, known), nil
 }
 
 // nameOf is what a directory is called in the bucket: as its tenant or, if tenants share
