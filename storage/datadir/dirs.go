@@ -27,6 +27,8 @@ type Config struct {
 	// and the caller has the directory locked. The error is ErrMoved if that may be possible
 	// in a moment.
 	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)
+	// Leased says whether this host may take directories over now. It is set with TakeOver.
+	Leased func() bool
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
 	Links      fsutil.Links     // the symbolic links that are followed in data directories; nil = none

@@ -43,6 +43,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if err := d.checkPresent(); err != nil {
 		return err // recovery would write the phexts to another disk
 	}
+	if d.dirs.TakeOver != nil && !d.dirs.Leased() {
+		return ErrMoved // and whoever asks again and again costs nothing
+	}
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
 	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) || errors.Is(err, ErrUnnamed) {

@@ -52,6 +52,7 @@ type machine struct {
 	running sync.WaitGroup
 	log     *lines
 	killed  atomic.Bool
+	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
 }
 
@@ -95,8 +96,8 @@ func (m *machine) start() {
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
 	m.ds = &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history}
-	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
-		StopChild: func(context.Context, string, string) error { return nil }})
+	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.check(m.Run(ctx)) })

@@ -243,8 +243,12 @@ func TestABucketThatCannotBeReached(t *testing.T) {
 		if d.Recovered() {
 			t.Error("served without a lease")
 		}
+		before := m.stops.Load()
 		if err := m.serve(); !errors.Is(err, datadir.ErrMoved) {
 			t.Error(err)
+		}
+		if m.stops.Load() != before {
+			t.Error("files are recovered that cannot be taken over")
 		}
 		fault.Store(&bucket.Fault{})
 		time.Sleep(renewEvery)
