@@ -43,16 +43,16 @@ func (s *service) openBucket() error {
 		return err
 	}
 	s.host = &hosts.Host{Bucket: b, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log}
-	return nil
+	s.replicas = &hosts.Directories{
+		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history,
+	}
+	return s.replicas.Lock()
 }
 
 // takeOver is for datadir.Config: nil without a bucket.
 func (s *service) takeOver() func(context.Context, *datadir.Dir) (*datadir.Replica, error) {
 	if s.host == nil {
 		return nil
-	}
-	s.replicas = &hosts.Directories{
-		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history,
 	}
 	return s.replicas.TakeOver
 }

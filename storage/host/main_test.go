@@ -100,6 +100,7 @@ func (m *machine) start() {
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
+	m.check(m.ds.Lock())
 	m.running.Go(func() { m.check(m.Run(ctx)) })
 	m.running.Go(func() { m.ds.Keep(ctx) })
 }
@@ -109,6 +110,7 @@ func (m *machine) end() {
 	m.stop()
 	m.running.Wait()
 	m.check(m.journal.Close())
+	m.check(m.ds.lock.Close())
 }
 
 func (m *machine) kill() {

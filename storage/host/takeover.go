@@ -35,6 +35,7 @@ type Directories struct {
 	History time.Duration
 
 	housekeeping housekeeping
+	lock         *os.File
 	seeding      sync.Map // by path: the directories that Seed puts into the bucket
 }
 
@@ -165,7 +166,8 @@ func (t *takeOver) mark() error {
 	if err := fsutil.MakeDir(t.MarkDir, 0o700); err != nil {
 		return err
 	}
-	return fsutil.Replace(t.markPath(), t.d.Path+"\n", 0o600, true)
+	return errors.Join(fsutil.Replace(t.markPath(), t.d.Path+"\n", 0o600, true),
+		fsutil.Replace(filepath.Join(t.MarkDir, incarnationFile), t.Incarnation, 0o600, true))
 }
 
 // Seed puts a directory into the bucket that was never there, and serves it from there

@@ -62,6 +62,30 @@ func TestANewMachine(t *testing.T) {
 	}
 }
 
+// TestAStartAfterACrash on the same disk waits for nobody. While a process runs, no other
+// may use its state directory.
+func TestAStartAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b, "a")
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		if err := (&Directories{Host: newHost(b, "a"), MarkDir: m.ds.MarkDir}).Lock(); !errors.Is(err, ErrInUse) {
+			t.Error(err)
+		}
+		m.kill()
+		m.killed.Store(false)
+		m.start()
+		defer m.end()
+		synctest.Wait()
+		begun := time.Now()
+		m.check(m.serve())
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // TestTheSameDisk is started again on what is there. Only what differs is fetched, and
 // what was acknowledged to nobody is set aside, with its answer.
 func TestTheSameDisk(t *testing.T) {
