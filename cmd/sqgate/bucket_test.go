@@ -67,7 +67,7 @@ func testTheMachineIsGone(t *testing.T, sq, bucket string, args ...string) {
 		newSlot("will", "another&c=1.1.1/1.1.1/1.1.1", inserts),
 		newSlot("emi", "n&c=1.1.1/1.1.1/1.1.1", updates),
 	}
-	for round := range rounds(2, 20) {
+	for round := range rounds(2, 6) {
 		stop := make(chan struct{})
 		var writers sync.WaitGroup
 		for i, s := range slots {

@@ -94,7 +94,7 @@ func TestALostFileIsNotReplaced(t *testing.T) {
 	}
 	remove()
 	g.start()
-	await("STATUS=1 tenants")
+	await("STATUS=1 tenant")
 	g.stop()
 	remove()
 	g.start()
