@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // Errors of Edit and Create. All but ErrNoTenant and ErrExists come wrapped,
@@ -111,18 +112,7 @@ func describeTenant(id string, index int) string {
 }
 
 // FormatError says why and where a text is not a tenants file at all.
-type FormatError struct {
-	Line, Column int // from 1, in characters; 0 means the whole text
-	Problem      string
-	Fix          string
-}
-
-func (e *FormatError) Error() string {
-	if e.Line == 0 {
-		return e.Problem + ": " + e.Fix
-	}
-	return fmt.Sprintf("line %d, column %d: %s: %s", e.Line, e.Column, e.Problem, e.Fix)
-}
+type FormatError = strictjson.Mistake
 
 // ValueError says what is wrong with an id or a key. Its text reads on from the
 // field's name and repeats no value that could be a key.

@@ -161,7 +161,7 @@ func parseObject(text []byte) ([]strictjson.Field, error) {
 		return nil, tooLarge()
 	}
 	if m := strictjson.Check(text); m != nil {
-		return nil, &FormatError{m.Line, m.Column, m.Problem, m.Fix}
+		return nil, m
 	}
 	top, ok := strictjson.Fields(text)
 	if !ok {
