@@ -71,8 +71,8 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// explainConfig says what to do about a tenants file that cannot be read, to somebody
-// who has started sqgate by hand.
+// explainConfig says what to do about a tenants file that cannot be read, where sqgate
+// was started by hand.
 func explainConfig(config string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

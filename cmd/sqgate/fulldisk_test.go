@@ -15,18 +15,7 @@ import (
 // and all is well by itself when there is room. It needs the right to mount.
 func TestAFullDiskAtTheStart(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		small := filepath.Join(g.dir, "small")
-		if err := os.Mkdir(small, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
-			t.Skipf("no small file system to be had: %v", err)
-		}
-		t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it is removed with the test's directory
-		g.set("will", "data_dir", filepath.Join(small, "will"))
-		g.writeFile()
-		g.start()
+		g, small := startOnSmallDisk(t, sq)
 		text := strings.Repeat("ü", 500_000)
 		g.must("will", "POST", at("update", "large", origin), text, 200)
 		g.must("will", "POST", at("update", "small", origin), "small", 200)

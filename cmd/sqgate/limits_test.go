@@ -158,22 +158,30 @@ func TestMaxPhexts(t *testing.T) {
 	})
 }
 
+// startOnSmallDisk starts a gateway with the data of the tenant will on a file system of
+// 6 MB, and returns where that is mounted. It needs the right to mount.
+func startOnSmallDisk(t *testing.T, sq string) (g *gate, small string) {
+	t.Helper()
+	g = newGate(t, sq, "will")
+	small = filepath.Join(g.dir, "small")
+	if err := os.Mkdir(small, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
+		t.Skipf("no small file system to be had: %v", err)
+	}
+	t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it is removed with the test's directory
+	g.set("will", "data_dir", filepath.Join(small, "will"))
+	g.writeFile()
+	g.start()
+	return g, small
+}
+
 // TestAFullDisk fills a small file system with writes. Everything that was
 // acknowledged must be readable. It needs the right to mount.
 func TestAFullDisk(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := newGate(t, sq, "will")
-		small := filepath.Join(g.dir, "small")
-		if err := os.Mkdir(small, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
-			t.Skipf("no small file system to be had: %v", err)
-		}
-		t.Cleanup(func() { g.stop(); _ = unix.Unmount(small, unix.MNT_DETACH) }) // it is removed with the test's directory
-		g.set("will", "data_dir", filepath.Join(small, "will"))
-		g.writeFile()
-		g.start()
+		g, small := startOnSmallDisk(t, sq)
 		acknowledged := map[string]string{}
 		full := 0
 		for n := range 200 {

@@ -74,8 +74,8 @@ func listenError(addr string, err error) error {
 	return fmt.Errorf("--listen: %w", err)
 }
 
-// stopTaker goes on from "is taken" with who has an address and how to end that. systemd
-// has it if a socket unit is active.
+// stopTaker is the end of a sentence that says that an address is taken: by which
+// process, and how to stop it. If a socket unit is active, that is systemd.
 func stopTaker(pid int, name string) string {
 	const stopUnit = "`systemctl stop sq.socket sq`"
 	switch {
