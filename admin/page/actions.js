@@ -175,8 +175,9 @@ $("add").addEventListener("click", addTenant);
 for (const id of ["filter", "show"]) $(id).addEventListener("input", () => { table.page = 0; showTenants(true); });
 $("back").addEventListener("click", () => { table.page--; showTenants(true); });
 $("forth").addEventListener("click", () => { table.page++; showTenants(true); });
-// A key that is shown once does not stay in the document.
-$("dialog").addEventListener("close", () => $("dialog-body").replaceChildren());
+// A key that is shown once does not stay in the document. The event comes after the
+// dialog is closed, and it may be open again by then.
+$("dialog").addEventListener("close", () => { if (!$("dialog").open) $("dialog-body").replaceChildren(); });
 document.addEventListener("visibilitychange", () => {
   if (!key) return;
   if (!document.hidden) return watch();
