@@ -178,15 +178,14 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			return nil, 0, err
 		}
 		held, hits := len(c.held), len(s.hits)
-		// What is found is part of the phext. Texts may be there in lower case too.
-		if err := c.admit(2*v.Phext.Size() + int64(v.Phext.Phext.Len())*s.hitMemory()); err != nil {
+		// What is found is part of the phext.
+		if err := c.admit(v.Phext.Size() + int64(v.Phext.Phext.Len())*s.hitMemory()); err != nil {
 			return nil, 0, err
 		}
 		if err := s.lookThrough(ctx, i, v, l); err != nil {
 			return nil, 0, err
 		}
 		if len(s.hits) == hits {
-			s.buffer = nil
 			c.releaseTo(held)
 			continue
 		}

@@ -3,13 +3,11 @@ package reader
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 	"unsafe"
 
@@ -21,138 +19,14 @@ import (
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
-// terms are what a search looks for. Upper and lower case are the same.
-type terms struct {
-	all    []string // in lower case
-	beyond bool     // one of them has letters beyond ASCII
-
-	buffer []byte       // for texts in lower case
-	pause  func() error // called after each piece of work of pieceSize; an error ends it; nil = never
-}
-
-// pieceSize is how much of a text, in bytes, is looked at before others may have the
-// processor.
-const pieceSize = 1 << 20
-
-func newTerms(all []string) terms {
-	var t terms
-	for _, term := range all {
-		term = strings.ToLower(term)
-		t.all = append(t.all, term)
-		t.beyond = t.beyond || strings.ContainsFunc(term, func(r rune) bool { return r >= utf8.RuneSelf })
-	}
-	return t
-}
-
-// lower is text in lower case, until the next call. Letters beyond ASCII are
-// changed only if a term has some, because that takes several times as long.
-func (t *terms) lower(text string) string {
-	if !t.beyond && len(text) > len(t.buffer) {
-		t.buffer = make([]byte, max(len(text), 2*len(t.buffer)))
-	}
-	if t.beyond {
-		t.buffer = t.buffer[:0]
-	}
-	for from := 0; from < len(text); {
-		end := min(from+pieceSize, len(text))
-		for t.beyond && end < len(text) && !utf8.RuneStart(text[end]) {
-			end--
-		}
-		if t.beyond {
-			t.buffer = appendLower(t.buffer, text[from:end])
-		} else {
-			lowerASCII(t.buffer[from:], text[from:end])
-		}
-		if from = end; end < len(text) && t.over() {
-			return ""
-		}
-	}
-	if t.beyond {
-		return unsafe.String(unsafe.SliceData(t.buffer), len(t.buffer))
-	}
-	return unsafe.String(unsafe.SliceData(t.buffer), len(text))
-}
-
-// over pauses, and says whether the work has to end.
-func (t *terms) over() bool { return t.pause != nil && t.pause() != nil }
-
-// index is strings.Index, piece by piece.
-func (t *terms) index(text, term string) int {
-	for from := 0; ; from += pieceSize {
-		end := min(len(text), from+pieceSize+len(term)-1)
-		if i := strings.Index(text[from:end], term); i >= 0 {
-			return from + i
-		}
-		if end == len(text) || t.over() {
-			return -1
-		}
-	}
-}
-
-// lowerASCII writes text in lower case to b, eight bytes at a time. A sum of seven
-// bits, in each byte, reaches the eighth one if the byte is at least 'A', or above
-// 'Z'. The bit of a letter in upper case, moved, is what makes it one in lower case.
-func lowerASCII(b []byte, text string) {
-	const ones, eighth = 0x0101010101010101, 0x8080808080808080
-	in, i := unsafe.Slice(unsafe.StringData(text), len(text)), 0
-	b = b[:len(in)]
-	for ; i+8 <= len(in); i += 8 {
-		x := binary.LittleEndian.Uint64(in[i : i+8])
-		seven := x &^ eighth
-		upper := (seven + ones*(0x80-'A')) &^ (seven + ones*(0x7f-'Z')) &^ x & eighth
-		binary.LittleEndian.PutUint64(b[i:i+8], x|upper>>2)
-	}
-	for ; i < len(in); i++ {
-		b[i] = in[i]
-		if c := in[i]; c >= 'A' && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-}
-
-// appendLower appends text in lower case, whatever its letters: eight ASCII letters at
-// a time, and others by a table of those that most texts have.
-func appendLower(b []byte, text string) []byte {
-	letters := lowerLetters()
-	for len(text) > 0 {
-		if len(text) >= 8 && isASCII(text[:8]) {
-			b = append(b, text[:8]...)
-			lowerASCII(b[len(b)-8:], text[:8])
-			text = text[8:]
-			continue
-		}
-		r, width := utf8.DecodeRuneInString(text)
-		if int(r) < len(letters) {
-			r = letters[r]
-		} else {
-			r = unicode.ToLower(r)
-		}
-		b, text = utf8.AppendRune(b, r), text[width:]
-	}
-	return b
-}
-
-func isASCII(eight string) bool {
-	return binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(eight), 8))&0x8080808080808080 == 0
-}
-
-// lowerLetters are the letters of Latin, Greek, Cyrillic and the scripts up to U+2FFF in
-// lower case.
-var lowerLetters = sync.OnceValue(func() *[0x3000]rune {
-	var all [0x3000]rune
-	for r := range all {
-		all[r] = unicode.ToLower(rune(r))
-	}
-	return &all
-})
-
 // search looks through scrolls and ranks those that have all terms by BM25.
 type search struct {
 	terms
-	texts  int   // scrolls that were looked at
-	length int64 // of their texts, in bytes
-	having []int // how many of them have each term
-	first  []int // where each term is in the one that is looked at; -1 = it is not there
+	words  []string // the terms as they were given
+	texts  int      // scrolls that were looked at
+	length int64    // of their texts, in bytes
+	having []int    // how many of them have each term
+	found  []finder // finds each term in the scroll that is looked at
 	hits   []hit
 	times  []uint32 // how often each term is there, for each hit
 }
@@ -165,8 +39,8 @@ type hit struct {
 	times         uint32 // index in search.times
 }
 
-func newSearch(all []string) *search {
-	return &search{terms: newTerms(all), having: make([]int, len(all)), first: make([]int, len(all))}
+func newSearch(words []string) *search {
+	return &search{terms: newTerms(words), words: words, having: make([]int, len(words)), found: make([]finder, len(words))}
 }
 
 // hitMemory is the most that a hit takes, in bytes, while the lists of them grow.
@@ -179,9 +53,11 @@ func (s *search) hitMemory() int64 {
 func (s *search) look(phext, scroll int, text string) {
 	s.texts++
 	s.length += int64(len(text))
-	lower, every := s.lower(text), true
-	for i, term := range s.all {
-		if s.first[i] = s.index(lower, term); s.first[i] >= 0 {
+	s.learn(text)
+	every := true
+	for i := range s.all {
+		s.found[i] = s.find(i, text)
+		if _, ok := s.found[i].match(); ok {
 			s.having[i]++
 		} else {
 			every = false
@@ -191,25 +67,20 @@ func (s *search) look(phext, scroll int, text string) {
 		return
 	}
 	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
-	for i, term := range s.all {
-		s.times = append(s.times, 1+s.countUpTo(enough-1, lower[s.first[i]+len(term):], term))
+	for i := range s.found {
+		times := uint32(1)
+		for ; times < enough; times++ {
+			if _, ok := s.found[i].match(); !ok {
+				break
+			}
+		}
+		s.times = append(s.times, times)
 	}
 }
 
 // enough is how often a term is counted in one text. BM25 gives each further
 // occurrence less, and all beyond this one a twentieth.
 const enough = 24
-
-func (t *terms) countUpTo(most uint32, text, term string) (n uint32) {
-	for ; n < most; n++ {
-		i := t.index(text, term)
-		if i < 0 {
-			break
-		}
-		text = text[i+len(term):]
-	}
-	return n
-}
 
 // The parameters of BM25, with the values that are used mostly.
 const (
@@ -274,7 +145,7 @@ func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *
 	all := [workers]*search{s}
 	for i := range all {
 		if i > 0 {
-			all[i] = newSearch(s.all)
+			all[i] = newSearch(s.words)
 		}
 		turn := own.Another()
 		group.Go(func() error {
@@ -327,9 +198,6 @@ func (s *search) add(other *search) {
 		s.hits = append(s.hits, h)
 	}
 	s.times = append(s.times, other.times...)
-	if len(other.buffer) > len(s.buffer) {
-		s.buffer = other.buffer // the snippets need it
-	}
 }
 
 // parts are the scrolls of a phext in parts for one turn each. Its method may be
@@ -361,20 +229,15 @@ const (
 
 // snippet is the text around the place with the most terms near it.
 func (t *terms) snippet(text string) string {
-	lower, begin, most := t.lower(text), 0, -1
-	for _, term := range t.all {
-		at := max(0, t.index(lower, term))
-		if n := t.near(lower[at:]); n > most {
-			begin, most = at, n
+	begin, most := 0, -1
+	for i := range t.all {
+		first := t.find(i, text)
+		m, _ := first.match()
+		if n := t.near(text[m.begin:]); n > most {
+			begin, most = m.begin, n
 		}
-	}
-	for begin = min(begin, len(text)); begin > 0 && begin < len(text) && !utf8.RuneStart(text[begin]); {
-		begin-- // in lower case, a letter may have another length
 	}
 	for range beforeMatch {
-		if begin == 0 {
-			break
-		}
 		_, width := utf8.DecodeLastRuneInString(text[:begin])
 		begin -= width
 	}
@@ -386,11 +249,12 @@ func (t *terms) snippet(text string) string {
 	return strings.TrimSpace(text[begin:end])
 }
 
-// near is how many of the terms a snippet shows behind the beginning of lower.
-func (t *terms) near(lower string) (n int) {
-	lower = lower[:min(len(lower), snippetLength-beforeMatch)]
-	for _, term := range t.all {
-		if strings.Contains(lower, term) {
+// near is how many of the terms a snippet shows that begins shortly before text.
+func (t *terms) near(text string) (n int) {
+	text = text[:min(len(text), snippetLength-beforeMatch)]
+	for i := range t.all {
+		found := t.find(i, text)
+		if _, ok := found.match(); ok {
 			n++
 		}
 	}
