@@ -73,10 +73,20 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	}
 	if full := a.Dirs.Waiting(t.DataDir); full != nil {
 		v.Error = full.Error()
+	} else if reason, mark, e := a.Dirs.Absence(t.DataDir); reason != "" || e != nil {
+		v.Error = errAbsent(reason, mark, e).Error()
 	} else if e := Unwritable(t); err == nil && e != nil {
 		v.Error = e.Error()
 	}
 	return v, err
+}
+
+// errAbsent tells why a tenant is not served at all, in the words of the log.
+func errAbsent(reason, mark string, err error) error {
+	if err != nil {
+		return fmt.Errorf("it cannot be found out whether the data directory is there: %w", err)
+	}
+	return fmt.Errorf("the data directory is missing, as if its disk were not mounted (%s), and all calls are answered 503: mount it. If it is gone for good, make an empty one and remove the mark, %s", reason, mark)
 }
 
 // Unwritable tells why every write of a tenant will fail: sqgate cannot write in its

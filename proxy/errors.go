@@ -61,7 +61,11 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		e, level = errBackend, slog.LevelError
 	}
 	if e.IsOperators() {
-		g.Logger.LogAttrs(r.Context(), level, "a request failed", slog.String(logkey.Request, info.id), slog.Any(logkey.Error, err))
+		attrs := []slog.Attr{slog.String(logkey.Request, info.id), slog.Any(logkey.Error, err)}
+		if info.tenant != nil {
+			attrs = append(attrs, slog.String(logkey.Tenant, info.tenant.ID), slog.String(logkey.DataDir, info.tenant.DataDir))
+		}
+		g.Logger.LogAttrs(r.Context(), level, "a request failed", attrs...)
 	}
 	info.code = e.Code
 	if rewrite.IsPublished(info.path) {

@@ -107,10 +107,14 @@ func readFile(path string) ([]byte, error) {
 // permissionError names the command that lets this process read and replace the file.
 func permissionError(path string) error {
 	who := strconv.Itoa(os.Geteuid())
+	owner := who
 	if u, err := user.LookupId(who); err == nil {
-		who = u.Username
+		who, owner = u.Username, u.Username+":"+u.Gid
+		if group, err := user.LookupGroupId(u.Gid); err == nil {
+			owner = who + ":" + group.Name
+		}
 	}
-	return fmt.Errorf("tenants file %s: %w: let user %s read it and enter its directory (chown %[3]s %[1]s && chmod 600 %[1]s)", path, fs.ErrPermission, who)
+	return fmt.Errorf("tenants file %s: %w: let user %s read it and enter its directory (chown %s %[1]s && chmod 600 %[1]s)", path, fs.ErrPermission, who, owner)
 }
 
 // Parse reads the text of a tenants file. It is strict: one mistake, and the

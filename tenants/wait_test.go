@@ -3,6 +3,7 @@ package tenants
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,7 +104,7 @@ func TestAnEmptyListIsInForce(t *testing.T) {
 }
 
 func TestAFileOfAnotherUser(t *testing.T) {
-	if err := permissionError("/etc/sq/tenants.json"); !strings.Contains(err.Error(), "chown ") || !strings.Contains(err.Error(), " /etc/sq/tenants.json && chmod 600") {
+	if err := permissionError("/etc/sq/tenants.json"); !regexp.MustCompile(`\(chown \S+:\S+ /etc/sq/tenants\.json && chmod 600 /etc/sq/tenants\.json\)`).MatchString(err.Error()) {
 		t.Errorf("%v", err)
 	}
 	if message := refusal(permissionError("/etc/sq/tenants.json")).Message; !strings.Contains(message, "may not be read") || strings.Contains(message, "/etc") {

@@ -96,10 +96,16 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	}
 	i.places(t, warn)
 	i.reachable(t, warn)
+	if reason, _, _ := datadir.Absence(filepath.Join(i.o.stateDir, marksDir), t.DataDir); reason != "" { // without the right to read marks, there are none
+		warn("is missing, and has had phexts (%s): mount its disk, or correct the path; until then calls are answered 503", reason)
+		return
+	}
 	info, err := os.Stat(t.DataDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		i.missing(t, warn)
+		if !inside(t.DataDir, i.o.dataRoot) { // where sqgate makes those of new tenants itself
+			warn("is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk")
+		}
 		return
 	case err != nil:
 		warn("cannot be looked at: %v", errors.Unwrap(err))
@@ -121,17 +127,6 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	}
 	if errors.Is(i.access(t.DataDir, unix.W_OK), unix.EROFS) {
 		warn("is on a file system that is mounted read-only")
-	}
-}
-
-// missing is for a data directory that is not there. That is as it should be for a new
-// tenant below the data root, where sqgate makes directories itself.
-func (i *inspector) missing(t *tenants.Tenant, warn func(string, ...any)) {
-	switch {
-	case datadir.Seen(filepath.Join(i.o.stateDir, marksDir), t.DataDir):
-		warn("is missing, and has had phexts: mount its disk, or correct the path; until then calls are answered 503")
-	case !inside(t.DataDir, i.o.dataRoot):
-		warn("is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk")
 	}
 }
 

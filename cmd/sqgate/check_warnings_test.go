@@ -41,7 +41,15 @@ func TestCheckWarns(t *testing.T) {
 			d.MarkWritten()
 			p.remove(t, "data")
 			p.dataRoot = ""
-		}, `tenant "will": data_dir /data is missing, and has had phexts: mount its disk, or correct the path; until then calls are answered 503`},
+		}, `tenant "will": data_dir /data is missing, and has had phexts (it does not exist): mount its disk, or correct the path; until then calls are answered 503`},
+		"an empty mount point": {func(t *testing.T, p *place) {
+			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+			d.MarkWritten()
+			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
+				t.Fatal(err)
+			}
+			p.mkdir(t, "data")
+		}, `tenant "will": data_dir /data is missing, and has had phexts (it is empty, and another directory than before, on the same file system): mount its disk, or correct the path; until then calls are answered 503`},
 		"outside of the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere"} },
 			`tenant "will": data_dir /data is outside of what sq.service may write to, so that every write fails: ` + "`systemctl edit sq.service`, write ReadWritePaths=-/data below [Service], and restart it"},
 		"inside the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere", "data"} }, ""},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -28,6 +29,7 @@ type notifier struct {
 	checkHealth      func(context.Context) error // asks the gateway over HTTP
 	watchdogInterval time.Duration               // how often to notify the watchdog; 0 = there is none
 	lastStatus       string
+	isStopping       atomic.Bool
 }
 
 // startedBySystemd says whether a unit has started sqgate, and not a person, who is
@@ -100,6 +102,7 @@ func (n *notifier) reloading(reload func()) {
 }
 
 func (n *notifier) stopping() {
+	n.isStopping.Store(true)
 	n.notify(daemon.SdNotifyStopping, "STATUS=stopping: requests in flight finish")
 }
 
@@ -114,8 +117,8 @@ func (n *notifier) keepStatus(ctx context.Context) {
 }
 
 // keepWatchdog notifies the watchdog each time the gateway has just answered a
-// request, until ctx ends. systemd then replaces a process that runs but answers
-// nobody.
+// request, until it stops or ctx ends. systemd then replaces a process that runs but
+// answers nobody. It has no watchdog for one that stops.
 func (n *notifier) keepWatchdog(ctx context.Context) {
 	if n.watchdogInterval <= 0 {
 		return
@@ -123,11 +126,12 @@ func (n *notifier) keepWatchdog(ctx context.Context) {
 	every(ctx, n.watchdogInterval, func() {
 		checkCtx, cancel := context.WithTimeout(ctx, n.watchdogInterval)
 		defer cancel()
-		if err := n.checkHealth(checkCtx); err != nil {
+		switch err := n.checkHealth(checkCtx); {
+		case err == nil:
+			n.notify(daemon.SdNotifyWatchdog)
+		case !n.isStopping.Load():
 			n.log.Error("the gateway does not answer itself", "error", err)
-			return
 		}
-		n.notify(daemon.SdNotifyWatchdog)
 	})
 }
 

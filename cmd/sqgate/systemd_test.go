@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // manager is systemd as a service sees it: a socket that receives its messages.
@@ -87,17 +90,26 @@ func TestReadyFollowsAReloadThatFails(t *testing.T) {
 }
 
 func TestTheWatchdogIsToldOnlyWhatIsTrue(t *testing.T) {
-	for name, answer := range map[string]error{"answers": nil, "does not answer": errors.New("no")} {
-		t.Run(name, func(t *testing.T) {
+	no := errors.New("no")
+	for _, c := range []struct {
+		name         string
+		answer       error
+		stops        bool
+		kicks, lines int
+	}{{"answers", nil, false, 10, 0}, {"does not answer", no, false, 0, 10}, {"does not answer while it stops", no, true, 0, 0}} {
+		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+1)
 				defer cancel()
-				kicks := 0
-				n := &notifier{log: slog.New(slog.DiscardHandler), watchdogInterval: time.Second, checkHealth: func(context.Context) error { return answer },
-					send: func(string) error { kicks++; return nil }}
+				kicks, log := 0, &bytes.Buffer{}
+				n := &notifier{log: slog.New(slog.NewTextHandler(log, nil)), watchdogInterval: time.Second, checkHealth: func(context.Context) error { return c.answer },
+					send: func(state string) error { kicks += strings.Count(state, daemon.SdNotifyWatchdog); return nil }}
+				if c.stops {
+					n.stopping()
+				}
 				n.keepWatchdog(ctx)
-				if want := map[bool]int{true: 10, false: 0}[answer == nil]; kicks != want {
-					t.Errorf("%d kicks, want %d", kicks, want)
+				if lines := strings.Count(log.String(), "\n"); kicks != c.kicks || lines != c.lines {
+					t.Errorf("%d kicks and %d lines, want %d and %d", kicks, lines, c.kicks, c.lines)
 				}
 			})
 		})

@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/iotest"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestReplaceKeepsTheModeAndLeavesNothingBehind(t *testing.T) {
@@ -64,6 +67,42 @@ func TestReplacePrivateTakesRightsAwayAndKeepsTheOwner(t *testing.T) {
 	}
 	if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != owner {
 		t.Errorf("it belongs to %d now, and to %d before", st.Uid, owner)
+	}
+}
+
+// TestReplaceAFileOfAGroupOfOthers as a user who may not give files to its group: that
+// counts for nothing if the group has no rights.
+func TestReplaceAFileOfAGroupOfOthers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT ROOT: becoming another user takes its rights")
+	}
+	const other = 4001
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := errors.Join(os.WriteFile(path, []byte("old"), 0o600), os.Chown(path, other, 0), os.Chown(dir, other, 0), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	asOther := func(do func() error) error {
+		result := make(chan error)
+		go func() {
+			runtime.LockOSThread() // to its end: it is that user's for good
+			_, err := unix.SetfsgidRetGid(other)
+			_, err2 := unix.SetfsuidRetUid(other)
+			result <- errors.Join(err, err2, do())
+		}()
+		return <-result
+	}
+	if err := asOther(func() error { return Replace(path, "new", 0o600, false) }); err != nil {
+		t.Errorf("mode 0600: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "new" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := errors.Join(os.Chown(path, other, 0), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := asOther(func() error { return Replace(path, "newer", 0o600, false) }); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("mode 0640: %v", err)
 	}
 }
 

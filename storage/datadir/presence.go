@@ -41,10 +41,28 @@ func markIn(markDir, dir string) string {
 	return filepath.Join(markDir, hex.EncodeToString(sum[:16]))
 }
 
-// Seen says whether a data directory has a mark in markDir: it has had phexts.
-func Seen(markDir, dataDir string) bool {
-	_, err := os.Lstat(markIn(markDir, fsutil.Resolve(dataDir)))
-	return err == nil
+// Absence says why a data directory with a mark in markDir is not the one that has had
+// phexts, as if its disk were not mounted, and where the mark is; "" = it is there, or
+// has no mark.
+func Absence(markDir, dataDir string) (reason, mark string, err error) {
+	path := fsutil.Resolve(dataDir)
+	mark = markIn(markDir, path)
+	text, err := os.ReadFile(mark)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", mark, nil
+	}
+	if err == nil {
+		reason, err = absence(path, markedIdentity(text), identityOf)
+	}
+	return reason, mark, err
+}
+
+// Absence is that of a data directory of these.
+func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
+	if ds.MarkDir == "" {
+		return "", "", nil
+	}
+	return Absence(ds.MarkDir, dataDir)
 }
 
 // MarkWritten marks the directory before a write of a phext in it is acknowledged.
@@ -112,7 +130,7 @@ func (d *Dir) checkPresent() error {
 	if err != nil {
 		return err
 	}
-	reason, err := d.absence(markedIdentity(mark))
+	reason, err := absence(d.Path, markedIdentity(mark), d.dirs.identity)
 	if err != nil {
 		return err
 	}
@@ -127,9 +145,9 @@ func (d *Dir) checkPresent() error {
 	return errVolumeMissing
 }
 
-// absence says why the directory is not the one that was marked; "" = it is.
-func (d *Dir) absence(was string) (reason string, err error) {
-	id, err := d.dirs.identity(d.Path)
+// absence says why a directory is not the one that was marked; "" = it is.
+func absence(path, was string, identity func(string) (string, error)) (reason string, err error) {
+	id, err := identity(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "it does not exist", nil
 	}
@@ -137,7 +155,7 @@ func (d *Dir) absence(was string) (reason string, err error) {
 	if err != nil || id == was || sameFileSystem && fileSystemOf(was) == was {
 		return "", err
 	}
-	entries, err := os.ReadDir(d.Path)
+	entries, err := os.ReadDir(path)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), phext.Extension) {
 			return "", nil // it was moved

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
@@ -120,7 +121,7 @@ func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
 		}
 		l.byDir[t.DataDir] = append(l.byDir[t.DataDir], t)
 		a := l.account(t)
-		if added := w.add(t.DataDir); !all && !added && a.isCounted() {
+		if added := w.add(t.DataDir); !all && !added && a.isCounted(dirID(t.DataDir)) {
 			continue
 		}
 		if err := l.count(a, t); err != nil {
@@ -179,10 +180,11 @@ func (l *Ledger) account(t *tenants.Tenant) *account {
 	return a
 }
 
-// countedAccount counts the tenant's account first if Run has not yet.
+// countedAccount counts the tenant's account first if that was not done yet for the
+// directory that is there now: another disk may have been mounted on it.
 func (l *Ledger) countedAccount(t *tenants.Tenant) (*account, error) {
 	a := l.account(t)
-	for !a.isCounted() {
+	for !a.isCounted(dirID(t.DataDir)) {
 		if err := l.count(a, t); err != nil {
 			return nil, err
 		}
@@ -197,6 +199,7 @@ type account struct {
 	sizes   map[string]int64 // in bytes, by file name
 	use     Use              // sum of sizes
 	counted bool             // the directory has been read
+	dir     directoryID      // what was read
 	writing bool             // SQ is writing a file, so that sizes on disk mean nothing
 	changes uint64           // number of calls of setSizeLocked
 	warned  bool             // the quota is nearly used up, and that was logged
@@ -217,10 +220,23 @@ func (a *account) setSizeLocked(name string, size int64) {
 	a.changes++
 }
 
-func (a *account) isCounted() bool {
+// isCounted says whether the directory now was read. While SQ writes, it is the one
+// that was.
+func (a *account) isCounted(now directoryID) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.counted
+	return a.counted && (a.dir == now || a.writing)
+}
+
+// directoryID is a directory's device and inode; 0, 0 = there is none.
+type directoryID struct{ device, inode uint64 }
+
+func dirID(path string) directoryID {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return directoryID{}
+	}
+	return directoryID{uint64(st.Dev), st.Ino} // Dev has another size on some machines
 }
 
 // count reads the directory. It drops what it read if a file changed meanwhile
@@ -229,6 +245,7 @@ func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	a.mu.Lock()
 	before := a.changes
 	a.mu.Unlock()
+	dir := dirID(t.DataDir)
 	sizes, err := l.sizesOf(t)
 	if err != nil {
 		return err
@@ -238,7 +255,7 @@ func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	if a.changes != before || a.writing {
 		return nil
 	}
-	a.sizes, a.use, a.counted = sizes, Use{Phexts: len(sizes)}, true
+	a.sizes, a.use, a.counted, a.dir = sizes, Use{Phexts: len(sizes)}, true, dir
 	for _, size := range sizes {
 		a.use.Bytes += size
 	}

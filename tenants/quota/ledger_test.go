@@ -194,6 +194,37 @@ func TestADirectoryMadeByAWriteIsWatched(t *testing.T) {
 	}
 }
 
+// TestADiskMountedLaterIsCounted: a directory takes the place of one that was counted.
+func TestADiskMountedLaterIsCounted(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 1000, map[string]int{"x.phext": 900})
+	aside := tenant.DataDir + ".aside"
+	swap := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, empty := range []func(){func() {}, func() {
+		if err := os.Mkdir(tenant.DataDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}} {
+		swap(tenant.DataDir, aside)
+		empty()
+		if use, err := ledger.Use(tenant); err != nil || use.Bytes != 0 {
+			t.Errorf("without the disk: %+v, %v", use, err)
+		}
+		_ = os.Remove(tenant.DataDir)
+		swap(aside, tenant.DataDir)
+		var exceeded *ExceededError
+		if _, err := ledger.Reserve(tenant, write("y.phext", -1, 200)); !errors.As(err, &exceeded) {
+			t.Errorf("with it: %v", err)
+		}
+		if use, err := ledger.Use(tenant); err != nil || use.Bytes != 900 {
+			t.Errorf("with it: %+v, %v", use, err)
+		}
+	}
+}
+
 func TestTenantsThatAreGone(t *testing.T) {
 	ledger, tenant, _ := ledgerOf(t, 0, map[string]int{"x.phext": 1})
 	w := ledger.newWatcher()
