@@ -270,7 +270,9 @@ func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id, expires := r.PathValue("id"), a.now().UTC().Add(overlap).Truncate(time.Second)
+	var ended string
 	err = a.changeEntry(id, func(e *tenants.Entry) error {
+		ended = endedBy(e, a.now())
 		rotate(e, key, overlap, expires)
 		return nil
 	})
@@ -280,6 +282,9 @@ func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
 	out := map[string]any{"tenant_id": id, "api_key": key}
 	if overlap > 0 {
 		out["previous_key_expires"] = expires
+	}
+	if ended != "" {
+		out["warning"] = "only one old key is kept: the key of the rotation before, which would have worked until " + ended + ", works no more"
 	}
 	a.record(r, "rotate-key", id, nil, map[string]any{"fingerprint": tenants.Fingerprint(key), "overlap": overlap.String()})
 	apierror.WriteJSON(w, http.StatusOK, out)
@@ -295,6 +300,18 @@ func parseOverlap(text *string) (time.Duration, error) {
 		return 0, badRequest("field \"overlap\" is %.80q: a duration of at most %d days is wanted, such as 24h or 7d", *text, maxOverlap/(24*time.Hour))
 	}
 	return d, nil
+}
+
+// endedBy is until when a key would have worked that a rotation now ends; "" = there is
+// none.
+func endedBy(e *tenants.Entry, now time.Time) string {
+	if e.PreviousKeyExpires == nil {
+		return ""
+	}
+	if expires, err := time.Parse(time.RFC3339, *e.PreviousKeyExpires); err != nil || !expires.After(now) {
+		return ""
+	}
+	return *e.PreviousKeyExpires
 }
 
 func rotate(e *tenants.Entry, key string, overlap time.Duration, expires time.Time) {

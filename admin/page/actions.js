@@ -46,9 +46,9 @@ function done(text) {
 }
 
 // showKey shows a key that nobody can be shown again.
-function showKey(id, newKey) {
-  const shown = input(newKey, {readonly: true, class: "code"}), copied = el("p", {role: "status"});
-  show("The key of " + id, [el("p", {}, "Copy it now: it is shown only this once."), ...field("new-key", "API key", shown), copied], [{name: "Copy", tone: "primary", action: async () => {
+function showKey(id, newKey, warning) {
+  const shown = input(newKey, {readonly: true, class: "code"}), copied = el("p", {role: "status"}), said = warning ? el("p", {class: "warn"}, "Warning: " + warning + ".") : "";
+  show("The key of " + id, [el("p", {}, "Copy it now: it is shown only this once."), ...field("new-key", "API key", shown), said, copied], [{name: "Copy", tone: "primary", action: async () => {
     shown.select();
     try {
       await navigator.clipboard.writeText(newKey);
@@ -110,7 +110,7 @@ function rotateKey(id, path) {
   overlap.value = "24h";
   show("New key for " + id + "?", field("overlap", "The old key", overlap), [{name: "Rotate", tone: "primary", enter: true, action: async () => {
     const made = await call("POST", path + "/rotate-key", {overlap: overlap.value});
-    showKey(id, made.api_key);
+    showKey(id, made.api_key, made.warning);
   }}]);
 }
 

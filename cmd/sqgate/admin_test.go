@@ -77,7 +77,14 @@ func TestTenantLifecycle(t *testing.T) {
 				t.Errorf("during the overlap: %v %d %q", err, r.status, r.body)
 			}
 		}
-		again := g.manage("POST", "tenants/acme/rotate-key", "", 200)["api_key"].(string)
+		if rotated["warning"] != nil {
+			t.Errorf("the first rotation: %v", rotated)
+		}
+		last := g.manage("POST", "tenants/acme/rotate-key", "", 200)
+		again := last["api_key"].(string)
+		if text, _ := last["warning"].(string); !strings.Contains(text, "works no more") {
+			t.Errorf("nothing is said of the key before: %v", last)
+		}
 		for _, key := range []string{old, rotated["api_key"].(string)} {
 			if r, err := g.doKey(key, "GET", at("select", "notes", origin)); err != nil || r.status != 401 {
 				t.Errorf("an old key after the overlap: %v %d", err, r.status)

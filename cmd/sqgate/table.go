@@ -161,7 +161,7 @@ var fieldOrder = [...]string{
 	"storage_used_mb", "storage_used_bytes", "quota_mb", "phexts", "max_phexts",
 	"requests_per_minute", "reads_per_minute", "writes_per_minute", "lists_per_minute", "calls_per_day",
 	"api_calls_today", "last_active", "child", "writers", "public",
-	"path_key_fingerprint", "api_key", "path_key", "previous_key_expires",
+	"path_key_fingerprint", "api_key", "path_key", "previous_key_expires", "warning",
 	"files", "archive", "archives",
 }
 
