@@ -38,6 +38,9 @@ func newInspector(o *options, who servingUser) *inspector {
 func (i *inspector) inspect(known *tenants.Snapshot) []string {
 	i.tenantsFile()
 	i.secret(filepath.Join(i.o.stateDir, adminKeyFile))
+	if errors.Is(i.access(i.o.stateDir, unix.W_OK), unix.EROFS) {
+		i.warn("the state directory, %s, is on a file system that is mounted read-only: no write is possible, and sqgate cannot be started", i.o.stateDir)
+	}
 	for _, t := range known.All() {
 		if !t.Archived {
 			i.dataDir(t)

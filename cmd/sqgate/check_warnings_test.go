@@ -67,7 +67,7 @@ func TestCheckWarns(t *testing.T) {
 		}, `tenant "will": data_dir /data holds phexts of other users, such as b.phext (1 in all): chown -R 4001 /data`},
 		"writable by others": {func(t *testing.T, p *place) { p.chmod(t, "data", 0o777) },
 			`tenant "will": data_dir /data has mode 0777, so that others can write into it: chmod go-w /data`},
-		"mounted read-only": {func(_ *testing.T, p *place) { p.access = unix.EROFS }, `tenant "will": data_dir /data is on a file system that is mounted read-only`},
+		"mounted read-only": {func(_ *testing.T, p *place) { p.access = unix.EROFS }, "the state directory, /state, is on a file system that is mounted read-only: no write is possible, and sqgate cannot be started\n" + `tenant "will": data_dir /data is on a file system that is mounted read-only`},
 		"in the state directory": {func(t *testing.T, p *place) { p.mkdir(t, "state/will"); p.dir = "state/will" },
 			`tenant "will": data_dir /state/will lies in --state-dir, /state, where sqgate keeps its own files: choose another place`},
 		"in the archive": {func(t *testing.T, p *place) { p.mkdir(t, "archive"); p.dir = "archive" },

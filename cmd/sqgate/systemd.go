@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 )
 
@@ -195,6 +196,9 @@ func (s *service) statusLine() string {
 		line = "NO TENANT IS SERVED until the tenants file is mended: " + err.Error()
 	default:
 		line = "TENANTS FILE REFUSED, the one before it stays in force: " + err.Error() + " (" + line + ")"
+	}
+	if err := fsutil.CheckWritable(s.o.stateDir); err != nil {
+		line = "NO WRITE IS POSSIBLE, since the state directory cannot be written: " + err.Error() + "; reads go on, and a restart would end them (" + line + ")"
 	}
 	return oneLine(line)
 }

@@ -705,6 +705,23 @@ func TestAPanicLeavesTheDirectoryUsable(t *testing.T) {
 	w.want("next\x17two\x17three")
 }
 
+// TestAJournalThatCannotBeWritten is named as the reason: the database is in order.
+func TestAJournalThatCannotBeWritten(t *testing.T) {
+	for range 2 {
+		w := newWorld(t)
+		w.disk.set("journal", syscall.EROFS)
+		if _, err := w.commit(update(1, "changed")); !errors.Is(err, errNotRecorded) {
+			t.Errorf("%v", err)
+		}
+		if !strings.Contains(w.log.String(), "read-only file system") {
+			t.Errorf("the log: %s", w.log.String())
+		}
+		w.disk.set("journal", nil)
+		w.must(update(1, "next"))
+		w.want("next\x17two\x17three")
+	}
+}
+
 // TestAFullJournalDisk is 507, and not the database's fault.
 func TestAFullJournalDisk(t *testing.T) {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {

@@ -10,6 +10,8 @@ import (
 var (
 	errDiskFull = apierror.New(apierror.DiskFull,
 		"the disk has no room for this write: nothing was changed; the operator has to make room")
+	errNotRecorded = apierror.New(apierror.BackendFailed,
+		"the write could not be recorded in the journal, without which none is made: nothing was changed; the operator's log says more")
 	errNotDurable = apierror.New(apierror.NotKnown,
 		"the write was made, but could not be made safe against a power failure: look it up before you repeat it")
 	errNotUploaded = apierror.New(apierror.NotKnown,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -210,6 +211,9 @@ func (tx *transaction) freezeReaders() error {
 
 func (tx *transaction) beginJournal() (err error) {
 	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+	if err != nil && apierror.From(err) == nil {
+		err = fmt.Errorf("%w: %w", errNotRecorded, err)
+	}
 	return err
 }
 
