@@ -89,7 +89,7 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := &tarAnswer{w: w, name: t.ID + "." + a.now().UTC().Format("20060102T150405Z") + ".tar"}
+	out := &tarAnswer{w: w, name: t.ArchiveID() + "." + a.now().UTC().Format("20060102T150405Z") + ".tar"}
 	if err := a.History.Backup(r.Context(), t, out); err != nil {
 		if !out.begun {
 			return err

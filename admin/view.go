@@ -31,6 +31,7 @@ type tenantView struct {
 	CallsPerDay       int        `json:"calls_per_day,omitempty"`
 	LastActive        *time.Time `json:"last_active"`
 	CreatedAt         *time.Time `json:"created_at,omitempty"`
+	Incarnation       string     `json:"incarnation,omitempty"` // as the tenants file has it
 	AdminEmail        string     `json:"admin_email,omitempty"`
 	DataDir           string     `json:"data_dir"`
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
@@ -60,7 +61,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, ReadsPerMinute: t.ReadsPerMinute, WritesPerMinute: t.WritesPerMinute, ListsPerMinute: t.ListsPerMinute, CallsPerDay: t.CallsPerDay,
-		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
+		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), Incarnation: t.IncarnationText(), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
 		Public: t.Public(), Writers: t.Writers(), PathKeyFingerprint: t.PathKeyFingerprint()}
 	switch {
 	case t.Archived:

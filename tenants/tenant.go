@@ -60,6 +60,14 @@ func (t *Tenant) UniqueID() string {
 	return uniqueID(t.ID, t.Incarnation)
 }
 
+// IncarnationText is the incarnation as the tenants file has it, or "".
+func (t *Tenant) IncarnationText() string {
+	if t.Incarnation.IsZero() {
+		return ""
+	}
+	return NewIncarnation(t.Incarnation)
+}
+
 func uniqueID(id string, incarnation time.Time) string {
 	if incarnation.IsZero() {
 		return id

@@ -26,11 +26,11 @@ type allBackups struct {
 	config string // the tenants file; "" = none
 }
 
-// A backup is named after the tenant, the time in UTC and what it is. Files with
-// other names are not touched.
+// A backup is named after the tenant, its incarnation if it has one, the time in UTC
+// and what it is. Files with other names are not touched.
 const backupTime = "20060102T150405Z"
 
-var backupName = regexp.MustCompile(`^(.+)\.\d{8}T\d{6}Z\.(tar|json)$`)
+var backupName = regexp.MustCompile(`^(.+?)(?:\.(\d{8}T\d{6}\.\d{9}Z))?\.(\d{8}T\d{6}Z)\.(tar|json)$`)
 
 const (
 	// backupMargin is how many bytes of the disk a backup leaves free.
@@ -43,9 +43,46 @@ const (
 
 // tenantToBackUp is an entry of the list of tenants.
 type tenantToBackUp struct {
-	ID     string `json:"tenant_id"`
-	Bytes  int64  `json:"storage_used_bytes"`
-	Phexts int64  `json:"phexts"`
+	ID          string `json:"tenant_id"`
+	Incarnation string `json:"incarnation"`
+	Bytes       int64  `json:"storage_used_bytes"`
+	Phexts      int64  `json:"phexts"`
+}
+
+func (t tenantToBackUp) fileName(at string) string {
+	if t.Incarnation != "" {
+		return t.ID + "." + t.Incarnation + "." + at + ".tar"
+	}
+	return t.ID + "." + at + ".tar"
+}
+
+// owns says whether a file is a backup of this tenant, and not of another one that had
+// the same id. Earlier versions did not write the incarnation: their backups are the
+// tenant's own if they were made since it has its id.
+func (t tenantToBackUp) owns(f backupFile) bool {
+	switch {
+	case f.ext != "tar" || f.id != t.ID:
+		return false
+	case f.incarnation != "" || t.Incarnation == "":
+		return f.incarnation == t.Incarnation
+	}
+	return strings.TrimSuffix(f.at, "Z") > t.Incarnation // both begin with the time, in the same form
+}
+
+// backupFile is what the name of a backup says.
+type backupFile struct{ name, id, incarnation, at, ext string }
+
+// backupFiles are the regular files in a directory that have the name of a backup,
+// oldest first.
+func backupFiles(dir string) (files []backupFile, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if m := backupName.FindStringSubmatch(e.Name()); m != nil && e.Type().IsRegular() {
+			files = append(files, backupFile{m[0], m[1], m[2], m[3], m[4]})
+		}
+	}
+	slices.SortStableFunc(files, func(a, b backupFile) int { return strings.Compare(a.at, b.at) })
+	return files, err
 }
 
 // run backs up all tenants. A failure does not keep it from the others; the error
@@ -70,7 +107,7 @@ func (b *allBackups) run(dir string, stderr io.Writer) error {
 		}
 	}
 	for _, t := range list {
-		note("tenant "+t.ID, b.backUp(t, filepath.Join(dir, t.ID+"."+at+".tar")))
+		note("tenant "+t.ID, b.backUp(t, filepath.Join(dir, t.fileName(at))))
 	}
 	if b.config != "" {
 		note("the tenants file", b.copyConfig(filepath.Join(dir, "tenants."+at+".json")))
@@ -112,7 +149,7 @@ func (b *allBackups) backUp(t tenantToBackUp, file string) error {
 	if err := b.client.download(tenantPath(t.ID)+"/backup", file); err != nil {
 		return err
 	}
-	return b.prune(file)
+	return b.prune(file, t.owns)
 }
 
 func (b *allBackups) copyConfig(file string) error {
@@ -124,68 +161,79 @@ func (b *allBackups) copyConfig(file string) error {
 	if _, err := fsutil.ReplacePrivateFrom(file, f); err != nil {
 		return err
 	}
-	return b.prune(file)
+	return b.prune(file, func(f backupFile) bool { return f.id == "tenants" && f.incarnation == "" && f.ext == "json" })
 }
 
-// prune removes the oldest files of the same tenant, so that keep are left. latest,
-// which was just made, is one of them, whatever the clock says.
-func (b *allBackups) prune(latest string) error {
+// prune removes the oldest of the files that belong together, so that keep are left.
+// latest, which was just made, is one of them, whatever the clock says.
+func (b *allBackups) prune(latest string, belongs func(backupFile) bool) error {
 	dir, name := filepath.Split(latest)
 	_ = fsutil.SyncDir(dir) // where a file system cannot do that, it has to be trusted
-	entries, err := os.ReadDir(dir)
-	if err != nil || b.keep == 0 {
+	if b.keep == 0 {
+		return nil
+	}
+	old, err := backupFiles(dir)
+	if err != nil {
 		return err
 	}
-	owner, ext := backupOwner(name), filepath.Ext(name)
-	var old []string // sorted by name, and so by time
-	for _, e := range entries {
-		if e.Type().IsRegular() && e.Name() != name && backupOwner(e.Name()) == owner && filepath.Ext(e.Name()) == ext {
-			old = append(old, e.Name())
-		}
-	}
-	for _, name := range old[:max(0, len(old)-(b.keep-1))] {
-		if err := fsutil.IgnoreMissing(os.Remove(filepath.Join(dir, name))); err != nil {
+	old = slices.DeleteFunc(old, func(f backupFile) bool { return f.name == name || !belongs(f) })
+	for _, f := range old[:max(0, len(old)-(b.keep-1))] {
+		path := filepath.Join(dir, f.name)
+		if err := fsutil.IgnoreMissing(os.Remove(path)); err != nil {
 			return err
 		}
-		fmt.Fprintf(b.client.out, "%s: removed\n", filepath.Join(dir, name))
+		fmt.Fprintf(b.client.out, "%s: removed\n", path)
 	}
 	return nil
-}
-
-// backupOwner is the id of the tenant in the name of a backup, or "".
-func backupOwner(name string) string {
-	if m := backupName.FindStringSubmatch(name); m != nil {
-		return m[1]
-	}
-	return ""
 }
 
 // lookAround removes what runs that were killed have left, and names the tenants
 // whose backups nobody prunes any more.
 func (b *allBackups) lookAround(dir string, list []tenantToBackUp) error {
-	entries, err := os.ReadDir(dir)
+	if err := removeUnfinished(dir); err != nil {
+		return err
+	}
+	files, err := backupFiles(dir)
 	if err != nil {
 		return err
 	}
 	var gone []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), fsutil.Temporary) && e.Type().IsRegular() {
-			info, err := e.Info()
-			if err == nil && time.Since(info.ModTime()) > leftAfter {
-				err = os.Remove(filepath.Join(dir, e.Name()))
-			}
-			if err := fsutil.IgnoreMissing(err); err != nil {
-				return err
-			}
+	for _, f := range files {
+		if f.ext != "tar" || slices.ContainsFunc(list, func(t tenantToBackUp) bool { return t.owns(f) }) {
+			continue
 		}
-		id := backupOwner(e.Name())
-		known := slices.ContainsFunc(list, func(t tenantToBackUp) bool { return t.ID == id })
-		if id != "" && filepath.Ext(e.Name()) == ".tar" && !known && !slices.Contains(gone, id) {
+		id := f.id
+		if slices.ContainsFunc(list, func(t tenantToBackUp) bool { return t.ID == f.id }) {
+			id += " (another one that had the id)"
+		}
+		if !slices.Contains(gone, id) {
 			gone = append(gone, id)
 		}
 	}
 	if len(gone) > 0 {
+		slices.Sort(gone)
 		fmt.Fprintf(b.client.out, "%s: has backups of tenants that are archived or gone, which are kept until you remove them: %s\n", dir, strings.Join(gone, ", "))
+	}
+	return nil
+}
+
+// removeUnfinished removes what runs that were killed have left.
+func removeUnfinished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), fsutil.Temporary) || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := e.Info()
+		if err == nil && time.Since(info.ModTime()) > leftAfter {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err := fsutil.IgnoreMissing(err); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -166,12 +166,63 @@ func TestPruneKeepsTheLatest(t *testing.T) {
 			}
 		}
 		b := allBackups{client: &apiClient{out: t.Output()}, keep: keep}
-		if err := b.prune(filepath.Join(dir, "a.20260101T000000Z.tar")); err != nil {
+		if err := b.prune(filepath.Join(dir, "a.20260101T000000Z.tar"), tenantToBackUp{ID: "a"}.owns); err != nil {
 			t.Fatal(err)
 		}
 		if got := slices.Sorted(slices.Values(filesOf(t, dir))); !slices.Equal(got, want) {
 			t.Errorf("keep %d: %q, want %q", keep, got, want)
 		}
+	}
+}
+
+// TestAnIDThatIsUsedAgainKeepsBothBackups gives an id to another tenant: the backups of
+// the first one are not pruned for the second, and are not restored into it by mistake.
+func TestAnIDThatIsUsedAgainKeepsBothBackups(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	dir := t.TempDir()
+	before, after := "acme.20200101T000000Z.tar", "acme.29990101T000000Z.tar" // made by an earlier version
+	for _, name := range []string{before, after} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all [2][]string
+	for i, text := range []string{"first", "second"} {
+		g.add("acme", 1)
+		g.must("acme", "POST", at("update", "n", origin), text, 200)
+		for range 2 {
+			incarnation := g.manage("GET", "tenants/acme", "", 200)["incarnation"].(string)
+			out := g.mustOperate("backup", "--all", dir, "--config=", "--keep", "1")
+			if i == 1 && !strings.Contains(out, "acme (another one that had the id)") {
+				t.Errorf("it does not say whose backups are kept: %s", out)
+			}
+			all[i], _ = filepath.Glob(filepath.Join(dir, "acme."+incarnation+".*.tar"))
+			if len(all[i]) != 1 {
+				t.Fatalf("the backups of the %s tenant: %q", text, all[i])
+			}
+		}
+		if i == 0 {
+			g.forget("acme")
+		}
+	}
+	if _, err := os.Stat(all[0][0]); err != nil {
+		t.Errorf("the backup of the first tenant: %v", err)
+	}
+	if got := filesOf(t, dir); !slices.Contains(got, before) || slices.Contains(got, after) {
+		t.Errorf("of an earlier version, %s is kept and %s is not: %q", before, after, got)
+	}
+	out, err := g.operate("restore", "acme", "--from", all[0][0], "--yes")
+	if got := g.get("acme", at("select", "n", origin)); err == nil || got != "second" || !strings.Contains(out+err.Error(), `backup of another tenant with the id "acme"`) {
+		t.Errorf("without --from-tenant: %v, %q, %s", err, got, out)
+	}
+	g.mustOperate("restore", "acme", "--from", all[0][0], "--from-tenant", "acme", "--yes")
+	if got := g.get("acme", at("select", "n", origin)); got != "first" {
+		t.Errorf("with --from-tenant: %q", got)
+	}
+	g.mustOperate("restore", "acme", "--from", all[1][0], "--yes")
+	if got := g.get("acme", at("select", "n", origin)); got != "second" {
+		t.Errorf("its own: %q", got)
 	}
 }
 

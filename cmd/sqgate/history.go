@@ -113,7 +113,7 @@ func newRestore() *cobra.Command {
 		f.StringVar(&o.from, "from", "", "a file that sqgate backup wrote, or - for standard input")
 		f.StringVar(&o.coordinate, "coordinate", "", "only the scroll at this coordinate, by number or name")
 		f.StringVar(&o.to, "to", "", "under this name, and leave the phext as it is")
-		f.StringVar(&o.fromTenant, "from-tenant", "", "with --from: the other tenant that the backup is of, to clone or rename it")
+		f.StringVar(&o.fromTenant, "from-tenant", "", "with --from: the id of the tenant that the backup is of, if that is another tenant, or an earlier one with the same id")
 		f.BoolVar(&o.dryRun, "dry-run", false, "say what would change, and change nothing")
 		o.confirm.register(f)
 		return cmd

@@ -157,7 +157,7 @@ func moment(at time.Time) string {
 // is, its state, what it uses of what it may, what it did, who else may come in, and
 // keys. Others follow, sorted by name.
 var fieldOrder = [...]string{
-	"tenant_id", "status", "admin_email", "created_at", "data_dir",
+	"tenant_id", "status", "admin_email", "created_at", "incarnation", "data_dir",
 	"storage_used_mb", "storage_used_bytes", "quota_mb", "phexts", "max_phexts",
 	"requests_per_minute", "reads_per_minute", "writes_per_minute", "lists_per_minute", "calls_per_day",
 	"api_calls_today", "last_active", "child", "writers", "public",

@@ -23,10 +23,14 @@ import (
 // no manifest, and one that was changed does not match it.
 const manifestName = "MANIFEST.json"
 
+// manifest has the incarnation last, because versions that do not know it read no
+// further than the files. Their backups have none, and those of a tenant without one
+// have "".
 type manifest struct {
-	Tenant  string         `json:"tenant"`
-	Created time.Time      `json:"created"`
-	Files   []manifestFile `json:"files"`
+	Tenant      string         `json:"tenant"`
+	Created     time.Time      `json:"created"`
+	Files       []manifestFile `json:"files"`
+	Incarnation string         `json:"incarnation"`
 }
 
 type manifestFile struct {
@@ -54,7 +58,7 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	tw, list := tar.NewWriter(out), manifest{Tenant: t.ID, Created: m.at, Files: []manifestFile{}}
+	tw, list := tar.NewWriter(out), manifest{Tenant: t.ID, Created: m.at, Files: []manifestFile{}, Incarnation: t.IncarnationText()}
 	for _, name := range m.files {
 		f, err := s.addPhext(tw, j, t, m, name)
 		if err != nil {

@@ -38,7 +38,7 @@ type Target struct {
 	Coordinate string  // of one scroll, a name or nine numbers; "" = the whole phext
 	To         *string // under this name instead; nil = in its place
 	DryRun     bool
-	From       string // for a backup: the other tenant that it may be of
+	From       string // for a backup: the other tenant, or the earlier one with this id, that it may be of
 	Key        string // fingerprint of the key of whoever asks for it
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,8 @@ import (
 // ErrNotBackup is a file that is no backup of a tenant's phexts, or not a whole
 // one.
 var ErrNotBackup = apierror.New(apierror.BadRequest, "this is not a backup made by sqgate")
+
+var errManifest = notBackup("its manifest cannot be read")
 
 func notBackup(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrNotBackup, fmt.Errorf(format, args...))
@@ -56,8 +59,12 @@ type received struct {
 	entries  []entry
 	index    map[string]int // of entries, by file
 	manifest bool
-	of       string // the tenant that the manifest names
-	zeros    bool   // a phext has NULs in it, as a backup has that was not written to its end
+	of       string    // the tenant that the manifest names
+	created  time.Time // zero if the manifest does not say
+	// incarnation is that of the tenant, and "" if it had none. It is nil in backups of
+	// versions that did not write it.
+	incarnation *string
+	zeros       bool // a phext has NULs in it, as a backup has that was not written to its end
 
 	spool *os.File
 	held  *memlimit.Reservation
@@ -248,14 +255,19 @@ func (r *receiver) readManifest() error {
 	for i, want := range []json.Token{json.Delim('{'), "tenant", nil, "created", nil, "files", json.Delim('[')} {
 		got, err := d.Token()
 		if err != nil || want != nil && got != want {
-			return notBackup("its manifest cannot be read")
+			return errManifest
 		}
-		if i == 2 {
-			of, _ := got.(string)
-			if tenants.ValidID(of) != nil {
+		text, _ := got.(string)
+		switch i {
+		case 2:
+			if tenants.ValidID(text) != nil {
 				return notBackup("its manifest names no tenant")
 			}
-			r.of = strings.Clone(of)
+			r.of = strings.Clone(text)
+		case 4:
+			if r.created, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return errManifest
+			}
 		}
 	}
 	for listed := 0; ; listed++ {
@@ -264,17 +276,43 @@ func (r *receiver) readManifest() error {
 			if listed != len(r.entries) {
 				return notBackup("its manifest lists %d phexts, and %d are in it", listed, len(r.entries))
 			}
-			return nil
+			window.left = manifestWindow
+			return r.readManifestEnd(d)
 		}
 		var f manifestFile
 		window.left = manifestWindow
 		if err := d.Decode(&f); err != nil {
-			return notBackup("its manifest cannot be read")
+			return errManifest
 		}
 		if err := r.compare(f, listed); err != nil {
 			return err
 		}
 	}
+}
+
+// readManifestEnd reads what follows the last line of the manifest: its incarnation, if
+// it has one, and nothing else.
+func (r *receiver) readManifestEnd(d *json.Decoder) error {
+	if end, err := d.Token(); err != nil || end != json.Delim(']') {
+		return errManifest
+	}
+	next, err := d.Token()
+	if err == nil && next == "incarnation" {
+		value, failed := d.Token()
+		text, ok := value.(string)
+		if failed != nil || !ok {
+			return errManifest
+		}
+		r.incarnation = &text
+		next, err = d.Token()
+	}
+	if err != nil || next != json.Delim('}') {
+		return errManifest
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return notBackup("something follows its manifest")
+	}
+	return nil
 }
 
 // compare compares a line of the manifest with the entry in the same place.

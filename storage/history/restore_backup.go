@@ -31,9 +31,10 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 		return result, err
 	}
 	defer b.close()
-	if b.manifest && b.of != t.ID && b.of != target.From {
-		return result, apierror.New(apierror.Conflict,
-			"this is a backup of tenant %.80q, so nothing was changed: to restore it here all the same, say so with from=%.80s (--from-tenant)", b.of, b.of)
+	if b.manifest && b.of != target.From {
+		if err := b.mustBeOf(t); err != nil {
+			return result, err
+		}
 	}
 	result.Manifest = b.manifest
 	r, release, err := s.begin(ctx, t, target, "restored from a backup")
@@ -53,6 +54,23 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 		result.Restored = append(result.Restored, one)
 	}
 	return result, nil
+}
+
+// mustBeOf refuses a backup of another tenant, or of an earlier one with the same id. A
+// backup that does not say the incarnation is the tenant's own if it was made since
+// the tenant has its id.
+func (b *received) mustBeOf(t *tenants.Tenant) error {
+	whose := "tenant"
+	switch {
+	case b.of != t.ID:
+	case b.incarnation == nil && !b.created.Before(t.Incarnation),
+		b.incarnation != nil && *b.incarnation == t.IncarnationText():
+		return nil
+	default:
+		whose = "another tenant with the id"
+	}
+	return apierror.New(apierror.Conflict,
+		"this is a backup of %s %.80q, so nothing was changed: to restore it here all the same, say so with from=%.80s (--from-tenant)", whose, b.of, b.of)
 }
 
 // filesOf are the files to restore, and those to remove because the backup does

@@ -361,6 +361,93 @@ func TestABackupOfAnotherTenant(t *testing.T) {
 	w.wantFiles("n.phext=text")
 }
 
+// TestABackupOfAnotherTenantWithTheID is restored only if that is asked for: the id was
+// given to somebody else.
+func TestABackupOfAnotherTenantWithTheID(t *testing.T) {
+	w := newWorld(t)
+	now := time.Now()
+	of := func(incarnation time.Time) *tenants.Tenant {
+		other := *w.tenant
+		other.Incarnation = incarnation
+		return &other
+	}
+	first, second, unsaid := of(now.Add(-time.Hour)), of(now.Add(-time.Minute)), of(time.Time{})
+	later := of(now.Add(time.Hour)) // than all backups
+	w.update("n.phext", 1, "text")
+	backup := func(of *tenants.Tenant, old bool) string {
+		var b strings.Builder
+		w.check(w.Backup(t.Context(), of, &b))
+		if !old {
+			return b.String()
+		}
+		// An earlier version would have written no incarnation.
+		before, after, _ := strings.Cut(b.String(), `,"incarnation":"`)
+		value, after, _ := strings.Cut(after, `"}`)
+		return before + "}" + strings.Repeat(" ", len(`,"incarnation":""`)+len(value)) + after
+	}
+	w.update("n.phext", 1, "later")
+	for _, test := range []struct {
+		name    string
+		of, at  *tenants.Tenant
+		old, is bool
+	}{
+		{"its own", first, first, false, true},
+		{"of an earlier one", first, second, false, false},
+		{"of one without an incarnation", unsaid, first, false, false},
+		{"at one without an incarnation", first, unsaid, false, false},
+		{"none has an incarnation", unsaid, unsaid, false, true},
+		{"old", first, first, true, true},
+		{"old, at one without an incarnation", first, unsaid, true, true},
+		{"old, and older than the tenant", first, later, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := backup(test.of, test.old)
+			_, err := w.RestoreBackup(t.Context(), test.at, Target{DryRun: true}, strings.NewReader(text))
+			if !test.is {
+				w.wantError(err, apierror.Conflict, `this is a backup of another tenant with the id "will"`)
+				_, err = w.RestoreBackup(t.Context(), test.at, Target{DryRun: true, From: "will"}, strings.NewReader(text))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestAManifestEndsWhereItEnds puts something behind it, or into it.
+func TestAManifestEndsWhereItEnds(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "text")
+	var b bytes.Buffer
+	w.check(w.Backup(t.Context(), w.tenant, &b))
+	in, head, manifest := tar.NewReader(bytes.NewReader(b.Bytes())), [2]*tar.Header{}, ""
+	for i := range head {
+		var err error
+		head[i], err = in.Next()
+		w.check(err)
+		text, err := io.ReadAll(in)
+		w.check(err)
+		manifest = string(text)
+	}
+	files := strings.TrimSuffix(manifest, `,"incarnation":""}`)
+	restore := func(manifest string) error {
+		var b bytes.Buffer
+		out := tar.NewWriter(&b)
+		w.check(addFile(out, head[0].Name, "text", head[0].ModTime))
+		w.check(addFile(out, manifestName, manifest, head[0].ModTime))
+		w.check(out.Close())
+		_, err := w.RestoreBackup(t.Context(), w.tenant, Target{DryRun: true}, &b)
+		return err
+	}
+	for _, whole := range []string{manifest, manifest + "\n ", files + "}"} {
+		w.check(restore(whole))
+	}
+	for _, end := range []string{"", "]", "}}", "}]", "} x", "}{}", `,"more":1}`, `,"incarnation":1}`, `,"incarnation":"","more":1}`, `,"incarnation":""`, `,"incarnation"}`,
+		"}" + strings.Repeat(" ", 2*manifestWindow), "}\x00"} {
+		w.wantError(restore(files+end), apierror.BadRequest, ErrNotBackup.Error())
+	}
+}
+
 // TestThePastIsReadWithinTheMemoryForAnswers, whether all of a phext is restored or one
 // scroll.
 func TestThePastIsReadWithinTheMemoryForAnswers(t *testing.T) {
