@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -39,12 +41,15 @@ type Config struct {
 type Gateway struct {
 	Config
 	draining atomic.Bool
+	refusals refusals
 	now      func() time.Time
 	began    time.Time
 }
 
 // New makes a Gateway; it starts nothing.
-func New(c Config) *Gateway { return &Gateway{Config: c, now: time.Now, began: time.Now()} }
+func New(c Config) *Gateway {
+	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now()}
+}
 
 // Handler is the chain that a request walks, outermost last.
 func (g *Gateway) Handler() http.Handler {

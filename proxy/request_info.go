@@ -74,7 +74,7 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
 		turn := fairqueue.FromContext(r.Context())
 		turn.SetOwner(unknownOwner)
-		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: newRequestID(), path: path}
+		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: NewRequestID(), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()
 		next.ServeHTTP(&info.meter, r.WithContext(info))
@@ -147,7 +147,8 @@ func (g *Gateway) logRequest(ctx context.Context, level slog.Level, at time.Time
 	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
 }
 
-func newRequestID() string {
+// NewRequestID is an X-Request-Id: 16 hexadecimal digits.
+func NewRequestID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the process instead
 	var text [2 * len(b)]byte

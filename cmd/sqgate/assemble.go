@@ -263,7 +263,7 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
-	s.server = newServer(s.gateway.Handler(), s.drainer, limiter, s.turns, s.log)
+	s.server = newServer(s.gateway, s.drainer, limiter, s.turns, s.log)
 	return nil
 }
 

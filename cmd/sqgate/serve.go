@@ -83,10 +83,10 @@ const (
 	keepAliveTimeout  = 2 * time.Minute
 )
 
-func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, turns *fairqueue.Queue, log *slog.Logger) *http1.Server {
+func newServer(g *proxy.Gateway, drainer *connDrainer, limiter *connLimiter, turns *fairqueue.Queue, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
 		Fallback: &http.Server{
-			Handler:           drainer.wrap(pace.Bodies(h)),
+			Handler:           drainer.wrap(pace.Bodies(g.Handler())),
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout:       keepAliveTimeout,
@@ -105,6 +105,7 @@ func newServer(h http.Handler, drainer *connDrainer, limiter *connLimiter, turns
 			}
 		},
 		HeaderMemory: limiter.headerMemory,
+		Refused:      g.Refused,
 		Turns:        turns,
 		Logger:       log,
 	})

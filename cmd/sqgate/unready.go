@@ -9,6 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/proxy"
 )
 
 // startError is what kept serve from starting.
@@ -37,7 +38,7 @@ func answerUnready(cause error, send func(state string) error, stay time.Duratio
 	_ = send("STATUS=CANNOT START, tried again every few seconds: " + oneLine(cause.Error())) // the log has it too
 	server := &http.Server{ReadHeaderTimeout: stay, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
-		apierror.WriteEarly(w, errUnready)
+		apierror.WriteEarly(w, proxy.NewRequestID(), errUnready)
 	})}
 	for _, l := range systemdSockets() {
 		go func() { _ = server.Serve(l) }() // the process ends with it

@@ -29,15 +29,16 @@ func Write(w http.ResponseWriter, e *Error) {
 }
 
 // WriteEarly is Write for a request that is refused before proxy sees it, with the
-// headers that proxy adds to its answers. It tells everybody the same, so pages of any
-// origin may read it.
-func WriteEarly(w http.ResponseWriter, e *Error) {
+// headers that proxy adds to its answers, and id as the X-Request-Id. It tells everybody
+// the same, so pages of any origin may read it.
+func WriteEarly(w http.ResponseWriter, id string, e *Error) {
 	h := w.Header()
+	h.Set("X-Request-Id", id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Expose-Headers", "Retry-After")
+	h.Set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
 	Write(w, e)
 }
 

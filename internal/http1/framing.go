@@ -25,7 +25,7 @@ type head struct {
 	lines   int   // with the request line
 	length  int64 // Content-Length
 	sized   bool  // there is one
-	chunked bool  // there is a Transfer-Encoding
+	chunked bool  // there is a Transfer-Encoding; any but chunked is unclear
 	unclear bool  // it could be read in another way
 }
 
@@ -87,7 +87,7 @@ func (h *head) read(line string, whole bool) {
 	case line[0] == ' ', line[0] == '\t':
 		h.unclear = true
 	case strings.EqualFold(name, "Transfer-Encoding"):
-		h.unclear = h.unclear || h.chunked || h.sized || !whole
+		h.unclear = h.unclear || h.chunked || h.sized || !whole || !strings.EqualFold(value, "chunked")
 		h.chunked = true
 	case strings.EqualFold(name, "Content-Length"):
 		n, err := strconv.ParseUint(value, 10, 63)

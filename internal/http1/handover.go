@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/pace"
 )
@@ -58,14 +59,15 @@ type handed struct {
 	turn    *fairqueue.Turn
 	framing framing
 	heads   *headMemory
-	out     *sender   // nil if the connection is not one of the system's
-	until   time.Time // write deadline that a handler has set
+	out     *sender                                // nil if the connection is not one of the system's
+	until   time.Time                              // write deadline that a handler has set
+	refused func(net.Addr, *apierror.Error) string // from Config.Refused
 	closed  func()
 	once    sync.Once
 }
 
-func newHanded(c net.Conn, read []byte, turn *fairqueue.Turn, heads *headMemory, closed func()) *handed {
-	return &handed{Conn: c, read: read, turn: turn, heads: heads, out: senderOn(c, turn), closed: closed}
+func newHanded(c net.Conn, read []byte, turn *fairqueue.Turn, heads *headMemory, refused func(net.Addr, *apierror.Error) string, closed func()) *handed {
+	return &handed{Conn: c, read: read, turn: turn, heads: heads, out: senderOn(c, turn), refused: refused, closed: closed}
 }
 
 type handedKey struct{}
@@ -75,6 +77,8 @@ func withHanded(ctx context.Context, c net.Conn) context.Context {
 	h := c.(*handed)
 	return context.WithValue(fairqueue.WithTurn(ctx, h.turn), handedKey{}, h)
 }
+
+func handedOf(r *http.Request) *handed { return r.Context().Value(handedKey{}).(*handed) }
 
 // Read reads at most to the end of a header or a body of known length. So net/http
 // has nothing of the next request, but for one byte, before it has answered this one.
@@ -99,7 +103,11 @@ func (c *handed) Read(b []byte) (int, error) {
 	if len(c.read) == 0 {
 		c.read = nil
 	}
-	if err := c.heads.take(c.framing.current()); err != nil {
+	err := c.heads.take(c.framing.current())
+	if err == nil && c.framing.last.unclear {
+		err = errUnclear
+	}
+	if err != nil {
 		return 0, c.refuse(err)
 	}
 	return part, nil

@@ -26,7 +26,7 @@ func TestAnAnswerThatIsNotTakenIsGivenUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, client := net.Pipe()
 				defer client.Close()
-				h := newHanded(server, nil, nil, new(headMemory), func() {})
+				h := newHanded(server, nil, nil, new(headMemory), nil, func() {})
 				defer h.Close()
 				for range 2 { // for the next request, the deadline begins anew
 					began := time.Now()

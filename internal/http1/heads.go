@@ -90,7 +90,7 @@ func (m *headMemory) release(last bool) {
 // does: many clients look at an answer only then.
 func (c *handed) refuse(e *apierror.Error) error {
 	a := early{header: http.Header{"Connection": lastAnswer}}
-	apierror.WriteEarly(&a, e)
+	apierror.WriteEarly(&a, c.refused(c.RemoteAddr(), e), e)
 	if _, err := c.Write(a.bytes()); err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, pace.LeftoverBytes) // the connection ends in any case
 	}
@@ -118,21 +118,22 @@ func (a *early) bytes() []byte {
 	return append(out.Bytes(), a.body.Bytes()...)
 }
 
-// checkFraming refuses requests whose end is not clear, before the handler reads
-// anything of them. It closes connections after chunks, since only net/http knows
-// where those end.
-func checkFraming(next http.Handler) http.Handler {
-	refuse := pace.Bodies(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { apierror.WriteEarly(w, errUnclear) }))
+// checkFraming refuses chunks over HTTP/1.0, before the handler reads anything of them.
+// It closes connections after chunks, since only net/http knows where those end.
+func checkFraming(next http.Handler, refused func(net.Addr, *apierror.Error) string) http.Handler {
+	refuse := pace.Bodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		apierror.WriteEarly(w, refused(handedOf(r).RemoteAddr(), errUnclear), errUnclear)
+	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		head := r.Context().Value(handedKey{}).(*handed).framing.last
-		unclear := head.unclear || head.chunked && !r.ProtoAtLeast(1, 1)
-		if unclear || head.chunked {
-			w.Header()["Connection"] = lastAnswer
-		}
-		if unclear {
-			refuse.ServeHTTP(w, r)
+		if !handedOf(r).framing.last.chunked {
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		w.Header()["Connection"] = lastAnswer
+		if r.ProtoAtLeast(1, 1) {
+			next.ServeHTTP(w, r)
+		} else {
+			refuse.ServeHTTP(w, r)
+		}
 	})
 }

@@ -113,7 +113,7 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 					if !r.Close || !strings.HasPrefix(body, `{"error":"`) || r.Header.Get("Content-Type") != "application/json" || (r.Header.Get("Retry-After") == "1") != (c.status == 503) {
 						t.Errorf("%v %q", r.Header, body)
 					}
-					isEarly(t, r)
+					isEarly(t, r, map[int]string{431: "header_too_large", 503: "unavailable"}[c.status])
 					client.expectEnd()
 				}
 			}
@@ -132,9 +132,9 @@ func TestHeadersThatAreTooLarge(t *testing.T) {
 }
 
 // isEarly expects the headers of all of sqgate's answers.
-func isEarly(t *testing.T, r *http.Response) {
+func isEarly(t *testing.T, r *http.Response, code string) {
 	t.Helper()
-	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"} {
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*", "X-Request-Id": "id of " + code} {
 		if got := r.Header.Get(name); got != want {
 			t.Errorf("%s is %q", name, got)
 		}
@@ -200,14 +200,14 @@ var framings = []struct {
 	{"Host: a\r\nContent-Length:\r\n 0\r\n\r\nhello", 400},
 	{"Host: a\r\nContent-Length: 0\r\nTransfer-Encoding:\r\n chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
 	{"Host: a\r\nContent-Length: 0\r\nTransfer-Encoding : chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
-	{"Host: a\r\nContent-Length: 0\r\nTransfer-Encoding: identity\r\n\r\nhello", 501},
-	{"Host: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding:\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
-	{"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501},
+	{"Host: a\r\nContent-Length: 0\r\nTransfer-Encoding: identity\r\n\r\nhello", 400},
+	{"Host: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding:\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
+	{"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
 	{"Host: a\r\nTransfer-Encoding: chunked\x0b\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400},
 	{"Host: a\rContent-Length: 0\r\n\r\nhello", 400},
 	{"Host: a\r\nX: \x00\r\nContent-Length: 5\r\n\r\nhello", 400},
@@ -216,7 +216,7 @@ var framings = []struct {
 // TestRequestsWithUnclearEnds never reach the handler, on a new connection and on one
 // that net/http has. Over HTTP/1.0 there are no chunks.
 func TestRequestsWithUnclearEnds(t *testing.T) {
-	s := serve(t, echo)
+	s, refused := serve(t, echo), int64(0)
 	for _, version := range []string{"1.1", "1.0"} {
 		for _, f := range framings {
 			want := f.status
@@ -239,10 +239,14 @@ func TestRequestsWithUnclearEnds(t *testing.T) {
 					c.expectEnd()
 				}
 				if want == 400 && strings.Contains(body, "not clear") {
-					isEarly(t, r)
+					isEarly(t, r, "bad_request")
+					refused++
 				}
 			}
 		}
+	}
+	if got := s.refused.Load(); refused == 0 || got != refused {
+		t.Errorf("told of %d refusals, not %d", got, refused)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"mirrorborn.us/sqgate/internal/apierror"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,12 +25,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // served is a server under test.
 type served struct {
 	*Server
-	addr   string
-	open   atomic.Int64
-	rest   atomic.Int64 // requests that came by way of net/http
-	log    strings.Builder
-	closed chan bool // gets the first that ends
-	served chan error
+	addr    string
+	open    atomic.Int64
+	rest    atomic.Int64 // requests that came by way of net/http
+	refused atomic.Int64
+	log     strings.Builder
+	closed  chan bool // gets the first that ends
+	served  chan error
 }
 
 func serve(t *testing.T, h http.HandlerFunc, change ...func(*http.Server)) *served {
@@ -48,6 +51,13 @@ func serveWith(t *testing.T, h http.HandlerFunc, change func(*Config)) *served {
 		h(w, r)
 	})}
 	config := Config{Fallback: rest, Plain: func(path string) bool { return path != "/not-here" },
+		Refused: func(remote net.Addr, e *apierror.Error) string {
+			if !strings.HasPrefix(remote.String(), "127.0.0.1:") {
+				t.Errorf("refused: %v", remote)
+			}
+			s.refused.Add(1)
+			return "id of " + e.Code
+		},
 		Opened: func(net.Addr) func() { s.open.Add(1); return s.ended }, Logger: slog.New(slog.NewTextHandler(&s.log, nil))}
 	change(&config)
 	s.Server = New(config)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/memlimit"
 )
@@ -31,6 +32,9 @@ type Config struct {
 	// HeaderMemory returns the budgets, in bytes, of which large headers on a
 	// connection take. It is asked at the first one; nil = there are none.
 	HeaderMemory func(remote net.Addr) []*memlimit.Budget
+	// Refused is told of each request that is refused here, before the handler sees it,
+	// and returns what its answer has as X-Request-Id.
+	Refused func(remote net.Addr, e *apierror.Error) (id string)
 	// Turns is where answers wait for their turn to be sent. A request has the Turn
 	// of its connection in its context. The handler says whose it is, and may take
 	// it: it is given back when the handler has returned. nil = nobody waits.
@@ -57,7 +61,7 @@ type Server struct {
 // used elsewhere.
 func New(c Config) *Server {
 	handler, observe := c.Fallback.Handler, c.Fallback.ConnState
-	c.Fallback.Handler, c.Fallback.ConnContext = checkFraming(givingTurns(handler)), withHanded
+	c.Fallback.Handler, c.Fallback.ConnContext = checkFraming(givingTurns(handler), c.Refused), withHanded
 	c.Fallback.ConnState = func(nc net.Conn, state http.ConnState) {
 		if state == http.StateIdle {
 			nc.(*handed).heads.release(false)
@@ -80,7 +84,7 @@ const slack = 4 << 10
 
 func (s *Server) newHanded(nc net.Conn, read []byte, turn *fairqueue.Turn, closed func()) *handed {
 	heads := &headMemory{largest: s.largest, budgets: s.cfg.HeaderMemory, remote: nc.RemoteAddr()}
-	return newHanded(nc, read, turn, heads, closed)
+	return newHanded(nc, read, turn, heads, s.cfg.Refused, closed)
 }
 
 // Serve accepts connections until Shutdown or Close, and then returns

@@ -15,6 +15,7 @@ const (
 	Code     = "code"
 	Bytes    = "bytes"
 	Duration = "duration"
+	LeftOut  = "left_out" // further lines like this one, since the last
 	DataDir  = "data_dir"
 	Error    = "error"
 )
