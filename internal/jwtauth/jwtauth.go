@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // Verifier verifies tokens with one key. Its methods may be called by many at a time.
@@ -144,6 +147,9 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 	if _, critical := parsed.Header["crit"]; critical {
 		return Identity{}, errInvalid // it demands what this package does not know (RFC 7515, section 4.1.11)
 	}
+	if !v.clearlyNamed(token) {
+		return Identity{}, errInvalid
+	}
 	id := Identity{}
 	id.Tenant, _ = claims[v.claim].(string)
 	access, limited := claims["access"]
@@ -157,4 +163,28 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 		id.IssuedAt = issued.Time
 	}
 	return id, nil
+}
+
+// clearlyNamed says whether no claim of a token, which is good otherwise, stands there
+// twice, or has the name of one that counts here in another case. With "Access" in the
+// place of "access", the token would allow what its issuer wanted to forbid.
+func (v *Verifier) clearlyNamed(token string) bool {
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		return false
+	}
+	claims, _ := strictjson.Fields(text)
+	seen := map[string]bool{}
+	for _, claim := range claims {
+		for _, ours := range []string{v.claim, "access", "exp", "nbf", "iat"} {
+			if claim.Name != ours && strings.EqualFold(claim.Name, ours) {
+				return false
+			}
+		}
+		if seen[claim.Name] {
+			return false
+		}
+		seen[claim.Name] = true
+	}
+	return true
 }

@@ -154,6 +154,12 @@ func TestClaims(t *testing.T) {
 		{"access in capitals", good("access", "READ"), Identity{}, errInvalid},
 		{"access is null", good("access", nil), Identity{}, errInvalid},
 		{"access is a list", good("access", []string{"read"}), Identity{}, errInvalid},
+		{"ACCESS", good("ACCESS", "read"), Identity{}, errInvalid},
+		{"Access, with another letter", good("acce\u017fs", "read"), Identity{}, errInvalid},
+		{"access and Access", good("access", "read-write", "Access", "read"), Identity{}, errInvalid},
+		{"Tenant", good("Tenant", "other"), Identity{}, errInvalid},
+		{"Nbf", good("Nbf", now.Add(time.Hour).Unix()), Identity{}, errInvalid},
+		{"other claims", good("sub", "w", "Sub", "x", "scope", "read", "accessed", true), Identity{Tenant: "will"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			id, err := v.Verify(sign(t, jwt.SigningMethodHS256, []byte(secret), test.claims))
@@ -161,6 +167,35 @@ func TestClaims(t *testing.T) {
 				t.Errorf("%+v, %v", id, err)
 			}
 		})
+	}
+}
+
+// TestAClaimThatIsThereTwice is signed, and does not say which one counts.
+func TestAClaimThatIsThereTwice(t *testing.T) {
+	v, err := load(t, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func(claims string) string {
+		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`))
+		text := header + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		sum, err := jwt.SigningMethodHS256.Sign(text, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text + "." + base64.RawURLEncoding.EncodeToString(sum)
+	}
+	if id, err := v.Verify(signed(`{"tenant":"will","access":"read","exp":99999999999}`)); err != nil || !id.ReadOnly {
+		t.Fatalf("%+v, %v", id, err)
+	}
+	for _, claims := range []string{
+		`{"tenant":"will","access":"read","exp":99999999999,"access":"read-write"}`,
+		`{"tenant":"will","exp":99999999999,"access":"read","acc\u0065ss":"read-write"}`,
+		`{"tenant":"will","tenant":"other","exp":99999999999}`,
+	} {
+		if id, err := v.Verify(signed(claims)); !errors.Is(err, errInvalid) {
+			t.Errorf("%s: %+v, %v", claims, id, err)
+		}
 	}
 }
 
