@@ -85,10 +85,12 @@ func readFile(path string) ([]byte, error) {
 // parseKey is the key, and the one algorithm that it is for. What is a public key in
 // another form is refused: as a secret, everybody would know it.
 func parseKey(text []byte) (key any, method string, err error) {
-	block, _ := pem.Decode(text)
+	block, rest := pem.Decode(text)
 	secret := bytes.TrimRight(text, " \t\r\n")
 	_, notDER := x509.ParsePKIXPublicKey(text)
 	switch {
+	case block != nil && bytes.Contains(rest, []byte("-----BEGIN")):
+		return nil, "", errors.New("holds more than one key: keep the one whose tokens are wanted")
 	case block != nil:
 		return parsePublicKey(block)
 	case bytes.Contains(text, []byte("-----BEGIN")):

@@ -245,6 +245,7 @@ func TestKeyFilesRefused(t *testing.T) {
 		{"an RSA key too short", publicPEM(t, small.Public()), "1024 bits"},
 		{"a curve that no algorithm has", publicPEM(t, p224.Public()), "another kind"},
 		{"a private key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), "PRIVATE KEY: a PUBLIC KEY"},
+		{"two keys", public + public, "more than one"},
 		{"half a PEM", public[:60], "not whole"},
 		{"PEM of nonsense", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("nonsense")})), "cannot be read"},
 		{"DER", string(block.Bytes), "PEM"},
