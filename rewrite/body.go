@@ -39,7 +39,7 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if err != nil || added {
 		return got.text(), err
 	}
-	return body, nil
+	return body, checkHidden(body)
 }
 
 // text is the scroll among the parameters.
@@ -200,7 +200,8 @@ func formBody(body []byte) (*bodyFields, bool) {
 	if bytes.IndexByte(body[:min(len(body), longestFirst)], '=') <= 0 {
 		return nil, false
 	}
-	for rest, more := body, true; more; {
+	pairs := 0
+	for rest, more := body, true; more; pairs++ {
 		var pair []byte
 		pair, rest, more = bytes.Cut(rest, []byte("&"))
 		key, value, ok := bytes.Cut(pair, []byte("="))
@@ -210,6 +211,12 @@ func formBody(body []byte) (*bodyFields, bool) {
 		}
 		key = key[:min(len(key), longestParam)]
 		which, bit, known := paramNamed(string(key), scrollNames[:1])
+		if !known && pairs < maxFields {
+			if meant := meantCoordinate(unescape(string(key)), value); meant != "" {
+				which, bit, known = paramNamed(meant, nil)
+				b.problem = cmp.Or(b.problem, fmt.Sprintf("the field %s, which must be spelled %q", clip(string(key)), meant))
+			}
+		}
 		if !known && bytes.ContainsAny(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ %+") {
 			meant := strings.ToLower(strings.TrimSpace(unescape(string(key))))
 			if which, bit, known = paramNamed(meant, scrollNames[:1]); known {
@@ -317,6 +324,11 @@ func nextField(d *json.Decoder) (f field, known bool, err error) {
 	}
 	f.name = fmt.Sprint(name)
 	if f.param, f.bit, known = paramNamed(f.name, scrollNames[:]); !known {
+		if meant := meantInJSON(f.name, raw); meant != "" {
+			f.param, f.bit, known = paramNamed(meant, nil)
+			f.problem = fmt.Sprintf("must be spelled %q", meant)
+			return f, known, json.Unmarshal(raw, &f.value)
+		}
 		lower := strings.ToLower(f.name)
 		if f.param, f.bit, known = paramNamed(lower, scrollNames[:]); !known {
 			return f, false, nil
@@ -386,7 +398,7 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 		switch {
 		case len(body) < smallBody, h.route.coordinate != "", got.query(h.query) != nil, got.hasCoordinate():
 			return 0 // it is the text, or refused
-		case looksLikeJSON(body):
+		case looksLikeJSON(afterComments(body)):
 			return copiesOfJSON * int64(len(body))
 		case bytes.IndexByte(body[:longestFirst], '=') > 0: // in the first name, or it is no form
 			return copiesOfForm * int64(len(body))

@@ -102,6 +102,11 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.does.Mutates() && !got.hasCoordinate() {
+		if err := checkMisspelt(h.query); err != nil {
+			return nil, err
+		}
+	}
 	c := &Call{Op: h.does, Scroll: scroll, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err

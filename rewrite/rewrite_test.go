@@ -315,6 +315,32 @@ func TestParsedMemory(t *testing.T) {
 	}
 }
 
+// TestMisspeltCoordinates are refused where the write would be one of the origin, and
+// ignored elsewhere, as all unknown parameters are.
+func TestMisspeltCoordinates(t *testing.T) {
+	for query, refused := range map[string]bool{
+		"coordinates=1.1.1/1.1.1/1.1.2": true, "p=n&coordinat=1.1.1%2F1.1.1%2F1.1.2&s=x": true, "cord=2.3.5": true, "C=1.1.1/1.1.1/1.1.2": true,
+		"coordiante=notes.to.day": true, "co-ordinate=bob.1.1.1/1.1.1/1.1.2": true, "Coordinate=2026.2.13/1.1.1/1.1.1": true,
+		"coordinates=1.1.1/1.1.1/1.1.2&c=2.3.5": false, "coordinates=north": false, "coordinates=1.5": false, "chord=Am7": false, "chord=C/E": false, "C=yes": false, "coordinates": false,
+		"word=1.2.3": false, "b=1.1.1/1.1.1/1.1.2": false, "version=1.2.3": false, "coordinates=a+b.c.d": false, "_=1700000000.1.2": false,
+	} {
+		for _, call := range []string{"POST update", "GET insert", "DELETE delete", "GET select"} {
+			method, op, _ := strings.Cut(call, " ")
+			if op != "delete" && !strings.Contains(query, "s=x") {
+				query += "&s=x"
+			}
+			head, err := ParseHead(method, "/api/v2/"+op, query, Tenant{ID: "will"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = head.Call(nil)
+			if wrong := refused && op != "select"; (err != nil) != wrong || wrong && apierror.From(err).Kind != apierror.BadRequest {
+				t.Errorf("%s?%s: %v", call, query, err)
+			}
+		}
+	}
+}
+
 // TestATextWithManyAmpersands looks like a form. Each of them must cost next to nothing.
 func TestATextWithManyAmpersands(t *testing.T) {
 	for part, problem := range map[string]string{"&": "a part without '='", "&zz=": `the field "zz"`} {
@@ -352,6 +378,13 @@ func TestBodiesWithACoordinate(t *testing.T) {
 		"q=Tom & Jerry": false, "a=1&b=2 and more": false, "-- a comment\r\nContent": false, `{"Content":"x"}`: false,
 		`{"p":"x","library":2,"shelf":1,"series":1,"collection":1,"volume":1,"book":1,"chapter":1,"section":1,"scroll":1}`: true,
 		`{"phext":"x","library":2,"shelf":3}`: true, `{"library":"2"}`: true, "library=2&shelf=3": true, "c=1.1.1/1.1.1/1.1.2": true,
+		`{"coordinates":"1.1.1/1.1.1/1.1.2","content":"x"}`: true, `{"Coordinates":"notes.to.day"}`: true, `{"coordinates":[1.5,2.5]}`: false, `{"coordinates":"1.2"}`: false,
+		"coordinates=1.1.1/1.1.1/1.1.2&content=x": true, "cord=2.3.5&content=x": true, "coordinates=yes&content=x": false, "chord=C/E&x=y": false,
+		`[{"coordinate":"1.1.1/1.1.1/1.1.2","content":"x"}]`: true, `[{"c":"1.1.1\/1.1.1\/1.1.2","s":"x"}, 2]`: true, `{"scrolls":[{"coord":"a.b/c.d","text":"x"}]}`: true,
+		"\ufeff" + `{"scroll":{"coordinate":"2.3.5","text":"x"}}`: true, `[1, {"versions":{"a":"1.2.3","c":"2026/2/13"}}]`: false, `{"deep":{"coordinate":"north"}}`: false,
+		`[{"note":"say \"coordinate\":\"1.1.1/1.1.1/1.1.2\""}]`: false, `[{"coordinate":"1.1.1/1.1.1/1.1.2"},]`: false, `[ ] "coordinate":"1.1.1/1.1.1/1.1.2"`: false,
+		"// a comment\n" + `{"coordinate":"1.1.1/1.1.1/1.1.2","content":"x"}`: true, "/* a */ # b\n" + `[{"coordinate":"1.1.1/1.1.1/1.1.2"}]`: true,
+		"# Title\n" + `{"title":"x"}`: false, "# Title\n" + `{"coordinate":"1.1.1/1.1.1/1.1.2"}` + "\nand more": false, "// only": false, "/*": false, "#": false,
 		`{"library":"Alexandria"}`: false, "book=3": false, "chapter=one&section=two": false, `{"a":1.5}`: false,
 	} {
 		head, err := ParseHead("POST", "/api/v2/update", "", Tenant{ID: "will"})

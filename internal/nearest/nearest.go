@@ -44,6 +44,27 @@ func of(word string, known []string) (all []string) {
 	return all
 }
 
+// Misspells says whether word is another but for case and separators, or for one letter
+// that is missing, too many, wrong, or in the place of its neighbour. Words of fewer than
+// four letters have others too near for that: of them, only case and separators may differ.
+func Misspells(word, other string) bool {
+	word, other = plain(word), plain(other)
+	if len(other) < shortest || word == other {
+		return word == other
+	}
+	return distance(word, other) == 1 || swapped(word, other)
+}
+
+// swapped says whether two neighbours in a are the other way round in b.
+func swapped(a, b string) bool {
+	for i := 1; i < len(a) && len(a) == len(b); i++ {
+		if a[i-1] != b[i-1] {
+			return a[:i-1]+a[i:i+1]+a[i-1:i]+a[i+1:] == b
+		}
+	}
+	return false
+}
+
 func plain(word string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(word))
 }

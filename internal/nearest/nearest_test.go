@@ -20,3 +20,19 @@ func TestDidYouMean(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestMisspells(t *testing.T) {
+	for word, want := range map[string]bool{
+		"coordinate": true, "coordinates": true, "Coordinate": true, "co-ordinate": true, "coordinat": true, "coordimate": true, "coordiante": true, "ocordinate": true, "coordinaet": true,
+		"coord": false, "cordinat": false, "ordinate": false, "": false, "coordiantes": false, "coordinate12": false,
+	} {
+		if Misspells(word, "coordinate") != want {
+			t.Errorf("%q: %v", word, !want)
+		}
+	}
+	for word, want := range map[string]bool{"C": true, "c_": true, "a": false, "cc": false, "": false} {
+		if Misspells(word, "c") != want {
+			t.Errorf("%q: %v", word, !want)
+		}
+	}
+}
