@@ -18,15 +18,36 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := a.canArchive(t); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
 	if err := a.changeEntry(t.ID, func(e *tenants.Entry) error { e.Enabled = ptr(false); return nil }); err != nil {
 		return err
 	}
 	archive, files, err := a.archiveFiles(r, t)
 	if err != nil {
-		return fmt.Errorf("tenant %q is disabled, and not archived yet: mend what follows, and delete it again: %w", t.ID, err)
+		if t.Enabled {
+			a.record(r, "change", t.ID, patch{Enabled: ptr(true)}, patch{Enabled: ptr(false)})
+		}
+		return fmt.Errorf("tenant %q is disabled, and not deleted yet: mend what follows, and delete it again: %w", t.ID, err)
 	}
 	a.record(r, "delete", t.ID, map[string]any{"files": files}, map[string]any{"archive": archive})
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": archived, "archive": archive})
+	return nil
+}
+
+// canArchive is the error if a disk is read-only, or closed to sqgate, that deleting the
+// tenant has to write to.
+func (a *API) canArchive(t *tenants.Tenant) error {
+	files, err := t.OwnFiles()
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	for _, dir := range []string{t.DataDir, a.ArchiveDir} {
+		if err := fsutil.CheckWritable(fsutil.Resolve(dir)); err != nil {
+			return fmt.Errorf("the files of tenant %q cannot be moved into an archive, because %s cannot be written (%w): mount its disk for writing, or add it to the unit's ReadWritePaths=", t.ID, dir, err)
+		}
+	}
 	return nil
 }
 

@@ -2,8 +2,11 @@ package main
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // ask sends a request as it is, follows no redirect, and demands a status.
@@ -112,4 +115,45 @@ func TestNoManagementInputIs500(t *testing.T) {
 	if log := g.log.String(); strings.Contains(log, "a management call failed") {
 		t.Errorf("a call was logged as failed:\n%s", tail(log, 20))
 	}
+}
+
+// TestDeletingOnAReadOnlyDisk changes nothing, and says so.
+func TestDeletingOnAReadOnlyDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a disk")
+	}
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will")
+		if err := os.MkdirAll(g.dataDir("will"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		mount := func(flags uintptr) {
+			t.Helper()
+			if err := unix.Mount("sqgate", g.dataDir("will"), "tmpfs", flags, "size=16m"); err != nil {
+				t.Skip("no disk can be mounted:", err)
+			}
+		}
+		mount(0)
+		t.Cleanup(func() {
+			g.stop()
+			if err := unix.Unmount(g.dataDir("will"), unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		g.start()
+		g.must("will", "POST", at("update", "n", origin), "kept", 200)
+		mount(unix.MS_REMOUNT | unix.MS_RDONLY)
+		r := g.manageRaw(adminKey, "DELETE", "tenants/will", "")
+		if r.status != 500 || !strings.Contains(r.body, "nothing was changed") || !strings.Contains(r.body, "read-only file system") || !strings.Contains(r.body, g.dataDir("will")) {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		if status := g.manage("GET", "tenants/will", "", 200)["status"]; status != "active" {
+			t.Errorf("the tenant is %v", status)
+		}
+		if got := g.get("will", at("select", "n", origin)); got != "kept" {
+			t.Errorf("%q", got)
+		}
+		mount(unix.MS_REMOUNT)
+		g.manage("DELETE", "tenants/will", "", 200)
+	})
 }

@@ -22,10 +22,7 @@ func newCheck() *cobra.Command {
 			"gives secrets away or fails at the first write, is a warning. Warnings leave the exit status at 0.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags()); err != nil {
-				return err
-			}
-			return check(cmd.OutOrStdout(), o, thisHost(cmd.OutOrStdout()))
+			return thisHost(cmd.OutOrStdout()).check(cmd, o)
 		},
 	}
 	o.registerConfig(cmd.Flags())
@@ -33,6 +30,20 @@ func newCheck() *cobra.Command {
 	cmd.Flags().StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
 	cmd.Flags().StringVar(&o.archiveDir, "archive-dir", o.archiveDir, "where archives of deleted tenants go")
 	return cmd
+}
+
+// check is the command, with the settings that the unit gives serve.
+func (h *host) check(cmd *cobra.Command, o *options) error {
+	switch err := h.takeSettings(cmd.Flags()); {
+	case errors.Is(err, fs.ErrPermission):
+		return usageError{fmt.Errorf("%w: run `sqgate check` as root", err)}
+	case err != nil:
+		return usageError{err}
+	}
+	if err := fromEnvironment(cmd.Flags()); err != nil {
+		return err
+	}
+	return check(cmd.OutOrStdout(), o, h)
 }
 
 // check says that the file is good, or what is wrong with it, and warns of what serve

@@ -59,7 +59,7 @@ func (i *inspector) unreadable() error {
 	if i.can("-r", i.o.config) {
 		return nil
 	}
-	paths, owner := i.o.config, chownTo(i.who.uid)
+	paths, owner := i.o.config, i.who.chownTo()
 	if dir := filepath.Dir(fsutil.Resolve(i.o.config)); !i.can("-x", dir) {
 		paths = dir + " " + paths
 	}
@@ -119,11 +119,11 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	}
 	mode := info.Mode().Perm()
 	if owner := i.ownerOf(t.DataDir, info); i.who.uid != 0 && owner != i.who.uid {
-		warn("belongs to %s, and sqgate serves as %s: chown -R %s %s", userName(owner), userName(i.who.uid), chownTo(i.who.uid), t.DataDir)
+		warn("belongs to %s, and sqgate serves as %s: chown -R %s %s", userName(owner), userName(i.who.uid), i.who.chownTo(), t.DataDir)
 	} else if mode&0o700 != 0o700 {
 		warn("has mode %04o, so that its owner cannot read and write it: chmod u+rwx %s", mode, t.DataDir)
 	} else if n, first := i.othersFiles(t); n > 0 {
-		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, chownTo(i.who.uid), t.DataDir)
+		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, i.who.chownTo(), t.DataDir)
 	}
 	if mode&0o022 != 0 {
 		warn("has mode %04o, so that others can write into it: chmod go-w %s", mode, t.DataDir)

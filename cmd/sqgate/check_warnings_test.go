@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -223,7 +224,7 @@ func TestCheckAsTheServingUser(t *testing.T) {
 	}
 	want("without a unit", "/etc/tenants.json: 1 tenant, nothing wrong\n")
 	p.write(t, "lib/sq.service", "[Service]\nExecStart=/usr/bin/sqgate serve\nUser=nobody\n")
-	cannot := "tenants file /etc/tenants.json: user nobody, as whom sq.service runs, cannot read it, and so serves nobody: chown " + chownTo(uid)
+	cannot := "tenants file /etc/tenants.json: user nobody, as whom sq.service runs, cannot read it, and so serves nobody: chown " + servingUser{uid: uid}.chownTo()
 	want("all of root's", cannot+" /etc /etc/tenants.json && chmod 600 /etc/tenants.json")
 	if err := os.Chown(p.path("etc"), uid, -1); err != nil {
 		t.Fatal(err)
@@ -236,6 +237,75 @@ func TestCheckAsTheServingUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("a file of its own", "/etc/tenants.json: 1 tenant, nothing wrong\n")
+
+	const group = 4711
+	for _, path := range []string{"etc", "etc/tenants.json"} {
+		if err := os.Chown(p.path(path), 0, group); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.chmod(t, "etc", 0o770)
+	p.chmod(t, "etc/tenants.json", 0o640)
+	want("of a group", cannot+" /etc /etc/tenants.json && chmod 600 /etc/tenants.json")
+	readable := "/etc/tenants.json: 1 tenant, can be served, with warnings:\n- /etc/tenants.json has mode 0640, so that others can read the keys in it: chmod 600 /etc/tenants.json\n"
+	for _, line := range []string{"Group=4711", "SupplementaryGroups=4712 4711"} {
+		p.write(t, "lib/sq.service", "[Service]\nExecStart=/usr/bin/sqgate serve\nUser=nobody\n"+line+"\n")
+		want(line, readable)
+	}
+	p.write(t, "lib/sq.service", "[Service]\nExecStart=/usr/bin/sqgate serve\nUser=nobody\nGroup=4712\n")
+	want("of another group", "tenants file /etc/tenants.json: user nobody, as whom sq.service runs, cannot read it, and so serves nobody: chown nobody:4712 /etc /etc/tenants.json && chmod 600 /etc/tenants.json")
+}
+
+// TestCheckTakesTheUnitsSettings has a unit that serves another tenants file, which it
+// names in one of the ways in which that is done.
+func TestCheckTakesTheUnitsSettings(t *testing.T) {
+	p := &place{root: t.TempDir()}
+	for _, dir := range []string{"lib", "data/x"} {
+		p.mkdir(t, dir)
+	}
+	p.write(t, "theirs.json", fmt.Sprintf(`{"tenants": [{"id": "will", "api_key": "12345678", "data_dir": %q}]}`, p.path("data/x")))
+	p.write(t, "mine.json", `{"tenants": []}`)
+	p.write(t, "settings", "SQGATE_CONFIG="+p.path("theirs.json")+"\nSQGATE_STATE_DIR="+p.path("data")+"\n")
+	inState := ": 1 tenant, can be served, with warnings:\n- tenant \"will\": data_dir /data/x lies in --state-dir, /data, where sqgate keeps its own files: choose another place\n"
+	for _, c := range []struct{ unit, variable, args, want string }{
+		{"EnvironmentFile=-" + p.path("settings") + "\nExecStart=/usr/bin/sqgate serve", "", "", "/theirs.json" + inState},
+		{"Environment=SQGATE_CONFIG=/nowhere\nExecStart=/usr/bin/sqgate serve --config " + p.path("theirs.json") + " --state-dir=" + p.path("data"), "", "", "/theirs.json" + inState},
+		{"Environment=SQGATE_CONFIG=" + p.path("theirs.json") + "\nExecStart=/usr/bin/sqgate", "", "", "/theirs.json: 1 tenant, nothing wrong\n"},
+		{"EnvironmentFile=" + p.path("settings") + "\nExecStart=/usr/bin/sqgate serve", p.path("mine.json"), "", "/mine.json: 0 tenants, nothing wrong\n"},
+		{"EnvironmentFile=" + p.path("settings") + "\nExecStart=/usr/bin/sqgate serve", "", p.path("mine.json"), "/mine.json: 0 tenants, nothing wrong\n"},
+		{"ExecStart=/usr/bin/sqgate serve --confg /x", "", "", "/lib/sq.service: ExecStart=: unknown flag: --confg"},
+	} {
+		t.Run(c.unit+" "+c.variable+" "+c.args, func(t *testing.T) {
+			if c.variable != "" {
+				t.Setenv("SQGATE_CONFIG", c.variable)
+			}
+			me, err := user.Current()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.write(t, "lib/sq.service", "[Service]\nUser="+me.Uid+"\n"+c.unit+"\n")
+			h := &host{etc: p.path("systemd"), packaged: []string{p.path("lib")}, serves: "/etc/sq/tenants.json"}
+			o, out := defaultOptions(), new(strings.Builder)
+			cmd := newCheck()
+			cmd.ResetFlags()
+			o.registerConfig(cmd.Flags())
+			cmd.Flags().StringVar(&o.stateDir, "state-dir", o.stateDir, "")
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return h.check(cmd, o) }
+			cmd.SetOut(out)
+			cmd.SilenceUsage, cmd.SilenceErrors = true, true
+			args := []string{}
+			if c.args != "" {
+				args = []string{"--config", c.args}
+			}
+			cmd.SetArgs(args)
+			if err := cmd.Execute(); err != nil {
+				out.WriteString(err.Error())
+			}
+			if got := strings.ReplaceAll(out.String(), p.root, ""); got != c.want {
+				t.Errorf("%s\nwant %s", got, c.want)
+			}
+		})
+	}
 }
 
 // TestExplainConfig: to whoever may not read the tenants file, nothing is advised that

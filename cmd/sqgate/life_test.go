@@ -259,6 +259,9 @@ func TestUsageErrors(t *testing.T) {
 		{"an unknown variable", []string{"SQGATE_IDLE_TIMOUT=5m"}, []string{"serve"}, []string{"SQGATE_IDLE_TIMOUT", "did you mean SQGATE_IDLE_TIMEOUT?"}},
 		{"an unknown variable of check", []string{"SQGATE_CONFG=x"}, []string{"check"}, []string{"SQGATE_CONFG is no setting", "did you mean SQGATE_CONFIG?"}},
 		{"an unknown variable of a client", []string{"SQGATE_NONSENSE=x"}, []string{"tenant", "list"}, []string{"SQGATE_NONSENSE is no setting"}},
+		{"a port as a variable", []string{"SQGATE_PORT=1337"}, []string{"serve"}, []string{"SQGATE_PORT is no setting"}},
+		{"a variable like one of Kubernetes'", []string{"SQGATE_CHILD_PORT=tcp"}, []string{"check"}, []string{"SQGATE_CHILD_PORT is no setting", "SQGATE_CHILD_PORTS"}},
+		{"another", []string{"SQGATE_SERVICE=tcp://10.0.0.1"}, []string{"check"}, []string{"SQGATE_SERVICE is no setting"}},
 		{"an unknown flag", nil, []string{"serve", "--nope"}, []string{"--nope"}},
 	} {
 		out, status := sqgateOutput(t, c.env, c.args...)
@@ -274,6 +277,13 @@ func TestUsageErrors(t *testing.T) {
 	// A variable of another command's flag is none of check's, and no mistake.
 	if out, status := sqgateOutput(t, []string{"SQGATE_CONFIG=" + good.configPath(), "SQGATE_URL=http://127.0.0.1:1", "SQGATE_IDLE_TIMEOUT=1m"}, "check"); status != 0 || !strings.Contains(out, "1 tenant,") {
 		t.Errorf("check: %d %q", status, out)
+	}
+	// What Kubernetes makes in a pod beside services that are called sqgate and sqgate-metrics.
+	kubernetes := []string{"SQGATE_CONFIG=" + good.configPath(), "SQGATE_SERVICE_HOST=10.96.0.7", "SQGATE_SERVICE_PORT=1337", "SQGATE_SERVICE_PORT_HTTP=1337",
+		"SQGATE_PORT=tcp://10.96.0.7:1337", "SQGATE_PORT_1337_TCP=tcp://10.96.0.7:1337", "SQGATE_PORT_1337_TCP_PROTO=tcp", "SQGATE_PORT_1337_TCP_PORT=1337",
+		"SQGATE_PORT_1337_TCP_ADDR=10.96.0.7", "SQGATE_METRICS_PORT=udp://10.96.0.8:9", "SQGATE_METRICS_SERVICE_HOST=10.96.0.8", "SQGATE_METRICS_PORT_9_UDP_ADDR=10.96.0.8"}
+	if out, status := sqgateOutput(t, kubernetes, "check"); status != 0 || !strings.Contains(out, "1 tenant,") {
+		t.Errorf("check in a pod: %d %q", status, out)
 	}
 	if out, status := sqgateOutput(t, nil, "version"); status != 0 || !strings.Contains(out, "0.5.5") {
 		t.Errorf("version: %d %q", status, out)

@@ -17,14 +17,15 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
 	stderr := newLogQueue(os.Stderr, func(int) {}) // standard error may be what is stuck
 	fmt.Fprintln(stderr, "sqgate:", err)
 	stderr.close()
-	if startedBySystemd() && keepsFromStarting(err) {
+	serves := cmd.Name() == "serve" || cmd == root && cmd.Flags().NArg() == 0 // and no command that there is not
+	if serves && startedBySystemd() && keepsFromStarting(err) {
 		answerUnready(err, sendToSystemd, unreadyTime)
 	}
 	if usage := (usageError{}); errors.As(err, &usage) {

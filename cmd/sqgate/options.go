@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -146,13 +147,18 @@ func checkVariables(environ []string) error {
 	addVariables(newRoot(), &known)
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, settingPrefix) && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, settingPrefix) && !slices.Contains(known, name) && !ofKubernetes.MatchString(variable) {
 			meant := nearest.DidYouMean(strings.TrimPrefix(name, settingPrefix), settingPrefix, trimmed(known))
 			return usageError{fmt.Errorf("environment variable %s is no setting of sqgate: remove it, or correct its spelling%s", name, meant)}
 		}
 	}
 	return nil
 }
+
+// ofKubernetes matches the variables that Kubernetes and Docker make in a container for
+// each service beside it, if one is called sqgate or sqgate-SOMETHING: SQGATE_SERVICE_HOST,
+// SQGATE_SERVICE_PORT_HTTP, SQGATE_PORT=tcp://10.0.0.1:1337, SQGATE_PORT_1337_TCP_ADDR.
+var ofKubernetes = regexp.MustCompile(`^SQGATE_([A-Z0-9_]+_)?(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=\d+$|PORT=(tcp|udp|sctp)://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
 
 // addVariables adds those of a command, and of all commands below it.
 func addVariables(cmd *cobra.Command, to *[]string) {

@@ -195,3 +195,28 @@ func TestCannotStart(t *testing.T) {
 		})
 	}
 }
+
+// TestOnlyServeCannotStart has a unit run other commands, as ExecStartPre= does, with
+// mistakes: they end at once, and say nothing of the service.
+func TestOnlyServeCannotStart(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"check", "--config", "/no/such/file"}, {"check", "--confg=x"}, {"tenant", "lst"}, {"chekc"}, {"version", "x"}} {
+		env, await := manager(t)
+		if out, status := sqgateOutput(t, []string{env}, args...); status != 2 {
+			t.Errorf("%q: %d %s", args, status, out)
+		}
+		socket, err := net.Dial("unixgram", strings.TrimPrefix(env, "NOTIFY_SOCKET="))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := socket.Write([]byte("the end")); err != nil {
+			t.Fatal(err)
+		}
+		if err := socket.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if told := await(""); told != "the end" {
+			t.Errorf("%q: systemd is told %q", args, told)
+		}
+	}
+}

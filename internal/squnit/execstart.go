@@ -54,7 +54,7 @@ func fromSettings(settings []setting) (*Unit, error) {
 		}
 		args, err := commandLine(s.value, env)
 		if err != nil {
-			return nil, fmt.Errorf("in ExecStart=: %w", err)
+			return nil, fmt.Errorf("in ExecStart=: %w: "+byHand, err)
 		}
 		if i := hostArgument(args); i > 0 {
 			return u, u.parseArguments(args[i+1:], last(settings, "WorkingDirectory"))
@@ -172,7 +172,7 @@ func unescapePercent(text string) (string, error) {
 	parts := strings.Split(text, "%%")
 	for _, p := range parts {
 		if strings.Contains(p, "%") {
-			return "", errors.New("%-specifiers are not understood here: " + byHand)
+			return "", errors.New("%-specifiers are not understood here")
 		}
 	}
 	return strings.Join(parts, "%"), nil

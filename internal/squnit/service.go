@@ -1,6 +1,7 @@
 package squnit
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -8,11 +9,15 @@ import (
 	"strings"
 )
 
-// Service is what a unit of any service says about whom it runs as, and where it may
-// write.
+// Service is what a unit of any service says about whom it runs as, where it may write,
+// and what it gives its program.
 type Service struct {
-	User     string   // "" means root
-	Writable []string // nil means everywhere, as far as the user may
+	User        string   // "" means root
+	Group       string   // "" means the user's own
+	Groups      []string // further ones, beside those that the user is in
+	Writable    []string // nil means everywhere, as far as the user may
+	Arguments   []string // of the last program that it starts
+	Environment map[string]string
 }
 
 // ReadService reads a unit file with its drop-ins, those beside it and those in the
@@ -23,7 +28,20 @@ func ReadService(path string, dropInDirs ...string) (s Service, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.User = last(settings, "User")
+	s.User, s.Group = last(settings, "User"), last(settings, "Group")
+	for _, one := range settings {
+		if one.name == "SupplementaryGroups" {
+			s.Groups = append(s.Groups, strings.Fields(one.value)...)
+		}
+	}
+	if s.Environment, err = environment(settings); err != nil {
+		return s, err
+	}
+	if args, err := commandLine(last(settings, "ExecStart"), s.Environment); err != nil {
+		return s, fmt.Errorf("in ExecStart=: %w", err)
+	} else if len(args) > 0 {
+		s.Arguments = args[1:]
+	}
 	if last(settings, "ProtectSystem") != "strict" {
 		return s, nil
 	}

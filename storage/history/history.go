@@ -66,6 +66,10 @@ func errNoPhext(name string) error {
 	return apierror.New(apierror.NotFound, "there is no phext %.80q, and there was none as far back as the history goes", name)
 }
 
+func errNotThen(name string) error {
+	return apierror.New(apierror.NotFound, "there was no phext %.80q then, so nothing was changed", name)
+}
+
 // mustKnow is the error for a phext that the tenant neither has nor had.
 func (s *Service) mustKnow(t *tenants.Tenant, j *journal.Journal, call *rewrite.Call) error {
 	now, err := s.Dirs.Links.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, call.FileName()))

@@ -147,6 +147,25 @@ func TestRestoreUnderAnotherName(t *testing.T) {
 	w.wantFiles("copy.names.phext=a.name copy.phext=one n.names.phext=a.name n.phext=changed")
 }
 
+// TestACopyOfNothing is refused: the phext that has its name is not removed.
+func TestACopyOfNothing(t *testing.T) {
+	w := newWorld(t)
+	before := w.update("x.phext", 1, "kept")
+	w.update("x.names.phext", 1, "a.name")
+	w.update("n.phext", 1, "one")
+	w.untouched(func() {
+		for _, dry := range []bool{true, false} {
+			done, err := w.Restore(t.Context(), w.tenant, Target{At: before, Phext: ptr("n"), To: ptr("x"), DryRun: dry})
+			w.wantError(err, apierror.NotFound, `there was no phext "n" then`)
+			if len(done) > 0 {
+				t.Errorf("%+v", done)
+			}
+		}
+	})
+	w.restore(Target{At: before, Phext: ptr("n")}) // in its place, it is removed
+	w.wantFiles("x.names.phext=a.name x.phext=kept")
+}
+
 func TestRestoreInASharedDirectory(t *testing.T) {
 	w := open(t, true)
 	w.update("mary.n.phext", 1, "hers")

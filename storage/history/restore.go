@@ -69,7 +69,7 @@ func (r *restore) phexts() (done []Restored, err error) {
 		return nil, err
 	}
 	for i := range from {
-		one, err := r.putThen(from[i], to[i])
+		one, err := r.putThen(from[i], to[i], i == 0 && r.target.To != nil)
 		if err != nil {
 			return done, err
 		}
@@ -80,13 +80,17 @@ func (r *restore) phexts() (done []Restored, err error) {
 	return done, nil
 }
 
-// putThen makes a file what another, or itself, was then.
-func (r *restore) putThen(from, to string) (Restored, error) {
+// putThen makes a file what another, or itself, was then. If it is a copy, the other one
+// must have existed: what has its name now is nothing to remove.
+func (r *restore) putThen(from, to string, isCopy bool) (Restored, error) {
 	charge := r.Dirs.NewCharge()
 	defer charge.Release()
 	state, err := stateAt(r.journal, from, r.target.At, charge)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, to)}, err
+	}
+	if isCopy && !state.Exists {
+		return Restored{}, errNotThen(*r.target.Phext)
 	}
 	return r.put(to, state)
 }
