@@ -49,10 +49,13 @@ func checkNames(text []byte, into any) error {
 	if !isObject {
 		return badRequest(`the body is not a JSON object: write {"name": value}`)
 	}
-	var known []string
+	var known, nullable []string
 	for f := range reflect.TypeOf(into).Elem().Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		known = append(known, name)
+		if f.Type.Kind() != reflect.Pointer { // it gives null a meaning
+			nullable = append(nullable, name)
+		}
 	}
 	seen := map[string]bool{}
 	for _, f := range fields {
@@ -61,6 +64,8 @@ func checkNames(text []byte, into any) error {
 			return badRequest("unknown field %.64q: remove it, or correct its spelling (capitals count)%s", f.Name, nearest.DidYouMean(f.Name[:min(len(f.Name), 64)], "", known))
 		case seen[f.Name]:
 			return badRequest("field %q stands there twice: keep one", f.Name)
+		case string(f.Value) == "null" && !slices.Contains(nullable, f.Name): // a restore without phext is one of all phexts
+			return badRequest("field %q is null: give it a value, or leave it out", f.Name)
 		}
 		seen[f.Name] = true
 	}

@@ -19,6 +19,7 @@ func TestDecode(t *testing.T) {
 		`{"quota_mb": 5, "Quota_MB": 6}`:   `unknown field "Quota_MB"`,
 		`{"quota_mb": "5"}`:                `field "quota_mb" is a string: a whole number is wanted`,
 		`{"path_key": 5}`:                  `field "path_key" is a wrong kind: a string is wanted`,
+		`{"enabled": null}`:                `field "enabled" is null: give it a value, or leave it out`,
 		`[]`:                               `the body is not a JSON object`,
 		`null`:                             `the body is not a JSON object`,
 		`{"` + strings.Repeat("x", 200) + `": 1}`: `unknown field "` + strings.Repeat("x", 64) + `"`,
@@ -29,7 +30,7 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}
 	}
-	for _, body := range []string{"", " \n", "{}", `{"quota_mb": 5, "enabled": false}`} {
+	for _, body := range []string{"", " \n", "{}", `{"quota_mb": 5, "enabled": false, "path_key": null}`} {
 		var p patch
 		if err := decode(httptest.NewRequest("PATCH", "/", strings.NewReader(body)), &p); err != nil {
 			t.Errorf("%q: %v", body, err)

@@ -43,7 +43,7 @@ func TestRefusedRequestsDoNotFloodTheLog(t *testing.T) {
 	if want := "request=" + id + " remote=2001:db8::1 status=431 code=header_too_large left_out=940\n"; !strings.HasSuffix(w.log.String(), want) {
 		t.Errorf("%q, want %q", w.log, want)
 	}
-	want := "||" + http.StatusText(431) + "|header_too_large"
+	want := "||" + http.StatusText(http.StatusRequestHeaderFieldsTooLarge) + "|header_too_large"
 	if len(w.observed) != 1011 || w.observed[0] != want {
 		t.Errorf("%d observed: %q, want %q", len(w.observed), w.observed[0], want)
 	}
