@@ -70,7 +70,8 @@ func movesToNewHost(m *machine) {
 	if err != nil || len(found) != 1 {
 		m.Fatalf("%q, %v", found, err)
 	}
-	night := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "second."), ".tar")
+	night := strings.TrimSuffix(found[0], ".tar")
+	night = night[strings.LastIndexByte(night, '.')+1:] // behind the incarnation
 	m.sh("cd %s && install -o sq -g sq -m 600 tenants.%s.json /etc/sq/tenants.json && systemctl enable --now sq", backups, night)
 	m.sh("cd %s && for file in *.%s.tar; do sqgate restore ${file%%%%.*} --from $file || exit 1; done", backups, night)
 	m.must(m.secondKey(), "GET", "/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.1", "", "of the second")
