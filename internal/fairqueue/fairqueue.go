@@ -4,7 +4,8 @@
 // a client, a disk, a lock. There are only a few turns at a time. Where several
 // owners wait, each has one turn after the other.
 //
-// A turn is not interrupted, so it should be short.
+// A turn is not interrupted. What takes long says how far it has come, by Turn.Worked,
+// and lets others go first after each Piece.
 package fairqueue
 
 import (

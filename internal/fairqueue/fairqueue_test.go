@@ -3,6 +3,7 @@ package fairqueue
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -296,12 +297,105 @@ func TestPipe(t *testing.T) {
 	busy()
 }
 
+// Long work lets others go first after each piece, also those who came later, and goes on
+// with its turn.
+func TestLongWorkLetsOthersGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		x := w.have(t, "a")
+		w.wait("b")
+		x.Worked(Piece - 1)
+		w.expect(t, "")
+		x.Pace()(1)
+		w.expect(t, "b")
+		w.wait("c")
+		x.Worked(Piece - 1)
+		w.expect(t, "b")
+		x.Worked(2 * Piece)
+		w.expect(t, "b c")
+		w.wait("d")
+		w.expect(t, "b c")
+		x.Give()
+		w.expect(t, "b c d")
+	})
+}
+
+// Long work without a turn waits for its turn after each piece, and then has none.
+func TestLongWorkWithoutATurnWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		first := w.have(t, "a")
+		w.done.Go(func() {
+			x := w.Turn("b")
+			x.Worked(Piece - 1)
+			w.note("b works")
+			x.Worked(1)
+			w.note("b goes on")
+		})
+		w.expect(t, "b works")
+		w.wait("c")
+		first.Give()
+		w.expect(t, "b works b goes on c")
+		w.done.Wait()
+		w.have(t, "d").Give()
+	})
+}
+
+// Whoever is waited for is waited for without the turn.
+func TestReadersAndWritersAreWaitedForWithoutTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		x := w.have(t, "a")
+		in, out := io.Pipe()
+		w.done.Go(func() {
+			b := make([]byte, 2*Piece)
+			if n, err := x.Reader(in).Read(b); n != 3 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			w.note("a has read")
+			if _, err := x.Writer(out).Write(b[:1]); err != nil {
+				t.Error(err)
+			}
+			w.note("a has written")
+			if n, err := x.ReaderAt(strings.NewReader("text")).ReadAt(b[:2], 1); n != 2 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			x.Give()
+		})
+		synctest.Wait()
+		w.have(t, "b").Give()
+		if _, err := out.Write([]byte("abc")); err != nil {
+			t.Error(err)
+		}
+		w.expect(t, "a has read")
+		w.have(t, "b").Give()
+		if _, err := in.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		w.done.Wait()
+		w.have(t, "b").Give()
+	})
+}
+
+// A lone owner has nothing to wait for, and its work costs no memory.
+func TestWorkedAllocatesNothing(t *testing.T) {
+	w := newWorld(1)
+	x := w.have(t, "a")
+	if n := testing.AllocsPerRun(100, func() { x.Pace()(Piece / 2) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestNobodyWaitsWithoutAQueue(t *testing.T) {
 	var q *Queue
 	x := q.Turn("a")
 	x.SetOwner("b")
 	if err := x.Take(t.Context()); err != nil {
 		t.Error(err)
+	}
+	x.Worked(2 * Piece)
+	if n, err := x.Reader(strings.NewReader("text")).Read(make([]byte, 8)); n != 4 || err != nil || x.Pace() != nil {
+		t.Errorf("%d, %v", n, err)
 	}
 	x.Give()
 	if FromContext(t.Context()) != nil {
