@@ -2,39 +2,41 @@ package phext
 
 import (
 	"fmt"
-	"strings"
 	"unicode/utf8"
 )
 
 // JSON is the answer to json-export. It is laid out as SQ's, but is valid JSON in
 // the order of coordinates. SQ escapes only quotes and line breaks, and its order
 // is that of a hash map.
-func (p *Phext) JSON() string { return p.JSONBy(new(Phext)) }
+func (p *Phext) JSON() string { return p.JSONBy(new(Phext), nil) }
 
 // JSONBy is JSON with the names of coordinates instead of their numbers, as in
 // TextmapBy.
-func (p *Phext) JSONBy(names *Phext) string {
+func (p *Phext) JSONBy(names *Phext, pace Pace) string {
+	return build(pace, func(out TextWriter) { p.WriteJSON(out, names) })
+}
+
+// WriteJSON writes JSONBy, piece by piece.
+func (p *Phext) WriteJSON(out TextWriter, names *Phext) {
 	var label []byte
-	return build(func(out textWriter) {
-		named := names.InOrder()
-		out.WriteString("[\n")
-		for i, s := range p.listed() {
-			if i > 0 {
-				out.WriteString(",")
-			}
-			out.WriteString(`   { "coord": "`)
-			if name, ok := named(s.At); ok {
-				writeEscaped(out, name, &escapes)
-			} else {
-				label = s.At.Append(label[:0])
-				out.Write(label)
-			}
-			out.WriteString(`", "scroll": "`)
-			writeEscaped(out, s.Text, &escapes)
-			out.WriteString("\" }\n")
+	named := names.InOrder()
+	out.WriteString("[\n")
+	for i, s := range p.listed() {
+		if i > 0 {
+			out.WriteString(",")
 		}
-		out.WriteString("]\n")
-	})
+		out.WriteString(`   { "coord": "`)
+		if name, ok := named(s.At); ok {
+			writeEscaped(out, name, &escapes)
+		} else {
+			label = s.At.Append(label[:0])
+			out.Write(label)
+		}
+		out.WriteString(`", "scroll": "`)
+		writeEscaped(out, s.Text, &escapes)
+		out.WriteString("\" }\n")
+	}
+	out.WriteString("]\n")
 }
 
 // Entry is a scroll in the answer to query.
@@ -48,17 +50,18 @@ type Entry struct {
 type Entries []Entry
 
 // Size is the length of JSON, in bytes.
-func (e Entries) Size() int {
-	var n counter
-	e.write(&n)
-	return int(n)
+func (e Entries) Size(pace Pace) int {
+	n := counter{pace: pace}
+	e.WriteJSON(&n)
+	return n.n
 }
 
 // JSON is laid out and escaped as SQ does it, with serde_json (recorded in "query by
 // range and set").
-func (e Entries) JSON() string { return build(e.write) }
+func (e Entries) JSON(pace Pace) string { return build(pace, e.WriteJSON) }
 
-func (e Entries) write(out textWriter) {
+// WriteJSON writes JSON, piece by piece.
+func (e Entries) WriteJSON(out TextWriter) {
 	var label []byte
 	out.WriteString("[")
 	for i, entry := range e {
@@ -80,15 +83,15 @@ func (e Entries) write(out textWriter) {
 }
 
 // QuotedLen is the length of what WriteQuoted writes, in bytes.
-func QuotedLen(text string) int {
-	n := counter(len(`""`))
+func QuotedLen(text string, pace Pace) int {
+	n := counter{pace: pace}
 	writeEscaped(&n, text, &serdeEscapes)
-	return int(n)
+	return len(`""`) + n.n
 }
 
 // WriteQuoted writes text as a JSON string. It makes no copy, which encoding/json
 // does several times.
-func WriteQuoted(out *strings.Builder, text string) {
+func WriteQuoted(out *Builder, text string) {
 	out.WriteByte('"')
 	writeEscaped(out, text, &serdeEscapes)
 	out.WriteByte('"')
@@ -96,10 +99,11 @@ func WriteQuoted(out *strings.Builder, text string) {
 
 // writeEscaped escapes only what JSON requires. Bytes that are not UTF-8 become
 // U+FFFD, because JSON cannot represent them.
-func writeEscaped(out textWriter, text string, escapes *escapeTable) {
+func writeEscaped(out TextWriter, text string, escapes *escapeTable) {
 	for text != "" {
-		at, width, escape := firstEscape(text, escapes)
-		out.WriteString(text[:at])
+		one := firstPiece(text)
+		at, width, escape := firstEscape(one, escapes)
+		out.WriteString(one[:at])
 		out.WriteString(escape)
 		text = text[at+width:]
 	}

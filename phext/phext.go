@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"unsafe"
 )
 
@@ -37,7 +36,7 @@ type Phext struct {
 // scrolls, and of two scrolls at one coordinate it keeps the later one. Only a file
 // that counts past Max can have two.
 func Parse(text string) *Phext {
-	p, _ := ParseWithin(text, func(int64) error { return nil }) // which never fails
+	p, _ := ParseWithin(text, nil, func(int64) error { return nil }) // which never fails
 	return p
 }
 
@@ -48,13 +47,14 @@ const ScrollSize = int64(unsafe.Sizeof(Scroll{}))
 // a single byte takes as much memory as one of 50. Before memory is taken for scrolls,
 // room is asked for it, in bytes, and its error ends the parsing. What it has granted is
 // in use until the Phext is not.
-func ParseWithin(text string, room func(bytes int64) error) (*Phext, error) {
+func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, error) {
 	var scrolls []Scroll
 	ordered := true
 	at := Origin()
 	for begin := 0; begin < len(text); {
-		end := nextDelimiter(text, begin)
+		end := pace.nextDelimiter(text, begin)
 		if end > begin {
+			pace.Did(perScroll)
 			ordered = ordered && follows(scrolls, at)
 			if len(scrolls) == cap(scrolls) {
 				more := growth(len(scrolls), end, len(text))
@@ -73,15 +73,15 @@ func ParseWithin(text string, room func(bytes int64) error) (*Phext, error) {
 	var overwritten []Coordinate
 	if !ordered {
 		all := len(scrolls)
-		scrolls = sortScrolls(scrolls)
+		scrolls = sortScrolls(scrolls, pace)
 		if len(scrolls) < all {
 			if err := room(seenSize * int64(all)); err != nil {
 				return nil, err
 			}
-			overwritten = severalAt(text)
+			overwritten = severalAt(text, pace)
 		}
 	}
-	return &Phext{scrolls: scrolls, size: renderedSize(scrolls), overwritten: overwritten}, nil
+	return &Phext{scrolls: scrolls, size: renderedSize(scrolls, pace), overwritten: overwritten}, nil
 }
 
 // seenSize is at least the memory of one coordinate in a map, in bytes.
@@ -91,9 +91,9 @@ const seenSize = 128
 func (p *Phext) Memory() int64 { return ScrollSize * int64(cap(p.scrolls)) }
 
 // severalAt are the coordinates, in order, at which text has more than one scroll.
-func severalAt(text string) (all []Coordinate) {
+func severalAt(text string, pace Pace) (all []Coordinate) {
 	seen := map[Coordinate]int{}
-	eachScroll(text, func(s Scroll) {
+	eachScroll(text, pace, func(s Scroll) {
 		if s.Text == "" {
 			return
 		}
@@ -101,7 +101,10 @@ func severalAt(text string) (all []Coordinate) {
 			all = append(all, s.At)
 		}
 	})
-	slices.SortFunc(all, Coordinate.Compare)
+	slices.SortFunc(all, func(a, b Coordinate) int {
+		pace.Did(perCompare)
+		return a.Compare(b)
+	})
 	return all
 }
 
@@ -121,10 +124,14 @@ func follows(scrolls []Scroll, at Coordinate) bool {
 }
 
 // sortScrolls sorts scrolls and keeps the last one of those at one coordinate.
-func sortScrolls(scrolls []Scroll) []Scroll {
-	slices.SortStableFunc(scrolls, func(a, b Scroll) int { return a.At.Compare(b.At) })
+func sortScrolls(scrolls []Scroll, pace Pace) []Scroll {
+	slices.SortStableFunc(scrolls, func(a, b Scroll) int {
+		pace.Did(perCompare)
+		return a.At.Compare(b.At)
+	})
 	kept := scrolls[:0]
 	for i, s := range scrolls {
+		pace.Did(perScroll)
 		if i+1 < len(scrolls) && scrolls[i+1].At == s.At {
 			continue
 		}
@@ -135,10 +142,13 @@ func sortScrolls(scrolls []Scroll) []Scroll {
 
 // Of makes a phext of scrolls in any order. It leaves out empty ones, and of two
 // at one coordinate it keeps the later one.
-func Of(scrolls []Scroll) *Phext {
-	kept := sortScrolls(slices.Clone(scrolls))
+func Of(scrolls []Scroll) *Phext { return OfPaced(scrolls, nil) }
+
+// OfPaced is Of(scrolls).
+func OfPaced(scrolls []Scroll, pace Pace) *Phext {
+	kept := sortScrolls(slices.Clone(scrolls), pace)
 	kept = slices.DeleteFunc(kept, func(s Scroll) bool { return s.Text == "" })
-	return &Phext{scrolls: kept, size: renderedSize(kept)}
+	return &Phext{scrolls: kept, size: renderedSize(kept, pace)}
 }
 
 // Scrolls are all scrolls in the order of their coordinates. The caller must not
@@ -206,9 +216,10 @@ func toNext(from Coordinate, rest []Scroll) int {
 }
 
 // renderedSize is the size of a file with scrolls, in bytes.
-func renderedSize(scrolls []Scroll) int {
+func renderedSize(scrolls []Scroll, pace Pace) int {
 	n, from := 0, Origin()
 	for _, s := range scrolls {
+		pace.Did(perScroll / 4)
 		n += Delimiters(from, s.At) + len(s.Text)
 		from = s.At
 	}
@@ -220,8 +231,11 @@ func (p *Phext) RenderedSize() int { return p.size }
 
 // Render is the text of the file as SQ writes it: with as few delimiters as
 // possible, and none behind the last scroll.
-func (p *Phext) Render() string {
-	var out strings.Builder
+func (p *Phext) Render() string { return p.RenderPaced(nil) }
+
+// RenderPaced is Render.
+func (p *Phext) RenderPaced(pace Pace) string {
+	out := Builder{Pace: pace}
 	out.Grow(p.size)
 	from := Origin()
 	var run []byte
@@ -229,6 +243,7 @@ func (p *Phext) Render() string {
 		run = AppendDelimiters(run[:0], from, s.At)
 		out.Write(run)
 		out.WriteString(s.Text)
+		pace.Did(perScroll)
 		from = s.At
 	}
 	return out.String()

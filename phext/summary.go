@@ -1,11 +1,8 @@
 package phext
 
 import (
-	"encoding/hex"
 	"strconv"
 	"strings"
-
-	"github.com/zeebo/xxh3"
 )
 
 // listed are the scrolls in a summary. For a phext without scrolls that is the one
@@ -20,31 +17,34 @@ func (p *Phext) listed() []Scroll {
 // Textmap is the answer to toc: a line for each scroll, with its coordinate and its
 // text up to the first line break, and "..." if there is more (recorded in "crud"
 // and "seeded long").
-func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext)) }
+func (p *Phext) Textmap() string { return p.TextmapBy(new(Phext), nil) }
 
 // TextmapBy is Textmap with the names of coordinates instead of their numbers. The
 // text of names at a coordinate is the name of that coordinate.
-func (p *Phext) TextmapBy(names *Phext) string {
+func (p *Phext) TextmapBy(names *Phext, pace Pace) string {
+	return build(pace, func(out TextWriter) { p.WriteTextmap(out, names) })
+}
+
+// WriteTextmap writes TextmapBy, piece by piece.
+func (p *Phext) WriteTextmap(out TextWriter, names *Phext) {
 	var label []byte
-	return build(func(out textWriter) {
-		named := names.InOrder()
-		for _, s := range p.listed() {
-			out.WriteString("* ")
-			if name, ok := named(s.At); ok {
-				out.WriteString(name)
-			} else {
-				label = s.At.Append(label[:0])
-				out.Write(label)
-			}
-			out.WriteString(": ")
-			line, _, more := strings.Cut(s.Text, "\n")
-			out.WriteString(line)
-			if more {
-				out.WriteString("...")
-			}
-			out.WriteString("\n")
+	named := names.InOrder()
+	for _, s := range p.listed() {
+		out.WriteString("* ")
+		if name, ok := named(s.At); ok {
+			out.WriteString(name)
+		} else {
+			label = s.At.Append(label[:0])
+			out.Write(label)
 		}
-	})
+		out.WriteString(": ")
+		line, _, more := strings.Cut(s.Text, "\n")
+		out.WriteString(line)
+		if more {
+			out.WriteString("...")
+		}
+		out.WriteString("\n")
+	}
 }
 
 // Checksum is the xxh3-128 hash of text, as 32 hexadecimal digits.
@@ -54,14 +54,14 @@ func Checksum(text string) string {
 }
 
 // AppendChecksum appends Checksum(text) to b.
-func AppendChecksum(b []byte, text string) []byte {
-	sum := xxh3.HashString128(text).Bytes()
-	return hex.AppendEncode(b, sum[:])
-}
+func AppendChecksum(b []byte, text string) []byte { return Pace(nil).AppendChecksum(b, text) }
 
 // Checksum is the checksum of the rendered phext, as in SQ: delimiters at the end of
 // a file do not count (recorded in "seeded trail").
-func (p *Phext) Checksum() string { return Checksum(p.Render()) }
+func (p *Phext) Checksum() string { return p.ChecksumPaced(nil) }
+
+// ChecksumPaced is Checksum.
+func (p *Phext) ChecksumPaced(pace Pace) string { return pace.Checksum(p.RenderPaced(pace)) }
 
 // Manifest is what a client with the scrolls of p sends to delta: a line
 // "coordinate: checksum" for each of them.
@@ -79,20 +79,22 @@ const Missing = "---sq:Scroll-Missing---"
 // Delta is the answer to delta, a rendered phext: all scrolls of p that are not in
 // the client's manifest or have another checksum there, and Missing at the
 // coordinates that only the manifest has (recorded in "manifest delta").
-func (p *Phext) Delta(manifest map[Coordinate]string) string {
+func (p *Phext) Delta(manifest map[Coordinate]string, pace Pace) string {
 	out := make([]Scroll, 0, len(p.scrolls)+len(manifest)) // one list, however long
 	for _, s := range p.scrolls {
-		if hash, ok := manifest[s.At]; !ok || hash != Checksum(s.Text) {
+		pace.Did(perEntry)
+		if hash, ok := manifest[s.At]; !ok || hash != pace.Checksum(s.Text) {
 			out = append(out, s)
 		}
 	}
 	for at := range manifest {
+		pace.Did(perEntry)
 		if _, ok := p.Select(at); !ok && !p.hasEmptyScroll(at) {
 			out = append(out, Scroll{at, Missing})
 		}
 	}
-	out = sortScrolls(out)
-	return (&Phext{scrolls: out, size: renderedSize(out)}).Render()
+	out = sortScrolls(out, pace)
+	return (&Phext{scrolls: out, size: renderedSize(out, pace)}).RenderPaced(pace)
 }
 
 // hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the
@@ -102,19 +104,21 @@ func (p *Phext) hasEmptyScroll(c Coordinate) bool { return len(p.scrolls) == 0 &
 // Where is the answer to where: the coordinate that SQ calculates from the scrolls
 // of text that have at least limit bytes or, with checksum, from the checksum of
 // text (recorded in "whole-phext reads").
-func Where(text string, limit uint64, checksum bool) string {
-	algo, at := "xor", xorOfScrolls(text, limit)
+func Where(text string, limit uint64, checksum bool, pace Pace) string {
+	algo, at := "xor", Coordinate{}
 	if checksum {
-		algo, at = "checksum", spread(Checksum(text))
+		algo, at = "checksum", spread(pace.Checksum(text))
+	} else {
+		at = xorOfScrolls(text, limit, pace)
 	}
 	return "Calculated coordinate " + at.String() + " for input (algo=" + algo + ", limit=" + strconv.FormatUint(limit, 10) + ")."
 }
 
 // xorOfScrolls combines the origin and the coordinates of all scrolls with at least
 // limit bytes.
-func xorOfScrolls(text string, limit uint64) Coordinate {
+func xorOfScrolls(text string, limit uint64, pace Pace) Coordinate {
 	at := Origin()
-	eachScroll(text, func(s Scroll) {
+	eachScroll(text, pace, func(s Scroll) {
 		if uint64(len(s.Text)) < limit {
 			return
 		}
@@ -134,33 +138,38 @@ func spread(sum string) Coordinate {
 	return at
 }
 
-// textWriter is a strings.Builder or a counter. Its methods never fail.
-type textWriter interface {
+// TextWriter is a Builder, a counter, or what sends an answer. Callers do not look at
+// errors.
+type TextWriter interface {
 	Write(b []byte) (int, error)
 	WriteString(s string) (int, error)
 }
 
 // counter counts the bytes that are written.
-type counter int
+type counter struct {
+	n    int
+	pace Pace
+}
 
-func (n *counter) Write(b []byte) (int, error) {
-	*n += counter(len(b))
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += len(b)
 	return len(b), nil
 }
 
-func (n *counter) WriteString(s string) (int, error) {
-	*n += counter(len(s))
+func (c *counter) WriteString(s string) (int, error) {
+	c.n += len(s)
+	c.pace.Did(len(s) + perWrite)
 	return len(s), nil
 }
 
 // build returns what write writes. It calls write twice, first to learn the length:
 // an answer can be large and can be kept in memory, and a text that grows while it
 // is written takes several times its length, and more than its length at the end.
-func build(write func(textWriter)) string {
-	var n counter
-	write(&n)
-	var out strings.Builder
-	out.Grow(int(n))
+func build(pace Pace, write func(TextWriter)) string {
+	length := counter{pace: pace}
+	write(&length)
+	out := Builder{Pace: pace}
+	out.Grow(length.n)
 	write(&out)
 	return out.String()
 }

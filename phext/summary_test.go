@@ -18,10 +18,10 @@ func TestSummaries(t *testing.T) {
 		t.Errorf("textmap of nothing %q", got)
 	}
 	names := Of([]Scroll{{Origin(), `a "name"`}, {Coordinate{9, 9, 9, 9, 9, 9, 9, 9, 9}, "of nothing"}})
-	if got, want := p.TextmapBy(names), "* a \"name\": one...\n* 1.1.1/1.1.1/1.1.2: \"q\"\\\t\n"; got != want {
+	if got, want := p.TextmapBy(names, nil), "* a \"name\": one...\n* 1.1.1/1.1.1/1.1.2: \"q\"\\\t\n"; got != want {
 		t.Errorf("textmap by names %q, want %q", got, want)
 	}
-	if got, want := p.JSONBy(names), `[
+	if got, want := p.JSONBy(names, nil), `[
    { "coord": "a \"name\"", "scroll": "one\nmore" }
 ,   { "coord": "1.1.1/1.1.1/1.1.2", "scroll": "\"q\"\\\u0009" }
 ]
@@ -75,7 +75,7 @@ func TestDeltaBringsAClientUpToDate(t *testing.T) {
 				manifest[c] = hash
 			}
 		}
-		for _, s := range Parse(server.Delta(manifest)).Scrolls() {
+		for _, s := range Parse(server.Delta(manifest, nil)).Scrolls() {
 			if s.Text == Missing {
 				s.Text = ""
 			}
@@ -105,7 +105,7 @@ func TestWhere(t *testing.T) {
 		{"some longer text that is hashed", 100, true, "Calculated coordinate 117.119.420/674.979.379/726.703.635 for input (algo=checksum, limit=100)."},
 		{"a\x17bb\x18ccc", 1, false, "Calculated coordinate 0.0.0/0.0.0/0.3.3 for input (algo=xor, limit=1)."},
 	} {
-		if got := Where(c.text, c.limit, c.checksum); got != c.want {
+		if got := Where(c.text, c.limit, c.checksum, nil); got != c.want {
 			t.Errorf("%q: %q, want %q", c.text, got, c.want)
 		}
 	}

@@ -30,7 +30,6 @@ func (g *Gateway) servePublished(w http.ResponseWriter, r *http.Request, dir *da
 // readPublished answers with the text of a scroll, or with an object. An empty scroll
 // is none.
 func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
-	coordinate := call.Published.Coordinate
 	asObject := call.Published.AsObject || wantsJSONAlone(r.Header.Get("Accept"))
 	answer, err := g.Reader.Read(r.Context(), dir, call, false)
 	if e := apierror.From(err); err != nil && (e == nil || e.Kind != apierror.NotFound) {
@@ -41,7 +40,7 @@ func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *dat
 	}
 	switch {
 	case asObject:
-		return g.writeObject(w, dir, answer.Text, coordinate)
+		return g.writeObject(w, dir, answer.Text, call)
 	case answer.Text == "":
 		return noScroll(call)
 	}
@@ -61,14 +60,15 @@ func noScroll(call *rewrite.Call) error {
 
 // writeObject answers with a text as an object. The answer is counted until it is
 // sent, as a text is.
-func (g *Gateway) writeObject(w http.ResponseWriter, dir *datadir.Dir, text, coordinate string) error {
-	size := len(`{"content":,"coordinate":,"exists":false}`+"\n") + phext.QuotedLen(text) + phext.QuotedLen(coordinate)
+func (g *Gateway) writeObject(w http.ResponseWriter, dir *datadir.Dir, text string, call *rewrite.Call) error {
+	coordinate, pace := call.Published.Coordinate, call.Pace
+	size := len(`{"content":,"coordinate":,"exists":false}`+"\n") + phext.QuotedLen(text, pace) + phext.QuotedLen(coordinate, pace)
 	release, ok := dir.Sending.Take(new(byte), int64(size))
 	if !ok {
 		return datadir.ErrBusy
 	}
 	defer release()
-	var out strings.Builder
+	out := phext.Builder{Pace: pace}
 	out.Grow(size)
 	out.WriteString(`{"content":`)
 	phext.WriteQuoted(&out, text)

@@ -14,7 +14,7 @@ func TestAnObjectTakesItsSize(t *testing.T) {
 	w := newWorld(t, options{readMemory: 64 << 20})
 	text := strings.Repeat("\x02 word", 1<<19)
 	w.put("notes.phext", text)
-	size := phext.QuotedLen(text)
+	size := phext.QuotedLen(text, nil)
 	for _, target := range []string{"/api/v2/read?c=1.1.1/1.1.1/1.1.1&p=notes", "/api/v2/search?q=word&p=notes"} {
 		ask := func() (status, bytes int) {
 			r, _ := http.NewRequest("GET", target, nil)

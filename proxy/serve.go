@@ -26,6 +26,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info.op = head.Op
+	head.Pace = info.turn.Pace()
 	if info.rights == tenants.PublicRead {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,7 +28,7 @@ type sharedWorld struct {
 }
 
 func newSharedWorld(t *testing.T) *sharedWorld {
-	w := &sharedWorld{world: newWorld(t, options{readMemory: 1 << 20})}
+	w := &sharedWorld{world: newWorld(t, options{readMemory: 32 << 20})}
 	var err error
 	w.queue, err = fairqueue.New(1)
 	w.check(err)
@@ -82,6 +83,76 @@ func (w *sharedWorld) await(n int) {
 	for w.queue.Waiting() != n {
 		runtime.Gosched()
 	}
+}
+
+// A large request of a neighbour that has its turn lets others go first after each piece
+// of its work.
+func TestANeighboursLargeRequestLetsOthersGoFirst(t *testing.T) {
+	const text = 300 << 10 // more is too much for a form or JSON here
+	lines, set := make([]string, 2000), make([]string, 2000)
+	for i := range lines {
+		set[i] = fmt.Sprintf("1.1.1/1.1.1/1.%d.%d", 1+i/900, 1+i%900)
+		lines[i] = set[i] + ": 00112233445566778899aabbccddeeff"
+	}
+	for name, x := range map[string]struct{ method, target, body string }{
+		"where":            {"POST", "/api/v2/where", strings.Repeat("a text\n", 3*text/7)},
+		"where scrolls":    {"POST", "/api/v2/where", strings.Repeat("a\x17", text/2)},
+		"where checksum":   {"POST", "/api/v2/where?algo=checksum", strings.Repeat("a text\n", 3*text/7)},
+		"JSON text":        {"POST", "/api/v2/update?p=..", `{"c":"1.1.1/1.1.1/1.1.1","s":"` + strings.Repeat(`a \"text\" \u0041`, text/17) + `"}`},
+		"JSON list":        {"POST", "/api/v2/update?p=..", `{"c":"1.1.1/1.1.1/1.1.1","x":[` + strings.Repeat(`[],`, text/3) + `[]],"s":"y"}`},
+		"JSON name":        {"POST", "/api/v2/update?p=..", `{"` + strings.Repeat(`a`, text) + `":"","c":"1.1.1/1.1.1/1.1.1"}`},
+		"JSON spaces":      {"POST", "/api/v2/update?p=..", strings.Repeat(" ", text) + `{"c":"1.1.1/1.1.1/1.1.1"}`},
+		"not quite JSON":   {"POST", "/api/v2/update?p=..", `{"c":"1.1.1/1.1.1/1.1.1","s":"` + strings.Repeat(`x`, text)},
+		"form text":        {"POST", "/api/v2/update?p=..", "c=1.1.1/1.1.1/1.1.1&s=" + strings.Repeat("a+", text/2)},
+		"form parts":       {"POST", "/api/v2/update?p=..", "c=1.1.1/1.1.1/1.1.1&s=a" + strings.Repeat("&", text)},
+		"text":             {"POST", "/api/v2/update?p=new&c=1.1.1/1.1.1/1.1.1", strings.Repeat("a text\n", 3*text/7) + "\x17"},
+		"delta":            {"POST", "/api/v2/delta?p=notes", strings.Join(lines, "\n")},
+		"query":            {"POST", "/api/v2/query?p=notes", strings.Join(set, "\n")},
+		"range":            {"GET", "/api/v2/query?p=large&from=1.1.1/1.1.1/1.1.1&to=2.1.1/1.1.1/1.1.1", ""},
+		"delta of a phext": {"GET", "/api/v2/delta?p=large", ""},
+		"toc":              {"GET", "/api/v2/toc?p=large", ""},
+		"json-export":      {"GET", "/api/v2/json-export?p=large", ""},
+		"checksum":         {"GET", "/api/v2/checksum?p=large", ""},
+		"list":             {"GET", "/api/v2/list?p=large", ""},
+		"object":           {"GET", "/api/v2/read?p=text&c=1.1.1/1.1.1/1.1.1", ""},
+		"select":           {"GET", "/api/v2/select?p=text&c=1.1.1/1.1.1/1.1.1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSharedWorld(t)
+			w.put("large.phext", strings.Repeat(strings.Repeat("a scroll\x17", 900)+"\x18", 10))
+			w.put("text.phext", strings.Repeat("a \"text\"\n", 30*text/9))
+			if _, query, ok := strings.Cut(x.target, "p="); ok { // which has it in memory
+				w.begin("", key, "GET", "/api/v2/select?c=9.1.1/1.1.1/1.1.1&p="+strings.Split(query, "&")[0], "")
+			}
+			w.begin("", annsKey, "GET", "/api/v2/select?p=notes", "")
+			w.group.Wait()
+			w.answers = nil
+			turn := w.queue.Turn("somebody")
+			w.check(turn.Take(t.Context()))
+			w.begin("neighbour", key, x.method, x.target, x.body)
+			w.await(1)
+			for range 3 { // to parse a request and to answer it are only two
+				another := w.queue.Turn("another")
+				go turn.Give()
+				w.check(another.Take(t.Context()))
+				for w.queue.Waiting() == 0 {
+					if w.answered() > 0 {
+						t.Fatal("the neighbour was answered first")
+					}
+					runtime.Gosched()
+				}
+				turn = another
+			}
+			turn.Give()
+			w.group.Wait()
+		})
+	}
+}
+
+func (w *sharedWorld) answered() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.answers)
 }
 
 // However many requests of a neighbour wait, and whatever they ask, a tenant has

@@ -3,12 +3,11 @@ package rewrite
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -39,11 +38,14 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if err != nil || added {
 		return got.text(), err
 	}
-	return body, checkHidden(body)
+	return body, checkHidden(body, h.Pace)
 }
 
 // text is the scroll among the parameters.
-func (p *params) text() []byte { return []byte(p.get(paramScroll)) }
+func (p *params) text() []byte {
+	text := p.get(paramScroll)
+	return unsafe.Slice(unsafe.StringData(text), len(text)) // nobody changes it
+}
 
 func (p *params) hasCoordinate() bool { return p.given(paramCoordinate) || p.hasDimension() }
 
@@ -65,9 +67,9 @@ func (c *collector) addBody(body []byte) (added bool, err *apierror.Error) {
 	if isMultipart(body) {
 		return false, badRequest("multipart forms are not read: nothing was changed; send a plain form (curl --data-urlencode), or put the coordinate into the query")
 	}
-	b, ok := jsonBody(body)
+	b, ok := jsonBody(body, c.pace)
 	if !ok {
-		b, ok = formBody(body)
+		b, ok = formBody(body, c.pace)
 	}
 	scroll := ok && b.has(func(p param) bool { return p == paramScroll })
 	switch {
@@ -188,15 +190,23 @@ func paramNamed(name string, scrollNames []string) (which param, bit int, known 
 // longestParam is longer than the name of any parameter, in bytes.
 const longestParam = 32
 
+// perField is what a part of a form counts as, in bytes of work.
+const perField = 128
+
+// view is the text of a body, which nobody changes.
+func view(body []byte) string { return unsafe.String(unsafe.SliceData(body), len(body)) }
+
+func isText(body []byte, pace phext.Pace) bool { return pace.IsText(view(body)) }
+
 // longestFirst is where the first name of a form ends at the latest, in bytes.
 const longestFirst = 512
 
 // formBody reads a form. A text may look like one, so what is wrong with it matters
 // only if it has a coordinate. It may have millions of '&', so a part that is no field
 // costs next to nothing, and the first one that is wrong is the problem.
-func formBody(body []byte) (*bodyFields, bool) {
+func formBody(body []byte, pace phext.Pace) (*bodyFields, bool) {
 	b := &bodyFields{kind: kindForm}
-	body = bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n")
+	body = trimSpaces(bytes.TrimPrefix(body, byteOrderMark), pace)
 	if bytes.IndexByte(body[:min(len(body), longestFirst)], '=') <= 0 {
 		return nil, false
 	}
@@ -204,6 +214,7 @@ func formBody(body []byte) (*bodyFields, bool) {
 	for rest, more := body, true; more; pairs++ {
 		var pair []byte
 		pair, rest, more = bytes.Cut(rest, []byte("&"))
+		pace.Did(perField + len(pair)/16) // most of it is only searched through
 		key, value, ok := bytes.Cut(pair, []byte("="))
 		if !ok {
 			b.problem = cmp.Or(b.problem, "a part without '=', which looks like a '&' that was not encoded (curl --data-urlencode encodes it)")
@@ -212,13 +223,13 @@ func formBody(body []byte) (*bodyFields, bool) {
 		key = key[:min(len(key), longestParam)]
 		which, bit, known := paramNamed(string(key), scrollNames[:1])
 		if !known && pairs < maxFields {
-			if meant := meantCoordinate(unescape(string(key)), value); meant != "" {
+			if meant := meantCoordinate(unescape(string(key), nil), value); meant != "" {
 				which, bit, known = paramNamed(meant, nil)
 				b.problem = cmp.Or(b.problem, fmt.Sprintf("the field %s, which must be spelled %q", clip(string(key)), meant))
 			}
 		}
 		if !known && bytes.ContainsAny(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ %+") {
-			meant := strings.ToLower(strings.TrimSpace(unescape(string(key))))
+			meant := strings.ToLower(strings.TrimSpace(unescape(string(key), nil)))
 			if which, bit, known = paramNamed(meant, scrollNames[:1]); known {
 				b.problem = cmp.Or(b.problem, fmt.Sprintf("the field %s, which must be spelled %q", clip(string(key)), meant))
 			}
@@ -231,7 +242,13 @@ func formBody(body []byte) (*bodyFields, bool) {
 			b.problem = fmt.Sprintf("more than %d fields", maxFields)
 			return b, true
 		default:
-			b.fields = append(b.fields, field{name: string(key), value: unescape(string(value)), param: which, bit: bit})
+			f := field{name: string(key), param: which, bit: bit}
+			if len(value) > longestOther && !mayBeText(which) {
+				f.problem = "is too long"
+			} else {
+				f.value = unescape(view(value), pace)
+			}
+			b.fields = append(b.fields, f)
 		}
 	}
 	return b, true
@@ -239,113 +256,6 @@ func formBody(body []byte) (*bodyFields, bool) {
 
 // byteOrderMark stands in front of what some editors and shells write.
 var byteOrderMark = []byte("\ufeff")
-
-func looksLikeJSON(body []byte) bool {
-	trimmed := bytes.TrimLeft(bytes.TrimPrefix(body, byteOrderMark), " \t\r\n")
-	return len(trimmed) > 0 && trimmed[0] == '{'
-}
-
-// jsonBody reads a JSON object, including repeated names. If its syntax is wrong, the
-// only field is a coordinate, if it mentions one.
-func jsonBody(body []byte) (*bodyFields, bool) {
-	if !looksLikeJSON(body) {
-		return nil, false
-	}
-	body = bytes.TrimPrefix(body, byteOrderMark)
-	b := &bodyFields{kind: kindJSON}
-	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
-		b.problem = "a mistake in its syntax (" + err.Error() + ")"
-		b.fields = mentioned(string(body))
-		return b, true
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if _, err := d.Token(); err != nil {
-		return nil, false
-	}
-	for n := 0; d.More(); n++ {
-		if n == maxFields {
-			b.problem = fmt.Sprintf("more than %d fields", maxFields)
-			b.fields = append(b.fields, mentioned(string(body))...)
-			break
-		}
-		f, known, err := nextField(d)
-		if err != nil {
-			return nil, false
-		}
-		if known {
-			b.fields = append(b.fields, f)
-		}
-	}
-	b.resolveScroll()
-	return b, true
-}
-
-// mentioned looks for "coordinate":"1.1.1/1.1.1/1.1.1" in what is not quite JSON: a
-// quote in the text was not escaped, or the names have other quotes or none.
-func mentioned(text string) (fields []field) {
-	for _, key := range []string{"coordinate", "coord", `"c"`, `'c'`, `"a"`, `'a'`} {
-		for rest, found := text, true; len(fields) < maxFields; {
-			if _, rest, found = strings.Cut(rest, key); !found {
-				break
-			}
-			value, found := strings.CutPrefix(strings.TrimLeft(rest, "\"' \t\r\n"), ":")
-			value = strings.TrimLeft(value, "\"'[ \t\r\n")
-			value = value[:min(len(value), longestCoordinateName)]
-			if end := strings.IndexAny(value, "\"'\r\n,}"); found && end >= 0 {
-				fields = append(fields, field{value: strings.ReplaceAll(value[:end], `\/`, "/"), param: paramCoordinate})
-			}
-		}
-	}
-	return fields
-}
-
-// resolveScroll decides what the field "scroll" is in a JSON object: a dimension if
-// the object has another dimension too, and otherwise the text.
-func (b *bodyFields) resolveScroll() {
-	last := paramLibrary + param(len(dimensions)) - 1
-	if b.has(func(p param) bool { return p >= paramLibrary && p < last }) {
-		return
-	}
-	for i := range b.fields {
-		if f := &b.fields[i]; f.param == last {
-			f.param, f.bit = paramScroll, len(names)+len(scrollNames)-1
-		}
-	}
-}
-
-func nextField(d *json.Decoder) (f field, known bool, err error) {
-	name, err := d.Token()
-	if err != nil {
-		return f, false, err
-	}
-	var raw json.RawMessage // an unknown field is not decoded further
-	if err := d.Decode(&raw); err != nil {
-		return f, false, err
-	}
-	f.name = fmt.Sprint(name)
-	if f.param, f.bit, known = paramNamed(f.name, scrollNames[:]); !known {
-		if meant := meantInJSON(f.name, raw); meant != "" {
-			f.param, f.bit, known = paramNamed(meant, nil)
-			f.problem = fmt.Sprintf("must be spelled %q", meant)
-			return f, known, json.Unmarshal(raw, &f.value)
-		}
-		lower := strings.ToLower(f.name)
-		if f.param, f.bit, known = paramNamed(lower, scrollNames[:]); !known {
-			return f, false, nil
-		}
-		f.problem = fmt.Sprintf("must be spelled %q", lower)
-	}
-	var number json.Number
-	switch {
-	case raw[0] == '"':
-		return f, true, json.Unmarshal(raw, &f.value)
-	case json.Unmarshal(raw, &number) == nil && number != "": // a dimension may be a number
-		f.value = number.String()
-	default:
-		f.problem = "must be a string"
-	}
-	return f, true, nil
-}
 
 // maxMissing is the most delimiters, in bytes, that the answer to a manifest may
 // need for scrolls that only the client has. SQ answers with a marker at each of
@@ -357,19 +267,30 @@ const maxMissing = 64 << 20
 // one does, as in SQ. A wrong coordinate is refused: SQ takes it for the origin
 // (recorded in "manifest delta").
 func (c *Call) setManifest(body []byte) *apierror.Error {
-	if !utf8.Valid(body) {
+	if !isText(body, c.Pace) {
 		return notUTF8("the manifest")
 	}
+	c.Manifest = make([]ManifestLine, 0, min(1+bytes.Count(body, []byte("\n")), maxLines))
 	number := 0
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(view(body)) {
 		number++
+		c.Pace.Did(len(line) + perItem)
 		if err := c.addLine(strings.TrimRight(line, "\r\n")); err != nil {
 			err.Message = "line " + strconv.Itoa(number) + " of the manifest: " + err.Message
 			return err
 		}
 	}
+	if len(c.Manifest) == 0 {
+		c.Manifest = nil // it is none
+	}
 	return c.checkMissing()
 }
+
+// perItem is what reading a coordinate counts as, in bytes of work.
+const perItem = 1 << 10
+
+// perCompare is what comparing two coordinates counts as.
+const perCompare = 64
 
 // What a manifest may take. A line of a few bytes is in a list, in its sorted copy
 // and in a map before it is answered.
@@ -398,7 +319,7 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 		switch {
 		case len(body) < smallBody, h.route.coordinate != "", got.query(h.query) != nil, got.hasCoordinate():
 			return 0 // it is the text, or refused
-		case looksLikeJSON(afterComments(body)):
+		case looksLikeJSON(afterComments(body), h.Pace):
 			return copiesOfJSON * int64(len(body))
 		case bytes.IndexByte(body[:longestFirst], '=') > 0: // in the first name, or it is no form
 			return copiesOfForm * int64(len(body))
@@ -432,9 +353,13 @@ func (c *Call) addLine(line string) *apierror.Error {
 // checkMissing refuses a manifest that could exceed maxMissing.
 func (c *Call) checkMissing() *apierror.Error {
 	sorted := slices.Clone(c.Manifest)
-	slices.SortFunc(sorted, func(a, b ManifestLine) int { return a.At.Compare(b.At) })
+	slices.SortFunc(sorted, func(a, b ManifestLine) int {
+		c.Pace.Did(perCompare)
+		return a.At.Compare(b.At)
+	})
 	size, from := 0, phext.Origin()
 	for _, line := range sorted {
+		c.Pace.Did(perCompare)
 		size += phext.Delimiters(from, line.At)
 		from = line.At
 	}

@@ -3,7 +3,6 @@ package rewrite
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -31,6 +30,7 @@ type Call struct {
 	Listing  *Listing         // of list and search; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
+	Pace      phext.Pace // is told how far long work on the call has come; see Head
 	tenant    Tenant
 }
 
@@ -45,7 +45,10 @@ type ManifestLine struct {
 // Head is a request whose body has not been read yet. Its operation and method
 // are allowed, and TakesBody says whether the body is worth reading.
 type Head struct {
-	Op     Op
+	Op Op
+	// Pace is told how far long work has come, of Call and of what the call then needs.
+	// nil = nobody wants to know.
+	Pace   phext.Pace
 	does   Op // what a Call of it does
 	method string
 	route  route
@@ -88,7 +91,7 @@ func (h *Head) Call(body []byte) (*Call, error) {
 }
 
 func (h *Head) call(body []byte) (*Call, *apierror.Error) {
-	got := collector{op: h.Op}
+	got := collector{op: h.Op, pace: h.Pace}
 	if err := got.query(h.query); err != nil {
 		return nil, err
 	}
@@ -107,7 +110,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	c := &Call{Op: h.does, Scroll: scroll, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, Pace: h.Pace, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func (c *Call) checkScroll() *apierror.Error {
 	if err := c.checkText(); err != nil {
 		return err
 	}
-	if !c.tenant.AllowDelimiters && phext.HasDelimiter(c.Scroll) {
+	if !c.tenant.AllowDelimiters && c.Pace.HasDelimiter(view(c.Scroll)) {
 		return apierror.New(apierror.HasDelimiters,
 			"the scroll holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which would move the scrolls after it: remove it, or write each part to its own coordinate")
 	}
@@ -234,7 +237,7 @@ func (c *Call) checkScroll() *apierror.Error {
 }
 
 func (c *Call) checkText() *apierror.Error {
-	if !utf8.Valid(c.Scroll) {
+	if !isText(c.Scroll, c.Pace) {
 		return notUTF8("the text")
 	}
 	return nil

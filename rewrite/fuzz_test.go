@@ -101,7 +101,7 @@ func checkOutgoing(t *testing.T, call *Call, who Tenant) {
 	given := map[string][]string{}
 	for _, pair := range strings.Split(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		given[name] = append(given[name], unescape(value))
+		given[name] = append(given[name], unescape(value, nil))
 	}
 	for name, values := range given {
 		if len(values) != 1 || !slices.Contains([]string{"p", "c", "algo", "limit"}, name) {

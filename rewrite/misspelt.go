@@ -20,7 +20,7 @@ import (
 func checkMisspelt(query string) *apierror.Error {
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if name = unescape(name); len(name) > longestParam {
+		if name = unescape(name, nil); len(name) > longestParam {
 			continue
 		}
 		if meant := meantCoordinate(name, []byte(value)); meant != "" {
@@ -33,7 +33,7 @@ func checkMisspelt(query string) *apierror.Error {
 // meantCoordinate is the name of the coordinate that name is misspelt of, or "". value
 // is as it stands in a query or a form.
 func meantCoordinate(name string, value []byte) string {
-	if len(value) < len("1.1.1") || len(value) > 3*longestCoordinateName || !couldBeCoordinate(unescape(string(value))) {
+	if len(value) < len("1.1.1") || len(value) > 3*longestCoordinateName || !couldBeCoordinate(unescape(string(value), nil)) {
 		return ""
 	}
 	for _, known := range names {
@@ -45,7 +45,7 @@ func meantCoordinate(name string, value []byte) string {
 }
 
 // meantInJSON is meantCoordinate for a field of a JSON object.
-func meantInJSON(name string, raw json.RawMessage) string {
+func meantInJSON(name string, raw []byte) string {
 	var value string
 	if len(name) > longestParam || len(raw) > longestCoordinateName || json.Unmarshal(raw, &value) != nil {
 		return ""
@@ -64,14 +64,14 @@ func couldBeCoordinate(s string) bool {
 
 // checkHidden refuses JSON that has a coordinate deeper down, or behind a comment. It is
 // no text for the origin, but an order that is not understood.
-func checkHidden(body []byte) *apierror.Error {
+func checkHidden(body []byte, pace phext.Pace) *apierror.Error {
 	rest := afterComments(body)
 	if len(rest) < len(body) {
-		if b, ok := jsonBody(rest); ok && b.problem == "" && b.hasCoordinate() {
+		if b, ok := jsonBody(rest, pace); ok && b.problem == "" && b.hasCoordinate() {
 			return badRequest("the JSON object has a coordinate, and a comment in front of it: nothing was changed; remove the comment, or put the coordinate into the query")
 		}
 	}
-	if name := nestedCoordinate(rest); name != "" && json.Valid(rest) {
+	if name := nestedCoordinate(rest); name != "" && isJSON(rest, pace) {
 		return badRequest("the JSON has a coordinate, as %q of an object that is inside of a list or of another object, where it is not looked for: nothing was changed; send one object for each scroll, or put the coordinate into the query", name)
 	}
 	return nil

@@ -2,9 +2,9 @@ package rewrite
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
 )
 
 // param is a parameter of a request, whichever of its names the client uses.
@@ -82,6 +82,7 @@ func (p *params) remove(which param) { p[which].value, p[which].name = "", "" }
 type collector struct {
 	params
 	op   Op
+	pace phext.Pace
 	seen uint64 // a bit for each of names and scrollNames that this source has
 }
 
@@ -104,7 +105,7 @@ func (c *collector) put(which param, bit int, name, value string) *apierror.Erro
 		return badRequest("parameter %q is given twice: give it once", name)
 	}
 	c.seen |= 1 << bit
-	if !utf8.ValidString(value) {
+	if !c.pace.IsText(value) {
 		return notUTF8("parameter " + name)
 	}
 	p := &c.params[which]
@@ -137,7 +138,7 @@ func (c *collector) query(raw string) *apierror.Error {
 		if !ok {
 			continue
 		}
-		if err := c.add(unescape(name), unescape(value)); err != nil {
+		if err := c.add(unescape(name, nil), unescape(value, nil)); err != nil {
 			return err
 		}
 	}
@@ -146,12 +147,15 @@ func (c *collector) query(raw string) *apierror.Error {
 
 // unescape decodes a part of a query or form as SQ does: '+' is a space, and a '%'
 // without two hexadecimal digits stays a '%'.
-func unescape(s string) string {
-	if !strings.ContainsAny(s, "%+") {
+func unescape(s string, pace phext.Pace) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
+		if len(out)%pieceSize == 0 {
+			pace.Did(pieceSize)
+		}
 		switch {
 		case s[i] == '+':
 			out = append(out, ' ')
@@ -162,7 +166,7 @@ func unescape(s string) string {
 			out = append(out, s[i])
 		}
 	}
-	return string(out)
+	return view(out)
 }
 
 func isHex(c byte) bool {

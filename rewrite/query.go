@@ -5,7 +5,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -105,15 +104,16 @@ func (q *QuerySpec) ErrReversed() *apierror.Error {
 }
 
 func (c *Call) setPlaces(q *QuerySpec, set []byte) *apierror.Error {
-	if !utf8.Valid(set) {
+	if !isText(set, c.Pace) {
 		return notUTF8("the set")
 	}
 	for len(set) > 0 {
-		end := bytes.IndexAny(set, ",;\n")
+		end := bytes.IndexAny(set[:min(len(set), longestOther)], ",;\n")
 		if end < 0 {
-			end = len(set)
+			end = min(len(set), longestOther) // what is longer is no coordinate
 		}
 		item := bytes.TrimSpace(set[:end])
+		c.Pace.Did(end + perItem)
 		set = set[min(end+1, len(set)):]
 		switch {
 		case len(item) == 0:

@@ -160,6 +160,7 @@ func (s *service) openJournal() error {
 	s.journal, err = journal.New(journal.Config{
 		Dir: filepath.Join(s.o.stateDir, "journal"), Quarantine: filepath.Join(s.o.stateDir, "quarantine"),
 		Sync: policy, History: s.o.history, Limit: int64(s.o.historyLimit), Logger: s.log, Links: s.links,
+		Turn: func() *fairqueue.Turn { return s.turns.Turn(fairqueue.Operator) },
 	})
 	return err
 }

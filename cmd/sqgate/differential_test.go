@@ -138,7 +138,7 @@ func (x *exchange) fits(got, file string) bool {
 	case "toc":
 		return got == p.Textmap()
 	case "delta":
-		return got == p.Delta(x.manifest)
+		return got == p.Delta(x.manifest, nil)
 	}
 	var n, size int
 	_, name, _ := strings.Cut(got, "Hosting: ")

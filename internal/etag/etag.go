@@ -10,9 +10,12 @@ import (
 
 // Of is the entity tag of a text, with its quotes: two texts have the same one
 // only if they are the same.
-func Of(text string) string {
+func Of(text string) string { return Paced(text, nil) }
+
+// Paced is Of(text).
+func Paced(text string, pace phext.Pace) string {
 	var b [len(`""`) + 32]byte
-	return string(append(phext.AppendChecksum(append(b[:0], '"'), text), '"'))
+	return string(append(pace.AppendChecksum(append(b[:0], '"'), text), '"'))
 }
 
 // Encoded is the tag of the same text in a content coding.

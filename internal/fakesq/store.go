@@ -165,7 +165,7 @@ func (s *store) where(c call) string {
 	if _, err := fmt.Fprintln(s.out, "Processing where"); err != nil {
 		panic(rustPanic("failed printing to stdout"))
 	}
-	return phext.Where(c.scroll, c.limit, c.sum)
+	return phext.Where(c.scroll, c.limit, c.sum, nil)
 }
 
 // get answers with the file, whatever is in memory.

@@ -49,7 +49,7 @@ func at(t *testing.T, text string) phext.Coordinate {
 func TestAPageIsTheFileAndIsParsedOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n.phext")
 	c := New(1<<20, anything)
-	if p := read(t, c, path); p.Exists() || p.Text() != "" || p.Scrolls() != 1 {
+	if p := read(t, c, path); p.Exists() || p.Text() != "" || p.Scrolls(nil) != 1 {
 		t.Errorf("of no file: %+v", p)
 	}
 	put(t, path, "one\x17two\x17\x17")

@@ -10,10 +10,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 	"weak"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 )
 
 // load is one reading of a file. Everybody who asks for the file waits for it.
@@ -146,7 +147,9 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if err := held.take(id.Size); err != nil {
 		return nil, false, err
 	}
-	text, opened, err := c.readText(path, id)
+	turn := c.Turns.Turn(filepath.Dir(path))
+	defer turn.Give()
+	text, opened, err := c.readText(path, id, turn)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
@@ -154,21 +157,17 @@ func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err 
 	if after != id || opened != id || err != nil {
 		return Missing(), false, err
 	}
-	turn := c.Turns.Turn(filepath.Dir(path))
-	if err := turn.Take(context.Background()); err != nil {
-		return nil, false, err
-	}
-	defer turn.Give()
-	if !utf8.ValidString(text) {
+	pace := phext.Pace(turn.Pace())
+	if !pace.IsText(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = NewVersionWithin(text, id, held.take)
+	p, err = NewVersionWithin(text, id, pace, held.take)
 	return p, true, err
 }
 
-// readText reads a file into one string, without a second copy of it. If opened
-// is not id, the file is another one by now, and nothing is read.
-func (c *Cache) readText(path string, id fsutil.FileID) (text string, opened fsutil.FileID, err error) {
+// readText reads a file into one string, without a second copy of it, and takes the
+// turn. If opened is not id, the file is another one by now, and nothing is read.
+func (c *Cache) readText(path string, id fsutil.FileID, turn *fairqueue.Turn) (text string, opened fsutil.FileID, err error) {
 	f, opened, err := c.Links.Open(path)
 	if err != nil {
 		return "", opened, err
@@ -177,9 +176,13 @@ func (c *Cache) readText(path string, id fsutil.FileID) (text string, opened fsu
 	if opened != id {
 		return "", opened, nil
 	}
+	if err := turn.Take(context.Background()); err != nil {
+		return "", opened, err
+	}
 	var b strings.Builder
 	b.Grow(int(id.Size))
-	_, err = io.Copy(&b, io.LimitReader(f, id.Size+1)) // one more: a file that grows has changed
+	all := io.LimitReader(f, id.Size+1) // one more: a file that grows has changed
+	_, err = io.CopyBuffer(&b, turn.Reader(all), make([]byte, min(id.Size+1, fairqueue.Piece)))
 	return b.String(), opened, err
 }
 

@@ -25,13 +25,13 @@ type Version struct {
 
 // NewVersion is the version of a file that holds text.
 func NewVersion(text string, id fsutil.FileID) *Version {
-	v, _ := NewVersionWithin(text, id, func(int64) error { return nil }) // which never fails
+	v, _ := NewVersionWithin(text, id, nil, func(int64) error { return nil }) // which never fails
 	return v
 }
 
 // NewVersionWithin is NewVersion with the room of phext.ParseWithin.
-func NewVersionWithin(text string, id fsutil.FileID, room func(bytes int64) error) (*Version, error) {
-	p, err := phext.ParseWithin(text, room)
+func NewVersionWithin(text string, id fsutil.FileID, pace phext.Pace, room func(bytes int64) error) (*Version, error) {
+	p, err := phext.ParseWithin(text, pace, room)
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +45,14 @@ func Missing() *Version { return NewVersion("", fsutil.FileID{}) }
 func (p *Version) Exists() bool { return p.ID.Exists() }
 
 // Text is the file, byte for byte.
-func (p *Version) Text() string {
+func (p *Version) Text() string { return p.TextPaced(nil) }
+
+// TextPaced is Text.
+func (p *Version) TextPaced(pace phext.Pace) string {
 	if p.verbatim != "" {
 		return p.verbatim
 	}
-	return p.Phext.Render()
+	return p.Phext.RenderPaced(pace)
 }
 
 // Same says whether r holds Text(), without rendering it.
@@ -84,19 +87,19 @@ func (p *Version) Size() int64 {
 
 // Scrolls is how many scrolls SQ counts in the file: an empty one at the end
 // of a file that ends in delimiters counts (recorded in "seeded trail").
-func (p *Version) Scrolls() int {
+func (p *Version) Scrolls(pace phext.Pace) int {
 	if p.verbatim == "" || p.Phext.RenderedSize() == len(p.verbatim) {
 		return max(1, p.Phext.Len())
 	}
-	return phext.CountDistinct(p.verbatim)
+	return phext.CountDistinct(p.verbatim, pace)
 }
 
 // ScrollsCost is at least the memory that Scrolls takes, in bytes.
-func (p *Version) ScrollsCost() int64 {
+func (p *Version) ScrollsCost(pace phext.Pace) int64 {
 	if p.verbatim == "" || p.Phext.RenderedSize() == len(p.verbatim) {
 		return 0
 	}
-	return phext.CountCost(p.verbatim)
+	return phext.CountCost(p.verbatim, pace)
 }
 
 // wasteful is how much dead text, in bytes, a version may keep in memory beyond its own size.
@@ -104,19 +107,23 @@ const wasteful = 64 << 10
 
 // With is the version after text was written at a coordinate, as SQ writes it.
 // It has no identity until WithID gives it one.
-func (p *Version) With(at phext.Coordinate, text string) *Version {
+func (p *Version) With(at phext.Coordinate, text string) *Version { return p.WithPaced(at, text, nil) }
+
+// WithPaced is With.
+func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *Version {
 	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
 	if !p.Exists() {
 		next.names = newIndex() // all missing files share one version, and so one index
 	}
 	size := int64(next.Phext.RenderedSize())
-	delimited := phext.HasDelimiter(text)
+	delimited := pace.HasDelimiter(text)
 	if next.retained > 2*size+wasteful || delimited {
 		// Parse again to let go of texts that no scroll holds any more. A text
 		// with delimiters is several scrolls to whoever reads the file, and may end
 		// in some or count past 999: then the file is not what they render to.
-		rendered := next.Phext.Render()
-		next.Phext, next.retained = phext.Parse(rendered), size
+		rendered := next.Phext.RenderPaced(pace)
+		next.Phext, _ = phext.ParseWithin(rendered, pace, func(int64) error { return nil }) // which never fails
+		next.retained = size
 		if delimited {
 			next.verbatim = rendered
 		}

@@ -171,11 +171,15 @@ func (v View) Resolve(call *rewrite.Call) error {
 	return nil
 }
 
+// perName is what looking for a name counts as, in bytes of work.
+const perName = 128
+
 // resolveManifest leaves a name that stands for nothing as it is: there is no
 // coordinate at which it could be reported missing.
 func (v View) resolveManifest(call *rewrite.Call) {
 	for i := range call.Manifest {
 		line := &call.Manifest[i]
+		call.Pace.Did(perName)
 		if line.Name == "" {
 			continue
 		}

@@ -10,7 +10,9 @@ import (
 	"io"
 	"path/filepath"
 	"time"
+	"unsafe"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -58,9 +60,11 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	tw, list := tar.NewWriter(out), manifest{Tenant: t.ID, Created: m.at, Files: []manifestFile{}, Incarnation: t.IncarnationText()}
+	turn := s.turn()
+	defer turn.Give()
+	tw, list := tar.NewWriter(turn.Writer(out)), manifest{Tenant: t.ID, Created: m.at, Files: []manifestFile{}, Incarnation: t.IncarnationText()}
 	for _, name := range m.files {
-		f, err := s.addPhext(tw, j, t, m, name)
+		f, err := s.addPhext(ctx, turn, tw, j, t, m, name)
 		if err != nil {
 			return fmt.Errorf("phext %q: %w", phextName(t, name), err)
 		}
@@ -70,7 +74,7 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	if err := addFile(tw, manifestName, string(text), m.at); err != nil {
+	if err := addFile(tw, manifestName, string(text), m.at, turn); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -94,16 +98,21 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err 
 	return m, nil
 }
 
-func (s *Service) addPhext(tw *tar.Writer, j *journal.Journal, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
+func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Writer, j *journal.Journal, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
 	charge := s.Dirs.NewCharge()
 	defer charge.Release()
 	text, err := s.textAt(j, t, m, name, charge)
 	if err != nil {
 		return f, err
 	}
-	sum := sha256.Sum256([]byte(text))
-	f = manifestFile{Name: phextName(t, name) + phext.Extension, Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}
-	return f, addFile(tw, f.Name, text, m.at)
+	if err := turn.Take(ctx); err != nil {
+		return f, err
+	}
+	defer turn.Give()
+	sum := sha256.New()
+	_ = writePieces(sum, text, turn) // a hash takes everything
+	f = manifestFile{Name: phextName(t, name) + phext.Extension, Size: int64(len(text)), SHA256: hex.EncodeToString(sum.Sum(nil))}
+	return f, addFile(tw, f.Name, text, m.at, turn)
 }
 
 func (s *Service) textAt(j *journal.Journal, t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (string, error) {
@@ -121,11 +130,24 @@ func (s *Service) textAt(j *journal.Journal, t *tenants.Tenant, m moment, name s
 	return state.Text, err
 }
 
-func addFile(tw *tar.Writer, name, text string, at time.Time) error {
+func addFile(tw *tar.Writer, name, text string, at time.Time, turn *fairqueue.Turn) error {
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o600, ModTime: at, Format: tar.FormatPAX}
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err := io.WriteString(tw, text)
-	return err
+	return writePieces(tw, text, turn)
+}
+
+// writePieces writes a text piece by piece, so that others have their turns in between.
+func writePieces(w io.Writer, text string, turn *fairqueue.Turn) error {
+	rest := unsafe.Slice(unsafe.StringData(text), len(text)) // which nobody changes
+	for len(rest) > 0 {
+		one := rest[:min(len(rest), fairqueue.Piece)]
+		if _, err := w.Write(one); err != nil {
+			return err
+		}
+		turn.Worked(len(one))
+		rest = rest[len(one):]
+	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -108,6 +109,9 @@ func phextName(t *tenants.Tenant, file string) string {
 	}
 	return name
 }
+
+// turn is one for work of the operator, which has its own among those of the tenants.
+func (s *Service) turn() *fairqueue.Turn { return s.Dirs.Turns.Turn(fairqueue.Operator) }
 
 func (s *Service) journalOf(t *tenants.Tenant) (*journal.Journal, error) {
 	return s.Dirs.JournalOf(s.Dirs.Of(t.DataDir))

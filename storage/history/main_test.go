@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -64,6 +65,7 @@ func open(t *testing.T, shared bool) *world {
 
 func (w *world) config(boot string) journal.Config {
 	return journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), Sync: journal.Batch,
+		Turn:   func() *fairqueue.Turn { return w.Dirs.Turns.Turn(fairqueue.Operator) },
 		BootID: boot, History: 24 * time.Hour, Logger: slog.New(slog.DiscardHandler),
 		Datasync: func(*os.File) error { w.syncs.Add(1); return nil }, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
 }

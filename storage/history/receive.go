@@ -3,6 +3,7 @@ package history
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
@@ -84,10 +86,10 @@ func (b *received) close() {
 }
 
 // text is what the backup has of a phext.
-func (b *received) text(e entry) (string, error) {
+func (b *received) text(e entry, turn *fairqueue.Turn) (string, error) {
 	var text strings.Builder
 	text.Grow(int(e.size))
-	_, err := io.Copy(&text, io.NewSectionReader(b.spool, e.at, e.size))
+	_, err := io.Copy(&text, turn.Reader(io.NewSectionReader(b.spool, e.at, e.size)))
 	return text.String(), err
 }
 
@@ -97,18 +99,25 @@ type receiver struct {
 	tenant      *tenants.Tenant
 	in          *endReader
 	tar         *tar.Reader
-	total       int64 // bytes of the entries so far
+	turn        *fairqueue.Turn // held, except while the client or the disk is waited for
+	total       int64           // bytes of the entries so far
 	mostEntries int
 	mostBytes   int64
 }
 
 // receive reads a backup to its end and checks all of it. What it takes in
 // memory does not depend on the sizes in the backup.
-func (s *Service) receive(t *tenants.Tenant, in io.Reader) (*received, error) {
-	r, err := s.newReceiver(t, in)
+func (s *Service) receive(ctx context.Context, t *tenants.Tenant, in io.Reader) (*received, error) {
+	turn := s.turn()
+	if err := turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer turn.Give()
+	r, err := s.newReceiver(t, turn.Reader(in))
 	if err != nil {
 		return nil, err
 	}
+	r.turn = turn
 	if err := r.read(); err != nil {
 		r.close()
 		if r.in.err != nil && !errors.Is(err, datadir.ErrBusy) {
@@ -182,7 +191,7 @@ func (r *receiver) readPhext(h *tar.Header) error {
 		return err
 	}
 	sum, zeros := sha256.New(), &zeroFinder{}
-	text, err := fsutil.IsText(io.TeeReader(r.tar, io.MultiWriter(sum, r.spool, zeros)))
+	text, err := fsutil.IsText(io.TeeReader(r.tar, io.MultiWriter(sum, r.turn.Writer(r.spool), zeros)))
 	r.zeros = r.zeros || zeros.found
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):

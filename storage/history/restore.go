@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -26,7 +27,8 @@ type restore struct {
 	dir     *datadir.Dir
 	journal *journal.Journal
 	target  Target
-	note    string // for the history
+	note    string          // for the history
+	turn    *fairqueue.Turn // for its work; it is not held, since the disk is waited for again and again
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
@@ -39,7 +41,7 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 		release()
 		return nil, nil, err
 	}
-	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note}, release, nil
+	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note, s.turn()}, release, nil
 }
 
 // Restore makes phexts what they were at a moment. If it fails, what it has
@@ -179,7 +181,7 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err := errors.Join(charges[2].Scrolls(phext.ScrollSize*int64(now.Phext.Phext.Len()+1)), charges[2].Texts(now.Phext.Size()+int64(len(text)))); err != nil {
 		return nil, err
 	}
-	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.With(call.At, text).Text(), Exists: true})
+	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.WithPaced(call.At, text, r.turn.Pace()).TextPaced(r.turn.Pace()), Exists: true})
 	return []Restored{one}, err
 }
 
@@ -197,7 +199,7 @@ func (r *restore) versionThen(file string, charge *datadir.Charge) (*cache.Versi
 	if err != nil {
 		return nil, err
 	}
-	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, charge.Scrolls)
+	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, r.turn.Pace(), charge.Scrolls)
 }
 
 // resolveName finds the coordinate that a name had then, which must not have
@@ -230,7 +232,7 @@ func (r *restore) put(file string, state journal.State) (Restored, error) {
 	if err != nil {
 		return one, err
 	}
-	one.Changed = now.Exists() != state.Exists || now.Text() != state.Text
+	one.Changed = now.Exists() != state.Exists || now.TextPaced(r.turn.Pace()) != state.Text
 	one.Created = state.Exists && !now.Exists()
 	if !one.Changed || r.target.DryRun {
 		return one, nil

@@ -26,7 +26,7 @@ type FromBackup struct {
 // changes nothing if the backup is not whole. If it fails later, what it has
 // restored by then is returned with the error.
 func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target Target, in io.Reader) (result FromBackup, err error) {
-	b, err := s.receive(t, in)
+	b, err := s.receive(ctx, t, in)
 	if err != nil {
 		return result, err
 	}
@@ -123,7 +123,7 @@ func (r *restore) putEntry(b *received, file string) (Restored, error) {
 		return Restored{Phext: phextName(r.tenant, file)}, err
 	}
 	defer release()
-	text, err := b.text(b.entries[i])
+	text, err := b.text(b.entries[i], r.turn)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, file)}, err
 	}

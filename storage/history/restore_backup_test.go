@@ -432,9 +432,11 @@ func TestAManifestEndsWhereItEnds(t *testing.T) {
 	files := strings.TrimSuffix(manifest, `,"incarnation":""}`)
 	restore := func(manifest string) error {
 		var b bytes.Buffer
+		turn := w.Service.turn()
+		defer turn.Give()
 		out := tar.NewWriter(&b)
-		w.check(addFile(out, head[0].Name, "text", head[0].ModTime))
-		w.check(addFile(out, manifestName, manifest, head[0].ModTime))
+		w.check(addFile(out, head[0].Name, "text", head[0].ModTime, turn))
+		w.check(addFile(out, manifestName, manifest, head[0].ModTime, turn))
 		w.check(out.Close())
 		_, err := w.RestoreBackup(t.Context(), w.tenant, Target{DryRun: true}, &b)
 		return err

@@ -6,8 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
+
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // writeCheckpointLocked returns the content of a checkpoint of state. If it is
@@ -59,11 +62,11 @@ func (j *Journal) dropCheckpointLocked(c content, seq uint64) error {
 }
 
 // readCheckpoint returns the state in a checkpoint record of segment number.
-func readCheckpoint(dir string, number uint64, r record) (State, error) {
+func readCheckpoint(dir string, number uint64, r record, turn *fairqueue.Turn) (State, error) {
 	text, c := r.content.text, r.content
 	if c.external {
 		var err error
-		if text, err = readExternal(filepath.Join(dir, checkpointName(number, r.seq)), c.size); err != nil {
+		if text, err = readExternal(filepath.Join(dir, checkpointName(number, r.seq)), c.size, turn); err != nil {
 			return State{}, fmt.Errorf("the checkpoint of %s: %w", r.m.File, err)
 		}
 	}
@@ -73,7 +76,7 @@ func readCheckpoint(dir string, number uint64, r record) (State, error) {
 	return State{text, c.exists}, nil
 }
 
-func readExternal(path string, size int64) (text string, err error) {
+func readExternal(path string, size int64, turn *fairqueue.Turn) (text string, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -86,8 +89,8 @@ func readExternal(path string, size int64) (text string, err error) {
 		return "", errors.Join(ErrDamaged, err)
 	}
 	b := make([]byte, size)
-	if _, err := io.ReadFull(f, b); err != nil {
+	if _, err := io.ReadFull(turn.Reader(f), b); err != nil {
 		return "", err
 	}
-	return string(b), nil
+	return unsafe.String(unsafe.SliceData(b), len(b)), nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -56,6 +57,8 @@ type Config struct {
 	BootID     string       // of this run of the kernel; "" = ask the kernel
 	BootTime   time.Time    // when this run of the kernel began; zero = ask the kernel
 	Links      fsutil.Links // the symbolic links that are followed in data_dirs; nil = none
+	// Turn makes the turn in which the past is looked up. nil = it does not wait for one.
+	Turn func() *fairqueue.Turn
 
 	// Write and Datasync let tests make the disk fail.
 	Write    func(f *os.File, b []byte, off int64) (int, error) // nil = WriteAt
@@ -89,6 +92,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Turn == nil {
+		c.Turn = func() *fairqueue.Turn { return nil }
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -34,7 +34,7 @@ type Query struct {
 // the time of the last one is the After of the next page. Besides the events, it
 // keeps one record at a time in memory, without a long text.
 func (j *Journal) History(q Query) (events []Event, err error) {
-	v, err := j.view(false)
+	v, err := j.past()
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func eventFrom(b record, at int64) Event {
 // which the journal knows that, and those in the data_dir that it does not
 // know. The error is ErrBeyondHistory if t is before what is kept.
 func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
-	v, err := j.view(false)
+	v, err := j.past()
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // view is for reading a journal while others append to it. Nothing in it is
@@ -15,6 +17,7 @@ import (
 type view struct {
 	j        *Journal
 	segments []*segmentView
+	turn     *fairqueue.Turn // held, except while the disk is waited for; nil = there is none
 	memory   Memory
 	scrolls  int64 // bytes that memory.Scrolls has granted
 }
@@ -46,6 +49,16 @@ func (j *Journal) view(newestOnly bool) (*view, error) {
 	return v, nil
 }
 
+// past is view of all segments for what takes long, in turns.
+func (j *Journal) past() (*view, error) {
+	v, err := j.view(false)
+	if err == nil {
+		v.turn = j.cfg.Turn()
+		err = v.turn.Take(context.Background())
+	}
+	return v, err
+}
+
 // extent returns the number of the newest segment, and the bytes of its
 // records.
 func (j *Journal) extent() (number uint64, end int64, err error) {
@@ -70,7 +83,10 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 	return err
 }
 
-func (v *view) close() { v.j.pruneMu.RUnlock() }
+func (v *view) close() {
+	v.turn.Give()
+	v.j.pruneMu.RUnlock()
+}
 
 // walk calls visit with each record of a segment that can be read.
 func (v *view) walk(o *segmentView, visit func(record) error) error {
@@ -78,7 +94,7 @@ func (v *view) walk(o *segmentView, visit func(record) error) error {
 	if err != nil {
 		return err
 	}
-	_, err = walkRecords(f, o.end, visit)
+	_, err = walkRecords(v.turn.ReaderAt(f), o.end, visit)
 	return errors.Join(err, f.Close())
 }
 
@@ -134,7 +150,7 @@ func (j *Journal) AtWithin(file string, t time.Time, memory Memory) (state State
 	if err := checkName(file); err != nil {
 		return State{}, err
 	}
-	v, err := j.view(false)
+	v, err := j.past()
 	if err != nil {
 		return State{}, err
 	}

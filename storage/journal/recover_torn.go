@@ -59,7 +59,7 @@ func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
 				return part, err
 			}
 			look.apply(r.m)
-		} else if err := look.start(readCheckpoint(f.view.j.dir, f.segment.number, r)); err != nil {
+		} else if err := look.start(readCheckpoint(f.view.j.dir, f.segment.number, r, nil)); err != nil {
 			return false, err
 		}
 		if look.matches() {

@@ -101,7 +101,7 @@ func (v *view) replay(o *segmentView, t *fileLog) (*replayState, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := v.replayFrom(f, o, t)
+	d, err := v.replayFrom(v.turn.ReaderAt(f), o, t)
 	return d, errors.Join(err, f.Close())
 }
 
@@ -109,7 +109,7 @@ func (v *view) replayFrom(f io.ReaderAt, o *segmentView, t *fileLog) (*replaySta
 	if len(t.applied) == 0 {
 		return nil, fmt.Errorf("a mutation without its checkpoint: the journal %w", ErrDamaged)
 	}
-	d := &replayState{}
+	d := &replayState{pace: v.turn.Pace()}
 	for _, s := range t.applied[t.base:] {
 		if err := v.step(d, f, o, s.offset); err != nil {
 			return nil, err
@@ -132,8 +132,8 @@ func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) er
 		d.apply(r.m)
 		return nil
 	}
-	state, err := readCheckpoint(v.j.dir, o.number, r)
-	*d = replayState{base: state}
+	state, err := readCheckpoint(v.j.dir, o.number, r, v.turn)
+	*d = replayState{base: state, pace: d.pace}
 	return err
 }
 
@@ -153,7 +153,7 @@ func (v *view) parse(d *replayState, m Mutation) (err error) {
 		v.scrolls += more
 		return v.memory.Scrolls(more)
 	}
-	if d.parsed, err = phext.ParseWithin(d.base.Text, room); err != nil {
+	if d.parsed, err = phext.ParseWithin(d.base.Text, d.pace, room); err != nil {
 		return err
 	}
 	return room(copies * d.parsed.Memory())
@@ -167,14 +167,15 @@ type replayState struct {
 	parsed   *phext.Phext // base, parsed when it is needed
 	changed  map[phext.Coordinate][]byte
 	rendered bool // SQ has written the file since base
+	pace     phext.Pace
 }
 
 func (d *replayState) apply(m Mutation) {
 	switch m.Op {
 	case Remove:
-		*d = replayState{}
+		*d = replayState{pace: d.pace}
 	case Replace:
-		*d = replayState{base: State{m.Text, true}}
+		*d = replayState{base: State{m.Text, true}, pace: d.pace}
 	default:
 		d.applyToScroll(m)
 	}
@@ -187,7 +188,7 @@ func (d *replayState) applyToScroll(m Mutation) {
 	d.changed[m.At] = d.scrollAfter(m)
 	d.rendered = true
 	if phext.HasDelimiter(m.Text) || !m.At.Valid() {
-		*d = replayState{base: d.state()} // SQ reads other scrolls from the file than were written
+		*d = replayState{base: d.state(), pace: d.pace} // SQ reads other scrolls from the file than were written
 	}
 }
 
@@ -262,5 +263,5 @@ func (d *replayState) state() State {
 	for _, at := range slices.SortedFunc(maps.Keys(d.changed), phext.Coordinate.Compare) {
 		all = append(all, phext.Scroll{At: at, Text: string(d.changed[at])})
 	}
-	return State{phext.Of(all).Render(), true}
+	return State{phext.OfPaced(all, d.pace).RenderPaced(d.pace), true}
 }

@@ -65,7 +65,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 	case err != nil:
 		return Answer{}, err
 	}
-	size := sizeOfListing(call.Listing, page)
+	size := sizeOfListing(call, page)
 	if err := c.admit(int64(size)); err != nil {
 		return Answer{}, err
 	}
@@ -134,7 +134,7 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
-	sortRows(rows)
+	sortRows(rows, c.call.Pace)
 	l := c.call.Listing
 	first := min((l.Page-1)*l.Limit, len(rows))
 	return rows[first:min(first+l.Limit, len(rows))], len(rows), nil
@@ -210,8 +210,9 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 }
 
 // sortRows sorts as coordinates count.
-func sortRows(rows []row) {
+func sortRows(rows []row, pace phext.Pace) {
 	slices.SortStableFunc(rows, func(a, b row) int {
+		pace.Did(perCompare)
 		if a.name == "" && b.name == "" {
 			return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.phext, b.phext))
 		}
@@ -263,11 +264,12 @@ func isNumber(s string) bool {
 const perEntry = 256
 
 // sizeOfListing is the most that an answer takes, in bytes.
-func sizeOfListing(l *rewrite.Listing, page []row) int {
-	size := perEntry + phext.QuotedLen(l.Query) + phext.QuotedLen(l.Prefix)
+func sizeOfListing(call *rewrite.Call, page []row) int {
+	l, pace := call.Listing, call.Pace
+	size := perEntry + phext.QuotedLen(l.Query, pace) + phext.QuotedLen(l.Prefix, pace)
 	for i := range page {
 		row := &page[i]
-		size += perEntry + 2*phext.QuotedLen(row.label()) + phext.QuotedLen(row.phext) + phext.QuotedLen(row.snippet) + phext.QuotedLen(row.text)
+		size += perEntry + 2*phext.QuotedLen(row.label(), pace) + phext.QuotedLen(row.phext, pace) + phext.QuotedLen(row.snippet, pace) + phext.QuotedLen(row.text, pace)
 	}
 	return size
 }
@@ -275,7 +277,7 @@ func sizeOfListing(l *rewrite.Listing, page []row) int {
 // answerListing is the answer with one page of all rows that were found. It is
 // written in one piece of size bytes, since the texts in it may be large.
 func answerListing(call *rewrite.Call, page []row, all, size int) string {
-	o := object{call: call}
+	o := object{call: call, Builder: phext.Builder{Pace: call.Pace}}
 	o.Grow(size)
 	if call.Op == rewrite.Search {
 		o.begin("query", call.Listing.Query, len(page), all)
@@ -306,7 +308,7 @@ func answerListing(call *rewrite.Call, page []row, all, size int) string {
 
 // object is the JSON of a listing.
 type object struct {
-	strings.Builder
+	phext.Builder
 	call *rewrite.Call
 }
 

@@ -27,7 +27,8 @@ var nowhere = phext.Coordinate(slices.Repeat([]uint32{math.MaxUint32}, len(phext
 
 // query answers query as SQ 0.6.0 does. The list of entries is counted as memory while
 // it is made, and the answer, whose size is known then, until it is sent.
-func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, q *rewrite.QuerySpec, gzip bool) (Answer, error) {
+func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call, gzip bool) (Answer, error) {
+	q := call.Query
 	from, to, err := ends(v, q)
 	if err != nil {
 		return Answer{}, err
@@ -42,13 +43,13 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, q *r
 		return Answer{}, err
 	}
 	defer release()
-	list := find(v, q, from, to)
-	made, err := r.Dirs.Admit(int64(list.Size()))
+	list := find(v, q, from, to, make([]found, 0, most), call.Pace)
+	made, err := r.Dirs.Admit(int64(list.Size(call.Pace)))
 	if err != nil {
 		return Answer{}, err
 	}
 	defer made()
-	return r.once(ctx, d, list.JSON(), gzip)
+	return r.once(ctx, d, list.JSON(call.Pace), gzip)
 }
 
 // ends are the ends of the range, if there is one.
@@ -78,20 +79,23 @@ func within(p *phext.Phext, from, to phext.Coordinate) int {
 	return end - begin
 }
 
-// find is the union of range and set, each coordinate once, sorted, cut to the limit.
-func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate) phext.Entries {
-	var all []found
+// find is the union of range and set, each coordinate once, sorted, cut to the limit. all
+// has room for what is found.
+func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate, all []found, pace phext.Pace) phext.Entries {
 	if q.Ranged {
-		all = inRange(v, from, to)
+		all = inRange(v, from, to, all, pace)
 	}
 	for _, p := range q.Set {
+		pace.Did(perLookUp)
 		all = append(all, lookUp(v, p))
 	}
 	slices.SortStableFunc(all, func(a, b found) int {
+		pace.Did(perCompare)
 		return cmp.Or(a.sort.Compare(b.sort), a.At.Compare(b.At), cmp.Compare(a.missing, b.missing))
 	})
-	var list phext.Entries
+	list := make(phext.Entries, 0, min(uint64(len(all)), q.Limit))
 	for i, f := range all {
+		pace.Did(perCompare)
 		if i+1 < len(all) && all[i+1].sort == f.sort && all[i+1].At == f.At && all[i+1].missing == f.missing {
 			continue // the last one counts, as in SQ: it is called as in the set
 		}
@@ -103,10 +107,11 @@ func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate) phext
 	return list
 }
 
-// inRange are the scrolls of a range. Those that have a name are called so.
-func inRange(v datadir.View, from, to phext.Coordinate) (all []found) {
+// inRange appends the scrolls of a range. Those that have a name are called so.
+func inRange(v datadir.View, from, to phext.Coordinate, all []found, pace phext.Pace) []found {
 	named := v.Names.Phext.InOrder()
 	for _, s := range v.Phext.Phext.Scrolls() {
+		pace.Did(perCompare)
 		f := found{Entry: phext.Entry{At: s.At, Text: s.Text}, sort: s.At}
 		if name, ok := named(s.At); ok {
 			f.Label, f.sort = name, sortOf(name, s.At)

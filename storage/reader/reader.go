@@ -62,7 +62,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 		return r.rendered(ctx, d, v, call, kind, gzip)
 	}
 	if call.Op == rewrite.Query {
-		return r.query(ctx, d, v, call.Query, gzip)
+		return r.query(ctx, d, v, call, gzip)
 	}
 	release, err := r.Dirs.Admit(answerSize(v, call))
 	if err != nil {
@@ -80,7 +80,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 		}
 	}
 	if call.Op != rewrite.Load {
-		a.ETag = etag.Of(a.Text)
+		a.ETag = etag.Paced(a.Text, call.Pace)
 	}
 	return a, nil
 }
@@ -121,7 +121,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 		}
 		defer release()
 		text := render(v, call)
-		return &cache.Rendered{Text: text, Tag: etag.Of(text)}, nil
+		return &cache.Rendered{Text: text, Tag: etag.Paced(text, call.Pace)}, nil
 	})
 	if err != nil {
 		return Answer{}, err
@@ -144,7 +144,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 
 // once is the answer that is made for one client alone.
 func (r *Reader) once(ctx context.Context, d *datadir.Dir, text string, gzip bool) (Answer, error) {
-	a := &cache.Rendered{Text: text, Tag: etag.Of(text)}
+	a := &cache.Rendered{Text: text, Tag: etag.Paced(text, fairqueue.FromContext(ctx).Pace())}
 	if gzip = gzip && len(text) >= worthCompressing && len(text) <= mostCompressed; gzip {
 		var err error
 		if a, err = r.compress(ctx, a); err != nil {

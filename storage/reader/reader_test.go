@@ -238,7 +238,7 @@ func TestDelta(t *testing.T) {
 func TestWhere(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	call := w.callWith("POST", "where", "limit=3&algo=checksum", "some text")
-	if got, want := Where(call), phext.Where("some text", 3, true); got != want {
+	if got, want := Where(call), phext.Where("some text", 3, true, nil); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -1,6 +1,8 @@
 package reader
 
 import (
+	"unsafe"
+
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -8,32 +10,33 @@ import (
 
 // render answers a call from its phext, as legacy SQ would on the same file.
 func render(v datadir.View, call *rewrite.Call) string {
-	p := v.Phext.Phext
+	p, pace := v.Phext.Phext, call.Pace
 	switch call.Op {
 	case rewrite.Select:
 		scroll, _ := p.Select(call.At)
 		return scroll
 	case rewrite.Toc:
-		return p.TextmapBy(v.Names.Phext)
+		return p.TextmapBy(v.Names.Phext, pace)
 	case rewrite.Get:
-		return v.Phext.Text()
+		return v.Phext.TextPaced(pace)
 	case rewrite.Delta:
-		return p.Delta(manifest(call))
+		return p.Delta(manifest(call), pace)
 	case rewrite.ChecksumOf:
-		return p.Checksum()
+		return p.ChecksumPaced(pace)
 	case rewrite.Status:
-		return string(call.StatusAnswer(p.RenderedSize(), v.Phext.Scrolls()))
+		return string(call.StatusAnswer(p.RenderedSize(), v.Phext.Scrolls(pace)))
 	case rewrite.Load:
 		return string(call.LoadAnswer())
 	case rewrite.JSONExport:
-		return p.JSONBy(v.Names.Phext)
+		return p.JSONBy(v.Names.Phext, pace)
 	}
 	return ""
 }
 
 func manifest(call *rewrite.Call) map[phext.Coordinate]string {
-	m := make(map[phext.Coordinate]string, len(call.Manifest))
+	m := map[phext.Coordinate]string{} // which grows in small steps, and would not be made in one
 	for _, line := range call.Manifest {
+		call.Pace.Did(perLookUp)
 		if line.Name == "" {
 			m[line.At] = line.Hash
 		}
@@ -50,7 +53,7 @@ func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	case rewrite.Delta:
 		return v.Phext.Size() + phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest))
 	case rewrite.Status:
-		return v.Phext.ScrollsCost()
+		return v.Phext.ScrollsCost(call.Pace)
 	case rewrite.Toc:
 		return lines(v) + v.Phext.Size() + v.Names.Size()
 	case rewrite.JSONExport:
@@ -58,6 +61,13 @@ func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	}
 	return 0
 }
+
+// What counts as so many bytes of work: an entry that is looked for, and two that are
+// compared.
+const (
+	perLookUp  = 512
+	perCompare = 128
+)
 
 // perLine is what toc and json-export write for a scroll beside its text and
 // its name, in bytes, if all numbers of its coordinate are 999.
@@ -68,5 +78,6 @@ func lines(v datadir.View) int64 { return perLine * int64(1+v.Phext.Phext.Len())
 
 // Where answers a call that searches the text which comes with it, and no phext.
 func Where(call *rewrite.Call) string {
-	return phext.Where(string(call.Scroll), call.Limit, call.Checksum)
+	text := unsafe.String(unsafe.SliceData(call.Scroll), len(call.Scroll)) // nobody changes it any more
+	return phext.Where(text, call.Limit, call.Checksum, call.Pace)
 }

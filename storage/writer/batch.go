@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -29,7 +30,8 @@ const smallScroll = 64 << 10
 // mutation is a request on its way through a commit.
 type mutation struct {
 	Request
-	alone bool // it is not put into a batch
+	alone     bool // it is not put into a batch
+	delimited bool // its text is several scrolls
 
 	answer string // what SQ is going to say
 	result Result
@@ -39,9 +41,10 @@ type mutation struct {
 }
 
 func newMutation(r Request) *mutation {
+	delimited := r.Call.Pace.HasDelimiter(unsafe.String(unsafe.SliceData(r.Call.Scroll), len(r.Call.Scroll)))
 	return &mutation{
-		Request: r, outcome: make(chan outcome, 1),
-		alone: r.Call.Name != "" || len(r.Call.Scroll) > smallScroll || phext.HasDelimiter(r.Call.Scroll) || r.IdempotencyKey != "",
+		Request: r, outcome: make(chan outcome, 1), delimited: delimited,
+		alone: r.Call.Name != "" || len(r.Call.Scroll) > smallScroll || delimited || r.IdempotencyKey != "",
 	}
 }
 

@@ -181,7 +181,10 @@ func TestABatch(t *testing.T) {
 			}
 			looks := 0
 			same := w.Writer.files.same
-			w.Writer.files.same = func(path string, v *cache.Version) (fsutil.FileID, bool, error) { looks++; return same(path, v) }
+			w.Writer.files.same = func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
+				looks++
+				return same(path, v, pace)
+			}
 			results, errs := w.together(w.batchOf(3)...)
 			for i := range results {
 				if errs[i] != nil || string(results[i].Body) != "Updated 7 bytes" || !results[i].Changed || results[i].ETag == "" {
@@ -225,9 +228,9 @@ func TestABatchTakesTheMemoryOfOneWrite(t *testing.T) {
 		t.Fatalf("a write takes %d bytes", one)
 	}
 	same := w.Writer.files.same
-	w.Writer.files.same = func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+	w.Writer.files.same = func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
 		least = min(least, free())
-		return same(path, v)
+		return same(path, v, pace)
 	}
 	_, errs := w.together(w.batchOf(batch)...)
 	w.check(errors.Join(errs...))

@@ -690,7 +690,7 @@ func TestAnEditAfterARefusedWrite(t *testing.T) {
 func TestAPanicLeavesTheDirectoryUsable(t *testing.T) {
 	w := newWorld(t)
 	same := w.Writer.files.same
-	w.Writer.files.same = func(string, *cache.Version) (fsutil.FileID, bool, error) { panic("a bug") }
+	w.Writer.files.same = func(string, *cache.Version, phext.Pace) (fsutil.FileID, bool, error) { panic("a bug") }
 	func() {
 		defer func() { _ = recover() }() // as a server does
 		_, _ = w.commit(update(1, "changed"))

@@ -62,7 +62,7 @@ func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
 	if err := tx.stopChild(); err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
 	}
-	id, stands, err := tx.w.files.same(tx.path, tx.next)
+	id, stands, err := tx.w.files.same(tx.path, tx.next, tx.pace)
 	if err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
 	}
@@ -107,7 +107,7 @@ func (tx *transaction) restoreFile() error {
 	case !before.Exists(): // SQ makes an empty file of a phext that it loads
 		return fsutil.IgnoreMissing(os.Remove(tx.path))
 	}
-	if _, same, err := tx.w.files.same(tx.path, before); same || err != nil {
+	if _, same, err := tx.w.files.same(tx.path, before, tx.pace); same || err != nil {
 		return err
 	}
 	tx.logRestored()

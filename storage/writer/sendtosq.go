@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/sqclient"
@@ -163,7 +164,7 @@ func closeAll(conns []*sqclient.Conn) {
 
 // verify looks whether the file is what it is to be. What SQ says is not believed.
 func (tx *transaction) verify() error {
-	id, same, err := tx.w.files.same(tx.path, tx.next)
+	id, same, err := tx.w.files.same(tx.path, tx.next, tx.pace)
 	switch {
 	case err != nil:
 		return err
@@ -207,8 +208,8 @@ func (tx *transaction) removeOldFile() {
 }
 
 // sameFile says whether the file at path is v, and which file it is.
-func sameFile(links fsutil.Links) func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
-	return func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+func sameFile(links fsutil.Links) func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
+	return func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
 		f, id, err := links.Open(path)
 		if err != nil {
 			return fsutil.FileID{}, os.IsNotExist(err) && !v.Exists() && v.Size() == 0, fsutil.IgnoreMissing(err)
@@ -217,7 +218,7 @@ func sameFile(links fsutil.Links) func(path string, v *cache.Version) (fsutil.Fi
 		if id.Size != v.Size() {
 			return id, false, nil
 		}
-		same, err := v.Same(f)
+		same, err := v.Same(pace.Reader(f))
 		return id, same, err
 	}
 }

@@ -27,7 +27,7 @@ func TestVerifyOpensOnlyFiles(t *testing.T) {
 			if err := errors.Join(os.WriteFile(filepath.Join(dir, "secret"), []byte("text"), 0o600), swap(path)); err != nil {
 				t.Fatal(err)
 			}
-			if id, same, err := sameFile(nil)(path, v); same || !errors.Is(err, fsutil.ErrNotRegular) {
+			if id, same, err := sameFile(nil)(path, v, nil); same || !errors.Is(err, fsutil.ErrNotRegular) {
 				t.Errorf("%v %v %v", id, same, err)
 			}
 			next := v.With(phext.Origin(), "")

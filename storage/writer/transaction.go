@@ -13,6 +13,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/phext"
@@ -33,6 +34,7 @@ type transaction struct {
 	journal *journal.Journal
 	replica *datadir.Replica  // nil = there is no bucket
 	upload  datadir.Uploading // of all that was written until unlock
+	pace    phext.Pace        // lets others go first while it works without a turn
 	lead    *mutation
 	members []*mutation // lead first
 	unlock  func()      // gives the directory to the next one
@@ -66,7 +68,7 @@ type transaction struct {
 
 func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mutation, unlock func()) *transaction {
 	tx := &transaction{
-		w: w, ctx: context.WithoutCancel(ctx), dir: dir, lead: lead, members: []*mutation{lead},
+		w: w, ctx: context.WithoutCancel(ctx), pace: fairqueue.FromContext(ctx).Pace(), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 	}
 	tx.giveBack = func() {}
@@ -129,7 +131,7 @@ func (tx *transaction) applyOne(m *mutation) error {
 			return err
 		}
 	}
-	next := tx.next.With(m.Call.At, text)
+	next := tx.next.WithPaced(m.Call.At, text, tx.pace)
 	if err := datadir.CheckKept(next); err != nil {
 		release()
 		return err // delimiters in the text itself
@@ -267,12 +269,12 @@ func (tx *transaction) addToUpload() {
 // gives back what it had reserved.
 func (tx *transaction) publish() {
 	tx.visible[tx.path] = tx.next.WithID(tx.written)
-	tx.dir.NoteSeen(tx.path, tx.written, phext.HasDelimiter(tx.lead.Call.Scroll))
+	tx.dir.NoteSeen(tx.path, tx.written, tx.lead.delimited)
 	used := tx.release()
 	for _, m := range tx.members {
 		m.result.Changed, m.result.QuotaUsed = true, used
 		if text, ok := tx.next.Phext.Select(m.Call.At); ok {
-			m.result.ETag = etag.Of(text)
+			m.result.ETag = etag.Paced(text, tx.pace)
 		}
 	}
 }

@@ -321,11 +321,11 @@ func (f *faults) around(real fileSystem) fileSystem {
 		}
 		return real.remove(path)
 	}
-	guarded.same = func(path string, v *cache.Version) (fsutil.FileID, bool, error) {
+	guarded.same = func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
 		if err := f.at("same"); err != nil {
 			return fsutil.FileID{}, false, err
 		}
-		return real.same(path, v)
+		return real.same(path, v, pace)
 	}
 	guarded.identify = func(path string) (fsutil.FileID, error) {
 		if err := f.at("identify"); err != nil {

@@ -62,7 +62,7 @@ type fileSystem struct {
 	remove func(path string) error
 	// same says whether the file at path is v, and which file it is; the zero
 	// FileID is that of no file.
-	same       func(path string, v *cache.Version) (fsutil.FileID, bool, error)
+	same       func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error)
 	identify   func(path string) (fsutil.FileID, error)
 	storeNames func(path string, now, next *cache.Version, at phext.Coordinate) error
 	space      func(dir string) (diskSpace, error)
