@@ -3,9 +3,12 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"unsafe"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/pace"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
@@ -33,7 +36,7 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest 
 		case err != nil:
 			return nil, errBodyCutShort(err)
 		}
-		buf = roomFor(buf, largest)
+		buf = roomFor(buf, largest, fairqueue.FromContext(r.Context()).Pace())
 	}
 }
 
@@ -47,11 +50,18 @@ func firstSize(announced int64) int {
 }
 
 // roomFor doubles a full buffer, up to one byte more than the largest body.
-func roomFor(buf []byte, largest int64) []byte {
+func roomFor(buf []byte, largest int64, pace phext.Pace) []byte {
 	if len(buf) < cap(buf) {
 		return buf
 	}
-	bigger := make([]byte, len(buf), min(2*int64(cap(buf)), largest+1))
-	copy(bigger, buf)
-	return bigger
+	return grown(buf, min(2*int64(cap(buf)), largest+1), pace)
+}
+
+// grown is buf with room for so many bytes. A strings.Builder does not fill it with
+// zeros, which would be one long step.
+func grown(buf []byte, size int64, pace phext.Pace) []byte {
+	bigger := phext.Builder{Pace: pace}
+	bigger.Grow(int(size))
+	_, _ = bigger.WriteString(unsafe.String(unsafe.SliceData(buf), len(buf))) // which never fails
+	return unsafe.Slice(unsafe.StringData(bigger.String()), bigger.Cap())[:len(buf)]
 }

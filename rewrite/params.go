@@ -151,22 +151,23 @@ func unescape(s string, pace phext.Pace) string {
 	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}
-	out := make([]byte, 0, len(s))
+	var out strings.Builder // which is not filled with zeros first
+	out.Grow(len(s))
 	for i := 0; i < len(s); i++ {
-		if len(out)%pieceSize == 0 {
+		if out.Len()%pieceSize == 0 {
 			pace.Did(pieceSize)
 		}
 		switch {
 		case s[i] == '+':
-			out = append(out, ' ')
+			out.WriteByte(' ')
 		case s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
+			out.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
 			i += 2
 		default:
-			out = append(out, s[i])
+			out.WriteByte(s[i])
 		}
 	}
-	return view(out)
+	return out.String()
 }
 
 func isHex(c byte) bool {

@@ -48,6 +48,7 @@ type Queue struct {
 	paused bool             // no turn begins until it has
 	looked time.Duration    // when the scheduler last looked, since began
 	given  time.Duration    // when a turn was last given back, since began
+	busy   time.Duration    // until when somebody may compute without a turn, since began
 	closed bool             // ring does nothing any more
 }
 
@@ -135,7 +136,7 @@ func (q *Queue) watchLocked(now time.Duration) (ring bool) {
 func (q *Queue) take(ctx context.Context, t *Turn) error {
 	q.mu.Lock()
 	now := time.Since(q.began)
-	if len(q.next) == 0 && now-q.given > idleAfter {
+	if len(q.next) == 0 && now-q.given > idleAfter && now > q.busy {
 		q.looked = now
 	}
 	ring := q.watchLocked(now)
@@ -203,9 +204,13 @@ func (q *Queue) leave(t *Turn, cause error) error {
 	return cause
 }
 
-func (q *Queue) give() {
+// give ends a turn. goesOn says that its owner computes on without it.
+func (q *Queue) give(goesOn bool) {
 	q.mu.Lock()
 	q.given = time.Since(q.began)
+	if goesOn {
+		q.busy = q.given + lookEvery
+	}
 	ring := len(q.next) > 0 && q.watchLocked(q.given)
 	if q.paused || len(q.next) == 0 {
 		q.free++

@@ -257,6 +257,22 @@ func TestNoTurnBeginsUntilTheSchedulerHasLooked(t *testing.T) {
 	}
 }
 
+// Whoever computes without a turn keeps the scheduler from looking, too.
+func TestTheSchedulerLooksBesideWorkWithoutATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		x := w.Turn("a")
+		for range 2 * lookEvery / (2 * idleAfter) {
+			x.Worked(Piece)
+			time.Sleep(2 * idleAfter)
+		}
+		w.done.Wait()
+		if w.rung == 0 {
+			t.Error("nobody had the scheduler look")
+		}
+	})
+}
+
 func TestAQueueThatIsIdleDoesNotRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)

@@ -58,7 +58,7 @@ func (t *Turn) Take(ctx context.Context) error {
 func (t *Turn) Give() {
 	if t != nil && t.held {
 		t.held = false
-		t.queue.give()
+		t.queue.give(false)
 	}
 }
 
@@ -78,7 +78,8 @@ func (t *Turn) Worked(bytes int) {
 	t.Give()
 	t.retake()
 	if !held {
-		t.Give()
+		t.held = false
+		t.queue.give(true)
 	}
 }
 

@@ -42,7 +42,7 @@ func Bodies(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		b := &body{ReadCloser: r.Body, clock: http.NewResponseController(w)}
+		b := &body{ReadCloser: r.Body, clock: http.NewResponseController(w), turn: fairqueue.FromContext(r.Context())}
 		b.allow(Patience)
 		a := &answer{ResponseWriter: w, request: r, body: b}
 		paced := *r // net/http looks at the body of its own r
@@ -87,8 +87,9 @@ func (a *answer) discardBody() {
 type body struct {
 	io.ReadCloser
 	clock *http.ResponseController
-	n     int64 // bytes that have come
-	next  int64 // value of n that buys more time
+	turn  *fairqueue.Turn // lets others go first while much is read
+	n     int64           // bytes that have come
+	next  int64           // value of n that buys more time
 	until time.Time
 	ended bool
 }
@@ -98,7 +99,8 @@ func (b *body) Read(p []byte) (int, error) {
 		b.next = b.n + Step
 		b.allow(Patience)
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p[:min(len(p), fairqueue.Piece)])
+	b.turn.Worked(n)
 	b.n += int64(n)
 	b.ended = err != nil
 	if err == io.EOF {
@@ -113,7 +115,7 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) discard(invited bool) {
 	if invited {
 		b.allow(LeftoverTime)
-		if _, err := io.CopyN(io.Discard, b.ReadCloser, LeftoverBytes); err == io.EOF {
+		if _, err := io.CopyN(io.Discard, b.turn.Reader(b.ReadCloser), LeftoverBytes); err == io.EOF {
 			b.ended = true
 			b.setDeadline(time.Time{})
 			return
