@@ -31,6 +31,8 @@ var (
 	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
 	errNotRecovered  = apierror.RetryIn(5*time.Second, apierror.Unavailable,
 		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")
+	errNoAccess = apierror.RetryIn(30*time.Second, apierror.Unavailable,
+		"this service may not open this tenant's files, so they are neither read nor changed until its operator gives it the right to: its log says more")
 	errNoRoom = apierror.RetryIn(30*time.Second, apierror.Unavailable,
 		"the disk of this service is full, so a failed write could not be put in order yet: nothing is lost, and nothing was changed; try again later")
 )

@@ -131,6 +131,13 @@ func (d *Dir) checkPresent() error {
 		return err
 	}
 	reason, err := absence(d.Path, markedIdentity(mark), d.dirs.identity)
+	if errors.Is(err, fs.ErrPermission) {
+		if !d.missing.Swap(true) {
+			d.dirs.Logger.Error("a data directory may not be opened; nothing of it is served. `sqgate check` says why",
+				slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
+		}
+		return errNoAccess
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package datadir
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -65,6 +66,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	var full *journal.NoRoomError
 	said, told := "a directory is not served, because its files could not be recovered", errNotRecovered
+	if errors.Is(err, fs.ErrPermission) {
+		told = errNoAccess
+	}
 	if errors.As(err, &full) {
 		said, told = "a directory is not written, and damaged phexts in it are not read, until there is room to repair them", errNoRoom
 	}

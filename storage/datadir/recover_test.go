@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"io/fs"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,29 @@ func TestAFullDiskKeepsOnlyTornPhextsWaiting(t *testing.T) {
 		_, err = w.dir.RecoveredView(t.Context(), w.call("select", "p=torn"))
 		w.check(err)
 	})
+}
+
+// TestADirectoryThatMayNotBeOpened is not answered as if time would mend it.
+func TestADirectoryThatMayNotBeOpened(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.put("p.phext", "text")
+	w.stopErr = &fs.PathError{Op: "open", Path: w.dir.Path, Err: fs.ErrPermission}
+	_, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=p"))
+	w.wantError(err, apierror.Unavailable, "may not open this tenant's files")
+	w.stopErr = nil
+	_, err = w.dir.RecoveredView(t.Context(), w.call("select", "p=p"))
+	w.check(err)
+
+	w.dir.MarkWritten()
+	identity := w.Dirs.identity
+	w.Dirs.identity = func(string) (string, error) { return "", fs.ErrPermission }
+	w.wantError(w.dir.checkPresent(), apierror.Unavailable, "may not open this tenant's files")
+	w.Dirs.identity = identity
+	w.check(w.dir.checkPresent())
+	if w.Missing() != 0 {
+		t.Error("still counted as missing")
+	}
 }
 
 // ignoreWaiting is nil for the refusal that is expected.
