@@ -9,21 +9,23 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/squnit"
 )
 
 // moveLegacyUnit renames the old unit if it would hide sqgate's unit of the same
 // name, and carries over the settings in which the two differ.
 func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) error {
-	if old.File != filepath.Join(h.etc, unitName) || !h.hasPackagedUnit() {
+	if !h.isMoved(old) {
 		fmt.Fprintln(out, "Units are left as they are")
-		steps := []string{"systemctl disable --now " + filepath.Base(old.File)}
+		steps := append(h.provideSQ(config, old.Program), "systemctl disable --now "+filepath.Base(old.File))
 		if h.hasPackagedUnit() && userOf(old) != defaultUser {
 			steps = append(steps, chownStep(old.DataDir, userOf(old)))
 		}
-		steps = append(steps, h.letWrite(old.DataDir)...)
+		steps = append(steps, append(h.letEnter(defaultUser, old.DataDir), h.letWrite(old.DataDir)...)...)
 		if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
 			return err
 		}
@@ -31,7 +33,7 @@ func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) er
 		return err
 	}
 	aside := filepath.Join(h.etc, legacyName)
-	if err := renameUnit(old.File, aside); err != nil {
+	if err := h.renameUnit(out, old.File, aside); err != nil {
 		return err
 	}
 	dropIns, err := h.writeDropIns(out, old)
@@ -50,39 +52,51 @@ func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) er
 	if old.Port != defaultPort {
 		fmt.Fprintf(out, "sqgate listens on port %s. For `sqgate tenant` and the like: export SQGATE_URL=%s\n", old.Port, urlOf(old))
 	}
-	steps, back := []string{"systemctl restart sq"}, "systemctl start sq"
+	steps, back := append(h.provideSQ(config, old.Program), h.letEnter(unitsUser(old), old.DataDir)...), "systemctl start sq"
 	if userOf(old) == "root" {
 		// Not before the stop: what the old SQ makes after it would be root's again.
 		chown := chownStep(old.DataDir, "root")
-		steps = []string{"systemctl stop sq", chown, "systemctl start sq"}
+		steps = append(steps, "systemctl stop sq", chown, "systemctl start sq")
 		back = fmt.Sprintf("systemctl stop sq-legacy && chown -R %s:%[1]s %s && systemctl start sq", defaultUser, shellQuote(old.DataDir))
+	} else {
+		steps = append(steps, "systemctl restart sq")
 	}
 	if err := printSteps(out, steps); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, `To try the old SQ again: systemctl start sq-legacy
-To return to sqgate: %s
-To go back for good:
-  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy
-  2. %s && systemctl daemon-reload
-  3. systemctl enable --now sq
-`, back, strings.Join(undoMove(old.File, aside, dropIns), " && "))
-	return err
+	fmt.Fprintf(out, "To try the old SQ again: systemctl start sq-legacy\nTo return to sqgate: %s\nTo go back for good:\n", back)
+	return printNumbered(out, slices.Concat(
+		[]string{"systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy"},
+		h.undoMove(old.File, aside, dropIns),
+		[]string{"systemctl daemon-reload && systemctl enable --now sq"}))
 }
 
-// undoMove are the commands that put the old unit back: its drop-ins too, and without
-// those of sqgate's unit, which has the same name.
-func undoMove(unit, aside string, dropIns []string) []string {
+// isMoved tells whether adopting a unit moves it out of the way of sqgate's.
+func (h *host) isMoved(old *squnit.Unit) bool {
+	return old.File == filepath.Join(h.etc, unitName) && h.hasPackagedUnit()
+}
+
+// undoMove are the commands that put the old unit back with its drop-ins, and those of
+// sqgate's unit out of the way, which has the same name.
+func (h *host) undoMove(unit, aside string, dropIns []string) []string {
 	var steps []string
 	if len(dropIns) > 0 {
-		steps = append(steps, "rm "+strings.Join(dropIns, " "))
+		var dirs []string
+		for _, path := range dropIns {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+		steps = append(steps, fmt.Sprintf("rm %s && rmdir --ignore-fail-on-non-empty %s", strings.Join(dropIns, " "), strings.Join(dirs, " ")))
 	}
-	steps = append(steps, fmt.Sprintf("mv %s %s", aside, unit))
+	steps = append(steps, fmt.Sprintf("test ! -d %s.d || mv %[1]s.d %s     # your own drop-ins for sqgate; `sqgate init --adopt` brings them back", unit, h.keptDropIns()))
+	move := fmt.Sprintf("mv %s %s", aside, unit)
 	if _, err := os.Stat(aside + ".d"); err == nil {
-		steps = append(steps, fmt.Sprintf("rm -rf %s.d && mv %s.d %[1]s.d", unit, aside))
+		move += fmt.Sprintf(" && mv %s.d %s.d", aside, unit)
 	}
-	return steps
+	return append(steps, move)
 }
+
+// keptDropIns is where the drop-ins of sqgate's unit wait while an old SQ has its name.
+func (h *host) keptDropIns() string { return filepath.Join(h.etc, "sqgate.service.d") }
 
 // giveBack is a command behind another, which undoes chownStep for an old SQ that needs
 // it: root can read all files.
@@ -104,17 +118,63 @@ func (h *host) hasPackagedUnit() bool {
 	return false
 }
 
-// renameUnit renames a unit and its drop-ins. It never replaces a file.
-func renameUnit(from, to string) error {
+// renameUnit renames a unit and its drop-ins. It never replaces a file. Drop-ins that
+// are sqgate's stay, or come back.
+func (h *host) renameUnit(out io.Writer, from, to string) error {
 	for _, suffix := range []string{"", ".d"} {
 		if _, err := os.Lstat(to + suffix); err == nil {
 			return fmt.Errorf("%s exists already: move it away first", to+suffix)
 		}
 	}
-	if err := os.Rename(from+".d", to+".d"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, move := range []struct {
+		from, to string
+		moves    func(text string) bool
+	}{
+		{from + ".d", to + ".d", func(text string) bool { return !isOwnDropIn(text) }},
+		{h.keptDropIns(), from + ".d", func(string) bool { return true }},
+	} {
+		if err := moveDropIns(move.from, move.to, move.moves); err != nil {
+			return err
+		}
+	}
+	if stayed, _ := filepath.Glob(from + ".d/*.conf"); len(stayed) > 0 { // the pattern is well-formed
+		fmt.Fprintf(out, "%s: for sqgate, as before\n", strings.Join(stayed, " "))
 	}
 	return os.Rename(from, to)
+}
+
+// isOwnDropIn tells whether a drop-in is for sqgate's unit, and not for the old SQ's of
+// the same name.
+func isOwnDropIn(text string) bool {
+	return !strings.Contains(text, "ExecStart=") && (strings.Contains(text, settingPrefix) || strings.Contains(text, "ReadWritePaths="))
+}
+
+// moveDropIns moves some drop-ins to another directory, and removes the first one if
+// nothing is left in it.
+func moveDropIns(from, to string, moves func(text string) bool) error {
+	files, err := filepath.Glob(filepath.Join(from, "*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if !moves(string(text)) {
+			continue
+		}
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		if err := fsutil.RenameNoReplace(file, filepath.Join(to, filepath.Base(file))); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if err := os.Remove(from); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return err
+	}
+	return nil
 }
 
 // reloadSystemd has systemd read its units again. If the old unit was enabled, it
@@ -167,6 +227,14 @@ func keepsUser(old *squnit.Unit) bool {
 	return old.User != "" && old.User != "root" && old.User != defaultUser
 }
 
+// unitsUser is the user that sqgate runs as when the old unit is moved.
+func unitsUser(old *squnit.Unit) string {
+	if keepsUser(old) {
+		return old.User
+	}
+	return defaultUser
+}
+
 // giveTo gives the user of the old SQ what the package has made for its own: the
 // directory of the tenants file, and those for tenants that are added. Data that are
 // there already are left as they are. The state directory is systemd's to give.
@@ -207,16 +275,26 @@ func serviceDropIn(old *squnit.Unit) string {
 // writeSettings are the settings of a unit that let sqgate's write in dir, if it does
 // not do so anyway.
 func writeSettings(dir string) []string {
-	if dir == defaultDataDir || strings.HasPrefix(dir, defaultDataDir+"/") {
+	resolved := fsutil.Resolve(dir)
+	home := underHome(resolved)
+	if !home && (dir == defaultDataDir || strings.HasPrefix(dir, defaultDataDir+"/")) {
 		return nil
 	}
 	// With "-", the other tenants are served even if it is missing.
-	lines := []string{fmt.Sprintf("ReadWritePaths=%q", "-"+strings.ReplaceAll(dir, "%", "%%"))}
-	if underHome(dir) {
-		lines = append(lines, "ProtectHome=no")
+	quoted := "-" + strings.ReplaceAll(resolved, "%", "%%")
+	if strings.ContainsFunc(quoted, unicode.IsSpace) || strings.ContainsAny(quoted, `"'\`) {
+		quoted = fmt.Sprintf("%q", quoted)
 	}
-	return lines
+	if !home {
+		return []string{"ReadWritePaths=" + quoted}
+	}
+	return []string{"ProtectHome=no", showOnly, "BindPaths=" + quoted, "ReadWritePaths=" + quoted}
 }
+
+// showOnly hides the homes from a unit, but for what BindPaths= names. That the unit sees
+// even if its user may not enter the home. ProtectHome=tmpfs would do the same with file
+// systems that can be written: a missing data directory would be made there, in memory.
+const showOnly = "TemporaryFileSystem=/home:ro /root:ro /run/user:ro"
 
 // letWrite are the steps by which sqgate's unit can write in directories that are
 // elsewhere. They have to be there when the unit starts.
@@ -225,8 +303,12 @@ func (h *host) letWrite(dirs ...string) []string {
 		return nil
 	}
 	var steps, settings []string
+	unit := h.packagedUnit()
 	for _, dir := range dirs {
 		lines := writeSettings(dir)
+		if letsWrite(unit, fsutil.Resolve(dir)) {
+			lines = nil
+		}
 		if _, err := os.Stat(dir); len(lines) > 0 && errors.Is(err, fs.ErrNotExist) {
 			steps = append(steps, fmt.Sprintf("install -d -o %s -g %[1]s -m 700 %s", defaultUser, shellQuote(dir)))
 		}
@@ -235,13 +317,32 @@ func (h *host) letWrite(dirs ...string) []string {
 	if len(settings) == 0 {
 		return nil
 	}
-	slices.Sort(settings)
 	quoted := []string{"'[Service]'"}
-	for _, line := range slices.Compact(settings) {
-		quoted = append(quoted, shellQuote(line))
+	for i, line := range settings {
+		if !slices.Contains(settings[:i], line) {
+			quoted = append(quoted, shellQuote(line))
+		}
 	}
 	return append(steps, fmt.Sprintf("printf '%%s\\n' %s | install -D -m 644 /dev/stdin %s && systemctl daemon-reload",
-		strings.Join(quoted, " "), filepath.Join(h.etc, unitName+".d", "data.conf")))
+		strings.Join(quoted, " "), h.newDropIn("data", "init")))
+}
+
+// letsWrite tells whether a unit lets sqgate write in a directory already, as it does when
+// somebody went back to the old SQ and returns.
+func letsWrite(unit squnit.Service, dir string) bool {
+	who := servingUser{hidden: unit.Hidden, bound: unit.Bound}
+	return slices.ContainsFunc(unit.Writable, func(place string) bool { return inside(dir, place) }) &&
+		(who.boundAbove(dir) != "" || !underHome(dir))
+}
+
+// newDropIn is the path of a drop-in of sqgate's unit, with the first of two names that no
+// file of the operator has.
+func (h *host) newDropIn(name, otherwise string) string {
+	dir := filepath.Join(h.etc, unitName+".d")
+	if _, err := os.Lstat(filepath.Join(dir, name+".conf")); err == nil {
+		name = otherwise
+	}
+	return filepath.Join(dir, name+".conf")
 }
 
 // shellQuote is text as one word for a shell.

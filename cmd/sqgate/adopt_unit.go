@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/squnit"
 )
 
@@ -50,8 +52,12 @@ type host struct {
 	booted    string   // a path that exists only where systemd runs
 	serves    string   // the tenants file of sqgate's unit
 	made      []string // directories that the package has made for its user's data
+	path      []string // in which systemd looks for programs
 	systemctl func(args ...string) error
 	chown     func(owner, path string) error // if it is defaultUser's, and not what is in it; owner is as in chown(1)
+	lookPath  func(program string) (string, error)
+	version   func(program, user string) string
+	enters    func(user, dir string) bool
 }
 
 func thisHost(out io.Writer) *host {
@@ -61,6 +67,10 @@ func thisHost(out io.Writer) *host {
 		booted:    "/run/systemd/system",
 		serves:    defaultOptions().config,
 		made:      []string{defaultDataDir, filepath.Join(defaultDataDir, "tenants"), filepath.Join(defaultDataDir, "archive")},
+		path:      []string{"/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"},
+		lookPath:  exec.LookPath,
+		version:   versionAs,
+		enters:    entersAs,
 		systemctl: func(args ...string) error { return runProgram(out, "systemctl", args...) },
 		chown:     func(owner, path string) error { return runProgram(out, "chown", "--from="+defaultUser, owner, path) },
 	}
@@ -124,9 +134,17 @@ func (h *host) adopt(out io.Writer, config, file, key string) error {
 	if old.Key == "" {
 		fmt.Fprintln(out, "It asks for no key; sqgate always does: give your clients the one below.")
 	}
+	if user := userOf(old); !h.isMoved(old) || user == "root" { // otherwise, sqgate runs as that user
+		unit := filepath.Base(old.File)
+		if err := h.checkOwnDir(old.DataDir, user, "systemctl stop "+unit, []string{
+			fmt.Sprintf("systemctl edit --full %s     # WorkingDirectory=, and --data-dir if ExecStart= has it", unit), "systemctl start " + unit}); err != nil {
+			return err
+		}
+	}
 	if err := adoptDir(out, config, old.DataDir, key); err != nil {
 		return err
 	}
+	h.sayVersions(out, old)
 	if err := h.moveLegacyUnit(out, config, old); err != nil {
 		return fmt.Errorf("the tenants file is written, but the units are not in order: %w", err)
 	}
@@ -139,16 +157,22 @@ func (h *host) adoptDirectory(out io.Writer, config, dir, key string) error {
 	if err != nil {
 		return err
 	}
+	user := defaultUser
+	if info, err := os.Stat(dir); err == nil && h.hasPackagedUnit() {
+		user = userName(ownerOf(dir, info))
+	}
+	stop := "stop the SQ that serves " + dir
+	if err := h.checkOwnDir(dir, user, stop, []string{"start SQ on that directory"}); err != nil {
+		return err
+	}
 	if err := adoptDir(out, config, dir, key); err != nil {
 		return err
 	}
-	steps, back := []string{"stop the SQ that serves " + dir}, ""
-	if info, err := os.Stat(dir); err == nil && h.hasPackagedUnit() {
-		if user := userName(ownerOf(dir, info)); user != defaultUser {
-			steps, back = append(steps, chownStep(dir, user)), h.giveBack(dir, user)
-		}
+	steps, back := append(h.provideSQ(config, ""), stop), ""
+	if user != defaultUser {
+		steps, back = append(steps, chownStep(dir, user)), h.giveBack(dir, user)
 	}
-	steps = append(steps, h.letWrite(dir)...)
+	steps = append(steps, append(h.letEnter(defaultUser, dir), h.letWrite(dir)...)...)
 	if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
 		return err
 	}
@@ -164,22 +188,28 @@ func chownStep(dir, user string) string {
 // start are the steps that start sqgate. The unit serves no other tenants file than its
 // own.
 func (h *host) start(config string) []string {
-	if config == h.serves && h.hasPackagedUnit() {
+	if h.servedByUnit(config) {
 		return []string{"systemctl enable --now sq"}
 	}
 	return []string{"sqgate serve --config " + config}
 }
 
 // find reads the given unit file or, if none is given, the first unit of the
-// host that runs single-tenant SQ.
+// host that runs single-tenant SQ under one of its usual names.
 func (h *host) find(file string) (*squnit.Unit, error) {
 	if file != "" {
 		return squnit.Read(file)
 	}
 	var tried []error
-	for _, dir := range append([]string{h.etc}, h.packaged...) {
+	dirs := append([]string{h.etc}, h.packaged...)
+	for _, dir := range dirs {
 		for _, name := range []string{unitName, legacyName} {
-			u, err := squnit.Read(filepath.Join(dir, name))
+			path := filepath.Join(dir, name)
+			text, err := os.ReadFile(path)
+			if err == nil && strings.Contains(string(text), "sqgate") {
+				continue // it is not the one that is meant
+			}
+			u, err := squnit.Read(path)
 			if err == nil {
 				return u, nil
 			}
@@ -188,7 +218,27 @@ func (h *host) find(file string) (*squnit.Unit, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("no unit of a single-tenant SQ was found: name it with --unit FILE, or its directory with --adopt DIR --key K\n%w", errors.Join(tried...))
+	if others := unitsOfSQ(dirs); len(others) > 0 {
+		return nil, fmt.Errorf("no %s runs a single-tenant SQ, but another unit does: sqgate init --adopt --unit %s", unitName, strings.Join(others, ", or --unit "))
+	}
+	return nil, errors.Join(append([]error{errors.New("no unit of a single-tenant SQ was found: name it with --unit FILE, or its directory with --adopt DIR --key K")}, tried...)...)
+}
+
+// unitsOfSQ are the units in some directories that run single-tenant SQ, whatever their
+// names.
+func unitsOfSQ(dirs []string) (found []string) {
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(filepath.Join(dir, "*.service")) // the pattern is well-formed
+		for _, file := range files {
+			if _, err := squnit.Read(file); err != nil {
+				continue // it is of something else
+			}
+			if file = fsutil.Resolve(file); !slices.Contains(found, file) {
+				found = append(found, file)
+			}
+		}
+	}
+	return found
 }
 
 // userOf is the user that a unit runs SQ as.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,8 @@ type testHost struct {
 	config, data   string
 	systemctlCalls []string
 	given          []string // owner and path of each chown
+	versions       map[string]string
+	cannot         string // user and directory, which that user cannot enter
 }
 
 // newTestHost is a host with sqgate's package and, enabled, an old sq.service.
@@ -32,7 +36,11 @@ func newTestHost(t *testing.T, unit string) *testHost {
 			h.systemctlCalls = append(h.systemctlCalls, strings.Join(args, " "))
 			return nil
 		},
-		made: []string{filepath.Join(root, "var/lib/sq"), filepath.Join(root, "var/lib/sq/tenants")},
+		path:     []string{filepath.Join(root, "usr/local/bin"), filepath.Join(root, "usr/bin")},
+		lookPath: func(string) (string, error) { return "", exec.ErrNotFound },
+		version:  func(program, _ string) string { return h.versions[program] },
+		enters:   func(user, dir string) bool { return user+" "+strings.TrimPrefix(dir, root) != h.cannot },
+		made:     []string{filepath.Join(root, "var/lib/sq"), filepath.Join(root, "var/lib/sq/tenants")},
 		chown: func(owner, path string) error {
 			h.given = append(h.given, owner+" "+strings.TrimPrefix(path, root))
 			return nil
@@ -44,7 +52,16 @@ func newTestHost(t *testing.T, unit string) *testHost {
 	h.put(t, filepath.Join(h.etc, unitName), strings.ReplaceAll(unit, "DATA", h.data))
 	h.put(t, filepath.Join(h.etc, "multi-user.target.wants", unitName), "")
 	h.put(t, filepath.Join(h.data, "notes.phext"), "old")
+	h.program(t, filepath.Join(h.path[0], "sq"))
 	return h
+}
+
+func (h *testHost) program(t *testing.T, path string) {
+	t.Helper()
+	h.put(t, path, "a program")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (h *testHost) put(t *testing.T, path, text string) {
@@ -87,7 +104,7 @@ func TestAdoptMovesLegacyUnit(t *testing.T) {
 		t.Error("the old unit still hides the new one")
 	}
 	for file, want := range map[string]string{
-		"sq.service.d/adopted.conf": "User=phext\nGroup=\nReadWritePaths=\"-" + h.data + "\"\n",
+		"sq.service.d/adopted.conf": "User=phext\nGroup=\nReadWritePaths=-" + h.data + "\n",
 		"sq.socket.d/adopted.conf":  "ListenStream=\nListenStream=127.0.0.1:1444\n",
 		// The nightly backup finds sqgate there, too.
 		"sqgate-backup.service.d/adopted.conf": "[Service]\nEnvironment=SQGATE_URL=http://127.0.0.1:1444\n",
@@ -165,12 +182,14 @@ func TestInitPrintsWhatIsLeftToDo(t *testing.T) {
 To return to sqgate: systemctl start sq
 To go back for good:
   1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy
-  2. rm ETC/systemd/sq.service.d/adopted.conf && mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service && systemctl daemon-reload
-  3. systemctl enable --now sq
+  2. rm ETC/systemd/sq.service.d/adopted.conf && rmdir --ignore-fail-on-non-empty ETC/systemd/sq.service.d
+  3. test ! -d ETC/systemd/sq.service.d || mv ETC/systemd/sq.service.d ETC/systemd/sqgate.service.d     # your own drop-ins for sqgate; ` + "`sqgate init --adopt`" + ` brings them back
+  4. mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service
+  5. systemctl daemon-reload && systemctl enable --now sq
 `
 	rootsBack := strings.Replace(back, "systemctl start sq\n", "systemctl stop sq-legacy && chown -R sq:sq DATA && systemctl start sq\n", 1)
 	const chown = "chown -R sq:sq DATA     # the files are root's, and sqgate runs as sq\n"
-	const letWrite = `printf '%s\n' '[Service]' 'ReadWritePaths="-DATA"' | install -D -m 644 /dev/stdin ETC/systemd/sq.service.d/data.conf && systemctl daemon-reload` + "\n"
+	const letWrite = `printf '%s\n' '[Service]' ReadWritePaths=-DATA | install -D -m 644 /dev/stdin ETC/systemd/sq.service.d/data.conf && systemctl daemon-reload` + "\n"
 	for name, c := range map[string]struct{ unit, file, want string }{
 		"root's":   {unit, "", "Next, in this order:\n  1. systemctl stop sq\n  2. " + chown + "  3. systemctl start sq\n" + rootsBack},
 		"a user's": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "", "Next, in this order:\n  1. systemctl restart sq\n" + back},
@@ -267,15 +286,76 @@ func TestGoingBackTakesDropInsAlong(t *testing.T) {
 	if err := h.adopt(&out, h.config, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(out.String(), "  2. ")
-	line, _, _ := strings.Cut(rest, " && systemctl daemon-reload")
-	if !ok || exec.Command("sh", "-ec", line).Run() != nil {
-		t.Fatalf("cannot be run: %s\n%s", line, out.String())
-	}
-	for file, there := range map[string]bool{"sq.service": true, "sq.service.d/key.conf": true, "sq.service.d/adopted.conf": false, "sq.socket.d/adopted.conf": false, "sq-legacy.service.d": false} {
+	h.put(t, filepath.Join(h.etc, "sq.service.d/data.conf"), "[Service]\nBindPaths=-/home/x\n")
+	h.goBack(t, out.String())
+	for file, there := range map[string]bool{"sq.service": true, "sq.service.d/key.conf": true, "sq.service.d/adopted.conf": false, "sq.socket.d": false, "sq-legacy.service.d": false,
+		"sq.service.d/data.conf": false, "sqgate.service.d/data.conf": true} {
 		if _, err := os.Stat(filepath.Join(h.etc, file)); (err == nil) != there {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+	// And so does sqgate's unit, the next time.
+	if err := h.adopt(&out, h.config, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	for file, there := range map[string]bool{"sq-legacy.service.d/key.conf": true, "sq.service.d/data.conf": true, "sq.service.d/adopted.conf": true, "sq.service.d/key.conf": false, "sqgate.service.d": false} {
+		if _, err := os.Stat(filepath.Join(h.etc, file)); (err == nil) != there {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// goBack does what init has printed to go back for good, but for systemctl.
+func (h *testHost) goBack(t *testing.T, said string) {
+	t.Helper()
+	_, list, ok := strings.Cut(said, "To go back for good:\n")
+	steps := regexp.MustCompile(`(?m)^  \d\. (.*)$`).FindAllStringSubmatch(list, -1)
+	if !ok || len(steps) < 3 {
+		t.Fatal(said)
+	}
+	for _, step := range steps[1 : len(steps)-1] {
+		if out, err := exec.Command("sh", "-ec", step[1]).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", step[1], err, out)
+		}
+	}
+}
+
+// TestAdoptLeavesDropInsOfSqgate where they are, of an operator who went back with
+// commands of their own, and does not move a directory with nothing in it.
+func TestAdoptLeavesDropInsOfSqgate(t *testing.T) {
+	h := newTestHost(t, "[Service]\nUser=sq\nExecStart=/usr/local/bin/sq host 1337 --data-dir DATA\n")
+	h.put(t, filepath.Join(h.etc, "sq.service.d/data.conf"), "[Service]\nReadWritePaths=-/srv/acme\n")
+	h.put(t, filepath.Join(h.etc, "sq.service.d/flags.conf"), "[Service]\nEnvironment=SQGATE_DATA_ROOT=/srv/sq\n")
+	var out bytes.Buffer
+	if err := h.adopt(&out, h.config, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	for file, there := range map[string]bool{"sq.service.d/data.conf": true, "sq.service.d/flags.conf": true, "sq-legacy.service.d": false} {
+		if _, err := os.Stat(filepath.Join(h.etc, file)); (err == nil) != there {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if want := h.etc + "/sq.service.d/data.conf " + h.etc + "/sq.service.d/flags.conf: for sqgate, as before\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%s\nwant %s", out.String(), want)
+	}
+}
+
+// TestAdoptNamesTheUnit of an SQ that is not called sq.service, and does not complain of
+// that of the package.
+func TestAdoptNamesTheUnit(t *testing.T) {
+	h := newTestHost(t, "")
+	h.packaged = append(h.packaged, h.packaged[0]) // as /lib and /usr/lib are one
+	if err := os.Remove(filepath.Join(h.etc, unitName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.adopt(io.Discard, h.config, "", ""); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "no unit of a single-tenant SQ was found") {
+		t.Errorf("without any: %v", err)
+	}
+	h.put(t, filepath.Join(h.etc, "phext.service"), "[Service]\nExecStart=/usr/local/bin/sq host 1337 --data-dir "+h.data+"\n")
+	h.put(t, filepath.Join(h.etc, "other.service"), "[Service]\nExecStart=/bin/true\n")
+	want := "no sq.service runs a single-tenant SQ, but another unit does: sqgate init --adopt --unit " + filepath.Join(h.etc, "phext.service")
+	if err := h.adopt(io.Discard, h.config, "", ""); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 

@@ -54,10 +54,16 @@ const versionTimeout = 10 * time.Second
 // sqVersion runs `sq version`. It does so in dir, since SQ creates a .sq folder in
 // whatever directory it is started in.
 func sqVersion(command []string, dir string) (string, error) {
+	return sqVersionAs(command, dir, servingUser{uid: os.Geteuid()})
+}
+
+// sqVersionAs is sqVersion for a program that another user is to run.
+func sqVersionAs(command []string, dir string, who servingUser) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], "version")...)
 	cmd.Dir = dir
+	who.runs(cmd)
 	out, err := cmd.Output()
 	version := strings.TrimSpace(string(out))
 	switch {

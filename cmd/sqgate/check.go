@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,12 +83,27 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
+// nightlyBackups is where sqgate-backup.service puts backups.
+const nightlyBackups = "/var/backups/sq"
+
+// replacement says how a tenants file comes about that is missing: from the newest copy
+// in backups, since only that has the tenants' keys, or as a first one.
+func replacement(config, backups string) string {
+	first := fmt.Sprintf("write one with `sqgate init --config %s`", config)
+	copies, _ := filepath.Glob(filepath.Join(backups, "tenants.*Z.json")) // sorted, and so by time
+	dir, err := os.Stat(filepath.Dir(config))
+	if len(copies) == 0 || err != nil {
+		return first
+	}
+	return fmt.Sprintf("if it is lost, put the newest copy of it in its place with `install -o %s -m 600 %s %s`; for new tenants, %s", userName(ownerOf(config, dir)), copies[len(copies)-1], config, first)
+}
+
 // explainConfig says what to do about a tenants file that cannot be read, where sqgate
 // was started by hand.
 func explainConfig(config string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: write one with `sqgate init --config %s`, or name another with --config", err, config)
+		return fmt.Errorf("%w: %s, or name another with --config", err, replacement(config, nightlyBackups))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("tenants file %s: %w: user %s may not read it; run this as root, or as the user that the file belongs to", config, fs.ErrPermission, userName(os.Geteuid()))
 	}

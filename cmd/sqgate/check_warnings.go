@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,7 @@ type inspector struct {
 	ownerOf  func(path string, info fs.FileInfo) int // uid; a field, since only root can make files of others
 	access   func(path string, mode uint32) error    // a field, since only root can mount
 	can      func(test, path string) bool            // the user that serves; a field, since only root can ask that of others
+	entered  map[string]bool
 	warnings []string
 }
 
@@ -41,6 +43,7 @@ func (i *inspector) inspect(known *tenants.Snapshot) []string {
 	if errors.Is(i.access(i.o.stateDir, unix.W_OK), unix.EROFS) {
 		i.warn("the state directory, %s, is on a file system that is mounted read-only: no write is possible, and sqgate cannot be started", i.o.stateDir)
 	}
+	i.program()
 	for _, t := range known.All() {
 		if !t.Archived {
 			i.dataDir(t)
@@ -72,6 +75,13 @@ func (i *inspector) server() string {
 		return "user " + userName(i.who.uid)
 	}
 	return fmt.Sprintf("user %s, as whom %s runs,", userName(i.who.uid), i.who.unit)
+}
+
+// program looks whether the unit finds an SQ.
+func (i *inspector) program() {
+	if i.who.unit != "" && i.who.noSQ != "" {
+		i.warn("%s finds no SQ at %s, and cannot start: `cargo install sq --root /usr/local` puts one into /usr/local/bin", i.who.unit, i.who.noSQ)
+	}
 }
 
 // tenantsFile looks whether others can read the keys, and whether the file can be
@@ -133,17 +143,56 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	}
 }
 
-// reachable looks whether the unit lets sqgate write to a data directory.
+// reachable looks whether the unit lets sqgate see a data directory, get there and write
+// to it.
 func (i *inspector) reachable(t *tenants.Tenant, warn func(string, ...any)) {
-	within := func(place string) bool { return inside(t.DataDir, place) }
-	if i.who.writable == nil || slices.ContainsFunc(i.who.writable, within) {
-		return
+	dir := fsutil.Resolve(t.DataDir)
+	mend := fmt.Sprintf("`systemctl edit %s`, write %s below [Service], and restart it", i.who.unit, cmp.Or(strings.Join(writeSettings(dir), ", "), "ReadWritePaths=-"+dir))
+	passesBy := func(above string) bool { return i.who.passesBy(above, dir) }
+	closed := slices.DeleteFunc(closedAbove(dir, func(above string) bool { return passesBy(above) || i.enters(above) }), passesBy)
+	switch {
+	case !i.who.sees(dir):
+		warn("is in a home, or another directory that %s does not see, so that every call is answered 503: %s", i.who.unit, mend)
+	case len(closed) > 0 && underHome(dir) && i.who.unit != "":
+		warn("cannot be reached by %s, who may not enter %s: %s", userName(i.who.uid), strings.Join(closed, " "), mend)
+	case len(closed) > 0:
+		warn("cannot be reached by %s, who may not enter %s: chmod o+x %[2]s", userName(i.who.uid), strings.Join(closed, " "))
+	case i.who.writable != nil && !slices.ContainsFunc(i.who.writable, func(place string) bool { return inside(dir, place) }):
+		warn("is outside of what %s may write to, so that every write fails: %s", i.who.unit, mend)
 	}
-	more := ""
-	if underHome(t.DataDir) {
-		more = " and ProtectHome=no"
+}
+
+// enters says whether the user that serves may enter a directory. It asks once for each,
+// since tenants have most of those above their data in common.
+func (i *inspector) enters(dir string) bool {
+	if i.entered == nil {
+		i.entered = map[string]bool{}
 	}
-	warn("is outside of what %s may write to, so that every write fails: `systemctl edit %[1]s`, write ReadWritePaths=-%s%s below [Service], and restart it", i.who.unit, t.DataDir, more)
+	if _, asked := i.entered[dir]; !asked {
+		i.entered[dir] = i.can("-x", dir)
+	}
+	return i.entered[dir]
+}
+
+// sees says whether the unit sees a directory.
+func (w servingUser) sees(dir string) bool {
+	return w.boundAbove(dir) != "" || !slices.ContainsFunc(w.hidden, func(place string) bool { return inside(dir, place) })
+}
+
+// boundAbove is the bound directory that dir is, or is in, or "".
+func (w servingUser) boundAbove(dir string) string {
+	for _, bound := range w.bound {
+		if inside(dir, bound) {
+			return fsutil.Resolve(bound)
+		}
+	}
+	return ""
+}
+
+// passesBy says whether the unit shows dir without the directory above it.
+func (w servingUser) passesBy(above, dir string) bool {
+	bound := w.boundAbove(dir)
+	return bound != "" && above != bound && !inside(above, bound) && slices.ContainsFunc(w.hidden, func(place string) bool { return inside(above, place) })
 }
 
 // places compares a data directory with those that no tenant's SQ process may reach.

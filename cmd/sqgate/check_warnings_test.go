@@ -53,6 +53,20 @@ func TestCheckWarns(t *testing.T) {
 		}, `tenant "will": data_dir /data is missing, and has had phexts (it is empty, and another directory than before, on the same file system): mount its disk, or correct the path; until then calls are answered 503`},
 		"outside of the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere"} },
 			`tenant "will": data_dir /data is outside of what sq.service may write to, so that every write fails: ` + "`systemctl edit sq.service`, write ReadWritePaths=-/data below [Service], and restart it"},
+		"in a place that the unit does not see": {func(_ *testing.T, p *place) { p.hidden = []string{""} },
+			`tenant "will": data_dir /data is in a home, or another directory that sq.service does not see, so that every call is answered 503: ` + "`systemctl edit sq.service`, write ReadWritePaths=-/data below [Service], and restart it"},
+		"in a place that the unit is shown": {func(_ *testing.T, p *place) {
+			p.hidden, p.bound, p.cannot = []string{"", "etc"}, []string{"data"}, "-x "+p.root
+		}, ""},
+		"below a directory that is closed": {func(_ *testing.T, p *place) { p.cannot = "-x " + p.root },
+			`tenant "will": data_dir /data cannot be reached by 4001, who may not enter : chmod o+x `},
+		"below two of them": {func(t *testing.T, p *place) {
+			p.mkdir(t, "closed/more/data")
+			p.chmod(t, "closed/more", 0o711)
+			p.dir, p.cannot = "closed/more/data", "-x closed"
+		}, `tenant "will": data_dir /closed/more/data cannot be reached by 4001, who may not enter /closed: chmod o+x /closed`},
+		"without SQ": {func(_ *testing.T, p *place) { p.noSQ = "/usr/local/bin/sq" },
+			"sq.service finds no SQ at /usr/local/bin/sq, and cannot start: `cargo install sq --root /usr/local` puts one into /usr/local/bin"},
 		"inside the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere", "data"} }, ""},
 		"a file in its place":      {func(t *testing.T, p *place) { p.remove(t, "data"); p.put(t, "data") }, `tenant "will": data_dir /data is a file: name a directory`},
 		"a file above it": {func(t *testing.T, p *place) { p.put(t, "file"); p.dir = "file/data" },
@@ -97,6 +111,13 @@ func TestCheckWarns(t *testing.T) {
 			for _, name := range p.writable {
 				who.writable = append(who.writable, p.path(name))
 			}
+			for _, name := range p.hidden {
+				who.hidden = append(who.hidden, p.path(name))
+			}
+			for _, name := range p.bound {
+				who.bound = append(who.bound, p.path(name))
+			}
+			who.noSQ = p.noSQ
 			i := &inspector{o: o, who: who, can: func(test, path string) bool { return test+" "+strings.TrimPrefix(path, p.root+"/") != p.cannot }, access: func(string, uint32) error { return p.access }, ownerOf: func(path string, _ fs.FileInfo) int {
 				if owner, set := p.owners[strings.TrimPrefix(path, p.root+"/")]; set {
 					return owner
@@ -117,7 +138,8 @@ type place struct {
 	owners                                map[string]int
 	access                                error    // of the data directory
 	cannot                                string   // test and path of what the user that serves may not
-	writable                              []string // places of the unit
+	writable, hidden, bound               []string // places of the unit
+	noSQ                                  string
 }
 
 func (p *place) path(name string) string { return filepath.Join(p.root, name) }
@@ -176,6 +198,27 @@ func TestCheckCommand(t *testing.T) {
 	}
 	if out, status := sqgateOutput(t, nil, "check", "--config", g.configPath()); status != 2 || !strings.Contains(out, "`sqgate init --config "+g.configPath()+"`") {
 		t.Errorf("%d %s", status, out)
+	}
+}
+
+// TestALostTenantsFile is not replaced by an empty one if there is a copy in the backups.
+func TestALostTenantsFile(t *testing.T) {
+	p := &place{root: t.TempDir()}
+	p.mkdir(t, "etc")
+	p.mkdir(t, "backups")
+	said := func() string {
+		return strings.ReplaceAll(replacement(p.path("etc/tenants.json"), p.path("backups")), p.root, "")
+	}
+	first := "write one with `sqgate init --config /etc/tenants.json`"
+	if got := said(); got != first {
+		t.Error(got)
+	}
+	for _, name := range []string{"tenants.20260130T021500Z.json", "tenants.20260131T021500Z.json", "will.20260201T021500Z.tar"} {
+		p.put(t, "backups/"+name)
+	}
+	want := "if it is lost, put the newest copy of it in its place with `install -o " + userName(os.Geteuid()) + " -m 600 /backups/tenants.20260131T021500Z.json /etc/tenants.json`; for new tenants, " + first
+	if got := said(); got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }
 

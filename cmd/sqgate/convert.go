@@ -106,6 +106,8 @@ func (c *conversion) report(out io.Writer, made *tenants.Conversion) error {
 	for _, e := range made.Entries {
 		dirs = append(dirs, *e.DataDir)
 	}
-	steps := append(append(made.Steps, h.letWrite(dirs...)...), "sqgate check --config "+c.config)
+	steps := append(h.provideSQ(c.config, ""), made.Steps...)
+	steps = append(append(steps, h.letEnter(defaultUser, dirs...)...), h.letWrite(dirs...)...)
+	steps = append(steps, "sqgate check --config "+c.config)
 	return printSteps(out, append(steps, h.start(c.config)...))
 }

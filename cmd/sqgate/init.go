@@ -56,8 +56,9 @@ func newInit() *cobra.Command {
 			if err := writeFirstTenant(out, o.config, id, filepath.Join(o.dataRoot, id), key); err != nil {
 				return err
 			}
-			h := thisHost(out)
-			return printSteps(out, append(h.letWrite(filepath.Join(o.dataRoot, id)), h.start(o.config)...))
+			h, dir := thisHost(out), filepath.Join(o.dataRoot, id)
+			steps := append(h.provideSQ(o.config, ""), h.letEnter(defaultUser, dir)...)
+			return printSteps(out, append(append(steps, h.letWrite(dir)...), h.start(o.config)...))
 		},
 	}
 	f := cmd.Flags()
@@ -119,6 +120,10 @@ func hasAdopted(config, dir, key string) bool {
 // printSteps prints what is left to do.
 func printSteps(out io.Writer, steps []string) error {
 	fmt.Fprintln(out, "Next, in this order:")
+	return printNumbered(out, steps)
+}
+
+func printNumbered(out io.Writer, steps []string) error {
 	for i, step := range steps {
 		if _, err := fmt.Fprintf(out, "  %d. %s\n", i+1, step); err != nil {
 			return err

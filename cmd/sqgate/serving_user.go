@@ -24,6 +24,9 @@ type servingUser struct {
 	groups   []string // further ones of the unit
 	unit     string   // that serves the file; "" = none, and the user is a guess
 	writable []string // where the unit may write; nil = everywhere
+	hidden   []string // what it does not see
+	bound    []string // what it sees in there even so
+	noSQ     string   // where it looks for SQ in vain; "" = it finds one
 }
 
 // installed is the unit of sqgate that systemd has, and where it is, or "" if there is
@@ -90,6 +93,10 @@ func (h *host) servingUser(config string) (servingUser, error) {
 		return who.guess(config), err
 	}
 	who.unit, who.writable, who.group, who.groups = unitName, unit.Writable, unit.Group, unit.Groups
+	who.hidden, who.bound = unit.Hidden, unit.Bound
+	if place, found := h.findSQ(unit); !found {
+		who.noSQ = place
+	}
 	if who.uid = 0; unit.User != "" {
 		if who.uid, err = uidOf(unit.User); err != nil {
 			return who, fmt.Errorf("%s: User=%s: %w", path, unit.User, err)
@@ -132,10 +139,15 @@ func gidOf(name string) (int, error) {
 // it: mode, group and access control lists. Only root can ask that of another user.
 func (w servingUser) can(test, path string) bool {
 	cmd := exec.Command("/usr/bin/test", test, path)
+	w.runs(cmd)
+	return cmd.Run() == nil
+}
+
+// runs has a command run as the user.
+func (w servingUser) runs(cmd *exec.Cmd) {
 	if os.Geteuid() != w.uid || os.Geteuid() == 0 && w.group != "" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.credential()}
 	}
-	return cmd.Run() == nil
 }
 
 // credential has the groups that systemd would give the user: with Group=, that is in

@@ -16,6 +16,7 @@ type Unit struct {
 	File    string
 	User    string // "" means root
 	Group   string // "" means the user's own
+	Program string // of SQ, as the unit names it
 	Port    string
 	Key     string // "" means that SQ accepts every request
 	DataDir string // absolute
@@ -57,6 +58,7 @@ func fromSettings(settings []setting) (*Unit, error) {
 			return nil, fmt.Errorf("in ExecStart=: %w: "+byHand, err)
 		}
 		if i := hostArgument(args); i > 0 {
+			u.Program = args[i-1]
 			return u, u.parseArguments(args[i+1:], last(settings, "WorkingDirectory"))
 		}
 	}

@@ -9,14 +9,16 @@ import (
 	"strings"
 )
 
-// Service is what a unit of any service says about whom it runs as, where it may write,
-// and what it gives its program.
+// Service is what a unit of any service says about whom it runs as, what it may see and
+// write, and what it gives its program.
 type Service struct {
 	User        string   // "" means root
 	Group       string   // "" means the user's own
 	Groups      []string // further ones, beside those that the user is in
 	Writable    []string // nil means everywhere, as far as the user may
 	Arguments   []string // of the last program that it starts
+	Hidden      []string // directories that it sees empty, or not at all
+	Bound       []string // directories in hidden ones that it sees even so, whoever may enter those above
 	Environment map[string]string
 }
 
@@ -42,25 +44,51 @@ func ReadService(path string, dropInDirs ...string) (s Service, err error) {
 	} else if len(args) > 0 {
 		s.Arguments = args[1:]
 	}
+	s.Hidden, s.Bound = hidden(settings)
 	if last(settings, "ProtectSystem") != "strict" {
 		return s, nil
 	}
 	s.Writable = []string{}
+	for _, name := range paths(settings, "StateDirectory") {
+		s.Writable = append(s.Writable, filepath.Join("/var/lib", name))
+	}
+	s.Writable = append(s.Writable, paths(settings, "ReadWritePaths")...)
+	return s, nil
+}
+
+// hidden are the directories that a unit does not see, and those in them that it sees.
+// With ProtectHome=yes it sees nothing in a home, bound or not.
+func hidden(settings []setting) (hidden, bound []string) {
+	homes := []string{"/home", "/root", "/run/user"}
+	bound = paths(settings, "BindPaths")
+	for _, text := range paths(settings, "TemporaryFileSystem") {
+		path, _, _ := strings.Cut(text, ":")
+		hidden = append(hidden, path)
+	}
+	switch last(settings, "ProtectHome") {
+	case "tmpfs":
+		hidden = append(hidden, homes...)
+	case "yes", "true", "on", "1":
+		hidden = append(hidden, homes...)
+		bound = slices.DeleteFunc(bound, func(path string) bool {
+			return slices.ContainsFunc(homes, func(home string) bool { return strings.HasPrefix(path+"/", home+"/") })
+		})
+	}
+	return hidden, bound
+}
+
+// paths are the words of all settings of a name, without the signs before a path.
+func paths(settings []setting, name string) (all []string) {
 	for _, one := range settings {
 		words, err := splitWords(one.value)
-		if err != nil {
-			continue // systemd ignores such a line too
+		if one.name != name || err != nil {
+			continue // systemd ignores a line that is not closed, too
 		}
 		for _, word := range words {
-			switch one.name {
-			case "ReadWritePaths":
-				s.Writable = append(s.Writable, strings.TrimLeft(word, "-+"))
-			case "StateDirectory":
-				s.Writable = append(s.Writable, filepath.Join("/var/lib", word))
-			}
+			all = append(all, strings.TrimLeft(word, "-+"))
 		}
 	}
-	return s, nil
+	return all
 }
 
 // readDropIns reads the drop-ins in some directories in the order of their names. Of

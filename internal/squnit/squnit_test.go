@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -14,7 +15,7 @@ func TestRead(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, port, key, dir, user string }{
 		"plain":     {"[Unit]\nExecStart=/x/sq host 1 --key no\n[Service]\nUser=sq\nExecStart=/usr/local/bin/sq host 1337 --key oldkey-123 --data-dir /var/lib/sq\n", "1337", "oldkey-123", "/var/lib/sq", "sq"},
-		"joined":    {"[Service]\nExecStart=/usr/local/bin/sq host 1337 --key=K=1 --data-dir=/d/\n", "1337", "K=1", "/d", ""},
+		"joined":    {"[Service]\nExecStart=/home/phext/.cargo/bin/sq host 1337 --key=K=1 --data-dir=/d/\n", "1337", "K=1", "/d", ""},
 		"prefixes":  {"[Service]\nExecStart=-+!/usr/local/bin/sq host 1337 --key k --data-dir /d\n", "1337", "k", "/d", ""},
 		"named":     {"[Service]\nExecStart=@/usr/local/bin/sq sq host 1337 --key k --data-dir /d\n", "1337", "k", "/d", ""},
 		"literal":   {"[Service]\nEnvironment=K=x\nExecStart=:/usr/local/bin/sq host 1337 --key ${K}$K --data-dir /d\n", "1337", "${K}$K", "/d", ""},
@@ -37,7 +38,11 @@ func TestRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (Unit{File: path, Port: c.port, Key: c.key, DataDir: c.dir, User: c.user}); *u != want {
+			program := "/usr/local/bin/sq"
+			if other, ok := map[string]string{"joined": "/home/phext/.cargo/bin/sq", "quotes": "/opt/my sq/sq", "wrapped": "sq"}[name]; ok {
+				program = other
+			}
+			if want := (Unit{File: path, Program: program, Port: c.port, Key: c.key, DataDir: c.dir, User: c.user}); *u != want {
 				t.Errorf("read  %+v\nwant  %+v", *u, want)
 			}
 		})
@@ -93,6 +98,16 @@ func TestReadService(t *testing.T) {
 	put(unit+".d/a.conf", "[Service]\nUser=no\n")
 	put(filepath.Join(dropIns, "a.conf"), "[Service]\nUser=phext\nReadWritePaths=\"-/srv/my data\"\n")
 	want("phext", "/var/lib/sqgate", "/var/lib/sq", "/etc/sq", "/srv/my data")
-	put(filepath.Join(dropIns, "b.conf"), "[Service]\nProtectSystem=\n")
+	put(filepath.Join(dropIns, "b.conf"), "[Service]\nProtectSystem=\nProtectHome=no\nTemporaryFileSystem=/home:ro /root:ro\nBindPaths=-/home/x\nBindPaths=\"-/home/my data\" /srv/y\nEnvironment=SQGATE_SQ=/opt/sq\n")
 	want("phext")
+	sees := func(bound string, hidden ...string) {
+		t.Helper()
+		s, err := ReadService(unit, dropIns)
+		if err != nil || strings.Join(s.Bound, ",") != bound || !slices.Equal(s.Hidden, hidden) || s.Environment["SQGATE_SQ"] != "/opt/sq" {
+			t.Errorf("%+v %v", s, err)
+		}
+	}
+	sees("/home/x,/home/my data,/srv/y", "/home", "/root")
+	put(filepath.Join(dropIns, "c.conf"), "[Service]\nProtectHome=yes\n")
+	sees("/srv/y", "/home", "/root", "/home", "/root", "/run/user")
 }
