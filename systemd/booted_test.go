@@ -71,8 +71,11 @@ func TestBooted(t *testing.T) {
 		{"removed, purged, installed again", purges},
 		{"all tenants on a new host", movesToNewHost},
 		{"data elsewhere", hasDataElsewhere},
+		{"one tenant on another disk", movesTenant},
 		{"an SQ of root, there and back", adoptsRoot},
 		{"an SQ of another user, on another port", adoptsAnotherUser},
+		{"an SQ in a home, as its user has it", adoptsFromHome},
+		{"an SQ and its data below /root", adoptsBelowRoot},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(&machine{T: t, share: share}) }) {
 			h.explain()
@@ -416,7 +419,12 @@ func purges(m *machine) {
 
 	// A new host, with a management key from the credential store.
 	m.sh("rm -rf /etc/sq /var/lib/sq /var/lib/sqgate /etc/systemd/system/sq-legacy.service && userdel sq && systemctl daemon-reload")
-	m.sh("dpkg -i %s/sqgate.deb", m.share)
+	said := m.out("dpkg -i %s/sqgate.deb", m.share)
+	for _, want := range []string{"next:  sqgate init --id NAME ", "the nightly backups are off:  systemctl enable --now sqgate-backup.timer"} {
+		if !strings.Contains(said, want) {
+			m.Errorf("the package does not say %q: %s", want, said)
+		}
+	}
 	m.write("/etc/credstore/sqgate.admin-key", "given-management-key\n")
 	m.sh("chmod 600 /etc/credstore/sqgate.admin-key")
 	m.sh("sqgate init --id will --key key-of-will && systemctl enable --now sq")
