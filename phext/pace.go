@@ -60,13 +60,28 @@ func (p Pace) AppendChecksum(b []byte, text string) []byte {
 		sum := xxh3.HashString128(text).Bytes()
 		return hex.AppendEncode(b, sum[:])
 	}
-	var h xxh3.Hasher
-	for text != "" {
-		one := text[:min(len(text), pieceSize)]
-		_, _ = h.WriteString(one) // which never fails
-		p.Did(len(one) / 8)
-		text = text[len(one):]
+	h := hasher{pace: p}
+	_, _ = h.WriteString(text) // which never fails
+	return h.appendSum(b)
+}
+
+// hasher is the checksum of what is written to it.
+type hasher struct {
+	xxh3.Hasher
+	pace Pace
+}
+
+func (h *hasher) WriteString(text string) (int, error) {
+	for rest := text; rest != ""; {
+		one := rest[:min(len(rest), pieceSize)]
+		_, _ = h.Hasher.WriteString(one) // which never fails
+		h.pace.Did(len(one)/8 + perWrite)
+		rest = rest[len(one):]
 	}
+	return len(text), nil
+}
+
+func (h *hasher) appendSum(b []byte) []byte {
 	sum := h.Sum128().Bytes()
 	return hex.AppendEncode(b, sum[:])
 }

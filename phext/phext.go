@@ -45,8 +45,8 @@ const ScrollSize = int64(unsafe.Sizeof(Scroll{}))
 
 // ParseWithin is Parse for a text that may have far more scrolls than is good: one of
 // a single byte takes as much memory as one of 50. Before memory is taken for scrolls,
-// room is asked for it, in bytes, and its error ends the parsing. What it has granted is
-// in use until the Phext is not.
+// room is asked for it, in bytes, and its error ends the parsing. Negative bytes are given
+// back, and are no reason for an error. The rest is in use until the Phext is not.
 func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, error) {
 	var scrolls []Scroll
 	ordered := true
@@ -61,7 +61,11 @@ func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, 
 				if err := room(ScrollSize * int64(len(scrolls)+more)); err != nil {
 					return nil, err
 				}
+				before := ScrollSize * int64(cap(scrolls))
 				scrolls = slices.Grow(scrolls, more)
+				if err := room(-before); err != nil {
+					return nil, err
+				}
 			}
 			scrolls = append(scrolls, Scroll{at, text[begin:end]})
 		}
@@ -207,6 +211,15 @@ func (p *Phext) sizeGrowth(c Coordinate, text string, rest []Scroll) int {
 	return is - was
 }
 
+// SizeWith is the RenderedSize of With(c, text), in bytes.
+func (p *Phext) SizeWith(c Coordinate, text string) int {
+	i, ok := p.find(c)
+	if ok {
+		i++
+	}
+	return p.size + p.sizeGrowth(c, text, p.scrolls[i:])
+}
+
 // toNext is the number of delimiters, in bytes, between from and the first of rest.
 func toNext(from Coordinate, rest []Scroll) int {
 	if len(rest) == 0 {
@@ -284,6 +297,16 @@ func (p *Phext) Same(r io.Reader) (bool, error) {
 		if !c.same || c.err != nil {
 			return false, c.err
 		}
+	}
+	return c.end()
+}
+
+// SameText says whether r has exactly text. Its errors are those of r.
+func SameText(r io.Reader, text string) (bool, error) {
+	c := comparison{r: r, same: true, buf: make([]byte, min(len(text)+1, 64<<10))}
+	c.expect(text)
+	if !c.same || c.err != nil {
+		return false, c.err
 	}
 	return c.end()
 }

@@ -61,7 +61,11 @@ func AppendChecksum(b []byte, text string) []byte { return Pace(nil).AppendCheck
 func (p *Phext) Checksum() string { return p.ChecksumPaced(nil) }
 
 // ChecksumPaced is Checksum.
-func (p *Phext) ChecksumPaced(pace Pace) string { return pace.Checksum(p.RenderPaced(pace)) }
+func (p *Phext) ChecksumPaced(pace Pace) string {
+	h := hasher{pace: pace}
+	_, _ = p.WriteTo(&h) // which takes everything
+	return string(h.appendSum(nil))
+}
 
 // Manifest is what a client with the scrolls of p sends to delta: a line
 // "coordinate: checksum" for each of them.
@@ -80,6 +84,11 @@ const Missing = "---sq:Scroll-Missing---"
 // the client's manifest or have another checksum there, and Missing at the
 // coordinates that only the manifest has (recorded in "manifest delta").
 func (p *Phext) Delta(manifest map[Coordinate]string, pace Pace) string {
+	return p.DeltaPhext(manifest, pace).RenderPaced(pace)
+}
+
+// DeltaPhext is what Delta renders.
+func (p *Phext) DeltaPhext(manifest map[Coordinate]string, pace Pace) *Phext {
 	out := make([]Scroll, 0, len(p.scrolls)+len(manifest)) // one list, however long
 	for _, s := range p.scrolls {
 		pace.Did(perEntry)
@@ -94,7 +103,7 @@ func (p *Phext) Delta(manifest map[Coordinate]string, pace Pace) string {
 		}
 	}
 	out = sortScrolls(out, pace)
-	return (&Phext{scrolls: out, size: renderedSize(out, pace)}).RenderPaced(pace)
+	return &Phext{scrolls: out, size: renderedSize(out, pace)}
 }
 
 // hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the

@@ -19,7 +19,8 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest 
 	if r.ContentLength > largest {
 		return nil, errBodyTooLarge(largest)
 	}
-	buf := make([]byte, 0, firstSize(r.ContentLength))
+	announced := r.ContentLength
+	buf := make([]byte, 0, firstSize(announced))
 	for {
 		// A small body is not counted: large ones must not keep it out, and
 		// there are no more of them than requests.
@@ -36,7 +37,7 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest 
 		case err != nil:
 			return nil, errBodyCutShort(err)
 		}
-		buf = roomFor(buf, largest, fairqueue.FromContext(r.Context()).Pace())
+		buf = roomFor(buf, announced, largest, fairqueue.FromContext(r.Context()).Pace())
 	}
 }
 
@@ -49,12 +50,21 @@ func firstSize(announced int64) int {
 	return int(announced) + 1 // one more, so that the end is seen without growing
 }
 
-// roomFor doubles a full buffer, up to one byte more than the largest body.
-func roomFor(buf []byte, largest int64, pace phext.Pace) []byte {
+// believed is which part of a body must have come before the rest that is announced gets
+// its memory at once. Then little is copied, and nobody gets far more than was sent.
+const believed = 16
+
+// roomFor doubles a full buffer, up to one byte more than the largest body. One byte more
+// than is announced is enough.
+func roomFor(buf []byte, announced, largest int64, pace phext.Pace) []byte {
 	if len(buf) < cap(buf) {
 		return buf
 	}
-	return grown(buf, min(2*int64(cap(buf)), largest+1), pace)
+	size := min(2*int64(cap(buf)), largest+1)
+	if announced <= believed*int64(len(buf)) && announced >= int64(len(buf)) {
+		size = announced + 1
+	}
+	return grown(buf, size, pace)
 }
 
 // grown is buf with room for so many bytes. A strings.Builder does not fill it with

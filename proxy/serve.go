@@ -44,7 +44,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	body := memlimit.Reserve(g.Dirs.Bodies, dir.Bodies)
+	body := dir.ReserveBody()
 	defer body.Release()
 	call, err := g.parse(r, head, body)
 	if err == nil {
@@ -180,6 +180,12 @@ func (g *Gateway) writeAnswer(w http.ResponseWriter, r *http.Request, call *rewr
 	}
 	if answer.Gzip {
 		h["Content-Encoding"] = []string{"gzip"}
+	}
+	if answer.Stream != nil {
+		g.setWriteDeadline(w, answer.Size)
+		h["Content-Length"] = []string{strconv.Itoa(answer.Size)}
+		answer.Stream(w)
+		return
 	}
 	g.writeText(w, answer.Text)
 }

@@ -112,7 +112,7 @@ func TestANeighboursLargeRequestLetsOthersGoFirst(t *testing.T) {
 		"delta of a phext": {"GET", "/api/v2/delta?p=large", ""},
 		"toc":              {"GET", "/api/v2/toc?p=large", ""},
 		"json-export":      {"GET", "/api/v2/json-export?p=large", ""},
-		"checksum":         {"GET", "/api/v2/checksum?p=large", ""},
+		"checksum":         {"GET", "/api/v2/checksum?p=text", ""},
 		"list":             {"GET", "/api/v2/list?p=large", ""},
 		"object":           {"GET", "/api/v2/read?p=text&c=1.1.1/1.1.1/1.1.1", ""},
 		"select":           {"GET", "/api/v2/select?p=text&c=1.1.1/1.1.1/1.1.1", ""},

@@ -20,6 +20,7 @@ import (
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/proxy"
+	"mirrorborn.us/sqgate/storage/cache"
 )
 
 func newServe() *cobra.Command {
@@ -73,7 +74,7 @@ func limitMemory(o *options) {
 }
 
 // memoryBesideCache is what sqgate may need beside --read-memory before that, in bytes.
-const memoryBesideCache = 448 << 20
+const memoryBesideCache = cache.Largest
 
 // Limits of the listener. A header may hold a whole scroll, percent-encoded,
 // since legacy SQ takes scrolls in the query.

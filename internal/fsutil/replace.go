@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -46,13 +47,24 @@ const Temporary = ".sqgate-"
 // owner of its directory if this user may set it. If durable, Replace returns
 // when the file and its name are on the disk.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
-	return write(path, durable, os.Rename, func(f *os.File) error { return fill(f, path, text, mode, true, durable) })
+	return ReplaceFrom(path, strings.NewReader(text), mode, durable)
+}
+
+// ReplaceFrom is Replace with what content writes.
+func ReplaceFrom(path string, content io.WriterTo, mode fs.FileMode, durable bool) error {
+	return write(path, durable, os.Rename, func(f *os.File) error {
+		_, err := fill(f, path, content, mode, true, durable)
+		return err
+	})
 }
 
 // ReplacePrivate is a durable Replace for a file with secrets: its mode is 0600
 // afterwards, whatever it was before.
 func ReplacePrivate(path, text string) error {
-	return write(path, true, os.Rename, func(f *os.File) error { return fill(f, path, text, privateMode, false, true) })
+	return write(path, true, os.Rename, func(f *os.File) error {
+		_, err := fill(f, path, strings.NewReader(text), privateMode, false, true)
+		return err
+	})
 }
 
 // ReplacePrivateFrom puts a file with everything that r returns in the place of
@@ -114,12 +126,17 @@ func write(path string, durable bool, move func(from, to string) error, fill fun
 	return SyncDir(filepath.Dir(path))
 }
 
-// fill writes text and sets owner and mode for a file that is to replace path. If
-// keepMode, the mode of the file at path counts more than mode.
-func fill(f *os.File, path, text string, mode fs.FileMode, keepMode, durable bool) error {
-	if _, err := f.WriteString(text); err != nil {
-		return err
+// fill writes content and sets owner and mode for a file that is to replace path. If
+// keepMode, the mode of the file at path counts more than mode. size is in bytes.
+func fill(f *os.File, path string, content io.WriterTo, mode fs.FileMode, keepMode, durable bool) (size int64, err error) {
+	if size, err = content.WriteTo(f); err != nil {
+		return size, err
 	}
+	return size, dress(f, path, mode, keepMode, durable)
+}
+
+// dress is fill without the writing.
+func dress(f *os.File, path string, mode fs.FileMode, keepMode, durable bool) error {
 	model, err := os.Stat(path)
 	isNew := err != nil
 	switch {

@@ -242,7 +242,7 @@ func TestReservedSpaceIsUsedOrReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Replace(path, "whole", 0o644); err != nil {
+	if err := s.Replace(path, strings.NewReader("whole"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.Release()

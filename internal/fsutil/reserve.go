@@ -2,6 +2,7 @@ package fsutil
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,8 +34,8 @@ func ReserveSpace(path string, size int64) (*ReservedSpace, error) {
 
 // Replace is a durable Replace of the file at path that uses the reserved space.
 // If it succeeds, the space is used up.
-func (r *ReservedSpace) Replace(path, text string, mode fs.FileMode) error {
-	if err := r.fill(path, text, mode); err != nil {
+func (r *ReservedSpace) Replace(path string, content io.WriterTo, mode fs.FileMode) error {
+	if err := r.fill(path, content, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(r.f.Name(), path); err != nil {
@@ -45,11 +46,12 @@ func (r *ReservedSpace) Replace(path, text string, mode fs.FileMode) error {
 	return err
 }
 
-func (r *ReservedSpace) fill(path, text string, mode fs.FileMode) error {
-	if err := fill(r.f, path, text, mode, true, false); err != nil {
+func (r *ReservedSpace) fill(path string, content io.WriterTo, mode fs.FileMode) error {
+	size, err := fill(r.f, path, content, mode, true, false)
+	if err != nil {
 		return err
 	}
-	if err := r.f.Truncate(int64(len(text))); err != nil {
+	if err := r.f.Truncate(size); err != nil {
 		return err
 	}
 	return r.f.Sync()

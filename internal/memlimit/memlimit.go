@@ -14,6 +14,8 @@ type Budget struct {
 	limit   int64
 	used    atomic.Int64
 	reclaim func() bool
+	level   int64
+	above   func()
 }
 
 // NewBudget makes a budget of limit bytes, or whatever the caller counts.
@@ -22,6 +24,13 @@ func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 // OnShortage has reclaim called when there is no room, which may give some back. It
 // returns whether it has. It is set before the budget is used.
 func (b *Budget) OnShortage(reclaim func() bool) { b.reclaim = reclaim }
+
+// OnLevel has above called each time that something was taken and more than level is
+// held then. It is set before the budget is used.
+func (b *Budget) OnLevel(level int64, above func()) { b.level, b.above = level, above }
+
+// Above is how much more than level is held.
+func (b *Budget) Above(level int64) int64 { return max(0, b.used.Load()-level) }
 
 // Limit is the most that may be held at once.
 func (b *Budget) Limit() int64 { return b.limit }
@@ -37,26 +46,21 @@ func (b *Budget) Take(n int64) bool {
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
+			b.watch(n, used+n)
 			return true
 		}
 	}
 }
 
-// TakeAtMost is Take for what may be larger than the whole budget, and must
-// find room when nobody else holds any. release gives it back.
-func (b *Budget) TakeAtMost(n int64) (release func(), ok bool) {
-	n = min(n, b.limit)
-	if n == 0 {
-		return nothing, true
-	}
-	if !b.Take(n) {
-		return nil, false
-	}
-	return func() { b.Give(n) }, true
-}
+// TakeAnyway is Take for what cannot be refused. Others are refused until there is room again.
+func (b *Budget) TakeAnyway(n int64) { b.watch(n, b.used.Add(n)) }
 
-// nothing is the release of nothing, made once.
-var nothing = func() {}
+// watch looks at the level after n was taken.
+func (b *Budget) watch(n, used int64) {
+	if b.above != nil && n > 0 && used > b.level {
+		b.above()
+	}
+}
 
 // Give returns n.
 func (b *Budget) Give(n int64) { b.used.Add(-n) }
@@ -114,6 +118,9 @@ func (r *Reservation) Size() int64 { return r.held }
 
 // Release gives everything back.
 func (r *Reservation) Release() {
+	if r.held == 0 {
+		return // as of most requests, which are small
+	}
 	for _, b := range r.budgets {
 		b.Give(r.held)
 	}

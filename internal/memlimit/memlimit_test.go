@@ -13,13 +13,31 @@ func TestBudget(t *testing.T) {
 		t.Error("the limit is not where it should be")
 	}
 	b.Give(10)
-	release, ok := b.TakeAtMost(1000)
-	if !ok || b.Take(1) {
-		t.Error("more than there can be must find all the room that there is")
-	}
-	release()
-	if !b.Take(10) {
+	if b.Take(11) || !b.Take(10) {
 		t.Error("something was not given back")
+	}
+}
+
+func TestALevel(t *testing.T) {
+	b, calls := NewBudget(10), 0
+	b.OnLevel(5, func() { calls++ })
+	b.Take(5)
+	if calls != 0 || b.Above(5) != 0 {
+		t.Error("the level is not passed yet")
+	}
+	b.Take(2)
+	if calls != 1 || b.Above(5) != 2 {
+		t.Errorf("%d calls, %d above", calls, b.Above(5))
+	}
+	if b.Give(3); b.Above(5) != 0 {
+		t.Error("what was given back still counts")
+	}
+	b.TakeAnyway(100)
+	if calls != 2 || b.Take(1) || b.Above(5) != 99 {
+		t.Error("what cannot be refused does not count")
+	}
+	if b.Give(100); !b.Take(1) {
+		t.Error("it was not given back")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // Largest is the largest file that SQ reads whole, in bytes; it cuts a larger
@@ -21,7 +22,12 @@ const Largest = 512 << 20
 var (
 	ErrNotText  = errors.New("is not UTF-8 text")
 	ErrTooLarge = fmt.Errorf("is larger than the %d bytes that SQ can hold", int64(Largest))
+	// ErrTooManyScrolls is a file that can never be in memory.
+	ErrTooManyScrolls = errors.New("has so many scrolls that they do not fit into memory")
 )
+
+// ErrNoMemory is a file for which there is no memory now.
+var ErrNoMemory = errors.New("there is no memory for a file now")
 
 // Cache keeps versions of files. Those read least recently leave first.
 type Cache struct {
@@ -31,9 +37,13 @@ type Cache struct {
 	// calls Read must have no turn. It is set before the first Read; nil = none waits.
 	Turns *fairqueue.Queue
 
+	// Taken is how much of the limit others need now, in bytes. It is set before the
+	// first Read; nil = nothing.
+	Taken func() int64
+
 	limit int64
-	// admit makes room in memory for a file that is being read.
-	admit func(bytes int64) (release func(), err error)
+	// reserve is where memory for a file that is being read is reserved.
+	reserve func(path string) *memlimit.Reservation
 
 	collecting sync.Mutex // for these two; locked after mu
 	unkept     []unkept
@@ -56,10 +66,10 @@ type Stats struct {
 	Hits, Misses, Evictions uint64
 }
 
-// New makes a cache of limit bytes. With 0, nothing is kept. admit is asked for
-// memory before a file is read; its error becomes Read's.
-func New(limit int64, admit func(bytes int64) (release func(), err error)) *Cache {
-	c := &Cache{limit: limit, admit: admit, loading: map[string]*load{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
+// New makes a cache of limit bytes. With 0, nothing is kept. Before a file is read,
+// memory for it is reserved in an empty reservation that reserve makes.
+func New(limit int64, reserve func(path string) *memlimit.Reservation) *Cache {
+	c := &Cache{limit: limit, reserve: reserve, loading: map[string]*load{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
 	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused
@@ -78,7 +88,8 @@ func (c *Cache) Stats() Stats {
 }
 
 // Read is the file as it is or, while it is frozen, as readers may see it. Errors:
-// ErrNotText, ErrTooLarge, fsutil.ErrNotRegular, fsutil.ErrLink, those of admit and of reading.
+// ErrNotText, ErrTooLarge, ErrTooManyScrolls, ErrNoMemory, fsutil.ErrNotRegular,
+// fsutil.ErrLink, and those of reading.
 func (c *Cache) Read(path string) (*Version, error) { return c.readFile(path, published) }
 
 // ReadNewest is the file as it is, also while it is frozen. Only the holder of its data
@@ -139,5 +150,5 @@ func (c *Cache) known(path string, which view, id fsutil.FileID, freezes uint64)
 		c.stats.Hits++
 		return p
 	}
-	return nil
+	return c.inUse(path, id)
 }

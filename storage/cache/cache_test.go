@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func anything(int64) (func(), error) { return func() {}, nil }
+func anything(string) *memlimit.Reservation { return memlimit.Reserve() }
 
 func put(t *testing.T, path, text string) {
 	t.Helper()
@@ -86,10 +86,14 @@ func TestWhatCannotBeRead(t *testing.T) {
 	if _, err := c.Read(path); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
-	full := errors.New("no room")
 	put(t, path, "text")
-	if _, err := New(1, func(int64) (func(), error) { return nil, full }).Read(path); !errors.Is(err, full) {
+	taken, small := memlimit.NewBudget(1<<10), memlimit.NewBudget(3)
+	taken.Take(taken.Limit())
+	if _, err := New(1, func(string) *memlimit.Reservation { return memlimit.Reserve(taken) }).Read(path); !errors.Is(err, ErrNoMemory) {
 		t.Errorf("no room: %v", err)
+	}
+	if _, err := New(1, func(string) *memlimit.Reservation { return memlimit.Reserve(small) }).Read(path); !errors.Is(err, ErrTooManyScrolls) {
+		t.Errorf("never any room: %v", err)
 	}
 }
 
@@ -275,18 +279,15 @@ func TestWhatIsNotKeptCountsWhileItIsUsed(t *testing.T) {
 	put(t, path, strings.Repeat("x", 1<<20))
 	put(t, other, strings.Repeat("y", 1<<20))
 	room := memlimit.NewBudget(3 << 19)
-	full := errors.New("no room")
-	c := New(1<<10, func(bytes int64) (func(), error) {
-		if !room.Take(bytes) {
-			return nil, full
-		}
-		return func() { room.Give(bytes) }, nil
-	})
+	c := New(1<<10, func(string) *memlimit.Reservation { return memlimit.Reserve(room) })
 	room.OnShortage(c.Collect)
 	c.rest = 0
 	for range 4 {
 		p := read(t, c, path)
-		if _, err := c.Read(other); !errors.Is(err, full) {
+		if read(t, c, path) != p {
+			t.Error("the file is in memory twice")
+		}
+		if _, err := c.Read(other); !errors.Is(err, ErrNoMemory) {
 			t.Fatalf("while one is used, another is read: %v", err)
 		}
 		runtime.KeepAlive(p)

@@ -14,6 +14,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -52,26 +53,47 @@ func (c *Cache) load(path string, which view) (*Version, error) {
 
 // finish reads the file and wakes everybody who waits for it.
 func (c *Cache) finish(path string, l *load) {
-	held := &room{admit: c.admit}
+	held := room{c.reserve(path)}
 	l.version, l.err = c.read(path, held)
+	if l.err == nil {
+		held.Grow(l.version.Memory()) // what was needed beside that while it was parsed is garbage now
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, path)
 	if l.err == nil && !l.void && l.version.Exists() && !c.putLocked(path, l.version) {
 		// It counts until the last of those who asked for it has done with it.
+		l.version.counted = true
 		c.collecting.Lock()
-		c.unkept = append(c.unkept, unkept{weak.Make(l.version), held})
+		c.unkept = append(c.unkept, unkept{path, l.version.ID, weak.Make(l.version), held})
 		c.collecting.Unlock()
 	} else {
-		held.release()
+		held.Release()
 	}
 	close(l.done)
 }
 
 // unkept is a version that the cache has not kept, and that somebody may still have.
 type unkept struct {
+	path    string
+	id      fsutil.FileID
 	version weak.Pointer[Version]
-	held    *room
+	held    room
+}
+
+// inUse is a version of a file in the state id that the cache can never keep, and that
+// somebody still has; else nil. So those who read a large file at a time have one copy of it.
+func (c *Cache) inUse(path string, id fsutil.FileID) *Version {
+	c.collecting.Lock()
+	defer c.collecting.Unlock()
+	for _, u := range c.unkept {
+		if u.path == path && u.id == id {
+			if p := u.version.Value(); p != nil && p.Memory() > c.limit {
+				return p
+			}
+		}
+	}
+	return nil
 }
 
 // restBetween is the shortest time between two collections, which cost processor time.
@@ -90,7 +112,7 @@ func (c *Cache) Collect() bool {
 	c.unkept = slices.DeleteFunc(c.unkept, func(u unkept) bool {
 		gone := u.version.Value() == nil
 		if gone {
-			u.held.release()
+			u.held.Release()
 		}
 		return gone
 	})
@@ -98,42 +120,34 @@ func (c *Cache) Collect() bool {
 }
 
 // room is the memory that a version takes while it is read.
-type room struct {
-	admit func(bytes int64) (release func(), err error)
-	held  []func()
-}
+type room struct{ *memlimit.Reservation }
 
-func (r *room) take(bytes int64) error {
-	release, err := r.admit(bytes)
-	if err == nil {
-		r.held = append(r.held, release)
+func (r room) take(bytes int64) error {
+	switch n := r.Size() + bytes; {
+	case !r.Fits(n):
+		return ErrTooManyScrolls
+	case !r.Grow(n):
+		return ErrNoMemory
 	}
-	return err
-}
-
-func (r *room) release() {
-	for _, release := range r.held {
-		release()
-	}
-	r.held = nil
+	return nil
 }
 
 // attempts is how often a file is read if it changes meanwhile.
 const attempts = 5
 
-func (c *Cache) read(path string, held *room) (p *Version, err error) {
+func (c *Cache) read(path string, held room) (p *Version, err error) {
 	for range attempts {
 		var stable bool
 		if p, stable, err = c.readOnce(path, held); stable || err != nil {
 			return p, err
 		}
-		held.release()
+		held.Release()
 	}
 	return nil, errRestless
 }
 
 // readOnce reads the file. stable says that the file was the same before and after.
-func (c *Cache) readOnce(path string, held *room) (p *Version, stable bool, err error) {
+func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err error) {
 	id, err := c.Links.Identify(path)
 	if err != nil {
 		return nil, false, err
@@ -193,7 +207,7 @@ var errRestless = errors.New("changes while it is read")
 // kept: it would push out every other.
 func (c *Cache) putLocked(path string, p *Version) bool {
 	c.versions.Remove(path)
-	if p.costLocked() > c.limit || !p.Exists() {
+	if p.costLocked() > c.limitNow() || !p.Exists() {
 		return false
 	}
 	c.versions.Add(path, p)
@@ -202,9 +216,29 @@ func (c *Cache) putLocked(path string, p *Version) bool {
 	return true
 }
 
+// limitNow is the limit less what others need of it now.
+func (c *Cache) limitNow() int64 {
+	if c.Taken == nil {
+		return c.limit
+	}
+	return max(0, c.limit-c.Taken())
+}
+
+// Shrink lets go of what is beyond the limit, because others need it now.
+func (c *Cache) Shrink() {
+	c.mu.Lock()
+	before := c.bytes
+	c.trimLocked()
+	freed := before - c.bytes
+	c.mu.Unlock()
+	if freed > 0 {
+		runtime.GC() // only then the memory is there for others
+	}
+}
+
 // trimLocked removes versions, and the answers kept in them, until the rest fits.
 func (c *Cache) trimLocked() {
-	for c.bytes > c.limit {
+	for limit := c.limitNow(); c.bytes > limit; {
 		c.versions.RemoveOldest()
 		c.stats.Evictions++
 	}

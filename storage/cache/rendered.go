@@ -57,7 +57,7 @@ func (c *Cache) Answer(path string, of, names *Version, kind Kind, render func()
 func (c *Cache) keep(path string, p *Version, n int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now, _ := c.versions.Get(path); now != p || p.costLocked()+n > c.limit {
+	if now, _ := c.versions.Get(path); now != p || p.costLocked()+n > c.limitNow() {
 		return false
 	}
 	p.answers += n

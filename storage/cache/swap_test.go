@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // TestAFileIsSwappedBeforeItIsOpened swaps a phext's file after it was looked
@@ -26,8 +27,11 @@ func TestAFileIsSwappedBeforeItIsOpened(t *testing.T) {
 			path := filepath.Join(dir, "n.phext")
 			put(t, path, "text")
 			put(t, filepath.Join(dir, "secret"), "text")
-			c := New(1<<20, func(int64) (func(), error) {
-				return func() {}, errors.Join(os.Remove(path), swap.in(path))
+			c := New(1<<20, func(string) *memlimit.Reservation {
+				if err := errors.Join(os.Remove(path), swap.in(path)); err != nil {
+					t.Error(err)
+				}
+				return memlimit.Reserve()
 			})
 			if v, err := c.Read(path); !errors.Is(err, swap.want) {
 				t.Errorf("%+v, %v; want %v", v, err, swap.want)

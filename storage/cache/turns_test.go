@@ -21,7 +21,7 @@ func TestALargeFileIsReadInTurns(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("a scroll\x17", 100_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := New(8<<20, func(int64) (func(), error) { return func() {}, nil })
+	c := New(8<<20, anything)
 	c.Turns = queue
 	first := queue.Turn("somebody")
 	if err := first.Take(t.Context()); err != nil {

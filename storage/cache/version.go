@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"io"
 	"sync"
 
@@ -18,6 +17,7 @@ type Version struct {
 	// such as a file with delimiters at its end; else "".
 	verbatim string
 	retained int64 // bytes of text that stay in memory because scrolls are parts of them
+	counted  bool  // see Counted
 	names    *index
 	kept     [2 * kinds]kept // by kind, and then compressed
 	answers  int64           // bytes that kept takes, guarded by the cache's lock
@@ -36,6 +36,11 @@ func NewVersionWithin(text string, id fsutil.FileID, pace phext.Pace, room func(
 		return nil, err
 	}
 	return &Version{Phext: p, ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}, nil
+}
+
+// FromPhext is a version of a file that holds what p renders to, without an identity.
+func FromPhext(p *phext.Phext) *Version {
+	return &Version{Phext: p, retained: int64(p.RenderedSize()), names: newIndex()}
 }
 
 // Missing is the version of a file that does not exist.
@@ -60,12 +65,7 @@ func (p *Version) Same(r io.Reader) (bool, error) {
 	if p.verbatim == "" {
 		return p.Phext.Same(r)
 	}
-	text := make([]byte, len(p.verbatim)+1)
-	n, err := io.ReadFull(r, text)
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return string(text[:n]) == p.verbatim, err
+	return phext.SameText(r, p.verbatim)
 }
 
 // WriteTo writes Text() to w, without rendering it.
@@ -117,7 +117,7 @@ func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *
 	}
 	size := int64(next.Phext.RenderedSize())
 	delimited := pace.HasDelimiter(text)
-	if next.retained > 2*size+wasteful || delimited {
+	if p.wasteful(size, text) || delimited {
 		// Parse again to let go of texts that no scroll holds any more. A text
 		// with delimiters is several scrolls to whoever reads the file, and may end
 		// in some or count past 999: then the file is not what they render to.
@@ -132,15 +132,20 @@ func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *
 }
 
 // WithCost is at least the memory that With(at, text) takes beside text, in bytes.
-func (p *Version) WithCost(text string) int64 {
-	cost := phext.ScrollSize * int64(p.Phext.Len()+1)
+func (p *Version) WithCost(at phext.Coordinate, text string) int64 {
+	cost, size := phext.ScrollSize*int64(p.Phext.Len()+1), int64(p.Phext.SizeWith(at, text))
 	if phext.HasDelimiter(text) {
-		delimiters := phext.CountDelimiters(text)
-		cost += p.Size() + int64(len(text)) + 3*phext.ScrollSize*int64(p.Phext.Len()+delimiters+1)
-	} else if p.retained+int64(len(text)) > wasteful {
-		cost += p.Size() + 3*cost // where it is parsed again
+		cost += size + 3*phext.ScrollSize*int64(p.Phext.Len()+phext.CountDelimiters(text)+1)
+	} else if p.wasteful(size, text) {
+		cost += size + 3*cost // it is parsed again
 	}
 	return cost
+}
+
+// wasteful says whether too much dead text would stay in memory with another text, where
+// the file has size bytes then.
+func (p *Version) wasteful(size int64, text string) bool {
+	return p.retained+int64(len(text)) > 2*size+wasteful
 }
 
 // WithID is p with the identity of the file that holds it now.
@@ -148,13 +153,20 @@ func (p *Version) WithID(id fsutil.FileID) *Version {
 	return &Version{Phext: p.Phext, ID: id, verbatim: p.verbatim, retained: p.retained, names: p.names}
 }
 
+// Memory is at least what the version takes in memory, without answers, in bytes.
+func (p *Version) Memory() int64 { return max(p.retained, int64(len(p.verbatim))) + p.Phext.Memory() }
+
+// Counted says that the cache has not kept the version, and that its memory stays
+// reserved until nobody has it any more.
+func (p *Version) Counted() bool { return p.counted }
+
 // perVersion is the memory of a version with its place in the cache, in bytes.
 const perVersion = 1024
 
 // costLocked is what the version takes in memory, with the answers kept in it,
 // in bytes. The cache's lock is held.
 func (p *Version) costLocked() int64 {
-	return p.answers + p.retained + p.Phext.Memory() + perVersion + int64(len(p.verbatim)) - min(p.retained, int64(len(p.verbatim)))
+	return p.answers + perVersion + p.Memory()
 }
 
 // index finds the coordinate of a name without walking all names. All versions

@@ -2,19 +2,59 @@ package datadir
 
 import "mirrorborn.us/sqgate/internal/memlimit"
 
-// Charge counts what one piece of work takes in memory, within Dirs.Answers. Texts alone
-// may be larger than all that there is, if nobody else holds any. It belongs to one
-// goroutine.
+// Reserve makes an empty reservation in this directory's part of the memory for files
+// and answers, and in the memory of all. Neighbours always have the rest.
+func (d *Dir) Reserve() *memlimit.Reservation { return memlimit.Reserve(d.memory, d.dirs.Answers) }
+
+// ReserveBody is Reserve for a request body, for which there are budgets of its own too.
+func (d *Dir) ReserveBody() *memlimit.Reservation {
+	return memlimit.Reserve(d.dirs.Bodies, d.Bodies, d.memory, d.dirs.Answers)
+}
+
+// Admit makes room for so many bytes in memory. The error is ErrBusy, or ErrTooLarge if
+// there can never be room.
+func (d *Dir) Admit(bytes int64) (release func(), err error) { return d.AdmitBeside(bytes, View{}) }
+
+// AdmitBeside is Admit for what is made of a view, which is in memory meanwhile.
+func (d *Dir) AdmitBeside(bytes int64, v View) (release func(), err error) {
+	if bytes == 0 {
+		return nothing, nil
+	}
+	held := d.Reserve()
+	switch {
+	case !held.Fits(bytes + v.memory()):
+		return nil, ErrTooLarge
+	case !held.Grow(bytes):
+		return nil, ErrBusy
+	}
+	return held.Release, nil
+}
+
+// nothing is the release of nothing, made once.
+var nothing = func() {}
+
+// memory is what a view takes in memory, in bytes.
+func (v View) memory() (bytes int64) {
+	if v.Phext != nil {
+		bytes = v.Phext.Memory()
+	}
+	if v.Names != nil {
+		bytes += v.Names.Memory()
+	}
+	return bytes
+}
+
+// Charge counts what one piece of work takes in memory, within the directory's part. Texts
+// alone may be larger than that, if nobody else in the directory holds any: of the past
+// of a phext, twice its size may be needed. It belongs to one goroutine.
 type Charge struct {
 	held           *memlimit.Reservation
-	limit          int64 // as all that follow in bytes
+	most           int64 // as all that follow in bytes
 	texts, scrolls int64
 }
 
 // NewCharge makes a charge of nothing.
-func (ds *Dirs) NewCharge() *Charge {
-	return &Charge{held: memlimit.Reserve(ds.Answers), limit: ds.Answers.Limit()}
-}
+func (d *Dir) NewCharge() *Charge { return &Charge{held: d.Reserve(), most: d.memory.Limit()} }
 
 // Texts counts more bytes of texts. The error is ErrBusy.
 func (c *Charge) Texts(bytes int64) error {
@@ -22,11 +62,11 @@ func (c *Charge) Texts(bytes int64) error {
 	return c.update()
 }
 
-// Scrolls counts more bytes of lists of scrolls. The error is ErrBusy, or says that
-// there are more than can ever be in memory.
+// Scrolls counts more bytes of lists of scrolls. The error is ErrBusy, or ErrTooLarge if
+// there can never be room for them.
 func (c *Charge) Scrolls(bytes int64) error {
-	if c.scrolls += bytes; c.scrolls > c.limit/2 {
-		return errTooManyScrolls
+	if c.scrolls += bytes; c.scrolls > c.most/2 {
+		return ErrTooLarge
 	}
 	return c.update()
 }
@@ -41,7 +81,7 @@ func (c *Charge) KeepText(bytes int64) {
 func (c *Charge) Release() { c.held.Release() }
 
 func (c *Charge) update() error {
-	if !c.held.Grow(min(c.texts+c.scrolls, c.limit)) {
+	if !c.held.Grow(min(c.texts+c.scrolls, c.most)) {
 		return ErrBusy
 	}
 	return nil

@@ -47,6 +47,7 @@ type Dir struct {
 	PublicSearches *memlimit.Budget
 
 	dirs   *Dirs
+	memory *memlimit.Budget    // this directory's part of Dirs.Answers
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out
 	inside *memlimit.Budget    // requests, up to mostInside
 	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
@@ -71,7 +72,10 @@ func (d *Dir) Enter(group string) (leave func(), err error) {
 		}
 		return func() { d.inside.Give(1) }, nil
 	}
-	half, _ := d.groups.LoadOrStore(group, memlimit.NewBudget(mostInside/2))
+	half, ok := d.groups.Load(group)
+	if !ok {
+		half, _ = d.groups.LoadOrStore(group, memlimit.NewBudget(mostInside/2))
+	}
 	place := memlimit.Reserve(d.inside, half.(*memlimit.Budget))
 	if !place.Grow(1) {
 		return nil, errQueueFull

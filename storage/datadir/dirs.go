@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -38,14 +39,16 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// How many bodies, and answers, of the largest size may be in memory at once,
-// and the fractions of them that those of one directory may take.
+// How many bodies of the largest size may be in memory at once, and the fractions of
+// all bodies, and of all answers that are being sent, that those of one directory may take.
 const (
-	bodiesAtOnce  = 8
-	bodiesPart    = 4
-	answersAtOnce = 2
-	answersPart   = 8
+	bodiesAtOnce = 8
+	bodiesPart   = 4
+	sendingPart  = 8
 )
+
+// leastBeside is the least memory, in bytes, that there is beside the largest phext.
+const leastBeside = 64 << 20
 
 // Dirs is every data directory that was asked for. An entry stays for good: if
 // one were dropped while a request waits for it, there would be two queues for
@@ -54,11 +57,14 @@ type Dirs struct {
 	Config
 	Cache   *cache.Cache     // the parsed phexts of all directories
 	Bodies  *memlimit.Budget // request bodies of all directories
-	Answers *memlimit.Budget // answers while they are made and sent, and files while they are read
+	Answers *memlimit.Budget // large bodies too, answers while they are made and sent, and files while they are read
 
 	missing  *cache.Version
 	identity func(path string) (id string, err error) // another one in tests
-	sq       *sqMemory
+
+	mostOfOne  int64         // bytes of Answers that one directory may take
+	recovering chan struct{} // has a place for the one who recovers a large phext
+	sq         *sqMemory
 
 	mu         sync.RWMutex
 	byPath     map[string]*Dir
@@ -67,13 +73,20 @@ type Dirs struct {
 
 // New makes a Dirs; it looks at no directory.
 func New(c Config) *Dirs {
+	// Answers has room for the largest phext and all of the cache, which lets go of what
+	// it has when others need that. So both together never take more.
+	largest, beside := max(c.MaxBody, cache.Largest), max(c.ReadMemory, leastBeside)
 	ds := &Dirs{
-		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(answersAtOnce * max(c.MaxBody, cache.Largest)),
+		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(largest + beside),
+		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1),
 		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
-	ds.Cache = cache.New(c.ReadMemory, ds.admitFile)
+	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	ds.Answers.OnShortage(ds.Cache.Collect)
+	unshared := ds.Answers.Limit() - c.ReadMemory
+	ds.Cache.Taken = func() int64 { return ds.Answers.Above(unshared) }
+	ds.Answers.OnLevel(unshared, ds.Cache.Shrink)
 	return ds
 }
 
@@ -92,10 +105,12 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	if !ok {
 		d = &Dir{
 			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
-			Sending:  memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/answersPart), ds.Answers),
+			memory:   memlimit.NewBudget(ds.mostOfOne),
 			Searches: memlimit.NewBudget(searchesAtOnce), PublicSearches: memlimit.NewBudget(searchesAtOnce / 2),
 			queue: semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}
+		d.memory.OnShortage(ds.Cache.Collect)
+		d.Sending = memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/sendingPart), d.memory, ds.Answers)
 		ds.byPath[path] = d
 	}
 	ds.bySpelling[dataDir] = d

@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -142,8 +145,47 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = j.Recover(ctx); err != nil { // it logs what it did
+	release, err := d.reserveRecovery(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = j.Recover(ctx) // it logs what it did
+	release()
+	if err != nil {
 		return err
 	}
 	return d.takeOver(ctx)
+}
+
+// largeFile is the size of a file, in bytes, from which on its recovery counts as memory.
+const largeFile = 64 << 20
+
+// reserveRecovery counts the memory for the largest file of the directory, of which mostly
+// one copy is needed. Recovery is never refused memory, so large files are recovered one
+// after the other.
+func (d *Dir) reserveRecovery(ctx context.Context) (release func(), err error) {
+	entries, err := os.ReadDir(d.Path)
+	if fsutil.IgnoreMissing(err) != nil {
+		return nil, err
+	}
+	largest := int64(0)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			largest = max(largest, info.Size())
+		}
+	}
+	if largest < largeFile {
+		return nothing, nil
+	}
+	select {
+	case d.dirs.recovering <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	d.dirs.Answers.TakeAnyway(largest)
+	return func() {
+		d.dirs.Answers.Give(largest)
+		runtime.GC() // or what comes next would take its memory beside that
+		<-d.dirs.recovering
+	}, nil
 }

@@ -24,16 +24,6 @@ type View struct {
 // MissingView is the view of a phext without a file.
 func (ds *Dirs) MissingView() View { return View{ds.missing, ds.missing} }
 
-// admitFile makes room for the text of a file that is read into memory, and then for
-// its scrolls, step by step. A step is as large as all those before it, so one of more
-// than half of what there is can never be made.
-func (ds *Dirs) admitFile(bytes int64) (release func(), err error) {
-	if bytes > ds.Answers.Limit()/2 {
-		return nil, errTooManyScrolls
-	}
-	return ds.Admit(bytes)
-}
-
 // File is a phext's file as readers may see it now. A file that is not fit to
 // be read or given to SQ is an error that names the reason.
 func (ds *Dirs) File(path string) (*cache.Version, error) {
@@ -55,18 +45,12 @@ func (ds *Dirs) Identify(path string) (fsutil.FileID, error) {
 	return id, unfitFor(err)
 }
 
-// Admit makes room for a text of so many bytes in memory. The error is ErrBusy.
-func (ds *Dirs) Admit(bytes int64) (release func(), err error) {
-	release, ok := ds.Answers.TakeAtMost(bytes)
-	if !ok {
-		return nil, ErrBusy
-	}
-	return release, nil
-}
-
 // unfitFor makes the errors of files that are not fit those that callers are told of.
 func unfitFor(err error) error {
-	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, fsutil.ErrLink, fsutil.ErrHardLink, fsutil.ErrNotRegular} {
+	if errors.Is(err, cache.ErrNoMemory) {
+		return ErrBusy
+	}
+	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, cache.ErrTooManyScrolls, fsutil.ErrLink, fsutil.ErrHardLink, fsutil.ErrNotRegular} {
 		if errors.Is(err, reason) {
 			return Unfit(reason.Error())
 		}
@@ -189,8 +173,12 @@ func (v View) resolveManifest(call *rewrite.Call) {
 	}
 }
 
-// StateOf is a version of a file as the journal has it.
+// StateOf is a version of a file as the journal has it. The text of a large one is not
+// made, but written where it is wanted.
 func StateOf(v *cache.Version) journal.State {
+	if v.Size() > journal.Small {
+		return journal.State{Source: v, Exists: v.Exists()}
+	}
 	return journal.State{Text: v.Text(), Exists: v.Exists()}
 }
 
@@ -202,6 +190,14 @@ func RecordEdit(j *journal.Journal, file string, now *cache.Version) error {
 		return nil
 	}
 	return j.RecordEdit(file, StateOf(now), now.ID)
+}
+
+// RecordEditOf is RecordEdit for a state of the file that was not read into memory.
+func RecordEditOf(j *journal.Journal, file string, now journal.State, id fsutil.FileID) error {
+	if last, known := j.LastSeen(file); !known || last == id {
+		return nil
+	}
+	return j.RecordEdit(file, now, id)
 }
 
 // SizeOf is the size of a version's file in bytes, or -1 if there is none.

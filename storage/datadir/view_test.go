@@ -1,8 +1,10 @@
 package datadir
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -200,9 +202,6 @@ func TestScrollsAreReadWithinTheMemoryForAnswers(t *testing.T) {
 	if v, err := w.File(w.path("n.phext")); err != nil || v.Phext.Len() != 270_000 {
 		t.Errorf("%v", err)
 	}
-	if _, err := w.admitFile(w.Answers.Limit()/2 + 1); apierror.From(err).Kind != apierror.BackendFailed {
-		t.Errorf("more than there can be: %v", err)
-	}
 }
 
 // TestAnEditByHandIsJournalled once, and only of a file that the journal knows.
@@ -262,5 +261,117 @@ func TestSizeOf(t *testing.T) {
 	w.check(err)
 	if SizeOf(v) != 4 || SizeOf(w.MissingView().Phext) != -1 {
 		t.Errorf("%d and %d", SizeOf(v), SizeOf(w.MissingView().Phext))
+	}
+}
+
+// TestOneDirectoryLeavesMemoryToOthers takes all that one directory may have. Another one
+// can be read all the same.
+func TestOneDirectoryLeavesMemoryToOthers(t *testing.T) {
+	w := newWorld(t)
+	other := w.Of(filepath.Join(w.root, "other"))
+	w.check(os.Mkdir(other.Path, 0o700))
+	w.check(os.WriteFile(filepath.Join(other.Path, "n.phext"), []byte(strings.Repeat("x", 2<<20)), 0o600)) // more than the cache keeps
+	w.put("n.phext", strings.Repeat("x", 2<<20))
+	const step = 8 << 20
+	var all []func()
+	for {
+		release, err := w.dir.Admit(step)
+		if err != nil {
+			if err != ErrBusy {
+				t.Error(err)
+			}
+			break
+		}
+		all = append(all, release)
+	}
+	for range 4 { // what it may have is no whole number of steps
+		release, err := w.dir.Admit(2 << 20)
+		if err != nil {
+			break
+		}
+		all = append(all, release)
+	}
+	if _, err := w.File(w.path("n.phext")); err != ErrBusy {
+		t.Errorf("the directory has more than its part: %v", err)
+	}
+	if _, err := w.File(filepath.Join(other.Path, "n.phext")); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	body := other.ReserveBody()
+	if !body.Grow(w.MaxBody) {
+		t.Error("the other one finds no room for a body")
+	}
+	body.Release()
+	for _, release := range all {
+		release()
+	}
+	if _, err := w.File(w.path("n.phext")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhatNeverFitsIsRefusedForGood, and not to be tried again.
+func TestWhatNeverFitsIsRefusedForGood(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", strings.Repeat("x", 2<<20))
+	v, err := w.File(w.path("n.phext"))
+	w.check(err)
+	_, err = w.dir.Admit(w.mostOfOne + 1)
+	w.wantError(err, apierror.TooLarge, "memory")
+	_, err = w.dir.AdmitBeside(w.mostOfOne-1<<20, View{Phext: v})
+	w.wantError(err, apierror.TooLarge, "memory")
+	release, err := w.dir.AdmitBeside(w.mostOfOne-3<<20, View{Phext: v})
+	w.check(err)
+	release()
+}
+
+// TestTheCacheGivesWay to others who need its memory, and has it again afterwards.
+func TestTheCacheGivesWay(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", "text")
+	kept := func() int64 {
+		_, err := w.File(w.path("n.phext"))
+		w.check(err)
+		return w.Cache.Stats().Versions
+	}
+	if kept() != 1 {
+		t.Fatal("it is not kept")
+	}
+	almost := w.Answers.Limit() - w.ReadMemory
+	if w.Answers.Take(almost); w.Cache.Stats().Versions != 1 {
+		t.Error("it is gone, though nobody needs its memory")
+	}
+	w.Answers.Take(w.ReadMemory - 1<<10)
+	if w.Cache.Stats().Versions != 0 || kept() != 0 {
+		t.Error("both together take more than there is")
+	}
+	w.Answers.Give(almost + w.ReadMemory - 1<<10)
+	if kept() != 1 {
+		t.Error("it is not kept again")
+	}
+}
+
+// TestLargeFilesAreRecoveredOneAfterTheOther, and count as memory meanwhile.
+func TestLargeFilesAreRecoveredOneAfterTheOther(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", "")
+	w.check(os.Truncate(w.path("n.phext"), largeFile))
+	release, err := w.dir.reserveRecovery(t.Context())
+	w.check(err)
+	if got := w.Answers.Above(0); got != largeFile {
+		t.Errorf("%d bytes count", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.dir.reserveRecovery(ctx); err == nil {
+		t.Error("two at a time")
+	}
+	release()
+	if release, err = w.dir.reserveRecovery(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if got := w.Answers.Above(0); got != 0 {
+		t.Errorf("%d bytes are not given back", got)
 	}
 }

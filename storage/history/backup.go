@@ -74,7 +74,7 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	if err := addFile(tw, manifestName, string(text), m.at, turn); err != nil {
+	if err := addFile(tw, manifestName, journal.State{Text: string(text)}, m.at, io.Discard, turn); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -99,9 +99,9 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err 
 }
 
 func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Writer, j *journal.Journal, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
-	charge := s.Dirs.NewCharge()
+	charge := s.Dirs.Of(t.DataDir).NewCharge()
 	defer charge.Release()
-	text, err := s.textAt(j, t, m, name, charge)
+	state, err := s.stateAt(j, t, m, name, charge)
 	if err != nil {
 		return f, err
 	}
@@ -110,44 +110,52 @@ func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Wr
 	}
 	defer turn.Give()
 	sum := sha256.New()
-	_ = writePieces(sum, text, turn) // a hash takes everything
-	f = manifestFile{Name: phextName(t, name) + phext.Extension, Size: int64(len(text)), SHA256: hex.EncodeToString(sum.Sum(nil))}
-	return f, addFile(tw, f.Name, text, m.at, turn)
+	f = manifestFile{Name: phextName(t, name) + phext.Extension, Size: state.Size()}
+	err = addFile(tw, f.Name, state, m.at, sum, turn)
+	f.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return f, err
 }
 
-func (s *Service) textAt(j *journal.Journal, t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (string, error) {
+func (s *Service) stateAt(j *journal.Journal, t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (journal.State, error) {
 	now, err := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, name))
 	if err != nil {
-		return "", err
+		return journal.State{}, err
 	}
 	if now.ID == m.ids[name] {
-		if err := charge.Texts(now.Size()); err != nil {
-			return "", err
+		if !now.Counted() {
+			err = charge.Texts(now.Size()) // it may leave the cache meanwhile
 		}
-		return now.Text(), nil
+		return datadir.StateOf(now), err
 	}
-	state, err := stateAt(j, name, m.at, charge)
-	return state.Text, err
+	return stateAt(j, name, m.at, charge)
 }
 
-func addFile(tw *tar.Writer, name, text string, at time.Time, turn *fairqueue.Turn) error {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o600, ModTime: at, Format: tar.FormatPAX}
+// addFile adds a file to the tar. What it holds is written to sum too.
+func addFile(tw *tar.Writer, name string, state journal.State, at time.Time, sum io.Writer, turn *fairqueue.Turn) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: state.Size(), Mode: 0o600, ModTime: at, Format: tar.FormatPAX}
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
-	return writePieces(tw, text, turn)
+	_, err := state.WriteTo(inPieces{io.MultiWriter(tw, sum), turn})
+	return err
 }
 
-// writePieces writes a text piece by piece, so that others have their turns in between.
-func writePieces(w io.Writer, text string, turn *fairqueue.Turn) error {
-	rest := unsafe.Slice(unsafe.StringData(text), len(text)) // which nobody changes
-	for len(rest) > 0 {
-		one := rest[:min(len(rest), fairqueue.Piece)]
-		if _, err := w.Write(one); err != nil {
-			return err
-		}
-		turn.Worked(len(one))
-		rest = rest[len(one):]
+// inPieces writes a long text piece by piece, so that others have their turns in between.
+type inPieces struct {
+	io.Writer
+	turn *fairqueue.Turn
+}
+
+func (w inPieces) WriteString(s string) (n int, err error) {
+	return w.Write(unsafe.Slice(unsafe.StringData(s), len(s))) // which nobody changes
+}
+
+func (w inPieces) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var written int
+		written, err = w.Writer.Write(b[n:min(len(b), n+fairqueue.Piece)])
+		w.turn.Worked(written)
+		n += written
 	}
-	return nil
+	return n, err
 }

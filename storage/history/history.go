@@ -151,14 +151,15 @@ func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error
 	if err != nil {
 		return page, err
 	}
-	if call != nil {
-		if err := s.mustKnow(t, j, call); err != nil {
-			return page, err
-		}
-	}
-	release, err := s.Dirs.Admit(int64(q.Limit) * perEvent)
+	release, err := s.Dirs.Of(t.DataDir).Admit(int64(q.Limit) * perEvent)
 	if err != nil {
 		return page, err
+	}
+	if call != nil {
+		if err := s.mustKnow(t, j, call); err != nil {
+			release()
+			return page, err
+		}
 	}
 	events, err := j.History(q)
 	if err != nil {
@@ -232,7 +233,8 @@ func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, last fsuti
 	if err != nil || now.ID == last {
 		return err
 	}
-	m.Op, m.Text = journal.Replace, now.Text()
+	state := datadir.StateOf(now)
+	m.Op, m.Text, m.Source = journal.Replace, state.Text, state.Source
 	if !now.Exists() {
 		m.Op = journal.Remove
 	}

@@ -93,6 +93,18 @@ func (b *received) text(e entry, turn *fairqueue.Turn) (string, error) {
 	return text.String(), err
 }
 
+// inSpool is the text of a phext that stays in the spool.
+type inSpool struct {
+	b *received
+	e entry
+}
+
+func (s inSpool) Size() int64 { return s.e.size }
+
+func (s inSpool) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, io.NewSectionReader(s.b.spool, s.e.at, s.e.size))
+}
+
 // receiver reads a backup, entry by entry.
 type receiver struct {
 	*received
@@ -129,7 +141,7 @@ func (s *Service) receive(ctx context.Context, t *tenants.Tenant, in io.Reader) 
 }
 
 func (s *Service) newReceiver(t *tenants.Tenant, in io.Reader) (*receiver, error) {
-	held := memlimit.Reserve(s.Dirs.Answers)
+	held := s.Dirs.Of(t.DataDir).Reserve()
 	if !held.Grow(tarMemory) {
 		return nil, datadir.ErrBusy
 	}

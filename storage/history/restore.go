@@ -5,12 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
-	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -85,7 +85,7 @@ func (r *restore) phexts() (done []Restored, err error) {
 // putThen makes a file what another, or itself, was then. If it is a copy, the other one
 // must have existed: what has its name now is nothing to remove.
 func (r *restore) putThen(from, to string, isCopy bool) (Restored, error) {
-	charge := r.Dirs.NewCharge()
+	charge := r.dir.NewCharge()
 	defer charge.Release()
 	state, err := stateAt(r.journal, from, r.target.At, charge)
 	if err != nil {
@@ -100,7 +100,9 @@ func (r *restore) putThen(from, to string, isCopy bool) (Restored, error) {
 // stateAt is what a file held at a moment. charge has its text.
 func stateAt(j *journal.Journal, file string, at time.Time, charge *datadir.Charge) (journal.State, error) {
 	state, err := j.AtWithin(file, at, charge)
-	charge.KeepText(int64(len(state.Text)))
+	if state.Source == nil { // else it is made of what was read
+		charge.KeepText(state.Size())
+	}
 	return state, err
 }
 
@@ -159,11 +161,15 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err := r.mustKnow(r.tenant, r.journal, call); err != nil {
 		return nil, err
 	}
-	charges := [...]*datadir.Charge{r.Dirs.NewCharge(), r.Dirs.NewCharge(), r.Dirs.NewCharge()}
+	charges := [...]*datadir.Charge{r.dir.NewCharge(), r.dir.NewCharge(), r.dir.NewCharge()}
 	for _, c := range charges {
 		defer c.Release()
 	}
 	then, err := r.viewThen(call, charges[0], charges[1])
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.textThen(call, &then, charges[0])
 	if err != nil {
 		return nil, err
 	}
@@ -177,12 +183,33 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err := r.resolveName(call, then, now); err != nil {
 		return nil, err
 	}
-	text, _ := then.Phext.Phext.Select(call.At)
-	if err := errors.Join(charges[2].Scrolls(phext.ScrollSize*int64(now.Phext.Phext.Len()+1)), charges[2].Texts(now.Phext.Size()+int64(len(text)))); err != nil {
+	if err := charges[2].Texts(now.Phext.WithCost(call.At, text)); err != nil {
 		return nil, err
 	}
-	one, err := r.put(call.FileName(), journal.State{Text: now.Phext.WithPaced(call.At, text, r.turn.Pace()).TextPaced(r.turn.Pace()), Exists: true})
+	next := datadir.StateOf(now.Phext.WithPaced(call.At, text, r.turn.Pace()))
+	next.Exists = true
+	one, err := r.replace(call.FileName(), present{now.Phext, now.Phext.ID, datadir.StateOf(now.Phext)}, next)
 	return []Restored{one}, err
+}
+
+// textThen is the scroll as it was. The rest of the phext of then is let go of.
+func (r *restore) textThen(call *rewrite.Call, then *datadir.View, charge *datadir.Charge) (string, error) {
+	at := call.At
+	if call.Name != "" {
+		var ok bool
+		if at, ok = then.Names.Find(call.Name); !ok {
+			return "", datadir.ErrNoName(call.Name)
+		}
+	}
+	text, _ := then.Phext.Phext.Select(at)
+	text = strings.Clone(text)
+	large := then.Phext.Size() > journal.Small
+	then.Phext = nil
+	if large {
+		runtime.GC() // or the phext as it is now would be in memory beside it
+	}
+	charge.KeepText(int64(len(text)))
+	return text, nil
 }
 
 // viewThen is the phext and its names as they were.
@@ -198,6 +225,9 @@ func (r *restore) versionThen(file string, charge *datadir.Charge) (*cache.Versi
 	state, err := stateAt(r.journal, file, r.target.At, charge)
 	if err != nil {
 		return nil, err
+	}
+	if p := state.Phext(); p != nil {
+		return cache.FromPhext(p), charge.Scrolls(p.Memory())
 	}
 	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, r.turn.Pace(), charge.Scrolls)
 }
@@ -226,48 +256,86 @@ func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) error 
 
 // put makes a file what state is, unless it is that already.
 func (r *restore) put(file string, state journal.State) (Restored, error) {
-	one := Restored{Phext: phextName(r.tenant, file), Bytes: int64(len(state.Text)), Removed: !state.Exists}
-	path := filepath.Join(r.dir.Path, file)
-	now, err := r.Dirs.NewestFile(path)
+	now, err := r.now(file)
 	if err != nil {
-		return one, err
+		return Restored{Phext: phextName(r.tenant, file)}, err
 	}
-	one.Changed = now.Exists() != state.Exists || now.TextPaced(r.turn.Pace()) != state.Text
-	one.Created = state.Exists && !now.Exists()
+	return r.replace(file, now, state)
+}
+
+// present is what a file holds now.
+type present struct {
+	version *cache.Version // nil if it is large, and was not read
+	id      fsutil.FileID
+	state   journal.State
+}
+
+// now is what a file holds now. The text of a large one stays there, unless it may have to
+// go to a bucket.
+func (r *restore) now(file string) (now present, err error) {
+	path := filepath.Join(r.dir.Path, file)
+	replica, err := r.dir.Replica()
+	if err != nil {
+		return now, err
+	}
+	if now.id, _, err = r.dir.CheckForSQ(path); err != nil {
+		return now, err
+	}
+	if replica == nil && now.id.Size > journal.Small {
+		now.state, err = journal.OpenState(r.Dirs.Links, path)
+		return now, err
+	}
+	now.version, err = r.Dirs.NewestFile(path)
+	if err != nil {
+		return now, err
+	}
+	now.id, now.state = now.version.ID, datadir.StateOf(now.version)
+	return now, nil
+}
+
+// replace makes a file what state is, unless it is that already.
+func (r *restore) replace(file string, now present, state journal.State) (Restored, error) {
+	one := Restored{Phext: phextName(r.tenant, file), Bytes: state.Size(), Removed: !state.Exists}
+	one.Changed = !now.state.Equals(state)
+	one.Created = state.Exists && !now.id.Exists()
 	if !one.Changed || r.target.DryRun {
 		return one, nil
 	}
-	return one, r.write(file, path, now, state)
+	return one, r.write(file, filepath.Join(r.dir.Path, file), now, state)
 }
 
 // write journals the change and replaces the file. It returns when both are as
 // durable as the journal's policy wants.
-func (r *restore) write(file, path string, now *cache.Version, state journal.State) error {
-	if err := datadir.RecordEdit(r.journal, file, now); err != nil {
+func (r *restore) write(file, path string, now present, state journal.State) error {
+	if err := datadir.RecordEditOf(r.journal, file, now.state, now.id); err != nil {
 		return err
 	}
 	if err := r.dir.Upload(func(b *datadir.Replica) error {
-		return errors.Join(b.RecordEdit(file, now), b.Fits(int64(len(state.Text))))
+		err := errors.Join(b.RecordEdit(file, now.version), b.Fits(state.Size()))
+		state = state.Whole()
+		return err
 	}); err != nil {
 		return err
 	}
 	// The operator may exceed a quota. A phext that is too large to be written is
 	// refused before anything of it is.
-	reserved, err := r.Ledger.Reserve(r.tenant, quota.Write{File: file, Size: datadir.SizeOf(now), Removes: true})
+	reserved, err := r.Ledger.Reserve(r.tenant, quota.Write{File: file, Size: sizeOf(now.id), Removes: true})
 	if err != nil {
 		return err
 	}
 	defer reserved.Release()
-	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
+	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Source: state.Source, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
 	if !state.Exists {
 		m.Op = journal.Remove
 	}
-	pending, err := r.journal.Begin(m, func() (journal.State, error) { return datadir.StateOf(now), nil })
+	pending, err := r.journal.Begin(m, func() (journal.State, error) { return now.state, nil })
 	if err != nil {
 		return err
 	}
-	frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now})
-	defer frozen.Publish(nil)
+	if now.version != nil {
+		frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now.version})
+		defer frozen.Publish(nil)
+	}
 	failed := r.replaceFile(path, state)
 	id, err := r.Dirs.Links.Identify(path)
 	switch {
@@ -277,11 +345,19 @@ func (r *restore) write(file, path string, now *cache.Version, state journal.Sta
 			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)})
 			return nil
 		}))
-	case err == nil && id == now.ID:
+	case err == nil && id == now.id:
 		return errors.Join(failed, pending.Abort())
 	}
 	r.dir.MarkUnrecovered() // which puts the file back as it was
 	return errors.Join(failed, err, pending.LeaveToRecovery())
+}
+
+// sizeOf is the size of a file in bytes, or -1 if there is none.
+func sizeOf(id fsutil.FileID) int64 {
+	if !id.Exists() {
+		return -1
+	}
+	return id.Size
 }
 
 // replaceFile makes the file at path what state is. A link that is followed stays
@@ -296,7 +372,7 @@ func (r *restore) replaceFile(path string, state journal.State) error {
 		if err := fsutil.MakeDir(r.dir.Path, 0o700); err != nil {
 			return err
 		}
-		return fsutil.Replace(target, state.Text, fsutil.NewFileMode, true)
+		return fsutil.ReplaceFrom(target, state, fsutil.NewFileMode, true)
 	}
 	return errors.Join(fsutil.IgnoreMissing(os.Remove(path)), fsutil.SyncDir(filepath.Dir(path)))
 }

@@ -118,11 +118,9 @@ func (r *restore) putEntry(b *received, file string) (Restored, error) {
 	if !ok {
 		return r.put(file, journal.State{})
 	}
-	release, err := r.Dirs.Admit(b.entries[i].size)
-	if err != nil {
-		return Restored{Phext: phextName(r.tenant, file)}, err
+	if b.entries[i].size > journal.Small {
+		return r.put(file, journal.State{Source: inSpool{b, b.entries[i]}, Exists: true})
 	}
-	defer release()
 	text, err := b.text(b.entries[i], r.turn)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, file)}, err

@@ -435,8 +435,8 @@ func TestAManifestEndsWhereItEnds(t *testing.T) {
 		turn := w.Service.turn()
 		defer turn.Give()
 		out := tar.NewWriter(&b)
-		w.check(addFile(out, head[0].Name, "text", head[0].ModTime, turn))
-		w.check(addFile(out, manifestName, manifest, head[0].ModTime, turn))
+		w.check(addFile(out, head[0].Name, journal.State{Text: "text"}, head[0].ModTime, io.Discard, turn))
+		w.check(addFile(out, manifestName, journal.State{Text: manifest}, head[0].ModTime, io.Discard, turn))
 		w.check(out.Close())
 		_, err := w.RestoreBackup(t.Context(), w.tenant, Target{DryRun: true}, &b)
 		return err

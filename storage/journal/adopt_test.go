@@ -12,9 +12,9 @@ func TestAdopt(t *testing.T) {
 		name      string
 		now, want State
 	}{
-		{"another text", State{"local", true}, State{"of the bucket", true}},
-		{"a file that is not there", State{}, State{"of the bucket", true}},
-		{"a file that must not be there", State{"local", true}, State{}},
+		{"another text", State{Text: "local", Exists: true}, State{Text: "of the bucket", Exists: true}},
+		{"a file that is not there", State{}, State{Text: "of the bucket", Exists: true}},
+		{"a file that must not be there", State{Text: "local", Exists: true}, State{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -46,7 +46,7 @@ func TestAdopt(t *testing.T) {
 
 func TestSetAside(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
-	path, err := w.j.SetAside("a.phext", State{"ahead", true})
+	path, err := w.j.SetAside("a.phext", State{Text: "ahead", Exists: true})
 	w.must(err)
 	if text, err := os.ReadFile(path); err != nil || string(text) != "ahead" {
 		t.Errorf("%q, %v", text, err)

@@ -173,21 +173,29 @@ func (p *Pending) pendingLocked() bool {
 // appends none.
 func (j *Journal) appendLocked(records ...record) error {
 	var b []byte
+	var long longFrame
+	var size int64
 	var err error
-	for _, r := range records {
-		if b, err = frame(b, r); err != nil {
+	for i, r := range records {
+		if r.isLong() && i == len(records)-1 {
+			if long, err = frameAround(r); err != nil {
+				return err
+			}
+			size = long.size()
+		} else if b, err = frame(b, r); err != nil {
 			return err
 		}
 	}
+	size += int64(len(b))
 	if records[len(records)-1].kind == begun {
-		if err := j.preallocateLocked(len(b) + len(records)*endRecordMax); err != nil {
+		if err := j.preallocateLocked(size + int64(len(records)*endRecordMax)); err != nil {
 			return err
 		}
 	}
 	if err := j.forgetStopLocked(); err != nil {
 		return fmt.Errorf("appending to the journal of %s: %w", j.dataDir, err)
 	}
-	if err := j.write(j.seg.f, b, j.seg.end); err != nil {
+	if err := j.writeFramesLocked(b, long); err != nil {
 		j.seg.allocated = 0 // truncating frees it
 		if cut := j.seg.f.Truncate(j.seg.end); cut != nil {
 			j.mustRotate = true
@@ -195,8 +203,8 @@ func (j *Journal) appendLocked(records ...record) error {
 		}
 		return fmt.Errorf("appending to the journal of %s: %w", j.dataDir, err)
 	}
-	j.seg.end += int64(len(b))
-	j.written += uint64(len(b))
+	j.seg.end += size
+	j.written += uint64(size)
 	for _, r := range records {
 		j.noteLocked(r)
 		if t := j.files[r.m.File]; t != nil && (r.kind == checkpoint || r.kind == edited) {
@@ -204,6 +212,19 @@ func (j *Journal) appendLocked(records ...record) error {
 		}
 	}
 	return nil
+}
+
+// writeFramesLocked writes short frames, and a long one behind them if there is one.
+func (j *Journal) writeFramesLocked(short []byte, long longFrame) error {
+	if len(short) > 0 {
+		if err := j.write(j.seg.f, short, j.seg.end); err != nil {
+			return err
+		}
+	}
+	if long.head == nil {
+		return nil
+	}
+	return long.write(&fileWriter{j, j.seg.f, j.seg.end + int64(len(short))})
 }
 
 func (j *Journal) write(f *os.File, b []byte, off int64) error {
@@ -225,8 +246,8 @@ const (
 // mutation and for the record of its end. If the disk filled up between the
 // two, an Abort could not be recorded, and recovery would carry out a mutation
 // that was refused.
-func (j *Journal) preallocateLocked(n int) error {
-	s, need := j.seg, j.seg.end+int64(n)
+func (j *Journal) preallocateLocked(n int64) error {
+	s, need := j.seg, j.seg.end+n
 	if need <= s.allocated {
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"unsafe"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
@@ -16,9 +16,9 @@ import (
 // writeCheckpointLocked returns the content of a checkpoint of state. If it is
 // long, it is written to its own file.
 func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error) {
-	c := content{exists: state.Exists, size: int64(len(state.Text)), sum: xxh3.HashString128(state.Text).Bytes()}
+	c := content{exists: state.Exists, size: state.Size(), sum: state.Sum()}
 	if c.size <= j.cfg.inlineMax {
-		c.text = state.Text
+		c.text = state.Whole().Text
 		return c, nil
 	}
 	c.external = true
@@ -26,24 +26,11 @@ func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error
 	if err != nil {
 		return content{}, fmt.Errorf("making a checkpoint: %w", err)
 	}
-	if err := j.writeAll(f, state.Text); err != nil {
+	if _, err := state.WriteTo(&fileWriter{j: j, f: f}); err != nil {
 		return content{}, errors.Join(fmt.Errorf("making a checkpoint: %w", err), f.Close(), os.Remove(f.Name()))
 	}
 	j.seg.unsynced = append(j.seg.unsynced, f)
 	return c, nil
-}
-
-// writeAll writes text in pieces, so that no second copy of it is needed.
-func (j *Journal) writeAll(f *os.File, text string) error {
-	piece := make([]byte, min(len(text), 1<<20))
-	for off := 0; off < len(text); {
-		n := copy(piece, text[off:])
-		if err := j.write(f, piece[:n], int64(off)); err != nil {
-			return err
-		}
-		off += n
-	}
-	return nil
 }
 
 // dropCheckpointLocked removes the checkpoint of a mutation that could not be
@@ -73,7 +60,7 @@ func readCheckpoint(dir string, number uint64, r record, turn *fairqueue.Turn) (
 	if int64(len(text)) != c.size || xxh3.HashString128(text).Bytes() != c.sum {
 		return State{}, fmt.Errorf("the checkpoint of %s %w", r.m.File, ErrDamaged)
 	}
-	return State{text, c.exists}, nil
+	return State{Text: text, Exists: c.exists}, nil
 }
 
 func readExternal(path string, size int64, turn *fairqueue.Turn) (text string, err error) {
@@ -88,9 +75,8 @@ func readExternal(path string, size int64, turn *fairqueue.Turn) (text string, e
 	if info, err := f.Stat(); err != nil || info.Size() != size {
 		return "", errors.Join(ErrDamaged, err)
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(turn.Reader(f), b); err != nil {
-		return "", err
-	}
-	return unsafe.String(unsafe.SliceData(b), len(b)), nil
+	var b strings.Builder
+	b.Grow(int(size))
+	_, err = io.CopyN(&b, turn.Reader(f), size)
+	return b.String(), err
 }

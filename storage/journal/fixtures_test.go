@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -67,8 +68,8 @@ func (w *world) open() {
 	w.set, err = New(w.cfg)
 	w.must(err)
 	w.set.cfg.syncDir = func(string) error { return nil }
-	w.set.cfg.replace = func(path, text string, mode fs.FileMode, _ bool) error {
-		return fsutil.Replace(path, text, mode, false)
+	w.set.cfg.replace = func(path string, content io.WriterTo, mode fs.FileMode, _ bool) error {
+		return fsutil.ReplaceFrom(path, content, mode, false)
 	}
 	if w.tune != nil {
 		w.tune(&w.set.cfg)
@@ -147,7 +148,7 @@ func update(file string, n uint32, text string) Mutation {
 	return Mutation{File: file, Op: Update, At: at(n), Text: text, Tenant: "will", Key: "abcd"}
 }
 
-func text(s string) State { return State{s, true} }
+func text(s string) State { return State{Text: s, Exists: true} }
 
 func closing(t *testing.T, w *world) *world {
 	t.Cleanup(func() {

@@ -32,6 +32,51 @@ func frame(b []byte, r record) ([]byte, error) {
 	return b, nil
 }
 
+// longFrame is the frame of the record of a mutation whose text is not copied.
+type longFrame struct {
+	head, end []byte // before and behind the text
+	text      State
+}
+
+// isLong says whether a record gets a longFrame.
+func (r record) isLong() bool { return r.kind == begun && r.m.state().Size() > Small }
+
+// state is the text of the mutation.
+func (m Mutation) state() State { return State{Text: m.Text, Source: m.Source, Exists: true} }
+
+// frameAround makes the frame of r without a copy of its text.
+func frameAround(r record) (f longFrame, err error) {
+	f.text = r.m.state()
+	f.head = r.m.encodeHead(r.encodeHead(make([]byte, frameHead)))
+	f.head = binary.AppendUvarint(f.head, uint64(f.text.Size()))
+	f.end = r.m.encodeEnd(nil)
+	size := f.size() - frameHead
+	if uint64(size) > math.MaxUint32 {
+		return f, fmt.Errorf("a mutation of %s %w", r.m.File, ErrTooLong)
+	}
+	hash := xxh3.New()
+	_, _ = hash.Write(f.head[frameHead:]) // a hash takes everything
+	_, _ = f.text.WriteTo(hash)
+	_, _ = hash.Write(f.end)
+	binary.LittleEndian.PutUint32(f.head, uint32(size))
+	binary.LittleEndian.PutUint64(f.head[4:], hash.Sum64())
+	return f, nil
+}
+
+func (f longFrame) size() int64 { return int64(len(f.head)+len(f.end)) + f.text.Size() }
+
+// write writes the frame.
+func (f longFrame) write(w *fileWriter) error {
+	if _, err := w.Write(f.head); err != nil {
+		return err
+	}
+	if _, err := f.text.WriteTo(w); err != nil {
+		return err
+	}
+	_, err := w.Write(f.end)
+	return err
+}
+
 // walkRecords calls visit with each record in the first size bytes of r, and
 // returns where the last whole record ends. Damage is not an error: the walk
 // ends there. The text of a long mutation is left out.

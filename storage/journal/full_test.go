@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -234,7 +235,7 @@ func TestRecoveryWaitsForRoom(t *testing.T) {
 	w.put("b.phext", torn)
 	w.reopen()
 	replace := w.j.cfg.replace
-	w.j.cfg.replace = func(path, _ string, _ fs.FileMode, _ bool) error {
+	w.j.cfg.replace = func(path string, _ io.WriterTo, _ fs.FileMode, _ bool) error {
 		return &fs.PathError{Op: "write", Path: path, Err: syscall.EDQUOT}
 	}
 	for range 3 {

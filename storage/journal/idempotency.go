@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -130,7 +131,7 @@ func (j *Journal) saveAnswersLocked() error {
 			return err
 		}
 	}
-	if err := j.cfg.replace(path, string(b), 0o600, j.cfg.Sync != Off); err != nil {
+	if err := j.cfg.replace(path, bytes.NewReader(b), 0o600, j.cfg.Sync != Off); err != nil {
 		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
 	}
 	return nil

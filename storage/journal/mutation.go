@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,6 +40,7 @@ type Mutation struct {
 	Op          Op
 	At          phext.Coordinate
 	Text        string
+	Source      Source // of a Replace: the text, instead of Text; nil = it is Text
 	Tenant, Key string // Tenant.UniqueID of the tenant, fingerprint of its key
 	Note        string // for people who read the history; mostly ""
 	Idempotency string // the client's Idempotency-Key or ""
@@ -89,6 +89,8 @@ func checkName(file string) error {
 type State struct {
 	Text   string
 	Exists bool
+	// Source is the text, instead of Text; nil = it is Text.
+	Source Source
 }
 
 // After returns the state after m. After a mutation of a scroll it is what SQ
@@ -105,7 +107,7 @@ func (s State) AfterAll(all []Mutation) State {
 			s, p = State{}, nil
 			continue
 		case Replace:
-			s, p = State{m.Text, true}, nil
+			s, p = State{Text: m.Text, Exists: true}, nil
 			continue
 		}
 		if p == nil {
@@ -119,11 +121,11 @@ func (s State) AfterAll(all []Mutation) State {
 			text = ""
 		}
 		if p = p.With(m.At, text); phext.HasDelimiter(text) {
-			s, p = State{p.Render(), true}, nil // it is several scrolls to whoever parses it next
+			s, p = State{Text: p.Render(), Exists: true}, nil // it is several scrolls to whoever parses it next
 		}
 	}
 	if p != nil {
-		s = State{p.Render(), true}
+		s = State{Text: p.Render(), Exists: true}
 	}
 	return s
 }
@@ -137,6 +139,13 @@ func ReadState(links fsutil.Links, path string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	b, err := io.ReadAll(f)
-	return State{string(b), true}, errors.Join(err, f.Close())
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return State{}, err
+	}
+	var b strings.Builder
+	b.Grow(int(info.Size()))
+	_, err = io.Copy(&b, f)
+	return State{Text: b.String(), Exists: true}, err
 }

@@ -57,9 +57,9 @@ func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 
 // roomFor is an error if the file system certainly has no room for a text at path. Each
 // attempt to write it would fill the disk for a moment, to the harm of others there.
-func roomFor(path, text string) error {
+func roomFor(path string, size int64) error {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(path), &disk); err != nil || int64(disk.Bfree)*int64(disk.Bsize) >= int64(len(text)) {
+	if err := unix.Statfs(filepath.Dir(path), &disk); err != nil || int64(disk.Bfree)*int64(disk.Bsize) >= size {
 		return err
 	}
 	return &fs.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}

@@ -131,7 +131,14 @@ func (v *view) beyond(t int64) (bool, error) {
 
 // current reads the file in the data_dir.
 func (v *view) current(file string) (State, error) {
-	return ReadState(v.j.cfg.Links, filepath.Join(v.j.dataDir, file))
+	path := filepath.Join(v.j.dataDir, file)
+	if v.memory != nil {
+		id, err := v.j.cfg.Links.Identify(path)
+		if err = errors.Join(err, v.memory.Texts(id.Size)); err != nil {
+			return State{}, err
+		}
+	}
+	return ReadState(v.j.cfg.Links, path)
 }
 
 // At returns the state of a file at t, after all mutations that were done by
@@ -141,7 +148,8 @@ func (v *view) current(file string) (State, error) {
 // checkpoint after t. If it knows of no change at all, it is the file in the
 // data_dir.
 func (j *Journal) At(file string, t time.Time) (state State, err error) {
-	return j.AtWithin(file, t, nil)
+	state, err = j.AtWithin(file, t, nil)
+	return state.Whole(), err
 }
 
 // AtWithin is At within some memory, which is asked for at least what it takes. Only the
@@ -242,7 +250,7 @@ func (v *view) stateAfter(o *segmentView, tr *fileLog) (State, error) {
 		for _, s := range tr.applied[tr.base:] {
 			size += s.size
 		}
-		if err := v.memory.Texts(2 * size); err != nil { // the texts, and what is made of them
+		if err := v.memory.Texts(size + min(size, Small)); err != nil { // the texts, and what is made of them
 			return State{}, err
 		}
 	}

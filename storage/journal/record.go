@@ -45,7 +45,7 @@ type record struct {
 // the same memory.
 func (r *record) keepNoText() {
 	m := &r.m
-	m.Text = ""
+	m.Text, m.Source = "", nil
 	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
 		*s = strings.Clone(*s)
 	}
@@ -59,11 +59,15 @@ type content struct {
 	text             string   // unless external
 }
 
-func (r record) encode(b []byte) []byte {
+func (r record) encodeHead(b []byte) []byte {
 	b = append(b, byte(r.kind))
 	b = binary.AppendVarint(b, r.time)
 	b = binary.AppendUvarint(b, r.seq)
-	b = appendString(b, r.m.File)
+	return appendString(b, r.m.File)
+}
+
+func (r record) encode(b []byte) []byte {
+	b = r.encodeHead(b)
 	switch r.kind {
 	case header:
 		return appendString(append(b, r.version), r.boot)
@@ -75,12 +79,19 @@ func (r record) encode(b []byte) []byte {
 	return appendID(appendBool(b, r.idKnown), r.id)
 }
 
-func (m Mutation) encode(b []byte) []byte {
+func (m Mutation) encode(b []byte) []byte { return m.encodeEnd(appendString(m.encodeHead(b), m.Text)) }
+
+// encodeHead and encodeEnd are what stands before and behind the text.
+func (m Mutation) encodeHead(b []byte) []byte {
 	b = append(b, byte(m.Op))
 	for _, n := range m.At {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	for _, s := range []string{m.Text, m.Tenant, m.Key, m.Note, m.Idempotency, m.Digest, m.Answer} {
+	return b
+}
+
+func (m Mutation) encodeEnd(b []byte) []byte {
+	for _, s := range []string{m.Tenant, m.Key, m.Note, m.Idempotency, m.Digest, m.Answer} {
 		b = appendString(b, s)
 	}
 	return b

@@ -60,17 +60,17 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 // resolveBefore decides between the file and the one that was renamed aside,
 // which is gone afterwards. done says that the file is recovered.
 func (f *fileRecovery) resolveBefore() (done bool, err error) {
-	old, err := ReadState(nil, BeforePath(f.path))
+	old, err := OpenState(nil, BeforePath(f.path))
 	if err != nil { // the journal decides alone
 		f.logUnreadable(err)
 		return false, nil
 	}
 	switch {
-	case f.found == f.want, f.found == f.before, f.writtenByHand():
+	case f.found.Equals(f.want), f.found.Equals(f.before), f.writtenByHand():
 		return false, f.removeBefore(true)
-	case old == f.before, old == f.want:
+	case old.Equals(f.before), old.Equals(f.want):
 		return false, f.putBack(old)
-	case f.journalDamaged && isUTF8(old):
+	case f.journalDamaged && old.isUTF8():
 		return true, f.keepBefore(old)
 	}
 	return true, f.discardBefore(old)
@@ -80,7 +80,7 @@ func (f *fileRecovery) resolveBefore() (done bool, err error) {
 // a text, and nothing that an interrupted write leaves. After a power cut nobody
 // can tell that.
 func (f *fileRecovery) writtenByHand() bool {
-	return f.sameBoot && !f.journalDamaged && f.found.Text != "" && isUTF8(f.found) && !f.interrupted() && !f.madeFromNothing()
+	return f.sameBoot && !f.journalDamaged && f.found.Size() > 0 && f.found.isUTF8() && !f.interrupted() && !f.madeFromNothing()
 }
 
 func (f *fileRecovery) logUnreadable(err error) {
@@ -103,7 +103,7 @@ func (f *fileRecovery) removeBefore(aside bool) error {
 func (f *fileRecovery) putBack(old State) error {
 	quarantined := ""
 	var err error
-	if f.found.Text != "" && f.found != old && !f.interrupted() {
+	if f.found.Size() > 0 && !f.found.Equals(old) && !f.interrupted() {
 		if quarantined, err = f.quarantineFound("interrupted"); err != nil {
 			return err
 		}
@@ -116,7 +116,9 @@ func (f *fileRecovery) putBack(old State) error {
 	}
 	f.view.j.cfg.Logger.Warn("a write was interrupted; the file from before it is put back", "path", f.path, "quarantine", quarantined)
 	f.report.Healed++
-	f.found = old
+	if f.found, err = OpenState(f.view.j.cfg.Links, f.path); err != nil {
+		return err
+	}
 	f.id, err = f.view.j.cfg.Links.Identify(f.path)
 	return err
 }
@@ -171,14 +173,14 @@ func (f *fileRecovery) unknownFile() error {
 // write of the file may have been interrupted. A file that SQ cannot read never
 // takes the place of one that it can. The other goes to quarantine.
 func (f *fileRecovery) restoreWithoutJournal(reason string, torn bool) error {
-	old, err := ReadState(nil, BeforePath(f.path))
+	old, err := OpenState(nil, BeforePath(f.path))
 	if err != nil {
 		f.logUnreadable(err)
 		return nil
 	}
 	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be checked", "path", f.path, "reason", reason)
-	fits := f.found.Text != "" && isUTF8(f.found)
-	if !fits || torn && old.Text != "" && isUTF8(old) {
+	fits := f.found.Size() > 0 && f.found.isUTF8()
+	if !fits || torn && old.Size() > 0 && old.isUTF8() {
 		return f.putBack(old)
 	}
 	if _, err := f.quarantine("before", old); err != nil {

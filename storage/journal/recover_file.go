@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -37,7 +36,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
-	if f.found, err = ReadState(r.view.j.cfg.Links, f.path); err != nil {
+	if f.found, err = OpenState(r.view.j.cfg.Links, f.path); err != nil {
 		return err
 	}
 	if log == nil {
@@ -100,7 +99,7 @@ func (f *fileRecovery) checkpointDamaged(cause error, aside bool) error {
 			return err
 		}
 	}
-	if !f.found.Exists || !isUTF8(f.found) {
+	if !f.found.Exists || !f.found.isUTF8() {
 		return cause
 	}
 	f.view.j.cfg.Logger.Error("a phext cannot be checked, because its checkpoint is damaged", "path", f.path, "error", cause)
@@ -111,11 +110,11 @@ func (f *fileRecovery) checkpointDamaged(cause error, aside bool) error {
 // they came. It completes them, unless somebody else changed the file meanwhile.
 func (f *fileRecovery) recoverPending() error {
 	switch {
-	case f.found == f.want:
+	case f.found.Equals(f.want):
 		return f.complete(f.id)
-	case f.found == f.before:
+	case f.found.Equals(f.before):
 		return f.carryOut()
-	case !isUTF8(f.found):
+	case !f.found.isUTF8():
 		return f.repair("not-utf8", true)
 	case f.torn():
 		return f.repair("torn", false)
@@ -150,7 +149,7 @@ func (f *fileRecovery) carryOut() error {
 
 // put writes what the file should hold.
 func (f *fileRecovery) put() error {
-	f.needed = int64(len(f.want.Text))
+	f.needed = f.want.Size()
 	return f.replace(f.path, f.want)
 }
 
@@ -186,9 +185,9 @@ func (f *fileRecovery) complete(id fsutil.FileID) error {
 // in which it was last seen.
 func (f *fileRecovery) recoverIdle() error {
 	switch {
-	case f.found == f.want:
+	case f.found.Equals(f.want):
 		return f.record(record{kind: seen, id: f.id, idKnown: true})
-	case !isUTF8(f.found):
+	case !f.found.isUTF8():
 		return f.repair("not-utf8", true)
 	case f.log.mustRollBack:
 		return f.repair("refused", false)
@@ -269,7 +268,7 @@ func (f *fileRecovery) quarantineFound(reason string) (string, error) {
 
 // quarantine keeps a copy of s and returns its path.
 func (f *fileRecovery) quarantine(reason string, s State) (string, error) {
-	path, err := f.view.j.quarantine(strings.NewReader(s.Text), reason, f.name)
+	path, err := f.view.j.quarantine(copied{s}, reason, f.name)
 	if err == nil {
 		f.report.Quarantined = append(f.report.Quarantined, path)
 	}
@@ -278,7 +277,7 @@ func (f *fileRecovery) quarantine(reason string, s State) (string, error) {
 
 // keepEdit takes the file for what somebody else made of it.
 func (f *fileRecovery) keepEdit() error {
-	f.view.j.cfg.Logger.Warn("a phext was changed by somebody else and is kept", "path", f.path, "bytes", len(f.found.Text))
+	f.view.j.cfg.Logger.Warn("a phext was changed by somebody else and is kept", "path", f.path, "bytes", f.found.Size())
 	f.report.Kept++
 	j := f.view.j
 	j.mu.Lock()
@@ -304,10 +303,10 @@ func (j *Journal) writeState(path string, state State) error {
 		if err != nil {
 			return err
 		}
-		if err := roomFor(path, state.Text); err != nil {
+		if err := roomFor(path, state.Size()); err != nil {
 			return err
 		}
-		return j.cfg.replace(path, state.Text, fsutil.NewFileMode, j.cfg.Sync != Off)
+		return j.cfg.replace(path, state, fsutil.NewFileMode, j.cfg.Sync != Off)
 	}
 	if err := os.Remove(path); fsutil.IgnoreMissing(err) != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"mirrorborn.us/sqgate/phext"
 )
@@ -47,7 +46,7 @@ func (f *fileRecovery) older() (bool, error) {
 }
 
 func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
-	look := newSearch(f.found.Text)
+	look := newSearch(f.found.Whole().Text)
 	for i, step := range f.log.applied {
 		r, err := readRecord(segment, step.offset, f.segment.end)
 		if err != nil {
@@ -78,12 +77,12 @@ func newSearch(text string) *search {
 	if n := len(upToEnd); n > 1 {
 		l.before = upToEnd[n-2].At
 	}
-	rendered := l.parsed.Render()
 	if l.last == "" {
 		l.gap = string(phext.AppendDelimiters(nil, l.before, l.end))
-		rendered += l.gap
 	}
-	l.written = goal == rendered
+	if text, ok := strings.CutSuffix(goal, l.gap); ok {
+		l.written, _ = l.parsed.Same(strings.NewReader(text)) // of which no read fails
+	}
 	return l
 }
 
@@ -153,14 +152,15 @@ func isBeginning(found, want State) bool {
 	case !found.Exists:
 		return true
 	}
-	return len(found.Text) < len(want.Text) && strings.HasPrefix(want.Text, found.Text)
+	return found.begins(want)
 }
 
 // hasHoles says whether found is want with blocks that were never written.
 func hasHoles(found, want State) bool {
-	if !found.Exists || !want.Exists || found.Text == want.Text {
+	if !found.Exists || !want.Exists || !found.hasNUL() || found.Equals(want) {
 		return false
 	}
+	found, want = found.Whole(), want.Whole()
 	for i := range len(found.Text) {
 		if b := found.Text[i]; b != 0 && (i >= len(want.Text) || b != want.Text[i]) {
 			return false
@@ -172,10 +172,8 @@ func hasHoles(found, want State) bool {
 // hasNewNULs says whether found has NULs and want has none: then found has blocks
 // that were never written, of whatever state.
 func hasNewNULs(found, want State) bool {
-	return strings.IndexByte(found.Text, 0) >= 0 && strings.IndexByte(want.Text, 0) < 0
+	return found.hasNUL() && !want.hasNUL()
 }
-
-func isUTF8(s State) bool { return utf8.ValidString(s.Text) }
 
 // mutations reads the mutations of some steps from the segment.
 func (f *fileRecovery) mutations(segment io.ReaderAt, steps []step) ([]Mutation, error) {
@@ -200,8 +198,15 @@ func (f *fileRecovery) holdsPartOfBatch() bool {
 // nothing of the state before: SQ found no file to read when it wrote.
 func (f *fileRecovery) madeFromNothing() bool {
 	ofScrolls := !slices.ContainsFunc(f.batch, func(m Mutation) bool { return m.Op > Delete })
-	return f.before.Text != "" && ofScrolls && f.holdsPartFrom(State{Exists: true})
+	most := int64(0)
+	for _, m := range f.batch {
+		most += int64(len(m.Text)) + mostDelimiters
+	}
+	return f.before.Size() > 0 && ofScrolls && f.found.Size() <= most && f.holdsPartFrom(State{Exists: true})
 }
+
+// mostDelimiters is how many delimiters there can be before one scroll, in bytes.
+const mostDelimiters = 9 * phext.Max
 
 // holdsPartFrom says whether the file is from with some of the pending mutations
 // made, or a beginning of that.
@@ -209,8 +214,8 @@ func (f *fileRecovery) holdsPartFrom(from State) bool {
 	if !f.found.Exists {
 		return false
 	}
-	look := newSearch(f.found.Text)
-	return look.start(from, nil) == nil && look.matchesPart(f.batch)
+	look := newSearch(f.found.Whole().Text)
+	return look.start(from.Whole(), nil) == nil && look.matchesPart(f.batch)
 }
 
 // completeBatch makes the pending mutations that the file does not hold yet.

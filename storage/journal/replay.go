@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -16,7 +17,7 @@ import (
 // fileLog is what one segment says of one file, up to a moment.
 type fileLog struct {
 	applied      []step // checkpoints, and mutations that were done
-	base         int    // index of the last checkpoint in applied
+	base         int    // index of the last one in applied before which nothing counts
 	first        int64  // offset of the first checkpoint after the moment; 0 = none
 	firstSize    int64  // of its text, in bytes
 	pending      []step // mutations that have not ended
@@ -31,6 +32,7 @@ type step struct {
 	seq    uint64
 	batch  uint64 // number of the first mutation of its batch
 	size   int64  // of its text, in bytes
+	whole  bool   // it is of the whole file
 }
 
 // add takes a record into account, unless it is later than until.
@@ -43,7 +45,7 @@ func (t *fileLog) add(r record, until int64) {
 	}
 	switch r.kind {
 	case checkpoint, edited:
-		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq, r.content.size})
+		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq, r.content.size, true})
 		t.lastSeen, t.known, t.pending, t.mustRollBack = r.id, r.idKnown, nil, false
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
@@ -55,7 +57,7 @@ func (t *fileLog) add(r record, until int64) {
 }
 
 func (t *fileLog) begin(r record) {
-	s := step{r.offset, r.seq, r.seq, r.textSize}
+	s := step{r.offset, r.seq, r.seq, r.textSize, r.m.Op > Delete}
 	if len(t.pending) > 0 {
 		s.batch = t.pending[0].batch
 	}
@@ -68,6 +70,9 @@ func (t *fileLog) finish(r record) {
 		return
 	}
 	if r.kind == done {
+		if t.pending[i].whole {
+			t.base = len(t.applied)
+		}
 		t.applied = append(t.applied, t.pending[i])
 	}
 	t.pending = slices.Delete(t.pending, i, i+1)
@@ -175,7 +180,7 @@ func (d *replayState) apply(m Mutation) {
 	case Remove:
 		*d = replayState{pace: d.pace}
 	case Replace:
-		*d = replayState{base: State{m.Text, true}, pace: d.pace}
+		*d = replayState{base: State{Text: m.Text, Exists: true}, pace: d.pace}
 	default:
 		d.applyToScroll(m)
 	}
@@ -188,7 +193,7 @@ func (d *replayState) applyToScroll(m Mutation) {
 	d.changed[m.At] = d.scrollAfter(m)
 	d.rendered = true
 	if phext.HasDelimiter(m.Text) || !m.At.Valid() {
-		*d = replayState{base: d.state(), pace: d.pace} // SQ reads other scrolls from the file than were written
+		*d = replayState{base: d.state().Whole(), pace: d.pace} // SQ reads other scrolls from the file than were written
 	}
 }
 
@@ -197,12 +202,12 @@ func (d *replayState) applyToScroll(m Mutation) {
 func (d *replayState) scrollAfter(m Mutation) []byte {
 	switch m.Op {
 	case Update:
-		return []byte(m.Text)
+		return unsafe.Slice(unsafe.StringData(m.Text), len(m.Text)) // without a copy, and not to be written to
 	case Delete:
 		return nil
 	}
 	if old, ok := d.changed[m.At]; ok {
-		return append(old, m.Text...)
+		return append(old, m.Text...) // behind old, or to a copy
 	}
 	old, _ := d.phext().Select(m.At)
 	return append([]byte(old), m.Text...)
@@ -254,14 +259,15 @@ func (d *replayState) firstAfter(c phext.Coordinate) (first phext.Coordinate, ok
 	return first, ok
 }
 
-// state renders the state. More mutations can be applied afterwards.
+// state is the state, which is rendered if it is small. More mutations can be applied
+// afterwards: they write behind the texts, or to copies.
 func (d *replayState) state() State {
 	if !d.rendered {
 		return d.base
 	}
 	all := slices.Clip(d.phext().Scrolls())
 	for _, at := range slices.SortedFunc(maps.Keys(d.changed), phext.Coordinate.Compare) {
-		all = append(all, phext.Scroll{At: at, Text: string(d.changed[at])})
+		all = append(all, phext.Scroll{At: at, Text: unsafe.String(unsafe.SliceData(d.changed[at]), len(d.changed[at]))})
 	}
-	return State{phext.OfPaced(all, d.pace).RenderPaced(d.pace), true}
+	return stateOf(phext.OfPaced(all, d.pace))
 }

@@ -172,7 +172,7 @@ func (j *Journal) establishDir() error {
 	if err := makeDir(j.dir); err != nil {
 		return err
 	}
-	if err := j.cfg.replace(path, j.dataDir+"\n", 0o600, true); err != nil {
+	if err := j.cfg.replace(path, strings.NewReader(j.dataDir+"\n"), 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
 	}
 	return j.cfg.syncDir(j.cfg.Dir)

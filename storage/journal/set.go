@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ type settings struct {
 	syncPhext func(phext *os.File) error
 	allocate  func(f *os.File, off, n int64) error
 	syncDir   func(dir string) error
-	replace   func(path, text string, mode fs.FileMode, durable bool) error
+	replace   func(path string, content io.WriterTo, mode fs.FileMode, durable bool) error
 }
 
 // New creates a set. It does not touch the disk.
@@ -47,7 +48,7 @@ func New(c Config) (*Set, error) {
 	return &Set{
 		cfg: settings{
 			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: 1 << 16,
-			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.Replace,
+			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.ReplaceFrom,
 		},
 		journals: map[string]*Journal{},
 	}, nil

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
@@ -32,7 +33,7 @@ func (j *Journal) stopCleanLocked() error {
 	if err := j.syncPhextsLocked(); err != nil {
 		return err
 	}
-	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), s.position(), 0o600, true); err != nil {
+	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), strings.NewReader(s.position()), 0o600, true); err != nil {
 		return fmt.Errorf("noting that the journal was stopped: %w", err)
 	}
 	s.clean = true

@@ -46,7 +46,7 @@ func spinning(t *testing.T, p Policy) (*world, *spindle) {
 
 func (w *world) unflushed(text string) *Pending {
 	p := w.begin(update("a.phext", 1, text))
-	w.must(p.Done(w.put("a.phext", State{text, true})))
+	w.must(p.Done(w.put("a.phext", State{Text: text, Exists: true})))
 	return p
 }
 

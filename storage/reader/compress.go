@@ -11,6 +11,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
 )
 
 // Sizes of texts, in bytes: of the smallest that is worth compressing, of the
@@ -38,8 +39,8 @@ var compressors = sync.Pool{New: func() any {
 }}
 
 // compress makes the compressed form of an answer, turn by turn.
-func (r *Reader) compress(ctx context.Context, a *cache.Rendered) (*cache.Rendered, error) {
-	release, err := r.Dirs.Admit(int64(len(a.Text)))
+func (r *Reader) compress(ctx context.Context, d *datadir.Dir, a *cache.Rendered) (*cache.Rendered, error) {
+	release, err := d.Admit(int64(len(a.Text)))
 	if err != nil {
 		return nil, err
 	}

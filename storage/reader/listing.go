@@ -48,7 +48,7 @@ var errTooSlow = apierror.RetryIn(time.Minute, apierror.Unavailable,
 func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call, gzip bool) (Answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, searchTimeout, errTooSlow)
 	defer cancel()
-	c := collection{r: r, call: call, turn: fairqueue.FromContext(ctx)}
+	c := collection{d: d, call: call, turn: fairqueue.FromContext(ctx)}
 	defer c.release()
 	collect := c.list
 	if call.Op == rewrite.Search {
@@ -66,7 +66,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		return Answer{}, err
 	}
 	size := sizeOfListing(call, page)
-	if err := c.admit(int64(size)); err != nil {
+	if err := c.admit(int64(size), datadir.View{}); err != nil {
 		return Answer{}, err
 	}
 	text := answerListing(call, page, total, size)
@@ -75,14 +75,15 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 
 // collection collects the entries of an answer from one phext or from several.
 type collection struct {
-	r    *Reader
+	d    *datadir.Dir
 	call *rewrite.Call
 	turn *fairqueue.Turn
 	held []func() // give memory back
 }
 
-func (c *collection) admit(bytes int64) error {
-	give, err := c.r.Dirs.Admit(bytes)
+// admit makes room beside a view.
+func (c *collection) admit(bytes int64, v datadir.View) error {
+	give, err := c.d.AdmitBeside(bytes, v)
 	if err == nil {
 		c.held = append(c.held, give)
 	}
@@ -124,7 +125,7 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err != nil {
 			return nil, 0, err
 		}
-		if err := c.admit(2 * int64(v.Phext.Phext.Len()) * int64(unsafe.Sizeof(row{}))); err != nil { // a list that grows is there twice
+		if err := c.admit(2*int64(v.Phext.Phext.Len())*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
 			return nil, 0, err
 		}
 		if err := c.addAll(ctx, &rows, name, v); err != nil {
@@ -178,8 +179,11 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			return nil, 0, err
 		}
 		held, hits := len(c.held), len(s.hits)
-		// What is found is part of the phext.
-		if err := c.admit(v.Phext.Size() + int64(v.Phext.Phext.Len())*s.hitMemory()); err != nil {
+		most := int64(v.Phext.Phext.Len()) * s.hitMemory()
+		if !v.Phext.Counted() {
+			most += v.Phext.Size() // what is found is part of the phext
+		}
+		if err := c.admit(most, v); err != nil {
 			return nil, 0, err
 		}
 		if err := s.lookThrough(ctx, i, v, l); err != nil {

@@ -38,13 +38,16 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		most += within(v.Phext.Phext, from, to) + v.Names.Phext.Len()
 	}
 	const size = 2 * (unsafe.Sizeof(found{}) + unsafe.Sizeof(phext.Entry{})) // a list that grows is there twice
-	release, err := r.Dirs.Admit(int64(most) * int64(size))
+	release, err := d.AdmitBeside(int64(most)*int64(size), v)
 	if err != nil {
 		return Answer{}, err
 	}
-	defer release()
 	list := find(v, q, from, to, make([]found, 0, most), call.Pace)
-	made, err := r.Dirs.Admit(int64(list.Size(call.Pace)))
+	if v.Phext.Counted() {
+		return r.stream(ctx, v, release, list.WriteJSON)
+	}
+	defer release()
+	made, err := d.AdmitBeside(int64(list.Size(call.Pace)), v)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -10,6 +10,8 @@ package reader
 
 import (
 	"context"
+	"io"
+	"runtime"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/etag"
@@ -38,6 +40,10 @@ type Answer struct {
 	ETag    string // "" = the answer has none
 	Gzip    bool   // Text is compressed
 	Release func()
+	// Stream writes a large answer, which is not in memory as a text, and ignores errors
+	// of the writer. nil = the answer is Text.
+	Stream func(w io.Writer)
+	Size   int // of what Stream writes, in bytes
 }
 
 // Read answers a call. gzip says that the client takes the answer compressed.
@@ -58,13 +64,16 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	if err := v.Resolve(call); err != nil {
 		return Answer{}, err
 	}
+	if streams(v, call) {
+		return r.whole(ctx, d, v, call)
+	}
 	if kept {
 		return r.rendered(ctx, d, v, call, kind, gzip)
 	}
 	if call.Op == rewrite.Query {
 		return r.query(ctx, d, v, call, gzip)
 	}
-	release, err := r.Dirs.Admit(answerSize(v, call))
+	release, err := d.AdmitBeside(answerSize(v, call), v)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -75,7 +84,9 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 			a.Text = strings.Clone(a.Text)
 			thing, size = new(byte), int64(len(a.Text))
 		}
-		if a.Release, ok = d.Sending.Take(thing, size); !ok {
+		if v.Phext.Counted() && len(a.Text) > copied {
+			a.Release = func() { runtime.KeepAlive(v.Phext) } // as long as it is there, it counts
+		} else if a.Release, ok = d.Sending.Take(thing, size); !ok {
 			return Answer{}, datadir.ErrBusy
 		}
 	}
@@ -115,7 +126,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 			return nil, err
 		}
 		defer turn.Give()
-		release, err := r.Dirs.Admit(answerSize(v, call))
+		release, err := d.AdmitBeside(answerSize(v, call), v)
 		if err != nil {
 			return nil, err
 		}
@@ -129,7 +140,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 	if gzip = gzip && len(a.Text) >= worthCompressing; gzip {
 		plain := a
 		a, err = r.Dirs.Cache.Answer(call.FilePath(d.Path), v.Phext, v.Names, kind.Compressed(), func() (*cache.Rendered, error) {
-			return r.compress(ctx, plain)
+			return r.compress(ctx, d, plain)
 		})
 		if err != nil {
 			return Answer{}, err
@@ -139,7 +150,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
-	return Answer{a.Text, a.Tag, gzip, release}, nil
+	return Answer{Text: a.Text, ETag: a.Tag, Gzip: gzip, Release: release}, nil
 }
 
 // once is the answer that is made for one client alone.
@@ -147,7 +158,7 @@ func (r *Reader) once(ctx context.Context, d *datadir.Dir, text string, gzip boo
 	a := &cache.Rendered{Text: text, Tag: etag.Paced(text, fairqueue.FromContext(ctx).Pace())}
 	if gzip = gzip && len(text) >= worthCompressing && len(text) <= mostCompressed; gzip {
 		var err error
-		if a, err = r.compress(ctx, a); err != nil {
+		if a, err = r.compress(ctx, d, a); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -155,5 +166,5 @@ func (r *Reader) once(ctx context.Context, d *datadir.Dir, text string, gzip boo
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
-	return Answer{a.Text, a.Tag, gzip, release}, nil
+	return Answer{Text: a.Text, ETag: a.Tag, Gzip: gzip, Release: release}, nil
 }

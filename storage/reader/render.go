@@ -48,7 +48,7 @@ func manifest(call *rewrite.Call) map[phext.Coordinate]string {
 // In JSON a byte may take six.
 func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	switch call.Op {
-	case rewrite.Get, rewrite.ChecksumOf:
+	case rewrite.Get:
 		return v.Phext.Size()
 	case rewrite.Delta:
 		return v.Phext.Size() + phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest))

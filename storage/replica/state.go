@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/zeebo/xxh3"
-
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/journal"
 )
@@ -125,7 +123,7 @@ func FileState(state journal.State) object.FileState {
 	if !state.Exists {
 		return object.FileState{}
 	}
-	return object.FileState{Exists: true, Size: int64(len(state.Text)), Sum: xxh3.HashString128(state.Text).Bytes()}
+	return object.FileState{Exists: true, Size: state.Size(), Sum: state.Sum()}
 }
 
 // Content is what a file is to be, and fetches its text from the checkpoint if that is

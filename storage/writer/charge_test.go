@@ -39,3 +39,43 @@ func TestAWriteIsMadeWithinTheMemoryForAnswers(t *testing.T) {
 		t.Error("the memory of a write was not given back")
 	}
 }
+
+// TestAWriteCountsThePhextThatItChanges, which may leave the cache meanwhile, and what an
+// insert makes of a long scroll.
+func TestAWriteCountsThePhextThatItChanges(t *testing.T) {
+	w := newWorld(t)
+	w.check(os.WriteFile(w.path("n.phext"), []byte(strings.Repeat("x", 2<<20)+"\x17y"), 0o600))
+	if _, err := w.Dirs.File(w.path("n.phext")); err != nil { // that the write finds it read
+		t.Fatal(err)
+	}
+	w.Dirs.Cache.Taken = nil // it stays there
+	for _, test := range []struct {
+		name  string
+		spare int64
+		write func() error
+	}{
+		{"an insert to it", 3 << 20, func() error {
+			_, err := w.Commit(t.Context(), w.mutate(rewrite.Insert, "n", scroll(1), "y"))
+			return err
+		}},
+		{"a delete beside it", 3 << 19, func() error {
+			_, err := w.Commit(t.Context(), w.mutate(rewrite.Delete, "n", scroll(2), ""))
+			return err
+		}},
+	} {
+		taken := w.Dirs.Answers.Limit() - test.spare
+		if !w.Dirs.Answers.Take(taken) {
+			t.Fatal("somebody holds memory")
+		}
+		if err := test.write(); err != datadir.ErrBusy {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		w.Dirs.Answers.Give(taken)
+		if err := test.write(); err == datadir.ErrBusy {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	if used := w.Dirs.Answers.Above(0); used != 0 {
+		t.Errorf("%d bytes are not given back", used)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
@@ -113,13 +114,13 @@ func (tx *transaction) restoreFile() error {
 	tx.logRestored()
 	switch {
 	case tx.diskSpace != nil:
-		return tx.diskSpace.Replace(tx.target, before.Text(), fsutil.NewFileMode)
+		return tx.diskSpace.Replace(tx.target, datadir.StateOf(before), fsutil.NewFileMode)
 	}
 	target, err := tx.w.Dirs.Links.Target(tx.path)
 	if err != nil {
 		return err
 	}
-	return fsutil.Replace(target, before.Text(), fsutil.NewFileMode, true)
+	return fsutil.ReplaceFrom(target, datadir.StateOf(before), fsutil.NewFileMode, true)
 }
 
 func (tx *transaction) logRestored() {

@@ -185,7 +185,7 @@ func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, 
 			if err != nil {
 				return err
 			}
-			return fsutil.Replace(target, next.Text(), fsutil.NewFileMode, false)
+			return fsutil.ReplaceFrom(target, datadir.StateOf(next), fsutil.NewFileMode, false)
 		}
 		name, _ := next.Phext.Select(at)
 		tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)

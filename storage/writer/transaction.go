@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
@@ -44,6 +45,7 @@ type transaction struct {
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
 	giveBack        func()         // the memory that next took
+	giveBackBefore  func()         // the memory of before
 	newName         bool           // lead's name gets a coordinate
 	staleName       bool           // lead's coordinate has a name without a scroll
 	lostName        bool           // a name goes with lead's scroll
@@ -71,10 +73,11 @@ func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mut
 		w: w, ctx: context.WithoutCancel(ctx), pace: fairqueue.FromContext(ctx).Pace(), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 	}
-	tx.giveBack = func() {}
+	tx.giveBack, tx.giveBackBefore = nothing, nothing
 	tx.unlock = func() {
 		tx.ended = true
 		tx.giveBack()
+		tx.giveBackBefore()
 		tx.upload = tx.replica.Uploaded()
 		unlock()
 	}
@@ -97,6 +100,11 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 	}
 	if err := datadir.CheckKept(tx.before.Phext); err != nil {
 		return false, err
+	}
+	if !tx.before.Phext.Counted() { // it may leave the cache meanwhile
+		if tx.giveBackBefore, err = tx.admit(tx.before.Phext.Memory(), datadir.View{}); err != nil {
+			return false, err
+		}
 	}
 	tx.next = tx.before.Phext
 	tx.reload = !tx.dir.SeenBySQ(tx.path, tx.before.Phext.ID)
@@ -124,12 +132,19 @@ func (tx *transaction) applyOne(m *mutation) error {
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
-	text, release := textAfter(m.Call, old), func() {}
-	if cost := tx.next.WithCost(text); cost > uncharged {
-		var err error
-		if release, err = tx.w.Dirs.Admit(cost); err != nil {
-			return err
-		}
+	inserted, err := tx.admit(textCost(m.Call, old), tx.before)
+	if err != nil {
+		return err
+	}
+	text := textAfter(m.Call, old)
+	parsed, err := tx.admit(tx.next.WithCost(m.Call.At, text), tx.before)
+	if err != nil {
+		inserted()
+		return err
+	}
+	release := parsed
+	if textCost(m.Call, old) > uncharged {
+		release = func() { inserted(); parsed() }
 	}
 	next := tx.next.WithPaced(m.Call.At, text, tx.pace)
 	if err := datadir.CheckKept(next); err != nil {
@@ -142,8 +157,29 @@ func (tx *transaction) applyOne(m *mutation) error {
 	return nil
 }
 
+// admit makes room beside a view, unless it is little. release may always be called.
+func (tx *transaction) admit(bytes int64, v datadir.View) (release func(), err error) {
+	if bytes <= uncharged {
+		return nothing, nil
+	}
+	if release, err = tx.dir.AdmitBeside(bytes, v); err != nil {
+		return nothing, err
+	}
+	return release, nil
+}
+
+func nothing() {}
+
 // uncharged is what a write may take in memory without being counted, in bytes.
 const uncharged = 1 << 20
+
+// textCost is the memory that textAfter takes, in bytes.
+func textCost(call *rewrite.Call, old string) int64 {
+	if call.Op == rewrite.Insert && old != "" {
+		return int64(len(old) + len(call.Scroll))
+	}
+	return 0
+}
 
 // textAfter is what stands at the coordinate after the call.
 func textAfter(call *rewrite.Call, old string) string {
@@ -151,9 +187,18 @@ func textAfter(call *rewrite.Call, old string) string {
 	case rewrite.Insert:
 		return old + string(call.Scroll)
 	case rewrite.Update:
-		return string(call.Scroll)
+		return textOf(call)
 	}
 	return ""
+}
+
+// textOf is the text of a call. A large one is not copied: nobody changes it, and it
+// has its memory for itself, or most of it.
+func textOf(call *rewrite.Call) string {
+	if b := call.Scroll; len(b) > uncharged && cap(b) <= len(b)+len(b)/4 {
+		return unsafe.String(unsafe.SliceData(b), len(b))
+	}
+	return string(call.Scroll)
 }
 
 // answerTo is what SQ says when it has done the call.
@@ -230,7 +275,7 @@ func (tx *transaction) entries() []journal.Mutation {
 // entry is the mutation as the journal has it.
 func (m *mutation) entry() journal.Mutation {
 	e := journal.Mutation{
-		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: string(m.Call.Scroll),
+		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: textOf(m.Call),
 		Tenant: m.writer().UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
 	}
 	if m.IdempotencyKey != "" {

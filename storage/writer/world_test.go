@@ -104,7 +104,7 @@ func (w *world) open() {
 	w.Cleanup(func() { _ = opened.Close() }) // some of these tests break it
 	w.sq = newFakeSQ(w.T, filepath.Join(w.root, "data"))
 	dirs := datadir.New(datadir.Config{
-		TakeOver: w.bucket.takeOver(), Leased: w.bucket.holds, Tenants: current, Journal: w.journal, MarkDir: filepath.Join(w.root, "directories"), ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+		TakeOver: w.bucket.takeOver(), Leased: w.bucket.holds, Tenants: current, Journal: w.journal, MarkDir: filepath.Join(w.root, "directories"), ReadMemory: 4 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error {
 			if err := disk.at("stop"); err != nil {
 				return err

@@ -1,0 +1,65 @@
+package reader
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/etag"
+)
+
+// TestAStreamedAnswerIsTheSame as one that is made as a whole, of a phext that the cache
+// does not keep, and is counted until its phext is let go of.
+func TestAStreamedAnswerIsTheSame(t *testing.T) {
+	text := manyScrolls() + strings.Repeat("x", 3*piece) + "\x17\"quoted\"\nand more\x17" + strings.Repeat("y", perPause+1)
+	whole, streamed := newWorld(t, 64<<20), newWorld(t, 1<<10)
+	for _, w := range []*world{whole, streamed} {
+		w.put("notes.phext", text)
+	}
+	for _, op := range []string{"toc", "get", "json-export", "delta", "query"} {
+		query := map[string]string{"delta": "s=1.1.1/1.1.1/1.1.1:+0", "query": "from=1.1.1/1.1.1/1.1.1&to=999.1.1/1.1.1/1.1.1"}[op]
+		want, err := whole.read(op, query)
+		whole.check(err)
+		got, err := streamed.read(op, query)
+		streamed.check(err)
+		if want.Stream != nil || got.Stream == nil {
+			t.Fatalf("%s: streamed %v, %v", op, want.Stream != nil, got.Stream != nil)
+		}
+		var b bytes.Buffer
+		got.Stream(&b)
+		if b.String() != want.Text || got.Size != b.Len() || got.ETag != etag.Of(want.Text) {
+			t.Errorf("%s: %d bytes of %d, %s, want %d", op, b.Len(), got.Size, got.ETag, len(want.Text))
+		}
+		want.Release()
+		got.Release()
+	}
+	one, err := streamed.read("checksum", "")
+	streamed.check(err)
+	if other, err := whole.read("checksum", ""); err != nil || one.Text != other.Text {
+		t.Errorf("%q, want %q, %v", one.Text, other.Text, err)
+	}
+}
+
+// failing fails after so many bytes.
+type failing struct{ left int }
+
+func (w *failing) Write(b []byte) (int, error) {
+	if w.left -= len(b); w.left < 0 {
+		return 0, bytes.ErrTooLarge
+	}
+	return len(b), nil
+}
+
+// TestAStreamEndsWithItsClient: no more is sent after an error.
+func TestAStreamEndsWithItsClient(t *testing.T) {
+	w := newWorld(t, 1<<10)
+	w.put("notes.phext", strings.Repeat(strings.Repeat("x", 2*piece)+"\x17", 10))
+	a, err := w.read("toc", "")
+	w.check(err)
+	defer a.Release()
+	client := &failing{left: 3 * piece}
+	a.Stream(client)
+	if client.left < -2*piece {
+		t.Errorf("%d bytes were sent after the error", -client.left)
+	}
+}
