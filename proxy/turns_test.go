@@ -133,8 +133,13 @@ func TestANeighboursLargeRequestLetsOthersGoFirst(t *testing.T) {
 			w.await(1)
 			for range 3 { // to parse a request and to answer it are only two
 				another := w.queue.Turn("another")
-				go turn.Give()
-				w.check(another.Take(t.Context()))
+				took := make(chan error, 1)
+				go func() { took <- another.Take(t.Context()) }()
+				for w.queue.Waiting() < 2 { // it waits before anything can go on
+					runtime.Gosched()
+				}
+				turn.Give()
+				w.check(<-took)
 				for w.queue.Waiting() == 0 {
 					if w.answered() > 0 {
 						t.Fatal("the neighbour was answered first")

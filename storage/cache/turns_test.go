@@ -45,8 +45,11 @@ func TestALargeFileIsReadInTurns(t *testing.T) {
 	await(1)
 	for range 3 { // it reads, checks and parses
 		other := queue.Turn("another")
-		go first.Give()
-		if err := other.Take(t.Context()); err != nil {
+		took := make(chan error, 1)
+		go func() { took <- other.Take(t.Context()) }()
+		await(2) // before anything can go on
+		first.Give()
+		if err := <-took; err != nil {
 			t.Fatal(err)
 		}
 		await(1)

@@ -54,8 +54,13 @@ func TestTheOperatorsWorkIsDoneInTurns(t *testing.T) {
 					}
 				}
 				another := queue.Turn("another")
-				go turn.Give()
-				w.check(another.Take(t.Context()))
+				took := make(chan error, 1)
+				go func() { took <- another.Take(t.Context()) }()
+				for queue.Waiting() < 2 { // it waits before anything can go on
+					runtime.Gosched()
+				}
+				turn.Give()
+				w.check(<-took)
 				turn = another
 			}
 			turn.Give()

@@ -39,8 +39,13 @@ func TestALargeCommitLetsOthersGoFirst(t *testing.T) {
 			}
 		}
 		another := queue.Turn("another")
-		go turn.Give()
-		if err := another.Take(t.Context()); err != nil {
+		took := make(chan error, 1)
+		go func() { took <- another.Take(t.Context()) }()
+		for queue.Waiting() < 2 { // it waits before anything can go on
+			runtime.Gosched()
+		}
+		turn.Give()
+		if err := <-took; err != nil {
 			t.Fatal(err)
 		}
 		turn = another
