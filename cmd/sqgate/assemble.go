@@ -111,6 +111,9 @@ func (s *service) openTenants() (err error) {
 // warnUnwritable logs whose writes will fail. Reads work, so they are served.
 func (s *service) warnUnwritable(list []*tenants.Tenant) {
 	for _, t := range list {
+		if reason, _, _ := datadir.Absence(filepath.Join(s.o.stateDir, marksDir), t.DataDir); reason != "" {
+			continue // that a disk is missing is said where it is found out
+		}
 		if err := admin.Unwritable(t); err != nil {
 			s.log.Warn("a tenant cannot write", logkey.Tenant, t.ID, logkey.DataDir, t.DataDir, logkey.Error, err)
 		}

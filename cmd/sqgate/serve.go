@@ -18,9 +18,11 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/http1"
+	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/supervisor"
 )
 
 func newServe() *cobra.Command {
@@ -203,6 +205,10 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 
 func (s *service) stopChildren(ctx context.Context) error {
 	err := s.children.Close(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, supervisor.ErrStillWriting) { // they had their time, which is no failure
+		s.log.Warn("requests were cut off", logkey.Error, err)
+		err = nil
+	}
 	s.log.Info("stopped")
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -197,7 +198,8 @@ func (s *service) statusLine() string {
 	default:
 		line = "TENANTS FILE REFUSED, the one before it stays in force: " + err.Error() + " (" + line + ")"
 	}
-	if err := fsutil.CheckWritable(s.o.stateDir); err != nil {
+	// A file system can be read-only without saying so.
+	if err := cmp.Or(fsutil.CheckWritable(s.o.stateDir), s.writer.NotRecorded()); err != nil {
 		line = "NO WRITE IS POSSIBLE, since the state directory cannot be written: " + err.Error() + "; reads go on, and a restart would end them (" + line + ")"
 	}
 	return oneLine(line)

@@ -716,9 +716,15 @@ func TestAJournalThatCannotBeWritten(t *testing.T) {
 		if !strings.Contains(w.log.String(), "read-only file system") {
 			t.Errorf("the log: %s", w.log.String())
 		}
+		if err := w.NotRecorded(); !errors.Is(err, syscall.EROFS) {
+			t.Errorf("it says %v", err)
+		}
 		w.disk.set("journal", nil)
 		w.must(update(1, "next"))
 		w.want("next\x17two\x17three")
+		if err := w.NotRecorded(); err != nil {
+			t.Errorf("afterwards it says %v", err)
+		}
 	}
 }
 

@@ -260,6 +260,9 @@ func (tx *transaction) beginJournal() (err error) {
 	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
 	if err != nil && apierror.From(err) == nil {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
+		tx.w.notRecorded.Store(&err)
+	} else if tx.w.notRecorded.Load() != nil {
+		tx.w.notRecorded.Store(nil)
 	}
 	return err
 }

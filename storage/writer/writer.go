@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,17 @@ type Writer struct {
 
 	mu     sync.Mutex
 	queues map[*datadir.Dir]*batchQueue
+
+	notRecorded atomic.Pointer[error] // why the latest write could not be recorded in a journal; nil = it could
+}
+
+// NotRecorded tells why the latest write could not be recorded in a journal, as when its
+// disk has become read-only; nil = it could.
+func (w *Writer) NotRecorded() error {
+	if err := w.notRecorded.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // fileSystem is what a commit does to files itself. Tests let each of it fail.
