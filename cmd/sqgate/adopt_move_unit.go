@@ -16,27 +16,26 @@ import (
 	"mirrorborn.us/sqgate/internal/squnit"
 )
 
-// moveLegacyUnit renames the old unit if it would hide sqgate's unit of the same
+// sayPort tells where sqgate is to be found if it is not at its own port.
+func sayPort(out io.Writer, old *squnit.Unit) {
+	if old.Port != defaultPort {
+		fmt.Fprintf(out, "sqgate listens on port %s. For `sqgate tenant` and the like: export SQGATE_URL=%s\n", old.Port, urlOf(old))
+	}
+}
+
+// ownUnits are what is started of sqgate. A timer that is left would fail each night.
+const ownUnits = "sq.socket sq.service sqgate-backup.timer"
+
+// moveLegacyUnit renames the old unit, which would hide sqgate's unit of the same
 // name, and carries over the settings in which the two differ.
 func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) error {
-	if !h.isMoved(old) {
-		fmt.Fprintln(out, "Units are left as they are")
-		steps := append(h.provideSQ(config, old.Program), "systemctl disable --now "+filepath.Base(old.File))
-		if h.hasPackagedUnit() && userOf(old) != defaultUser {
-			steps = append(steps, chownStep(old.DataDir, userOf(old)))
-		}
-		steps = append(steps, append(h.letEnter(defaultUser, old.DataDir), h.letWrite(old.DataDir)...)...)
-		if err := printSteps(out, append(steps, h.start(config)...)); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(out, "To go back: systemctl disable --now sq.socket sq.service%s && systemctl enable --now %s\n", h.giveBack(old.DataDir, userOf(old)), filepath.Base(old.File))
-		return err
-	}
 	aside := filepath.Join(h.etc, legacyName)
 	if err := h.renameUnit(out, old.File, aside); err != nil {
 		return err
 	}
-	dropIns, err := h.writeDropIns(out, old)
+	texts := portDropIns(old)
+	texts[unitName] = serviceDropIn(old)
+	dropIns, err := h.writeDropIns(out, texts)
 	if err != nil {
 		return err
 	}
@@ -49,9 +48,7 @@ func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) er
 		return err
 	}
 	fmt.Fprintf(out, "%s is %s now; it and sqgate's unit stop each other\n", old.File, aside)
-	if old.Port != defaultPort {
-		fmt.Fprintf(out, "sqgate listens on port %s. For `sqgate tenant` and the like: export SQGATE_URL=%s\n", old.Port, urlOf(old))
-	}
+	sayPort(out, old)
 	steps, back := append(h.provideSQ(config, old.Program), h.letEnter(unitsUser(old), old.DataDir)...), "systemctl start sq"
 	if userOf(old) == "root" {
 		// Not before the stop: what the old SQ makes after it would be root's again.
@@ -66,7 +63,7 @@ func (h *host) moveLegacyUnit(out io.Writer, config string, old *squnit.Unit) er
 	}
 	fmt.Fprintf(out, "To try the old SQ again: systemctl start sq-legacy\nTo return to sqgate: %s\nTo go back for good:\n", back)
 	return printNumbered(out, slices.Concat(
-		[]string{"systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy"},
+		[]string{fmt.Sprintf("systemctl disable %s && systemctl stop %[1]s sq-legacy", ownUnits)},
 		h.undoMove(old.File, aside, dropIns),
 		[]string{"systemctl daemon-reload && systemctl enable --now sq"}))
 }
@@ -81,11 +78,7 @@ func (h *host) isMoved(old *squnit.Unit) bool {
 func (h *host) undoMove(unit, aside string, dropIns []string) []string {
 	var steps []string
 	if len(dropIns) > 0 {
-		var dirs []string
-		for _, path := range dropIns {
-			dirs = append(dirs, filepath.Dir(path))
-		}
-		steps = append(steps, fmt.Sprintf("rm %s && rmdir --ignore-fail-on-non-empty %s", strings.Join(dropIns, " "), strings.Join(dirs, " ")))
+		steps = append(steps, removeStep(dropIns))
 	}
 	steps = append(steps, fmt.Sprintf("test ! -d %s.d || mv %[1]s.d %s     # your own drop-ins for sqgate; `sqgate init --adopt` brings them back", unit, h.keptDropIns()))
 	move := fmt.Sprintf("mv %s %s", aside, unit)
@@ -93,6 +86,15 @@ func (h *host) undoMove(unit, aside string, dropIns []string) []string {
 		move += fmt.Sprintf(" && mv %s.d %s.d", aside, unit)
 	}
 	return append(steps, move)
+}
+
+// removeStep removes drop-ins, and their directories if nothing else is in them.
+func removeStep(dropIns []string) string {
+	var dirs []string
+	for _, path := range dropIns {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	return fmt.Sprintf("rm %s && rmdir --ignore-fail-on-non-empty %s", strings.Join(dropIns, " "), strings.Join(dirs, " "))
 }
 
 // keptDropIns is where the drop-ins of sqgate's unit wait while an old SQ has its name.
@@ -180,10 +182,7 @@ func moveDropIns(from, to string, moves func(text string) bool) error {
 // reloadSystemd has systemd read its units again. If the old unit was enabled, it
 // enables sqgate's.
 func (h *host) reloadSystemd() error {
-	if _, err := os.Stat(h.booted); err != nil {
-		return nil // systemd does not run here
-	}
-	if err := h.systemctl("daemon-reload"); err != nil {
+	if err := h.daemonReload(); err != nil || !h.hasBooted() {
 		return err
 	}
 	if _, err := os.Lstat(filepath.Join(h.etc, "multi-user.target.wants", unitName)); err != nil {
@@ -192,14 +191,34 @@ func (h *host) reloadSystemd() error {
 	return h.systemctl("--quiet", "reenable", "sq.service", "sq.socket")
 }
 
-// writeDropIns writes drop-ins of sqgate's units for the settings in which the
-// old unit differs from them: user, data directory and port. It returns their paths.
-func (h *host) writeDropIns(out io.Writer, old *squnit.Unit) ([]string, error) {
-	texts := map[string]string{unitName: serviceDropIn(old)}
-	if old.Port != defaultPort {
-		texts["sq.socket"] = fmt.Sprintf("[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\n", old.Port)
-		texts["sqgate-backup.service"] = "[Service]\nEnvironment=SQGATE_URL=" + urlOf(old) + "\n"
+// daemonReload has systemd read its units again, if it runs here.
+func (h *host) daemonReload() error {
+	if !h.hasBooted() {
+		return nil
 	}
+	return h.systemctl("daemon-reload")
+}
+
+func (h *host) hasBooted() bool {
+	_, err := os.Stat(h.booted)
+	return err == nil
+}
+
+// portDropIns are the drop-ins of sqgate's units for the port of an old unit, by unit:
+// sqgate listens on it, and the nightly backup finds sqgate there.
+func portDropIns(old *squnit.Unit) map[string]string {
+	if old.Port == defaultPort {
+		return map[string]string{}
+	}
+	return map[string]string{
+		"sq.socket":             fmt.Sprintf("[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\n", old.Port),
+		"sqgate-backup.service": "[Service]\nEnvironment=SQGATE_URL=" + urlOf(old) + "\n",
+	}
+}
+
+// writeDropIns writes drop-ins of sqgate's units for the settings in which the
+// old unit differs from them. It returns their paths.
+func (h *host) writeDropIns(out io.Writer, texts map[string]string) ([]string, error) {
 	var made []string
 	for _, unit := range []string{unitName, "sq.socket", "sqgate-backup.service"} {
 		if texts[unit] == "" {

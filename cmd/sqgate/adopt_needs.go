@@ -170,17 +170,19 @@ func entersAs(user, dir string) bool {
 // commonDirs are directories that hold what is not SQ's.
 var commonDirs = []string{"/", "/bin", "/boot", "/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/usr/local", "/var", "/var/lib", "/var/tmp"}
 
+// ownPlace is a directory that SQ may have for its own.
+const ownPlace = "/var/lib/phext"
+
 // checkOwnDir refuses a directory that is not SQ's alone, if its files would have to
 // become those of sqgate's user.
-func (h *host) checkOwnDir(dir, user, stop string, edit []string) error {
+func (h *host) checkOwnDir(dir, user, stop string, then []string) error {
 	resolved := fsutil.Resolve(dir)
 	if !h.hasPackagedUnit() || user == defaultUser || !slices.Contains(commonDirs, resolved) && filepath.Dir(resolved) != "/home" {
 		return nil
 	}
-	const place = "/var/lib/phext"
-	steps := append([]string{stop, fmt.Sprintf("install -d -o %s -m 700 %s && find %s -maxdepth 1 -name '*.phext' -exec mv -t %[2]s {} +", user, place, shellQuote(resolved))}, edit...)
-	text := fmt.Sprintf("%s holds more than SQ's phexts, and sqgate would need all of it (chown -R): give SQ a directory of its own first, such as %s. Nothing was changed. In this order:", dir, place)
-	for i, step := range append(steps, "sqgate init again") {
+	steps := append([]string{stop, fmt.Sprintf("install -d -o %s -m 700 %s && find %s -maxdepth 1 -name '*.phext' -exec mv -t %[2]s {} +", user, ownPlace, shellQuote(resolved))}, then...)
+	text := fmt.Sprintf("%s holds more than SQ's phexts, and sqgate would need all of it (chown -R): give SQ a directory of its own first, such as %s. Nothing was changed. In this order:", dir, ownPlace)
+	for i, step := range steps {
 		text += fmt.Sprintf("\n  %d. %s", i+1, step)
 	}
 	return usageError{fmt.Errorf("%s", text)}

@@ -165,6 +165,14 @@ func TestAdoptKeepsOutOfCommonDirectories(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/ holds more than SQ's phexts") || !strings.Contains(err.Error(), "systemctl edit --full sq.service") {
 		t.Errorf("%v", err)
 	}
+	other := filepath.Join(t.TempDir(), "mine.service")
+	h.put(t, other, "[Service]\nExecStart=/usr/local/bin/sq host 1337\n")
+	if err := h.adopt(io.Discard, h.config, other, "oldkey-123"); err == nil || !strings.HasSuffix(err.Error(), "\n  5. sqgate init --adopt --unit "+other+" --key K") {
+		t.Errorf("%v", err)
+	}
+	if err := h.adoptDirectory(io.Discard, "/c", "/usr", ""); err == nil || !strings.HasSuffix(err.Error(), "\n  4. sqgate init --adopt /var/lib/phext --config /c") {
+		t.Errorf("%v", err)
+	}
 	for _, path := range []string{h.config, filepath.Join(h.etc, legacyName)} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s was made", path)

@@ -127,6 +127,11 @@ func (h *host) adopt(out io.Writer, config, file, key string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	what := ""
+	if file != "" {
+		what = " --unit " + shellQuote(file)
+	}
+	again := h.initAgain(config, key, what)
 	if key == "" {
 		key = old.Key
 	}
@@ -137,18 +142,75 @@ func (h *host) adopt(out io.Writer, config, file, key string) error {
 	if user := userOf(old); !h.isMoved(old) || user == "root" { // otherwise, sqgate runs as that user
 		unit := filepath.Base(old.File)
 		if err := h.checkOwnDir(old.DataDir, user, "systemctl stop "+unit, []string{
-			fmt.Sprintf("systemctl edit --full %s     # WorkingDirectory=, and --data-dir if ExecStart= has it", unit), "systemctl start " + unit}); err != nil {
+			fmt.Sprintf("systemctl edit --full %s     # WorkingDirectory=, and --data-dir if ExecStart= has it", unit), "systemctl start " + unit, again}); err != nil {
 			return err
 		}
 	}
+	_, err = os.Stat(config)
+	returns := err == nil
 	if err := adoptDir(out, config, old.DataDir, key); err != nil {
 		return err
 	}
+	if _, err := os.Lstat(filepath.Join(h.etc, "timers.target.wants", "sqgate-backup.timer")); returns && err != nil {
+		fmt.Fprintln(out, "The nightly backups are off: systemctl enable --now sqgate-backup.timer")
+	}
 	h.sayVersions(out, old)
-	if err := h.moveLegacyUnit(out, config, old); err != nil {
+	if h.isMoved(old) {
+		err = h.moveLegacyUnit(out, config, old)
+	} else {
+		err = h.leaveLegacyUnit(out, config, old, again)
+	}
+	if err != nil {
 		return fmt.Errorf("the tenants file is written, but the units are not in order: %w", err)
 	}
 	return nil
+}
+
+// leaveLegacyUnit prints how sqgate takes over from an old unit that does not hide its
+// own. sqgate goes on with the port, and as its own user.
+func (h *host) leaveLegacyUnit(out io.Writer, config string, old *squnit.Unit, again string) error {
+	fmt.Fprintln(out, "Units are left as they are")
+	start, giveUp := h.start(config), ""
+	switch {
+	case old.Port == defaultPort:
+	case h.servedByUnit(config):
+		dropIns, err := h.writeDropIns(out, portDropIns(old))
+		if err != nil {
+			return err
+		}
+		if err := h.daemonReload(); err != nil {
+			return err
+		}
+		// A socket that is open already, on the port of before, would stay there.
+		start = append([]string{"systemctl stop sq.socket sq.service"}, start...)
+		giveUp = " && " + removeStep(dropIns) + " && systemctl daemon-reload"
+	default:
+		start[0] += " --listen 127.0.0.1:" + old.Port
+	}
+	sayPort(out, old)
+	steps := append(h.provideSQ(config, old.Program), "systemctl disable --now "+filepath.Base(old.File))
+	if h.hasPackagedUnit() && userOf(old) != defaultUser {
+		steps = append(steps, chownStep(old.DataDir, userOf(old)))
+	}
+	steps = append(steps, append(h.letEnter(defaultUser, old.DataDir), h.letWrite(old.DataDir)...)...)
+	if err := printSteps(out, append(steps, start...)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "To go back: systemctl disable --now %s%s%s && systemctl enable --now %s\nTo return to sqgate: %s\n",
+		ownUnits, giveUp, h.giveBack(old.DataDir, userOf(old)), filepath.Base(old.File), again)
+	return err
+}
+
+// initAgain is the command that adopts once more, with the settings of this time.
+func (h *host) initAgain(config, key, what string) string {
+	command := "sqgate init --adopt" + what
+	if config != h.serves {
+		command += " --config " + shellQuote(config)
+	}
+	if key != "" {
+		command += " --key K"
+	}
+	return command
 }
 
 // adoptDirectory adopts a directory without looking for a unit.
@@ -162,7 +224,7 @@ func (h *host) adoptDirectory(out io.Writer, config, dir, key string) error {
 		user = userName(ownerOf(dir, info))
 	}
 	stop := "stop the SQ that serves " + dir
-	if err := h.checkOwnDir(dir, user, stop, []string{"start SQ on that directory"}); err != nil {
+	if err := h.checkOwnDir(dir, user, stop, []string{"start SQ on that directory", h.initAgain(config, key, " "+ownPlace)}); err != nil {
 		return err
 	}
 	if err := adoptDir(out, config, dir, key); err != nil {

@@ -149,6 +149,44 @@ func TestAdoptUnitElsewhere(t *testing.T) {
 	}
 }
 
+// TestAdoptKeepsThePortOfAUnitElsewhere for clients and the nightly backup, and also
+// where sqgate is started by hand.
+func TestAdoptKeepsThePortOfAUnitElsewhere(t *testing.T) {
+	h := newTestHost(t, "")
+	other := filepath.Join(t.TempDir(), "mine.service")
+	h.put(t, other, "[Service]\nExecStart=/usr/local/bin/sq host 8080 --key oldkey-123 --data-dir "+h.data+"\n")
+	var out bytes.Buffer
+	if err := h.adopt(&out, h.config, other, ""); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"sq.socket.d/adopted.conf":             "[Socket]\nListenStream=\nListenStream=127.0.0.1:8080\n",
+		"sqgate-backup.service.d/adopted.conf": "[Service]\nEnvironment=SQGATE_URL=http://127.0.0.1:8080\n",
+	} {
+		if text, err := os.ReadFile(filepath.Join(h.etc, file)); err != nil || !strings.HasSuffix(string(text), "\n"+want) {
+			t.Errorf("%s: %q, %v", file, text, err)
+		}
+	}
+	if got := strings.Join(h.systemctlCalls, "; "); got != "daemon-reload" {
+		t.Errorf("systemctl was told %q", got)
+	}
+
+	h = newTestHost(t, "")
+	h.packaged = nil
+	out.Reset()
+	if err := h.adopt(&out, h.config, other, "oldkey-123"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"  2. sqgate serve --config " + h.config + " --listen 127.0.0.1:8080\n", "export SQGATE_URL=http://127.0.0.1:8080\n", "sqgate init --adopt --unit " + other + " --key K\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s\nwant in it %q", out.String(), want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(h.etc, "sq.socket.d")); err == nil {
+		t.Error("a socket that is not there is set")
+	}
+}
+
 func TestInitAdoptDirectory(t *testing.T) {
 	dir, config := t.TempDir(), filepath.Join(t.TempDir(), "tenants.json")
 	for _, args := range [][]string{
@@ -181,7 +219,7 @@ func TestInitPrintsWhatIsLeftToDo(t *testing.T) {
 	const back = `To try the old SQ again: systemctl start sq-legacy
 To return to sqgate: systemctl start sq
 To go back for good:
-  1. systemctl disable sq.socket sq.service && systemctl stop sq.socket sq.service sq-legacy
+  1. systemctl disable sq.socket sq.service sqgate-backup.timer && systemctl stop sq.socket sq.service sqgate-backup.timer sq-legacy
   2. rm ETC/systemd/sq.service.d/adopted.conf && rmdir --ignore-fail-on-non-empty ETC/systemd/sq.service.d
   3. test ! -d ETC/systemd/sq.service.d || mv ETC/systemd/sq.service.d ETC/systemd/sqgate.service.d     # your own drop-ins for sqgate; ` + "`sqgate init --adopt`" + ` brings them back
   4. mv ETC/systemd/sq-legacy.service ETC/systemd/sq.service
@@ -190,13 +228,20 @@ To go back for good:
 	rootsBack := strings.Replace(back, "systemctl start sq\n", "systemctl stop sq-legacy && chown -R sq:sq DATA && systemctl start sq\n", 1)
 	const chown = "chown -R sq:sq DATA     # the files are root's, and sqgate runs as sq\n"
 	const letWrite = `printf '%s\n' '[Service]' ReadWritePaths=-DATA | install -D -m 644 /dev/stdin ETC/systemd/sq.service.d/data.conf && systemctl daemon-reload` + "\n"
+	const again = "To return to sqgate: sqgate init --adopt --unit ETC/mine.service\n"
 	for name, c := range map[string]struct{ unit, file, want string }{
 		"root's":   {unit, "", "Next, in this order:\n  1. systemctl stop sq\n  2. " + chown + "  3. systemctl start sq\n" + rootsBack},
 		"a user's": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "", "Next, in this order:\n  1. systemctl restart sq\n" + back},
 		"elsewhere": {unit, "mine.service", "Units are left as they are\nNext, in this order:\n  1. systemctl disable --now mine.service\n  2. " + chown +
-			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service && systemctl enable --now mine.service\n"},
+			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service sqgate-backup.timer && systemctl enable --now mine.service\n" + again},
 		"a user's elsewhere": {strings.Replace(unit, "[Service]", "[Service]\nUser=phext", 1), "mine.service", "  2. " + strings.Replace(chown, "root", "phext", 1) +
-			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service && chown -R phext: DATA && systemctl enable --now mine.service\n"},
+			"  3. " + letWrite + "  4. systemctl enable --now sq\nTo go back: systemctl disable --now sq.socket sq.service sqgate-backup.timer && chown -R phext: DATA && systemctl enable --now mine.service\n" + again},
+		"elsewhere, on another port": {strings.Replace(unit, "1337", "8080", 1), "mine.service", "Units are left as they are\n" +
+			"ETC/systemd/sq.socket.d/adopted.conf carries over what was set there\nETC/systemd/sqgate-backup.service.d/adopted.conf carries over what was set there\n" +
+			"sqgate listens on port 8080. For `sqgate tenant` and the like: export SQGATE_URL=http://127.0.0.1:8080\n" +
+			"Next, in this order:\n  1. systemctl disable --now mine.service\n  2. " + chown + "  3. " + letWrite + "  4. systemctl stop sq.socket sq.service\n  5. systemctl enable --now sq\n" +
+			"To go back: systemctl disable --now sq.socket sq.service sqgate-backup.timer && rm ETC/systemd/sq.socket.d/adopted.conf ETC/systemd/sqgate-backup.service.d/adopted.conf && " +
+			"rmdir --ignore-fail-on-non-empty ETC/systemd/sq.socket.d ETC/systemd/sqgate-backup.service.d && systemctl daemon-reload && systemctl enable --now mine.service\n" + again},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newTestHost(t, c.unit)
@@ -262,7 +307,7 @@ func TestAdoptAgain(t *testing.T) {
 	}
 	back()
 	said, err := adopt()
-	if err != nil || !strings.Contains(said, "stays as it is") || !strings.Contains(said, "systemctl restart sq") {
+	if err != nil || !strings.Contains(said, "stays as it is") || !strings.Contains(said, "systemctl restart sq") || !strings.Contains(said, "The nightly backups are off: ") {
 		t.Errorf("%s, %v", said, err)
 	}
 	if after, err := os.ReadFile(h.config); err != nil || !bytes.Equal(before, after) {
