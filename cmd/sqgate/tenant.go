@@ -128,6 +128,8 @@ func tenantRotate(c *apiClient) *cobra.Command {
 	cmd := &cobra.Command{Use: "rotate-key ID", Short: "Give a tenant a new key and print it, once", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 		return c.call(http.MethodPost, tenantPath(args[0])+"/rotate-key", map[string]any{"overlap": overlap.String()}, printFields)
 	}}
+	cmd.Long = "Gives a tenant a new key and prints it, once. With --overlap the old one goes on working for a while.\n" +
+		"Only one old key is kept: if that of an earlier rotation still works, it ends now."
 	cmd.Flags().Var(&overlap, "overlap", "how long the old key goes on working, at most 90d")
 	return cmd
 }
