@@ -204,10 +204,17 @@ const longestFirst = 512
 // formBody reads a form. A text may look like one, so what is wrong with it matters
 // only if it has a coordinate. It may have millions of '&', so a part that is no field
 // costs next to nothing, and the first one that is wrong is the problem.
+// looksLikeForm says whether body may be a form, which is what it is without the blanks
+// in front.
+func looksLikeForm(body []byte, pace phext.Pace) (form []byte, ok bool) {
+	form = trimSpaces(bytes.TrimPrefix(body, byteOrderMark), pace)
+	return form, bytes.IndexByte(form[:min(len(form), longestFirst)], '=') > 0
+}
+
 func formBody(body []byte, pace phext.Pace) (*bodyFields, bool) {
 	b := &bodyFields{kind: kindForm}
-	body = trimSpaces(bytes.TrimPrefix(body, byteOrderMark), pace)
-	if bytes.IndexByte(body[:min(len(body), longestFirst)], '=') <= 0 {
+	body, ok := looksLikeForm(body, pace)
+	if !ok {
 		return nil, false
 	}
 	pairs := 0
@@ -321,7 +328,10 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 			return 0 // it is the text, or refused
 		case looksLikeJSON(afterComments(body), h.Pace):
 			return copiesOfJSON * int64(len(body))
-		case bytes.IndexByte(body[:longestFirst], '=') > 0: // in the first name, or it is no form
+		case nestedCoordinate(afterComments(body)) != "": // it is looked through
+			return copiesOfJSON * int64(len(body))
+		}
+		if _, ok := looksLikeForm(body, h.Pace); ok {
 			return copiesOfForm * int64(len(body))
 		}
 	case Delta:

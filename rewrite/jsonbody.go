@@ -282,18 +282,29 @@ func unquote(quoted []byte, pace phext.Pace) string {
 // firstCharacters is the length of a piece of a JSON string that ends between two
 // characters. One may be written as a pair of escapes, or in several bytes.
 func firstCharacters(s []byte) int {
-	i, pair := 0, false
-	for i < len(s) && (i < pieceSize || pair || i < pieceSize+utf8.UTFMax && !utf8.RuneStart(s[i])) {
-		pair = false
-		if s[i] != '\\' {
-			i++
-			continue
+	i, first := 0, false // whether the first half of a pair is before i
+	for i < len(s) && i < pieceSize {
+		n := 1
+		if s[i] == '\\' {
+			n = lengthOfEscape(s[i:])
 		}
-		n := lengthOfEscape(s[i:])
-		pair = n == 6 && (s[i+2] == 'd' || s[i+2] == 'D') && strings.IndexByte("89abAB", s[i+3]) >= 0
+		first = n == 6 && isSurrogate(s[i:], "89abAB")
 		i += n
 	}
+	if first && i < len(s) && s[i] == '\\' && isSurrogate(s[i:], "cdefCDEF") {
+		i += lengthOfEscape(s[i:])
+	}
+	for range utf8.UTFMax - 1 {
+		if i < len(s) && !utf8.RuneStart(s[i]) {
+			i++
+		}
+	}
 	return i
+}
+
+// isSurrogate says whether an escape is one half of a pair: \ud and one of the digits.
+func isSurrogate(escape []byte, digits string) bool {
+	return len(escape) >= 6 && escape[1] == 'u' && (escape[2] == 'd' || escape[2] == 'D') && strings.IndexByte(digits, escape[3]) >= 0
 }
 
 // piecewise reads a text in pieces.

@@ -18,8 +18,17 @@ func TestJSONIsReadAsUsual(t *testing.T) {
 		checkJSON(t, body)
 	}
 	for shift := range 16 {
-		for _, around := range []string{"é日\U0001f600", `\u0041\n\\`, `\ud83d\ude00`, "\x80\x80\x80\x80\x80\x80\x80\x80"} {
+		for _, around := range []string{"é日\U0001f600", `\u0041\n\\`, `\ud83d\ude00`, "\x80\x80\x80\x80\x80\x80\x80\x80", `\ud800é`, `\ud800€`, "\\ud800\U0001f600", `\ud800\ud800\udc00`, `\udc00\ud800x`} {
 			checkJSON(t, `{"s":"`+strings.Repeat("y", pieceSize-14+shift)+around+`z"}`)
+		}
+	}
+}
+
+// TestPiecesOfJSONEnd, whatever stands at their ends.
+func TestPiecesOfJSONEnd(t *testing.T) {
+	for _, one := range []string{`\ud800`, "\x80", `\ud83d\ude00`, `\n`} {
+		if n := firstCharacters([]byte(strings.Repeat(one, pieceSize))); n < pieceSize || n > pieceSize+16 {
+			t.Errorf("a piece of %q has %d bytes", one, n)
 		}
 	}
 }

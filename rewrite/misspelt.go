@@ -77,16 +77,24 @@ func checkHidden(body []byte, pace phext.Pace) *apierror.Error {
 	return nil
 }
 
-// afterComments is the body without a byte order mark, blanks and comments in front.
+// commentsWithin is how much of a body is searched for the end of comments, in bytes.
+const commentsWithin = 64 << 10
+
+// afterComments is the body without a byte order mark, blanks and comments in front, or
+// the body itself if they do not end soon.
 func afterComments(body []byte) []byte {
-	for rest := bytes.TrimPrefix(body, byteOrderMark); ; {
-		rest = bytes.TrimLeft(rest, " \t\r\n")
+	text := bytes.TrimPrefix(body, byteOrderMark)
+	begin := text[:min(len(text), commentsWithin)]
+	for rest := begin; ; {
+		rest = bytes.TrimLeft(rest, spaces)
 		end := "\n"
 		switch {
+		case len(rest) == 0:
+			return body
 		case bytes.HasPrefix(rest, []byte("/*")):
 			end = "*/"
 		case !bytes.HasPrefix(rest, []byte("//")) && !bytes.HasPrefix(rest, []byte("#")):
-			return rest
+			return text[len(begin)-len(rest):]
 		}
 		_, rest, _ = bytes.Cut(rest, []byte(end))
 	}

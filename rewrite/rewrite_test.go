@@ -303,6 +303,8 @@ func TestParsedMemory(t *testing.T) {
 		{"update", json, copiesOfJSON}, {"insert", "  " + json, copiesOfJSON}, {"update", form, copiesOfForm}, {"write", json, copiesOfJSON},
 		{"update", large, 0}, {"update?c=1.1.1/1.1.1/1.1.1", json, 0}, {"update?library=2", form, 0}, {"update/1.1.1", json, 0}, {"write/1.1.1", json, 0},
 		{"update", `{"c":"1.1.1","content":"small"}`, 0}, {"where", json, 0},
+		{"update", "[" + json + "]", copiesOfJSON}, {"update", "// x\n [" + json + "]", copiesOfJSON}, {"update", strings.Repeat(" ", 600) + form, copiesOfForm},
+		{"update", strings.Repeat("#\n", 1<<20) + json, 0}, {"update", "[" + large + "]", 0},
 	} {
 		path, query, _ := strings.Cut("/api/v2/"+test.target, "?")
 		head, err := ParseHead("POST", path, query, Tenant{ID: "will"})

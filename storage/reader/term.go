@@ -105,14 +105,14 @@ func (t *term) around(text string, end int) (m match, ok bool) {
 	m = match{end, end}
 	for i := t.anchor; i >= 0; i-- {
 		r, width := utf8.DecodeLastRuneInString(text[:m.begin])
-		if !slices.Contains(t.letters[i], r) {
+		if width == 0 || !slices.Contains(t.letters[i], r) {
 			return m, false
 		}
 		m.begin -= width
 	}
 	for i := t.anchor + 1; i < len(t.letters); i++ {
 		r, width := utf8.DecodeRuneInString(text[m.end:])
-		if !slices.Contains(t.letters[i], r) {
+		if width == 0 || !slices.Contains(t.letters[i], r) {
 			return m, false
 		}
 		m.end += width

@@ -26,6 +26,9 @@ func TestMatchesAreThoseInLowerCase(t *testing.T) {
 	letters := rapid.StringOf(rapid.RuneFrom([]rune("aAbB@[éÉжЖΣςσȺⱥİiIKkKẞßＡａ𐐀𐐨数\u2c7f\x00 ")))
 	rapid.Check(t, func(t *rapid.T) {
 		term := letters.Filter(func(s string) bool { return s != "" }).Draw(t, "term")
+		if rapid.Bool().Draw(t, "replacement") {
+			term += "\ufffd"
+		}
 		text := letters.Draw(t, "before") + strings.Repeat(term, rapid.IntRange(0, 3).Draw(t, "times")) + strings.ToUpper(term) + letters.Draw(t, "behind")
 		if rapid.Bool().Draw(t, "invalid") {
 			text += "\xff\xd0" + text
@@ -47,6 +50,16 @@ func TestMatchesAreThoseInLowerCase(t *testing.T) {
 			last = m.end
 		}
 	})
+}
+
+// TestNothingIsNoLetter: behind the end of a text there is nothing.
+func TestNothingIsNoLetter(t *testing.T) {
+	for _, term := range []string{"abc\ufffd", "\ufffdabc"} {
+		s := newTerms([]string{term})
+		if got := s.matches("abc"); got != nil {
+			t.Errorf("%q is at %v", term, got)
+		}
+	}
 }
 
 // TestFormsOfALetter has all letters that are the same one in lower case.
