@@ -3,42 +3,136 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/spf13/pflag"
+
+	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
 	hosts "mirrorborn.us/sqgate/storage/host"
 )
 
+// bucketOptions is the flags of a bucket.
+type bucketOptions struct {
+	url         string // "" = there is no bucket
+	credentials string // file
+	sync        bool
+	lag         time.Duration
+	hostName    string // "" = the machine's
+}
+
+// registerPlace registers the flags that say where the bucket is.
+func (o *bucketOptions) registerPlace(f *pflag.FlagSet) {
+	f.StringVar(&o.url, "bucket", o.url, "where every write is kept in addition to the disk: s3://NAME/PREFIX?endpoint=URL&region=R or file:///DIRECTORY (empty: nowhere)")
+	f.StringVar(&o.credentials, "bucket-credentials", o.credentials, "file with the S3 key, as AWS's tools write it (also bucket in $CREDENTIALS_DIRECTORY, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)")
+}
+
+func (o *bucketOptions) register(f *pflag.FlagSet) {
+	o.registerPlace(f)
+	f.BoolVar(&o.sync, "bucket-sync", o.sync, "acknowledge a write only when the bucket has it (=false: if the disk is lost, so are the writes of the last --bucket-lag)")
+	f.Var((*duration.Flag)(&o.lag), "bucket-lag", "with --bucket-sync=false: how far the bucket may be behind before writes wait for it")
+	f.StringVar(&o.hostName, "host-name", o.hostName, "name of this host in the bucket, which no other has (empty: the machine's name)")
+}
+
+// longestLag is how far the bucket may be behind at most. It is less than a lease lasts.
+const longestLag = 5 * time.Second
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+func (o *bucketOptions) check() error {
+	switch {
+	case o.url == "" && o.credentials != "":
+		return usageError{errors.New("--bucket-credentials is given and --bucket is not: name the bucket too")}
+	case o.url == "" && !o.sync:
+		return usageError{errors.New("--bucket-sync is false and there is no --bucket: name the bucket too")}
+	case o.lag <= 0 || o.lag > longestLag:
+		return usageError{fmt.Errorf("--bucket-lag is %v: more than 0 and at most %v is wanted", (*duration.Flag)(&o.lag), longestLag)}
+	case o.hostName != "" && !hostName.MatchString(o.hostName):
+		return usageError{fmt.Errorf("--host-name is %.80q: 1 to 64 letters, digits, dots, hyphens and underscores are wanted, the first a letter or digit", o.hostName)}
+	}
+	return nil
+}
+
+// allowedLag is how far the bucket may be behind. With 0, a write waits for it.
+func (o *bucketOptions) allowedLag() time.Duration {
+	if o.sync {
+		return 0
+	}
+	return o.lag
+}
+
+// name is what this host is called in the bucket.
+func (o *bucketOptions) name() (string, error) {
+	if o.hostName != "" {
+		return o.hostName, nil
+	}
+	name, err := os.Hostname()
+	if err != nil || !hostName.MatchString(name) {
+		return "", usageError{fmt.Errorf("the machine's name is %.80q, which cannot be this host's in the bucket: give --host-name (%v)", name, err)}
+	}
+	return name, nil
+}
+
 // probeTimeout is how long a bucket may take to show that it can be used.
 const probeTimeout = 30 * time.Second
 
-// openBucket opens the bucket, if there is to be one, and finds out whether it can be
-// relied upon. No flag sets options.bucket yet: there is no way to put what a host has
-// into a bucket, and to purge a tenant from one.
-func (s *service) openBucket() error {
-	if s.o.bucket == "" {
-		return nil
-	}
-	if s.o.privateNetwork && !strings.HasPrefix(s.o.bucket, "file:") {
-		return fmt.Errorf("the bucket is not a directory, and cannot be reached from the network of sqgate's own")
-	}
-	b, err := bucket.Open(s.o.bucket, bucket.Options{})
+// open opens the bucket and finds out whether it can be relied upon.
+func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
+	options.CredentialsFile = o.credentials
+	b, err := bucket.Open(o.url, options)
 	if err != nil {
-		return err
+		return nil, usageError{fmt.Errorf("--bucket: %w", err)}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	if err := bucket.Probe(ctx, b); err != nil {
+	switch err := bucket.Probe(ctx, b); {
+	case errors.Is(err, bucket.ErrIgnoresConditions):
+		return nil, usageError{fmt.Errorf("--bucket: %w", err)}
+	case bucket.ShouldRetry(err):
+		return nil, fmt.Errorf("--bucket: it does not answer: look at the endpoint in its URL, and at the network (%w)", err)
+	case err != nil:
+		return nil, fmt.Errorf("--bucket: %w", err)
+	}
+	return b, nil
+}
+
+// try is open for the command check, which may find the unit's credential where systemd
+// has it from.
+func (o *bucketOptions) try(out io.Writer) error {
+	if _, err := os.Stat(credentialFile("bucket")); err == nil && o.credentials == "" && os.Getenv("AWS_ACCESS_KEY_ID") == "" {
+		o.credentials = credentialFile("bucket")
+	}
+	if _, err := o.open(bucket.Options{}); err != nil {
 		return err
 	}
-	name, err := os.Hostname()
+	_, err := fmt.Fprintln(out, "the bucket: can be written and read, and honours conditions")
+	return err
+}
+
+// openBucket opens the bucket, if there is to be one.
+func (s *service) openBucket() error {
+	o := &s.o.bucket
+	if o.url == "" {
+		return nil
+	}
+	if s.o.privateNetwork && !strings.HasPrefix(o.url, "file:") {
+		return usageError{errors.New("--bucket is not a directory, and cannot be reached from the network of sqgate's own: give --private-network=false, if nobody else uses this host")}
+	}
+	name, err := o.name()
+	if err != nil {
+		return err
+	}
+	b, err := o.open(bucket.Options{})
 	if err != nil {
 		return err
 	}

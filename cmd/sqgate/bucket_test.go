@@ -2,37 +2,13 @@ package main
 
 import (
 	"cmp"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"mirrorborn.us/sqgate/internal/s3test"
 )
-
-// withBucket is the variable that makes the test binary run as sqgate with a bucket, for
-// which there is no flag yet.
-const withBucket = "SQTEST_BUCKET"
-
-func serveWithBucket(url string, args []string) int {
-	o := defaultOptions()
-	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	o.register(flags)
-	o.bucket = url
-	err := flags.Parse(args)
-	if err == nil {
-		err = serve(o, func(net.Addr) {})
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sqgate:", err)
-		return 1
-	}
-	return 0
-}
 
 // wipe removes everything that a machine loses with its disk, except for the tenants file.
 func (g *gate) wipe() {
@@ -57,7 +33,7 @@ func TestTheMachineIsGoneAndS3IsNot(t *testing.T) {
 
 func testTheMachineIsGone(t *testing.T, sq, bucket string, args ...string) {
 	g := newGate(t, sq, "will", "emi")
-	g.env, g.args = []string{withBucket + "=" + bucket}, args
+	g.args = append([]string{"--bucket", bucket}, args...)
 	g.start()
 	slots := []*slot{
 		newSlot("will", "n&c=1.1.1/1.1.1/1.900.1", updates),

@@ -20,7 +20,8 @@ func newCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Read a tenants file as serve would, and say what is wrong with it",
 		Long: "Reads a tenants file as serve would, and says what is wrong with it. What serve would accept, and what\n" +
-			"gives secrets away or fails at the first write, is a warning. Warnings leave the exit status at 0.",
+			"gives secrets away or fails at the first write, is a warning. Warnings leave the exit status at 0.\n" +
+			"With --bucket, it also writes, reads and removes an object there, to see whether serve can use the bucket.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return thisHost(cmd.OutOrStdout()).check(cmd, o)
@@ -30,6 +31,7 @@ func newCheck() *cobra.Command {
 	cmd.Flags().StringVar(&o.dataRoot, "data-root", o.dataRoot, "where tenants added over the API get their data directories")
 	cmd.Flags().StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
 	cmd.Flags().StringVar(&o.archiveDir, "archive-dir", o.archiveDir, "where archives of deleted tenants go")
+	o.bucket.registerPlace(cmd.Flags())
 	return cmd
 }
 
@@ -42,6 +44,9 @@ func (h *host) check(cmd *cobra.Command, o *options) error {
 		return usageError{err}
 	}
 	if err := fromEnvironment(cmd.Flags()); err != nil {
+		return err
+	}
+	if err := o.bucket.check(); err != nil {
 		return err
 	}
 	return check(cmd.OutOrStdout(), o, h)
@@ -71,8 +76,10 @@ func check(out io.Writer, o *options, h *host) error {
 	if len(i.warnings) > 0 {
 		verdict = "can be served, with warnings:\n- " + strings.Join(i.warnings, "\n- ")
 	}
-	_, err = fmt.Fprintf(out, "%s: %s, %s\n", o.config, counted(known.Len(), "tenant"), verdict)
-	return err
+	if _, err = fmt.Fprintf(out, "%s: %s, %s\n", o.config, counted(known.Len(), "tenant"), verdict); err != nil || o.bucket.url == "" {
+		return err
+	}
+	return o.bucket.try(out)
 }
 
 // counted is a number of things: 1 tenant, 2 tenants.

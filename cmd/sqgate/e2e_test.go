@@ -29,9 +29,6 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == standIn {
 		os.Exit(runStandIn(os.Args[2:]))
 	}
-	if os.Getenv(withBucket) != "" {
-		os.Exit(serveWithBucket(os.Getenv(withBucket), os.Args[2:]))
-	}
 	if os.Getenv(asSqgate) != "" {
 		os.Exit(run(os.Args[1:]))
 	}

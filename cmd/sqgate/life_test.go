@@ -262,6 +262,12 @@ func TestUsageErrors(t *testing.T) {
 		{"a port as a variable", []string{"SQGATE_PORT=1337"}, []string{"serve"}, []string{"SQGATE_PORT is no setting"}},
 		{"a variable like one of Kubernetes'", []string{"SQGATE_CHILD_PORT=tcp"}, []string{"check"}, []string{"SQGATE_CHILD_PORT is no setting", "SQGATE_CHILD_PORTS"}},
 		{"another", []string{"SQGATE_SERVICE=tcp://10.0.0.1"}, []string{"check"}, []string{"SQGATE_SERVICE is no setting"}},
+		{"a bucket that is none", nil, []string{"serve", "--sq", builtin, "--config", good.configPath(), "--state-dir", state, "--bucket", "gs://x"}, []string{"--bucket: ", "s3://NAME/PREFIX", "file:///DIRECTORY"}},
+		{"a bucket without a key", []string{"AWS_ACCESS_KEY_ID="}, []string{"check", "--config", good.configPath(), "--bucket", "s3://name"}, []string{"--bucket: ", "AWS_ACCESS_KEY_ID", "--bucket-credentials"}},
+		{"a key without a bucket", nil, []string{"check", "--bucket-credentials", "/x"}, []string{"--bucket-credentials is given and --bucket is not"}},
+		{"no bucket to be behind", []string{"SQGATE_BUCKET_SYNC=false"}, []string{"serve"}, []string{"--bucket-sync is false and there is no --bucket"}},
+		{"a lag", nil, []string{"serve", "--bucket-lag", "1m"}, []string{"--bucket-lag is 1m", "at most 5s"}},
+		{"a host's name", nil, []string{"serve", "--host-name", "a/b"}, []string{`--host-name is "a/b"`}},
 		{"an unknown flag", nil, []string{"serve", "--nope"}, []string{"--nope"}},
 	} {
 		out, status := sqgateOutput(t, c.env, c.args...)

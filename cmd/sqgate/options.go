@@ -46,7 +46,7 @@ type options struct {
 	historyLimit    byteSize
 	shutdownTimeout time.Duration
 	key             keyFlag
-	bucket          string // see openBucket; "" = there is none
+	bucket          bucketOptions
 }
 
 func defaultOptions() *options {
@@ -71,6 +71,7 @@ func defaultOptions() *options {
 		history:         7 * 24 * time.Hour,
 		historyLimit:    1 << 30,
 		shutdownTimeout: 30 * time.Second,
+		bucket:          bucketOptions{sync: true, lag: time.Second},
 	}
 }
 
@@ -110,6 +111,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.Var((*duration.Flag)(&o.history), "history", "how far back phexts can be restored (0 = only what a crash needs)")
 	f.Var(&o.historyLimit, "history-limit", "most that the journal of one data directory may take, in bytes or KiB, MiB, GiB (0 = no limit)")
 	f.Var((*duration.Flag)(&o.shutdownTimeout), "shutdown-timeout", "longest wait for requests in flight")
+	o.bucket.register(f)
 	f.Var(&o.key, "key", "")
 	_ = f.MarkHidden("key") // the flag was registered on the line above
 }
@@ -207,7 +209,7 @@ func (o *options) check() error {
 	case o.stateDir == "":
 		return usageError{fmt.Errorf("--state-dir is empty: name a directory")}
 	}
-	return nil
+	return o.bucket.check()
 }
 
 // largestBody is the largest request body that SQ accepts, in bytes (LEGACY.md).

@@ -104,7 +104,7 @@ func readCredentials(file string) (*credentials.Credentials, error) {
 	}
 	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
 	if id == "" || secret == "" {
-		return nil, errors.New("the bucket's credentials: neither a file nor AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are given")
+		return nil, errors.New("the bucket's credentials: give --bucket-credentials FILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	}
 	return credentials.NewStaticV4(id, secret, os.Getenv("AWS_SESSION_TOKEN")), nil
 }
