@@ -125,7 +125,7 @@ func (s *service) openBucket() error {
 	if o.url == "" {
 		return nil
 	}
-	if s.o.privateNetwork && !strings.HasPrefix(o.url, "file:") {
+	if s.o.privateNetwork && strings.HasPrefix(o.url, "s3:") {
 		return usageError{errors.New("--bucket is not a directory, and cannot be reached from the network of sqgate's own: give --private-network=false, if nobody else uses this host")}
 	}
 	name, err := o.name()
