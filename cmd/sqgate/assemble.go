@@ -211,7 +211,7 @@ func (s *service) makeStorage() (err error) {
 		return err
 	}
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Leased: s.host.Holds, StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
+		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)

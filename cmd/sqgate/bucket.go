@@ -138,7 +138,7 @@ func (s *service) openBucket() error {
 	}
 	s.host = &hosts.Host{Bucket: b, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log}
 	s.replicas = &hosts.Directories{
-		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history,
+		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history, Lag: o.allowedLag(),
 	}
 	return s.replicas.Lock()
 }

@@ -54,6 +54,7 @@ type Dir struct {
 
 	recovered  atomic.Bool
 	replica    atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
+	behind     atomic.Bool             // writes were acknowledged that the bucket may not have, and that nobody uploads
 	failures   atomic.Uint64           // how often MarkUnrecovered was called
 	truncating atomic.Bool
 	mark       string                              // the path of its mark; "" = there are no marks

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -30,6 +31,8 @@ type Config struct {
 	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)
 	// Leased says whether this host may take directories over now. It is set with TakeOver.
 	Leased func() bool
+	// Lag is how far the bucket may be behind what was acknowledged; 0 = not at all.
+	Lag time.Duration
 	// MarkDir remembers which directories had phexts; "" = it is not remembered.
 	MarkDir    string
 	Links      fsutil.Links     // the symbolic links that are followed in data directories; nil = none

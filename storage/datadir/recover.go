@@ -113,7 +113,8 @@ func (ds *Dirs) Waiting(dataDir string) *journal.NoRoomError { return ds.Of(data
 // retryRecovery is how often a directory that waits for room is tried without a request.
 const retryRecovery = 10 * time.Second
 
-// Run recovers directories that wait for room, until ctx ends.
+// Run recovers directories that wait for room, or whose writes have to get into the
+// bucket, until ctx ends.
 func (ds *Dirs) Run(ctx context.Context) {
 	ticker := time.NewTicker(retryRecovery)
 	defer ticker.Stop()
@@ -124,7 +125,7 @@ func (ds *Dirs) Run(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, d := range ds.all() {
-			if d.waiting.Load() != nil {
+			if d.waiting.Load() != nil || d.mustCatchUp() {
 				_ = d.Recover(ctx) // it is logged, and tried again
 			}
 		}

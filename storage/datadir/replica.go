@@ -145,18 +145,22 @@ func (r *Replica) Uploaded() Uploading {
 	return Uploading{r, r.uploader.Settled()}
 }
 
-// Wait returns when everything is in the bucket. It may be called once. After an error
-// the directory is not served until it has been taken over again. The error is
-// ErrMoved if nothing of what is waited for can ever stand.
+// Wait returns when everything is in the bucket, or at once while the bucket is not
+// further behind than it may be. It may be called once. After an error the directory is
+// not served until it has been taken over again. The error is ErrMoved if nothing of what
+// is waited for can ever stand.
 func (u Uploading) Wait() error {
 	if u.settled == nil {
 		return nil
 	}
-	err := <-u.settled
+	err := u.wait()
 	if err == nil {
 		return nil
 	}
 	u.replica.lose(err)
+	if u.replica.dir.dirs.Lag > 0 {
+		return err // the next one to take the directory over here uploads it
+	}
 	for _, never := range []error{replica.ErrDeposed, replica.ErrNoLease, replica.ErrReleased} {
 		if errors.Is(err, never) {
 			return ErrMoved
@@ -165,12 +169,53 @@ func (u Uploading) Wait() error {
 	return err
 }
 
+// mostBehind is how many bytes of texts may wait for their upload if writes do not.
+const mostBehind = 64 << 20
+
+func (u Uploading) wait() error {
+	select {
+	case err := <-u.settled:
+		return err
+	default:
+	}
+	if lag := u.replica.dir.dirs.Lag; lag > 0 {
+		if since, bytes := u.replica.uploader.Behind(); since <= lag && bytes <= mostBehind {
+			return nil
+		}
+	}
+	return <-u.settled
+}
+
+// Behind is for how long something of the directory is not in the bucket yet.
+func (d *Dir) Behind() time.Duration {
+	r := d.replica.Load()
+	if r == nil {
+		return 0
+	}
+	since, _ := r.uploader.Behind()
+	return since
+}
+
+// mustCatchUp says whether writes were acknowledged that will not be in the bucket before
+// the directory is taken over again.
+func (d *Dir) mustCatchUp() bool {
+	if r := d.replica.Load(); r != nil && d.dirs.Lag > 0 {
+		if err := r.uploader.Failed(); err != nil {
+			r.lose(err)
+		} else if since, _ := r.uploader.Behind(); since > 0 && !r.holds() {
+			return true
+		}
+	}
+	return d.behind.Load()
+}
+
 // lose ends an ownership, once.
 func (r *Replica) lose(cause error) {
 	d := r.dir
 	if !d.replica.CompareAndSwap(r, nil) {
 		return
 	}
+	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
 	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
 		slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, cause))
@@ -211,6 +256,7 @@ func (d *Dir) takeOver(ctx context.Context) error {
 		return err
 	}
 	d.dirs.Cache.Forget(d.Path)
+	d.behind.Store(false)
 	d.replica.Store(r)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,11 +37,11 @@ type Host struct {
 	Name   string // unique in the bucket
 	// Incarnation is random, and of this process only.
 	Incarnation string
-	// Predecessor is the incarnation of an earlier process with this name that is known
-	// to have ended; "" = none is.
-	Predecessor string
-	Version     string // of sqgate
-	Logger      *slog.Logger
+	// Predecessors are the incarnations of earlier processes with this name that are known
+	// to have ended, oldest first.
+	Predecessors []string
+	Version      string // of sqgate
+	Logger       *slog.Logger
 	// Clock goes on while this process or the machine is stopped; nil = CLOCK_BOOTTIME.
 	Clock func() time.Duration
 
@@ -141,7 +142,7 @@ func (h *Host) renew(ctx context.Context) error {
 // noteAloneLocked is called at the first renewal that succeeded: no earlier process can renew
 // its lease from then on.
 func (h *Host) noteAloneLocked() {
-	if before := h.previous.Incarnation; before != "" && before != h.Predecessor {
+	if before := h.previous.Incarnation; before != "" && !slices.Contains(h.Predecessors, before) {
 		h.alone = h.clock() + leaseFor
 	}
 }

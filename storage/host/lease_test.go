@@ -134,7 +134,7 @@ func TestAPredecessorThatIsKnownToHaveEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		first.endLease()
-		second.Predecessor = first.Incarnation
+		second.Predecessors = []string{first.Incarnation}
 		run(t, second)
 		if second.alone != 0 {
 			t.Error("it is waited for")

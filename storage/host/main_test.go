@@ -54,6 +54,7 @@ type machine struct {
 	killed  atomic.Bool
 	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
+	lag     time.Duration
 }
 
 type lines struct {
@@ -95,14 +96,15 @@ func (m *machine) start() {
 	m.check(err)
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
-	m.ds = &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history}
-	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
+	m.ds = &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history, Lag: m.lag}
+	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, Lag: m.lag, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.check(m.ds.Lock())
 	m.running.Go(func() { m.check(m.Run(ctx)) })
 	m.running.Go(func() { m.ds.Keep(ctx) })
+	m.running.Go(func() { m.dirs.Run(ctx) })
 }
 
 // end is a clean end, and kill one that says nothing to anybody.
@@ -110,7 +112,7 @@ func (m *machine) end() {
 	m.stop()
 	m.running.Wait()
 	m.check(m.journal.Close())
-	m.check(m.ds.lock.Close())
+	m.check(m.ds.Close())
 }
 
 func (m *machine) kill() {

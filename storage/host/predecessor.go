@@ -3,8 +3,11 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,15 +17,18 @@ import (
 // Files of MarkDir that are no marks: no tenant's id begins with a dot.
 const (
 	lockFile        = ".lock"
-	incarnationFile = ".incarnation"
+	incarnationFile = ".incarnations" // of the processes that had MarkDir, oldest first
 )
+
+// mostPredecessors is how many of them are remembered.
+const mostPredecessors = 100
 
 // ErrInUse is returned by Lock.
 var ErrInUse = errors.New("another sqgate with a bucket uses the same --state-dir")
 
-// Lock keeps every other process from MarkDir until this one ends, and finds out which
-// process had it before. So that one has ended, and nobody has to wait for its lease.
-// It is called before Run.
+// Lock keeps every other process from MarkDir until Close is called or this one ends, and
+// finds out which processes had it before. So those have ended, and nobody has to wait for
+// their leases. It is called before Run.
 func (ds *Directories) Lock() error {
 	if err := fsutil.MakeDir(ds.MarkDir, 0o700); err != nil {
 		return err
@@ -37,8 +43,21 @@ func (ds *Directories) Lock() error {
 		}
 		return errors.Join(fmt.Errorf("locking %s: %w", f.Name(), err), f.Close())
 	}
-	ds.lock = f // it is never closed
-	before, err := os.ReadFile(filepath.Join(ds.MarkDir, incarnationFile))
-	ds.Predecessor = string(before)
-	return fsutil.IgnoreMissing(err)
+	ds.lock = f
+	path := filepath.Join(ds.MarkDir, incarnationFile)
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, ds.Close())
+	}
+	ds.Predecessors = strings.Fields(string(before))
+	ds.Predecessors = ds.Predecessors[max(0, len(ds.Predecessors)-mostPredecessors):]
+	// Before anything in the bucket names this incarnation.
+	all := append(slices.Clone(ds.Predecessors), ds.Incarnation)
+	if err := fsutil.Replace(path, strings.Join(all, "\n")+"\n", 0o600, true); err != nil {
+		return errors.Join(err, ds.Close())
+	}
+	return nil
 }
+
+// Close lets other processes have MarkDir. A process that serves keeps it until it ends.
+func (ds *Directories) Close() error { return ds.lock.Close() }

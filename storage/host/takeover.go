@@ -33,6 +33,8 @@ type Directories struct {
 	MarkDir string
 	// History is how long the bucket keeps what a directory was.
 	History time.Duration
+	// Lag is how far the bucket may be behind what was acknowledged; 0 = not at all.
+	Lag time.Duration
 
 	housekeeping housekeeping
 	lock         *os.File
@@ -88,6 +90,9 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err := ds.awaitEnd(ctx, owner); err != nil {
 		return nil, err
 	}
+	if err := t.readAhead(owner); err != nil {
+		return nil, err
+	}
 	log, err := dir.TakeOver(ctx, owner, etag)
 	if err != nil {
 		return nil, err
@@ -101,14 +106,18 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
-	if err := t.mark(); err != nil {
+	uploader := replica.NewUploader(lease.ctx, log)
+	ds.housekeeping.keep(name, &kept{log: log, uploader: uploader, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
+	r := datadir.NewReplica(d, uploader, lease.holds, known)
+	if err := t.uploadAhead(r, known); err != nil {
+		return nil, err
+	}
+	if err := t.mark(ds.Lag > 0); err != nil {
 		return nil, err
 	}
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
-		slog.Uint64("position", log.End()), slog.Int("files", len(known)), slog.Int("fetched", t.fetched))
-	uploader := replica.NewUploader(lease.ctx, log)
-	ds.housekeeping.keep(name, &kept{log: log, uploader: uploader, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
-	return datadir.NewReplica(d, uploader, lease.holds, known), nil
+		slog.Uint64("position", log.End()), slog.Int("files", len(known)), slog.Int("fetched", t.fetched), slog.Int("ahead", len(t.kept)))
+	return r, nil
 }
 
 // nameOf is what a directory is called in the bucket: as its tenant or, if tenants share
@@ -158,16 +167,9 @@ type takeOver struct {
 	dir     *replica.Directory
 	there   []string // phexts on the disk
 	fetched int      // files that were not what the log says
-}
-
-func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }
-
-func (t *takeOver) mark() error {
-	if err := fsutil.MakeDir(t.MarkDir, 0o700); err != nil {
-		return err
-	}
-	return errors.Join(fsutil.Replace(t.markPath(), t.d.Path+"\n", 0o600, true),
-		fsutil.Replace(filepath.Join(t.MarkDir, incarnationFile), t.Incarnation, 0o600, true))
+	behind  bool     // the log may lack what was acknowledged here
+	ahead   bool     // and it is still this host's to add that
+	kept    []journal.Mutation
 }
 
 // Seed puts a directory into the bucket that was never there, and serves it from there
@@ -264,6 +266,9 @@ func (t *takeOver) makeFiles(ctx context.Context, seq uint64) (known map[string]
 	for i, a := range state.Answers {
 		answers[i] = journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}
 	}
+	if t.ahead {
+		return known, state.Checkpoint, nil // the journal has more of them
+	}
 	return known, state.Checkpoint, j.SetAnswers(answers)
 }
 
@@ -274,7 +279,9 @@ func (t *takeOver) makeFile(ctx context.Context, j *journal.Journal, state *repl
 		return known, err
 	}
 	want := now
-	if !f.Is(now) {
+	if !f.Is(now) && t.ahead && (now.Exists || len(t.there) > 0) {
+		t.keep(name, now)
+	} else if !f.Is(now) {
 		if want, err = state.Content(ctx, name); err != nil {
 			return known, err
 		}
@@ -283,8 +290,8 @@ func (t *takeOver) makeFile(ctx context.Context, j *journal.Journal, state *repl
 			if err != nil {
 				return known, err
 			}
-			t.Logger.Warn("a phext here was not what the bucket says, and was set aside; nobody was told that this state stands",
-				slog.String(logkey.DataDir, t.d.Path), slog.String("file", name), slog.String("quarantine", aside))
+			t.Logger.Warn("a phext here was not what the bucket says, and was set aside",
+				slog.String(logkey.DataDir, t.d.Path), slog.String("file", name), slog.String("quarantine", aside), slog.Bool("acknowledged", t.behind))
 		}
 		t.fetched++
 		if _, err := j.Adopt(name, now, want, "as in the bucket"); err != nil {

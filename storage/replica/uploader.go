@@ -23,6 +23,8 @@ type Uploader struct {
 	mu        sync.Mutex
 	waiting   []submission
 	uploading bool         // an upload is under way
+	oldest    time.Time    // when the first of those was handed over that are on their way
+	bytes     int          // of the texts that wait and are on their way
 	settling  []chan error // wait for it
 	running   bool
 	failed    error // of an upload; nothing is uploaded after it
@@ -35,6 +37,7 @@ type Uploader struct {
 type submission struct {
 	group   object.Group
 	results []chan error
+	at      time.Time // when it was handed over
 }
 
 // NewUploader makes an uploader for a log. lease ends with this host's lease.
@@ -54,7 +57,8 @@ func (u *Uploader) Submit(g object.Group) (result <-chan error) {
 		told <- u.failed
 		return told
 	}
-	u.waiting = append(u.waiting, submission{g, []chan error{told}})
+	u.bytes += textSize(g)
+	u.waiting = append(u.waiting, submission{g, []chan error{told}, time.Now()})
 	if !u.running {
 		u.running = true
 		u.idle.Go(u.upload)
@@ -98,6 +102,27 @@ func (u *Uploader) Waiting() int {
 	return len(u.waiting)
 }
 
+// Behind is how long ago the oldest group was submitted that is not known to be in the
+// bucket, and the bytes of the texts of all such groups. Both are 0 if there is none.
+func (u *Uploader) Behind() (since time.Duration, bytes int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.uploading:
+		return time.Since(u.oldest), u.bytes
+	case len(u.waiting) > 0:
+		return time.Since(u.waiting[0].at), u.bytes
+	}
+	return 0, 0
+}
+
+// Failed is the error of an upload that has failed; nothing is uploaded after it.
+func (u *Uploader) Failed() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed
+}
+
 // upload runs as long as there is something to upload.
 func (u *Uploader) upload() {
 	for taken := u.take(); taken != nil; taken = u.take() {
@@ -112,7 +137,7 @@ func (u *Uploader) upload() {
 		if err != nil {
 			taken = append(taken, u.fail(err)...)
 		}
-		for _, s := range append(taken, u.settled()) {
+		for _, s := range append(taken, u.settled(taken)) {
 			for _, result := range s.results {
 				result <- err
 			}
@@ -167,6 +192,7 @@ func (u *Uploader) take() (taken []submission) {
 		u.running, u.waiting = false, nil
 		return nil
 	}
+	u.oldest = taken[0].at
 	return taken
 }
 
@@ -178,9 +204,12 @@ func textSize(g object.Group) (n int) {
 }
 
 // settled ends an upload, and returns those who wait for it to end.
-func (u *Uploader) settled() submission {
+func (u *Uploader) settled(taken []submission) submission {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	for _, s := range taken {
+		u.bytes -= textSize(s.group)
+	}
 	all := u.settling
 	u.uploading, u.settling = false, nil
 	return submission{results: all}

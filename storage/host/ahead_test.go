@@ -1,0 +1,145 @@
+package host
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/bucket"
+)
+
+func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
+	m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", lag: time.Second}
+	m.start()
+	return m
+}
+
+// crash kills a machine, which is as it was when it starts again.
+func (m *machine) crash() {
+	m.kill()
+	m.killed.Store(false)
+}
+
+// TestACrashAheadOfTheBucket loses nothing that was acknowledged as long as there is the
+// disk, also if the next process does not acknowledge ahead.
+func TestACrashAheadOfTheBucket(t *testing.T) {
+	for name, lag := range map[string]time.Duration{"still ahead": time.Second, "not ahead any more": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				m := newMachineThatMayBeAhead(t, b)
+				synctest.Wait()
+				for _, file := range []string{"same.phext", "changed.phext", "removed.phext"} {
+					m.write(file, "one", "", true)
+				}
+				synctest.Wait()
+				m.write("changed.phext", "two", "", false)
+				m.write("new.phext", "three", "", false)
+				m.check(os.Remove(m.path("removed.phext")))
+				m.crash()
+				m.lag = lag
+				m.start()
+				synctest.Wait()
+				m.check(m.serve())
+				m.want("changed.phext", "two")
+				m.want("new.phext", "three")
+				m.end()
+				next := newMachine(t, b, "b")
+				defer next.end()
+				synctest.Wait()
+				next.check(next.serve())
+				for file, text := range map[string]string{"same.phext": "one", "changed.phext": "two", "new.phext": "three", "removed.phext": ""} {
+					next.want(file, text)
+				}
+			})
+		})
+	}
+}
+
+// TestALostDiskIsNotAheadOfTheBucket has the data vanish, and the state not.
+func TestALostDiskIsNotAheadOfTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachineThatMayBeAhead(t, bucket.NewMemory())
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		synctest.Wait()
+		m.crash()
+		m.check(os.RemoveAll(m.path("")))
+		m.start()
+		defer m.end()
+		synctest.Wait()
+		m.check(m.serve())
+		m.want("n.phext", "one")
+	})
+}
+
+// TestAnotherWasThereMeanwhile has a host that was ahead come back too late.
+func TestAnotherWasThereMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachineThatMayBeAhead(t, b)
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		synctest.Wait()
+		m.write("n.phext", "ahead", "", false)
+		m.crash()
+		next := newMachine(t, b, "b")
+		synctest.Wait()
+		next.check(next.serve())
+		next.write("n.phext", "two", "", true)
+		next.end()
+		m.start()
+		defer m.end()
+		synctest.Wait()
+		m.check(m.serve())
+		m.want("n.phext", "two")
+	})
+}
+
+// TestWritesWaitForABucketThatIsTooFarBehind has the bucket stand still: what is
+// acknowledged then is not older than the lag, and all of it gets there by itself when it
+// can be reached again, also after the lease has ended.
+func TestWritesWaitForABucketThatIsTooFarBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		fault := everywhere(b)
+		m := newMachineThatMayBeAhead(t, b)
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		synctest.Wait()
+		fault.Store(&bucket.Fault{Refuse: bucket.ErrTemporary})
+		begun := time.Now()
+		m.write("n.phext", "two", "", true)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("a write waited %v for the bucket", took)
+		}
+		time.Sleep(m.lag + time.Second)
+		d, _, unlock, err := m.lock()
+		m.check(err)
+		if d.Behind() < m.lag {
+			t.Errorf("it is %v behind", d.Behind())
+		}
+		r, err := d.Replica()
+		m.check(err)
+		late := r.Uploaded()
+		unlock()
+		if err := late.Wait(); err == nil { // it waits until the lease has ended
+			t.Error("acknowledged with a bucket that is too far behind")
+		}
+		if err := m.serve(); err == nil || apierror.From(err).Kind != apierror.Unavailable {
+			t.Errorf("without a lease: %v", err)
+		}
+		time.Sleep(time.Minute)
+		fault.Store(&bucket.Fault{})
+		time.Sleep(15 * time.Second) // nobody asks for it
+		m.crash()
+		m.check(os.RemoveAll(m.root))
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		next.check(next.serve())
+		next.want("n.phext", "two")
+	})
+}
