@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -28,6 +29,7 @@ import (
 	"mirrorborn.us/sqgate/storage/archive"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
+	hosts "mirrorborn.us/sqgate/storage/host"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -51,7 +53,12 @@ type Config struct {
 	AuditFile  string
 	JournalDir string   // whose size the status page shows
 	Counts     *Metrics // has the last minutes
-	Logger     *slog.Logger
+	// BucketStatus is nil without a bucket, and BucketSizes lists all of it. InitBucket
+	// puts what is served without one into a bucket.
+	BucketStatus func() *BucketStatus
+	BucketSizes  func(context.Context) ([]BucketSize, error)
+	InitBucket   func(ctx context.Context, to BucketPlace, report func(hosts.Progress)) error
+	Logger       *slog.Logger
 }
 
 // API answers the management calls. It is an http.Handler.
@@ -68,6 +75,7 @@ type API struct {
 	ending    chan struct{}       // closed when streams are to end
 	endOnce   sync.Once
 	storage   storageCache
+	filling   sync.Mutex // held while a bucket is filled
 }
 
 // New makes an API and opens the audit log.
@@ -104,8 +112,10 @@ func (a *API) routes() {
 		"GET " + tenants + "/{id}/backup":      a.backup,
 		"POST /api/v2/admin/reload":            a.reload,
 		"GET /api/v2/admin/events":             a.sendEvents,
+		"GET /api/v2/admin/bucket":             a.showBucket,
+		"POST /api/v2/admin/bucket/init":       a.initBucket,
 	} {
-		if strings.Contains(pattern, tenants) {
+		if strings.Contains(pattern, tenants) || strings.HasSuffix(pattern, "/bucket/init") {
 			h = a.inForce(h)
 		}
 		a.mux.Handle(pattern, a.answer(withParameters(map[string][]string{
@@ -113,6 +123,7 @@ func (a *API) routes() {
 			"GET " + tenants + "/{id}/history":  {"phext", "coordinate", "after", "limit"},
 			"POST " + tenants + "/{id}/restore": {"dry_run", "phext", "from"},
 			"GET /api/v2/admin/events":          {"once"},
+			"GET /api/v2/admin/bucket":          {"sizes"},
 		}[pattern], h)))
 	}
 	a.mux.Handle("GET "+metricsPath, a.Metrics)

@@ -21,6 +21,7 @@ import (
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/proxy"
+	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
 	hosts "mirrorborn.us/sqgate/storage/host"
@@ -53,6 +54,8 @@ type service struct {
 	history  *history.Service
 	host     *hosts.Host        // nil = there is no bucket
 	replicas *hosts.Directories // nil = there is no bucket
+	costs    *bucket.Counted    // nil = there is no bucket
+	started  time.Time
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
 	turns    *fairqueue.Queue
@@ -70,8 +73,8 @@ const marksDir = "directories"
 // stops children that an earlier sqgate left, and opens the listener. run starts
 // everything else.
 func assemble(o *options, stderr *logQueue) (*service, error) {
-	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr)}
-	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.openBucket, s.makeChildren, s.makeStorage, s.makeAPIs, s.listen} {
+	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr), started: time.Now()}
+	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.openBucket, s.makeChildren, s.makeStorage, s.checkBucket, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -171,11 +174,8 @@ func (s *service) openJournal() error {
 // recoverDirs recovers the directories that were written to before this start, once
 // a tenants file is in force. A request recovers its own directory first, and does not
 // wait for the others. With a bucket, only requests do that: a directory that nobody
-// asks for costs none.
+// asks for costs none, unless it may be ahead of the bucket.
 func (s *service) recoverDirs(ctx context.Context) error {
-	if s.host != nil {
-		return nil
-	}
 	select {
 	case <-s.store.Loaded():
 	default: // when this process began, it could not know whose children are orphans
@@ -185,6 +185,10 @@ func (s *service) recoverDirs(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+	if s.host != nil {
+		s.replicas.CatchUp(ctx, s.dirs)
+		return nil
 	}
 	dirs, err := s.journal.Dirs()
 	if err != nil {
@@ -253,6 +257,7 @@ func (s *service) makeAPIs() error {
 		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
+		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,
 	})
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -41,6 +40,10 @@ func (o *bucketOptions) register(f *pflag.FlagSet) {
 	o.registerPlace(f)
 	f.BoolVar(&o.sync, "bucket-sync", o.sync, "acknowledge a write only when the bucket has it (=false: if the disk is lost, so are the writes of the last --bucket-lag)")
 	f.Var((*duration.Flag)(&o.lag), "bucket-lag", "with --bucket-sync=false: how far the bucket may be behind before writes wait for it")
+	o.registerHost(f)
+}
+
+func (o *bucketOptions) registerHost(f *pflag.FlagSet) {
 	f.StringVar(&o.hostName, "host-name", o.hostName, "name of this host in the bucket, which no other has (empty: the machine's name)")
 }
 
@@ -109,9 +112,7 @@ func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
 // try is open for the command check, which may find the unit's credential where systemd
 // has it from.
 func (o *bucketOptions) try(out io.Writer) error {
-	if _, err := os.Stat(credentialFile("bucket")); err == nil && o.credentials == "" && os.Getenv("AWS_ACCESS_KEY_ID") == "" {
-		o.credentials = credentialFile("bucket")
-	}
+	o.credentials = o.unitCredentials()
 	if _, err := o.open(bucket.Options{}); err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (o *bucketOptions) try(out io.Writer) error {
 func (s *service) openBucket() error {
 	o := &s.o.bucket
 	if o.url == "" {
-		return nil
+		return hosts.ServeWithout(s.markDir())
 	}
 	if s.o.privateNetwork && strings.HasPrefix(o.url, "s3:") {
 		return usageError{errors.New("--bucket is not a directory, and cannot be reached from the network of sqgate's own: give --private-network=false, if nobody else uses this host")}
@@ -136,9 +137,13 @@ func (s *service) openBucket() error {
 	if err != nil {
 		return err
 	}
-	s.host = &hosts.Host{Bucket: b, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log}
+	s.costs = &bucket.Counted{Bucket: b}
+	s.host = &hosts.Host{Bucket: s.costs, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log}
 	s.replicas = &hosts.Directories{
-		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, "bucket"), History: s.o.history, Lag: o.allowedLag(),
+		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: s.markDir(), History: s.o.history, Lag: o.allowedLag(),
+	}
+	if !o.sync {
+		s.log.Warn("writes are acknowledged before they are in the bucket, because --bucket-sync is false: if the disk is lost, so are the last ones", "lag", o.lag)
 	}
 	return s.replicas.Lock()
 }
@@ -149,6 +154,16 @@ func (s *service) takeOver() func(context.Context, *datadir.Dir) (*datadir.Repli
 		return nil
 	}
 	return s.replicas.TakeOver
+}
+
+// acquireLease takes this host's lease if that is possible now.
+func (s *service) acquireLease(ctx context.Context) {
+	if s.host == nil {
+		return
+	}
+	if err := s.host.Acquire(ctx); err != nil {
+		s.log.Warn("nothing is served until the bucket can be reached", logkey.Error, err)
+	}
 }
 
 // keepLease holds this host's lease, and keeps its logs short, until ctx ends, which is

@@ -132,6 +132,7 @@ func (s *service) run() error {
 	group.Go(func() error { s.unused.run(ctx); return nil })
 	group.Go(func() error { return s.recoverDirs(ctx) })
 	group.Go(func() error { s.dirs.Run(ctx); return nil })
+	s.acquireLease(ctx)
 	group.Go(func() error { return s.keepLease(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()

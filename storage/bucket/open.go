@@ -21,6 +21,8 @@ type Options struct {
 	// systemd credential bucket, or else the variables AWS_ACCESS_KEY_ID,
 	// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
 	CredentialsFile string
+	// Key is used instead, if it is not nil.
+	Key *Key
 	// Dial connects to the server; nil = as usual. sqgate may be in a network
 	// without a way out.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -66,13 +68,24 @@ func openS3(u *url.URL, o Options) (Bucket, error) {
 	if c.Region == "" {
 		c.Region = os.Getenv("AWS_REGION")
 	}
-	c.CredentialsFile = o.CredentialsFile
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); c.CredentialsFile == "" && dir != "" {
-		if file := filepath.Join(dir, "bucket"); isFile(file) {
-			c.CredentialsFile = file
+	if c.Key = o.Key; c.Key == nil {
+		key, err := ReadKey(o.CredentialsFile)
+		if err != nil {
+			return nil, err
 		}
+		c.Key = &key
 	}
 	return NewS3(c)
+}
+
+// ReadKey finds the key to S3 as Options say. No error has a secret in it.
+func ReadKey(credentialsFile string) (Key, error) {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); credentialsFile == "" && dir != "" {
+		if file := filepath.Join(dir, "bucket"); isFile(file) {
+			credentialsFile = file
+		}
+	}
+	return readCredentials(credentialsFile)
 }
 
 func isFile(path string) bool {

@@ -20,13 +20,20 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
+// Key is a key to S3.
+type Key struct {
+	ID     string `json:"access_key_id"`
+	Secret string `json:"secret_access_key"`
+	Token  string `json:"session_token,omitempty"`
+}
+
 // S3Config is how an S3 bucket is reached.
 type S3Config struct {
-	Bucket, Prefix  string
-	Endpoint        string // URL of the server; "" = AWS. Without encryption only if it begins with http://
-	Region          string // "" = us-east-1
-	CredentialsFile string // see Options
-	Dial            func(ctx context.Context, network, address string) (net.Conn, error)
+	Bucket, Prefix string
+	Endpoint       string // URL of the server; "" = AWS. Without encryption only if it begins with http://
+	Region         string // "" = us-east-1
+	Key            *Key
+	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // The time that a request may take: this long, and a second more for each
@@ -65,10 +72,7 @@ func NewS3(c S3Config) (Bucket, error) {
 	if len(c.Prefix) > 1000-keyMax {
 		return nil, errors.New("the bucket's prefix is too long")
 	}
-	creds, err := readCredentials(c.CredentialsFile)
-	if err != nil {
-		return nil, err
-	}
+	creds := credentials.NewStaticV4(c.Key.ID, c.Key.Secret, c.Key.Token)
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds: creds, Secure: u.Scheme == "https", Region: c.Region, BucketLookup: lookup(u), Transport: transport(c.Dial),
 		// Once only: a second try after a lost answer would be told 412 by the
@@ -90,23 +94,23 @@ func lookup(u *url.URL) minio.BucketLookupType {
 }
 
 // readCredentials reads them at once, so that a mistake is noticed at the start.
-func readCredentials(file string) (*credentials.Credentials, error) {
+func readCredentials(file string) (Key, error) {
 	if file != "" {
 		if _, err := os.Stat(file); err != nil {
-			return nil, fmt.Errorf("the bucket's credentials: %w", err)
+			return Key{}, fmt.Errorf("the bucket's credentials: %w", err)
 		}
 		// The library's error may quote the file.
 		v, err := credentials.NewFileAWSCredentials(file, "default").GetWithContext(nil)
 		if err != nil || v.AccessKeyID == "" || v.SecretAccessKey == "" {
-			return nil, fmt.Errorf("the bucket's credentials: %s has no profile [default] with aws_access_key_id and aws_secret_access_key", file)
+			return Key{}, fmt.Errorf("the bucket's credentials: %s has no profile [default] with aws_access_key_id and aws_secret_access_key", file)
 		}
-		return credentials.NewStaticV4(v.AccessKeyID, v.SecretAccessKey, v.SessionToken), nil
+		return Key{v.AccessKeyID, v.SecretAccessKey, v.SessionToken}, nil
 	}
 	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
 	if id == "" || secret == "" {
-		return nil, errors.New("the bucket's credentials: give --bucket-credentials FILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+		return Key{}, errors.New("the bucket's credentials: give --bucket-credentials FILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	}
-	return credentials.NewStaticV4(id, secret, os.Getenv("AWS_SESSION_TOKEN")), nil
+	return Key{id, secret, os.Getenv("AWS_SESSION_TOKEN")}, nil
 }
 
 func transport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {

@@ -75,3 +75,26 @@ func (t *takeOver) uploadAhead(r *datadir.Replica, known map[string]datadir.Know
 	}
 	return r.Uploaded().Wait()
 }
+
+// ServeWithout notes that this host serves without the bucket that it was in: what is
+// acknowledged from now on is ahead of it.
+func ServeWithout(markDir string) error {
+	entries, err := os.ReadDir(markDir)
+	if err != nil {
+		return fsutil.IgnoreMissing(err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(markDir, e.Name())
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err == nil && !strings.HasSuffix(string(text), "\n"+aheadMark+"\n") {
+			err = fsutil.Replace(path, string(text)+aheadMark+"\n", 0o600, true)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

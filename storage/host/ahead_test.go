@@ -143,3 +143,21 @@ func TestWritesWaitForABucketThatIsTooFarBehind(t *testing.T) {
 		next.want("n.phext", "two")
 	})
 }
+
+// TestServedWithoutTheBucketForAWhile keeps what was written then.
+func TestServedWithoutTheBucketForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, bucket.NewMemory(), "a")
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		m.end()
+		m.check(ServeWithout(m.ds.MarkDir))
+		m.check(ServeWithout(m.ds.MarkDir))
+		m.edit("n.phext", "without")
+		m.start()
+		defer m.end()
+		synctest.Wait()
+		m.check(m.serve())
+		m.want("n.phext", "without")
+	})
+}

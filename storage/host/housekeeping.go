@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -32,8 +33,8 @@ type kept struct {
 	log       *replica.Log
 	uploader  *replica.Uploader
 	lease     *lease
-	path      string // of the data directory
-	compacted uint64 // number of the last checkpoint
+	path      string        // of the data directory
+	compacted atomic.Uint64 // number of the last checkpoint
 	since     time.Duration
 }
 
@@ -52,7 +53,7 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for name, one := range k.logs {
-		grown := one.log.End() - one.compacted
+		grown := one.log.End() - one.compacted.Load()
 		switch {
 		case !one.lease.holds():
 			delete(k.logs, name)
@@ -100,7 +101,7 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	if err != nil {
 		return err
 	}
-	one.compacted = seq
+	one.compacted.Store(seq)
 	removed, err := one.log.Prune(ctx, ds.History)
 	ds.Logger.Debug("the log of a directory in the bucket was compacted", slog.String(logkey.DataDir, one.path),
 		slog.Uint64("position", seq), slog.Int("removed", removed))

@@ -107,6 +107,9 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 }
 
+// Acquire takes the lease before Run does, so that the first request need not be refused.
+func (h *Host) Acquire(ctx context.Context) error { return h.renew(ctx) }
+
 // renew writes this host's object once.
 func (h *Host) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)

@@ -55,6 +55,7 @@ type machine struct {
 	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
 	lag     time.Duration
+	without bool // it serves without a bucket
 }
 
 type lines struct {
@@ -101,6 +102,10 @@ func (m *machine) start() {
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
+	if m.without {
+		m.dirs.TakeOver = nil
+		return
+	}
 	m.check(m.ds.Lock())
 	m.running.Go(func() { m.check(m.Run(ctx)) })
 	m.running.Go(func() { m.ds.Keep(ctx) })
@@ -112,7 +117,9 @@ func (m *machine) end() {
 	m.stop()
 	m.running.Wait()
 	m.check(m.journal.Close())
-	m.check(m.ds.Close())
+	if !m.without {
+		m.check(m.ds.Close())
+	}
 }
 
 func (m *machine) kill() {
@@ -185,10 +192,6 @@ func (m *machine) serve() error {
 		unlock()
 	}
 	return err
-}
-
-func (m *machine) seed() error {
-	return m.ds.Seed(context.Background(), m.dirs, m.tenant.DataDir)
 }
 
 func (m *machine) want(file, text string) {

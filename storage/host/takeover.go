@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -38,12 +36,11 @@ type Directories struct {
 
 	housekeeping housekeeping
 	lock         *os.File
-	seeding      sync.Map // by path: the directories that Seed puts into the bucket
 }
 
 // ErrNotInBucket is a directory with phexts that was never in this bucket. It is not
 // served, so that an empty or a wrong bucket never replaces what is on the disk.
-var ErrNotInBucket = errors.New("there are phexts here that the bucket does not know: put them there with sqgate bucket init, or use the bucket that they are in")
+var ErrNotInBucket = errors.New("there are phexts here that the bucket does not know: put them there with `sqgate bucket init`, or name the bucket that they are in")
 
 // TakeOver makes this host the owner of a directory in the bucket, and its files what
 // the log there says; only what differs is fetched. A file that is ahead of the log was
@@ -83,8 +80,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if t.there, err = phextsIn(d.Path); err != nil {
 		return nil, err
 	}
-	seed, err := t.checkKnown(ctx, owner)
-	if err != nil {
+	if err := t.checkKnown(ctx, owner); err != nil {
 		return nil, err
 	}
 	if err := ds.awaitEnd(ctx, owner); err != nil {
@@ -97,17 +93,14 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
-	if seed {
-		if err := t.seed(ctx, log); err != nil {
-			return nil, err
-		}
-	}
 	known, checkpoint, err := t.makeFiles(ctx, log.End())
 	if err != nil {
 		return nil, err
 	}
 	uploader := replica.NewUploader(lease.ctx, log)
-	ds.housekeeping.keep(name, &kept{log: log, uploader: uploader, lease: lease, path: d.Path, compacted: checkpoint, since: ds.clock()})
+	one := &kept{log: log, uploader: uploader, lease: lease, path: d.Path, since: ds.clock()}
+	one.compacted.Store(checkpoint)
+	ds.housekeeping.keep(name, one)
 	r := datadir.NewReplica(d, uploader, lease.holds, known)
 	if err := t.uploadAhead(r, known); err != nil {
 		return nil, err
@@ -172,69 +165,42 @@ type takeOver struct {
 	kept    []journal.Mutation
 }
 
-// Seed puts a directory into the bucket that was never there, and serves it from there
-// on. The error is ErrNotInBucket if the bucket has other phexts under its name.
-func (ds *Directories) Seed(ctx context.Context, dirs *datadir.Dirs, dataDir string) error {
-	path := dirs.Of(dataDir).Path
-	ds.seeding.Store(path, true)
-	defer ds.seeding.Delete(path)
-	release, err := dirs.LockExclusive(ctx, dataDir)
-	if err == nil {
-		release()
+// checkKnown refuses phexts of which this bucket knows nothing.
+func (t *takeOver) checkKnown(ctx context.Context, o object.Owner) error {
+	if len(t.there) == 0 {
+		return nil
 	}
-	return err
+	if marked, _, err := t.readMark(t.dir.Name); err != nil || marked && o.Epoch > 0 {
+		return err
+	}
+	state, err := t.stateNow(ctx)
+	if err != nil {
+		return err
+	}
+	return t.checkSame(state) // the state directory was lost, say
 }
 
-// checkKnown refuses phexts of which this bucket knows nothing, unless they are to be put
-// there, and the bucket has nothing yet. Those that are just what the bucket has are known.
-func (t *takeOver) checkKnown(ctx context.Context, o object.Owner) (seed bool, err error) {
-	if len(t.there) == 0 {
-		return false, nil
-	}
-	switch _, err = os.Lstat(t.markPath()); {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return false, err
-	case err == nil && o.Epoch > 0:
-		return false, nil
-	}
+// stateNow is what the log says now.
+func (t *takeOver) stateNow(ctx context.Context) (*replica.State, error) {
 	end, err := t.dir.End(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	state, err := t.dir.StateAt(ctx, end)
-	if err != nil {
-		return false, err
-	}
-	if _, wanted := t.seeding.Load(t.d.Path); wanted && len(state.Files) == 0 {
-		return true, nil
-	}
+	return t.dir.StateAt(ctx, end)
+}
+
+// checkSame refuses phexts that are not just what the bucket has.
+func (t *takeOver) checkSame(state *replica.State) error {
 	for _, name := range t.there {
 		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
 		if err != nil {
-			return false, err
-		}
-		if f := state.Files[name]; f == nil || !f.Is(now) {
-			return false, ErrNotInBucket
-		}
-	}
-	return false, nil // the state directory was lost, say
-}
-
-// seed writes a checkpoint of the files here, as if the log said so.
-func (t *takeOver) seed(ctx context.Context, log *replica.Log) error {
-	c := object.Checkpoint{Seq: log.End(), Epoch: log.Epoch(), Time: time.Now().UnixNano()}
-	text := func(name string) ([]byte, error) {
-		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
-		return []byte(now.Text), err
-	}
-	for _, name := range t.there { // which are sorted
-		b, err := text(name)
-		if err != nil {
 			return err
 		}
-		c.Files = append(c.Files, object.File{Name: name, Hash: sha256.Sum256(b), Size: int64(len(b))})
+		if f := state.Files[name]; f == nil || !f.Is(now) {
+			return ErrNotInBucket
+		}
 	}
-	return log.WriteCheckpoint(ctx, c, func(f object.File) ([]byte, error) { return text(f.Name) })
+	return nil
 }
 
 // makeFiles makes the files what the log says at a number, and the answers to repeated

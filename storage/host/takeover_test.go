@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,58 +159,6 @@ func TestPhextsThatTheBucketDoesNotKnow(t *testing.T) {
 			m.end()
 		}
 	})
-}
-
-// TestSeed puts the phexts of a host into a bucket that does not have them. It can be
-// interrupted anywhere and repeated. Another's phexts stay what they are.
-func TestSeed(t *testing.T) {
-	for fail := range 20 {
-		synctest.Test(t, func(t *testing.T) {
-			b := bucket.NewMemory()
-			var calls atomic.Int64
-			broken := errors.New("interrupted")
-			m := newMachine(t, b, "a")
-			synctest.Wait()
-			m.check(os.MkdirAll(m.path(""), 0o700))
-			m.check(os.WriteFile(m.path("a.phext"), []byte("one"), 0o600))
-			m.check(os.WriteFile(m.path("b.phext"), []byte("two"), 0o600))
-			b.Fault = func(op bucket.Op, key string) bucket.Fault {
-				if strings.HasPrefix(key, "dirs/") && calls.Add(1) == int64(fail) {
-					return bucket.Fault{Refuse: broken}
-				}
-				return bucket.Fault{}
-			}
-			err := m.seed()
-			calls.Store(1000) // the rest is to succeed
-			if fail > 0 && fail < 9 && err == nil {
-				t.Errorf("call %d failed, and nobody was told", fail)
-			}
-			if err != nil {
-				if err = m.seed(); err != nil {
-					t.Errorf("call %d failed: %v\n%s", fail, err, m.log.text.String())
-					m.end()
-					return
-				}
-			}
-			m.check(m.seed()) // it is there
-			m.want("a.phext", "one")
-			m.write("a.phext", "after", "", true)
-			m.end()
-			next := newMachine(t, b, "b")
-			defer next.end()
-			synctest.Wait()
-			next.check(os.MkdirAll(next.path(""), 0o700))
-			next.check(os.WriteFile(next.path("mine.phext"), []byte("mine"), 0o600))
-			if err := next.seed(); err == nil {
-				t.Error("phexts of two directories were put together")
-			}
-			next.want("mine.phext", "mine")
-			next.check(os.Remove(next.path("mine.phext")))
-			next.check(next.serve())
-			next.want("a.phext", "after")
-			next.want("b.phext", "two")
-		})
-	}
 }
 
 // TestALostStateDirectory is no reason not to serve what is just what the bucket has.

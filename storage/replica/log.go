@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -15,6 +16,8 @@ import (
 type Log struct {
 	d     *Directory
 	epoch uint64
+
+	known atomic.Uint64 // number of the last object that is known to be there
 
 	mu        sync.Mutex
 	end       uint64 // number of the last object
@@ -142,18 +145,16 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 		return err
 	}
 	l.end++
+	l.known.Store(l.end)
 	return nil
 }
 
 // Epoch is the number of this ownership.
 func (l *Log) Epoch() uint64 { return l.epoch }
 
-// End is the number of the last object that is known to be in the log.
-func (l *Log) End() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.end
-}
+// End is the number of the last object that is known to be in the log. It waits for no
+// upload.
+func (l *Log) End() uint64 { return l.known.Load() }
 
 // Append appends one object with all groups, and returns its number when it is in the
 // bucket and the lease still holds. ctx must end with the lease.

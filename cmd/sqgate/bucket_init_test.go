@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mirrorborn.us/sqgate/internal/s3test"
+)
+
+// TestBucketInit puts a serving host into a bucket, and has its machine vanish after the
+// next start, in which nobody asks for one of the tenants.
+func TestBucketInit(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) { testBucketInit(t, sq, "file://"+t.TempDir()) })
+}
+
+// TestBucketInitOnS3 has the same with a real S3 server, whose key the command has and
+// the serving host does not.
+func TestBucketInitOnS3(t *testing.T) {
+	server := s3test.Start(t)
+	testBucketInit(t, cmp.Or(realSQ(), builtin), server.URL)
+}
+
+func testBucketInit(t *testing.T, sq, bucket string) {
+	g := newGate(t, sq, "will", "emi", "empty", "off")
+	g.set("off", "enabled", true)
+	g.writeFile()
+	withBucket := []string{"--bucket", bucket, "--private-network=false"}
+	g.args, g.env = withBucket[2:], []string{"AWS_ACCESS_KEY_ID="}
+	g.start()
+	for _, id := range []string{"will", "emi", "off"} {
+		for i := range 3 {
+			g.must(id, "POST", at("update", fmt.Sprint("n", i), origin), "before of "+id, 200)
+		}
+	}
+	g.set("off", "enabled", false)
+	g.writeFile()
+	if out, status := g.bucket("status"); status != 0 || !strings.Contains(out, "without --bucket") {
+		t.Errorf("no bucket: %d %s", status, out)
+	}
+
+	g.stop()
+	args := []string{"serve", "--config", g.configPath(), "--sq", sq, "--listen", "127.0.0.1:0", "--state-dir", filepath.Join(g.dir, "state")}
+	if out, status := sqgateOutput(t, nil, append(args, withBucket...)...); status != 2 || !strings.Contains(out, "sqgate bucket init") {
+		t.Fatalf("a bucket that knows nothing: %d %s", status, out)
+	}
+	g.start()
+
+	if out, status := g.bucket("init", "--bucket", bucket); status != 0 || !strings.Contains(out, "9 phexts of 4 directories are in the bucket.\nNow set SQGATE_BUCKET='"+bucket+"'") {
+		t.Fatalf("%d %s", status, out)
+	}
+	g.must("will", "POST", at("update", "n1", origin), "after of will", 200)
+	out, status := g.bucket("init", "--bucket", bucket, "--json")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if want := `{"directories":4,"done":4,"phexts":9,"bytes":0,"finished":true}`; status != 0 || lines[len(lines)-1] != want {
+		t.Fatalf("repeated: %d %s, want %s", status, out, want)
+	}
+	g.must("emi", "POST", at("update", "n2", origin), "after of emi", 200)
+	g.stop()
+
+	g.args, g.env = withBucket, nil
+	g.start()
+	g.must("will", "POST", at("update", "n2", origin), "with the bucket", 200)
+	eventually(t, "what was written meanwhile is taken over", func() bool { return len(g.bucketStatus().Directories) == 3 })
+	status1 := g.bucketStatus()
+	if d := status1.Directories[2]; d.Name != "will" || d.Position < 3 || status1.Requests["put"] < 4 || status1.Bucket != bucket || !status1.Lease {
+		t.Errorf("%+v", status1)
+	}
+	if out, status := g.bucket("status", "--sizes"); status != 0 || !regexp.MustCompile(`(?s)lease +held\n.*requests +\d+ puts, .*\nfiles +\d+ objects.*\nwill +2 +\d+ +\d+ +0.0\n`).MatchString(out) {
+		t.Errorf("%d %s", status, out)
+	}
+	if out, status := g.bucket("init", "--bucket", bucket); status != 1 || !strings.Contains(out, "was started with a bucket") {
+		t.Errorf("with a bucket: %d %s", status, out)
+	}
+	g.kill()
+	g.wipe()
+	g.start()
+	for target, want := range map[string]string{"will/n0": "before of will", "will/n1": "after of will", "will/n2": "with the bucket", "emi/n0": "before of emi", "emi/n2": "after of emi"} {
+		id, phext, _ := strings.Cut(target, "/")
+		eventually(t, "the directory is taken over", func() bool {
+			r, err := g.do(id, "GET", at("select", phext, origin), "")
+			return err == nil && r.status == 200 && r.body == want
+		})
+	}
+	g.set("off", "enabled", true)
+	g.writeFile()
+	eventually(t, "the disabled tenant's phexts are there, too", func() bool {
+		r, err := g.do("off", "GET", at("select", "n0", origin), "")
+		return err == nil && r.body == "before of off"
+	})
+}
+
+// bucket runs a command about the gate's bucket.
+func (g *gate) bucket(args ...string) (string, int) {
+	g.t.Helper()
+	return sqgateOutput(g.t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, append([]string{"bucket"}, args...)...)
+}
+
+type bucketStatus struct {
+	Bucket      string
+	Lease       bool
+	Requests    map[string]int64
+	Behind      float64 `json:"behind_seconds"`
+	Directories []struct {
+		Name     string
+		Position int
+	}
+}
+
+func (g *gate) bucketStatus() (s bucketStatus) {
+	g.t.Helper()
+	r := g.manageRaw(adminKey, "GET", "bucket", "")
+	if err := json.Unmarshal([]byte(r.body), &s); err != nil || r.status != 200 {
+		g.t.Fatalf("%d %s: %v", r.status, r.body, err)
+	}
+	return s
+}
+
+// TestBucketInitThatCannotBe is refused before it changes anything.
+func TestBucketInitThatCannotBe(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "text", 200)
+	for url, want := range map[string]string{
+		"":                      "--bucket is missing",
+		"file:///no/such/place": "no such file or directory",
+		"gs://x":                "is neither s3://NAME/PREFIX",
+	} {
+		if out, status := g.bucket("init", "--bucket", url); status == 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %s", url, status, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(g.dir, "state", "bucket")); err == nil {
+		t.Error("it has marked something")
+	}
+}
