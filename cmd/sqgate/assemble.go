@@ -219,6 +219,9 @@ func (s *service) makeStorage() (err error) {
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
+	if s.host != nil {
+		s.metrics.RegisterBucket(s.bucketStatus)
+	}
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})

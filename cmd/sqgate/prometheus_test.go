@@ -170,7 +170,8 @@ func TestPrometheusSeesFaults(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("metrics-key-of-the-tests\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.args = append(g.args, "--metrics-key-file", keyFile, "--confine=false")
+	bucket := t.TempDir()
+	g.args = append(g.args, "--metrics-key-file", keyFile, "--confine=false", "--bucket", "file://"+bucket)
 	g.start()
 	p := startPrometheus(t, g, keyFile)
 	p.await(`count_over_time(up{job="sqgate"}[5m]) > 1 and up{job="sqgate"} == 1`)
@@ -281,6 +282,14 @@ func TestPrometheusSeesFaults(t *testing.T) {
 				_, _ = g.do("looping", "POST", at("update", "n", origin), "x") // most are refused at once
 			}
 		}, "SqgateChildCrashLooping SqgateChildrenFail SqgateUnavailable", nil},
+		{func() { // a bucket that cannot be written, and a write that waits for it
+			if err := os.Rename(bucket+"/v1/.temp", bucket+"/v1/.aside"); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := g.do("will", "POST", at("update", "n", origin), "x"); err != nil || r.status < 500 {
+				t.Errorf("a write that cannot get to the bucket: %v %d", err, r.status)
+			}
+		}, "SqgateBucketLost SqgateBucketBehind SqgateBucketFails", nil},
 		{g.kill, "SqgateDown", nil},
 	} {
 		if fault.alerts == "SqgateDown" {
