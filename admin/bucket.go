@@ -38,7 +38,8 @@ type BucketSize struct {
 type BucketPlace struct {
 	URL      string      `json:"bucket"`
 	HostName string      `json:"host_name,omitempty"`
-	Key      *bucket.Key `json:"key,omitempty"` // nil: the server's own
+	Key      *bucket.Key `json:"key,omitempty"`    // nil: the server's own
+	Dialer   string      `json:"dialer,omitempty"` // socket of a process that connects to the bucket's server
 }
 
 func (a *API) showBucket(w http.ResponseWriter, r *http.Request) error {

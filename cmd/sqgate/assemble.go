@@ -297,8 +297,13 @@ func (s *service) listen() (err error) {
 	case moved:
 		s.warnOfNetwork(errors.New("the kernel says that sqgate is still in the host's network"))
 	default:
+		stop, err := s.startDialer()
+		if err != nil {
+			return err
+		}
 		s.stderr.flush() // if it succeeds, this process ends there
 		s.warnOfNetwork(enterOwnNetwork(s.listener, orphansWrite))
+		stop()
 	}
 	if s.o.sq == builtin {
 		s.log.Warn("this is not SQ, but the stand-in that comes with sqgate: use it to try things, and not for data that anybody wants to keep")

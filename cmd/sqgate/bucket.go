@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -126,14 +125,15 @@ func (s *service) openBucket() error {
 	if o.url == "" {
 		return hosts.ServeWithout(s.markDir())
 	}
-	if s.o.privateNetwork && strings.HasPrefix(o.url, "s3:") {
-		return usageError{errors.New("--bucket is not a directory, and cannot be reached from the network of sqgate's own: give --private-network=false, if nobody else uses this host")}
-	}
 	name, err := o.name()
 	if err != nil {
 		return err
 	}
-	b, err := o.open(bucket.Options{})
+	keepDialer()
+	b, err := o.open(bucket.Options{Dial: dialThrough(os.Getenv(envDialer))})
+	if bucket.ShouldRetry(err) && os.Getenv(envDialer) == "" && startedBySystemd() {
+		return fmt.Errorf("%w; the unit's own network has no way out but sqgate-dialer.socket: see bucket.md", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -52,6 +53,10 @@ func bucketInit(c *apiClient) *cobra.Command {
 					return usageError{fmt.Errorf("--bucket: %w", err)}
 				}
 				to.Key = &key
+				if socket, stop := c.lendDialer(o.url); stop != nil {
+					defer stop()
+					to.Dialer = socket
+				}
 			}
 			return c.initBucket(to, cmd.ErrOrStderr())
 		},
@@ -59,6 +64,19 @@ func bucketInit(c *apiClient) *cobra.Command {
 	o.registerPlace(cmd.Flags())
 	o.registerHost(cmd.Flags())
 	return cmd
+}
+
+// lendDialer dials for a sqgate on this host that is in a network of its own. stop is nil if
+// sqgate's state directory is not here.
+func (c *apiClient) lendDialer(url string) (socket string, stop func()) {
+	socket = filepath.Join(c.o.stateDir, fmt.Sprintf(".dialer-%d", os.Getpid()))
+	l, err := listenUnix(socket)
+	if err != nil {
+		return "", nil
+	}
+	go serveDialer(l, func(address string) bool { return bucket.Reaches(url, address) })
+	_ = os.Chmod(socket, 0o666) // nobody else gets into the directory; if it fails, sqgate says that it cannot connect
+	return socket, func() { _ = l.Close() }
 }
 
 // initBucket shows how far it is while it goes on.

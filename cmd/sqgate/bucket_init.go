@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,7 +45,11 @@ func (s *service) initBucket(ctx context.Context, to admin.BucketPlace, report f
 	if err != nil {
 		return err
 	}
-	b, err := o.open(bucket.Options{Key: to.Key})
+	dialer := os.Getenv(envDialer)
+	if _, err := os.Stat(to.Dialer); err == nil {
+		dialer = to.Dialer
+	}
+	b, err := o.open(bucket.Options{Key: to.Key, Dial: dialThrough(dialer)})
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ func testBucketInit(t *testing.T, sq, bucket string) {
 	g := newGate(t, sq, "will", "emi", "empty", "off")
 	g.set("off", "enabled", true)
 	g.writeFile()
-	withBucket := []string{"--bucket", bucket, "--private-network=false"}
-	g.args, g.env = withBucket[2:], []string{"AWS_ACCESS_KEY_ID="}
+	withBucket := []string{"--bucket", bucket}
+	g.env = []string{"AWS_ACCESS_KEY_ID="}
 	g.start()
 	for _, id := range []string{"will", "emi", "off"} {
 		for i := range 3 {
@@ -63,6 +63,9 @@ func testBucketInit(t *testing.T, sq, bucket string) {
 	g.must("emi", "POST", at("update", "n2", origin), "after of emi", 200)
 	g.stop()
 
+	if out, status := g.bucket("init", "--bucket", bucket, "--state-dir", "/nowhere"); strings.HasPrefix(bucket, "s3:") && g.inOwnNetwork() && status == 0 {
+		t.Errorf("S3 was reached from a network of its own: %s", out)
+	}
 	g.args, g.env = withBucket, nil
 	g.start()
 	g.must("will", "POST", at("update", "n2", origin), "with the bucket", 200)
@@ -98,8 +101,11 @@ func testBucketInit(t *testing.T, sq, bucket string) {
 // bucket runs a command about the gate's bucket.
 func (g *gate) bucket(args ...string) (string, int) {
 	g.t.Helper()
-	return sqgateOutput(g.t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url}, append([]string{"bucket"}, args...)...)
+	return sqgateOutput(g.t, []string{"SQ_ADMIN_KEY=" + adminKey, "SQGATE_URL=" + g.url, "SQGATE_STATE_DIR=" + filepath.Join(g.dir, "state")}, append([]string{"bucket"}, args...)...)
 }
+
+// inOwnNetwork says whether the gate could make one.
+func (g *gate) inOwnNetwork() bool { return !strings.Contains(g.log.String(), shared) }
 
 type bucketStatus struct {
 	Bucket      string

@@ -28,7 +28,7 @@ func TestTheMachineIsGone(t *testing.T) {
 // TestTheMachineIsGoneAndS3IsNot has the same with a real S3 server.
 func TestTheMachineIsGoneAndS3IsNot(t *testing.T) {
 	server := s3test.Start(t)
-	testTheMachineIsGone(t, cmp.Or(realSQ(), builtin), server.URL, "--private-network=false")
+	testTheMachineIsGone(t, cmp.Or(realSQ(), builtin), server.URL)
 }
 
 func testTheMachineIsGone(t *testing.T, sq, bucket string, args ...string) {

@@ -34,6 +34,8 @@ func newRoot() *cobra.Command {
 			root.AddCommand(newStandIn())
 		case ownNetwork:
 			root.AddCommand(newOwnNetwork())
+		case dialerCommand:
+			root.AddCommand(newDialer())
 		}
 	}
 	root.InitDefaultCompletionCmd()

@@ -88,6 +88,33 @@ func ReadKey(credentialsFile string) (Key, error) {
 	return readCredentials(credentialsFile)
 }
 
+// Reaches says whether the client of the bucket at rawURL may connect to an address.
+func Reaches(rawURL, address string) bool {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "s3" {
+		return false
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	endpoint := u.Query().Get("endpoint")
+	if endpoint == "" {
+		endpoint = awsEndpoint
+	}
+	server, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	wanted := server.Port()
+	if wanted == "" {
+		wanted = map[string]string{"http": "80", "https": "443"}[server.Scheme]
+	}
+	// AWS has a name for each bucket and region.
+	const aws = ".amazonaws.com"
+	return port == wanted && (host == server.Hostname() || strings.HasSuffix(server.Hostname(), aws) && strings.HasSuffix(host, aws))
+}
+
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()

@@ -36,6 +36,8 @@ type S3Config struct {
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+const awsEndpoint = "https://s3.amazonaws.com"
+
 // The time that a request may take: this long, and a second more for each
 // slowest bytes that it sends or gets.
 const (
@@ -51,7 +53,7 @@ type s3 struct {
 // NewS3 returns a bucket of a server that speaks S3. It connects to nothing.
 func NewS3(c S3Config) (Bucket, error) {
 	if c.Endpoint == "" {
-		c.Endpoint = "https://s3.amazonaws.com"
+		c.Endpoint = awsEndpoint
 	}
 	if c.Region == "" {
 		c.Region = "us-east-1" // without one, the library would ask the server

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+)
+
+// From a network of its own, sqgate reaches no S3 server. A dialer is another process in
+// the host's network: it connects to the bucket's server, and to nothing else, and passes
+// the connected socket on. It is asked over a Unix socket, which is a file and belongs to
+// no network: a line with the address, and the answer is the socket, or why there is none.
+// It sees nothing of what is sent.
+
+const (
+	// dialerCommand is the hidden command. Its standard input ends when it is not needed
+	// any more, unless systemd has started it.
+	dialerCommand = "dialer"
+	// envDialer is the variable with the path of the dialer's socket. The unit has it.
+	envDialer = "SQ_DIALER"
+	// envDialerPipe is the number of the descriptor that keeps a dialer of sqgate's own alive.
+	envDialerPipe = "SQ_DIALER_PIPE_FD"
+
+	dialTimeout    = 10 * time.Second
+	longestAddress = 300 // bytes
+)
+
+// dialThrough connects by way of the dialer at path; nil if path is "".
+func dialThrough(path string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if path == "" {
+		return nil
+	}
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		var d net.Dialer
+		dialer, err := d.DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, fmt.Errorf("the dialer that connects sqgate's own network to the bucket does not run: %w", err)
+		}
+		defer func() { _ = dialer.Close() }() // it has said everything
+		defer context.AfterFunc(ctx, func() { _ = dialer.SetDeadline(time.Unix(1, 0)) })()
+		if _, err := io.WriteString(dialer, address+"\n"); err != nil {
+			return nil, err
+		}
+		return receiveSocket(dialer.(*net.UnixConn))
+	}
+}
+
+func receiveSocket(from *net.UnixConn) (net.Conn, error) {
+	said, rights := make([]byte, 1<<10), make([]byte, unix.CmsgSpace(4))
+	n, nRights, _, _, err := from.ReadMsgUnix(said, rights)
+	if err != nil {
+		return nil, err
+	}
+	if nRights == 0 {
+		return nil, errors.New(string(said[:n]))
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:nRights])
+	if err != nil || len(messages) != 1 {
+		return nil, fmt.Errorf("the dialer's answer: %d messages, %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, fmt.Errorf("the dialer's answer: %d sockets, %w", len(fds), err)
+	}
+	unix.CloseOnExec(fds[0])
+	file := os.NewFile(uintptr(fds[0]), "bucket")
+	defer func() { _ = file.Close() }() // the connection has a copy
+	return net.FileConn(file)
+}
+
+// serveDialer answers until l is closed.
+func serveDialer(l net.Listener, reaches func(address string) bool) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() { _ = c.Close() }() // whoever asked has the answer
+			if err := answerDial(c.(*net.UnixConn), reaches); err != nil {
+				_, _ = io.WriteString(c, oneLine(err.Error())) // whoever asked may have left
+			}
+		}()
+	}
+}
+
+func answerDial(c *net.UnixConn, reaches func(address string) bool) error {
+	if err := c.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return err
+	}
+	line := make([]byte, longestAddress)
+	n, err := c.Read(line)
+	if err != nil {
+		return err
+	}
+	address := strings.TrimSuffix(string(line[:n]), "\n")
+	if !reaches(address) {
+		return fmt.Errorf("the dialer connects to the server of its --bucket, and not to %q", address)
+	}
+	conn, err := net.DialTimeout("tcp", address, dialTimeout)
+	if err != nil {
+		return err
+	}
+	file, err := conn.(*net.TCPConn).File()
+	if err := errors.Join(err, conn.Close()); err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // its copy is on its way
+	_, _, err = c.WriteMsgUnix([]byte{0}, unix.UnixRights(int(file.Fd())), nil)
+	return err
+}
+
+func newDialer() *cobra.Command {
+	var o bucketOptions
+	var socket string
+	cmd := &cobra.Command{
+		Use: dialerCommand, Short: "Connect a sqgate in a network of its own to its bucket", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			return runDialer(o.url, socket)
+		},
+	}
+	cmd.Flags().StringVar(&o.url, "bucket", "", "URL of the bucket whose server may be connected to")
+	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket to listen on (empty: systemd's)")
+	return cmd
+}
+
+func runDialer(url, socket string) error {
+	reaches := func(address string) bool { return bucket.Reaches(url, address) }
+	if socket == "" {
+		passed, err := activation.Listeners()
+		if err != nil || len(passed) != 1 || passed[0] == nil {
+			return usageError{fmt.Errorf("systemd handed over %d sockets, and one is wanted: use sqgate-dialer.socket (%v)", len(passed), err)}
+		}
+		serveDialer(passed[0], reaches)
+		return nil
+	}
+	l, err := listenUnix(socket)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // it ends with sqgate
+		_ = l.Close()
+	}()
+	serveDialer(l, reaches)
+	return nil
+}
+
+// listenUnix listens on a path that an earlier process may have left there.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return net.Listen("unix", path)
+}
+
+// startDialer starts a dialer in the network that this process is still in, and notes it
+// in the environment for the program that is about to be executed. It ends with that one.
+// stop ends it if nothing is executed.
+func (s *service) startDialer() (stop func(), err error) {
+	if !strings.HasPrefix(s.o.bucket.url, "s3:") {
+		return func() {}, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(s.markDir(), ".dialer")
+	cmd := exec.Command(self, dialerCommand, "--bucket", s.o.bucket.url, "--socket", socket)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C is sqgate's, which goes on for a while
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	read, alive, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdin = read
+	err = errors.Join(cmd.Start(), read.Close())
+	stop = func() { _ = alive.Close(); _ = cmd.Wait() } // it has nothing to lose
+	if err != nil {
+		return nil, errors.Join(err, alive.Close())
+	}
+	if _, err := said.Read(make([]byte, 10)); err != nil {
+		stop()
+		return nil, fmt.Errorf("the dialer for the bucket did not start: %w", err)
+	}
+	_, err = unix.FcntlInt(alive.Fd(), unix.F_SETFD, 0) // it outlives the execution
+	err = errors.Join(err, os.Setenv(envDialer, socket), os.Setenv(envDialerPipe, strconv.Itoa(int(alive.Fd()))))
+	return func() { _ = os.Unsetenv(envDialer); stop() }, err
+}
+
+// keepDialer keeps the dialer that startDialer has started from outliving this process
+// with a child of its.
+func keepDialer() {
+	if fd, err := strconv.Atoi(os.Getenv(envDialerPipe)); err == nil {
+		unix.CloseOnExec(fd)
+	}
+}
