@@ -70,7 +70,7 @@ func newAPI(t *testing.T) *API {
 		Key: managementKey, KeyLimit: keylimit.New(func() time.Time { return noon }), Store: store,
 		Ledger: ledger, Dirs: dirs, History: &history.Service{Dirs: dirs, Ledger: ledger}, Calls: quota.OpenCalls("", slog.Default()),
 		Children: children, Metrics: http.NotFoundHandler(), Counts: NewMetrics("test", store), JournalDir: filepath.Join(dir, "journal"), DataRoot: dir,
-		ArchiveDir: filepath.Join(dir, "archives"), AuditFile: filepath.Join(dir, "audit.log"), Logger: slog.Default(),
+		ArchiveDir: filepath.Join(dir, "archives"), AuditFile: filepath.Join(dir, "audit.log"), Logger: slog.Default(), BucketStatus: func() *BucketStatus { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,7 @@ type event struct {
 	SQ      json.RawMessage   `json:"sq,omitempty"`
 	Config  json.RawMessage   `json:"config,omitempty"`
 	Storage json.RawMessage   `json:"storage,omitempty"`
+	Bucket  json.RawMessage   `json:"bucket,omitempty"` // if there is one
 	Audit   json.RawMessage   `json:"audit,omitempty"`
 }
 
@@ -62,6 +63,14 @@ type sqView struct {
 	States   map[supervisor.State]int `json:"states"`
 	Missing  int                      `json:"data_dirs_missing"`
 	Children []childView              `json:"children"`
+}
+
+// bucketView is what of a BucketStatus is worth a look each second.
+type bucketView struct {
+	URL           string  `json:"bucket"`
+	Lease         bool    `json:"lease"`
+	Sync          bool    `json:"sync"`
+	BehindSeconds float64 `json:"behind_seconds"`
 }
 
 type childView struct {
@@ -139,6 +148,7 @@ const (
 	sqPart      = "/sq"
 	configPart  = "/config"
 	storagePart = "/storage"
+	bucketPart  = "/bucket"
 	auditPart   = "/audit"
 )
 
@@ -167,6 +177,9 @@ func (a *API) eventSince(sent *sentState) event {
 	e.SQ = sent.changed(sqPart, a.sqNow())
 	e.Config = sent.changed(configPart, a.configNow())
 	e.Storage = sent.changed(storagePart, a.storageNow())
+	if b := a.BucketStatus(); b != nil {
+		e.Bucket = sent.changed(bucketPart, bucketView{b.URL, b.Lease, b.Sync, b.BehindSeconds})
+	}
 	e.Audit = sent.changed(auditPart, a.audit.last())
 	return e
 }

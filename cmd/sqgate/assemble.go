@@ -102,7 +102,7 @@ func (s *service) openTenants() (err error) {
 		return fmt.Errorf("--state-dir: %w: let the user of sqgate write there, or name another directory", err)
 	}
 	s.links = tenants.FollowLinks(s.store.Current, s.o.config, s.o.stateDir, s.o.archiveDir, s.o.logDir,
-		filepath.Join(s.o.stateDir, adminKeyFile), s.o.adminKeyFile, s.o.metricsKeyFile, s.o.jwtKeyFile, os.Getenv("CREDENTIALS_DIRECTORY"))
+		filepath.Join(s.o.stateDir, adminKeyFile), s.o.adminKeyFile, s.o.metricsKeyFile, s.o.jwtKeyFile, s.o.bucket.credentials, s.o.bucket.directory(), os.Getenv("CREDENTIALS_DIRECTORY"))
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)

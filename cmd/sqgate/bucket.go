@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,6 +72,14 @@ func (o *bucketOptions) allowedLag() time.Duration {
 		return 0
 	}
 	return o.lag
+}
+
+// directory is the bucket's, or "" if it is none.
+func (o *bucketOptions) directory() string {
+	if dir, ok := strings.CutPrefix(o.url, "file://"); ok {
+		return dir
+	}
+	return ""
 }
 
 // name is what this host is called in the bucket.

@@ -12,7 +12,7 @@ import (
 )
 
 // TestDialer reaches S3 from a network of sqgate's own. The process that connects does so
-// to the bucket's server alone, and ends with sqgate, although a child of that lives on.
+// to the bucket's server alone, and ends with sqgate.
 func TestDialer(t *testing.T) {
 	server := s3test.Start(t)
 	g := newGate(t, builtin, "will")

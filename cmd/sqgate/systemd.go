@@ -190,7 +190,13 @@ func (s *service) statusLine() string {
 			parts = append(parts, fmt.Sprintf("%d SQ %s", n, state))
 		}
 	}
+	if s.host != nil && !s.o.bucket.sync {
+		parts = append(parts, "acknowledged before it is in the bucket")
+	}
 	line := strings.Join(append(parts, "sqgate "+buildVersion()), ", ")
+	if s.host != nil && !s.host.Holds() {
+		line = "NOTHING IS SERVED until the bucket can be reached (" + line + ")"
+	}
 	switch err := s.store.Status().Err; {
 	case err == nil:
 	case s.store.Current().Refusal() != nil:
