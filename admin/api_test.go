@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -329,5 +331,36 @@ func TestEveryLimitCanBeSet(t *testing.T) {
 	w := call(a, managementKey, "POST", "/api/v2/admin/tenants/add", `{"tenant_id": "c", "calls_per_day": "many"}`)
 	if want := `{"error":"field \"calls_per_day\" is a string: a whole number is wanted","code":"bad_request"}`; strings.TrimSpace(w.Body.String()) != want {
 		t.Errorf("%s", w.Body)
+	}
+}
+
+// TestAPathKeyKeptAsItsHash is replaced and revoked as any other.
+func TestAPathKeyKeptAsItsHash(t *testing.T) {
+	a := newAPI(t)
+	sum := sha256.Sum256([]byte("abcdefghijklmnopqrstu_"))
+	for _, test := range []struct{ field, want string }{
+		{`"new"`, `"path_key_fingerprint":"`},
+		{"null", ""},
+	} {
+		err := a.Store.Edit(func(d *tenants.Document) error {
+			return d.Change("a", func(e *tenants.Entry) error {
+				e.PathKey, e.PathKeySHA256 = nil, ptr(hex.EncodeToString(sum[:]))
+				return nil
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := call(a, managementKey, "PATCH", "/api/v2/admin/tenants/a", `{"path_key": `+test.field+`}`)
+		if w.Code != 200 || !strings.Contains(w.Body.String(), test.want) || strings.Contains(w.Body.String(), "fingerprint") != (test.want != "") {
+			t.Errorf("%s: %d %s", test.field, w.Code, w.Body)
+		}
+		if _, ok := a.Store.Current().ByPathKey("abcdefghijklmnopqrstu_"); ok {
+			t.Error("the old path key is still good")
+		}
+	}
+	audit, err := os.ReadFile(a.AuditFile)
+	if err != nil || strings.Count(string(audit), "fingerprint "+hex.EncodeToString(sum[:4])) != 2 {
+		t.Errorf("%s %v", audit, err)
 	}
 }

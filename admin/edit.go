@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -39,14 +40,14 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 	e := tenants.Entry{ID: in.ID, DataDir: &dir, APIKeySHA256: hashed(key),
 		CreatedAt: ptr(a.now().UTC().Format(time.RFC3339)), Incarnation: ptr(tenants.NewIncarnation(a.now())), Enabled: ptr(true)}
 	in.apply(&e)
-	if e.PathKey, err = in.PathKey.apply(nil); err != nil {
+	if err := in.PathKey.apply(&e); err != nil {
 		return err
 	}
 	if err := a.addEntry(r, e, dir); err != nil {
 		return err
 	}
 	id := *in.ID
-	in.ID, in.PathKey = nil, audited(e.PathKey)
+	in.ID, in.PathKey = nil, auditedPathKey(&e)
 	a.record(r, "add", id, nil, struct {
 		DataDir string `json:"data_dir"`
 		patch
@@ -135,22 +136,25 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id, before, madeKey := r.PathValue("id"), patch{}, ""
-	err := a.changeEntry(id, func(e *tenants.Entry) (err error) {
+	err := a.changeEntry(id, func(e *tenants.Entry) error {
 		if p.Enabled != nil && *p.Enabled && e.Archived != nil && *e.Archived {
 			return errArchived(id)
 		}
 		before = p.before(e)
 		p.apply(e)
-		if e.PathKey, err = p.PathKey.apply(e.PathKey); p.PathKey == newPathKey && err == nil {
+		if err := p.PathKey.apply(e); err != nil {
+			return err
+		}
+		if p.PathKey == newPathKey {
 			madeKey = *e.PathKey
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	if madeKey != "" {
-		p.PathKey = audited(&madeKey)
+		p.PathKey = audited(tenants.Fingerprint(madeKey))
 	}
 	a.record(r, "change", id, before, p)
 	return a.show(w, r, madeKey)
@@ -173,7 +177,7 @@ func (p patch) before(e *tenants.Entry) patch {
 	copyIfGiven(&b.CallsPerDay, e.CallsPerDay, p.CallsPerDay)
 	copyIfGiven(&b.MaxPhexts, e.MaxPhexts, p.MaxPhexts)
 	if p.PathKey != "" {
-		b.PathKey = audited(e.PathKey)
+		b.PathKey = auditedPathKey(e)
 	}
 	return b
 }
@@ -230,25 +234,31 @@ func (p pathKey) check() error {
 	return badRequest(`field "path_key" is neither "new" nor null: the key itself is made here, and shown once`)
 }
 
-// apply returns the path key that a tenant with the key current gets.
-func (p pathKey) apply(current *string) (*string, error) {
+// apply makes or removes the path key of e.
+func (p pathKey) apply(e *tenants.Entry) error {
 	switch p {
 	case newPathKey:
 		key, err := tenants.NewPathKey()
-		return &key, err
+		e.PathKey, e.PathKeySHA256 = &key, nil
+		return err
 	case noPathKey:
-		return nil, nil
+		e.PathKey, e.PathKeySHA256 = nil, nil
 	}
-	return current, nil
+	return nil
 }
 
-// audited is a path key as the audit log has it.
-func audited(key *string) pathKey {
-	if key == nil {
-		return noPathKey
+// auditedPathKey is the path key of e as the audit log has it.
+func auditedPathKey(e *tenants.Entry) pathKey {
+	switch {
+	case e.PathKey != nil:
+		return audited(tenants.Fingerprint(*e.PathKey))
+	case e.PathKeySHA256 != nil:
+		return audited(strings.ToLower(*e.PathKeySHA256)[:len(tenants.Fingerprint(""))])
 	}
-	return pathKey("fingerprint " + tenants.Fingerprint(*key))
+	return noPathKey
 }
+
+func audited(fingerprint string) pathKey { return pathKey("fingerprint " + fingerprint) }
 
 // maxOverlap bounds how long the previous key of a tenant keeps working.
 const maxOverlap = 90 * 24 * time.Hour

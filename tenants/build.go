@@ -200,9 +200,15 @@ func (b *builder) setKeys(t *Tenant, e Entry) {
 		b.refuse("api_key", "is missing", `give the tenant a key, or its SHA-256 as "api_key_sha256"`)
 	}
 	b.setPreviousKey(t, e)
-	if e.PathKey != nil {
+	switch {
+	case e.PathKey != nil && e.PathKeySHA256 != nil:
+		b.refuse("path_key", `and "path_key_sha256" are both there`, "keep one")
+	case e.PathKey != nil:
 		t.pathKey = b.plainKey("path_key", *e.PathKey, checkPathKey)
 		b.claimKey("path_key", t.pathKey, b.snapshot.byPathKey, t)
+	case e.PathKeySHA256 != nil:
+		t.pathKey = b.hashedKey("path_key_sha256", *e.PathKeySHA256)
+		b.claimKey("path_key_sha256", t.pathKey, b.snapshot.byPathKey, t)
 	}
 }
 

@@ -28,10 +28,17 @@ func TestTheExample(t *testing.T) {
 }
 
 func TestKeysOfAllKinds(t *testing.T) {
-	old, now, path := key(t), key(t), "abcdefghijklmnopqrstu_"
+	path := "abcdefghijklmnopqrstu_"
+	for _, field := range []string{`"path_key": "` + path, `"path_key_sha256": "` + hashed(path)} {
+		testKeysOfAllKinds(t, path, field)
+	}
+}
+
+func testKeysOfAllKinds(t *testing.T, path, field string) {
+	old, now := key(t), key(t)
 	expires := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	s, err := Parse(fmt.Appendf(nil, `{"tenants": [{"id": "a", "data_dir": "/d", "api_key_sha256": %q,
-		"previous_key_sha256": %q, "previous_key_expires": "2026-01-31T12:00:00Z", "path_key": %q}]}`, hashed(now), hashed(old), path))
+		"previous_key_sha256": %q, "previous_key_expires": "2026-01-31T12:00:00Z", %s"}]}`, hashed(now), hashed(old), field))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +57,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 	if _, ok := s.ByPathKey(path); !ok {
 		t.Error("the path key is not known")
 	}
-	for _, k := range []string{now, old, "", path[:21]} {
+	for _, k := range []string{now, old, "", path[:21], hashed(path)} {
 		if _, ok := s.ByPathKey(k); ok {
 			t.Error("another key was taken for a path key")
 		}

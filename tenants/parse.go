@@ -30,6 +30,7 @@ type Entry struct {
 	PreviousKeySHA256  *string `json:"previous_key_sha256,omitempty"`
 	PreviousKeyExpires *string `json:"previous_key_expires,omitempty"`
 	PathKey            *string `json:"path_key,omitempty"`
+	PathKeySHA256      *string `json:"path_key_sha256,omitempty"`
 	DataDir            *string `json:"data_dir,omitempty"`
 	QuotaMB            *int64  `json:"quota_mb,omitempty"`
 	Enabled            *bool   `json:"enabled,omitempty"`
@@ -56,7 +57,7 @@ func (e *Entry) targets() map[string]any {
 	return map[string]any{
 		"id": &e.ID, "api_key": &e.APIKey, "api_key_sha256": &e.APIKeySHA256,
 		"previous_key_sha256": &e.PreviousKeySHA256, "previous_key_expires": &e.PreviousKeyExpires,
-		"path_key": &e.PathKey, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled, "archived": &e.Archived,
+		"path_key": &e.PathKey, "path_key_sha256": &e.PathKeySHA256, "data_dir": &e.DataDir, "quota_mb": &e.QuotaMB, "enabled": &e.Enabled, "archived": &e.Archived,
 		"admin_email": &e.AdminEmail, "created_at": &e.CreatedAt, "incarnation": &e.Incarnation,
 		"reads_per_minute": &e.ReadsPerMinute, "writes_per_minute": &e.WritesPerMinute, "lists_per_minute": &e.ListsPerMinute,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
