@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,9 +40,12 @@ func (s *Store) editLocked(change func(*Document) error) (again bool, err error)
 	if err != nil {
 		return false, broken(err)
 	}
-	edited, now, err := s.applyLocked(text, change)
+	d, edited, now, err := s.applyLocked(text, change)
 	if err != nil {
 		return false, err
+	}
+	if s.options.Agree != nil {
+		return s.shareLocked(path, before, d, edited, now)
 	}
 	if meanwhile, err := fsutil.Identify(path); err != nil || meanwhile != before {
 		return err == nil, err
@@ -54,25 +58,52 @@ func (s *Store) editLocked(change func(*Document) error) (again bool, err error)
 	return false, nil
 }
 
-// applyLocked applies change to the text of a file.
-func (s *Store) applyLocked(text []byte, change func(*Document) error) (edited []byte, now *Snapshot, err error) {
-	if err := s.checkLocked(text); err != nil {
-		return nil, nil, broken(err)
+// shareLocked has Agree take an edit, of which text and now are what d is, and then the
+// file follow. The edit is made from there on, even if the file cannot be written.
+func (s *Store) shareLocked(path string, before fsutil.FileID, d *Document, text []byte, now *Snapshot) (again bool, err error) {
+	agreed, done, err := s.options.Agree(d, true)
+	if errors.Is(err, ErrMeanwhile) {
+		err = s.reloadLocked(true)
+		return err == nil, err
 	}
-	d, err := openDocument(text)
 	if err != nil {
-		return nil, nil, broken(err)
+		return false, err
+	}
+	s.unsettled = true // the file is looked at again, until it follows
+	if agreed != d {
+		if text, now, err = agreed.parse(); err != nil {
+			return false, notFollowed(err)
+		}
+	}
+	if meanwhile, err := fsutil.Identify(path); err != nil || meanwhile != before {
+		if err := s.reloadLocked(true); err != nil {
+			return false, notFollowed(err)
+		}
+		return false, nil
+	}
+	if err := s.write(path, string(text)); err != nil {
+		return false, notFollowed(err)
+	}
+	done()
+	s.unsettled = false
+	s.activateLocked(now)
+	s.rememberLocked(text)
+	return false, nil
+}
+
+// applyLocked applies change to the text of a file.
+func (s *Store) applyLocked(text []byte, change func(*Document) error) (d *Document, edited []byte, now *Snapshot, err error) {
+	if err := s.checkLocked(text); err != nil {
+		return nil, nil, nil, broken(err)
+	}
+	if d, err = openDocument(text); err != nil {
+		return nil, nil, nil, broken(err)
 	}
 	if err := change(d); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if edited, err = d.text(); err != nil {
-		return nil, nil, err
-	}
-	if now, err = Parse(edited); err != nil {
-		return nil, nil, invalid(err)
-	}
-	return edited, now, nil
+	edited, now, err = d.parse()
+	return d, edited, now, err
 }
 
 // checkLocked refuses a text with a mistake. It skips one that is in effect.
@@ -201,6 +232,10 @@ func Create(path string, list ...Entry) error {
 	if err != nil {
 		return err
 	}
+	return create(path, text)
+}
+
+func create(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -222,12 +257,22 @@ func newFile(list []Entry) ([]byte, error) {
 			return nil, err
 		}
 	}
-	text, err := d.text()
-	if err != nil {
-		return nil, err
+	text, _, err := d.parse()
+	return text, err
+}
+
+// Check returns the error with which a Store would refuse the file.
+func (d *Document) Check() error {
+	_, _, err := d.parse()
+	return err
+}
+
+func (d *Document) parse() (text []byte, s *Snapshot, err error) {
+	if text, err = d.text(); err != nil {
+		return nil, nil, err
 	}
-	if _, err := Parse(text); err != nil {
-		return nil, invalid(err)
+	if s, err = Parse(text); err != nil {
+		return nil, nil, invalid(err)
 	}
-	return text, nil
+	return text, s, nil
 }

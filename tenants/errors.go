@@ -19,6 +19,8 @@ var (
 	ErrNoTenant = apierror.New(apierror.NotFound, "there is no such tenant")
 	ErrExists   = apierror.New(apierror.Conflict, "there is such a tenant already")
 	ErrDiskFull = errors.New("the tenants file could not be written: the disk is full")
+	// ErrMeanwhile is returned by Options.Agree.
+	ErrMeanwhile = errors.New("somebody else has changed the same tenant meanwhile")
 )
 
 // refusalRetry is when a caller should look whether the tenants file is mended.
@@ -78,6 +80,12 @@ func notWritten(cause error) error {
 		return &editError{err, apierror.New(apierror.DiskFull, err.Error())}
 	}
 	return fmt.Errorf("the tenants file could not be written: %w", cause)
+}
+
+// notFollowed is an edit that Agree took, and that is not in the file.
+func notFollowed(cause error) error {
+	err := fmt.Errorf("the change is made, but not in the tenants file here, which follows as soon as it can be written: %w", cause)
+	return &editError{err, apierror.New(apierror.NotKnown, err.Error())}
 }
 
 // FieldError is one mistake in a tenants file. Its text names the tenant, the

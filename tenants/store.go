@@ -24,6 +24,13 @@ type Options struct {
 	// not call the Store's Reload or Edit, which would wait for it. An empty
 	// diff means that only the order or reload_on_change is different.
 	OnChange func(old, now *Snapshot, diff Diff)
+	// Agree is asked about each file before it is put into force, and about each edit
+	// before anybody is told that it is made. It returns what the file must be instead,
+	// which is file itself if that is right, and a function to call when the file is
+	// that. nil = nobody is asked. The error is ErrMeanwhile if edit, and somebody else
+	// changes the same: Edit then makes the change again, in the file that Agree makes
+	// of the one on disk.
+	Agree func(file *Document, edit bool) (agreed *Document, done func(), err error)
 	// Wait makes a file that is missing, cannot be read or has a mistake no error of
 	// Open. There are no tenants then, and Snapshot.Refusal says why, until a reload
 	// finds the file mended.
@@ -68,6 +75,7 @@ type Store struct {
 	mu         sync.Mutex                    // held by each reload and edit
 	lastSum    [sha256.Size]byte             // SHA-256 of the text that was read or written last
 	unreadable bool                          // the last attempt to read the file failed
+	unsettled  bool                          // Agree failed, or what it made could not be written
 	write      func(path, text string) error // a field so that tests can fill the disk
 }
 
@@ -80,6 +88,9 @@ func Open(o Options) (*Store, error) {
 	if err == nil {
 		s.lastSum = sha256.Sum256(text)
 		err = s.openText(text)
+	}
+	if s.unsettled { // which is no mistake in the file
+		return nil, err
 	}
 	switch {
 	case err == nil:
@@ -97,6 +108,11 @@ func (s *Store) openText(text []byte) error {
 	snapshot, err := Parse(text)
 	if err != nil {
 		return fileError(s.options.Path, err)
+	}
+	if s.options.Agree != nil {
+		if snapshot, err = s.settleLocked(snapshot); err != nil { // nobody else has the store yet
+			return err
+		}
 	}
 	s.current.Store(snapshot)
 	s.status.Store(&ReloadStatus{At: time.Now()})
@@ -148,6 +164,15 @@ func (s *Store) Reload() error {
 	return s.reloadLocked(true)
 }
 
+// Follow asks Agree anew about the file as it is, because something else than the file
+// has changed. An error that is the same as before is not logged again.
+func (s *Store) Follow() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsettled = true
+	return s.reloadLocked(false)
+}
+
 // reloadIfChanged reloads if the file's text is not the one read last.
 func (s *Store) reloadIfChanged() {
 	s.mu.Lock()
@@ -164,7 +189,7 @@ func (s *Store) reloadLocked(always bool) error {
 		return s.failLocked(err, log)
 	}
 	sum := sha256.Sum256(text)
-	if sum == s.lastSum && !always && !s.unreadable {
+	if sum == s.lastSum && !always && !s.unreadable && !s.unsettled {
 		return nil
 	}
 	s.rememberLocked(text)
@@ -172,8 +197,59 @@ func (s *Store) reloadLocked(always bool) error {
 	if err != nil {
 		return s.failLocked(fileError(s.options.Path, err), true)
 	}
+	if s.options.Agree != nil {
+		if now, err = s.settleLocked(now); err != nil {
+			return s.failLocked(err, always || !sameText(err, s.Status().Err))
+		}
+	}
 	s.activateLocked(now)
 	return nil
+}
+
+// settleLocked makes the file on disk what Agree says, and returns what it is then. now
+// is what it was read as; it is read again, because Agree may take its time.
+func (s *Store) settleLocked(now *Snapshot) (*Snapshot, error) {
+	s.unsettled = true
+	path := fsutil.Resolve(s.options.Path)
+	for {
+		before, err := fsutil.Identify(path)
+		if err != nil {
+			return nil, fileError(path, err)
+		}
+		text, err := readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if sha256.Sum256(text) != s.lastSum {
+			if now, err = Parse(text); err != nil {
+				return nil, fileError(path, err)
+			}
+			s.rememberLocked(text)
+		}
+		file, err := openDocument(text)
+		if err != nil {
+			return nil, err
+		}
+		agreed, done, err := s.options.Agree(file, false)
+		if err != nil {
+			return nil, err
+		}
+		if agreed != file {
+			if text, now, err = agreed.parse(); err != nil {
+				return nil, err
+			}
+			if meanwhile, err := fsutil.Identify(path); err != nil || meanwhile != before {
+				continue // Agree must see that, too
+			}
+			if err := s.write(path, string(text)); err != nil {
+				return nil, notWritten(err)
+			}
+			s.rememberLocked(text)
+		}
+		done()
+		s.unsettled = false
+		return now, nil
+	}
 }
 
 func sameText(a, b error) bool { return b != nil && a.Error() == b.Error() }

@@ -1,0 +1,256 @@
+package tenants
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Portable has tenants by id, as every host with the same bucket can use them: each is
+// an Entry as compact JSON, without data_dir, and with the SHA-256 of its keys in the
+// place of the keys. Where tenants share a directory, data_dir is its last part.
+type Portable map[string]json.RawMessage
+
+// Sums has the SHA-256 of tenants of a Portable, by id, as hexadecimal digits.
+type Sums map[string]string
+
+// sharedDirs is the directory in --data-root where a new machine has the directories
+// that tenants share. It is no tenant's id.
+const sharedDirs = "shared.d"
+
+// SumOf returns the sum of a tenant, which is "" for none.
+func SumOf(raw json.RawMessage) string {
+	if raw == nil {
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Sums returns the sums of all tenants.
+func (p Portable) Sums() Sums {
+	sums := make(Sums, len(p))
+	for id, raw := range p {
+		sums[id] = SumOf(raw)
+	}
+	return sums
+}
+
+// OnlyWriters is p without the writers that are not allowed. Tenants of several objects
+// cannot be changed at once, so there can be a writer that is no tenant.
+func (p Portable) OnlyWriters(allowed func(id string) bool) (Portable, error) {
+	limited := maps.Clone(p)
+	for id, raw := range p {
+		if !bytes.Contains(raw, []byte(`"writers"`)) {
+			continue
+		}
+		e, err := decodePortable(id, raw)
+		if err != nil {
+			return nil, err
+		}
+		if e.Writers == nil {
+			continue
+		}
+		refused := func(writer *string) bool { return writer == nil || !allowed(*writer) }
+		if rest := slices.DeleteFunc(slices.Clone(*e.Writers), refused); len(rest) < len(*e.Writers) {
+			e.Writers = &rest
+			if limited[id], err = json.Marshal(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return limited, nil
+}
+
+// decodePortable refuses fields that it does not know: it would lose them.
+func decodePortable(id string, raw json.RawMessage) (e Entry, err error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return e, fmt.Errorf("tenant %q in the bucket has something that this sqgate does not know; is that from a newer one? %w", id, err)
+	}
+	if e.ID == nil || *e.ID != id || ValidID(id) != nil {
+		return e, fmt.Errorf("tenant %q in the bucket has another id in its entry", id)
+	}
+	return e, nil
+}
+
+// Portable returns the tenants of the file.
+func (d *Document) Portable() (Portable, error) {
+	p := make(Portable, len(d.ids))
+	for i, id := range d.ids {
+		var e Entry
+		if err := json.Unmarshal(d.entries[i], &e); err != nil {
+			return nil, err
+		}
+		raw, err := json.Marshal(e.portable())
+		if err != nil {
+			return nil, err
+		}
+		p[id] = raw
+	}
+	return p, nil
+}
+
+func (e Entry) portable() Entry {
+	e.APIKey, e.APIKeySHA256 = nil, keySum(e.APIKey, e.APIKeySHA256)
+	e.PathKey, e.PathKeySHA256 = nil, keySum(e.PathKey, e.PathKeySHA256)
+	if e.DataDir != nil && valueOr(e.SharedDataDir, false) {
+		last := filepath.Base(*e.DataDir)
+		e.DataDir = &last
+	} else {
+		e.DataDir = nil
+	}
+	return e
+}
+
+// keySum is the SHA-256 of a key that stands in a file in clear, or as its SHA-256.
+func keySum(key, sum *string) *string {
+	var text string
+	switch {
+	case key != nil:
+		d := digestOf(*key)
+		text = hex.EncodeToString(d[:])
+	case sum != nil:
+		text = strings.ToLower(*sum)
+	default:
+		return nil
+	}
+	return &text
+}
+
+// local is a portable e in the file of this host. It keeps the directory and the keys in
+// clear that the tenant has here, if they are still its own.
+func (e Entry) local(here Entry, dataRoot string) Entry {
+	dir := filepath.Join(dataRoot, *e.ID)
+	if e.DataDir != nil {
+		dir = filepath.Join(dataRoot, sharedDirs, filepath.Base(*e.DataDir))
+	}
+	if shared := here.portable().DataDir; here.DataDir != nil && valueOr(shared, "") == valueOr(e.DataDir, "") {
+		dir = *here.DataDir
+	}
+	e.DataDir = &dir
+	e.APIKey, e.APIKeySHA256 = keepClear(here.APIKey, e.APIKeySHA256)
+	e.PathKey, e.PathKeySHA256 = keepClear(here.PathKey, e.PathKeySHA256)
+	return e
+}
+
+func keepClear(here, sum *string) (key, hashed *string) {
+	if here != nil && sum != nil && *keySum(here, nil) == *sum {
+		return here, nil
+	}
+	return nil, sum
+}
+
+// Difference is what a tenants file and a bucket did not have alike.
+type Difference struct {
+	// Changed is what changed in the file only, and is to be put into the bucket; nil is a
+	// tenant that was removed.
+	Changed Portable
+	// Refused are the tenants, sorted by id, that changed in both, and not alike. If the two
+	// were never the same, they are all that the bucket does not have, or has otherwise.
+	Refused []string
+}
+
+// Merge brings together the file d and the tenants in a bucket. agreed has the sums from
+// when the two were the same; nil means that they never were. What changed in the bucket
+// is taken into merged, also if it changed in the file; merged is d itself if there is
+// nothing to take. Into dataRoot go the directories of tenants that are new here.
+func (d *Document) Merge(theirs Portable, agreed Sums, dataRoot string) (merged *Document, diff Difference, err error) {
+	ours, err := d.Portable()
+	if err != nil {
+		return nil, diff, err
+	}
+	all := maps.Clone(ours)
+	maps.Copy(all, theirs)
+	diff.Changed = Portable{}
+	take := map[string]bool{}
+	for id := range all {
+		here, there := ours[id], theirs[id]
+		switch {
+		case bytes.Equal(here, there):
+		case SumOf(here) == agreed[id]:
+			take[id] = true
+		case agreed != nil && SumOf(there) == agreed[id]:
+			diff.Changed[id] = here
+		default:
+			take[id] = true
+			diff.Refused = append(diff.Refused, id)
+		}
+	}
+	if len(take) == 0 {
+		return d, diff, nil
+	}
+	slices.Sort(diff.Refused)
+	merged, err = d.take(take, theirs, dataRoot)
+	return merged, diff, err
+}
+
+// take returns d with some tenants as in theirs. Those that are new come last.
+func (d *Document) take(ids map[string]bool, theirs Portable, dataRoot string) (*Document, error) {
+	merged := &Document{reload: d.reload}
+	add := func(id string, raw json.RawMessage) {
+		merged.ids, merged.entries = append(merged.ids, id), append(merged.entries, raw)
+	}
+	left := maps.Clone(ids)
+	for i, id := range d.ids {
+		delete(left, id)
+		if !ids[id] {
+			add(id, d.entries[i])
+		} else if theirs[id] != nil {
+			raw, err := localEntry(id, theirs[id], d.entries[i], dataRoot)
+			if err != nil {
+				return nil, err
+			}
+			add(id, raw)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(left)) {
+		raw, err := localEntry(id, theirs[id], json.RawMessage("{}"), dataRoot)
+		if err != nil {
+			return nil, err
+		}
+		add(id, raw)
+	}
+	return merged, nil
+}
+
+// localEntry is a tenant of a bucket as it stands in the file, where here stood before.
+func localEntry(id string, there, here json.RawMessage, dataRoot string) (json.RawMessage, error) {
+	e, err := decodePortable(id, there)
+	if err != nil {
+		return nil, err
+	}
+	var before Entry
+	if err := json.Unmarshal(here, &before); err != nil {
+		return nil, err
+	}
+	return json.Marshal(e.local(before, dataRoot))
+}
+
+// ReadDocument reads the tenants file at path. The error is that of Load.
+func ReadDocument(path string) (*Document, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := Parse(text); err != nil {
+		return nil, fileError(path, err)
+	}
+	return openDocument(text)
+}
+
+// Create is the function Create for the tenants of d.
+func (d *Document) Create(path string) error {
+	text, _, err := d.parse()
+	if err != nil {
+		return err
+	}
+	return create(path, text)
+}
