@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -44,7 +45,7 @@ func examples() map[string]content {
 			Answers: []Answer{{1795867200000000000, "acme/1", "i", "d", "a\x17b"}}, Calls: []CallCounts{{"acme/1", "2026-11-28", 12, 3}}},
 		"owner":   &Owner{"alpha", "run-1", 7},
 		"host":    &Host{"alpha", "https://alpha:8444", "run-1", 12, "ab12", "1.2.3", true, 0.25},
-		"tenants": &Tenants{map[string]json.RawMessage{"acme": json.RawMessage(`{"enabled":true,"key_sha256":"<ab>"}`), "zeta": json.RawMessage(`{}`)}},
+		"tenants": &Tenants{"service-1", 3, map[string]uint64{"run-1": 3, "run-2": 1}, map[string]json.RawMessage{"acme": json.RawMessage(`{"enabled":true,"key_sha256":"<ab>"}`), "zeta": json.RawMessage(`{}`)}},
 	}
 }
 
@@ -210,18 +211,37 @@ func resealed(k kind, size, payload []byte) []byte {
 	return append(b, sum[:]...)
 }
 
+// TestTenantShard has what stands in buckets.
+func TestTenantShard(t *testing.T) {
+	for id, want := range map[string]int{"acme": 2, "will": 12} {
+		if got := TenantShard(id); got != want {
+			t.Errorf("%s is in %d, and was in %d", id, got, want)
+		}
+	}
+	count := map[int]int{}
+	for i := range 1600 {
+		count[TenantShard(fmt.Sprint("tenant-", i))]++
+	}
+	for n := range TenantShards {
+		if count[n] < 50 || count[n] > 200 {
+			t.Errorf("shard %d has %d tenants of 1600", n, count[n])
+		}
+	}
+}
+
 func TestWhatIsNotEncoded(t *testing.T) {
 	bad, other := mutation(journal.Update, ""), mutation(journal.Update, "")
 	bad.File, other.File = "../out", "other.phext"
 	for name, v := range map[string]content{
-		"an epoch with groups":     &Log{Opens: true, Groups: []Group{{Mutations: []journal.Mutation{mutation(journal.Update, "")}}}},
-		"a group of nothing":       &Log{Groups: []Group{{}}},
-		"a group of two files":     &Log{Groups: []Group{{Mutations: []journal.Mutation{mutation(journal.Update, ""), other}}}},
-		"a file that leads out":    &Log{Groups: []Group{{Mutations: []journal.Mutation{bad}}}},
-		"unsorted files":           &Checkpoint{Files: []File{{Name: "b"}, {Name: "a"}}},
-		"a file twice":             &Checkpoint{Files: []File{{Name: "a"}, {Name: "a"}}},
-		"a name that is not UTF-8": &Checkpoint{Files: []File{{Name: "caf\xe9"}}},
-		"a tenant that is none":    &Tenants{map[string]json.RawMessage{"a": json.RawMessage("{")}},
+		"an epoch with groups":        &Log{Opens: true, Groups: []Group{{Mutations: []journal.Mutation{mutation(journal.Update, "")}}}},
+		"a group of nothing":          &Log{Groups: []Group{{}}},
+		"a group of two files":        &Log{Groups: []Group{{Mutations: []journal.Mutation{mutation(journal.Update, ""), other}}}},
+		"a file that leads out":       &Log{Groups: []Group{{Mutations: []journal.Mutation{bad}}}},
+		"unsorted files":              &Checkpoint{Files: []File{{Name: "b"}, {Name: "a"}}},
+		"a file twice":                &Checkpoint{Files: []File{{Name: "a"}, {Name: "a"}}},
+		"a name that is not UTF-8":    &Checkpoint{Files: []File{{Name: "caf\xe9"}}},
+		"a tenant that is none":       &Tenants{ByID: map[string]json.RawMessage{"a": json.RawMessage("{")}},
+		"a service that is not UTF-8": &Tenants{Service: "caf\xe9"},
 	} {
 		if b, err := Encode(v); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %q %v", name, b, err)
@@ -288,6 +308,11 @@ func TestRoundTrip(t *testing.T) {
 		check(t, c)
 		check(t, &Owner{anyText.Draw(t, "host"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "epoch")})
 		check(t, &Host{anyText.Draw(t, "name"), anyText.Draw(t, "url"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "counter"), anyText.Draw(t, "print"), anyText.Draw(t, "version"), rapid.Bool().Draw(t, "draining"), rapid.Float64().Draw(t, "load")})
+		tenants := &Tenants{anyText.Draw(t, "service"), rapid.Uint64().Draw(t, "revision"), map[string]uint64{anyText.Draw(t, "writer"): 7}, map[string]json.RawMessage{}}
+		for _, id := range rapid.SliceOf(anyText).Draw(t, "ids") {
+			tenants.ByID[id] = json.RawMessage(`{"admin_email":"<&>\u2028"}`)
+		}
+		check(t, tenants)
 		text := anyBytes.Draw(t, "file")
 		b, h, err := EncodeFile([]byte(text))
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -149,10 +151,24 @@ func (h *Host) marshal() ([]byte, error) {
 	return marshalJSON(h)
 }
 
+// TenantShards is how many objects hold the tenants.
+const TenantShards = 16
+
+// TenantShard says which of them holds a tenant. Buckets rely on it.
+func TenantShard(id string) int {
+	return int(sha256.Sum256([]byte(id))[0]) % TenantShards
+}
+
 // Tenants is a shard of the tenants.
 type Tenants struct {
+	Service  string `json:"service"`  // random: the same in all shards of a bucket, and in no other bucket
+	Revision uint64 `json:"revision"` // one more in each version, so that no two are equal, and a late write finds another one
+	// Writers has the revision that each writer, which has a random name, wrote last. So one
+	// whose answer was lost can tell whether it wrote, although others have written since.
+	Writers map[string]uint64 `json:"writers"`
 	// ByID has each tenant as in the tenants file, as compact JSON, without
-	// data_dir and with its keys as SHA-256.
+	// data_dir and with its keys as SHA-256. Where tenants share a directory, data_dir
+	// is its last part.
 	ByID map[string]json.RawMessage `json:"tenants"`
 }
 
@@ -161,6 +177,9 @@ func (t *Tenants) kind() kind { return kindTenants }
 func (t *Tenants) unmarshal(b []byte) error { return unmarshalJSON(b, t) }
 
 func (t *Tenants) marshal() ([]byte, error) {
+	if err := checkText(append(slices.Collect(maps.Keys(t.Writers)), t.Service)...); err != nil {
+		return nil, err
+	}
 	for id := range t.ByID {
 		if err := checkText(id); err != nil {
 			return nil, err
