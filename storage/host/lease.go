@@ -42,6 +42,9 @@ type Host struct {
 	Predecessors []string
 	Version      string // of sqgate
 	Logger       *slog.Logger
+	// Gained, if it is not nil and has room, gets a value when this host has a lease again
+	// after a gap.
+	Gained chan struct{}
 	// Clock goes on while this process or the machine is stopped; nil = CLOCK_BOOTTIME.
 	Clock func() time.Duration
 
@@ -184,6 +187,10 @@ func (h *Host) extend(until time.Duration) {
 		if l != nil {
 			l.end()
 			l.timer.Stop()
+			select {
+			case h.Gained <- struct{}{}:
+			default:
+			}
 		}
 		ctx, end := context.WithCancel(context.Background())
 		l = &lease{ctx: ctx, end: end, timer: time.AfterFunc(leaseFor, end), clock: h.clock}
