@@ -32,6 +32,7 @@ import (
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
+	"mirrorborn.us/sqgate/tenants/registry"
 )
 
 // service is the parts that serve puts together.
@@ -54,6 +55,7 @@ type service struct {
 	history  *history.Service
 	host     *hosts.Host        // nil = there is no bucket
 	replicas *hosts.Directories // nil = there is no bucket
+	registry *registry.Registry // nil = there is no bucket
 	costs    *bucket.Counted    // nil = there is no bucket
 	started  time.Time
 	gateway  *proxy.Gateway
@@ -74,7 +76,7 @@ const marksDir = "directories"
 // everything else.
 func assemble(o *options, stderr *logQueue) (*service, error) {
 	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr), started: time.Now()}
-	for _, step := range []func() error{s.loadJWTKey, s.openTenants, s.openJournal, s.openBucket, s.makeChildren, s.makeStorage, s.checkBucket, s.makeAPIs, s.listen} {
+	for _, step := range []func() error{s.loadJWTKey, s.openBucket, s.openTenants, s.openJournal, s.joinBucket, s.makeChildren, s.makeStorage, s.checkBucket, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -93,7 +95,7 @@ func (s *service) loadJWTKey() (err error) {
 }
 
 func (s *service) openTenants() (err error) {
-	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed, Wait: startedBySystemd()})
+	s.store, err = tenants.Open(tenants.Options{Path: s.o.config, Logger: s.log, OnChange: s.changed, Agree: s.agree(), Wait: startedBySystemd()})
 	if err != nil {
 		return usageError{explainConfig(s.o.config, err)}
 	}

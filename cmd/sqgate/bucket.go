@@ -128,11 +128,12 @@ func (o *bucketOptions) try(out io.Writer) error {
 	return err
 }
 
-// openBucket opens the bucket, if there is to be one.
+// openBucket opens the bucket, if there is to be one, and has the tenants file made from
+// it where there is none.
 func (s *service) openBucket() error {
 	o := &s.o.bucket
 	if o.url == "" {
-		return hosts.ServeWithout(s.markDir())
+		return nil
 	}
 	name, err := o.name()
 	if err != nil {
@@ -147,14 +148,24 @@ func (s *service) openBucket() error {
 		return err
 	}
 	s.costs = &bucket.Counted{Bucket: b}
-	s.host = &hosts.Host{Bucket: s.costs, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log}
-	s.replicas = &hosts.Directories{
-		Host: s.host, Tenants: s.store.Current, Journal: s.journal, Links: s.links, MarkDir: s.markDir(), History: s.o.history, Lag: o.allowedLag(),
-	}
+	s.host = &hosts.Host{Bucket: s.costs, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log, Gained: make(chan struct{}, 1)}
+	s.replicas = &hosts.Directories{Host: s.host, MarkDir: s.markDir(), History: s.o.history, Lag: o.allowedLag()}
 	if !o.sync {
 		s.log.Warn("writes are acknowledged before they are in the bucket, because --bucket-sync is false: if the disk is lost, so are the last ones", "lag", o.lag)
 	}
-	return s.replicas.Lock()
+	if err := s.replicas.Lock(); err != nil {
+		return err
+	}
+	return s.openRegistry()
+}
+
+// joinBucket gives what takes directories over what it needs of the other parts.
+func (s *service) joinBucket() error {
+	if s.host == nil {
+		return hosts.ServeWithout(s.markDir())
+	}
+	s.replicas.Tenants, s.replicas.Journal, s.replicas.Links = s.store.Current, s.journal, s.links
+	return nil
 }
 
 // takeOver is for datadir.Config: nil without a bucket.

@@ -15,6 +15,7 @@ import (
 	"mirrorborn.us/sqgate/admin"
 	"mirrorborn.us/sqgate/storage/bucket"
 	hosts "mirrorborn.us/sqgate/storage/host"
+	"mirrorborn.us/sqgate/tenants/registry"
 )
 
 // markDir is where this host remembers what it has in a bucket.
@@ -60,7 +61,9 @@ func (s *service) initBucket(ctx context.Context, to admin.BucketPlace, report f
 	if err := directories.Init(ctx, s.dirs, report); err != nil {
 		return err
 	}
-	return nil // the tenants go there next: what puts them into their shards is called here
+	// Last: until it is done, no new machine serves tenants whose phexts are not there.
+	_, err = registry.PutAll(ctx, s.registryConfig(b))
+	return err
 }
 
 // bucketStatus is what there is to say of the bucket; nil = there is none.

@@ -113,5 +113,6 @@ func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend fu
 			})
 		}
 		g.stop()
+		forgetTenants(t, bucket) // the next one has others
 	}
 }

@@ -2,19 +2,65 @@ package main
 
 import (
 	"cmp"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/s3test"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/tenants/registry"
 )
 
-// wipe removes everything that a machine loses with its disk, except for the tenants file.
+// wipe removes everything that a machine loses with its disk.
 func (g *gate) wipe() {
-	for _, dir := range []string{"data", "state", "archive"} {
+	for _, dir := range []string{"data", "state", "archive", filepath.Base(g.configPath())} {
 		if err := os.RemoveAll(filepath.Join(g.dir, dir)); err != nil {
 			g.t.Fatal(err)
+		}
+	}
+}
+
+// fillBucket puts the tenants into the gate's bucket before it is first used, if there is
+// to be one.
+func (g *gate) fillBucket() {
+	g.t.Helper()
+	i := slices.Index(g.args, "--bucket")
+	if i < 0 || g.bucketFilled {
+		return
+	}
+	g.bucketFilled = true
+	s := &service{o: &options{config: g.configPath(), stateDir: filepath.Join(g.dir, "state"), dataRoot: filepath.Join(g.dir, "data")}, log: slog.New(slog.DiscardHandler)}
+	b, err := bucket.Open(g.args[i+1], bucket.Options{})
+	if err == nil {
+		err = os.MkdirAll(s.markDir(), 0o700)
+	}
+	if err == nil {
+		_, err = registry.PutAll(g.t.Context(), s.registryConfig(b))
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.give(filepath.Join(g.dir, "state"))
+	g.give(s.markDir())
+	g.give(filepath.Join(s.markDir(), ".tenants"))
+}
+
+// forgetTenants makes a bucket one of no service.
+func forgetTenants(t *testing.T, url string) {
+	t.Helper()
+	b, err := bucket.Open(url, bucket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range bucket.All(t.Context(), b, "tenants/", "") {
+		if err == nil {
+			err = b.Delete(t.Context(), e.Key)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -31,9 +77,9 @@ func TestTheMachineIsGoneAndS3IsNot(t *testing.T) {
 	testTheMachineIsGone(t, cmp.Or(realSQ(), builtin), server.URL)
 }
 
-func testTheMachineIsGone(t *testing.T, sq, bucket string, args ...string) {
+func testTheMachineIsGone(t *testing.T, sq, url string, args ...string) {
 	g := newGate(t, sq, "will", "emi")
-	g.args = append([]string{"--bucket", bucket}, args...)
+	g.args = append([]string{"--bucket", url}, args...)
 	g.start()
 	slots := []*slot{
 		newSlot("will", "n&c=1.1.1/1.1.1/1.900.1", updates),

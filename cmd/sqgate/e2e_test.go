@@ -91,6 +91,8 @@ type gate struct {
 	mu     sync.Mutex
 	order  []string
 	file   map[string]map[string]any
+
+	bucketFilled bool
 }
 
 // logBuffer keeps what a process has written, and lets tests wait for a line.
@@ -234,6 +236,7 @@ var servingLine = regexp.MustCompile(`msg"?[=:]"?serving"?[ ,]"?address"?[=:]"?(
 // start starts the process and waits until it serves.
 func (g *gate) start() {
 	g.t.Helper()
+	g.fillBucket()
 	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
 	g.cmd = exec.Command(g.self, args...)

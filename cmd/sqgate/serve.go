@@ -134,6 +134,7 @@ func (s *service) run() error {
 	group.Go(func() error { s.dirs.Run(ctx); return nil })
 	s.acquireLease(ctx)
 	group.Go(func() error { return s.keepLease(ctx) })
+	group.Go(func() error { s.keepTenants(ctx); return nil })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
 	if s.health != nil {

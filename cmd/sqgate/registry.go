@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/registry"
+)
+
+// registryConfig is what the tenants file and a bucket are brought together with. This
+// host serves alone, so it does not poll: what nobody else changes costs no request.
+func (s *service) registryConfig(b bucket.Bucket) registry.Config {
+	return registry.Config{Bucket: b, File: s.o.config, State: filepath.Join(s.markDir(), ".tenants"), DataRoot: s.o.dataRoot, Logger: s.log}
+}
+
+// openRegistry reads the tenants in the bucket. The error says what to do if this host
+// has tenants that the bucket does not know.
+func (s *service) openRegistry() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	s.registry, err = registry.Open(ctx, s.registryConfig(s.costs))
+	switch {
+	case errors.Is(err, registry.ErrEmpty), errors.Is(err, registry.ErrUnfinished):
+		return usageError{fmt.Errorf("--bucket: %w (start sqgate without --bucket, run `sqgate bucket init --bucket URL`, and start it with --bucket)", err)}
+	case errors.Is(err, registry.ErrOther), errors.Is(err, registry.ErrUnknown):
+		return usageError{fmt.Errorf("--bucket: %w", err)}
+	case err != nil:
+		return fmt.Errorf("--bucket: %w", err)
+	}
+	return nil
+}
+
+// agree is for tenants.Options: nil without a bucket.
+func (s *service) agree() func(*tenants.Document, bool) (*tenants.Document, func(), error) {
+	if s.registry == nil {
+		return nil
+	}
+	return s.registry.Agree
+}
+
+// keepTenants has the tenants file follow the bucket until ctx ends.
+func (s *service) keepTenants(ctx context.Context) {
+	if s.registry != nil {
+		s.registry.Run(ctx, s.store.Follow, s.host.Gained)
+	}
+}

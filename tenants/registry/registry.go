@@ -1,0 +1,389 @@
+// Package registry keeps the tenants of a service in its bucket, so that they outlive
+// this machine, and have the same keys and limits on every host. It brings together the
+// tenants file here and what the bucket says, whichever of the two changed.
+//
+// The bucket decides: it is written by compare-and-swap, and nothing here is in force
+// before it is there. No key is there in clear. The package serves no requests, and knows
+// nothing of phexts.
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Why a host does not use a bucket. Each tells the operator what to do.
+var (
+	ErrEmpty      = errors.New("the bucket has no tenants yet: put those of this host there with sqgate bucket init")
+	ErrUnfinished = errors.New("sqgate bucket init was not finished: run it again on the host that has the tenants")
+	ErrOther      = errors.New("the bucket has the tenants of another service: use the bucket of this one")
+	ErrUnknown    = errors.New("the tenants file has tenants that the bucket does not have, or has otherwise, and was never in agreement with it: " +
+		"put them into an empty bucket with sqgate bucket init, use the bucket that they are in, or move the tenants file away to have it made from the bucket")
+)
+
+// Config is what a Registry works with.
+type Config struct {
+	Bucket   bucket.Bucket
+	File     string // the tenants file of this host
+	State    string // a file for the registry itself; its directory exists
+	DataRoot string // where the directories of tenants are that are new here
+	// Poll is how often the bucket is asked whether somebody else changed a tenant;
+	// 0 = never, for a host alone.
+	Poll   time.Duration
+	Logger *slog.Logger
+}
+
+// Times of calls to the bucket.
+const (
+	agreeWithin = 10 * time.Second
+	retryFirst  = 50 * time.Millisecond
+	retryMost   = 2 * time.Second
+	lookAgain   = 2 * time.Second // after an error
+)
+
+// Registry is the tenants of the service.
+type Registry struct {
+	Config
+	name string // random, among the writers of the bucket
+
+	mu     sync.Mutex
+	shards [object.TenantShards]shard
+	state  state
+	noted  bool          // the file has the state
+	wake   chan struct{} // has one when the bucket has to be looked at
+}
+
+// shard is an object as it was when this host saw it last.
+type shard struct {
+	object.Tenants
+	etag string // "" = there was none
+}
+
+func shardKey(n int) string { return fmt.Sprintf("tenants/%x", n) }
+
+// Open reads what the bucket has and, if there is no tenants file here, makes it from
+// that. Nothing is in force yet: give Agree to the tenants.Store. The error is one of
+// those above if this host must not use the bucket.
+func Open(ctx context.Context, c Config) (*Registry, error) {
+	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1)}
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	switch there := r.there(); {
+	case there == 0:
+		return nil, ErrEmpty
+	case there < len(r.shards):
+		return nil, ErrUnfinished
+	}
+	r.state.Filling = false
+	file, err := tenants.ReadDocument(c.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return r, r.makeFile()
+	case err == nil:
+		_, _, err = r.merge(file, r.state.Tenants)
+		return r, err
+	}
+	return r, nil // the store says what is wrong with the file
+}
+
+// load reads the state and all shards. The error is ErrOther if this host has been in
+// another bucket, or if the shards are not of one service.
+func (r *Registry) load(ctx context.Context) (err error) {
+	if r.state, err = readState(r.State); err != nil {
+		return err
+	}
+	err = retry(ctx, func() error {
+		_, err := r.readAll(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range r.shards {
+		if s.etag == "" || s.Service == r.state.Service {
+			continue
+		}
+		if r.state.Service != "" && !r.state.Filling { // else this host was never in agreement with any bucket
+			return ErrOther
+		}
+		r.state = state{Service: s.Service}
+	}
+	return nil
+}
+
+// there counts the shards that there are.
+func (r *Registry) there() (n int) {
+	for _, s := range r.shards {
+		if s.etag != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// readAll reads the shards that have changed.
+func (r *Registry) readAll(ctx context.Context) (changed bool, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	var before [object.TenantShards]string
+	for n := range r.shards {
+		before[n] = r.shards[n].etag
+		group.Go(func() error { return r.read(ctx, n) })
+	}
+	err = group.Wait()
+	for n, s := range r.shards {
+		changed = changed || s.etag != before[n]
+	}
+	return changed, err
+}
+
+// read reads a shard, if it has changed.
+func (r *Registry) read(ctx context.Context, n int) error {
+	s := &r.shards[n]
+	found, err := r.Bucket.Get(ctx, shardKey(n), s.etag)
+	switch {
+	case errors.Is(err, bucket.ErrNotModified):
+		return nil
+	case errors.Is(err, bucket.ErrNotFound) && s.etag == "":
+		return nil
+	case errors.Is(err, bucket.ErrNotFound):
+		return fmt.Errorf("the bucket has lost %s: %w", shardKey(n), err)
+	case err != nil:
+		return fmt.Errorf("the bucket's %s: %w", shardKey(n), err)
+	}
+	t, err := object.Decode[object.Tenants](found.Body)
+	if err != nil {
+		return fmt.Errorf("the bucket's %s %w", shardKey(n), err)
+	}
+	for id := range t.ByID {
+		if object.TenantShard(id) != n {
+			return fmt.Errorf("the bucket's %s has tenant %q, who belongs to another one", shardKey(n), id)
+		}
+	}
+	if s.etag != "" && s.Service != t.Service {
+		return ErrOther
+	}
+	*s = shard{t, found.ETag}
+	return nil
+}
+
+// all is every tenant in the bucket.
+func (r *Registry) all() tenants.Portable {
+	all := tenants.Portable{}
+	for _, s := range r.shards {
+		maps.Copy(all, s.ByID)
+	}
+	return all
+}
+
+// valid is every tenant in the bucket, without writers that are none.
+func (r *Registry) valid() (tenants.Portable, error) {
+	all := r.all()
+	return all.OnlyWriters(func(id string) bool { return all[id] != nil })
+}
+
+// makeFile makes the tenants file of a new machine.
+func (r *Registry) makeFile() error {
+	d, _, err := r.merge(&tenants.Document{}, tenants.Sums{})
+	if err != nil {
+		return err
+	}
+	if err := d.Create(r.File); err != nil {
+		return err
+	}
+	sums, err := sumsOf(d)
+	if err != nil {
+		return err
+	}
+	r.remember(sums)
+	r.Logger.Info("the tenants file was made from the bucket; keys are there as their SHA-256", "file", r.File, "tenants", len(sums))
+	return nil
+}
+
+func sumsOf(d *tenants.Document) (tenants.Sums, error) {
+	p, err := d.Portable()
+	return p.Sums(), err
+}
+
+// merge brings the file together with what the bucket says, which was the same when the
+// tenants had the sums agreed. The error is ErrUnknown if the file has tenants that the
+// bucket does not know, and nobody can tell which of the two is right.
+func (r *Registry) merge(file *tenants.Document, agreed tenants.Sums) (d *tenants.Document, diff tenants.Difference, err error) {
+	there, err := r.valid()
+	if err != nil {
+		return nil, diff, err
+	}
+	d, diff, err = file.Merge(there, agreed, r.DataRoot)
+	if err == nil && agreed == nil && len(diff.Refused) > 0 {
+		err = fmt.Errorf("%w (%s)", ErrUnknown, some(diff.Refused))
+	}
+	if err == nil && d != file {
+		err = d.Check()
+	}
+	return d, diff, err
+}
+
+// some is a list of ids that fits into a line.
+func some(ids []string) string {
+	const most = 5
+	if len(ids) <= most {
+		return strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
+}
+
+// Agree is for tenants.Options.
+func (r *Registry) Agree(file *tenants.Document, edit bool) (agreed *tenants.Document, done func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), agreeWithin)
+	defer cancel()
+	w := writer{Registry: r}
+	agreed, refused, err := w.agree(ctx, file, edit)
+	if err != nil {
+		if !errors.Is(err, tenants.ErrMeanwhile) {
+			r.lookAgain()
+		}
+		return nil, nil, w.explain(err)
+	}
+	sums, err := sumsOf(agreed)
+	if err != nil {
+		return nil, nil, err
+	}
+	return agreed, func() {
+		if len(refused) > 0 {
+			r.Logger.Error("a change in the tenants file was refused, because somebody else has changed the same tenant in the bucket meanwhile; the file has that now: make the change again if it is still wanted",
+				"file", r.File, "tenants", some(refused))
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.remember(sums)
+	}, nil
+}
+
+func (r *Registry) lookAgain() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks for what others changed and calls follow, which is that of the tenants.Store,
+// until ctx ends. It does so at the poll interval, after each value of gained, and after an
+// error of Agree until the bucket can be read again. gained has a value when this host
+// got a lease after a gap, in which others may have served its tenants.
+func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan struct{}) {
+	var poll <-chan time.Time
+	if r.Poll > 0 {
+		ticker := time.NewTicker(r.Poll)
+		defer ticker.Stop()
+		poll = ticker.C
+	}
+	said, failed := false, false
+	for {
+		var again <-chan time.Time
+		if failed {
+			again = time.After(lookAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll:
+		case <-gained:
+		case <-r.wake:
+			failed = true // whatever it was, it has just failed
+			continue
+		case <-again:
+		}
+		changed, err := r.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && (changed || failed) {
+			_ = follow() // the store logs the error; if it is the bucket's, wake has a value
+		}
+		if failed = err != nil; failed && !said {
+			r.Logger.Warn("the bucket could not be asked for the tenants; those that were loaded before stay", logkey.Error, err)
+		}
+		said = failed
+	}
+}
+
+func (r *Registry) look(ctx context.Context) (changed bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, agreeWithin)
+	defer cancel()
+	return r.readAll(ctx)
+}
+
+// PutAll puts the tenants of this host into an empty bucket, and returns how many they
+// are. It can be repeated if it was interrupted, and does nothing when all are there. The
+// error is ErrOther if the bucket has tenants of somebody else.
+func PutAll(ctx context.Context, c Config) (int, error) {
+	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1)}
+	if err := r.load(ctx); err != nil {
+		return 0, err
+	}
+	file, err := tenants.ReadDocument(c.File)
+	if err != nil {
+		return 0, err
+	}
+	ours, err := file.Portable()
+	if err != nil {
+		return 0, err
+	}
+	fresh, _, err := (&tenants.Document{}).Merge(ours, tenants.Sums{}, c.DataRoot)
+	if err == nil {
+		err = fresh.Check()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("no new machine could take these tenants: %w", err)
+	}
+	there := r.there()
+	switch {
+	case there == len(r.shards) && r.state.Filling:
+		r.state.Filling = false // the last time, all went well but the end
+		return len(ours), r.state.write(r.State)
+	case there == len(r.shards):
+		_, _, err := r.merge(file, r.state.Tenants)
+		return len(ours), err
+	case there > 0 && !r.state.Filling:
+		return 0, ErrOther // of a host that has not put all there yet
+	}
+	// The bucket is known as this host's before it has anything, so that this can be
+	// repeated.
+	r.state = state{Service: cmp.Or(r.state.Service, rand.Text()), Tenants: ours.Sums(), Filling: true}
+	if err := r.state.write(r.State); err != nil {
+		return 0, err
+	}
+	w := writer{Registry: r}
+	for n := range r.shards {
+		mine, _ := (&shard{}).with(n, ours)
+		again, err := w.put(ctx, n, mine)
+		for again && err == nil { // an answer was lost, say
+			again, err = w.put(ctx, n, mine)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	r.state.Filling = false
+	return len(ours), r.state.write(r.State)
+}
