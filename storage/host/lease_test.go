@@ -141,3 +141,30 @@ func TestAPredecessorThatIsKnownToHaveEnded(t *testing.T) {
 		}
 	})
 }
+
+// TestAGapIsTold to those who have to look what others did in it. The first lease comes
+// after none.
+func TestAGapIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		fault := everywhere(b)
+		h := newHost(b, "a")
+		h.Gained = make(chan struct{}, 1)
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { _ = h.Run(ctx) }) // nobody else has the name
+		defer running.Wait()
+		defer stop()
+		time.Sleep(time.Minute)
+		if len(h.Gained) > 0 || !h.Holds() {
+			t.Error("there was no gap")
+		}
+		fault.Store(&bucket.Fault{Refuse: bucket.ErrTemporary})
+		time.Sleep(leaseFor + time.Second)
+		fault.Store(&bucket.Fault{})
+		time.Sleep(2 * renewEvery)
+		if len(h.Gained) != 1 || !h.Holds() {
+			t.Error("nobody was told of the gap")
+		}
+	})
+}
