@@ -18,7 +18,8 @@ func (m *machine) put(b bucket.Bucket) (Progress, error) {
 	host.Logger = m.Host.Logger
 	ds := &Directories{Host: host, Tenants: m.ds.Tenants, Journal: m.journal, MarkDir: m.ds.MarkDir}
 	var last Progress
-	return last, ds.Init(context.Background(), m.dirs, func(p Progress) { last = p })
+	err := ds.Init(context.Background(), m.dirs, func(p Progress) { last = p })
+	return last, err
 }
 
 func (m *machine) edit(file, text string) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -103,7 +105,7 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 		}
 		var group errgroup.Group
 		group.SetLimit(directoriesAtOnce)
-		for d := range behind {
+		for _, d := range slices.Collect(maps.Keys(behind)) {
 			group.Go(func() error {
 				if err := d.Recover(ctx); err == nil || errors.Is(err, datadir.ErrUnnamed) {
 					mu.Lock()
