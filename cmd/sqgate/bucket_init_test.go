@@ -145,3 +145,21 @@ func TestBucketInitThatCannotBe(t *testing.T) {
 		t.Error("it has marked something")
 	}
 }
+
+// TestCheckTriesTheBucket as serve would use it.
+func TestCheckTriesTheBucket(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will")
+	for dir, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		t.TempDir():      {0, "the bucket: can be written and read, and honours conditions\n"},
+		"/no/such/place": {2, "sqgate: --bucket: the bucket's directory: open /no/such/place: no such file or directory\n"},
+	} {
+		out, status := sqgateOutput(t, []string{"SQGATE_BUCKET=file://" + dir}, "check", "--config", g.configPath())
+		if status != want.status || !strings.HasSuffix(out, want.says) {
+			t.Errorf("%s: %d %q, want %d %q", dir, status, out, want.status, want.says)
+		}
+	}
+}
