@@ -54,6 +54,10 @@ func testBucketInit(t *testing.T, sq, bucket string) {
 	if out, status := g.bucket("init", "--bucket", bucket); status != 0 || !strings.Contains(out, "9 phexts of 4 directories are in the bucket.\nNow set SQGATE_BUCKET='"+bucket+"'") {
 		t.Fatalf("%d %s", status, out)
 	}
+	audit, err := os.ReadFile(filepath.Join(g.dir, "state", "audit.log"))
+	if err != nil || !strings.Contains(string(audit), "bucket-init") || strings.Contains(string(audit)+g.log.String(), s3test.Secret) {
+		t.Errorf("the audit log lacks the call, or it or the log has the key: %v\n%s", err, audit)
+	}
 	g.must("will", "POST", at("update", "n1", origin), "after of will", 200)
 	out, status := g.bucket("init", "--bucket", bucket, "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
