@@ -194,8 +194,9 @@ func (s *service) keepLease(ctx context.Context) error {
 	}
 	var keeping sync.WaitGroup
 	defer keeping.Wait()
-	keeping.Go(func() { s.replicas.Keep(ctx) })
-	err := s.host.Run(ctx)
+	uploaded, end := context.WithCancel(context.WithoutCancel(ctx))
+	keeping.Go(func() { s.replicas.Keep(ctx); end() }) // what was acknowledged may still be on its way
+	err := s.host.Run(uploaded)
 	if err != nil {
 		s.log.Error("this host has no lease any more, and serves nothing until it is started again", logkey.Error, err)
 	}

@@ -2,9 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +35,41 @@ func TestTheBucketCannotBeReached(t *testing.T) {
 func TestS3CannotBeReached(t *testing.T) {
 	server := s3test.Start(t)
 	testTheBucketCannotBeReached(t, cmp.Or(realSQ(), builtin), server.URL, server.Kill, server.Restart)
+}
+
+// TestACleanStopWaitsForTheBucket although the writes were acknowledged before they are
+// there. So the disk is not needed any more.
+func TestACleanStopWaitsForTheBucket(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	g := newGate(t, builtin, "will")
+	g.args = []string{"--bucket", "file://" + dir, "--bucket-sync=false", "--bucket-lag=5s"}
+	g.start()
+	g.must("will", "POST", at("update", "n", origin), "before", 200)
+	eventually(t, "the bucket has it", func() bool { return g.bucketStatus().Behind == 0 })
+	if err := os.Rename(dir+"/v1/.temp", dir+"/v1/.aside"); err != nil {
+		t.Fatal(err)
+	}
+	g.must("will", "POST", at("update", "n", origin), "after", 200)
+	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it runs
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	if _, err := g.log.await(ctx, regexp.MustCompile("msg=stopped")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir+"/v1/.aside", dir+"/v1/.temp"); err != nil {
+		t.Fatal(err)
+	}
+	g.wait()
+	mark, err := os.ReadFile(filepath.Join(g.dir, "state", "bucket", "will"))
+	if err != nil || strings.Contains(string(mark), "ahead") {
+		t.Errorf("the next start would look for what is not in the bucket: %q %v", mark, err)
+	}
+	g.wipe()
+	g.start()
+	if got := g.get("will", at("select", "n", origin)); got != "after" {
+		t.Errorf("a new disk has %q", got)
+	}
 }
 
 func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend func()) {

@@ -22,17 +22,17 @@ import (
 // aheadMark is the second line of the mark of a directory that may be ahead.
 const aheadMark = "ahead"
 
-func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }
+func (t *takeOver) mark(ahead bool) error { return t.writeMark(t.dir.Name, t.d.Path, ahead) }
 
-func (t *takeOver) mark(ahead bool) error {
-	text := t.d.Path + "\n"
+func (ds *Directories) writeMark(name, path string, ahead bool) error {
+	text := path + "\n"
 	if ahead {
 		text += aheadMark + "\n"
 	}
-	if err := fsutil.MakeDir(t.MarkDir, 0o700); err != nil {
+	if err := fsutil.MakeDir(ds.MarkDir, 0o700); err != nil {
 		return err
 	}
-	return fsutil.Replace(t.markPath(), text, 0o600, true)
+	return fsutil.Replace(filepath.Join(ds.MarkDir, name), text, 0o600, true)
 }
 
 // readMark says whether there is a mark for a name in the bucket, and what it says.

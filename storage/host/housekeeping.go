@@ -65,11 +65,18 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 }
 
 // wait waits for the uploads under way, which end with the lease at the latest.
-func (k *housekeeping) wait() {
+func (ds *Directories) wait() {
+	k := &ds.housekeeping
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, one := range k.logs {
+	for name, one := range k.logs {
 		one.uploader.Wait()
+		if ds.Lag == 0 || one.uploader.Failed() != nil || !one.lease.holds() {
+			continue
+		}
+		if err := ds.writeMark(name, one.path, false); err != nil {
+			ds.Logger.Warn("a directory will be compared with the bucket at the next start", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
+		}
 	}
 }
 
@@ -79,7 +86,7 @@ func (ds *Directories) Keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			ds.housekeeping.wait()
+			ds.wait()
 			return
 		case <-time.After(lookAtLogs):
 		}
