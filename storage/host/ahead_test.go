@@ -2,6 +2,7 @@ package host
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,16 @@ func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
 	return m
 }
 
-// crash kills a machine, which is as it was when it starts again.
+// crash kills a machine, which is as it was when it starts again: kill ends the process in
+// order, and a crash does not.
 func (m *machine) crash() {
+	m.Helper()
+	mark := filepath.Join(m.ds.MarkDir, "will")
+	text, err := os.ReadFile(mark)
+	m.check(err)
 	m.kill()
 	m.killed.Store(false)
+	m.check(os.WriteFile(mark, text, 0o600))
 }
 
 // TestACrashAheadOfTheBucket loses nothing that was acknowledged as long as there is the
