@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ type Bucket interface {
 	// Get returns an object. The error is ErrNotFound if there is none, and
 	// ErrNotModified if its ETag is still the given one; "" = none is known.
 	Get(ctx context.Context, key, unlessETag string) (Object, error)
+	// Open reads an object piece by piece, for whoever need not have it in memory
+	// whole. The error, also of a Read, is that of a Get.
+	Open(ctx context.Context, key string) (io.ReadCloser, error)
 	// Put writes an object whole or not at all, and returns its ETag. The error is
 	// ErrPreconditionFailed if the condition does not hold; nothing is written then.
 	Put(ctx context.Context, key string, body []byte, c Condition) (etag string, err error)
@@ -107,6 +111,20 @@ func All(ctx context.Context, b Bucket, prefix, after string) iter.Seq2[Entry, e
 			more = more && len(page) > 0
 		}
 	}
+}
+
+// pieces is an object that is read piece by piece. explain makes an error of reading
+// one that says what has happened.
+type pieces struct {
+	io.ReadCloser
+	explain func(error) error
+}
+
+func (p pieces) Read(b []byte) (n int, err error) {
+	if n, err = p.ReadCloser.Read(b); err != nil && err != io.EOF {
+		err = p.explain(err)
+	}
+	return n, err
 }
 
 // checkKey keeps keys to what S3 and every file system can name alike. A part

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -56,6 +57,19 @@ func TestConformance(t *testing.T) {
 		large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20+1)
 		put("x/large", string(large), IfAbsent(), nil)
 		get("x/large", "", string(large), nil)
+		in, err := b.Open(ctx, "x/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(in)
+		if err = errors.Join(err, in.Close()); err != nil || !bytes.Equal(got, large) {
+			t.Errorf("%d bytes piece by piece, %v", len(got), err)
+		}
+		for _, key := range []string{"x/none", "x"} {
+			if _, err := b.Open(ctx, key); !errors.Is(err, ErrNotFound) {
+				t.Errorf("opening %s: %v", key, err)
+			}
+		}
 
 		for _, key := range []string{"x/one", "x/one", "not/there", "x"} {
 			if err := b.Delete(ctx, key); err != nil {

@@ -81,28 +81,51 @@ func (d *directory) Get(ctx context.Context, key, unlessETag string) (Object, er
 }
 
 func (d *directory) read(key string) (Object, error) {
-	f, err := d.root.Open(key)
-	if notThere(err) {
-		return Object{}, fmt.Errorf("%s: %w", key, ErrNotFound)
-	}
+	f, size, err := d.open(key)
 	if err != nil {
-		return Object{}, failed(err)
+		return Object{}, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return Object{}, failed(err)
-	case !info.Mode().IsRegular():
-		return Object{}, fmt.Errorf("%s: %w", key, ErrNotFound)
-	case info.Size() > ObjectMax:
-		return Object{}, fmt.Errorf("%s has %d bytes: %w", key, info.Size(), ErrTooLarge)
-	}
-	body := make([]byte, info.Size())
+	body := make([]byte, size)
 	if _, err := io.ReadFull(f, body); err != nil {
 		return Object{}, failed(err)
 	}
 	return Object{body, etagOf(body)}, nil
+}
+
+func (d *directory) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := cmp.Or(checkKey(key), ctx.Err()); err != nil {
+		return nil, err
+	}
+	f, _, err := d.open(key)
+	if err != nil {
+		return nil, err
+	}
+	return pieces{f, failed}, nil
+}
+
+// open opens an object, which is never changed: another one takes its name.
+func (d *directory) open(key string) (f *os.File, size int64, err error) {
+	f, err = d.root.Open(key)
+	if notThere(err) {
+		return nil, 0, fmt.Errorf("%s: %w", key, ErrNotFound)
+	}
+	if err != nil {
+		return nil, 0, failed(err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		err = failed(err)
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s: %w", key, ErrNotFound)
+	case info.Size() > ObjectMax:
+		err = fmt.Errorf("%s has %d bytes: %w", key, info.Size(), ErrTooLarge)
+	default:
+		return f, info.Size(), nil
+	}
+	_ = f.Close() // it was only read
+	return nil, 0, err
 }
 
 func etagOf(body []byte) string {

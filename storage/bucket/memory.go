@@ -1,9 +1,11 @@
 package bucket
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -111,6 +113,14 @@ func (m *Memory) Get(ctx context.Context, key, unlessETag string) (o Object, err
 		return Object{}, err
 	}
 	return o, nil
+}
+
+func (m *Memory) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	o, err := m.Get(ctx, key, "")
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(o.Body)), nil
 }
 
 func (m *Memory) Put(ctx context.Context, key string, body []byte, c Condition) (string, error) {

@@ -181,6 +181,32 @@ func (s *s3) Get(ctx context.Context, key, unlessETag string) (Object, error) {
 	return Object{text, info.ETag}, nil
 }
 
+func (s *s3) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	ctx, extend, cancel := limited(ctx, 0)
+	explain := func(err error) error { return s.explain(ctx, key, err, reading) }
+	body, info, _, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
+	if err != nil {
+		defer cancel()
+		return nil, explain(err)
+	}
+	extend(info.Size)
+	return pieces{opened{body, cancel}, explain}, nil
+}
+
+// opened is the body of an answer, whose request ends with it.
+type opened struct {
+	io.ReadCloser
+	cancel func()
+}
+
+func (o opened) Close() error {
+	defer o.cancel()
+	return o.ReadCloser.Close()
+}
+
 func (s *s3) Put(ctx context.Context, key string, body []byte, c Condition) (string, error) {
 	if err := checkPut(key, body); err != nil {
 		return "", err

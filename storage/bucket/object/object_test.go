@@ -7,12 +7,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
@@ -370,4 +373,51 @@ func FuzzUnseal(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCopyFile reads files piece by piece: whole ones, each byte of one changed, and one
+// that is cut off. What fails on the way is told from what is damaged.
+func TestCopyFile(t *testing.T) {
+	for _, text := range []string{"", "x", strings.Repeat("some text ", 100), strings.Repeat("0123456789abcdef", 1<<17), random(3 << 20)} {
+		b, hash, err := EncodeFile([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range []io.Reader{bytes.NewReader(b), iotest.OneByteReader(bytes.NewReader(b)), iotest.DataErrReader(bytes.NewReader(b))} {
+			var out strings.Builder
+			if err := CopyFile(&out, in, hash); err != nil || out.String() != text {
+				t.Errorf("%d bytes of %d, %v", out.Len(), len(text), err)
+			}
+		}
+		if whole, err := DecodeFile(b, hash); err != nil || string(whole) != text {
+			t.Errorf("%d bytes of %d at once, %v", len(whole), len(text), err)
+		}
+		if err := CopyFile(io.Discard, bytes.NewReader(b), someHash("another")); !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		if len(b) > 200 {
+			continue
+		}
+		for i := range b {
+			for _, damaged := range [][]byte{b[:i], append(bytes.Clone(b[:i]), b[i+1:]...), flip(b, i)} {
+				if err := CopyFile(io.Discard, bytes.NewReader(damaged), hash); err == nil {
+					t.Errorf("damaged at %d", i)
+				}
+			}
+		}
+		if err := CopyFile(io.Discard, bytes.NewReader(append(bytes.Clone(b), 0)), hash); err == nil {
+			t.Error("one byte more")
+		}
+		broken := errors.New("broken")
+		if err := CopyFile(io.Discard, io.MultiReader(bytes.NewReader(b[:len(b)-1]), iotest.ErrReader(broken)), hash); !errors.Is(err, broken) || errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+	}
+}
+
+func random(n int) string {
+	b := make([]byte, n)
+	rng := rand.NewChaCha8([32]byte{})
+	_, _ = rng.Read(b) // never fails
+	return string(b)
 }

@@ -14,10 +14,12 @@
 package object
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -165,4 +167,98 @@ func Decode[T any, P contentOf[T]](b []byte) (v T, err error) {
 		return none, fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
 	}
 	return v, nil
+}
+
+// unsealTo writes the payload of an object that comes piece by piece to w, as far as it
+// can be read. Only if there is no error may any of it be believed.
+func unsealTo(k kind, r io.Reader, w io.Writer) error {
+	in := &summed{in: bufio.NewReaderSize(r, 64<<10), sum: xxh3.New()}
+	out := &noted{out: w}
+	err := in.unseal(k, out)
+	switch {
+	case in.err != nil:
+		return in.err
+	case out.err != nil:
+		return out.err
+	}
+	return err
+}
+
+func (s *summed) unseal(k kind, w io.Writer) error {
+	damaged := fmt.Errorf("the object %w", ErrDamaged)
+	head := make([]byte, len(magic)+2)
+	if _, err := io.ReadFull(s, head); err != nil {
+		return damaged
+	}
+	switch {
+	case string(head[:len(magic)]) != magic:
+		return fmt.Errorf("the object %w", ErrFormat)
+	case head[len(magic)] > version:
+		return fmt.Errorf("the object %w", ErrVersion)
+	case head[len(magic)] != version:
+		return damaged
+	case kind(head[len(magic)+1]) != k:
+		return fmt.Errorf("the object %w", ErrKind)
+	}
+	size, err := binary.ReadUvarint(s)
+	if err != nil || size > PayloadMax {
+		return damaged
+	}
+	z, err := zstd.NewReader(s, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(PayloadMax), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	n, err := io.Copy(w, io.LimitReader(z, int64(size)+1))
+	if err == nil {
+		_, err = io.Copy(io.Discard, s)
+	}
+	if sum := s.sum.Sum128().Bytes(); err != nil || uint64(n) != size || !bytes.Equal(sum[:], s.tail()) {
+		return fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
+	}
+	return nil
+}
+
+// summed reads everything but the checksum at the end, and sums it up.
+type summed struct {
+	in  *bufio.Reader
+	sum *xxh3.Hasher
+	err error // of reading
+}
+
+func (s *summed) Read(b []byte) (int, error) {
+	ahead, err := s.in.Peek(min(len(b)+sumSize, s.in.Size()))
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+		return 0, err
+	}
+	n := copy(b, ahead[:max(0, len(ahead)-sumSize)])
+	if n == 0 {
+		return 0, io.EOF
+	}
+	_, _ = s.sum.Write(b[:n]) // never fails
+	return s.in.Discard(n)
+}
+
+func (s *summed) ReadByte() (byte, error) {
+	var b [1]byte
+	_, err := io.ReadFull(s, b[:])
+	return b[0], err
+}
+
+// tail is what is left when Read has returned io.EOF.
+func (s *summed) tail() []byte {
+	b, _ := s.in.Peek(sumSize) // a shorter one is no checksum
+	return b
+}
+
+// noted notes an error of writing.
+type noted struct {
+	out io.Writer
+	err error
+}
+
+func (n *noted) Write(b []byte) (written int, err error) {
+	written, n.err = n.out.Write(b)
+	return written, n.err
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"unicode/utf8"
@@ -47,6 +48,17 @@ func DecodeFile(b []byte, want Hash) ([]byte, error) {
 		return nil, err
 	}
 	return text, nil
+}
+
+// CopyFile is DecodeFile for an object that comes piece by piece, and writes the text
+// to w. Only if there is no error may any of it be believed.
+func CopyFile(w io.Writer, r io.Reader, want Hash) error {
+	sum := sha256.New()
+	err := unsealTo(kindFile, r, io.MultiWriter(w, sum))
+	if err == nil && Hash(sum.Sum(nil)) != want {
+		err = fmt.Errorf("the object %w: it has another text than its name says", ErrDamaged)
+	}
+	return err
 }
 
 // Checkpoint is what the log of a directory says when it stands at Seq: every phext,
