@@ -35,7 +35,7 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, err := a.History.Events(t, want)
+	page, err := a.History.Events(r.Context(), t, want)
 	if err != nil {
 		return err
 	}

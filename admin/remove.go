@@ -215,7 +215,7 @@ func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error
 	if archives, err = a.archives.Purge(t.ArchiveID()); err != nil {
 		return 0, err
 	}
-	if err := a.History.Purge(t); err != nil {
+	if err := a.History.Purge(r.Context(), t); err != nil {
 		return 0, err
 	}
 	a.Calls.Forget(t)

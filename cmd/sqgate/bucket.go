@@ -164,7 +164,7 @@ func (s *service) joinBucket() error {
 	if s.host == nil {
 		return hosts.ServeWithout(s.markDir())
 	}
-	s.replicas.Tenants, s.replicas.Journal, s.replicas.Links = s.store.Current, s.journal, s.links
+	s.replicas.Tenants, s.replicas.Journal, s.replicas.Links, s.replicas.Calls = s.store.Current, s.journal, s.links, s.calls
 	return nil
 }
 

@@ -135,6 +135,11 @@ func fill(f *os.File, path string, content io.WriterTo, mode fs.FileMode, keepMo
 	return size, dress(f, path, mode, keepMode, durable)
 }
 
+// SetModeAndOwner gives f, which is to be renamed to path, what Replace would give it.
+func SetModeAndOwner(f *os.File, path string, mode fs.FileMode) error {
+	return dress(f, path, mode, true, false)
+}
+
 // dress is fill without the writing.
 func dress(f *os.File, path string, mode fs.FileMode, keepMode, durable bool) error {
 	model, err := os.Stat(path)

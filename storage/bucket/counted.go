@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 )
 
@@ -44,6 +45,28 @@ func (c *Counted) Get(ctx context.Context, key, unlessETag string) (Object, erro
 	c.count(&c.get, err)
 	c.received.Add(int64(len(o.Body)))
 	return o, err
+}
+
+// Open is a method of Bucket, and counts as a Get.
+func (c *Counted) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	in, err := c.Bucket.Open(ctx, key)
+	c.count(&c.get, err)
+	if err != nil {
+		return nil, err
+	}
+	return received{in, &c.received}, nil
+}
+
+// received counts the bytes that are read.
+type received struct {
+	io.ReadCloser
+	bytes *atomic.Int64
+}
+
+func (r received) Read(b []byte) (int, error) {
+	n, err := r.ReadCloser.Read(b)
+	r.bytes.Add(int64(n))
+	return n, err
 }
 
 // Put is a method of Bucket.

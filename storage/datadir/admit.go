@@ -7,10 +7,10 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// LockForRead waits until t may have SQ read the directory's files, and until what they
-// hold is in the bucket, if there is one.
-func (d *Dir) LockForRead(ctx context.Context, t *tenants.Tenant) (unlock func(), err error) {
-	if unlock, err = d.admit(ctx, t, d.lockForRead); err != nil {
+// LockForRead waits until t may have SQ read the phext of a call and, if there is a
+// bucket, until the phext is here and what the files hold is in the bucket.
+func (d *Dir) LockForRead(ctx context.Context, t *tenants.Tenant, call *rewrite.Call) (unlock func(), err error) {
+	if unlock, err = d.admit(ctx, t, call, d.lockForRead); err != nil {
 		return nil, err
 	}
 	if err := d.waitUploaded(); err != nil {
@@ -20,32 +20,35 @@ func (d *Dir) LockForRead(ctx context.Context, t *tenants.Tenant) (unlock func()
 	return unlock, nil
 }
 
-// LockForWrite waits until t has the directory to itself.
-func (d *Dir) LockForWrite(ctx context.Context, t *tenants.Tenant) (unlock func(), err error) {
-	return d.admit(ctx, t, d.lockForWrite)
+// LockForWrite waits until t has the directory to itself, and the phext of a call is here.
+func (d *Dir) LockForWrite(ctx context.Context, t *tenants.Tenant, call *rewrite.Call) (unlock func(), err error) {
+	return d.admit(ctx, t, call, d.lockForWrite)
 }
 
-// admit locks the directory in a state in which its files are recovered. Then
-// it looks again whether the tenant may have it: the tenant, and its files with
+// admit locks the directory in a state in which its files are recovered, and the phext of
+// a call is here. Then it looks again whether the tenant may have it: the tenant, and its files with
 // it, may have been disabled, moved or deleted during the wait.
-func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, lock func(context.Context) (func(), error)) (unlock func(), err error) {
+func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, call *rewrite.Call, lock func(context.Context) (func(), error)) (unlock func(), err error) {
 	for {
 		if err := d.Recover(ctx); err != nil {
+			return nil, err
+		}
+		if err := d.awaitFiles(ctx, call); err != nil {
 			return nil, err
 		}
 		if unlock, err = lock(ctx); err != nil {
 			return nil, err
 		}
-		if d.Recovered() {
-			break
+		if err := d.dirs.stillAdmitted(t); err != nil {
+			unlock()
+			return nil, err
+		}
+		d.disownUnless(t)
+		if d.Recovered() && d.has(call) {
+			return unlock, nil
 		}
 		unlock() // the write before this one left its phext to recovery
 	}
-	if err := d.dirs.stillAdmitted(t); err != nil {
-		unlock()
-		return nil, err
-	}
-	return unlock, nil
 }
 
 func (ds *Dirs) stillAdmitted(t *tenants.Tenant) error {

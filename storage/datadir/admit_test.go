@@ -42,11 +42,11 @@ func TestATenantThatChangesDuringTheWait(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				first, err := w.dir.LockForWrite(t.Context(), w.tenant)
+				first, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
 				w.check(err)
-				read := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant) })
+				read := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant, nil) })
 				synctest.Wait()
-				write := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForWrite(ctx, w.tenant) })
+				write := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForWrite(ctx, w.tenant, nil) })
 				synctest.Wait()
 				if read.has() || write.has() {
 					t.Fatal("nobody waits")
@@ -78,7 +78,7 @@ func TestFilesAreRecoveredOnce(t *testing.T) {
 		t.Error("before anybody has looked")
 	}
 	for range 3 {
-		unlock, err := w.dir.LockForRead(t.Context(), w.tenant)
+		unlock, err := w.dir.LockForRead(t.Context(), w.tenant, nil)
 		w.check(err)
 		unlock()
 		w.check(w.dir.Recover(t.Context()))
@@ -96,7 +96,7 @@ func TestManyAtOnceRecoverOnce(t *testing.T) {
 		w.check(err)
 		var all []*lock
 		for range 5 {
-			all = append(all, acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant) }))
+			all = append(all, acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant, nil) }))
 		}
 		synctest.Wait()
 		before()
@@ -116,9 +116,9 @@ func TestManyAtOnceRecoverOnce(t *testing.T) {
 func TestFilesAreRecoveredAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		first, err := w.dir.LockForWrite(t.Context(), w.tenant)
+		first, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
 		w.check(err)
-		wait := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant) })
+		wait := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant, nil) })
 		synctest.Wait()
 		w.dir.MarkUnrecovered()
 		first()
@@ -137,8 +137,8 @@ func TestFilesThatCannotBeRecovered(t *testing.T) {
 	w.put("n.phext", "text")
 	w.stopErr = errors.New("the child does not end")
 	for name, ask := range map[string]func() error{
-		"read":  func() error { _, err := w.dir.LockForRead(t.Context(), w.tenant); return err },
-		"write": func() error { _, err := w.dir.LockForWrite(t.Context(), w.tenant); return err },
+		"read":  func() error { _, err := w.dir.LockForRead(t.Context(), w.tenant, nil); return err },
+		"write": func() error { _, err := w.dir.LockForWrite(t.Context(), w.tenant, nil); return err },
 		"view":  func() error { _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); return err },
 		"all":   func() error { return w.dir.Recover(t.Context()) },
 		"freeze": func() error {
@@ -160,7 +160,7 @@ func TestFilesThatCannotBeRecovered(t *testing.T) {
 	if v.Phext.Text() != "text" {
 		t.Errorf("%q", v.Phext.Text())
 	}
-	unlock, err := w.dir.LockForWrite(t.Context(), w.tenant)
+	unlock, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
 	w.check(err) // nobody who failed has kept the lock
 	unlock()
 }
@@ -192,7 +192,7 @@ func TestRecoveryBringsBackWhatWasAcknowledged(t *testing.T) {
 func TestLockExclusive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		read, err := w.dir.LockForRead(t.Context(), w.tenant)
+		read, err := w.dir.LockForRead(t.Context(), w.tenant, nil)
 		w.check(err)
 		freeze := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.LockExclusive(ctx, w.tenant.DataDir) })
 		synctest.Wait()
@@ -202,7 +202,7 @@ func TestLockExclusive(t *testing.T) {
 		read()
 		<-freeze.got
 		w.check(freeze.err)
-		late := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant) })
+		late := acquire(t.Context(), func(ctx context.Context) (func(), error) { return w.dir.LockForRead(ctx, w.tenant, nil) })
 		synctest.Wait()
 		if late.has() {
 			t.Error("a request has begun")

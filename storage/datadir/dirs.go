@@ -127,25 +127,33 @@ func (d *Dir) Is(dataDir string) bool { return d.dirs.Of(dataDir) == d }
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
 // LockExclusive keeps everybody out of a directory until release is called: no request
-// is at its child, none begins, and its files are there and recovered.
+// is at its child, none begins, and all its files are there and recovered.
 func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func(), err error) {
 	d := ds.Of(dataDir)
-	unlock, err := d.lockForWrite(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
-		err = d.recoverLocked(ctx)
-	}
-	switch {
-	case errors.Is(err, ErrUnnamed): // it is to be a new tenant's
-		err = nil
-	case err == nil:
-		err = d.waitUploaded()
-	}
-	if err != nil {
+	for {
+		unlock, err := d.lockForWrite(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
+			err = d.recoverLocked(ctx)
+		}
+		f := d.fetching()
+		switch {
+		case errors.Is(err, ErrUnnamed): // it is to be a new tenant's
+			return unlock, nil
+		case err == nil && f == nil:
+			err = d.waitUploaded()
+		}
+		if err == nil && f == nil {
+			return unlock, nil
+		}
 		unlock()
-		return nil, err
+		if err == nil {
+			err = f.awaitAll(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return unlock, nil
 }

@@ -22,6 +22,9 @@ var (
 	// ErrUnnamed is returned by Config.TakeOver if no tenant has the directory.
 	ErrUnnamed = errors.New("no tenant has this directory, so it is not in the bucket")
 
+	errNotFetched = apierror.RetryIn(5*time.Second, apierror.Unavailable,
+		"this phext could not be fetched from the bucket: nothing was changed; try again in a moment; the operator's log says more")
+
 	// ErrTooLarge is work that needs more memory than one directory may ever take.
 	ErrTooLarge = apierror.New(apierror.TooLarge,
 		"this takes more memory than the service has for one tenant, also when nobody else uses it, so nothing was done: ask for less at a time, or keep fewer or shorter scrolls in one phext; the operator can raise --read-memory")

@@ -88,7 +88,10 @@ func (d *Dir) recoverFor(ctx context.Context, call *rewrite.Call) error {
 		return nil
 	}
 	err := d.Recover(ctx)
-	if err != nil && d.isWhole(call) {
+	switch {
+	case err == nil:
+		return d.awaitFiles(ctx, call)
+	case d.isWhole(call):
 		return nil
 	}
 	return err

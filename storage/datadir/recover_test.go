@@ -30,7 +30,7 @@ func TestAFullDiskKeepsOnlyTornPhextsWaiting(t *testing.T) {
 			_, err := w.dir.RecoveredView(t.Context(), w.call("select", "p="+name))
 			w.wantError(err, apierror.Unavailable, "disk of this service is full")
 		}
-		_, err = w.dir.LockForWrite(t.Context(), w.tenant)
+		_, err = w.dir.LockForWrite(t.Context(), w.tenant, nil)
 		w.wantError(err, apierror.Unavailable, "disk of this service is full")
 		if waits := w.Waiting(w.tenant.DataDir); waits == nil || waits.Bytes() != 120 {
 			t.Errorf("waits for %+v", waits)

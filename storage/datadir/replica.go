@@ -1,9 +1,12 @@
 package datadir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // With a bucket, nobody is told of a write, and no reader sees it, before it is there
@@ -24,13 +28,29 @@ import (
 // Replica is a directory's part of the bucket while this host owns it. Only the holder
 // of the write lock may add anything.
 type Replica struct {
-	dir      *Dir
-	uploader *replica.Uploader
-	holds    func() bool // whether the lease does, under which this host owns it
+	Ownership
+	dir *Dir
 
-	mu    sync.Mutex
-	known map[string]KnownFile
+	mu    sync.Mutex     // for these, and Known
 	added []object.Group // not submitted yet
+}
+
+// Ownership is what a take-over has found.
+type Ownership struct {
+	Uploader *replica.Uploader
+	Holds    func() bool // whether the lease does, under which this host owns the directory
+	// Largest is the largest phext in bytes; 0 = LargestPhext.
+	Largest int64
+	// Of is for whom the directory was taken over, as OwnerOf.
+	Of string
+	// Purge removes what the bucket has of the directory.
+	Purge func(context.Context) error
+	// Past is the directory in the bucket, for what it was before Since. From then on, the
+	// journal here knows everything; the zero Time is always.
+	Past  *replica.Directory
+	Since time.Time
+	Known map[string]KnownFile // what is known of the files that are here, by name
+	Fetch *Fetch               // has those that may not be here; nil = all are
 }
 
 // KnownFile is what the log says of a file, and which file on the disk holds that.
@@ -39,26 +59,70 @@ type KnownFile struct {
 	State object.FileState
 }
 
-// NewReplica is the part of a directory that this host has taken over. The log says of
-// its files what known has, by name, and of no others.
-func NewReplica(d *Dir, u *replica.Uploader, holds func() bool, known map[string]KnownFile) *Replica {
-	return &Replica{dir: d, uploader: u, holds: holds, known: known}
+// OwnerOf says for whom the directory of a tenant is in the bucket: for this very tenant,
+// or for all who share it, which is "".
+func OwnerOf(t *tenants.Tenant) string {
+	if t.SharedDataDir {
+		return ""
+	}
+	return t.UniqueID()
 }
 
-// Add adds what was done to a file, and what that has left, to what Uploaded submits.
-func (r *Replica) Add(mutations []journal.Mutation, left KnownFile) {
-	g := object.Group{Time: time.Now().UnixNano(), Mutations: mutations, After: left.State}
+// NewReplica is the part of a directory that this host has taken over.
+func NewReplica(d *Dir, o Ownership) *Replica {
+	if o.Known == nil {
+		o.Known = map[string]KnownFile{}
+	}
+	return &Replica{dir: d, Ownership: o}
+}
+
+// current says whether this host still owns the directory by it.
+func (r *Replica) current() bool { return r.dir.replica.Load() == r && r.Holds() }
+
+// Add adds what was done to a file, and what that has left, to what Uploaded submits. at
+// is when the journal says that it was done; 0 = now.
+func (r *Replica) Add(mutations []journal.Mutation, left KnownFile, at int64) {
+	g := object.Group{Time: cmp.Or(at, time.Now().UnixNano()), Mutations: mutations, After: left.State}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.added = append(r.added, g)
-	r.known[g.File()] = left
+	r.Known[g.File()] = left
+}
+
+// Files are the files that the log says, by name.
+func (r *Replica) Files() (names []string) {
+	if f := r.Fetch; f != nil {
+		f.mu.Lock()
+		names = slices.Collect(maps.Keys(f.sizes))
+		f.mu.Unlock()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, known := range r.Known {
+		if known.State.Exists {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Added is how many bytes of texts wait for Uploaded.
+func (r *Replica) Added() (bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.added {
+		for _, m := range g.Mutations {
+			bytes += int64(len(m.Text))
+		}
+	}
+	return bytes
 }
 
 // RecordEdit adds the present state of a file if somebody else has made it what it is,
 // so that the log does not know it. The error is that of Fits.
 func (r *Replica) RecordEdit(file string, now *cache.Version) error {
 	r.mu.Lock()
-	last := r.known[file]
+	last := r.Known[file]
 	r.mu.Unlock()
 	if last.ID == now.ID {
 		return nil
@@ -66,7 +130,7 @@ func (r *Replica) RecordEdit(file string, now *cache.Version) error {
 	if known := Known(now); known.State == last.State {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.known[file] = known
+		r.Known[file] = known
 		return nil
 	}
 	if err := r.Fits(now.Size()); err != nil {
@@ -76,19 +140,19 @@ func (r *Replica) RecordEdit(file string, now *cache.Version) error {
 	if !now.Exists() {
 		m.Op = journal.Remove
 	}
-	r.Add([]journal.Mutation{m}, Known(now))
+	r.Add([]journal.Mutation{m}, Known(now), 0)
 	return nil
 }
 
-// largestText is the largest text, in bytes, that is put into the log at once.
-const largestText = object.PayloadMax - 1<<20
+// LargestPhext is the largest phext, in bytes, that fits into the bucket: as one object,
+// and with what one batch of small writes adds.
+const LargestPhext = object.PayloadMax - 2<<20
 
-// Fits is an error if a whole phext of so many bytes cannot be put into the log. Writes
-// are smaller than that.
+// Fits is an error if a phext of so many bytes cannot be kept in the bucket.
 func (r *Replica) Fits(bytes int64) error {
-	if bytes > largestText {
+	if most := cmp.Or(r.Largest, LargestPhext); bytes > most {
 		return apierror.New(apierror.TooLarge,
-			"a phext of more than %d bytes that was edited or restored as a whole does not fit into the bucket's log: nothing was changed; divide it", int64(largestText))
+			"a phext of more than %d bytes does not fit into the bucket that keeps it: nothing was changed; store it in parts", most)
 	}
 	return nil
 }
@@ -113,13 +177,16 @@ func (d *Dir) Replica() (*Replica, error) {
 	return r, nil
 }
 
+// InBucket says whether there is a bucket.
+func (d *Dir) InBucket() bool { return d.dirs.TakeOver != nil }
+
 // owned says whether nobody else can own the directory now.
 func (d *Dir) owned() bool {
 	if d.dirs.TakeOver == nil {
 		return true
 	}
 	r := d.replica.Load()
-	return r != nil && r.holds()
+	return r != nil && r.Holds()
 }
 
 // Uploading is the way to the bucket of everything that was submitted before. The zero
@@ -139,10 +206,10 @@ func (r *Replica) Uploaded() Uploading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range r.added {
-		r.uploader.Submit(g)
+		r.Uploader.Submit(g)
 	}
 	r.added = nil
-	return Uploading{r, r.uploader.Settled()}
+	return Uploading{r, r.Uploader.Settled()}
 }
 
 // Wait returns when everything is in the bucket, or at once while the bucket is not
@@ -179,7 +246,7 @@ func (u Uploading) wait() error {
 	default:
 	}
 	if lag := u.replica.dir.dirs.Lag; lag > 0 {
-		if since, bytes := u.replica.uploader.Behind(); since <= lag && bytes <= mostBehind {
+		if since, bytes := u.replica.Uploader.Behind(); since <= lag && bytes <= mostBehind {
 			return nil
 		}
 	}
@@ -192,7 +259,7 @@ func (d *Dir) Behind() time.Duration {
 	if r == nil {
 		return 0
 	}
-	since, _ := r.uploader.Behind()
+	since, _ := r.Uploader.Behind()
 	return since
 }
 
@@ -200,9 +267,9 @@ func (d *Dir) Behind() time.Duration {
 // the directory is taken over again.
 func (d *Dir) mustCatchUp() bool {
 	if r := d.replica.Load(); r != nil && d.dirs.Lag > 0 {
-		if err := r.uploader.Failed(); err != nil {
+		if err := r.Uploader.Failed(); err != nil {
 			r.lose(err)
-		} else if since, _ := r.uploader.Behind(); since > 0 && !r.holds() {
+		} else if since, _ := r.Uploader.Behind(); since > 0 && !r.Holds() {
 			return true
 		}
 	}
@@ -248,7 +315,7 @@ func (d *Dir) takeOver(ctx context.Context) error {
 		return nil
 	}
 	if r := d.replica.Swap(nil); r != nil {
-		<-r.uploader.Settled() // whoever waits for it gets the same answer
+		<-r.Uploader.Settled() // whoever waits for it gets the same answer
 	}
 	d.dirs.Cache.Forget(d.Path)
 	r, err := d.dirs.TakeOver(ctx, d)
@@ -256,7 +323,40 @@ func (d *Dir) takeOver(ctx context.Context) error {
 		return err
 	}
 	d.dirs.Cache.Forget(d.Path)
+	if r.Fetch != nil {
+		r.Fetch.start(r) // which waits for the lock
+	}
 	d.behind.Store(false)
 	d.replica.Store(r)
 	return nil
+}
+
+// Purge removes what the bucket has of a directory without phexts. The caller has the
+// directory locked.
+func (d *Dir) Purge(ctx context.Context) error {
+	r, err := d.Replica()
+	if r == nil || err != nil {
+		return err
+	}
+	if err := r.Ownership.Purge(ctx); err != nil {
+		return err
+	}
+	d.Disown()
+	return nil
+}
+
+// Disown ends an ownership for the tenant of before: whoever has the directory next takes
+// it over for itself. The caller has the directory locked.
+func (d *Dir) Disown() {
+	if r := d.replica.Swap(nil); r != nil {
+		<-r.Uploader.Settled()
+		d.MarkUnrecovered()
+	}
+}
+
+// disownUnless is Disown if it was not taken over for t.
+func (d *Dir) disownUnless(t *tenants.Tenant) {
+	if r := d.replica.Load(); r != nil && r.Of != OwnerOf(t) {
+		d.Disown()
+	}
 }

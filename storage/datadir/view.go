@@ -108,8 +108,9 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 		if err := d.recoverFor(ctx, call); err != nil {
 			return View{}, err
 		}
+		r := d.replica.Load()
 		v, err := d.viewFor(call)
-		if d.failures.Load() == failures && d.owned() {
+		if d.failures.Load() == failures && d.owned() && d.replica.Load() == r {
 			return v, err
 		}
 	}
@@ -232,6 +233,9 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 			continue
 		}
 		names = append(names, name)
+	}
+	if f := d.fetching(); f != nil {
+		names = f.expected(names, call)
 	}
 	if len(names) == 0 {
 		return nil, d.checkPresent()

@@ -7,6 +7,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -72,7 +73,7 @@ func errNotThen(name string) error {
 }
 
 // mustKnow is the error for a phext that the tenant neither has nor had.
-func (s *Service) mustKnow(t *tenants.Tenant, j *journal.Journal, call *rewrite.Call) error {
+func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Journal, call *rewrite.Call) error {
 	now, err := s.Dirs.Links.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, call.FileName()))
 	if err != nil || now.Exists() {
 		return err
@@ -81,7 +82,11 @@ func (s *Service) mustKnow(t *tenants.Tenant, j *journal.Journal, call *rewrite.
 		return nil
 	}
 	had, err := j.History(journal.Query{File: call.FileName(), Limit: 1, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
-	if err == nil && len(had) == 0 {
+	if err != nil || len(had) > 0 {
+		return err
+	}
+	knew, err := s.everKnew(ctx, s.Dirs.Of(t.DataDir), t, call.FileName())
+	if err == nil && !knew {
 		err = errNoPhext(call.Phext)
 	}
 	return err
@@ -142,7 +147,7 @@ const (
 // Events is what was done to a tenant's phexts. What was done for an earlier tenant
 // with the same id is left out. What it takes in memory does not depend on the size of
 // the journal.
-func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error) {
+func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) (page Page, err error) {
 	q, call, err := query(t, sel)
 	if err != nil {
 		return page, err
@@ -156,12 +161,12 @@ func (s *Service) Events(t *tenants.Tenant, sel Selection) (page Page, err error
 		return page, err
 	}
 	if call != nil {
-		if err := s.mustKnow(t, j, call); err != nil {
+		if err := s.mustKnow(ctx, t, j, call); err != nil {
 			release()
 			return page, err
 		}
 	}
-	events, err := j.History(q)
+	events, err := s.eventsOf(ctx, s.Dirs.Of(t.DataDir), j, q)
 	if err != nil {
 		release()
 		return page, err
@@ -212,17 +217,32 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note str
 			err = errors.Join(err, s.fileReplaced(t, j, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
 		}
 	}
+	return errors.Join(err, j.Suspend(), s.upload(t, files))
+}
+
+// upload has the bucket know what became of files, and of those that somebody removed
+// before. So many bytes of them are in memory at a time, and one file more.
+func (s *Service) upload(t *tenants.Tenant, files []string) error {
+	const atOnce = 8 << 20
 	dir := s.Dirs.Of(t.DataDir)
-	return errors.Join(err, j.Suspend(), dir.Upload(func(r *datadir.Replica) (err error) {
+	return dir.Upload(func(r *datadir.Replica) (err error) {
+		for _, file := range r.Files() {
+			if t.OwnFile(file) {
+				files = append(files, file)
+			}
+		}
 		for _, file := range files {
 			now, failed := s.Dirs.NewestFile(filepath.Join(dir.Path, file))
 			if failed == nil {
 				failed = r.RecordEdit(file, now)
 			}
+			if r.Added() > atOnce {
+				failed = errors.Join(failed, r.Uploaded().Wait())
+			}
 			err = errors.Join(err, failed)
 		}
 		return err
-	}))
+	})
 }
 
 // fileReplaced journals what became of a file as a mutation that is done already. If

@@ -168,7 +168,7 @@ func (w *world) restore(target Target) []Restored {
 // list is the first page of a tenant's history.
 func (w *world) list(t *tenants.Tenant, sel Selection) ([]journal.Event, error) {
 	sel.Limit = MostEvents
-	page, err := w.Events(t, sel)
+	page, err := w.Events(w.Context(), t, sel)
 	if err == nil {
 		page.Release()
 	}

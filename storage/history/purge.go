@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"math"
 	"path/filepath"
@@ -11,12 +12,15 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// Purge erases the history of a tenant for good. The caller has frozen the
+// Purge erases the history of a tenant for good, and what a bucket has of it. The caller has frozen the
 // tenant's directory, and has made sure that no phext of the tenant is in it. The
-// journal of a shared directory stays, because it has the history of others, too.
-func (s *Service) Purge(t *tenants.Tenant) error {
+// journal of a shared directory stays, and what a bucket has of it, because others share them.
+func (s *Service) Purge(ctx context.Context, t *tenants.Tenant) error {
 	if t.SharedDataDir {
 		return nil
+	}
+	if err := s.Dirs.Of(t.DataDir).Purge(ctx); err != nil {
+		return err
 	}
 	return s.Dirs.Journal.Purge(s.Dirs.Of(t.DataDir).Path)
 }
@@ -26,6 +30,7 @@ func (s *Service) Purge(t *tenants.Tenant) error {
 // tenant's phexts by hand: until that is noticed, they would seem to be there still,
 // and the new tenant's directory could be restored to that.
 func (s *Service) NoteRemoved(t *tenants.Tenant) error {
+	s.Dirs.Of(t.DataDir).Disown() // it was for the earlier tenant
 	j, err := s.journalOf(t)
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	}
 	w.check(w.FilesReplaced(w.tenant, files, "a key", "restored"))
 	w.check(w.FilesReplaced(w.tenant, files, "a key", "nothing"))
-	page, err := w.Events(w.tenant, Selection{Limit: MostEvents})
+	page, err := w.Events(w.Context(), w.tenant, Selection{Limit: MostEvents})
 	w.check(err)
 	defer page.Release()
 	var got []string

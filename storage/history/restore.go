@@ -26,6 +26,7 @@ type restore struct {
 	tenant  *tenants.Tenant
 	dir     *datadir.Dir
 	journal *journal.Journal
+	then    *then
 	target  Target
 	note    string          // for the history
 	turn    *fairqueue.Turn // for its work; it is not held, since the disk is waited for again and again
@@ -41,7 +42,7 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 		release()
 		return nil, nil, err
 	}
-	return &restore{s, t, s.Dirs.Of(t.DataDir), j, target, note, s.turn()}, release, nil
+	return &restore{Service: s, tenant: t, dir: s.Dirs.Of(t.DataDir), journal: j, target: target, note: note, turn: s.turn()}, release, nil
 }
 
 // Restore makes phexts what they were at a moment. If it fails, what it has
@@ -58,20 +59,23 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 	case target.At.After(time.Now()):
 		return nil, errFuture
 	}
-	if target.Coordinate != "" {
-		return r.scroll()
+	if r.then, err = s.then(ctx, r.dir, r.journal, target.At); err != nil {
+		return nil, err
 	}
-	return r.phexts()
+	if target.Coordinate != "" {
+		return r.scroll(ctx)
+	}
+	return r.phexts(ctx)
 }
 
 // phexts restores one phext with its names, or all of the tenant's.
-func (r *restore) phexts() (done []Restored, err error) {
-	from, to, err := r.files()
+func (r *restore) phexts(ctx context.Context) (done []Restored, err error) {
+	from, to, err := r.files(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for i := range from {
-		one, err := r.putThen(from[i], to[i], i == 0 && r.target.To != nil)
+		one, err := r.putThen(ctx, from[i], to[i], i == 0 && r.target.To != nil)
 		if err != nil {
 			return done, err
 		}
@@ -84,10 +88,10 @@ func (r *restore) phexts() (done []Restored, err error) {
 
 // putThen makes a file what another, or itself, was then. If it is a copy, the other one
 // must have existed: what has its name now is nothing to remove.
-func (r *restore) putThen(from, to string, isCopy bool) (Restored, error) {
+func (r *restore) putThen(ctx context.Context, from, to string, isCopy bool) (Restored, error) {
 	charge := r.dir.NewCharge()
 	defer charge.Release()
-	state, err := stateAt(r.journal, from, r.target.At, charge)
+	state, err := r.then.state(ctx, from, charge)
 	if err != nil {
 		return Restored{Phext: phextName(r.tenant, to)}, err
 	}
@@ -107,7 +111,7 @@ func stateAt(j *journal.Journal, file string, at time.Time, charge *datadir.Char
 }
 
 // files are the files to look up in the history, and those that they become.
-func (r *restore) files() (from, to []string, err error) {
+func (r *restore) files(ctx context.Context) (from, to []string, err error) {
 	if r.target.Phext == nil {
 		from, err = r.allFiles()
 		return from, from, err
@@ -116,7 +120,7 @@ func (r *restore) files() (from, to []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.mustKnow(r.tenant, r.journal, call); err != nil {
+	if err := r.mustKnow(ctx, call); err != nil {
 		return nil, nil, err
 	}
 	becomes := call
@@ -128,9 +132,17 @@ func (r *restore) files() (from, to []string, err error) {
 	return []string{call.FileName(), call.NamesFileName()}, []string{becomes.FileName(), becomes.NamesFileName()}, nil
 }
 
+// mustKnow is the error for a phext that the tenant neither has nor had.
+func (r *restore) mustKnow(ctx context.Context, call *rewrite.Call) error {
+	if r.then.knew(call.FileName()) {
+		return nil
+	}
+	return r.Service.mustKnow(ctx, r.tenant, r.journal, call)
+}
+
 // allFiles is every file that the tenant had then or has now.
 func (r *restore) allFiles() ([]string, error) {
-	then, err := r.journal.FilesAt(r.target.At)
+	then, err := r.then.files()
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +162,7 @@ func (r *restore) allFiles() ([]string, error) {
 }
 
 // scroll restores one scroll into the phext as it is now.
-func (r *restore) scroll() ([]Restored, error) {
+func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	if r.target.Phext == nil || r.target.To != nil {
 		return nil, errScrollAlone
 	}
@@ -158,14 +170,14 @@ func (r *restore) scroll() ([]Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.mustKnow(r.tenant, r.journal, call); err != nil {
+	if err := r.mustKnow(ctx, call); err != nil {
 		return nil, err
 	}
 	charges := [...]*datadir.Charge{r.dir.NewCharge(), r.dir.NewCharge(), r.dir.NewCharge()}
 	for _, c := range charges {
 		defer c.Release()
 	}
-	then, err := r.viewThen(call, charges[0], charges[1])
+	then, err := r.viewThen(ctx, call, charges[0], charges[1])
 	if err != nil {
 		return nil, err
 	}
@@ -213,16 +225,16 @@ func (r *restore) textThen(call *rewrite.Call, then *datadir.View, charge *datad
 }
 
 // viewThen is the phext and its names as they were.
-func (r *restore) viewThen(call *rewrite.Call, forPhext, forNames *datadir.Charge) (v datadir.View, err error) {
-	if v.Phext, err = r.versionThen(call.FileName(), forPhext); err != nil {
+func (r *restore) viewThen(ctx context.Context, call *rewrite.Call, forPhext, forNames *datadir.Charge) (v datadir.View, err error) {
+	if v.Phext, err = r.versionThen(ctx, call.FileName(), forPhext); err != nil {
 		return v, err
 	}
-	v.Names, err = r.versionThen(call.NamesFileName(), forNames)
+	v.Names, err = r.versionThen(ctx, call.NamesFileName(), forNames)
 	return v, err
 }
 
-func (r *restore) versionThen(file string, charge *datadir.Charge) (*cache.Version, error) {
-	state, err := stateAt(r.journal, file, r.target.At, charge)
+func (r *restore) versionThen(ctx context.Context, file string, charge *datadir.Charge) (*cache.Version, error) {
+	state, err := r.then.state(ctx, file, charge)
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +354,7 @@ func (r *restore) write(file, path string, now present, state journal.State) err
 	case failed == nil && err == nil:
 		r.dir.MarkWritten()
 		return errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
-			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)})
+			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)}, pending.Time())
 			return nil
 		}))
 	case err == nil && id == now.id:

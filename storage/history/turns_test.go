@@ -16,7 +16,7 @@ func TestTheOperatorsWorkIsDoneInTurns(t *testing.T) {
 	for name, do := range map[string]func(w *world, backup []byte) error{
 		"backup": func(w *world, _ []byte) error { return w.Backup(w.Context(), w.tenant, io.Discard) },
 		"history": func(w *world, _ []byte) error {
-			page, err := w.Events(w.tenant, Selection{Limit: MostEvents})
+			page, err := w.Events(w.Context(), w.tenant, Selection{Limit: MostEvents})
 			if err == nil {
 				page.Release()
 			}

@@ -1,8 +1,7 @@
 package host
 
 import (
-	"errors"
-	"io/fs"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
 )
 
 // The files of a directory may be ahead of its log: with a Lag, and after Init, writes are
@@ -19,59 +19,66 @@ import (
 // next one here, which uploads them. Its right to do so is that nobody else has had the
 // directory since.
 
-// aheadMark is the second line of the mark of a directory that may be ahead.
-const aheadMark = "ahead"
-
-func (t *takeOver) mark(ahead bool) error { return t.writeMark(t.dir.Name, t.d.Path, ahead) }
-
-func (ds *Directories) writeMark(name, path string, ahead bool) error {
-	text := path + "\n"
-	if ahead {
-		text += aheadMark + "\n"
-	}
-	if err := fsutil.MakeDir(ds.MarkDir, 0o700); err != nil {
-		return err
-	}
-	return fsutil.Replace(filepath.Join(ds.MarkDir, name), text, 0o600, true)
-}
-
-// readMark says whether there is a mark for a name in the bucket, and what it says.
-func (ds *Directories) readMark(name string) (there, ahead bool, err error) {
-	text, err := os.ReadFile(filepath.Join(ds.MarkDir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, false, nil
-	}
-	return err == nil, strings.HasSuffix(string(text), "\n"+aheadMark+"\n"), err
-}
-
 // readAhead finds out whether the files here, where they differ from the log, are what was
 // acknowledged last.
-func (t *takeOver) readAhead(o object.Owner) (err error) {
-	_, t.behind, err = t.readMark(t.dir.Name)
+func (t *takeOver) readAhead(m mark, o object.Owner) {
+	t.behind = m.Ahead
 	t.ahead = t.behind && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
-	return err
 }
 
-// keep leaves a file as it is, and has it uploaded. That a file is missing counts only if
-// others are there: a disk that was lost is not to empty the log.
-func (t *takeOver) keep(name string, now journal.State) {
-	m := journal.Mutation{File: name, Op: journal.Replace, Text: now.Text, Note: "ahead of the bucket"}
-	if !now.Exists {
-		m.Op = journal.Remove
+// keepAhead finds what is ahead of the log, which is all that differs from it, and is to be
+// uploaded: known is what there is then. If nothing is here, the disk was lost, and that is
+// not to empty the log.
+func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known map[string]datadir.KnownFile, ahead []journal.Mutation, err error) {
+	if !t.ahead || len(t.there) == 0 {
+		return nil, nil, nil
 	}
-	t.kept = append(t.kept, m)
+	known = map[string]datadir.KnownFile{}
+	for name := range t.names(state) {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		path := filepath.Join(t.d.Path, name)
+		now, err := journal.ReadState(t.Links, path)
+		if err != nil {
+			return nil, nil, err
+		}
+		id, err := t.Links.Identify(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		known[name] = datadir.KnownFile{ID: id, State: replica.FileState(now)}
+		if !state.Files[name].Is(replica.SumsOf(now)) {
+			m := journal.Mutation{File: name, Op: journal.Replace, Text: now.Text, Note: "ahead of the bucket"}
+			if !now.Exists {
+				m.Op = journal.Remove
+			}
+			ahead = append(ahead, m)
+		}
+	}
+	return known, ahead, nil
 }
 
-// uploadAhead uploads what was kept. Without a Lag it returns when that is in the log.
-func (t *takeOver) uploadAhead(r *datadir.Replica, known map[string]datadir.KnownFile) error {
-	if len(t.kept) == 0 {
-		return nil
+// names are the files of the log, and those here, which have an entry in the state then.
+func (t *takeOver) names(state *replica.State) map[string]*replica.File {
+	for _, name := range t.there {
+		if state.Files[name] == nil {
+			state.Files[name] = &replica.File{} // which must not be there
+		}
 	}
-	for _, m := range t.kept {
+	return state.Files
+}
+
+// uploadAhead uploads what is ahead. Without a Lag it returns when that is in the log.
+func (t *takeOver) uploadAhead(r *datadir.Replica, ahead []journal.Mutation) error {
+	for _, m := range ahead {
 		if err := r.Fits(int64(len(m.Text))); err != nil {
 			return err
 		}
-		r.Add([]journal.Mutation{m}, known[m.File])
+		r.Add([]journal.Mutation{m}, r.Known[m.File], 0)
+	}
+	if len(ahead) == 0 {
+		return nil
 	}
 	return r.Uploaded().Wait()
 }
@@ -88,9 +95,10 @@ func ServeWithout(markDir string) error {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		text, err := os.ReadFile(path)
-		if err == nil && !strings.HasSuffix(string(text), "\n"+aheadMark+"\n") {
-			err = fsutil.Replace(path, string(text)+aheadMark+"\n", 0o600, true)
+		m, err := readMarkFile(path)
+		if err == nil && !m.Ahead {
+			m.Ahead = true
+			err = m.write(path)
 		}
 		if err != nil {
 			return err

@@ -123,7 +123,7 @@ func TestWritesWaitForABucketThatIsTooFarBehind(t *testing.T) {
 			t.Errorf("a write waited %v for the bucket", took)
 		}
 		time.Sleep(m.lag + time.Second)
-		d, _, unlock, err := m.lock()
+		d, _, unlock, err := m.lock("n.phext")
 		m.check(err)
 		if d.Behind() < m.lag {
 			t.Errorf("it is %v behind", d.Behind())

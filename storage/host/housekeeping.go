@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -9,15 +10,19 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
+	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-// A log is compacted when it has compactAfter objects more than at the last time, so
-// that a take-over has few to read, and once a day if it has any, so that what is older
+// A log is compacted when it has compactAfter objects or compactBytes more than at the last
+// time, so that a take-over has little to read, and once a day if it has any, so that what is older
 // than the history can be removed. A log that does not grow costs no request.
 const (
 	compactAfter  = 1000
+	compactBytes  = 64 << 20
 	compactEvery  = 24 * time.Hour
 	lookAtLogs    = 10 * time.Second
 	compactWithin = 10 * time.Minute
@@ -25,16 +30,19 @@ const (
 
 // housekeeping has the logs that this host appends to.
 type housekeeping struct {
-	mu   sync.Mutex
-	logs map[string]*kept // by name in the bucket
+	mu      sync.Mutex
+	maximum int64            // another compactBytes, in tests
+	logs    map[string]*kept // by name in the bucket
 }
 
 type kept struct {
 	log       *replica.Log
 	uploader  *replica.Uploader
 	lease     *lease
-	path      string        // of the data directory
-	compacted atomic.Uint64 // number of the last checkpoint
+	path      string                   // of the data directory
+	tenants   func() []*tenants.Tenant // of the directory
+	compacted atomic.Uint64            // number of the last checkpoint
+	appended  int64                    // bytes of the log at that time
 	since     time.Duration
 }
 
@@ -57,7 +65,7 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 		switch {
 		case !one.lease.holds():
 			delete(k.logs, name)
-		case grown >= compactAfter || grown > 0 && now-one.since >= compactEvery:
+		case grown >= compactAfter || one.log.Appended()-one.appended >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-one.since >= compactEvery:
 			due = append(due, one)
 		}
 	}
@@ -74,7 +82,13 @@ func (ds *Directories) wait() {
 		if ds.Lag == 0 || one.uploader.Failed() != nil || !one.lease.holds() {
 			continue
 		}
-		if err := ds.writeMark(name, one.path, false); err != nil {
+		path := filepath.Join(ds.MarkDir, name)
+		m, err := readMarkFile(path)
+		if err == nil && m.Ahead && m.Epoch == one.log.Epoch() { // else the take-over was not through
+			m.Ahead = false
+			err = m.write(path)
+		}
+		if err != nil {
 			ds.Logger.Warn("a directory will be compared with the bucket at the next start", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
 		}
 	}
@@ -87,6 +101,7 @@ func (ds *Directories) Keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			ds.wait()
+			ds.fetching.running.Wait()
 			return
 		case <-time.After(lookAtLogs):
 		}
@@ -102,15 +117,44 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
 	one.since = ds.clock() // also after an error: it is tried again when the log has grown
+	appended := one.log.Appended()
 	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {
 		return journal.ReadState(ds.Links, filepath.Join(one.path, file))
-	})
+	}, ds.callsOf(one.tenants()))
 	if err != nil {
 		return err
 	}
 	one.compacted.Store(seq)
+	one.appended = appended
 	removed, err := one.log.Prune(ctx, ds.History)
 	ds.Logger.Debug("the log of a directory in the bucket was compacted", slog.String(logkey.DataDir, one.path),
 		slog.Uint64("position", seq), slog.Int("removed", removed))
 	return err
+}
+
+// callsOf are today's counts of tenants, as a checkpoint has them.
+func (ds *Directories) callsOf(all []*tenants.Tenant) (counts []object.CallCounts) {
+	if ds.Calls == nil {
+		return nil
+	}
+	for _, t := range all {
+		if n := ds.Calls.Of(t, time.Now()); n.Today > 0 {
+			counts = append(counts, object.CallCounts{Tenant: t.UniqueID(), Day: n.Day, Calls: n.Today, LastActive: n.LastActive.UnixNano()})
+		}
+	}
+	return counts
+}
+
+// continueCalls has the counts of tenants go on from those of a checkpoint.
+func (ds *Directories) continueCalls(all []*tenants.Tenant, counts []object.CallCounts) {
+	if ds.Calls == nil {
+		return
+	}
+	for _, n := range counts {
+		for _, t := range all {
+			if t.UniqueID() == n.Tenant {
+				ds.Calls.Continue(t, quota.CallStats{Today: n.Calls, Day: n.Day, LastActive: time.Unix(0, n.LastActive)}, time.Now())
+			}
+		}
+	}
 }

@@ -1,13 +1,17 @@
 package host
 
 import (
+	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // objects counts the objects of will's directory.
@@ -61,5 +65,91 @@ func TestLogsAreCompacted(t *testing.T) {
 		}
 		next.want("n.phext", "after")
 		next.want("m.phext", "other")
+	})
+}
+
+// TestWhatACheckpointKeeps are the answers to repeated requests, and the day's counts of
+// calls. A new machine goes on with both, also if the log behind them is gone.
+func TestWhatACheckpointKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		a := newMachine(t, b, "a")
+		synctest.Wait()
+		a.write("n.phext", "before the checkpoint", "first", true)
+		for range 7 {
+			a.check(a.calls.Admit(a.tenant, quota.Reads, time.Now()))
+		}
+		a.compact()
+		a.write("n.phext", "after it", "second", true)
+		active := a.calls.Of(a.tenant, time.Now()).LastActive
+		a.end()
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		next.check(next.calls.Admit(next.tenant, quota.Writes, time.Now()))
+		next.check(next.serve())
+		j, err := next.dirs.JournalOf(next.dirs.Of(next.tenant.DataDir))
+		next.check(err)
+		for _, key := range []string{"first", "second"} {
+			if text, _, ok, err := j.Answered("will", key); text != "done" || !ok || err != nil {
+				t.Errorf("a repeated request is answered %q, %v, %v", text, ok, err)
+			}
+		}
+		if n := next.calls.Of(next.tenant, time.Now()); n.Today != 7 || n.LastActive.Before(active) {
+			t.Errorf("%+v", n)
+		}
+		time.Sleep(25 * time.Hour)
+		if n := next.calls.Of(next.tenant, time.Now()); n.Today != 0 {
+			t.Errorf("the next day: %+v", n)
+		}
+	})
+}
+
+// TestInitKeepsAnswers to requests that are repeated afterwards, also on another machine.
+func TestInitKeepsAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", without: true}
+		m.start()
+		m.edit("n.phext", "one")
+		j, err := m.journal.Of(m.dirs.Of(m.tenant.DataDir).Path)
+		m.check(err)
+		m.check(j.SetAnswers([]journal.Answer{{Time: time.Now(), Tenant: "will", Idempotency: "key", Digest: "d", Text: "done"}}))
+		_, err = m.put(b)
+		m.check(err)
+		m.end()
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		next.check(next.serve())
+		if j, err = next.dirs.JournalOf(next.dirs.Of(next.tenant.DataDir)); err != nil {
+			t.Fatal(err)
+		}
+		if text, _, ok, err := j.Answered("will", "key"); text != "done" || !ok || err != nil {
+			t.Errorf("%q, %v, %v", text, ok, err)
+		}
+	})
+}
+
+// TestALogOfManyBytes is compacted, although it has few objects.
+func TestALogOfManyBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", history: time.Hour}
+		m.start()
+		defer m.end()
+		synctest.Wait()
+		m.ds.housekeeping.maximum = 64 << 10
+		random := rand.NewChaCha8([32]byte{})
+		text := make([]byte, 9<<10) // which is not compressed to less
+		for i := range 9 {
+			_, _ = random.Read(text) // never fails
+			m.write(fmt.Sprintf("%d.phext", i), hex.EncodeToString(text), "", true)
+		}
+		time.Sleep(lookAtLogs + time.Second)
+		synctest.Wait()
+		if n := objects(t, b, "checkpoint"); n != 1 {
+			t.Errorf("%d checkpoints", n)
+		}
 	})
 }

@@ -74,17 +74,19 @@ func (ds *Directories) initOne(ctx context.Context, dirs *datadir.Dirs, d *datad
 	if err != nil {
 		return err
 	}
-	if err := t.readAhead(owner); err != nil {
+	mark, err := t.readMark()
+	if err != nil {
 		return err
 	}
+	t.readAhead(mark, owner)
 	put := func(f object.File) {
 		step(func(p *Progress) { p.Phexts, p.Bytes = p.Phexts+1, p.Bytes+f.Size })
 	}
-	if t.ahead && len(state.Files) > 0 {
-		step(func(p *Progress) { p.Phexts += len(state.Files) }) // done before
+	if t.ahead && exist(state) > 0 {
+		step(func(p *Progress) { p.Phexts += exist(state) }) // done before
 		return nil
 	}
-	if len(state.Files) > 0 {
+	if exist(state) > 0 {
 		if err := t.checkSame(state); err != nil {
 			return err
 		}
@@ -96,14 +98,26 @@ func (ds *Directories) initOne(ctx context.Context, dirs *datadir.Dirs, d *datad
 	if err != nil {
 		return err
 	}
-	if err := t.mark(true); err != nil { // from now on what is here counts
+	mark = mark.next(t, owner, log.Epoch(), time.Now())
+	mark.Ahead = true
+	if err := t.writeMark(mark); err != nil { // from now on what is here counts
 		return err
 	}
-	if len(state.Files) > 0 {
-		step(func(p *Progress) { p.Phexts += len(state.Files) })
+	if exist(state) > 0 {
+		step(func(p *Progress) { p.Phexts += exist(state) })
 		return nil
 	}
 	return t.putAll(ctx, dirs, log, put)
+}
+
+// exist is how many files there are to be.
+func exist(state *replica.State) (n int) {
+	for _, f := range state.Files {
+		if f.Exists() {
+			n++
+		}
+	}
+	return n
 }
 
 // putAll writes a checkpoint of the files here, as if the log said so. Each phext is whole
@@ -116,12 +130,19 @@ func (t *takeOver) putAll(ctx context.Context, dirs *datadir.Dirs, log *replica.
 		}
 		defer unlock()
 		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
+		if err == nil && len(now.Text) > datadir.LargestPhext {
+			err = fmt.Errorf("%s has %d bytes, and a phext of more than %d does not fit into a bucket: divide it", name, len(now.Text), datadir.LargestPhext)
+		}
 		return now.Text, now.Exists, err
 	}, put)
 	if err != nil {
 		return err
 	}
-	c := object.Checkpoint{Seq: log.End(), Epoch: log.Epoch(), Time: time.Now().UnixNano(), Files: files}
+	answers, err := t.answers()
+	if err != nil {
+		return err
+	}
+	c := object.Checkpoint{Seq: log.End(), Epoch: log.Epoch(), Of: t.dir.Of, Time: time.Now().UnixNano(), Files: files, Answers: answers, Calls: t.callsOf(t.tenants())}
 	return log.WriteCheckpoint(ctx, c, func(f object.File) ([]byte, error) {
 		return nil, fmt.Errorf("%s was in the bucket a moment ago, and is not any more", f.Name)
 	})

@@ -35,11 +35,11 @@ func (ds *Directories) all(dirs *datadir.Dirs) (all []*datadir.Dir) {
 
 // newTakeOver looks at a directory, and at who owns it.
 func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
-	name, err := ds.nameOf(d)
+	name, of, err := ds.nameOf(d)
 	if err != nil {
 		return nil, err
 	}
-	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name, Host: ds.Name, Incarnation: ds.Incarnation}}
+	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name, Of: of, Host: ds.Name, Incarnation: ds.Incarnation}}
 	t.there, err = phextsIn(d.Path)
 	return t, err
 }
@@ -57,10 +57,11 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			ds.Logger.Warn("it is not known whether the bucket has a directory", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 			continue // whoever asks for it is told
 		}
-		marked, _, err := ds.readMark(t.dir.Name)
+		mark, err := t.readMark()
 		if err != nil {
 			return err
 		}
+		marked := mark.Epoch > 0
 		if len(t.there) == 0 || marked && anyMarked {
 			continue
 		}
@@ -68,7 +69,7 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 		group.Go(func() error {
 			owner, _, err := t.dir.Owner(ctx)
 			if err == nil {
-				err = t.checkKnown(ctx, owner)
+				err = t.checkKnown(ctx, marked && owner.Epoch > 0)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.Path, err)
@@ -88,8 +89,8 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 	var mu sync.Mutex
 	behind := map[*datadir.Dir]bool{}
 	for _, d := range ds.all(dirs) {
-		if name, err := ds.nameOf(d); err == nil {
-			if _, ahead, err := ds.readMark(name); ahead || err != nil {
+		if t, err := ds.newTakeOver(d); err == nil {
+			if mark, err := t.readMark(); mark.Ahead || err != nil {
 				behind[d] = true
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,12 +17,15 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 func TestMain(m *testing.M) {
@@ -48,14 +52,19 @@ type machine struct {
 	dirs    *datadir.Dirs
 	tenant  *tenants.Tenant
 	journal *journal.Set
+	calls   *quota.Calls
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	log     *lines
 	killed  atomic.Bool
 	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
-	lag     time.Duration
-	without bool // it serves without a bucket
+	// snapshot has will, with an incarnation, and as many idle tenants.
+	snapshot    atomic.Pointer[tenants.Snapshot]
+	incarnation string
+	idle        int
+	lag         time.Duration
+	without     bool // it serves without a bucket
 }
 
 type lines struct {
@@ -76,28 +85,24 @@ func newHost(b bucket.Bucket, name string) *Host {
 
 // newMachine has an empty disk. It is started in a bubble of synctest.
 func newMachine(t testing.TB, b bucket.Bucket, name string) *machine {
-	m := &machine{TB: t, root: t.TempDir(), bucket: b, name: name}
+	m := &machine{TB: t, root: t.TempDir(), bucket: b, name: name, history: 30 * 24 * time.Hour}
 	m.start()
 	return m
 }
 
 func (m *machine) start() {
 	m.Helper()
-	text, err := json.Marshal(map[string]any{"tenants": []any{
-		map[string]any{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": m.path("")},
-	}})
-	m.check(err)
-	snapshot, err := tenants.Parse(text)
-	m.check(err)
-	m.tenant, _ = snapshot.ByID("will")
+	m.setTenants()
 	m.log = &lines{}
 	log := slog.New(slog.NewTextHandler(m.log, nil))
+	var err error
 	m.journal, err = journal.New(journal.Config{Dir: filepath.Join(m.root, "journal"), Quarantine: filepath.Join(m.root, "quarantine"),
-		Sync: journal.Batch, BootID: "this boot", Logger: log, Datasync: func(*os.File) error { return nil }})
+		Sync: journal.Batch, BootID: "this boot", Logger: log, History: 30 * 24 * time.Hour, BootTime: time.Unix(1, 0), Datasync: func(*os.File) error { return nil }})
 	m.check(err)
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
-	m.ds = &Directories{Host: m.Host, Tenants: func() *tenants.Snapshot { return snapshot }, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history, Lag: m.lag}
+	m.calls = quota.OpenCalls("", log)
+	m.ds = &Directories{Host: m.Host, Tenants: m.snapshot.Load, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history, Lag: m.lag, Calls: m.calls}
 	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, Lag: m.lag, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	ctx, stop := context.WithCancel(context.Background())
@@ -110,6 +115,25 @@ func (m *machine) start() {
 	m.running.Go(func() { m.check(m.Run(ctx)) })
 	m.running.Go(func() { m.ds.Keep(ctx) })
 	m.running.Go(func() { m.dirs.Run(ctx) })
+}
+
+// setTenants is a reload of the tenants file.
+func (m *machine) setTenants() {
+	m.Helper()
+	will := map[string]any{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": m.path("")}
+	if m.incarnation != "" {
+		will["incarnation"] = m.incarnation
+	}
+	all := []any{will}
+	for i := range m.idle {
+		all = append(all, map[string]any{"id": fmt.Sprint("idle", i), "api_key": fmt.Sprintf("pmb-v1-%032x", i), "data_dir": filepath.Join(m.root, "srv", fmt.Sprint("idle", i))})
+	}
+	text, err := json.Marshal(map[string]any{"tenants": all})
+	m.check(err)
+	snapshot, err := tenants.Parse(text)
+	m.check(err)
+	m.snapshot.Store(snapshot)
+	m.tenant, _ = snapshot.ByID("will")
 }
 
 // end is a clean end, and kill one that says nothing to anybody.
@@ -149,10 +173,10 @@ func (m *machine) check(err error) {
 
 func (m *machine) path(file string) string { return filepath.Join(m.root, "srv", "data", file) }
 
-// lock takes the directory as a write does.
-func (m *machine) lock() (d *datadir.Dir, j *journal.Journal, unlock func(), err error) {
+// lock takes the directory as a write of a file does.
+func (m *machine) lock(file string) (d *datadir.Dir, j *journal.Journal, unlock func(), err error) {
 	d = m.dirs.Of(m.tenant.DataDir)
-	if unlock, err = d.LockForWrite(context.Background(), m.tenant); err != nil {
+	if unlock, err = d.LockForWrite(context.Background(), m.tenant, m.call(file)); err != nil {
 		return nil, nil, nil, err
 	}
 	j, err = m.dirs.JournalOf(d)
@@ -163,12 +187,12 @@ func (m *machine) lock() (d *datadir.Dir, j *journal.Journal, unlock func(), err
 // write makes a file what text is. With upload false it crashes before the bucket has it.
 func (m *machine) write(file, text, idempotency string, upload bool) {
 	m.Helper()
-	d, j, unlock, err := m.lock()
+	d, j, unlock, err := m.lock(file)
 	m.check(err)
 	defer unlock()
 	now, err := journal.ReadState(nil, m.path(file))
 	m.check(err)
-	mutation := journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: "will", Idempotency: idempotency, Digest: "d", Answer: "done"}
+	mutation := journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: m.tenant.UniqueID(), Idempotency: idempotency, Digest: "d", Answer: "done"}
 	m.check(os.MkdirAll(m.path(""), 0o700))
 	p, err := j.Begin(mutation, func() (journal.State, error) { return now, nil })
 	m.check(err)
@@ -182,14 +206,25 @@ func (m *machine) write(file, text, idempotency string, upload bool) {
 	}
 	r, err := d.Replica()
 	m.check(err)
-	r.Add([]journal.Mutation{mutation}, datadir.Known(cache.NewVersion(text, id)))
+	r.Add([]journal.Mutation{mutation}, datadir.Known(cache.NewVersion(text, id)), p.Time())
 	m.check(r.Uploaded().Wait())
 }
 
+// call is a read of a file's phext.
+func (m *machine) call(file string) *rewrite.Call {
+	m.Helper()
+	head, err := rewrite.ParseHead("GET", "/get", "p="+rewrite.Escape(strings.TrimSuffix(file, phext.Extension)), datadir.RewriteTenant(m.tenant))
+	m.check(err)
+	call, err := head.Call(nil)
+	m.check(err)
+	return call
+}
+
+// serve waits until the directory was taken over, and all its files are here.
 func (m *machine) serve() error {
-	_, _, unlock, err := m.lock()
+	release, err := m.dirs.LockExclusive(context.Background(), m.tenant.DataDir)
 	if err == nil {
-		unlock()
+		release()
 	}
 	return err
 }

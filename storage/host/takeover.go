@@ -19,6 +19,7 @@ import (
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // Directories takes data directories over.
@@ -33,8 +34,11 @@ type Directories struct {
 	History time.Duration
 	// Lag is how far the bucket may be behind what was acknowledged; 0 = not at all.
 	Lag time.Duration
+	// Calls are counted for the limits of a day, which another host goes on with; nil = none.
+	Calls *quota.Calls
 
 	housekeeping housekeeping
+	fetching     fetching
 	lock         *os.File
 }
 
@@ -67,55 +71,93 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 }
 
 func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *lease) (*datadir.Replica, error) {
-	name, err := ds.nameOf(d)
+	t, err := ds.newTakeOver(d)
 	if err != nil {
 		return nil, err
 	}
-	dir := &replica.Directory{Bucket: ds.Bucket, Name: name, Host: ds.Name, Incarnation: ds.Incarnation, Holds: lease.holds}
-	owner, etag, err := dir.Owner(ctx)
+	t.dir.Holds = lease.holds
+	owner, etag, err := t.dir.Owner(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := takeOver{Directories: ds, d: d, dir: dir}
-	if t.there, err = phextsIn(d.Path); err != nil {
+	mark, err := t.readMark()
+	if err != nil {
 		return nil, err
 	}
-	if err := t.checkKnown(ctx, owner); err != nil {
+	if err := t.checkKnown(ctx, mark.Epoch > 0 && owner.Epoch > 0); err != nil {
 		return nil, err
 	}
 	if err := ds.awaitEnd(ctx, owner); err != nil {
 		return nil, err
 	}
-	if err := t.readAhead(owner); err != nil {
-		return nil, err
-	}
-	log, err := dir.TakeOver(ctx, owner, etag)
+	t.readAhead(mark, owner)
+	log, err := t.dir.TakeOver(ctx, owner, etag)
 	if err != nil {
 		return nil, err
 	}
-	known, checkpoint, err := t.makeFiles(ctx, log.End())
+	mark = mark.next(t, owner, log.Epoch(), time.Now())
+	state, err := t.dir.StateAt(ctx, log.End())
 	if err != nil {
 		return nil, err
 	}
-	uploader := replica.NewUploader(lease.ctx, log)
-	one := &kept{log: log, uploader: uploader, lease: lease, path: d.Path, since: ds.clock()}
-	one.compacted.Store(checkpoint)
-	ds.housekeeping.keep(name, one)
-	r := datadir.NewReplica(d, uploader, lease.holds, known)
-	if err := t.uploadAhead(r, known); err != nil {
+	known, ahead, err := t.keepAhead(ctx, state)
+	if err != nil {
 		return nil, err
 	}
-	if err := t.mark(ds.Lag > 0); err != nil {
+	if !t.ahead { // else the journal has more of them
+		if err := t.setAnswers(state.Answers); err != nil {
+			return nil, err
+		}
+	}
+	ds.continueCalls(t.tenants(), state.Calls)
+	fetch, err := t.newFetch(lease.ctx, state, mark, known)
+	if err != nil {
+		return nil, err
+	}
+	r := datadir.NewReplica(d, datadir.Ownership{
+		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
+		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },
+	})
+	one := &kept{log: log, uploader: r.Uploader, lease: lease, path: d.Path, tenants: t.tenants, since: ds.clock()}
+	one.compacted.Store(state.Checkpoint)
+	ds.housekeeping.keep(t.dir.Name, one)
+	if err := t.uploadAhead(r, ahead); err != nil {
+		return nil, err
+	}
+	mark.Ahead = ds.Lag > 0
+	if err := t.writeMark(mark); err != nil {
 		return nil, err
 	}
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
-		slog.Uint64("position", log.End()), slog.Int("files", len(known)), slog.Int("fetched", t.fetched), slog.Int("ahead", len(t.kept)))
+		slog.Uint64("position", log.End()), slog.Int("files", len(state.Files)), slog.Int("ahead", len(ahead)))
 	return r, nil
 }
 
+// purge removes what the bucket has of the directory, and that this machine had it.
+func (t *takeOver) purge(ctx context.Context, log *replica.Log, lease *lease) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(lease.ctx, cancel)()
+	if err := log.Purge(ctx); err != nil {
+		return err
+	}
+	return fsutil.IgnoreMissing(os.Remove(t.markPath()))
+}
+
+// tenants are those whose directory it is.
+func (t *takeOver) tenants() (all []*tenants.Tenant) {
+	for _, one := range t.Tenants().All() {
+		if t.d.Is(one.DataDir) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
 // nameOf is what a directory is called in the bucket: as its tenant or, if tenants share
-// it, as its last part, behind "shared.", which no tenant's id begins with.
-func (ds *Directories) nameOf(d *datadir.Dir) (name string, err error) {
+// it, as its last part, behind "shared.", which no tenant's id begins with. of is that of
+// replica.Directory.
+func (ds *Directories) nameOf(d *datadir.Dir) (name, of string, err error) {
 	names := func(t *tenants.Tenant) string {
 		if t.SharedDataDir {
 			return "shared." + filepath.Base(t.DataDir)
@@ -125,18 +167,18 @@ func (ds *Directories) nameOf(d *datadir.Dir) (name string, err error) {
 	all := ds.Tenants().All()
 	for _, t := range all {
 		if d.Is(t.DataDir) {
-			name = names(t)
+			name, of = names(t), datadir.OwnerOf(t)
 		}
 	}
 	if name == "" {
-		return "", datadir.ErrUnnamed
+		return "", "", datadir.ErrUnnamed
 	}
 	for _, t := range all {
 		if names(t) == name && !d.Is(t.DataDir) {
-			return "", fmt.Errorf("%s and %s would have the same name in the bucket: give one another last part", d.Path, t.DataDir)
+			return "", "", fmt.Errorf("%s and %s would have the same name in the bucket: give one another last part", d.Path, t.DataDir)
 		}
 	}
-	return name, nil
+	return name, of, nil
 }
 
 // phextsIn are the names of the files there that may be phexts.
@@ -156,22 +198,19 @@ func phextsIn(dir string) (names []string, err error) {
 // takeOver is one take-over under way.
 type takeOver struct {
 	*Directories
-	d       *datadir.Dir
-	dir     *replica.Directory
-	there   []string // phexts on the disk
-	fetched int      // files that were not what the log says
-	behind  bool     // the log may lack what was acknowledged here
-	ahead   bool     // and it is still this host's to add that
-	kept    []journal.Mutation
+	d      *datadir.Dir
+	dir    *replica.Directory
+	there  []string // phexts on the disk
+	behind bool     // the log may lack what was acknowledged here
+	ahead  bool     // and it is still this host's to add that
 }
 
-// checkKnown refuses phexts of which this bucket knows nothing.
-func (t *takeOver) checkKnown(ctx context.Context, o object.Owner) error {
-	if len(t.there) == 0 {
+// checkKnown refuses phexts of which this bucket knows nothing. Those that are just what
+// the bucket has are known, and so are those of a directory that this machine had from
+// there before.
+func (t *takeOver) checkKnown(ctx context.Context, had bool) error {
+	if len(t.there) == 0 || had {
 		return nil
-	}
-	if marked, _, err := t.readMark(t.dir.Name); err != nil || marked && o.Epoch > 0 {
-		return err
 	}
 	state, err := t.stateNow(ctx)
 	if err != nil {
@@ -180,13 +219,17 @@ func (t *takeOver) checkKnown(ctx context.Context, o object.Owner) error {
 	return t.checkSame(state) // the state directory was lost, say
 }
 
-// stateNow is what the log says now.
+// stateNow is what the log says now to whoever takes the directory over for its tenant.
 func (t *takeOver) stateNow(ctx context.Context) (*replica.State, error) {
 	end, err := t.dir.End(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return t.dir.StateAt(ctx, end)
+	state, err := t.dir.StateAt(ctx, end)
+	if err == nil {
+		state.Belongs(t.dir.Of)
+	}
+	return state, err
 }
 
 // checkSame refuses phexts that are not just what the bucket has.
@@ -196,75 +239,35 @@ func (t *takeOver) checkSame(state *replica.State) error {
 		if err != nil {
 			return err
 		}
-		if f := state.Files[name]; f == nil || !f.Is(now) {
+		if f := state.Files[name]; f == nil || !f.Is(replica.SumsOf(now)) {
 			return ErrNotInBucket
 		}
 	}
 	return nil
 }
 
-// makeFiles makes the files what the log says at a number, and the answers to repeated
-// requests. It returns what the files are, and the number of the checkpoint before.
-func (t *takeOver) makeFiles(ctx context.Context, seq uint64) (known map[string]datadir.KnownFile, checkpoint uint64, err error) {
-	state, err := t.dir.StateAt(ctx, seq)
-	if err != nil {
-		return nil, 0, err
-	}
+// answers are those that the journal here has.
+func (t *takeOver) answers() (all []object.Answer, err error) {
 	j, err := t.Journal.Of(t.d.Path)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	for _, name := range t.there {
-		if state.Files[name] == nil {
-			state.Files[name] = &replica.File{} // which must not be there
-		}
+	answers, err := j.Answers()
+	for _, a := range answers {
+		all = append(all, object.Answer{Time: a.Time.UnixNano(), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Answer: a.Text})
 	}
-	known = make(map[string]datadir.KnownFile, len(state.Files))
-	for name, f := range state.Files {
-		if err := ctx.Err(); err != nil {
-			return nil, 0, err
-		}
-		if known[name], err = t.makeFile(ctx, j, state, name, f); err != nil {
-			return nil, 0, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	answers := make([]journal.Answer, len(state.Answers))
-	for i, a := range state.Answers {
-		answers[i] = journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}
-	}
-	if t.ahead {
-		return known, state.Checkpoint, nil // the journal has more of them
-	}
-	return known, state.Checkpoint, j.SetAnswers(answers)
+	return all, err
 }
 
-func (t *takeOver) makeFile(ctx context.Context, j *journal.Journal, state *replica.State, name string, f *replica.File) (known datadir.KnownFile, err error) {
-	path := filepath.Join(t.d.Path, name)
-	now, err := journal.ReadState(t.Links, path)
+// setAnswers makes the answers to repeated requests those that the log says.
+func (t *takeOver) setAnswers(all []object.Answer) error {
+	j, err := t.Journal.Of(t.d.Path)
 	if err != nil {
-		return known, err
+		return err
 	}
-	want := now
-	if !f.Is(now) && t.ahead && (now.Exists || len(t.there) > 0) {
-		t.keep(name, now)
-	} else if !f.Is(now) {
-		if want, err = state.Content(ctx, name); err != nil {
-			return known, err
-		}
-		if now.Exists && !f.Was(now) {
-			aside, err := j.SetAside(name, now)
-			if err != nil {
-				return known, err
-			}
-			t.Logger.Warn("a phext here was not what the bucket says, and was set aside",
-				slog.String(logkey.DataDir, t.d.Path), slog.String("file", name), slog.String("quarantine", aside), slog.Bool("acknowledged", t.behind))
-		}
-		t.fetched++
-		if _, err := j.Adopt(name, now, want, "as in the bucket"); err != nil {
-			return known, err
-		}
+	answers := make([]journal.Answer, len(all))
+	for i, a := range all {
+		answers[i] = journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}
 	}
-	known.State = replica.FileState(want)
-	known.ID, err = t.Links.Identify(path)
-	return known, err
+	return j.SetAnswers(answers)
 }

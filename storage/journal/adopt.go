@@ -51,10 +51,45 @@ func (j *Journal) SetAside(file string, now State) (path string, err error) {
 	return j.quarantine(strings.NewReader(now.Text), "not-in-bucket", file)
 }
 
+// Began is when the journal began, as far back as it goes; false = it is empty.
+func (j *Journal) Began() (at time.Time, begun bool, err error) {
+	v, err := j.view(false)
+	if err != nil {
+		return at, false, err
+	}
+	defer v.close()
+	for _, o := range v.segments {
+		f, err := v.file(o)
+		if err != nil {
+			return at, false, err
+		}
+		head, whole, err := readHeader(f)
+		if err = errors.Join(err, f.Close()); err != nil || whole {
+			return time.Unix(0, head.time), true, err
+		}
+	}
+	return at, false, nil
+}
+
 // Answer is the first answer to an Idempotency-Key.
 type Answer struct {
 	Time                              time.Time
 	Tenant, Idempotency, Digest, Text string
+}
+
+// Answers are the answers to Idempotency-Keys, oldest first.
+func (j *Journal) Answers() (all []Answer, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return nil, err
+	}
+	for _, l := range j.answers.queue {
+		if got := j.answers.byKey[l.key]; got.time == l.time {
+			all = append(all, Answer{time.Unix(0, got.time), l.key.tenant, l.key.idempotency, got.digest, got.text})
+		}
+	}
+	return all, nil
 }
 
 // SetAnswers replaces all answers to Idempotency-Keys: a write that is not in the log in

@@ -22,6 +22,7 @@ type Pending struct {
 
 	mu    sync.Mutex
 	ended uint64 // value of Journal.written after the records of their end; 0 = not ended
+	time  int64  // of the last of these records, in nanoseconds since 1970
 }
 
 // Begin records m before anybody carries it out. If the newest segment has no
@@ -149,9 +150,9 @@ func (p *Pending) finish(r record) error {
 	if !p.pendingLocked() {
 		return fmt.Errorf("%s: %w", p.file, ErrFinished)
 	}
-	all := make([]record, p.count)
+	all, first := make([]record, p.count), j.tickLocked()
 	for i := range all {
-		r.time, r.seq, r.m.File = j.tickLocked(), p.first+uint64(i), p.file
+		r.time, r.seq, r.m.File = first+int64(i), p.first+uint64(i), p.file
 		all[i] = r
 	}
 	if err := j.appendLocked(all...); err != nil {
@@ -159,8 +160,16 @@ func (p *Pending) finish(r record) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = j.written
+	p.ended, p.time = j.written, r.time
 	return nil
+}
+
+// Time is when the last of the mutations ended, in nanoseconds since 1970, as History has
+// it. The others ended one nanosecond before each other. 0 = they have not ended.
+func (p *Pending) Time() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.time
 }
 
 // pendingLocked says whether the mutation has not ended yet.

@@ -141,6 +141,17 @@ func (v *view) current(file string) (State, error) {
 	return ReadState(v.j.cfg.Links, path)
 }
 
+// Reaches says whether the journal goes back as far as t.
+func (j *Journal) Reaches(t time.Time) (bool, error) {
+	v, err := j.view(false)
+	if err != nil {
+		return false, err
+	}
+	defer v.close()
+	gone, err := v.beyond(unixNano(t))
+	return !gone, err
+}
+
 // At returns the state of a file at t, after all mutations that were done by
 // then. The error is ErrBeyondHistory if t is before what is kept.
 //

@@ -36,7 +36,7 @@ type Forward struct {
 // RoundTrip waits until the tenant may have SQ read, and sends r. A phext
 // without a file is answered from here, since SQ would make an empty file of it.
 func (f *Forward) RoundTrip(r *http.Request) (*http.Response, error) {
-	unlock, err := f.Dir.LockForRead(r.Context(), f.Tenant)
+	unlock, err := f.Dir.LockForRead(r.Context(), f.Tenant, f.Call)
 	if err != nil {
 		return nil, err
 	}

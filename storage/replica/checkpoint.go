@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 )
@@ -31,11 +34,14 @@ func (d *Directory) storeTime(ctx context.Context) (time.Time, error) {
 }
 
 // WriteCheckpoint writes a checkpoint, and before it the files that it names and that
-// are not in the bucket, or not for much longer. text returns the text of one. What c
-// says must be what the log says at c.Seq.
+// are not in the bucket, or not for much longer. text returns the text of one, and may
+// be called concurrently. What c says must be what the log says at c.Seq.
 func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text func(object.File) ([]byte, error)) error {
 	l.housekeeping.Lock()
 	defer l.housekeeping.Unlock()
+	if c.Seq < l.purged {
+		return nil // what it says is not to be kept any more
+	}
 	if c.Seq == 0 || c.Seq > l.End() {
 		return fmt.Errorf("a checkpoint of %s at %d, and the log ends at %d: %w", l.d.Name, c.Seq, l.End(), ErrBroken)
 	}
@@ -71,27 +77,46 @@ func (l *Log) writeFiles(ctx context.Context, files []object.File, text func(obj
 		}
 		fresh[e.Key] = now.Sub(e.Modified) < freshFor
 	}
+	var writing errgroup.Group
+	writing.SetLimit(filesAtOnce)
+	memory := semaphore.NewWeighted(textsAtOnce)
 	for _, f := range files {
-		if fresh[l.d.fileKey(f.Hash)] {
+		if ctx.Err() != nil || fresh[l.d.fileKey(f.Hash)] {
 			continue
 		}
-		t, err := text(f)
-		if err != nil {
-			return err
+		fresh[l.d.fileKey(f.Hash)] = true
+		size := min(f.Size, textsAtOnce)
+		if memory.Acquire(ctx, size) != nil {
+			break
 		}
-		body, hash, err := object.EncodeFile(t)
-		if err == nil && hash != f.Hash {
-			err = fmt.Errorf("%s is not what the checkpoint says", f.Name)
-		}
-		if err != nil {
-			return err
-		}
-		if err := l.d.put(ctx, l.d.fileKey(hash), body); err != nil {
-			return err
-		}
-		fresh[l.d.fileKey(hash)] = true
+		writing.Go(func() error {
+			defer memory.Release(size)
+			return l.writeFile(ctx, f, text)
+		})
 	}
-	return nil
+	return errors.Join(writing.Wait(), ctx.Err())
+}
+
+// How many phexts are uploaded at a time, and bytes of their texts. A larger one is
+// uploaded alone.
+const (
+	filesAtOnce = 8
+	textsAtOnce = 64 << 20
+)
+
+func (l *Log) writeFile(ctx context.Context, f object.File, text func(object.File) ([]byte, error)) error {
+	t, err := text(f)
+	if err != nil {
+		return err
+	}
+	body, hash, err := object.EncodeFile(t)
+	if err == nil && hash != f.Hash {
+		err = fmt.Errorf("%s is not what the checkpoint says", f.Name)
+	}
+	if err != nil {
+		return err
+	}
+	return l.d.put(ctx, l.d.fileKey(hash), body)
 }
 
 // Prune removes what is not needed to go back by history: checkpoints, and what the
@@ -110,11 +135,7 @@ func (l *Log) Prune(ctx context.Context, history time.Duration) (removed int, er
 		return 0, err
 	}
 	remove := func(key string) error {
-		// Who was deposed in the meantime must not remove what another needs.
-		if !l.d.holds() {
-			return ErrNoLease
-		}
-		err := retry(ctx, func() error { return l.d.Bucket.Delete(ctx, key) })
+		err := l.remove(ctx, key)
 		if err == nil {
 			removed++
 		}
@@ -138,6 +159,49 @@ func (l *Log) Prune(ctx context.Context, history time.Duration) (removed int, er
 		all = all[base:]
 	}
 	return removed, l.pruneFiles(ctx, all, now, remove)
+}
+
+// Purge removes everything that the bucket has of the directory, but for what keeps a
+// deposed owner from appending: the records that open an epoch, the owner, and a
+// checkpoint of nothing where the log ends. It can be repeated.
+func (l *Log) Purge(ctx context.Context) error {
+	seq, err := l.Append(ctx, nil) // a number that has no checkpoint yet
+	if err != nil {
+		return err
+	}
+	l.housekeeping.Lock()
+	defer l.housekeeping.Unlock()
+	l.purged = seq
+	body, err := object.Encode(&object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: l.d.Of, Time: l.d.now().UnixNano()})
+	if err != nil {
+		return err
+	}
+	if err := l.d.put(ctx, l.d.checkpointKey(seq), body); err != nil {
+		return err
+	}
+	if err := l.pruneLog(ctx, seq, func(key string) error { return l.remove(ctx, key) }); err != nil {
+		return err
+	}
+	for _, prefix := range []string{"checkpoint/", "files/"} {
+		for e, err := range l.d.list(ctx, prefix, "") {
+			if err == nil && e.Key != l.d.checkpointKey(seq) {
+				err = l.remove(ctx, e.Key)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// remove removes an object. Who was deposed in the meantime must not remove what another
+// needs.
+func (l *Log) remove(ctx context.Context, key string) error {
+	if !l.d.holds() {
+		return ErrNoLease
+	}
+	return retry(ctx, func() error { return l.d.Bucket.Delete(ctx, key) })
 }
 
 func (l *Log) pruneLog(ctx context.Context, upTo uint64, remove func(key string) error) error {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,13 +30,17 @@ func checkpoint(t testing.TB, l *Log, files ...string) (written []string) {
 		byName[name] = text
 		c.Files = append(c.Files, object.File{Name: name, Hash: hash, Size: int64(len(text))})
 	}
+	var mu sync.Mutex
 	err := l.WriteCheckpoint(t.Context(), c, func(f object.File) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		written = append(written, byName[f.Name])
 		return []byte(byName[f.Name]), nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	slices.Sort(written)
 	return written
 }
 
@@ -218,10 +224,9 @@ func TestPruneOfADeposedOwner(t *testing.T) {
 func TestFaultsOfHousekeeping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := bucket.NewMemory()
-		n := 0
+		var n atomic.Int64
 		m.Fault = func(op bucket.Op, _ string) bucket.Fault {
-			n++
-			return []bucket.Fault{{}, {Lose: bucket.ErrUnknownOutcome}, {}, {Refuse: bucket.ErrTemporary}, {Twice: true}, {Short: 1}}[n%6]
+			return []bucket.Fault{{}, {Lose: bucket.ErrUnknownOutcome}, {}, {Refuse: bucket.ErrTemporary}, {Twice: true}, {Short: 1}}[n.Add(1)%6]
 		}
 		d := newDirectory(m, "a")
 		l := takeOver(t, d)

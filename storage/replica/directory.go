@@ -11,12 +11,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -36,6 +40,9 @@ var (
 type Directory struct {
 	Bucket bucket.Bucket
 	Name   string // of the directory in the bucket, which can be a part of a key
+	// Of is the one tenant whose directory it is, by its UniqueID; "" = several share it.
+	// For another tenant than before, the directory begins empty.
+	Of string
 	// Host and Incarnation say who this is. An incarnation is of one process only.
 	Host, Incarnation string
 	// Holds says whether this host's lease holds, by a clock that goes on while a
@@ -264,6 +271,35 @@ func (d *Directory) ReadCheckpoint(ctx context.Context, seq uint64) (c object.Ch
 		return object.Checkpoint{}, fmt.Errorf("the checkpoint of %s at %d: %w", d.Name, seq, err)
 	}
 	return c, nil
+}
+
+// copyFile writes the text of a phext that a checkpoint names to f, without having it in
+// memory. f is empty.
+func (d *Directory) copyFile(ctx context.Context, h object.Hash, f *os.File) (left object.FileState, err error) {
+	err = retry(ctx, func() (err error) {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			err = f.Truncate(0)
+		}
+		if err != nil {
+			return err
+		}
+		in, err := d.Bucket.Open(ctx, d.fileKey(h))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = in.Close() }() // it was only read
+		sum := xxh3.New()
+		if err = object.CopyFile(io.MultiWriter(f, sum), in, h); err != nil {
+			return err
+		}
+		size, err := f.Seek(0, io.SeekCurrent)
+		left = object.FileState{Exists: true, Size: size, Sum: sum.Sum128().Bytes()}
+		return err
+	})
+	if err != nil {
+		return object.FileState{}, fmt.Errorf("a file of %s: %w", d.Name, err)
+	}
+	return left, nil
 }
 
 // ReadFile returns the text of a phext that a checkpoint names.

@@ -21,10 +21,12 @@ type Log struct {
 
 	mu        sync.Mutex
 	end       uint64 // number of the last object
+	bytes     int64  // of all objects that were appended here
 	ownerETag string
 	failed    error // once set, nothing is appended any more
 
-	housekeeping sync.Mutex // held by WriteCheckpoint and Prune
+	housekeeping sync.Mutex // held by WriteCheckpoint, Prune and Purge
+	purged       uint64     // no checkpoint is written of what was before this number
 	prunedUpTo   uint64     // only records that open an epoch are left up to this number
 }
 
@@ -81,7 +83,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		if err := l.checkLast(ctx); err != nil {
 			return err
 		}
-		err := l.create(ctx, object.Log{Opens: true})
+		err := l.create(ctx, object.Log{Opens: true, Of: l.d.Of})
 		if !errors.Is(err, errTaken) && !errors.Is(err, errGone) {
 			return err
 		}
@@ -145,6 +147,7 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 		return err
 	}
 	l.end++
+	l.bytes += int64(len(body))
 	l.known.Store(l.end)
 	return nil
 }
@@ -155,6 +158,13 @@ func (l *Log) Epoch() uint64 { return l.epoch }
 // End is the number of the last object that is known to be in the log. It waits for no
 // upload.
 func (l *Log) End() uint64 { return l.known.Load() }
+
+// Appended is how many bytes all objects have that were appended here.
+func (l *Log) Appended() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
+}
 
 // Append appends one object with all groups, and returns its number when it is in the
 // bucket and the lease still holds. ctx must end with the lease.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -15,6 +19,7 @@ import (
 // State is what the log says of a directory when it stands at Seq.
 type State struct {
 	Seq     uint64
+	Of      string           // as Directory.Of
 	Files   map[string]*File // also those that were removed since the checkpoint
 	Answers []object.Answer  // of the last day before the end of the log, oldest first
 	Calls   []object.CallCounts
@@ -32,8 +37,12 @@ type File struct {
 	states    []object.FileState // after each group of them, and of earlier ones
 }
 
-// answerAge is how long an answer is needed.
-const answerAge = 24 * time.Hour
+// How long an answer is needed, and how many are kept of a directory. The journal has
+// the same limits.
+const (
+	answerAge  = 24 * time.Hour
+	answersMax = 1 << 16
+)
 
 // StateAt returns what the log says at a number, which it has reached. It reads the
 // checkpoint before that, and the log behind it, but no file.
@@ -57,21 +66,40 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		for _, f := range c.Files {
 			s.Files[f.Name] = &File{base: &f}
 		}
-		s.Answers, s.Calls = c.Answers, c.Calls
+		s.Of, s.Answers, s.Calls = c.Of, c.Answers, c.Calls
 	}
 	for r, err := range d.Read(ctx, after, seq) {
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range r.Groups {
-			s.add(g)
-		}
-		s.time = r.Time
+		s.read(r)
 	}
-	for len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
+	for len(s.Answers) > answersMax || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
 		s.Answers = s.Answers[1:]
 	}
 	return s, nil
+}
+
+func (s *State) read(r Record) {
+	if r.Opens {
+		s.Belongs(r.Of)
+	}
+	for _, g := range r.Groups {
+		s.add(g)
+	}
+	s.time = r.Time
+}
+
+// Belongs says for which tenant the directory is from now on. Another one than before
+// inherits nothing.
+func (s *State) Belongs(of string) {
+	if of == s.Of {
+		return
+	}
+	s.Of, s.Answers, s.Calls = of, nil, nil
+	for name := range s.Files {
+		s.Files[name] = &File{}
+	}
 }
 
 func (s *State) add(g object.Group) {
@@ -92,30 +120,67 @@ func (s *State) add(g object.Group) {
 	f.states = append(f.states, g.After)
 }
 
-// Is says whether the file is to be what state is.
-func (f *File) Is(state journal.State) bool {
+// Exists says whether there is to be such a file.
+func (f *File) Exists() bool {
+	if n := len(f.states); n > 0 {
+		return f.states[n-1].Exists
+	}
+	return f.base != nil
+}
+
+// Size is how many bytes the file is to have.
+func (f *File) Size() int64 {
+	switch n := len(f.states); {
+	case n > 0:
+		return f.states[n-1].Size
+	case f.base != nil:
+		return f.base.Size
+	}
+	return 0
+}
+
+// Is says whether the file is to be what has these sums.
+func (f *File) Is(sums Sums) bool {
 	switch {
 	case len(f.states) > 0:
-		return f.states[len(f.states)-1] == FileState(state)
+		return f.states[len(f.states)-1] == sums.FileState
 	case f.base == nil: // the zero File
-		return !state.Exists
+		return !sums.Exists
 	}
-	return f.isBase(state)
+	return f.isBase(sums)
 }
 
-// Was says whether the file was ever what state is, as far as the log was read.
-func (f *File) Was(state journal.State) bool {
-	now := FileState(state)
-	for _, s := range f.states {
-		if s == now {
-			return true
-		}
-	}
-	return f.isBase(state)
+// Was says whether the file was ever what has these sums, as far as the log was read.
+func (f *File) Was(sums Sums) bool {
+	return slices.Contains(f.states, sums.FileState) || f.isBase(sums)
 }
 
-func (f *File) isBase(state journal.State) bool {
-	return f.base != nil && state.Exists && int64(len(state.Text)) == f.base.Size && sha256.Sum256([]byte(state.Text)) == f.base.Hash
+func (f *File) isBase(sums Sums) bool {
+	return f.base != nil && sums.Exists && sums.Size == f.base.Size && sums.Hash == f.base.Hash
+}
+
+// Sums are what the log and checkpoints know a file's content by. The zero Sums are
+// those of no file.
+type Sums struct {
+	object.FileState
+	Hash object.Hash
+}
+
+// SumsOf are those of a state.
+func SumsOf(state journal.State) Sums {
+	if !state.Exists {
+		return Sums{}
+	}
+	hash := sha256.New()
+	_, _ = state.WriteTo(hash) // which takes everything
+	return Sums{FileState(state), object.Hash(hash.Sum(nil))}
+}
+
+// ReadSums reads a file to its end.
+func ReadSums(r io.Reader) (Sums, error) {
+	sum, hash := xxh3.New(), sha256.New()
+	n, err := io.Copy(io.MultiWriter(sum, hash), r)
+	return Sums{object.FileState{Exists: true, Size: n, Sum: sum.Sum128().Bytes()}, object.Hash(hash.Sum(nil))}, err
 }
 
 // FileState is a file's content as the log has it.
@@ -124,6 +189,33 @@ func FileState(state journal.State) object.FileState {
 		return object.FileState{}
 	}
 	return object.FileState{Exists: true, Size: state.Size(), Sum: state.Sum()}
+}
+
+// Memory is how many bytes WriteTo takes in memory: none if the file is in the bucket as
+// it is to be.
+func (f *File) Memory() (n int64) {
+	if f.base != nil {
+		if len(f.mutations) == 0 {
+			return 0
+		}
+		n = 2 * f.base.Size // compressed, too
+	}
+	for _, m := range f.mutations {
+		n += int64(len(m.Text))
+	}
+	return n + f.Size()
+}
+
+// WriteTo makes an empty file on the disk what the log says, and returns what it holds.
+func (s *State) WriteTo(ctx context.Context, name string, out *os.File) (object.FileState, error) {
+	if f := s.Files[name]; f != nil && f.base != nil && len(f.mutations) == 0 {
+		return s.d.copyFile(ctx, f.base.Hash, out)
+	}
+	state, err := s.Content(ctx, name)
+	if err == nil {
+		_, err = out.WriteString(state.Text)
+	}
+	return FileState(state), err
 }
 
 // Content is what a file is to be, and fetches its text from the checkpoint if that is
@@ -140,8 +232,8 @@ func (s *State) Content(ctx context.Context, name string) (state journal.State, 
 		}
 		state = journal.State{Text: string(text), Exists: true}
 	}
-	state = state.AfterAll(f.mutations)
-	if !f.Is(state) {
+	state = state.AfterAll(f.mutations).Whole()
+	if !f.Is(SumsOf(state)) {
 		return journal.State{}, fmt.Errorf("%w: %s of %s is not what its checksum says at number %d", ErrBroken, name, s.d.Name, s.Seq)
 	}
 	return state, nil
@@ -149,20 +241,24 @@ func (s *State) Content(ctx context.Context, name string) (state journal.State, 
 
 // Compact writes a checkpoint of what the log says now, so that nobody has to read what
 // is before it. local returns what this host has of a file: it is used instead of the
-// bucket's copy, if it is what the log says. It needs no lock, and returns the number.
-func (l *Log) Compact(ctx context.Context, local func(name string) (journal.State, error)) (seq uint64, err error) {
+// bucket's copy, if it is what the log says. calls are the counts of now; nil = those of
+// the checkpoint before. It needs no lock, and returns the number.
+func (l *Log) Compact(ctx context.Context, local func(name string) (journal.State, error), calls []object.CallCounts) (seq uint64, err error) {
 	seq = l.End()
 	s, err := l.d.StateAt(ctx, seq)
 	if err != nil || s.Checkpoint == seq {
 		return seq, err
 	}
 	content := func(name string) (journal.State, error) {
-		if now, err := local(name); err == nil && s.Files[name].Is(now) {
-			return now, nil
+		if now, err := local(name); err == nil && s.Files[name].Is(SumsOf(now)) {
+			return now.Whole(), nil
 		}
 		return s.Content(ctx, name)
 	}
-	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Time: s.time, Answers: s.Answers, Calls: s.Calls}
+	if calls == nil {
+		calls = s.Calls
+	}
+	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: s.Of, Time: s.time, Answers: s.Answers, Calls: calls}
 	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
 		if f := s.Files[name]; f.base != nil && len(f.mutations) == 0 {
 			c.Files = append(c.Files, *f.base)

@@ -105,7 +105,7 @@ func (q *batchQueue) take(most int, fits func(*mutation) bool) (taken []*mutatio
 // taken it along: then the outcome comes over m.outcome.
 func (w *Writer) lockOrJoin(ctx context.Context, dir *datadir.Dir, m *mutation) (unlock func(), joined bool, err error) {
 	if m.alone {
-		unlock, err = dir.LockForWrite(ctx, m.Tenant)
+		unlock, err = dir.LockForWrite(ctx, m.Tenant, m.Call)
 		return unlock, false, err
 	}
 	waiting, stop := context.WithCancel(ctx)
@@ -113,7 +113,7 @@ func (w *Writer) lockOrJoin(ctx context.Context, dir *datadir.Dir, m *mutation) 
 	m.stopWaiting = stop
 	q := w.queue(dir)
 	q.add(m)
-	unlock, err = dir.LockForWrite(waiting, m.Tenant)
+	unlock, err = dir.LockForWrite(waiting, m.Tenant, m.Call)
 	if q.remove(m) {
 		return unlock, false, err
 	}

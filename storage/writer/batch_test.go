@@ -47,7 +47,7 @@ func TestWhatIsCommittedAlone(t *testing.T) {
 func TestLeadBatch(t *testing.T) {
 	w := newWorld(t)
 	dir := w.Dirs.Of(w.tenant.DataDir)
-	unlock, err := dir.LockForWrite(t.Context(), w.tenant)
+	unlock, err := dir.LockForWrite(t.Context(), w.tenant, nil)
 	w.check(err)
 	defer unlock()
 	lead := newMutation(w.mutate(rewrite.Update, "n", scroll(1), "lead"))
@@ -148,7 +148,7 @@ func (w *world) awaitQueue(dir *datadir.Dir, n int) {
 func (w *world) together(requests ...Request) (results []Result, errs []error) {
 	w.Helper()
 	dir := w.Dirs.Of(w.tenant.DataDir)
-	unlock, err := dir.LockForWrite(w.Context(), w.tenant)
+	unlock, err := dir.LockForWrite(w.Context(), w.tenant, nil)
 	w.check(err)
 	results, errs = make([]Result, len(requests)), make([]error, len(requests))
 	var group sync.WaitGroup

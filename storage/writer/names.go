@@ -157,7 +157,7 @@ func (tx *transaction) writeNames(next *cache.Version, name string) (err error) 
 	tx.visible[tx.namesPath] = next.WithID(id)
 	next.Noted(call.At, name)
 	if tx.replica != nil {
-		tx.replica.Add([]journal.Mutation{entry}, datadir.Known(tx.visible[tx.namesPath]))
+		tx.replica.Add([]journal.Mutation{entry}, datadir.Known(tx.visible[tx.namesPath]), pending.Time())
 	}
 	return nil
 }

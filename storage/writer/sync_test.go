@@ -24,7 +24,7 @@ func TestTheJournalIsSyncedWhileSQWorks(t *testing.T) {
 		<-syncing // the sync has begun
 		<-atSQ    // and SQ has the write: neither has waited for the other
 		close(goOn)
-		unlock, err := w.Dirs.Of(w.tenant.DataDir).LockForWrite(context.Background(), w.tenant)
+		unlock, err := w.Dirs.Of(w.tenant.DataDir).LockForWrite(context.Background(), w.tenant, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

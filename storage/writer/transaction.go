@@ -218,6 +218,10 @@ func (tx *transaction) checkLimits() error {
 	if size := tx.next.Size(); size > cache.Largest && size > tx.before.Phext.Size() {
 		return apierror.New(apierror.TooLarge,
 			"this is larger than %d bytes, or would make the phext so, which is the most there can be: store it in parts", int64(cache.Largest))
+	} else if tx.replica != nil && size > tx.before.Phext.Size() {
+		if err := tx.replica.Fits(size); err != nil {
+			return err
+		}
 	}
 	return datadir.CheckWritable(tx.path, tx.before.Phext.Exists())
 }
@@ -309,7 +313,7 @@ func (tx *transaction) journalDone() {
 // addToUpload has the write go to the bucket with the next upload.
 func (tx *transaction) addToUpload() {
 	if tx.replica != nil {
-		tx.replica.Add(tx.entries(), datadir.Known(tx.next.WithID(tx.written)))
+		tx.replica.Add(tx.entries(), datadir.Known(tx.next.WithID(tx.written)), tx.pending.Time())
 	}
 }
 

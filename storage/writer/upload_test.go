@@ -171,7 +171,7 @@ func (b *bucketWorld) takeOver() func(context.Context, *datadir.Dir) (*datadir.R
 			}
 			known[name] = datadir.KnownFile{ID: id, State: versionOf(state)}
 		}
-		return datadir.NewReplica(d, replica.NewUploader(b.lease, log), b.holds, known), nil
+		return datadir.NewReplica(d, datadir.Ownership{Uploader: replica.NewUploader(b.lease, log), Holds: b.holds, Of: "will", Known: known}), nil
 	}
 }
 
@@ -252,7 +252,7 @@ func (w *world) awaitFile(ready func(text string) bool) {
 	w.Helper()
 	d := w.Dirs.Of(w.tenant.DataDir)
 	for {
-		unlock, err := d.LockForWrite(context.Background(), w.tenant)
+		unlock, err := d.LockForWrite(context.Background(), w.tenant, nil)
 		w.check(err)
 		v, err := d.NewestView(w.mutate(rewrite.Update, "n", scroll(1), "").Call)
 		unlock()
@@ -375,7 +375,7 @@ func TestReadersWithoutALease(t *testing.T) {
 func (w *world) lockedOut() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	unlock, err := w.Dirs.Of(w.tenant.DataDir).LockForWrite(ctx, w.tenant)
+	unlock, err := w.Dirs.Of(w.tenant.DataDir).LockForWrite(ctx, w.tenant, nil)
 	if err == nil {
 		unlock()
 	}
@@ -387,7 +387,7 @@ func TestAReadOfTheFilesWaitsForTheBucket(t *testing.T) {
 	w := newWorldWith(t, newBucketWorld(t))
 	d := w.Dirs.Of(w.tenant.DataDir)
 	for name, lock := range map[string]func() (func(), error){
-		"read":      func() (func(), error) { return d.LockForRead(context.Background(), w.tenant) },
+		"read":      func() (func(), error) { return d.LockForRead(context.Background(), w.tenant, nil) },
 		"exclusive": func() (func(), error) { return w.Dirs.LockExclusive(context.Background(), w.tenant.DataDir) },
 	} {
 		w.bucket.hold()
@@ -524,15 +524,30 @@ func TestACrashAtEveryStepWithABucket(t *testing.T) {
 	}
 }
 
-// TestAnEditThatDoesNotFitIntoTheLog is refused before anything is written.
-func TestAnEditThatDoesNotFitIntoTheLog(t *testing.T) {
+// TestAPhextThatDoesNotFitIntoTheBucket is refused before anything is written, whether a
+// write would make it so or somebody has done that by hand.
+func TestAPhextThatDoesNotFitIntoTheBucket(t *testing.T) {
 	w := newWorldWith(t, newBucketWorld(t))
-	d := w.Dirs.Of(w.tenant.DataDir)
-	r, err := d.Replica()
+	w.must(update(1, "one"))
+	r, err := w.Dirs.Of(w.tenant.DataDir).Replica()
 	w.check(err)
-	w.wantError(r.Fits(object.PayloadMax), apierror.TooLarge)
-	w.check(r.Fits(128 << 20))
-	if object.PayloadMax < 2*64<<20 {
-		t.Error("a write of the largest body does not fit")
+	w.wantError(r.Fits(datadir.LargestPhext+1), apierror.TooLarge)
+	w.check(r.Fits(datadir.LargestPhext))
+	if most := largestBatch * (smallScroll + 1<<10); datadir.LargestPhext+most > object.PayloadMax {
+		t.Error("a batch can make a phext larger than that")
 	}
+	before := w.file("n.phext")
+	r.Largest = int64(len(before)) + 2
+	_, err = w.commit(update(1, "one and more"))
+	w.wantError(err, apierror.TooLarge)
+	w.want(before)
+	w.wantLog(before)
+	w.must(update(1, "one!!"))
+	w.must(update(1, "1"))
+	w.wantLog(w.file("n.phext"))
+	w.check(os.WriteFile(w.path("n.phext"), []byte(strings.Repeat("by hand", 10)), 0o644))
+	_, err = w.commit(update(2, "x"))
+	w.wantError(err, apierror.TooLarge)
+	_, err = w.commit(update(1, "")) // which makes it smaller
+	w.wantError(err, apierror.TooLarge)
 }

@@ -54,7 +54,7 @@ func TestAWriterThatIsRemovedDuringItsWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			dir := w.Dirs.Of(w.tenant.DataDir)
-			unlock, err := dir.LockForWrite(t.Context(), w.tenant)
+			unlock, err := dir.LockForWrite(t.Context(), w.tenant, nil)
 			w.check(err)
 			result, request := make(chan error), w.byBob(scroll(1), "by bob")
 			go func() {
@@ -82,7 +82,7 @@ func TestAWriterThatIsRemovedDuringItsWait(t *testing.T) {
 func TestABatchLeavesOutWhoMayNotWrite(t *testing.T) {
 	w := newWorld(t)
 	dir := w.Dirs.Of(w.tenant.DataDir)
-	unlock, err := dir.LockForWrite(t.Context(), w.tenant)
+	unlock, err := dir.LockForWrite(t.Context(), w.tenant, nil)
 	w.check(err)
 	defer unlock()
 	tx := w.newTransaction(t.Context(), dir, newMutation(w.mutate(rewrite.Update, "n", scroll(1), "lead")), unlock)

@@ -179,6 +179,21 @@ func (c *Calls) Of(t *tenants.Tenant, now time.Time) CallStats {
 	return n.stats
 }
 
+// Continue has the tenant's counts go on from those of another host, unless they are
+// those of an earlier day or lower than the ones here.
+func (c *Calls) Continue(t *tenants.Tenant, before CallStats, now time.Time) {
+	n := c.counter(t.UniqueID())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rollLocked(now)
+	if before.Day == n.stats.Day && before.Today > n.stats.Today {
+		n.stats.Today, n.dirty = before.Today, true
+	}
+	if before.LastActive.After(n.stats.LastActive) {
+		n.stats.LastActive, n.dirty = before.LastActive.UTC(), true
+	}
+}
+
 // Run saves the counts every few seconds and when ctx ends, whose error it
 // returns.
 func (c *Calls) Run(ctx context.Context) error {

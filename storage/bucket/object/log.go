@@ -12,6 +12,7 @@ import (
 type Log struct {
 	Epoch       uint64
 	Opens       bool   // the record that opens the epoch; it has no groups
+	Of          string // of such a record: the one tenant whose directory this is; "" = several share it
 	Host        string // who wrote it
 	Incarnation string // of that host
 	Nonce       string // of this object, by which its writer knows it again
@@ -45,7 +46,7 @@ func (l *Log) marshal() ([]byte, error) {
 	}
 	b := binary.AppendUvarint(nil, l.Epoch)
 	b = appendBool(b, l.Opens)
-	for _, s := range []string{l.Host, l.Incarnation, l.Nonce} {
+	for _, s := range []string{l.Of, l.Host, l.Incarnation, l.Nonce} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	b = binary.AppendVarint(b, l.Time)
@@ -81,7 +82,7 @@ func appendBool(b []byte, v bool) []byte {
 func (l *Log) unmarshal(payload []byte) error {
 	in := decoder{rest: string(payload)}
 	l.Epoch, l.Opens = in.uvarint(), in.bool()
-	for _, s := range []*string{&l.Host, &l.Incarnation, &l.Nonce} {
+	for _, s := range []*string{&l.Of, &l.Host, &l.Incarnation, &l.Nonce} {
 		*s = in.take(in.uvarint())
 	}
 	l.Time = in.varint()

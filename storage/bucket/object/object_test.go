@@ -42,8 +42,8 @@ func examples() map[string]content {
 			{Time: 1795867199000000000, Mutations: []journal.Mutation{mutation(journal.Update, "new text"), mutation(journal.Insert, strings.Repeat("more ", 100))}, After: FileState{true, 512, [16]byte{1, 2, 3}}},
 			{Time: -1, Mutations: []journal.Mutation{mutation(journal.Remove, "")}},
 		}},
-		"epoch": &Log{Epoch: 8, Opens: true, Host: "beta", Incarnation: "run-2", Nonce: "nonce-2", Time: 1795867200000000001},
-		"checkpoint": &Checkpoint{Seq: 41, Epoch: 8, Time: 1795867200000000002,
+		"epoch": &Log{Epoch: 8, Opens: true, Of: "acme/1", Host: "beta", Incarnation: "run-2", Nonce: "nonce-2", Time: 1795867200000000001},
+		"checkpoint": &Checkpoint{Seq: 41, Epoch: 8, Of: "acme/1", Time: 1795867200000000002,
 			Files:   []File{{"a <b>.phext", someHash("a"), 1}, {"notes.phext", someHash("notes"), 5}},
 			Answers: []Answer{{1795867200000000000, "acme/1", "i", "d", "a\x17b"}}, Calls: []CallCounts{{"acme/1", "2026-11-28", 12, 3}}},
 		"owner":   &Owner{"alpha", "run-1", 7},
@@ -291,14 +291,14 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		l := &Log{Epoch: rapid.Uint64().Draw(t, "epoch"), Host: anyBytes.Draw(t, "host"), Incarnation: anyBytes.Draw(t, "run"), Nonce: anyBytes.Draw(t, "nonce"), Time: anyInt.Draw(t, "time")}
+		l := &Log{Epoch: rapid.Uint64().Draw(t, "epoch"), Of: anyBytes.Draw(t, "of"), Host: anyBytes.Draw(t, "host"), Incarnation: anyBytes.Draw(t, "run"), Nonce: anyBytes.Draw(t, "nonce"), Time: anyInt.Draw(t, "time")}
 		if l.Opens = rapid.Bool().Draw(t, "opens"); !l.Opens {
 			l.Groups = rapid.SliceOfN(anyGroup, 1, 3).Draw(t, "groups")
 		}
 		check(t, l)
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		c := &Checkpoint{Seq: 1 << 60, Epoch: rapid.Uint64().Draw(t, "epoch"), Time: anyInt.Draw(t, "time")}
+		c := &Checkpoint{Seq: 1 << 60, Epoch: rapid.Uint64().Draw(t, "epoch"), Of: anyText.Draw(t, "of"), Time: anyInt.Draw(t, "time")}
 		for _, name := range []string{"a", "b", "c<", "é"} {
 			if rapid.Bool().Draw(t, "there") {
 				c.Files = append(c.Files, File{name, someHash(anyBytes.Draw(t, "text")), anyInt.Draw(t, "size")})

@@ -66,6 +66,7 @@ func CopyFile(w io.Writer, r io.Reader, want Hash) error {
 type Checkpoint struct {
 	Seq     uint64       `json:"seq"`
 	Epoch   uint64       `json:"epoch"`
+	Of      string       `json:"of"`   // as in the record that opened the epoch
 	Time    int64        `json:"time"` // of the log object at Seq, in nanoseconds since 1970
 	Files   []File       `json:"files"`
 	Answers []Answer     `json:"answers"` // of the last day, oldest first
@@ -101,6 +102,9 @@ func (c *Checkpoint) kind() kind { return kindCheckpoint }
 func (c *Checkpoint) unmarshal(b []byte) error { return unmarshalJSON(b, c) }
 
 func (c *Checkpoint) marshal() ([]byte, error) {
+	if err := checkText(c.Of); err != nil {
+		return nil, err
+	}
 	for i, f := range c.Files {
 		if f.Name == "" || i > 0 && f.Name <= c.Files[i-1].Name {
 			return nil, fmt.Errorf("a checkpoint whose files are not sorted by name %w", ErrInvalid)

@@ -1,0 +1,161 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// then is what the files of a directory were at a moment: as the journal here knows it
+// or, of the time before this machine had the directory, as the bucket does.
+type then struct {
+	at      time.Time
+	journal *journal.Journal
+	bucket  *replica.State // nil = the journal knows
+}
+
+// then finds out who knows what a directory was. The caller has it locked.
+func (s *Service) then(ctx context.Context, d *datadir.Dir, j *journal.Journal, at time.Time) (*then, error) {
+	t := &then{at: at, journal: j}
+	r, err := d.Replica()
+	if r == nil || r.Past == nil || err != nil {
+		return t, err
+	}
+	reaches, err := j.Reaches(at)
+	if err != nil || reaches && !at.Before(r.Since) {
+		return t, err
+	}
+	if t.bucket, err = r.Past.StateThen(ctx, at); err == nil {
+		t.bucket.Belongs(r.Of) // what an earlier tenant had is not this one's
+	}
+	if !errors.Is(err, replica.ErrBeyond) {
+		return t, err
+	}
+	// Before the directory was put into the bucket, only the journal here knew it.
+	began, begun, err := j.Began()
+	if err == nil && !(begun && reaches && !at.Before(began)) {
+		err = errBeyondBucket(at)
+	}
+	return t, err
+}
+
+func errBeyondBucket(at time.Time) error {
+	return apierror.New(apierror.NotFound, "what there was at %s is further back than the journal and the bucket go", at.UTC().Format(time.RFC3339Nano))
+}
+
+// state is what a file held. charge has its text.
+func (t *then) state(ctx context.Context, file string, charge *datadir.Charge) (state journal.State, err error) {
+	if t.bucket == nil {
+		return stateAt(t.journal, file, t.at, charge)
+	}
+	if f := t.bucket.Files[file]; f != nil {
+		if err := charge.Texts(2*f.Size() + f.Memory()); err != nil { // compressed, and as it is
+			return state, err
+		}
+		state, err = t.bucket.Content(ctx, file)
+	}
+	charge.KeepText(int64(len(state.Text)))
+	return state, err
+}
+
+// files are the names of those that there were.
+func (t *then) files() (files []string, err error) {
+	if t.bucket == nil {
+		return t.journal.FilesAt(t.at)
+	}
+	for name, f := range t.bucket.Files {
+		if f.Exists() {
+			files = append(files, name)
+		}
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+// knew says whether the bucket had a file then.
+func (t *then) knew(file string) bool {
+	return t.bucket != nil && t.bucket.Files[file] != nil && t.bucket.Files[file].Exists()
+}
+
+// eventsOf are what the journal here says and, of the time before this machine had the
+// directory, what the bucket does.
+func (s *Service) eventsOf(ctx context.Context, d *datadir.Dir, j *journal.Journal, q journal.Query) ([]journal.Event, error) {
+	past, since, err := pastOf(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	var events []journal.Event
+	if past != nil && q.After.Before(since) {
+		if events, err = before(ctx, past, since, q); err != nil || len(events) == q.Limit {
+			return events, err
+		}
+		q.After = since.Add(-1)
+	}
+	q.Limit -= len(events)
+	later, err := j.History(q)
+	return append(events, later...), err
+}
+
+// pastOf is the directory in the bucket, and until when it is to be asked; nil = never.
+func pastOf(ctx context.Context, d *datadir.Dir) (*replica.Directory, time.Time, error) {
+	if !d.InBucket() {
+		return nil, time.Time{}, nil
+	}
+	if err := d.Recover(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	r, err := d.Replica()
+	if r == nil || err != nil || r.Since.IsZero() {
+		return nil, time.Time{}, err
+	}
+	return r.Past, r.Since, nil
+}
+
+// before are the events up to a time, as the bucket has them.
+func before(ctx context.Context, past *replica.Directory, until time.Time, q journal.Query) (events []journal.Event, err error) {
+	for g, err := range past.GroupsAfter(ctx, q.After) {
+		if err != nil {
+			return nil, err
+		}
+		if g.Time >= until.UnixNano() {
+			break
+		}
+		if q.File != "" && g.File() != q.File {
+			continue
+		}
+		for i, m := range g.Mutations {
+			at := time.Unix(0, g.Time-int64(len(g.Mutations)-1-i)) // as journal.Pending.Time
+			e := journal.Event{Time: at, File: m.File, Op: m.Op.String(), At: m.At, Bytes: len(m.Text), Tenant: m.Tenant, Key: m.Key, Note: m.Note}
+			if m.Tenant == "" && !m.At.Valid() {
+				e.Op = "edited" // by somebody else, or taken over from an earlier host
+			}
+			if at.After(q.After) && (q.Wanted == nil || q.Wanted(e)) {
+				if events = append(events, e); len(events) == q.Limit {
+					return events, nil
+				}
+			}
+		}
+	}
+	return events, nil
+}
+
+// everKnew says whether the bucket knows anything of a file of the tenant.
+func (s *Service) everKnew(ctx context.Context, d *datadir.Dir, t *tenants.Tenant, file string) (bool, error) {
+	past, _, err := pastOf(ctx, d)
+	if past == nil || err != nil {
+		return false, err
+	}
+	r, err := d.Replica()
+	if err != nil || slices.Contains(r.Files(), file) {
+		return err == nil, err
+	}
+	had, err := before(ctx, past, time.Now(), journal.Query{File: file, Limit: 1, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
+	return len(had) > 0, err
+}

@@ -1,0 +1,204 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
+)
+
+// How much is fetched at a time, of all directories together. What is in the bucket as
+// it is to be is written to the disk piece by piece. Of the rest, fetchMemory bytes are
+// in memory at a time, or one that is larger.
+const (
+	fetchesInBackground = 8
+	fetchesAsked        = 16 // for which somebody waits
+	looksInBackground   = 2  // at files here, which takes a processor
+	fetchMemory         = 256 << 20
+)
+
+// fetching bounds what is fetched at a time.
+type fetching struct {
+	once                             sync.Once
+	background, asked, looks, memory *semaphore.Weighted
+	running                          sync.WaitGroup
+}
+
+// acquire waits for a place, and for memory.
+func (f *fetching) acquire(ctx context.Context, asked bool, memory int64) (release func(), err error) {
+	f.once.Do(func() {
+		f.background, f.asked = semaphore.NewWeighted(fetchesInBackground), semaphore.NewWeighted(fetchesAsked)
+		f.looks, f.memory = semaphore.NewWeighted(looksInBackground), semaphore.NewWeighted(fetchMemory)
+	})
+	places := f.background
+	if asked {
+		places = f.asked
+	}
+	if err := places.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	memory = min(memory, fetchMemory)
+	if err := f.memory.Acquire(ctx, memory); err != nil {
+		places.Release(1)
+		return nil, err
+	}
+	return func() { f.memory.Release(memory); places.Release(1) }, nil
+}
+
+// fetch makes the files of a directory what a state says.
+type fetch struct {
+	*takeOver
+	state   *replica.State
+	journal *journal.Journal
+	// unknown says that the journal cannot know a file that is not here.
+	unknown bool
+}
+
+func (t *takeOver) newFetch(ctx context.Context, state *replica.State, m mark, known map[string]datadir.KnownFile) (*datadir.Fetch, error) {
+	j, err := t.Journal.Of(t.d.Path)
+	if err != nil {
+		return nil, err
+	}
+	began, any, err := j.Began()
+	if err != nil {
+		return nil, err
+	}
+	f := &fetch{takeOver: t, state: state, journal: j, unknown: !any || !m.Since.IsZero() && !began.Before(m.Since)}
+	sizes := make(map[string]int64, len(state.Files))
+	for name, file := range t.names(state) {
+		if _, here := known[name]; here {
+			continue
+		}
+		if sizes[name] = -1; file.Exists() {
+			sizes[name] = file.Size()
+		}
+	}
+	return datadir.NewFetch(ctx, &t.fetching.running, sizes, f.get), nil
+}
+
+// get looks at a file, and fetches it if it is not what the log says.
+func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.Fetched, err error) {
+	file := f.state.Files[name]
+	release, err := f.fetching.acquire(ctx, asked, file.Memory())
+	if err != nil {
+		return got, err
+	}
+	defer release()
+	path := filepath.Join(f.d.Path, name)
+	now, id, err := f.look(ctx, path, asked)
+	if err != nil {
+		return got, err
+	}
+	unchanged := func() error {
+		if again, err := f.Links.Identify(path); err != nil || again != id {
+			return errors.Join(fmt.Errorf("%s was changed by somebody else", name), err)
+		}
+		return nil
+	}
+	if file.Is(now) {
+		return datadir.Fetched{Discard: func() {}, Place: func() (datadir.KnownFile, bool, error) {
+			return datadir.KnownFile{ID: id, State: now.FileState}, false, unchanged()
+		}}, nil
+	}
+	temp, want := "", datadir.KnownFile{}
+	if file.Exists() {
+		if temp, want.State, err = f.download(ctx, name); err != nil {
+			return got, err
+		}
+	}
+	discard := func() {
+		if temp != "" {
+			_ = os.Remove(temp) // recovery removes what stays
+		}
+	}
+	return datadir.Fetched{Discard: discard, Place: func() (datadir.KnownFile, bool, error) {
+		defer discard()
+		if err := unchanged(); err != nil {
+			return datadir.KnownFile{}, false, err
+		}
+		if !now.Exists && f.unknown {
+			if err = os.Rename(temp, path); err == nil {
+				want.ID, err = f.Links.Identify(path)
+			}
+			return want, true, err
+		}
+		want.ID, err = f.adopt(name, temp, file.Was(now))
+		return want, true, err
+	}}, nil
+}
+
+// look says what a file here holds, without having it in memory.
+func (f *fetch) look(ctx context.Context, path string, asked bool) (replica.Sums, fsutil.FileID, error) {
+	if !asked {
+		if err := f.fetching.looks.Acquire(ctx, 1); err != nil {
+			return replica.Sums{}, fsutil.FileID{}, err
+		}
+		defer f.fetching.looks.Release(1)
+	}
+	in, id, err := f.Links.Open(path)
+	if err != nil {
+		return replica.Sums{}, fsutil.FileID{}, fsutil.IgnoreMissing(err)
+	}
+	sums, err := replica.ReadSums(in)
+	return sums, id, errors.Join(err, in.Close())
+}
+
+// download writes a file as it is to be, under a name that is no phext's.
+func (f *fetch) download(ctx context.Context, name string) (temp string, left object.FileState, err error) {
+	if err := fsutil.MakeDir(f.d.Path, 0o700); err != nil { // a new machine has not even what it is in
+		return "", left, err
+	}
+	out, err := os.CreateTemp(f.d.Path, fsutil.Temporary+"*")
+	if err != nil {
+		return "", left, err
+	}
+	left, err = f.state.WriteTo(ctx, name, out)
+	if err == nil {
+		err = fsutil.SetModeAndOwner(out, filepath.Join(f.d.Path, name), fsutil.NewFileMode)
+	}
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return "", left, errors.Join(err, os.Remove(out.Name()))
+	}
+	return out.Name(), left, nil
+}
+
+// adopt makes a file what temp is, or removes it if that is "", and the journal takes that
+// down. A file that was never what the log says is ahead of it, and is set aside.
+func (f *fetch) adopt(name, temp string, was bool) (id fsutil.FileID, err error) {
+	now, err := journal.ReadState(f.Links, filepath.Join(f.d.Path, name))
+	if err != nil {
+		return id, err
+	}
+	var want journal.State
+	if temp != "" {
+		text, err := os.ReadFile(temp)
+		if err != nil {
+			return id, err
+		}
+		want = journal.State{Text: string(text), Exists: true}
+	}
+	if now.Exists && !was {
+		aside, err := f.journal.SetAside(name, now)
+		if err != nil {
+			return id, err
+		}
+		f.Logger.Warn("a phext here was not what the bucket says, and was set aside",
+			slog.String(logkey.DataDir, f.d.Path), slog.String("file", name), slog.String("quarantine", aside), slog.Bool("acknowledged", f.behind))
+	}
+	return f.journal.Adopt(name, now, want, "as in the bucket")
+}

@@ -1,0 +1,211 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/bucket"
+)
+
+// read is what a reader sees of a file.
+func (m *machine) read(file string) string {
+	m.Helper()
+	call := m.call(file)
+	v, err := m.dirs.Of(m.tenant.DataDir).RecoveredView(context.Background(), call)
+	m.check(err)
+	return v.Phext.Text()
+}
+
+// compact writes a checkpoint now.
+func (m *machine) compact() {
+	m.Helper()
+	m.ds.housekeeping.mu.Lock()
+	one := m.ds.housekeeping.logs["will"]
+	m.ds.housekeeping.mu.Unlock()
+	m.check(m.ds.compact(context.Background(), one))
+}
+
+const manyFiles = 100
+
+func fileName(i int) string { return fmt.Sprintf("f%03d.phext", i) }
+
+// lost is a bucket with many files, half of which were changed after the checkpoint, and
+// whose machine is gone.
+func lost(t *testing.T) *bucket.Memory {
+	b := bucket.NewMemory()
+	m := newMachine(t, b, "a")
+	synctest.Wait()
+	for i := range manyFiles {
+		m.write(fileName(i), fmt.Sprint("text ", i), "", true)
+	}
+	m.compact()
+	for i := range manyFiles / 2 {
+		m.write(fileName(2*i), fmt.Sprint("text ", 2*i), "", true)
+	}
+	m.end()
+	return b
+}
+
+// TestTheFirstThatIsAskedFor comes first, on an empty machine. Nobody waits for another
+// phext, a list has them all, and what is on its way is seen by nobody.
+func TestTheFirstThatIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lost(t)
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		b.Fault = func(op bucket.Op, key string) bucket.Fault {
+			if op == bucket.OpGet && strings.Contains(key, "/files/") {
+				return bucket.Fault{Delay: time.Second}
+			}
+			return bucket.Fault{}
+		}
+		d := next.dirs.Of(next.tenant.DataDir)
+		begun := time.Now()
+		last := manyFiles - 1
+		if got := next.read(fileName(last)); got != fmt.Sprint("text ", last) {
+			t.Errorf("the first one is %q", got)
+		}
+		if took := time.Since(begun); took > 1500*time.Millisecond {
+			t.Errorf("the first one took %v", took)
+		}
+		p, ok := d.Fetching()
+		if sum, dirs := next.dirs.Fetching(); !ok || p.OfFiles != manyFiles || p.Files >= manyFiles || p.Fetched == 0 || sum != p || dirs != 1 {
+			t.Errorf("%+v, %v", p, ok)
+		}
+		names, err := d.Phexts(t.Context(), next.call("f000.phext"))
+		next.check(err)
+		if len(names) != manyFiles || !slices.Contains(names, "f098") {
+			t.Errorf("a list has %d: %q", len(names), names)
+		}
+		begun = time.Now()
+		next.write(fileName(last), "after", "", true)
+		if got := next.read(fileName(last)); got != "after" || time.Since(begun) > 0 {
+			t.Errorf("what is here is %q, after %v", got, time.Since(begun))
+		}
+		next.write(fileName(last-2), "after", "", true) // another one, which is not here
+		if took := time.Since(begun); took > 1500*time.Millisecond {
+			t.Errorf("a write to another one took %v", took)
+		}
+		next.check(next.serve())
+		for i := range manyFiles {
+			want := fmt.Sprint("text ", i)
+			if i == last || i == last-2 {
+				want = "after"
+			}
+			next.want(fileName(i), want)
+		}
+		if _, ok := d.Fetching(); ok || !strings.Contains(next.log.text.String(), "a directory is what the bucket has") {
+			t.Error("it has no end")
+		}
+		entries, err := os.ReadDir(next.path(""))
+		next.check(err)
+		if len(entries) != manyFiles {
+			t.Errorf("%d files are there", len(entries))
+		}
+	})
+}
+
+// TestFaultsOfFetching has a bucket that is slow, refuses and lists little. A machine that
+// crashes in the middle goes on where it was.
+func TestFaultsOfFetching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lost(t)
+		var files atomic.Int64
+		var down atomic.Bool
+		b.Fault = func(op bucket.Op, key string) bucket.Fault {
+			fault := bucket.Fault{Short: 7}
+			if op != bucket.OpGet || !strings.Contains(key, "/files/") {
+				return fault
+			}
+			n := files.Add(1)
+			switch {
+			case down.Load() || n%5 == 1:
+				fault.Refuse = bucket.ErrTemporary
+			case n%5 == 2:
+				fault.Lose = bucket.ErrTemporary
+			case n%5 == 3:
+				fault.Delay = 300 * time.Millisecond
+			}
+			return fault
+		}
+		first := newMachine(t, b, "b")
+		synctest.Wait()
+		if got := first.read(fileName(1)); got != "text 1" {
+			t.Error(got)
+		}
+		for p, ok := first.dirs.Of(first.tenant.DataDir).Fetching(); ok && p.Files < manyFiles*3/4; p, ok = first.dirs.Of(first.tenant.DataDir).Fetching() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		down.Store(true) // so that what is left waits
+		time.Sleep(time.Second)
+		first.kill()
+		entries, err := os.ReadDir(first.path(""))
+		first.check(err)
+		here := len(entries)
+		if here < manyFiles*3/4 || here == manyFiles {
+			t.Fatalf("%d files are here after the crash", here)
+		}
+		first.check(os.WriteFile(first.path(".sqgate-half"), []byte("half"), 0o600))
+		down.Store(false)
+		first.killed.Store(false)
+		files.Store(0)
+		first.start()
+		defer first.end()
+		synctest.Wait()
+		first.check(first.serve())
+		for i := range manyFiles {
+			first.want(fileName(i), fmt.Sprint("text ", i))
+		}
+		if n := int(files.Load()); n > 3*(manyFiles-here) {
+			t.Errorf("%d requests for %d files", n, manyFiles-here)
+		}
+		if _, err := os.Stat(first.path(".sqgate-half")); err == nil {
+			t.Error("what was half fetched stays")
+		}
+	})
+}
+
+// TestAFileThatCannotBeFetched keeps nobody from the others.
+func TestAFileThatCannotBeFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lost(t)
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		var mended atomic.Bool
+		broken := fmt.Sprintf("dirs/will/files/%x", sha256.Sum256([]byte("text 1")))
+		b.Fault = func(op bucket.Op, key string) bucket.Fault {
+			if key == broken && !mended.Load() {
+				return bucket.Fault{Refuse: errors.New("the object is damaged")}
+			}
+			return bucket.Fault{}
+		}
+		d := next.dirs.Of(next.tenant.DataDir)
+		_, err := d.RecoveredView(t.Context(), next.call(fileName(1)))
+		if err == nil || apierror.From(err).Kind != apierror.Unavailable || !strings.Contains(next.log.text.String(), "could not be fetched") {
+			t.Errorf("%v\n%s", err, next.log.text.String())
+		}
+		if got := next.read(fileName(3)); got != "text 3" {
+			t.Error(got)
+		}
+		if err := next.serve(); err == nil {
+			t.Error("the directory is said to be whole")
+		}
+		mended.Store(true)
+		if got := next.read(fileName(1)); got != "text 1" {
+			t.Error(got)
+		}
+		next.check(next.serve())
+	})
+}

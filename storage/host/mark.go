@@ -1,0 +1,77 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// mark is what this machine remembers of a directory that it had in the bucket. The zero
+// mark is that of none.
+type mark struct {
+	Path  string    `json:"path"`  // of the data directory
+	Of    string    `json:"of"`    // as replica.Directory.Of
+	Epoch uint64    `json:"epoch"` // of the last ownership; 0 = none
+	Since time.Time `json:"since"` // the journal here knows everything from then on
+	Ahead bool      `json:"ahead"` // the files here may be ahead of the log
+}
+
+func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }
+
+// readMark is the zero mark if the directory was another tenant's, too.
+func (t *takeOver) readMark() (m mark, err error) {
+	if m, err = readMarkFile(t.markPath()); err != nil || m.Of != t.dir.Of || m.Path != t.d.Path {
+		return mark{}, err
+	}
+	return m, nil
+}
+
+func readMarkFile(path string) (m mark, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return mark{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	return m, err
+}
+
+func (t *takeOver) writeMark(m mark) error {
+	if err := fsutil.MakeDir(t.MarkDir, 0o700); err != nil {
+		return err
+	}
+	return m.write(t.markPath())
+}
+
+func (m mark) write(path string) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return fsutil.Replace(path, string(text)+"\n", 0o600, true)
+}
+
+// next is the mark of the ownership that follows.
+func (m mark) next(t *takeOver, o object.Owner, epoch uint64, now time.Time) mark {
+	return mark{Path: t.d.Path, Of: t.dir.Of, Epoch: epoch, Since: m.since(o.Epoch, now), Ahead: m.Ahead}
+}
+
+// since is from when on the journal here knows everything that was done to the directory:
+// if no other host has had it since this one had, from when it did before. owner is who
+// had it last, and now is after the end of that.
+func (m mark) since(owner uint64, now time.Time) time.Time {
+	switch {
+	case owner == 0:
+		return time.Time{}
+	case owner == m.Epoch:
+		return m.Since
+	}
+	return now
+}
