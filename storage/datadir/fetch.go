@@ -33,9 +33,12 @@ type Fetch struct {
 	get func(ctx context.Context, file string, asked bool) (Fetched, error)
 
 	replica *Replica
-	ctx     context.Context // ends with the lease
+	ctx     context.Context // ends with the ownership
+	end     context.CancelFunc
 	begun   time.Time
-	done    atomic.Bool // all files are what the log says
+	done    atomic.Bool  // all files are what the log says
+	whole   func() error // notes that on the disk
+	noted   atomic.Bool  // it has
 	running *sync.WaitGroup
 
 	mu       sync.Mutex
@@ -71,10 +74,14 @@ func (p Progress) plus(q Progress) Progress {
 }
 
 // NewFetch makes a Fetch of some files, by name, with their sizes. One that is not to
-// exist has size -1. ctx ends with the lease, and running is done some time after that.
-func NewFetch(ctx context.Context, running *sync.WaitGroup, files map[string]int64, get func(ctx context.Context, file string, asked bool) (Fetched, error)) *Fetch {
-	f := &Fetch{get: get, ctx: ctx, running: running, begun: time.Now(), left: map[string]*attempt{}, sizes: map[string]int64{}}
+// exist has size -1. ctx ends with the lease, and running is done soon after that. whole is
+// called when all files are what the log says; without files, that is known already.
+func NewFetch(ctx context.Context, running *sync.WaitGroup, files map[string]int64, get func(ctx context.Context, file string, asked bool) (Fetched, error), whole func() error) *Fetch {
+	ctx, end := context.WithCancel(ctx)
+	f := &Fetch{get: get, whole: whole, ctx: ctx, end: end, running: running, begun: time.Now(), left: map[string]*attempt{}, sizes: map[string]int64{}}
 	f.logged = f.begun
+	f.done.Store(len(files) == 0)
+	f.noted.Store(len(files) == 0)
 	for name, size := range files {
 		f.left[name] = nil
 		if size >= 0 {
@@ -86,11 +93,15 @@ func NewFetch(ctx context.Context, running *sync.WaitGroup, files map[string]int
 	return f
 }
 
+// Done says that all files are what the log says.
+func (f *Fetch) Done() bool { return f.done.Load() }
+
+// End ends what is under way.
+func (f *Fetch) End() { f.end() }
+
 // start begins to fetch in the background.
-func (f *Fetch) start(r *Replica) {
-	f.replica = r
-	if len(f.left) == 0 {
-		f.done.Store(true)
+func (f *Fetch) start() {
+	if f.done.Load() {
 		return
 	}
 	f.running.Go(func() {
@@ -200,13 +211,22 @@ func (f *Fetch) try(name string, a *attempt, asked bool) {
 		err = errNotFetched
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if a.err = err; err != nil {
 		f.left[name] = nil
 	} else {
 		f.noteLocked(name, fetched, log)
 	}
+	last := len(f.left) == 0
+	f.mu.Unlock()
 	close(a.ended)
+	if !last {
+		return
+	}
+	if err := f.whole(); err != nil {
+		log.Warn("it could not be noted that a directory is what the bucket has: its writes wait for the bucket", slog.Any(logkey.Error, err))
+		return
+	}
+	f.noted.Store(true)
 }
 
 func (f *Fetch) noteLocked(name string, fetched bool, log *slog.Logger) {

@@ -73,11 +73,26 @@ func NewReplica(d *Dir, o Ownership) *Replica {
 	if o.Known == nil {
 		o.Known = map[string]KnownFile{}
 	}
-	return &Replica{dir: d, Ownership: o}
+	r := &Replica{dir: d, Ownership: o}
+	if r.Fetch != nil {
+		r.Fetch.replica = r
+	}
+	return r
 }
 
 // current says whether this host still owns the directory by it.
 func (r *Replica) current() bool { return r.dir.replica.Load() == r && r.Holds() }
+
+// end ends what is fetched for it.
+func (r *Replica) end() {
+	if r.Fetch != nil {
+		r.Fetch.End()
+	}
+}
+
+// mayBeAhead says whether writes may be acknowledged ahead of the bucket. As long as files
+// are missing here, what is here cannot count after a crash.
+func (r *Replica) mayBeAhead() bool { return r.Fetch == nil || r.Fetch.noted.Load() }
 
 // Add adds what was done to a file, and what that has left, to what Uploaded submits. at
 // is when the journal says that it was done; 0 = now.
@@ -245,7 +260,7 @@ func (u Uploading) wait() error {
 		return err
 	default:
 	}
-	if lag := u.replica.dir.dirs.Lag; lag > 0 {
+	if lag := u.replica.dir.dirs.Lag; lag > 0 && u.replica.mayBeAhead() {
 		if since, bytes := u.replica.Uploader.Behind(); since <= lag && bytes <= mostBehind {
 			return nil
 		}
@@ -282,6 +297,7 @@ func (r *Replica) lose(cause error) {
 	if !d.replica.CompareAndSwap(r, nil) {
 		return
 	}
+	r.end()
 	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
 	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
@@ -315,6 +331,7 @@ func (d *Dir) takeOver(ctx context.Context) error {
 		return nil
 	}
 	if r := d.replica.Swap(nil); r != nil {
+		r.end()
 		<-r.Uploader.Settled() // whoever waits for it gets the same answer
 	}
 	d.dirs.Cache.Forget(d.Path)
@@ -323,11 +340,11 @@ func (d *Dir) takeOver(ctx context.Context) error {
 		return err
 	}
 	d.dirs.Cache.Forget(d.Path)
-	if r.Fetch != nil {
-		r.Fetch.start(r) // which waits for the lock
-	}
 	d.behind.Store(false)
 	d.replica.Store(r)
+	if r.Fetch != nil {
+		r.Fetch.start() // which waits for the lock
+	}
 	return nil
 }
 
@@ -349,6 +366,7 @@ func (d *Dir) Purge(ctx context.Context) error {
 // it over for itself. The caller has the directory locked.
 func (d *Dir) Disown() {
 	if r := d.replica.Swap(nil); r != nil {
+		r.end()
 		<-r.Uploader.Settled()
 		d.MarkUnrecovered()
 	}

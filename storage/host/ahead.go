@@ -23,7 +23,7 @@ import (
 // acknowledged last.
 func (t *takeOver) readAhead(m mark, o object.Owner) {
 	t.behind = m.Ahead
-	t.ahead = t.behind && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
+	t.ahead = t.behind && m.Whole && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
 }
 
 // keepAhead finds what is ahead of the log, which is all that differs from it, and is to be

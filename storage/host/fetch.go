@@ -85,7 +85,8 @@ func (t *takeOver) newFetch(ctx context.Context, state *replica.State, m mark, k
 			sizes[name] = file.Size()
 		}
 	}
-	return datadir.NewFetch(ctx, &t.fetching.running, sizes, f.get), nil
+	whole := func() error { return t.editMark(t.dir.Name, m.Epoch, func(m *mark) { m.Whole = true }) }
+	return datadir.NewFetch(ctx, &t.fetching.running, sizes, f.get, whole), nil
 }
 
 // get looks at a file, and fetches it if it is not what the log says.

@@ -176,6 +176,95 @@ func TestFaultsOfFetching(t *testing.T) {
 	})
 }
 
+// halfFetched has a machine fetch some of the files, and finds the bucket down then.
+func halfFetched(t *testing.T, lag time.Duration) (m *machine, down *atomic.Bool) {
+	b := lost(t)
+	down = new(atomic.Bool)
+	var files atomic.Int64
+	b.Fault = func(op bucket.Op, key string) (fault bucket.Fault) {
+		if op == bucket.OpGet && strings.Contains(key, "/files/") && (down.Load() || files.Add(1) > manyFiles/4) {
+			down.Store(true)
+			fault.Refuse = bucket.ErrTemporary
+		}
+		return fault
+	}
+	m = &machine{TB: t, root: t.TempDir(), bucket: b, name: "b", history: 30 * 24 * time.Hour, lag: lag}
+	m.start()
+	synctest.Wait()
+	m.read(fileName(1))
+	for !down.Load() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return m, down
+}
+
+// TestAStopWhileFilesAreFetched waits for none of them, while the lease is still renewed.
+func TestAStopWhileFilesAreFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := halfFetched(t, 0)
+		defer m.end()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		kept := make(chan struct{})
+		go func() { m.ds.Keep(ctx); close(kept) }()
+		select {
+		case <-kept:
+		case <-time.After(time.Minute):
+			t.Error("it waits for the files")
+			m.stop()
+			<-kept
+		}
+	})
+}
+
+// TestAnOwnershipThatIsOver fetches nothing any more.
+func TestAnOwnershipThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := halfFetched(t, 0)
+		defer m.end()
+		d, _, unlock, err := m.lock(fileName(1))
+		m.check(err)
+		d.Disown()
+		unlock()
+		over := make(chan struct{})
+		go func() { m.ds.fetching.running.Wait(); close(over) }()
+		select {
+		case <-over:
+		case <-time.After(time.Minute):
+			t.Error("it goes on")
+			m.stop()
+			<-over
+		}
+	})
+}
+
+// TestACrashWhileFilesAreFetched takes no file that is not here yet for one that was
+// removed, although what is here may be ahead of the bucket.
+func TestACrashWhileFilesAreFetched(t *testing.T) {
+	for name, without := range map[string]bool{"with a bucket": false, "without it in between": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, down := halfFetched(t, time.Second)
+				m.write("new.phext", "new", "", true)
+				m.crash()
+				down.Store(false)
+				m.bucket.(*bucket.Memory).Fault = nil
+				if without {
+					m.check(ServeWithout(m.ds.MarkDir))
+				}
+				m.start()
+				defer m.end()
+				synctest.Wait()
+				m.check(m.serve())
+				for i := range manyFiles {
+					m.want(fileName(i), fmt.Sprint("text ", i))
+				}
+				m.want("new.phext", "new")
+			})
+		})
+	}
+}
+
 // TestAFileThatCannotBeFetched keeps nobody from the others.
 func TestAFileThatCannotBeFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

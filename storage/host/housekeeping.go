@@ -41,6 +41,7 @@ type kept struct {
 	lease     *lease
 	path      string                   // of the data directory
 	tenants   func() []*tenants.Tenant // of the directory
+	endFetch  func()                   // ends what comes in the background
 	compacted atomic.Uint64            // number of the last checkpoint
 	appended  int64                    // bytes of the log at that time
 	since     time.Duration
@@ -64,6 +65,7 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 		grown := one.log.End() - one.compacted.Load()
 		switch {
 		case !one.lease.holds():
+			one.endFetch()
 			delete(k.logs, name)
 		case grown >= compactAfter || one.log.Appended()-one.appended >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-one.since >= compactEvery:
 			due = append(due, one)
@@ -72,23 +74,22 @@ func (k *housekeeping) due(now time.Duration) (due []*kept) {
 	return due
 }
 
-// wait waits for the uploads under way, which end with the lease at the latest.
+// wait waits for the uploads under way, which end with the lease at the latest, and ends
+// what is fetched.
 func (ds *Directories) wait() {
 	k := &ds.housekeeping
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer ds.fetching.running.Wait()
+	for _, one := range k.logs {
+		one.endFetch()
+	}
 	for name, one := range k.logs {
 		one.uploader.Wait()
 		if ds.Lag == 0 || one.uploader.Failed() != nil || !one.lease.holds() {
 			continue
 		}
-		path := filepath.Join(ds.MarkDir, name)
-		m, err := readMarkFile(path)
-		if err == nil && m.Ahead && m.Epoch == one.log.Epoch() { // else the take-over was not through
-			m.Ahead = false
-			err = m.write(path)
-		}
-		if err != nil {
+		if err := ds.editMark(name, one.log.Epoch(), func(m *mark) { m.Ahead = false }); err != nil {
 			ds.Logger.Warn("a directory will be compared with the bucket at the next start", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
 		}
 	}
@@ -101,7 +102,6 @@ func (ds *Directories) Keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			ds.wait()
-			ds.fetching.running.Wait()
 			return
 		case <-time.After(lookAtLogs):
 		}

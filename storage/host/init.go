@@ -99,7 +99,7 @@ func (ds *Directories) initOne(ctx context.Context, dirs *datadir.Dirs, d *datad
 		return err
 	}
 	mark = mark.next(t, owner, log.Epoch(), time.Now())
-	mark.Ahead = true
+	mark.Ahead, mark.Whole = true, true
 	if err := t.writeMark(mark); err != nil { // from now on what is here counts
 		return err
 	}

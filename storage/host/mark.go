@@ -20,6 +20,7 @@ type mark struct {
 	Epoch uint64    `json:"epoch"` // of the last ownership; 0 = none
 	Since time.Time `json:"since"` // the journal here knows everything from then on
 	Ahead bool      `json:"ahead"` // the files here may be ahead of the log
+	Whole bool      `json:"whole"` // and all that the log has are here
 }
 
 func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }
@@ -44,6 +45,8 @@ func readMarkFile(path string) (m mark, err error) {
 }
 
 func (t *takeOver) writeMark(m mark) error {
+	t.marks.Lock()
+	defer t.marks.Unlock()
 	if err := fsutil.MakeDir(t.MarkDir, 0o700); err != nil {
 		return err
 	}
@@ -56,6 +59,20 @@ func (m mark) write(path string) error {
 		return err
 	}
 	return fsutil.Replace(path, string(text)+"\n", 0o600, true)
+}
+
+// editMark changes the mark of an ownership, if it has one: else its take-over was not
+// through, or it is over.
+func (ds *Directories) editMark(name string, epoch uint64, edit func(*mark)) error {
+	ds.marks.Lock()
+	defer ds.marks.Unlock()
+	path := filepath.Join(ds.MarkDir, name)
+	m, err := readMarkFile(path)
+	if err != nil || m.Epoch != epoch {
+		return err
+	}
+	edit(&m)
+	return m.write(path)
 }
 
 // next is the mark of the ownership that follows.

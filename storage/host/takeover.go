@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -39,6 +40,7 @@ type Directories struct {
 
 	housekeeping housekeeping
 	fetching     fetching
+	marks        sync.Mutex // for their files
 	lock         *os.File
 }
 
@@ -118,13 +120,13 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
 		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },
 	})
-	one := &kept{log: log, uploader: r.Uploader, lease: lease, path: d.Path, tenants: t.tenants, since: ds.clock()}
+	one := &kept{log: log, uploader: r.Uploader, lease: lease, path: d.Path, tenants: t.tenants, endFetch: fetch.End, since: ds.clock()}
 	one.compacted.Store(state.Checkpoint)
 	ds.housekeeping.keep(t.dir.Name, one)
 	if err := t.uploadAhead(r, ahead); err != nil {
 		return nil, err
 	}
-	mark.Ahead = ds.Lag > 0
+	mark.Ahead, mark.Whole = ds.Lag > 0, fetch.Done()
 	if err := t.writeMark(mark); err != nil {
 		return nil, err
 	}
