@@ -237,6 +237,15 @@ var servingLine = regexp.MustCompile(`msg"?[=:]"?serving"?[ ,]"?address"?[=:]"?(
 func (g *gate) start() {
 	g.t.Helper()
 	g.fillBucket()
+	g.launch()
+	if err := g.awaitServing(g.t.Context()); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// launch starts the process.
+func (g *gate) launch() {
+	g.t.Helper()
 	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
 	g.cmd = exec.Command(g.self, args...)
@@ -254,13 +263,25 @@ func (g *gate) start() {
 	}
 	g.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait(); close(exited) }(g.cmd, g.exited)
-	ctx, cancel := context.WithTimeout(g.t.Context(), waitTimeout)
+}
+
+func (g *gate) awaitServing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	found, err := g.log.await(ctx, servingLine)
-	if err != nil {
-		g.t.Fatal(err)
+	if err == nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.url = "http://" + found[1]
 	}
-	g.url = "http://" + found[1]
+	return err
+}
+
+// base is url, for those who go on while sqgate is started again.
+func (g *gate) base() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.url
 }
 
 // stop shuts the process down in order, if it runs. Connections that are still
@@ -325,7 +346,7 @@ type reply struct {
 
 // do sends a request, with the tenant's key unless id is empty.
 func (g *gate) do(id, method, target, body string) (reply, error) {
-	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))
+	req, err := http.NewRequest(method, g.base()+target, strings.NewReader(body))
 	if err != nil {
 		return reply{}, err
 	}
