@@ -123,12 +123,14 @@ func (h *Host) renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if h.counter > 0 && there.Incarnation != h.Incarnation {
+		switch {
+		case h.counter == 0:
+			h.previous = there
+		case there.Incarnation == h.Incarnation:
+		case h.everHeld() || there.Incarnation != h.previous.Incarnation:
 			return ErrNameTaken
 		}
-		if h.etag = etag; h.counter == 0 {
-			h.previous = there
-		}
+		h.etag = etag
 	}
 	h.counter++
 	condition := bucket.IfMatch(h.etag)
@@ -208,6 +210,13 @@ func (h *Host) current() *lease {
 		return nil
 	}
 	return h.lease
+}
+
+// everHeld says whether a renewal has succeeded.
+func (h *Host) everHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease != nil
 }
 
 // Holds says whether this host has a lease now.

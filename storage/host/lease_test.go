@@ -168,3 +168,47 @@ func TestAGapIsTold(t *testing.T) {
 		}
 	})
 }
+
+// TestAFirstRenewalThatFails is tried again, whatever became of it: the object of the
+// process before is not another host with the same name. A third one is.
+func TestAFirstRenewalThatFails(t *testing.T) {
+	for name, fault := range map[string]bucket.Fault{
+		"refused":     {Refuse: bucket.ErrTemporary},
+		"answer lost": {Lose: bucket.ErrUnknownOutcome},
+	} {
+		for _, third := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				before, h := newHost(b, "a"), newHost(b, "a")
+				if err := before.renew(t.Context()); err != nil { // and it is killed
+					t.Fatal(err)
+				}
+				before.endLease()
+				now := everywhere(b)
+				b.Fault = func(op bucket.Op, _ string) bucket.Fault {
+					if op != bucket.OpPut {
+						return bucket.Fault{}
+					}
+					return *now.Load()
+				}
+				now.Store(&fault)
+				if err := h.renew(t.Context()); !bucket.ShouldRetry(err) {
+					t.Error(name, err)
+				}
+				now.Store(&bucket.Fault{})
+				if third {
+					other := newHost(b, "a")
+					if err := other.renew(t.Context()); err != nil {
+						t.Fatal(name, err)
+					}
+					defer other.endLease()
+				}
+				err := h.renew(t.Context())
+				if third != errors.Is(err, ErrNameTaken) || !third && err != nil || h.Holds() == third {
+					t.Errorf("%s, third %v: %v", name, third, err)
+				}
+				h.endLease()
+			})
+		}
+	}
+}
