@@ -94,8 +94,14 @@ func (o *bucketOptions) name() (string, error) {
 	return name, nil
 }
 
-// probeTimeout is how long a bucket may take to show that it can be used.
-const probeTimeout = 30 * time.Second
+// probeTimeout is how long a bucket may take to show that it can be used. One that says that
+// it cannot is asked again for probeAgain, since every server is busy for a moment now and
+// then.
+const (
+	probeTimeout = 30 * time.Second
+	probeAgain   = 5 * time.Second
+	probePause   = 250 * time.Millisecond
+)
 
 // open opens the bucket and finds out whether it can be relied upon.
 func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
@@ -106,7 +112,11 @@ func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	switch err := bucket.Probe(ctx, b); {
+	err = bucket.Probe(ctx, b)
+	for begun := time.Now(); bucket.ShouldRetry(err) && time.Since(begun) < probeAgain; err = bucket.Probe(ctx, b) {
+		time.Sleep(probePause)
+	}
+	switch {
 	case errors.Is(err, bucket.ErrIgnoresConditions):
 		return nil, usageError{fmt.Errorf("--bucket: %w", err)}
 	case bucket.ShouldRetry(err):

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -154,4 +156,26 @@ func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend fu
 		g.stop()
 		forgetTenants(t, bucket) // the next one has others
 	}
+}
+
+// TestS3IsBusyAtTheStart has a server that answers SlowDown, fails and hangs up, once each,
+// when sqgate looks whether it can be used, and when it takes its lease.
+func TestS3IsBusyAtTheStart(t *testing.T) {
+	proxy := s3test.NewProxy(s3test.Start(t))
+	g := newGate(t, cmp.Or(realSQ(), builtin), "will")
+	g.args = []string{"--bucket", proxy.URL, "--private-network=false"}
+	g.fillBucket()
+	var n atomic.Int64
+	proxy.SetFault(func(r *http.Request) s3test.Fault {
+		if r.Method != http.MethodPut {
+			return s3test.Fault{}
+		}
+		faults := []s3test.Fault{{Refuse: 503}, {}, {Refuse: 500}, {Refuse: s3test.Cut}, {Lose: 503}, {}, {}, {}, {}, {Refuse: 503}}
+		return append(faults, make([]s3test.Fault, 1000)...)[n.Add(1)-1]
+	})
+	g.start()
+	eventually(t, "it serves", func() bool {
+		r, err := g.do("will", "POST", at("update", "n", origin), "text")
+		return err == nil && r.status == 200
+	})
 }
