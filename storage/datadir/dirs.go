@@ -120,8 +120,8 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	return d
 }
 
-// Is says whether the directory is the one at a path, whatever its spelling.
-func (d *Dir) Is(dataDir string) bool { return d.dirs.Of(dataDir) == d }
+// Sibling is the directory at another path.
+func (d *Dir) Sibling(dataDir string) *Dir { return d.dirs.Of(dataDir) }
 
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }

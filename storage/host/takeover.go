@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -39,6 +38,7 @@ type Directories struct {
 	Calls *quota.Calls
 
 	housekeeping housekeeping
+	names        names
 	fetching     fetching
 	marks        sync.Mutex // for their files
 	lock         *os.File
@@ -147,41 +147,7 @@ func (t *takeOver) purge(ctx context.Context, log *replica.Log, lease *lease) er
 }
 
 // tenants are those whose directory it is.
-func (t *takeOver) tenants() (all []*tenants.Tenant) {
-	for _, one := range t.Tenants().All() {
-		if t.d.Is(one.DataDir) {
-			all = append(all, one)
-		}
-	}
-	return all
-}
-
-// nameOf is what a directory is called in the bucket: as its tenant or, if tenants share
-// it, as its last part, behind "shared.", which no tenant's id begins with. of is that of
-// replica.Directory.
-func (ds *Directories) nameOf(d *datadir.Dir) (name, of string, err error) {
-	names := func(t *tenants.Tenant) string {
-		if t.SharedDataDir {
-			return "shared." + filepath.Base(t.DataDir)
-		}
-		return t.ID
-	}
-	all := ds.Tenants().All()
-	for _, t := range all {
-		if d.Is(t.DataDir) {
-			name, of = names(t), datadir.OwnerOf(t)
-		}
-	}
-	if name == "" {
-		return "", "", datadir.ErrUnnamed
-	}
-	for _, t := range all {
-		if names(t) == name && !d.Is(t.DataDir) {
-			return "", "", fmt.Errorf("%s and %s would have the same name in the bucket: give one another last part", d.Path, t.DataDir)
-		}
-	}
-	return name, of, nil
-}
+func (t *takeOver) tenants() []*tenants.Tenant { return t.tenantsOf(t.d) }
 
 // phextsIn are the names of the files there that may be phexts.
 func phextsIn(dir string) (names []string, err error) {
