@@ -101,6 +101,7 @@ type gateway struct {
 	dir     string
 	config  string // path of its tenants file
 	core    string // the only one that it and SQ may use; empty = all
+	env     []string
 }
 
 const adminKey = "bench-management-key"
@@ -164,6 +165,9 @@ func (b *bench) startGateway(ctx context.Context, g *gateway, flags ...string) (
 	program := g.program
 	if g.core != "" {
 		program, args = "taskset", append([]string{"-c", g.core, program}, args...)
+	}
+	if len(g.env) > 0 {
+		program, args = "env", append(append([]string{}, g.env...), append([]string{program}, args...)...)
 	}
 	g.process, err = b.start(ctx, g.addr, program, args...)
 	return err

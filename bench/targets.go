@@ -61,6 +61,7 @@ var targets = []target{
 	{"update, 16 connections, fsync off", "at least 1.0 of direct", []string{"update-16/" + gateOff, "update-16/" + direct}, atLeast(1)},
 	{"update, 64 connections, fsync off", "at least 1.2 of direct", []string{"update-64/" + gateOff, "update-64/" + direct}, atLeast(1.2)},
 	{"update, 64 connections, fsync off, p99", "half of direct's", []string{"update-64-p99/" + gateOff, "update-64-p99/" + direct}, atMost(.5)},
+	{"update with a bucket of 10 ms, 16 connections", "at least half of without", []string{"bucket-16/sqgate, bucket of 10ms", "bucket-16/sqgate, no bucket"}, atLeast(.5)},
 	{"forwarded select", "at least Caddy's rate", []string{"forwarded/" + forwarding, "forwarded/Caddy"}, atLeast(1)},
 	{"forwarded select", "within 15 % of nginx's rate", []string{"forwarded/" + forwarding, "forwarded/nginx"}, atLeast(.85)},
 	{"500 tenants configured and idle", "under 40 MB", []string{"tenants/500"}, below(40<<20, inMB)},
