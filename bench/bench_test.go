@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,5 +111,50 @@ func TestTargetsSayWhatWasReached(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
+	}
+}
+
+// A store that is asked for what sqgate asks for: conditions hold, and lists are sorted.
+func TestObjectStore(t *testing.T) {
+	s := newObjectStore(0)
+	defer s.Close()
+	ask := func(method, path, header, value string, status int) (etag, body string) {
+		t.Helper()
+		r, err := http.NewRequest(method, s.URL+path, strings.NewReader("text of "+path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header != "" {
+			r.Header.Set(header, value)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != status {
+			t.Fatalf("%s %s: %d %v", method, path, answer.StatusCode, err)
+		}
+		return answer.Header.Get("ETag"), string(text)
+	}
+	ask("GET", "/bench/dirs/b", "", "", 404)
+	etag, _ := ask("PUT", "/bench/dirs/b", "If-None-Match", "*", 200)
+	ask("PUT", "/bench/dirs/b", "If-None-Match", "*", 412)
+	ask("PUT", "/bench/dirs/b", "If-Match", `"0"`, 412)
+	ask("PUT", "/bench/dirs/b", "If-Match", etag, 200)
+	ask("PUT", "/bench/dirs/a", "If-Match", etag, 412)
+	ask("PUT", "/bench/dirs/a", "", "", 200)
+	if _, body := ask("GET", "/bench/dirs/b", "", "", 200); body != "text of /bench/dirs/b" {
+		t.Error(body)
+	}
+	_, list := ask("GET", "/bench/?list-type=2&prefix=dirs/", "", "", 200)
+	if a, b := strings.Index(list, "<Key>dirs/a<"), strings.Index(list, "<Key>dirs/b<"); a < 0 || b < a {
+		t.Error(list)
+	}
+	ask("DELETE", "/bench/dirs/a", "", "", 204)
+	ask("GET", "/bench/dirs/a", "", "", 404)
+	if requests, bytes := s.spent(); requests == 0 || bytes == 0 {
+		t.Error(requests, bytes)
 	}
 }

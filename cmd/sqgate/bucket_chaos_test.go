@@ -205,7 +205,6 @@ func (c *bucketChaos) weather(oneIn int) {
 
 // strike does something to the service, and has it run again.
 func (c *bucketChaos) strike(last bool) {
-	const ofServer = 4 // of so many kinds
 	kind := c.r.IntN(16)
 	switch {
 	case last || kind == 0:
