@@ -105,7 +105,7 @@ func TestTheFirstThatIsAskedFor(t *testing.T) {
 			}
 			next.want(fileName(i), want)
 		}
-		if _, ok := d.Fetching(); ok || !strings.Contains(next.log.text.String(), "a directory is what the bucket has") {
+		if _, ok := d.Fetching(); ok || !strings.Contains(next.log.String(), "a directory is what the bucket has") {
 			t.Error("it has no end")
 		}
 		entries, err := os.ReadDir(next.path(""))
@@ -282,8 +282,8 @@ func TestAFileThatCannotBeFetched(t *testing.T) {
 		}
 		d := next.dirs.Of(next.tenant.DataDir)
 		_, err := d.RecoveredView(t.Context(), next.call(fileName(1)))
-		if err == nil || apierror.From(err).Kind != apierror.Unavailable || !strings.Contains(next.log.text.String(), "could not be fetched") {
-			t.Errorf("%v\n%s", err, next.log.text.String())
+		if err == nil || apierror.From(err).Kind != apierror.Unavailable || !strings.Contains(next.log.String(), "could not be fetched") {
+			t.Errorf("%v\n%s", err, next.log.String())
 		}
 		if got := next.read(fileName(3)); got != "text 3" {
 			t.Error(got)

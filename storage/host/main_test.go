@@ -78,6 +78,12 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func newHost(b bucket.Bucket, name string) *Host {
 	begun := time.Now()
 	return &Host{Bucket: b, Name: name, Incarnation: rand.Text(), Logger: slog.New(slog.DiscardHandler), Clock: func() time.Duration { return time.Since(begun) }}

@@ -111,8 +111,8 @@ func TestTheSameDisk(t *testing.T) {
 		m.want("made.phext", "")
 		after, err := os.Stat(m.path("same.phext"))
 		m.check(err)
-		if !os.SameFile(before, after) || !strings.Contains(m.log.text.String(), "fetched=2 ") {
-			t.Errorf("what is the same was fetched:\n%s", m.log.text.String())
+		if !os.SameFile(before, after) || !strings.Contains(m.log.String(), "fetched=2 ") {
+			t.Errorf("what is the same was fetched:\n%s", m.log.String())
 		}
 		aside, err := filepath.Glob(filepath.Join(m.root, "quarantine", "*"))
 		m.check(err)
@@ -128,8 +128,8 @@ func TestTheSameDisk(t *testing.T) {
 		m.start()
 		synctest.Wait()
 		m.check(m.serve())
-		if !strings.Contains(m.log.text.String(), "fetched=0 ") {
-			t.Error(m.log.text.String())
+		if !strings.Contains(m.log.String(), "fetched=0 ") {
+			t.Error(m.log.String())
 		}
 		m.end()
 	})
@@ -152,8 +152,8 @@ func TestPhextsThatTheBucketDoesNotKnow(t *testing.T) {
 			if err := m.serve(); err == nil || apierror.From(err).Kind != apierror.Unavailable {
 				t.Errorf("%s: %v", name, err)
 			}
-			if !strings.Contains(m.log.text.String(), "sqgate bucket init") {
-				t.Errorf("%s: the log does not say why: %s", name, m.log.text.String())
+			if !strings.Contains(m.log.String(), "sqgate bucket init") {
+				t.Errorf("%s: the log does not say why: %s", name, m.log.String())
 			}
 			m.want("n.phext", "mine")
 			m.end()
