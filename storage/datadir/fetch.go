@@ -288,23 +288,28 @@ func (f *Fetch) fetch(name string, asked bool) (fetched bool, err error) {
 	return fetched, err
 }
 
-// expected makes a list of a tenant's phexts one of those that the log says: without
-// those that are to be removed, and with those that are not here yet.
-func (f *Fetch) expected(names []string, call *rewrite.Call) []string {
+// coming is a tenant's phexts that are not here yet.
+func (f *Fetch) coming(call *rewrite.Call) (names []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	names = slices.DeleteFunc(names, func(name string) bool {
-		file := call.Elsewhere(name).FileName()
-		_, left := f.left[file]
-		_, exists := f.sizes[file]
-		return left && !exists
-	})
 	for file := range f.sizes {
 		if name, ok := call.PhextOf(file); ok && !strings.HasSuffix(name, rewrite.NamesSuffix) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// kept is names without those that are to be removed.
+func (f *Fetch) kept(names []string, call *rewrite.Call) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(names, func(name string) bool {
+		file := call.Elsewhere(name).FileName()
+		_, left := f.left[file]
+		_, exists := f.sizes[file]
+		return left && !exists
+	})
 }
 
 // fetching is nil if all files are what the log says, or if there is no bucket.

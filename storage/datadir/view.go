@@ -215,6 +215,10 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 	if err := d.Recover(ctx); err != nil {
 		return nil, err
 	}
+	fetching, coming := d.fetching(), []string(nil)
+	if fetching != nil {
+		coming = fetching.coming(call) // before the directory is read: a phext that comes in between is in both
+	}
 	entries, err := os.ReadDir(d.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -234,8 +238,8 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 		}
 		names = append(names, name)
 	}
-	if f := d.fetching(); f != nil {
-		names = f.expected(names, call)
+	if fetching != nil {
+		names = append(fetching.kept(names, call), coming...)
 	}
 	if len(names) == 0 {
 		return nil, d.checkPresent()
