@@ -100,19 +100,20 @@ func (t *term) chooseAnchor(counts *[256]uint32) {
 // match is where a term is: the indexes of its first byte and behind its last one.
 type match struct{ begin, end int }
 
-// around is the match whose anchor ends at the index end of the text.
+// around is the match whose anchor ends at the index end of the text. Nothing, and what
+// is no UTF-8, are no letters.
 func (t *term) around(text string, end int) (m match, ok bool) {
 	m = match{end, end}
 	for i := t.anchor; i >= 0; i-- {
 		r, width := utf8.DecodeLastRuneInString(text[:m.begin])
-		if width == 0 || !slices.Contains(t.letters[i], r) {
+		if r == utf8.RuneError && width <= 1 || !slices.Contains(t.letters[i], r) {
 			return m, false
 		}
 		m.begin -= width
 	}
 	for i := t.anchor + 1; i < len(t.letters); i++ {
 		r, width := utf8.DecodeRuneInString(text[m.end:])
-		if width == 0 || !slices.Contains(t.letters[i], r) {
+		if r == utf8.RuneError && width <= 1 || !slices.Contains(t.letters[i], r) {
 			return m, false
 		}
 		m.end += width
