@@ -27,7 +27,7 @@ func TestMemoryUnderAttack(t *testing.T) {
 	full := os.Getenv("SQTEST_MEMORY") != ""
 	small, times, scrolls := 1<<20, 2, 50_000
 	if full {
-		small, times, scrolls = 30<<20, 45, 2_000_000
+		small, times, scrolls = 30<<20, 45, 5_000_000
 	}
 	forEachSQ(t, func(t *testing.T, sq string) {
 		g := newGate(t, sq, "will", "many")
