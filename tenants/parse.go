@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/nearest"
 	"mirrorborn.us/sqgate/internal/strictjson"
 )
@@ -108,14 +109,10 @@ func readFile(path string) ([]byte, error) {
 // permissionError names the command that lets this process read and replace the file.
 func permissionError(path string) error {
 	who := strconv.Itoa(os.Geteuid())
-	owner := who
 	if u, err := user.LookupId(who); err == nil {
-		who, owner = u.Username, u.Username+":"+u.Gid
-		if group, err := user.LookupGroupId(u.Gid); err == nil {
-			owner = who + ":" + group.Name
-		}
+		who = u.Username
 	}
-	return fmt.Errorf("tenants file %s: %w: let user %s read it and enter its directory (chown %s %[1]s && chmod 600 %[1]s)", path, fs.ErrPermission, who, owner)
+	return fmt.Errorf("tenants file %s: %w: let user %s read it and enter its directory (chown %s %[1]s && chmod 600 %[1]s)", path, fs.ErrPermission, who, fsutil.Owner(os.Geteuid()))
 }
 
 // Parse reads the text of a tenants file. It is strict: one mistake, and the

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/squnit"
 )
 
@@ -173,13 +174,5 @@ func (w servingUser) chownTo() string {
 	if w.group != "" {
 		return userName(w.uid) + ":" + w.group
 	}
-	u, err := user.LookupId(strconv.Itoa(w.uid))
-	if err != nil {
-		return strconv.Itoa(w.uid)
-	}
-	group, err := user.LookupGroupId(u.Gid)
-	if err != nil {
-		return u.Username
-	}
-	return u.Username + ":" + group.Name
+	return fsutil.Owner(w.uid)
 }
