@@ -204,7 +204,7 @@ func TestABatch(t *testing.T) {
 // TestABatchTakesTheMemoryOfOneWrite, of a phext with so many scrolls that each write
 // takes some megabytes.
 func TestABatchTakesTheMemoryOfOneWrite(t *testing.T) {
-	const scrolls, batch = 20_000, 20
+	const scrolls, batch = 40_000, 20
 	w := newWorld(t)
 	var all []phext.Scroll
 	for i := range uint32(scrolls) {
