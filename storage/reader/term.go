@@ -21,9 +21,11 @@ type terms struct {
 // that letter are searched, and where there is one, the letters before and behind are
 // compared.
 type term struct {
-	letters [][]rune // the forms of each letter
-	anchor  int      // the index of the letter that is looked for
-	ends    []byte   // the last bytes of its forms
+	letters [][]rune   // the forms of each letter
+	anchor  int        // the index of the letter that is looked for
+	ends    []byte     // the last bytes of its forms
+	before  *[256]bool // which bytes may stand before one of these; nil = all
+	behind  *[256]bool // and which behind it
 }
 
 const (
@@ -95,6 +97,33 @@ func (t *term) chooseAnchor(counts *[256]uint32) {
 			least, t.anchor, t.ends = n, i, ends
 		}
 	}
+	t.chooseNeighbours()
+}
+
+// chooseNeighbours finds the bytes that may stand next to the last one of the anchor. They
+// show most of what is no match.
+func (t *term) chooseNeighbours() {
+	t.before, t.behind = nil, nil
+	if t.anchor > 0 {
+		t.before = &[256]bool{}
+		for _, r := range t.letters[t.anchor-1] {
+			for _, anchor := range t.letters[t.anchor] {
+				text := string(r) + string(anchor)
+				t.before[text[len(text)-2]] = true
+			}
+		}
+	}
+	if t.anchor+1 < len(t.letters) {
+		t.behind = &[256]bool{}
+		for _, r := range t.letters[t.anchor+1] {
+			t.behind[string(r)[0]] = true
+		}
+	}
+}
+
+// plausible says whether the bytes next to the one at an index can be those of a match.
+func (t *term) plausible(text string, at int) bool {
+	return (t.before == nil || at > 0 && t.before[text[at-1]]) && (t.behind == nil || at+1 < len(text) && t.behind[text[at+1]])
 }
 
 // match is where a term is: the indexes of its first byte and behind its last one.
@@ -160,6 +189,9 @@ func (f *finder) match() (m match, ok bool) {
 			continue
 		}
 		f.from = at + 1
+		if !f.plausible(f.text, at) {
+			continue
+		}
 		m, ok := f.around(f.text, f.from)
 		if ok && m.begin >= f.last {
 			f.last = m.end
