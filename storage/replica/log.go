@@ -17,11 +17,11 @@ type Log struct {
 	d     *Directory
 	epoch uint64
 
-	known atomic.Uint64 // number of the last object that is known to be there
+	known    atomic.Uint64 // number of the last object that is known to be there
+	appended atomic.Int64  // bytes of all objects that were appended here
 
 	mu        sync.Mutex
 	end       uint64 // number of the last object
-	bytes     int64  // of all objects that were appended here
 	ownerETag string
 	failed    error // once set, nothing is appended any more
 
@@ -147,7 +147,7 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 		return err
 	}
 	l.end++
-	l.bytes += int64(len(body))
+	l.appended.Add(int64(len(body)))
 	l.known.Store(l.end)
 	return nil
 }
@@ -159,12 +159,9 @@ func (l *Log) Epoch() uint64 { return l.epoch }
 // upload.
 func (l *Log) End() uint64 { return l.known.Load() }
 
-// Appended is how many bytes all objects have that were appended here.
-func (l *Log) Appended() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bytes
-}
+// Appended is how many bytes all objects have that were appended here. It waits for no
+// upload.
+func (l *Log) Appended() int64 { return l.appended.Load() }
 
 // Append appends one object with all groups, and returns its number when it is in the
 // bucket and the lease still holds. ctx must end with the lease.

@@ -281,6 +281,35 @@ func TestEndOfTheLease(t *testing.T) {
 	})
 }
 
+// TestALogIsLookedAtDuringAnUpload: who looks at all logs may not wait for the one whose
+// bucket does not answer.
+func TestALogIsLookedAtDuringAnUpload(t *testing.T) {
+	m := bucket.NewMemory()
+	l := takeOver(t, newDirectory(m, "a"))
+	before := l.Appended()
+	m.Fault = func(bucket.Op, string) bucket.Fault {
+		looked := make(chan int64)
+		go func() {
+			l.End()
+			looked <- l.Appended()
+		}()
+		select {
+		case now := <-looked:
+			if now != before {
+				t.Errorf("%d bytes instead of %d", now, before)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("it waits for the upload")
+			go func() { <-looked }()
+		}
+		return bucket.Fault{}
+	}
+	appendTexts(t, l, "1")
+	if l.Appended() == before {
+		t.Error("what was appended does not count")
+	}
+}
+
 // TestStoppedProcess has a lease that ends while the process is stopped, so that no
 // timer has noticed it yet.
 func TestStoppedProcess(t *testing.T) {
