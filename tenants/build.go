@@ -107,6 +107,9 @@ func (b *builder) add(e Entry) {
 	t.public = b.publicPhexts(e.Public)
 	b.writers[t] = e.Writers
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
+	if archived {
+		b.snapshot.archived++
+	}
 }
 
 func valueOr[T any](p *T, otherwise T) T {

@@ -122,13 +122,13 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestArchivedIsNeverEnabled reads an entry that says both.
+// TestArchivedIsNeverEnabled reads an entry that says both. It does not count as a tenant.
 func TestArchivedIsNeverEnabled(t *testing.T) {
 	s, err := Parse([]byte(`{"tenants": [{"id": "a", "api_key": "key-of-tenant-a", "data_dir": "/a", "enabled": true, "archived": true}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, _ := s.ByID("a"); a.Enabled || !a.Archived {
-		t.Errorf("%+v", a)
+	if a, _ := s.ByID("a"); a.Enabled || !a.Archived || s.Len() != 0 {
+		t.Errorf("%+v, %d tenants", a, s.Len())
 	}
 }

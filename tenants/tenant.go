@@ -133,6 +133,7 @@ type Snapshot struct {
 	byID           map[string]*Tenant
 	byKey          map[digest]*Tenant // current and previous keys
 	byPathKey      map[digest]*Tenant
+	archived       int // how many of them are
 	reloadOnChange bool
 	refusal        *apierror.Error // nil once a file is in force
 }
@@ -187,8 +188,8 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 // All returns the tenants in the file's order. The slice must not be changed.
 func (s *Snapshot) All() []*Tenant { return s.all }
 
-// Len is the number of tenants, including disabled ones.
-func (s *Snapshot) Len() int { return len(s.all) }
+// Len is the number of tenants that are not deleted. Disabled ones count.
+func (s *Snapshot) Len() int { return len(s.all) - s.archived }
 
 // ReloadOnChange says whether the file asks to be watched.
 func (s *Snapshot) ReloadOnChange() bool { return s.reloadOnChange }

@@ -114,7 +114,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
 	current := l.current()
 	l.dropAccounts(current)
-	l.byDir = make(map[string][]*tenants.Tenant, current.Len())
+	l.byDir = make(map[string][]*tenants.Tenant, len(current.All()))
 	for _, t := range current.All() {
 		if ctx.Err() != nil {
 			return
@@ -133,7 +133,7 @@ func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
 
 // dropAccounts removes the accounts of tenants that are gone.
 func (l *Ledger) dropAccounts(current *tenants.Snapshot) {
-	keep := make(map[accountKey]bool, current.Len())
+	keep := make(map[accountKey]bool, len(current.All()))
 	for _, t := range current.All() {
 		keep[keyOf(t)] = true
 	}
