@@ -29,12 +29,12 @@ type access struct {
 //
 // What is refused without a key does not tell whether there is such a tenant: the
 // answer is the same, and is made in the same way.
-func (g *Gateway) identify(r *http.Request) (access, error) {
+func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 	info, known := infoOf(r), g.Tenants()
 	if refusal := known.Refusal(); refusal != nil {
 		return access{}, refusal
 	}
-	caller, key, most, err := g.callerOf(r, known)
+	caller, key, most, err := g.callerOf(r, known, at)
 	if err != nil {
 		return access{tenant: caller, caller: caller}, err
 	}
@@ -79,12 +79,12 @@ var nobody = &tenants.Tenant{}
 // callerOf is the tenant whose key or token a request has, or nil if it has none, and
 // the most that it allows. A key in a header decides; only without one does a key in
 // the path.
-func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot) (caller *tenants.Tenant, key string, most tenants.Access, err error) {
+func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Time) (caller *tenants.Tenant, key string, most tenants.Access, err error) {
 	key, given := headerKey(r.Header)
 	ok := false
 	most, err = tenants.ReadWrite, errWrongKey
 	if given {
-		if caller, ok = known.ByKey(key, infoOf(r).began); !ok {
+		if caller, ok = known.ByKey(key, at); !ok {
 			caller, most, err = g.byToken(key, known)
 			ok = err == nil
 		}
@@ -142,7 +142,7 @@ func (a *access) allows(call *rewrite.Call) error {
 // needs none.
 func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := g.identify(r)
+		who, err := g.identify(r, infoOf(r).began)
 		infoOf(r).access = who
 		switch {
 		case err == errWrongKey && g.operatorsKey(r) != "":

@@ -30,7 +30,7 @@ func TestCommonHeaders(t *testing.T) {
 		h := answer.Header()
 		for header, want := range map[string]string{
 			"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-			"Access-Control-Expose-Headers": "ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used",
+			"Access-Control-Expose-Headers": "ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Cursor, X-SQ-Quota-Used",
 		} {
 			if got := h.Values(header); !slices.Equal(got, []string{want}) {
 				t.Errorf("%s: %s is %q", name, header, got)
@@ -51,7 +51,7 @@ func TestPreflight(t *testing.T) {
 	h := answer.Header()
 	if answer.Code != 204 || h.Get("Content-Type") != "" || h.Get("Access-Control-Max-Age") != "86400" ||
 		h.Get("Access-Control-Allow-Methods") != "GET, HEAD, POST, PUT, DELETE, OPTIONS" ||
-		h.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key" {
+		h.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID" {
 		t.Errorf("%d %v", answer.Code, h)
 	}
 }

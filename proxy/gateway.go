@@ -10,6 +10,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/storage/writer"
@@ -23,6 +24,7 @@ type Config struct {
 	Dirs        *datadir.Dirs
 	Reader      *reader.Reader
 	Writer      *writer.Writer
+	Changes     *changes.Service
 	Calls       *quota.Calls
 	KeyLimit    *keylimit.Limiter       // of wrong keys
 	Tokens      *jwtauth.Verifier       // nil = there are none
@@ -44,11 +46,12 @@ type Gateway struct {
 	refusals refusals
 	now      func() time.Time
 	began    time.Time
+	streams  *streams
 }
 
 // New makes a Gateway; it starts nothing.
 func New(c Config) *Gateway {
-	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now()}
+	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now(), streams: newStreams()}
 }
 
 // Handler is the chain that a request walks, outermost last.

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 const textPlain = "text/plain; charset=utf-8"
@@ -21,7 +23,7 @@ var commonHeaders = []sharedHeader{
 // corsHeaders let pages of any origin read the answers of the tenant API.
 var corsHeaders = []sharedHeader{
 	{"Access-Control-Allow-Origin", []string{"*"}},
-	{"Access-Control-Expose-Headers", []string{"ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Quota-Used"}},
+	{"Access-Control-Expose-Headers", []string{"ETag, Retry-After, X-Request-Id, X-SQ-Backend, X-SQ-Cursor, X-SQ-Quota-Used"}},
 }
 
 type sharedHeader struct {
@@ -49,7 +51,7 @@ func withCORS(next http.Handler) http.Handler {
 		}
 		h := w.Header()
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID")
 		h.Set("Access-Control-Max-Age", "86400")
 		h.Del("Content-Type")
 		w.WriteHeader(http.StatusNoContent)
@@ -81,8 +83,11 @@ func asksForPage(r *http.Request) bool {
 }
 
 // Plain says whether the answer at a path is made in memory and has a length.
-// All are, except those of the management API: a backup may be of any size.
-func Plain(path string) bool { return !isAdminPath(path) }
+// All are, except those of the management API, where a backup may be of any size, and
+// changes, which come while they happen.
+func Plain(path string) bool {
+	return !isAdminPath(path) && !strings.HasSuffix(path, "/"+string(rewrite.Changes))
+}
 
 // isAdminPath says whether a path belongs to the management API, as it is or
 // when its dots and repeated slashes are resolved. The API refuses the latter.

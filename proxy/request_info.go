@@ -19,7 +19,8 @@ import (
 // link fills in what it finds out. It is the request's context as well, so that
 // both are one allocation.
 type requestInfo struct {
-	context.Context // the client's, without its end
+	context.Context                 // the client's, without its end
+	client          context.Context // ends with the connection
 	meter           meter
 	turn            *fairqueue.Turn
 
@@ -74,7 +75,7 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
 		turn := fairqueue.FromContext(r.Context())
 		turn.SetOwner(unknownOwner)
-		info := &requestInfo{Context: context.WithoutCancel(r.Context()), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: NewRequestID(), path: path}
+		info := &requestInfo{Context: context.WithoutCancel(r.Context()), client: r.Context(), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: NewRequestID(), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()
 		next.ServeHTTP(&info.meter, r.WithContext(info))

@@ -30,6 +30,12 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	if info.rights == tenants.PublicRead {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}
+	if head.Op == rewrite.Changes { // which takes none of the places of requests that end soon
+		if err := g.serveChanges(w, r, head); err != nil {
+			g.refuse(w, r, err)
+		}
+		return
+	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
 	if info.rights == tenants.PublicRead && head.Op == rewrite.Search {
 		if !dir.PublicSearches.Take(1) {

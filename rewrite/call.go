@@ -28,10 +28,17 @@ type Call struct {
 	Limit    uint64           // where: the shortest scroll that counts, in bytes
 	Query    *QuerySpec       // of query; else nil
 	Listing  *Listing         // of list and search; else nil
+	Changes  *ChangesSpec     // of changes; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
 	tenant    Tenant
+}
+
+// ChangesSpec says which changes are wanted.
+type ChangesSpec struct {
+	Everywhere bool   // of all phexts
+	Since      string // the cursor behind which they are; "" = none was given
 }
 
 // ManifestLine is one line of a manifest: the checksum of the client's scroll at a
@@ -125,6 +132,9 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	}
 	if err := c.setQuery(&got.params); err != nil {
 		return nil, err
+	}
+	if c.Op == Changes {
+		c.Changes = &ChangesSpec{Everywhere: !got.given(paramPhext) || c.Phext == everyPhext, Since: got.get(paramSince)}
 	}
 	if err := c.setPublished(h, &got.params); err != nil {
 		return nil, err

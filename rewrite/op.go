@@ -33,6 +33,8 @@ const (
 	Search Op = "search"
 	Health Op = "health"
 
+	Changes Op = "changes" // what was done to phexts
+
 	Description Op = "openapi.json" // of all operations
 )
 
@@ -69,11 +71,13 @@ var operations = map[Op]traits{
 	Search: {methods: []string{http.MethodGet, http.MethodHead}},
 	Health: {methods: []string{http.MethodGet, http.MethodHead}},
 
+	Changes: {methods: []string{http.MethodGet, http.MethodHead}},
+
 	Description: {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Description}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Description}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

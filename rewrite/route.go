@@ -134,10 +134,11 @@ func (r *route) opFor(method string) Op {
 }
 
 // ReadPhext is the phext that a read without a body is about, from its raw query, and
-// whether it is about all of them. ok is false if the request cannot be a read.
+// whether it is about all of them. ok is false if the request cannot be a read that
+// everybody may make: changes name keys.
 func ReadPhext(method string, op Op, rawQuery string) (name string, everywhere, ok bool) {
 	got := collector{op: op}
-	if op == "" || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
+	if op == "" || op == Changes || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
 		return "", false, false
 	}
 	name = got.get(paramPhext)

@@ -86,7 +86,7 @@ func isAlphanumeric(r rune) bool {
 var reserved = []string{
 	"api", "k", "health", "admin", "metrics", "select", "insert", "update", "delete", "toc", "get", "delta",
 	"checksum", "status", "load", "json-export", "where", "query", "version",
-	"read", "write", "list", "search", "scroll", "scrolls", "t",
+	"read", "write", "list", "search", "changes", "scroll", "scrolls", "t",
 }
 
 // maxIDLen bounds the length of an id, in bytes.

@@ -22,6 +22,7 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
 	hosts "mirrorborn.us/sqgate/storage/host"
@@ -268,7 +269,7 @@ func (s *service) makeAPIs() error {
 		return err
 	}
 	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
+		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: changes.New(s.dirs), Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
 		Admin:       s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
 	})

@@ -33,6 +33,7 @@ var (
 	TenantDisabled = Kind{http.StatusForbidden, "tenant_disabled"}                    // the operator disabled the tenant
 	NotFound       = Kind{http.StatusNotFound, "not_found"}                           // no such operation, name, tenant or archive
 	WrongMethod    = Kind{http.StatusMethodNotAllowed, "method_not_allowed"}          // the operation takes other methods
+	Gone           = Kind{http.StatusGone, "cursor_expired"}                          // a cursor is from before the history
 	LengthRequired = Kind{http.StatusLengthRequired, "length_required"}               // a write has no text and no length
 	Conflict       = Kind{http.StatusConflict, "conflict"}                            // what is there already stands in the way
 	Precondition   = Kind{http.StatusPreconditionFailed, "precondition_failed"}       // If-Match names another state

@@ -158,7 +158,10 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.takeOver(ctx)
+	if err := d.takeOver(ctx); err != nil {
+		return err
+	}
+	return j.AnnounceAll() // with a bucket, the take-over has dealt with what is not there
 }
 
 // largeFile is the size of a file, in bytes, from which on its recovery counts as memory.

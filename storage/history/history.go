@@ -217,7 +217,10 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note str
 			err = errors.Join(err, s.fileReplaced(t, j, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
 		}
 	}
-	return errors.Join(err, j.Suspend(), s.upload(t, files))
+	if err := errors.Join(err, j.Suspend(), s.upload(t, files)); err != nil {
+		return err
+	}
+	return j.AnnounceAll()
 }
 
 // upload has the bucket know what became of files, and of those that somebody removed

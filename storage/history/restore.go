@@ -353,10 +353,14 @@ func (r *restore) write(file, path string, now present, state journal.State) err
 	switch {
 	case failed == nil && err == nil:
 		r.dir.MarkWritten()
-		return errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
+		err := errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
 			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)}, pending.Time())
 			return nil
 		}))
+		if err == nil {
+			pending.Announce()
+		}
+		return err
 	case err == nil && id == now.id:
 		return errors.Join(failed, pending.Abort())
 	}

@@ -97,9 +97,13 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
+	alone := owner.Epoch == mark.Epoch
 	mark = mark.next(t, owner, log.Epoch(), time.Now())
 	state, err := t.dir.StateAt(ctx, log.End())
 	if err != nil {
+		return nil, err
+	}
+	if err := t.checkChanges(state, alone); err != nil {
 		return nil, err
 	}
 	known, ahead, err := t.keepAhead(ctx, state)
@@ -212,6 +216,24 @@ func (t *takeOver) checkSame(state *replica.State) error {
 		}
 	}
 	return nil
+}
+
+// checkChanges has those who listen begin anew, unless the changes that the journal here
+// has are what became of the files: nobody else has had the directory, and the log has the
+// last of them, or is to get it.
+func (t *takeOver) checkChanges(state *replica.State, alone bool) error {
+	if t.ahead {
+		return nil
+	}
+	j, err := t.Journal.Of(t.d.Path)
+	if err != nil {
+		return err
+	}
+	last, err := j.LastChange()
+	if err != nil || alone && last == state.LastChange() {
+		return err
+	}
+	return j.ForgetChanges()
 }
 
 // answers are those that the journal here has.

@@ -19,10 +19,13 @@ type Pending struct {
 	first   uint64 // sequence number of the first mutation
 	count   int
 	begun   uint64 // value of Journal.written after the records of the mutations
+	created int64  // of the segment
+	offset  int64  // of the first of these records in the segment
 
 	mu    sync.Mutex
 	ended uint64 // value of Journal.written after the records of their end; 0 = not ended
 	time  int64  // of the last of these records, in nanoseconds since 1970
+	end   int64  // of the last of these records in the segment
 }
 
 // Begin records m before anybody carries it out. If the newest segment has no
@@ -81,7 +84,10 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 	if err := j.appendLocked(records...); err != nil {
 		return nil, errors.Join(err, j.dropCheckpointLocked(records[0].content, records[0].seq))
 	}
-	return &Pending{j: j, file: file, segment: j.seg.number, first: first, count: len(all), begun: j.written}, nil
+	return &Pending{
+		j: j, file: file, segment: j.seg.number, first: first, count: len(all), begun: j.written,
+		created: j.seg.created, offset: records[len(records)-len(all)].offset,
+	}, nil
 }
 
 func (j *Journal) checkpointLocked(file string, state State) (record, error) {
@@ -160,7 +166,7 @@ func (p *Pending) finish(r record) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended, p.time = j.written, r.time
+	p.ended, p.time, p.end = j.written, r.time, j.seg.end
 	return nil
 }
 
@@ -186,6 +192,7 @@ func (j *Journal) appendLocked(records ...record) error {
 	var size int64
 	var err error
 	for i, r := range records {
+		records[i].offset = j.seg.end + int64(len(b))
 		if r.isLong() && i == len(records)-1 {
 			if long, err = frameAround(r); err != nil {
 				return err

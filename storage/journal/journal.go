@@ -35,6 +35,8 @@ type Journal struct {
 	lostFrom, lostUpTo uint64 // the range of bytes that a failed sync may have lost
 	lost               error  // of that sync
 
+	changes changesState
+
 	damaged          int64    // bytes of the journal found damaged since the last Recover
 	lostSegment      bool     // a whole segment is among them
 	quarantinedPaths []string // where copies of them are
@@ -71,6 +73,9 @@ func (j *Journal) openLocked() error {
 		return err
 	}
 	j.answers = a
+	if j.changes.floor, err = j.readFloor(); err != nil {
+		return err
+	}
 	if err := j.openNewestLocked(); err != nil {
 		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}

@@ -46,6 +46,8 @@ type Mutation struct {
 	Idempotency string // the client's Idempotency-Key or ""
 	Digest      string // of the request that carries the Idempotency-Key
 	Answer      string // what a repeated request is answered
+	ETag        string // of the scroll afterwards; "" = there is none, or it is not known
+	Size        int64  // of the scroll afterwards, in bytes, if there is an ETag
 }
 
 func (m Mutation) check() error {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"strconv"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -46,7 +47,7 @@ type record struct {
 func (r *record) keepNoText() {
 	m := &r.m
 	m.Text, m.Source = "", nil
-	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
+	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer, &m.ETag} {
 		*s = strings.Clone(*s)
 	}
 }
@@ -91,10 +92,19 @@ func (m Mutation) encodeHead(b []byte) []byte {
 }
 
 func (m Mutation) encodeEnd(b []byte) []byte {
-	for _, s := range []string{m.Tenant, m.Key, m.Note, m.Idempotency, m.Digest, m.Answer} {
+	for _, s := range []string{m.Tenant, m.Key, m.Note, m.Idempotency, m.Digest, m.answerAndTag()} {
 		b = appendString(b, s)
 	}
 	return b
+}
+
+// answerAndTag is the answer and, behind a NUL each, the entity tag and the size. So a
+// sqgate that does not know these two reads the record all the same.
+func (m Mutation) answerAndTag() string {
+	if m.ETag == "" {
+		return m.Answer
+	}
+	return m.Answer + "\x00" + m.ETag + "\x00" + strconv.FormatInt(m.Size, 10)
 }
 
 func (c content) encode(b []byte) []byte {
@@ -159,6 +169,11 @@ func (in *decoder) mutation() (m Mutation, textSize int64) {
 	m.Text, textSize = in.text()
 	for _, s := range []*string{&m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
 		*s = in.string()
+	}
+	if answer, rest, tagged := strings.Cut(m.Answer, "\x00"); tagged {
+		tag, size, _ := strings.Cut(rest, "\x00")
+		m.Answer, m.ETag = answer, tag
+		m.Size, _ = strconv.ParseInt(size, 10, 64) // what is no number is nobody's size
 	}
 	return m, textSize
 }

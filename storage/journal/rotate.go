@@ -75,6 +75,7 @@ func (j *Journal) rotateLocked() error {
 		return err
 	}
 	if j.seg != nil {
+		j.changes.rotated = j.seg.place()
 		if err := j.seg.close(); err != nil {
 			j.cfg.Logger.Error("closing a segment of the journal", "data_dir", j.dataDir, "error", err)
 		}

@@ -28,6 +28,7 @@ type State struct {
 
 	d    *Directory
 	time int64 // of the object at Seq; 0 = it was not read
+	last int64 // see LastChange
 }
 
 // File is what the log says of a file. The zero File does not exist.
@@ -90,6 +91,10 @@ func (s *State) read(r Record) {
 	s.time = r.Time
 }
 
+// LastChange is when the last mutation was done for a tenant, as Journal.LastChange; 0 =
+// that was before the checkpoint.
+func (s *State) LastChange() int64 { return s.last }
+
 // Belongs says for which tenant the directory is from now on. Another one than before
 // inherits nothing.
 func (s *State) Belongs(of string) {
@@ -107,6 +112,9 @@ func (s *State) add(g object.Group) {
 	if f == nil {
 		f = &File{}
 		s.Files[g.File()] = f
+	}
+	if g.Mutations[0].Tenant != "" {
+		s.last = g.Time
 	}
 	for _, m := range g.Mutations {
 		if m.Op == journal.Replace || m.Op == journal.Remove {

@@ -35,6 +35,8 @@ type mutation struct {
 
 	answer string // what SQ is going to say
 	result Result
+	etag   string // of the scroll as it is to be; "" = there is to be none
+	size   int64  // of it, in bytes
 
 	stopWaiting context.CancelFunc // of the wait for the directory
 	outcome     chan outcome       // of a commit that another leads

@@ -261,6 +261,7 @@ func (tx *transaction) freezeReaders() error {
 }
 
 func (tx *transaction) beginJournal() (err error) {
+	tx.tag()
 	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
 	if err != nil && apierror.From(err) == nil {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
@@ -275,8 +276,26 @@ func (tx *transaction) entries() []journal.Mutation {
 	entries := make([]journal.Mutation, len(tx.members))
 	for i, m := range tx.members {
 		entries[i] = m.entry()
+		entries[i].ETag, entries[i].Size = m.etag, m.size
 	}
 	return entries
+}
+
+// tag works out the entity tags of the scrolls as they are to be.
+func (tx *transaction) tag() {
+	for _, m := range tx.members {
+		m.etag, m.size = "", 0
+		if text, ok := tx.next.Phext.Select(m.Call.At); ok {
+			m.etag, m.size = etag.Paced(text, tx.pace), int64(len(text))
+		}
+	}
+}
+
+// announce shows the write to those who listen for changes.
+func (tx *transaction) announce(out outcome) {
+	if out.err == nil && tx.pending != nil {
+		tx.pending.Announce()
+	}
 }
 
 // entry is the mutation as the journal has it.
@@ -325,9 +344,7 @@ func (tx *transaction) publish() {
 	used := tx.release()
 	for _, m := range tx.members {
 		m.result.Changed, m.result.QuotaUsed = true, used
-		if text, ok := tx.next.Phext.Select(m.Call.At); ok {
-			m.result.ETag = etag.Paced(text, tx.pace)
-		}
+		m.result.ETag = m.etag
 	}
 }
 

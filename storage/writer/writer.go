@@ -126,6 +126,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 		tx.endAfterPanic()
 		out = tx.awaitUpload(out) // also of an earlier write, on which a refusal may rest
 		tx.tellOthers(out)
+		tx.announce(out)
 	}()
 
 	// Until the quota is reserved, nothing is touched.

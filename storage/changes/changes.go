@@ -1,0 +1,238 @@
+// Package changes is what was done to a tenant's phexts, for those who listen. It reads
+// the journal, at a place of each listener's own: a cursor. It keeps nothing, and never
+// makes a write wait.
+package changes
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/semaphore"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// Service has the changes of all tenants.
+type Service struct {
+	Dirs    *datadir.Dirs
+	reading *semaphore.Weighted
+}
+
+// readsAtOnce is how many listeners may read a journal at a time: each may have a
+// record of a few megabytes in memory.
+const readsAtOnce = 4
+
+// New makes a Service; it starts nothing.
+func New(dirs *datadir.Dirs) *Service { return &Service{dirs, semaphore.NewWeighted(readsAtOnce)} }
+
+// Change is something that was done to a phext.
+type Change struct {
+	ID    string    `json:"id"` // the cursor behind it
+	Time  time.Time `json:"time"`
+	Phext string    `json:"phext"`
+	Op    string    `json:"op"`          // insert, update, delete; replace, remove or edited for a whole phext
+	C     string    `json:"c,omitempty"` // as Call.At, or the name by which it was written; "" = the whole phext
+	Size  int64     `json:"size"`        // of the scroll or the phext afterwards, in bytes
+	ETag  string    `json:"etag,omitempty"`
+	Key   string    `json:"key,omitempty"` // fingerprint of the key of whoever did it
+}
+
+// Selection says which changes are wanted.
+type Selection struct {
+	Call    *rewrite.Call
+	Since   string // the cursor behind which they are; "" = none
+	FromNow bool   // without a cursor: only those from now on, instead of all
+	// May says of each change whether the listener may see it; nil = all.
+	May func(phext string, at phext.Coordinate, name string) bool
+}
+
+var (
+	errNoCursor = apierror.New(apierror.BadRequest,
+		"since is no cursor that this tenant was given: send the id of a change as it came, or leave it out")
+	errExpired = apierror.New(apierror.Gone,
+		"the changes from this cursor on are not all known any more: read the phexts again, and listen without a cursor from then on")
+	errMoved = apierror.RetryIn(time.Second, apierror.Unavailable, "the phexts are moving to another host: go on from the last cursor in a moment")
+)
+
+// Feed gives one listener its changes.
+type Feed struct {
+	service *Service
+	dir     *datadir.Dir
+	journal *journal.Journal
+	tenant  *tenants.Tenant
+	sel     Selection
+	next    journal.Position
+}
+
+// Open begins to listen. Errors are apierror.BadRequest for a cursor that was never
+// given, and apierror.Gone for one from before what is known.
+func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, turn *fairqueue.Turn) (*Feed, error) {
+	dir := s.Dirs.Of(t.DataDir)
+	if err := dir.Recover(ctx); err != nil {
+		return nil, err
+	}
+	j, err := s.Dirs.JournalOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &Feed{service: s, dir: dir, journal: j, tenant: t, sel: sel}
+	switch {
+	case sel.Since != "":
+		var ok bool
+		if f.next, ok = parseCursor(sel.Since, t); !ok {
+			return nil, errNoCursor
+		}
+		_, _, err = f.read(ctx, f.next, 1, turn) // or it would be noticed when the answer has begun
+	case sel.FromNow:
+		f.next = j.Now()
+	}
+	return f, err
+}
+
+// Cursor is behind the changes that Next has returned.
+func (f *Feed) Cursor() string { return cursor(f.next, f.tenant) }
+
+// Now is a cursor behind all that was done until now.
+func (f *Feed) Now() string { return cursor(f.journal.Now(), f.tenant) }
+
+// News is closed when there may be more changes than now.
+func (f *Feed) News() <-chan struct{} { return f.journal.News() }
+
+// Moved says whether another host may have the directory, and with it the changes.
+func (f *Feed) Moved() bool { return f.dir.InBucket() && !f.dir.Recovered() }
+
+// perCall is how many changes Next returns at most.
+const perCall = 256
+
+// Next returns the next changes. There are none if nothing was done; more says that there
+// may be others already. turn is taken for the work, and given back.
+func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn) (changes []Change, more bool, err error) {
+	if f.Moved() {
+		return nil, false, errMoved
+	}
+	all, more, err := f.read(ctx, f.next, perCall, turn)
+	if err != nil {
+		return nil, false, err
+	}
+	if f.Moved() {
+		return nil, false, errMoved // what was read may be what the bucket never had
+	}
+	for _, c := range all {
+		changes = append(changes, f.change(c))
+	}
+	return changes, more, nil
+}
+
+// read is what is wanted behind a Position. If there are more than one, next is behind it.
+func (f *Feed) read(ctx context.Context, from journal.Position, most int, turn *fairqueue.Turn) ([]journal.Change, bool, error) {
+	if err := f.service.reading.Acquire(ctx, 1); err != nil {
+		return nil, false, err
+	}
+	defer f.service.reading.Release(1)
+	if err := turn.Take(ctx); err != nil {
+		return nil, false, err
+	}
+	defer turn.Give()
+	all, next, more, err := f.journal.Changes(from, most, turn, f.wanted)
+	switch {
+	case errors.Is(err, journal.ErrBeyondHistory):
+		return nil, false, errExpired
+	case errors.Is(err, journal.ErrNoPosition):
+		return nil, false, errNoCursor
+	case err != nil:
+		return nil, false, err
+	}
+	if most > 1 {
+		f.next = next
+	}
+	return all, more, nil
+}
+
+// wanted says whether the listener gets a change. It is the one place that decides.
+func (f *Feed) wanted(e journal.Event) bool {
+	name := f.phext(e.File)
+	switch {
+	case !f.tenant.OwnFile(e.File), !f.tenant.WasHere(e.Tenant, e.Time):
+		return false
+	case strings.HasSuffix(name, rewrite.NamesSuffix): // a name comes and goes with its scroll
+		return false
+	case e.Tenant == "" && e.Op != "edited": // a file was made what the bucket has
+		return false
+	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
+		return false
+	}
+	return f.sel.May == nil || f.sel.May(name, e.At, nameOf(e))
+}
+
+// nameOf is the name by which a scroll was written, or "".
+func nameOf(e journal.Event) string {
+	if e.At.Valid() {
+		return e.Note
+	}
+	return ""
+}
+
+func (f *Feed) phext(file string) string {
+	name := strings.TrimSuffix(file, phext.Extension)
+	if f.tenant.SharedDataDir {
+		name = strings.TrimPrefix(name, f.tenant.ID+".")
+	}
+	return name
+}
+
+func (f *Feed) change(c journal.Change) Change {
+	out := Change{ID: cursor(c.Position, f.tenant), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, C: nameOf(c.Event), Size: c.Size, ETag: c.ETag, Key: c.Key}
+	if out.C == "" && c.Event.At.Valid() {
+		out.C = c.Event.At.String()
+	}
+	return out
+}
+
+// cursor is a Position as a client has it. Its last four bytes are a checksum, which
+// tells what was given to this very tenant from all else.
+func cursor(p journal.Position, t *tenants.Tenant) string {
+	b := binary.AppendUvarint(nil, p.Segment)
+	b = binary.AppendVarint(b, p.Created)
+	b = binary.AppendVarint(b, p.Offset)
+	b = binary.AppendUvarint(b, p.Seq)
+	return base64.RawURLEncoding.EncodeToString(binary.LittleEndian.AppendUint32(b, checksum(b, t)))
+}
+
+func checksum(b []byte, t *tenants.Tenant) uint32 {
+	return uint32(xxh3.Hash(append(b[:len(b):len(b)], t.UniqueID()...)))
+}
+
+func parseCursor(s string, t *tenants.Tenant) (p journal.Position, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(b) < 8 {
+		return p, false
+	}
+	b, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	if sum != checksum(b, t) {
+		return p, false
+	}
+	ok = true
+	unsigned := func() uint64 {
+		v, n := binary.Uvarint(b)
+		ok, b = ok && n > 0, b[max(n, 0):]
+		return v
+	}
+	signed := func() int64 {
+		v, n := binary.Varint(b)
+		ok, b = ok && n > 0, b[max(n, 0):]
+		return v
+	}
+	p = journal.Position{Segment: unsigned(), Created: signed(), Offset: signed(), Seq: unsigned()}
+	return p, ok && len(b) == 0 && p.Offset >= 0
+}

@@ -1,0 +1,232 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+)
+
+// listenTo reads what is behind a Position, in several calls, and returns the notes of the
+// changes and the last Position.
+func listenTo(t *testing.T, j *Journal, from Position, most int) (notes []string, all []Change, next Position) {
+	t.Helper()
+	for {
+		found, after, more, err := j.Changes(from, most, nil, func(Event) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range found {
+			notes = append(notes, c.Op+c.Note)
+		}
+		all, from = append(all, found...), after
+		if !more {
+			return notes, all, from
+		}
+	}
+}
+
+// restarted is the journal after a crash and a restart of sqgate.
+func restarted(w *world) *Journal {
+	w.open()
+	return w.j
+}
+
+func idOf(w *world, file string) fsutil.FileID {
+	id, err := fsutil.Identify(w.path(file))
+	w.must(err)
+	return id
+}
+
+// TestChangesModel makes batches, refusals, edits, rotations and restarts at random. A
+// listener that goes on from any cursor that it was ever given must see all that was
+// announced behind it, once and in order.
+func TestChangesModel(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		e := newWorld(t, t.TempDir(), nil)
+		e.tune = func(s *settings) { s.segmentMax = 2 << 10 }
+		j := restarted(e)
+		var want []string // that were announced
+		type given struct {
+			at   Position
+			seen int
+		}
+		cursors := []given{{j.Now(), 0}, {Position{}, 0}}
+		live, seen := Position{}, 0
+		files := []string{"a.phext", "b.phext"}
+		state := map[string]State{}
+		waiting := []string{}
+		announced := func() { want, waiting = append(want, waiting...), nil }
+		for n := range 120 {
+			file := files[r.IntN(len(files))]
+			before := state[file]
+			switch r.IntN(8) {
+			default: // a batch
+				var all []Mutation
+				for i := range 1 + r.IntN(3) {
+					all = append(all, Mutation{File: file, Op: Update, At: phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, uint32(i + 1)}, Text: fmt.Sprint("text ", n), Tenant: "t", Note: fmt.Sprint(n, ".", i), ETag: `"x"`, Size: 7})
+				}
+				p, err := j.BeginBatch(all, func() (State, error) { return before, nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.IntN(4) == 0 {
+					if err := p.Abort(); err != nil {
+						t.Fatal(err)
+					}
+					p.Announce()
+					announced()
+					break
+				}
+				state[file] = before.AfterAll(all)
+				e.put(file, State{Text: state[file].Text, Exists: true})
+				if err := p.Done(idOf(e, file)); err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range all {
+					waiting = append(waiting, "update"+m.Note)
+				}
+				if r.IntN(4) > 0 {
+					p.Announce()
+					announced()
+				}
+			case 5:
+				e.put(file, State{Text: fmt.Sprint("by hand ", n), Exists: true})
+				state[file] = State{Text: fmt.Sprint("by hand ", n), Exists: true}
+				if err := j.RecordEdit(file, state[file], idOf(e, file)); err != nil {
+					t.Fatal(err)
+				}
+				waiting = append(waiting, "edited")
+			case 6:
+				if err := j.Suspend(); err != nil {
+					t.Fatal(err)
+				}
+			case 7: // a restart, after a crash or not
+				j = restarted(e)
+				if _, err := j.Recover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := j.AnnounceAll(); err != nil {
+					t.Fatal(err)
+				}
+				announced()
+			}
+			got, all, next := listenTo(t, j, live, 1+r.IntN(3))
+			if !slices.Equal(got, want[seen:]) {
+				t.Fatalf("seed %d, step %d: a listener saw %q, want %q", seed, n, got, want[seen:])
+			}
+			for i, c := range all {
+				cursors = append(cursors, given{c.Position, seen + i + 1})
+			}
+			live, seen = next, len(want)
+			cursors = append(cursors, given{j.Now(), len(want)})
+		}
+		for _, c := range cursors {
+			if got, _, _ := listenTo(t, j, c.at, 50); !slices.Equal(got, want[c.seen:]) {
+				t.Fatalf("seed %d: from %+v a listener saw %q, want %q", seed, c.at, got, want[c.seen:])
+			}
+		}
+		if last, err := j.LastChange(); err != nil || last == 0 {
+			t.Errorf("the last change was at %d: %v", last, err)
+		}
+	}
+}
+
+// TestChangesOfALostEnd is about a power cut that takes the record of an end which was told.
+func TestChangesOfALostEnd(t *testing.T) {
+	e := newWorld(t, t.TempDir(), nil)
+	j := e.j
+	write := func(text string) *Pending {
+		m := Mutation{File: "a.phext", Op: Update, At: phext.Origin(), Text: text, Tenant: "t", Note: text}
+		p, err := j.Begin(m, func() (State, error) { return State{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := write("first")
+	e.put("a.phext", State{Text: "first", Exists: true})
+	begun := j.seg.end
+	if err := p.Done(idOf(e, "a.phext")); err != nil {
+		t.Fatal(err)
+	}
+	p.Announce()
+	_, all, _ := listenTo(t, j, Position{}, 10)
+	now := j.Now()
+	if err := j.seg.f.Truncate(begun); err != nil {
+		t.Fatal(err)
+	}
+	j = restarted(e)
+	if report, err := j.Recover(t.Context()); err != nil || report.Completed != 1 {
+		t.Fatal(report, err)
+	}
+	if err := j.AnnounceAll(); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []Position{all[0].Position, now} {
+		if got, _, _ := listenTo(t, j, from, 10); len(got) > 0 {
+			t.Errorf("from %+v: %q is told again", from, got)
+		}
+	}
+}
+
+func TestChangesThatAreGone(t *testing.T) {
+	e := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
+	e.tune = func(s *settings) { s.segmentMax = 1 }
+	j := restarted(e)
+	none := j.Now()
+	var first Position
+	for i := range 4 {
+		m := Mutation{File: "a.phext", Op: Update, At: phext.Origin(), Text: "text", Tenant: "t", Note: fmt.Sprint(i)}
+		p, err := j.Begin(m, func() (State, error) { return State{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.put("a.phext", State{Text: "text", Exists: true})
+		if err := p.Done(idOf(e, "a.phext")); err != nil {
+			t.Fatal(err)
+		}
+		p.Announce()
+		if i == 0 {
+			first = j.Now()
+		}
+	}
+	expect := func(what string, from Position, want error) {
+		t.Helper()
+		if _, _, _, err := j.Changes(from, 10, nil, func(Event) bool { return true }); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	last := j.Now()
+	expect("the first change is pruned", first, ErrBeyondHistory)
+	expect("from when there was nothing", none, ErrBeyondHistory)
+	expect("the last one", last, nil)
+	wrong := last
+	wrong.Seq += 7
+	expect("no such change", wrong, ErrNoPosition)
+	wrong = last
+	wrong.Offset++
+	expect("no record there", wrong, ErrNoPosition)
+	wrong = last
+	wrong.Created += int64(time.Second)
+	expect("another journal", wrong, ErrBeyondHistory)
+	if err := j.ForgetChanges(); err != nil {
+		t.Fatal(err)
+	}
+	expect("forgotten", last, ErrBeyondHistory)
+	j = restarted(e)
+	if _, err := j.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.AnnounceAll(); err != nil {
+		t.Fatal(err)
+	}
+	expect("forgotten, after a restart", last, ErrBeyondHistory)
+	expect("now", j.Now(), nil)
+}
