@@ -32,6 +32,7 @@ var cells = []cell{
 	{"phext", "a phext of 200 MB", (*bench).cellPhext},
 	{"search", "a search of 200 MB", (*bench).cellSearch},
 	{"names", "100,000 names", (*bench).cellNames},
+	{"changes", "updates while 1,000 listen for changes", (*bench).cellChanges},
 	{"neighbour", "a tenant's answers beside a busy neighbour", (*bench).cellNeighbour},
 }
 

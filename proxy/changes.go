@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -22,10 +23,11 @@ const (
 
 // Limits of those who listen for changes.
 const (
-	mostStreams    = 4096                   // in all; one tenant may have half of them
-	heartbeat      = 15 * time.Second       // after so long without a change, so that a dead connection ends
-	checkStreams   = 500 * time.Millisecond // how often it is looked whether they may still listen
-	streamsPerTime = time.Millisecond       // all together are served about once in it
+	mostStreams  = 4096                   // in all; one tenant may have half of them
+	heartbeat    = 15 * time.Second       // after so long without a change, so that a dead connection ends
+	checkStreams = 500 * time.Millisecond // how often it is looked whether they may still listen
+	streamsPart  = 30                     // all together take one in so many parts of the processors
+	toSend       = 30 * time.Microsecond  // what it takes to send a part
 )
 
 var errTooManyStreams = apierror.RetryIn(10*time.Second, apierror.Unavailable, "too many listen for changes already: try again later")
@@ -82,20 +84,19 @@ func (g *Gateway) send(s *stream) {
 	}
 	for {
 		news := s.feed.News() // before the changes are read, so that none is missed
-		all, more, err := s.feed.Next(ctx, turn)
+		out := bytes.NewBuffer(text)
+		more, worked, err := s.feed.Next(ctx, turn, func(c changes.Change) { s.append(out, &c) })
 		if err != nil {
 			return // the client comes back with its cursor, and is told why
 		}
-		text = s.append(text, all)
-		if len(text) > 0 && g.sendPart(s, text) != nil || !more && !s.endless {
+		if out.Len() > 0 && g.sendPart(s, out.Bytes()) != nil || !more && !s.endless {
 			return
 		}
-		text = nil
-		if more && !s.isOver(g) {
+		if (more || out.Len() > len(text)) && !s.sleep(g, ctx, wait, g.streams.pauseAfter(worked+toSend)) {
+			return
+		}
+		if text = nil; more {
 			continue
-		}
-		if len(all) > 0 && !s.sleep(g, ctx, wait, g.streams.pause()) {
-			return
 		}
 		wait.Reset(heartbeat)
 		select {
@@ -112,18 +113,6 @@ func (g *Gateway) send(s *stream) {
 	}
 }
 
-// isOver says whether somebody has ended the stream.
-func (s *stream) isOver(g *Gateway) bool {
-	select {
-	case <-s.ended:
-		return true
-	case <-g.streams.ending:
-		return true
-	default:
-		return false
-	}
-}
-
 // sleep waits, and says whether the stream goes on.
 func (s *stream) sleep(g *Gateway, ctx context.Context, timer *time.Timer, d time.Duration) bool {
 	timer.Reset(d)
@@ -137,21 +126,17 @@ func (s *stream) sleep(g *Gateway, ctx context.Context, timer *time.Timer, d tim
 	return false
 }
 
-// append appends changes as the client wants them.
-func (s *stream) append(text []byte, all []changes.Change) []byte {
-	out := bytes.NewBuffer(text)
+// append appends a change as the client wants it.
+func (s *stream) append(out *bytes.Buffer, c *changes.Change) {
+	if s.endless {
+		out.WriteString("id: " + c.ID + "\ndata: ")
+	}
 	lines := json.NewEncoder(out)
 	lines.SetEscapeHTML(false)
-	for i := range all {
-		if s.endless {
-			out.WriteString("id: " + all[i].ID + "\ndata: ")
-		}
-		_ = lines.Encode(&all[i]) // a Buffer takes everything
-		if s.endless {
-			out.WriteByte('\n')
-		}
+	_ = lines.Encode(c) // a Buffer takes everything
+	if s.endless {
+		out.WriteByte('\n')
 	}
-	return out.Bytes()
 }
 
 // sendPart sends a part to a client, which has to take it in time.
@@ -172,6 +157,7 @@ type stream struct {
 	w       http.ResponseWriter
 	out     *http.ResponseController
 	ended   chan struct{} // closed when it may not listen any more
+	once    sync.Once
 }
 
 // streams are all who listen.
@@ -208,12 +194,13 @@ func (s *streams) remove(one *stream) {
 	}
 }
 
-// pause is how long one waits after it was served. The more there are, the more changes
-// go with one part, so that all together take a small part of the processors.
-func (s *streams) pause() time.Duration {
+// pauseAfter is how long one waits after it was served. The more there are, the longer
+// it is, so that all together take a small part of the processors, and what happens
+// meanwhile goes together.
+func (s *streams) pauseAfter(worked time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Duration(len(s.all)) * streamsPerTime
+	return min(heartbeat, worked*streamsPart*time.Duration(len(s.all))/time.Duration(runtime.GOMAXPROCS(0)))
 }
 
 // EndStreams ends all that listen for changes, now and from now on. It may be called again.
@@ -242,8 +229,8 @@ func (g *Gateway) checkStreams() {
 	}
 	g.streams.mu.Unlock()
 	for _, s := range all {
-		if !s.isOver(g) && !g.stillMay(s) {
-			close(s.ended) // by nobody else
+		if !g.stillMay(s) {
+			s.once.Do(func() { close(s.ended) })
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -216,4 +217,108 @@ func TestChangesEndWithTheRight(t *testing.T) {
 		}
 		t.Logf("both ended after %v", time.Since(began))
 	})
+}
+
+// TestChangesWithABucket keeps a cursor over a crash, and not over the loss of the disk.
+func TestChangesWithABucket(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g, _ := startWithBucket(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "one", 200)
+		first := g.changes("will", "")[0]
+		g.must("will", "POST", at("update", "n", origin), "two 2", 200)
+		g.kill()
+		g.start()
+		g.awaitOwner("will")
+		g.must("will", "POST", at("update", "n", origin), "three 3", 200)
+		wantChanges(t, "after a crash", g.changes("will", "?since="+first.ID), "n update "+origin+" 5", "n update "+origin+" 7")
+		last := g.changes("will", "")
+		g.vanish("will", g.kill)
+		g.must("will", "GET", "/api/v2/changes?since="+last[len(last)-1].ID, "", 410)
+		l := g.listen("will", "", "")
+		g.must("will", "POST", at("update", "n", origin), "four", 200)
+		l.want("on a new disk", "n update "+origin+" 4")
+	})
+}
+
+// TestChangesInASharedDirectory shows each tenant its own, as it named them.
+func TestChangesInASharedDirectory(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := newGate(t, sq, "will", "emi")
+		for _, id := range []string{"will", "emi"} {
+			g.set(id, "shared_data_dir", true)
+			g.set(id, "data_dir", filepath.Join(g.dir, "data", "shared"))
+		}
+		g.writeFile()
+		g.start()
+		l := g.listen("will", "", "")
+		g.must("emi", "POST", at("update", "notes", origin), "hers", 200)
+		g.must("will", "POST", at("update", "notes", origin), "his", 200)
+		c := l.want("the own one", "notes update "+origin+" 3")
+		g.must("emi", "GET", "/api/v2/changes?since="+c.ID, "", 400)
+		wantChanges(t, "hers", g.changes("emi", ""), "notes update "+origin+" 4")
+	})
+}
+
+// TestRestoreIsAChange restores a phext while somebody listens.
+func TestRestoreIsAChange(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		g := startGate(t, sq, "will")
+		g.must("will", "POST", at("update", "n", origin), "as it was", 200)
+		then := g.changes("will", "")[0].Time
+		g.must("will", "POST", at("update", "n", origin), "later", 200)
+		l := g.listen("will", "", "")
+		g.manage("POST", "tenants/will/restore", fmt.Sprintf(`{"phext":"n","at":%q}`, then.Format(time.RFC3339Nano)), 200)
+		l.want("a restore", "n replace  9")
+		g.must("will", "POST", at("update", "n", origin), "after it", 200)
+		l.want("a write after it", "n update "+origin+" 8")
+	})
+}
+
+// raceEnabled says that this build takes several times the memory.
+var raceEnabled bool
+
+// TestChangesMemory opens a thousand streams, and looks at what they take of sqgate's
+// memory once each was told of a write.
+func TestChangesMemory(t *testing.T) {
+	const streams, most = 1000, 50 << 20
+	g := startGate(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "before", 200)
+	before := g.memory(t, "RssAnon:")
+	request := "GET /api/v2/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + g.key("will") + "\r\nAccept: text/event-stream\r\n\r\n"
+	conns := make([]net.Conn, streams)
+	for i := range conns {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(g.base(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		conns[i] = conn
+	}
+	await := func(text string) {
+		t.Helper()
+		for i, conn := range conns {
+			var seen []byte
+			for b := make([]byte, 4096); !strings.Contains(string(seen), text); {
+				n, err := conn.Read(b)
+				if err != nil {
+					t.Fatalf("stream %d: %q: %v", i, seen, err)
+				}
+				seen = append(seen, b[:n]...)
+			}
+		}
+	}
+	await("id: ")
+	g.must("will", "POST", at("update", "n", origin), "a write", 200)
+	await(`"size":7`)
+	took := g.memory(t, "RssAnon:") - before
+	t.Logf("%d streams take %.1f MB", streams, float64(took)/(1<<20))
+	if took > most && !raceEnabled {
+		t.Errorf("%d streams take %d bytes, and %d are the most", streams, took, most)
+	}
 }

@@ -93,7 +93,7 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 		if f.next, ok = parseCursor(sel.Since, t); !ok {
 			return nil, errNoCursor
 		}
-		_, _, err = f.read(ctx, f.next, 1, turn) // or it would be noticed when the answer has begun
+		err = f.check(ctx, turn)
 	case sel.FromNow:
 		f.next = j.Now()
 	}
@@ -113,50 +113,57 @@ func (f *Feed) News() <-chan struct{} { return f.journal.News() }
 func (f *Feed) Moved() bool { return f.dir.InBucket() && !f.dir.Recovered() }
 
 // perCall is how many changes Next returns at most.
-const perCall = 256
+const perCall = 64
 
-// Next returns the next changes. There are none if nothing was done; more says that there
-// may be others already. turn is taken for the work, and given back.
-func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn) (changes []Change, more bool, err error) {
+// Next calls visit with the next changes, of which there are none if nothing was done.
+// more says that there may be others already, and worked how long it took without
+// waiting. It is done without the turn, since the disk is waited for, and lets others go
+// first as a commit does.
+func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change)) (more bool, worked time.Duration, err error) {
 	if f.Moved() {
-		return nil, false, errMoved
+		return false, 0, errMoved
 	}
-	all, more, err := f.read(ctx, f.next, perCall, turn)
-	if err != nil {
-		return nil, false, err
-	}
-	if f.Moved() {
-		return nil, false, errMoved // what was read may be what the bucket never had
-	}
-	for _, c := range all {
-		changes = append(changes, f.change(c))
-	}
-	return changes, more, nil
+	err = f.read(ctx, func() error {
+		began := time.Now()
+		all, next, again, err := f.journal.Changes(f.next, perCall, turn, f.wanted)
+		if err == nil && f.Moved() {
+			err = errMoved // what was read may be what the bucket never had
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range all {
+			visit(f.change(c))
+		}
+		f.next, more, worked = next, again, time.Since(began)
+		return nil
+	})
+	return more, worked, err
 }
 
-// read is what is wanted behind a Position. If there are more than one, next is behind it.
-func (f *Feed) read(ctx context.Context, from journal.Position, most int, turn *fairqueue.Turn) ([]journal.Change, bool, error) {
+// check is the error for a cursor that is no good, which is to be answered before the
+// changes begin.
+func (f *Feed) check(ctx context.Context, turn *fairqueue.Turn) error {
+	return f.read(ctx, func() error {
+		_, _, _, err := f.journal.Changes(f.next, 1, turn, f.wanted)
+		return err
+	})
+}
+
+// read does work on the journal while few others do.
+func (f *Feed) read(ctx context.Context, work func() error) error {
 	if err := f.service.reading.Acquire(ctx, 1); err != nil {
-		return nil, false, err
+		return err
 	}
 	defer f.service.reading.Release(1)
-	if err := turn.Take(ctx); err != nil {
-		return nil, false, err
-	}
-	defer turn.Give()
-	all, next, more, err := f.journal.Changes(from, most, turn, f.wanted)
+	err := work()
 	switch {
 	case errors.Is(err, journal.ErrBeyondHistory):
-		return nil, false, errExpired
+		return errExpired
 	case errors.Is(err, journal.ErrNoPosition):
-		return nil, false, errNoCursor
-	case err != nil:
-		return nil, false, err
+		return errNoCursor
 	}
-	if most > 1 {
-		f.next = next
-	}
-	return all, more, nil
+	return err
 }
 
 // wanted says whether the listener gets a change. It is the one place that decides.

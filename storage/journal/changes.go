@@ -131,10 +131,17 @@ const floorFile = "changes-from"
 // ForgetChanges makes all positions until now invalid, durably: what was done until now
 // is not all that became of the files, or not what became of them.
 func (j *Journal) ForgetChanges() error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.openLocked(); err != nil || j.seg == nil {
+	if err := j.openLocked(); err != nil {
 		return err
+	}
+	if j.seg == nil { // a Position must be in some segment to be told from earlier ones
+		if err := j.rotateLocked(); err != nil {
+			return err
+		}
 	}
 	p := j.seg.place().start()
 	text := fmt.Sprintf("%d %d %d\n", p.Segment, p.Created, p.Offset)
@@ -185,7 +192,7 @@ const mostWalked = 1 << 20
 
 // Changes returns the changes behind a Position that are wanted, oldest first, and the
 // Position behind them. There are at most so many, and fewer if there is much to walk
-// past: more says that there may be others. turn is taken for the work.
+// past: more says that there may be others. turn is told of the work.
 //
 // The error is ErrBeyondHistory for a Position from before what is kept, and
 // ErrNoPosition for one that was never given.
@@ -228,8 +235,14 @@ func (w *changesWalk) begin(from *Position) error {
 	err := j.openLocked()
 	c := j.changes
 	j.mu.Unlock()
-	if w.upTo = c.announced; err != nil || w.upTo.segment == 0 {
+	if w.upTo = c.announced; err != nil {
 		return err
+	}
+	if w.upTo.segment == 0 {
+		if from.Created != 0 {
+			return ErrBeyondHistory // another journal was here
+		}
+		return nil
 	}
 	if *from == (Position{}) {
 		if *from, err = w.following(0); err != nil || !from.before(c.floor) {
