@@ -125,8 +125,8 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	defer func() {
 		tx.endAfterPanic()
 		out = tx.awaitUpload(out) // also of an earlier write, on which a refusal may rest
-		tx.tellOthers(out)
 		tx.announce(out)
+		tx.tellOthers(out)
 	}()
 
 	// Until the quota is reserved, nothing is touched.
