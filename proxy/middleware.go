@@ -86,7 +86,7 @@ func asksForPage(r *http.Request) bool {
 // All are, except those of the management API, where a backup may be of any size, and
 // changes, which come while they happen.
 func Plain(path string) bool {
-	return !isAdminPath(path) && !strings.HasSuffix(path, "/"+string(rewrite.Changes))
+	return !isAdminPath(path) && !strings.HasSuffix(strings.TrimRight(path, "/"), "/"+string(rewrite.Changes))
 }
 
 // isAdminPath says whether a path belongs to the management API, as it is or

@@ -322,3 +322,31 @@ func TestChangesMemory(t *testing.T) {
 		t.Errorf("%d streams take %d bytes, and %d are the most", streams, took, most)
 	}
 }
+
+// TestChangesPaths answers each form of the path as a stream.
+func TestChangesPaths(t *testing.T) {
+	g := startGate(t, builtin, "will")
+	for i, path := range []string{"/api/v2/changes", "/changes", "/will/changes", "/t/will/api/v2/changes", "/api/v2/changes/", "//changes//", "/api/v2/change%73"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", g.base()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+g.key("will"))
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 200 {
+			t.Fatalf("%s: %s", path, resp.Status)
+		}
+		l := &listener{t: t, resp: resp, in: bufio.NewScanner(resp.Body)}
+		l.id()
+		for n := range 2 {
+			text := strings.Repeat("x", 1+2*i+n)
+			g.must("will", "POST", at("update", "n", origin), text, 200)
+			l.want(path, fmt.Sprint("n update ", origin, " ", len(text)))
+		}
+		_ = resp.Body.Close() // all that was wanted was read
+	}
+}

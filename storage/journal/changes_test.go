@@ -230,3 +230,29 @@ func TestChangesThatAreGone(t *testing.T) {
 	expect("forgotten, after a restart", last, ErrBeyondHistory)
 	expect("now", j.Now(), nil)
 }
+
+// TestAChangeThatEndsLate is about a file that waits for room while another one is
+// written. Whoever has seen the other one's change must see the late one.
+func TestAChangeThatEndsLate(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil)
+	begin := func(file string) *Pending {
+		return w.begin(Mutation{File: file, Op: Update, At: phext.Origin(), Text: "text", Tenant: "t", Note: file})
+	}
+	end := func(p *Pending, file string) {
+		w.must(p.Done(w.put(file, State{Text: "text", Exists: true})))
+		p.Announce()
+	}
+	late := begin("late.phext")
+	end(begin("other.phext"), "other.phext")
+	_, all, next := listenTo(t, w.j, Position{}, 10)
+	cursors := []Position{all[0].Position, next, w.j.Now()}
+	end(late, "late.phext")
+	for _, from := range cursors {
+		if got, _, _ := listenTo(t, w.j, from, 10); !slices.Contains(got, "updatelate.phext") {
+			t.Errorf("from %+v: %q", from, got)
+		}
+	}
+	if got, _, _ := listenTo(t, w.j, cursors[0], 10); len(got) != 1 {
+		t.Errorf("%q is told", got)
+	}
+}
