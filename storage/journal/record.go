@@ -101,7 +101,7 @@ func (m Mutation) encodeEnd(b []byte) []byte {
 // answerAndTag is the answer and, behind a NUL each, the entity tag and the size. So a
 // sqgate that does not know these two reads the record all the same.
 func (m Mutation) answerAndTag() string {
-	if m.ETag == "" {
+	if m.ETag == "" && !strings.Contains(m.Answer, "\x00") {
 		return m.Answer
 	}
 	return m.Answer + "\x00" + m.ETag + "\x00" + strconv.FormatInt(m.Size, 10)
@@ -170,10 +170,11 @@ func (in *decoder) mutation() (m Mutation, textSize int64) {
 	for _, s := range []*string{&m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer} {
 		*s = in.string()
 	}
-	if answer, rest, tagged := strings.Cut(m.Answer, "\x00"); tagged {
-		tag, size, _ := strings.Cut(rest, "\x00")
-		m.Answer, m.ETag = answer, tag
-		m.Size, _ = strconv.ParseInt(size, 10, 64) // what is no number is nobody's size
+	if end := strings.LastIndexByte(m.Answer, 0); end >= 0 {
+		m.Size, _ = strconv.ParseInt(m.Answer[end+1:], 10, 64) // what is no number is nobody's size
+		m.Answer = m.Answer[:end]
+		tag := strings.LastIndexByte(m.Answer, 0)
+		m.Answer, m.ETag = m.Answer[:max(tag, 0)], m.Answer[tag+1:]
 	}
 	return m, textSize
 }
