@@ -223,6 +223,7 @@ func (s *service) makeStorage() (err error) {
 	})
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
 	if s.host != nil {
+		s.replicas.Dirs = s.dirs
 		s.metrics.RegisterBucket(s.bucketStatus)
 	}
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)

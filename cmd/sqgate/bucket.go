@@ -196,6 +196,17 @@ func (s *service) acquireLease(ctx context.Context) {
 	}
 }
 
+// handOver gives the directories to the other hosts before this one ends, so that nobody
+// waits for the end of its lease. It still takes requests meanwhile, and sends them on.
+func (s *service) handOver(ctx context.Context) {
+	if s.host == nil {
+		return
+	}
+	if err := s.replicas.Drain(ctx); err != nil {
+		s.log.Warn("not all directories could be handed over: other hosts take them over when this one has ended", logkey.Error, err)
+	}
+}
+
 // keepLease holds this host's lease, and keeps its logs short, until ctx ends, which is
 // after the last request.
 func (s *service) keepLease(ctx context.Context) error {

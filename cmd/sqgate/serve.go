@@ -192,6 +192,7 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 			}
 		}
 	}()
+	s.handOver(ctx)
 	s.gateway.Drain()
 	s.api.EndStreams()
 	s.gateway.EndStreams()

@@ -52,15 +52,18 @@ type Dir struct {
 	inside *memlimit.Budget    // requests, up to mostInside
 	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
 
-	recovered  atomic.Bool
-	replica    atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
-	behind     atomic.Bool             // writes were acknowledged that the bucket may not have, and that nobody uploads
-	failures   atomic.Uint64           // how often MarkUnrecovered was called
-	truncating atomic.Bool
-	mark       string                              // the path of its mark; "" = there are no marks
-	marked     atomic.Bool                         // see markSeen
-	missing    atomic.Bool                         // see checkPresent
-	waiting    atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
+	recovered atomic.Bool
+	replica   atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
+	leftovers atomic.Bool             // of an ownership that was lost, see dropLost
+	// handingOver is closed when a hand-over under way is over; nil = there is none.
+	handingOver atomic.Pointer[chan struct{}]
+	behind      atomic.Bool   // writes were acknowledged that the bucket may not have, and that nobody uploads
+	failures    atomic.Uint64 // how often MarkUnrecovered was called
+	truncating  atomic.Bool
+	mark        string                              // the path of its mark; "" = there are no marks
+	marked      atomic.Bool                         // see markSeen
+	missing     atomic.Bool                         // see checkPresent
+	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }
 
 // Enter lets a request into the gateway, or refuses it if too many are inside. A

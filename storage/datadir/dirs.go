@@ -67,6 +67,7 @@ type Dirs struct {
 
 	mostOfOne  int64         // bytes of Answers that one directory may take
 	recovering chan struct{} // has a place for the one who recovers a large phext
+	lost       chan struct{} // has one when an ownership was lost
 	sq         *sqMemory
 
 	mu         sync.RWMutex
@@ -81,7 +82,7 @@ func New(c Config) *Dirs {
 	largest, beside := max(c.MaxBody, cache.Largest), max(c.ReadMemory, leastBeside)
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(largest + beside),
-		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1),
+		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
 		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })

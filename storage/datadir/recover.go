@@ -117,7 +117,7 @@ func (ds *Dirs) Waiting(dataDir string) *journal.NoRoomError { return ds.Of(data
 const retryRecovery = 10 * time.Second
 
 // Run recovers directories that wait for room, or whose writes have to get into the
-// bucket, until ctx ends.
+// bucket, and lets go of those that were lost, until ctx ends.
 func (ds *Dirs) Run(ctx context.Context) {
 	ticker := time.NewTicker(retryRecovery)
 	defer ticker.Stop()
@@ -126,8 +126,10 @@ func (ds *Dirs) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-ds.lost:
 		}
 		for _, d := range ds.all() {
+			d.dropLost(ctx)
 			if d.waiting.Load() != nil || d.mustCatchUp() {
 				_ = d.Recover(ctx) // it is logged, and tried again
 			}

@@ -51,6 +51,7 @@ type Ownership struct {
 	Since time.Time
 	Known map[string]KnownFile // what is known of the files that are here, by name
 	Fetch *Fetch               // has those that may not be here; nil = all are
+	End   func()               // is called when the ownership has ended; nil = nothing is to be done
 }
 
 // KnownFile is what the log says of a file, and which file on the disk holds that.
@@ -83,10 +84,13 @@ func NewReplica(d *Dir, o Ownership) *Replica {
 // current says whether this host still owns the directory by it.
 func (r *Replica) current() bool { return r.dir.replica.Load() == r && r.Holds() }
 
-// end ends what is fetched for it.
+// end ends what is fetched for it, and what else goes on meanwhile.
 func (r *Replica) end() {
 	if r.Fetch != nil {
 		r.Fetch.End()
+	}
+	if r.End != nil {
+		r.End()
 	}
 }
 
@@ -195,7 +199,7 @@ func (d *Dir) Replica() (*Replica, error) {
 // InBucket says whether there is a bucket.
 func (d *Dir) InBucket() bool { return d.dirs.TakeOver != nil }
 
-// owned says whether nobody else can own the directory now.
+// owned says whether nobody else can own the directory now, and this host serves it.
 func (d *Dir) owned() bool {
 	if d.dirs.TakeOver == nil {
 		return true
@@ -239,7 +243,7 @@ func (u Uploading) Wait() error {
 	if err == nil {
 		return nil
 	}
-	u.replica.lose(err)
+	u.replica.Lose(err)
 	if u.replica.dir.dirs.Lag > 0 {
 		return err // the next one to take the directory over here uploads it
 	}
@@ -283,7 +287,7 @@ func (d *Dir) Behind() time.Duration {
 func (d *Dir) mustCatchUp() bool {
 	if r := d.replica.Load(); r != nil && d.dirs.Lag > 0 {
 		if err := r.Uploader.Failed(); err != nil {
-			r.lose(err)
+			r.Lose(err)
 		} else if since, _ := r.Uploader.Behind(); since > 0 && !r.Holds() {
 			return true
 		}
@@ -291,8 +295,12 @@ func (d *Dir) mustCatchUp() bool {
 	return d.behind.Load()
 }
 
-// lose ends an ownership, once.
-func (r *Replica) lose(cause error) {
+// Lose ends an ownership, once: this host was deposed, or does not know whether it was.
+// Dirs.Run then stops the child, and lets go of what is in memory.
+func (r *Replica) Lose(cause error) {
+	if r == nil {
+		return
+	}
 	d := r.dir
 	if !d.replica.CompareAndSwap(r, nil) {
 		return
@@ -300,6 +308,11 @@ func (r *Replica) lose(cause error) {
 	r.end()
 	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
+	d.leftovers.Store(true)
+	select {
+	case d.dirs.lost <- struct{}{}:
+	default: // Run looks at all of them anyway
+	}
 	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
 		slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, cause))
 }
@@ -341,6 +354,7 @@ func (d *Dir) takeOver(ctx context.Context) error {
 	}
 	d.dirs.Cache.Forget(d.Path)
 	d.behind.Store(false)
+	d.leftovers.Store(false)
 	d.replica.Store(r)
 	if r.Fetch != nil {
 		r.Fetch.start() // which waits for the lock

@@ -41,31 +41,58 @@ type kept struct {
 	lease     *lease
 	path      string                   // of the data directory
 	tenants   func() []*tenants.Tenant // of the directory
-	endFetch  func()                   // ends what comes in the background
-	compacted atomic.Uint64            // number of the last checkpoint
-	appended  int64                    // bytes of the log at that time
+	ownership context.Context          // ends with it
+	end       context.CancelFunc
+	endFetch  func()        // ends what comes in the background
+	compacted atomic.Uint64 // number of the last checkpoint
+	appended  int64         // bytes of the log at that time
 	since     time.Duration
 }
 
 // keep takes a log over from an earlier ownership.
-func (k *housekeeping) keep(name string, one *kept) {
+func (ds *Directories) keep(name string, one *kept) {
+	k := &ds.housekeeping
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.logs == nil {
 		k.logs = map[string]*kept{}
 	}
+	if before := k.logs[name]; before != nil {
+		before.end()
+	}
 	k.logs[name] = one
+	ds.held.Store(int64(len(k.logs)))
+}
+
+// endOwnership lets go of a log.
+func (ds *Directories) endOwnership(name string, one *kept) {
+	one.end()
+	k := &ds.housekeeping
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.logs[name] == one {
+		delete(k.logs, name)
+	}
+	ds.held.Store(int64(len(k.logs)))
+}
+
+func (k *housekeeping) of(name string) *kept {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.logs[name]
 }
 
 // due removes logs whose lease has ended, and returns those that are to be compacted.
-func (k *housekeeping) due(now time.Duration) (due []*kept) {
+func (ds *Directories) due(now time.Duration) (due []*kept) {
+	k := &ds.housekeeping
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer func() { ds.held.Store(int64(len(k.logs))) }()
 	for name, one := range k.logs {
 		grown := one.log.End() - one.compacted.Load()
 		switch {
-		case !one.lease.holds():
-			one.endFetch()
+		case one.ownership.Err() != nil || !one.lease.holds():
+			one.end()
 			delete(k.logs, name)
 		case grown >= compactAfter || one.log.Appended()-one.appended >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-one.since >= compactEvery:
 			due = append(due, one)
@@ -105,7 +132,12 @@ func (ds *Directories) Keep(ctx context.Context) {
 			return
 		case <-time.After(lookAtLogs):
 		}
-		for _, one := range ds.housekeeping.due(ds.clock()) {
+		if ds.draining.Load() && len(ds.candidates()) > 0 { // something came back
+			if err := ds.handOverAll(ctx); err != nil && ctx.Err() == nil {
+				ds.Logger.Warn("not all directories could be handed over", slog.Any(logkey.Error, err))
+			}
+		}
+		for _, one := range ds.due(ds.clock()) {
 			if err := ds.compact(ctx, one); err != nil && ctx.Err() == nil {
 				ds.Logger.Warn("the log of a directory in the bucket was not compacted", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
 			}
@@ -116,6 +148,7 @@ func (ds *Directories) Keep(ctx context.Context) {
 func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
+	defer context.AfterFunc(one.ownership, cancel)()
 	one.since = ds.clock() // also after an error: it is tried again when the log has grown
 	appended := one.log.Appended()
 	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {

@@ -108,7 +108,8 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 		group.SetLimit(directoriesAtOnce)
 		for _, d := range slices.Collect(maps.Keys(behind)) {
 			group.Go(func() error {
-				if err := d.Recover(ctx); err == nil || errors.Is(err, datadir.ErrUnnamed) {
+				err := d.Recover(ctx)
+				if err == nil || errors.Is(err, datadir.ErrUnnamed) || errors.Is(err, datadir.ErrMoved) && ds.elsewhere(ctx, d) {
 					mu.Lock()
 					defer mu.Unlock()
 					delete(behind, d)
@@ -118,4 +119,11 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 		}
 		_ = group.Wait() // there are no errors
 	}
+}
+
+// elsewhere says that another host serves a directory: what only this one has is set aside
+// if it ever comes back.
+func (ds *Directories) elsewhere(ctx context.Context, d *datadir.Dir) bool {
+	_, here, err := ds.Route(ctx, d.Path)
+	return err == nil && !here
 }

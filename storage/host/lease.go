@@ -41,21 +41,29 @@ type Host struct {
 	// to have ended, oldest first.
 	Predecessors []string
 	Version      string // of sqgate
-	Logger       *slog.Logger
+	// Many says that others share the bucket at the same time, which reach this one at URL,
+	// where it shows a certificate with this fingerprint.
+	Many             bool
+	URL, Fingerprint string
+	Logger           *slog.Logger
 	// Gained, if it is not nil and has room, gets a value when this host has a lease again
 	// after a gap.
 	Gained chan struct{}
 	// Clock goes on while this process or the machine is stopped; nil = CLOCK_BOOTTIME.
 	Clock func() time.Duration
 
+	renewing gate // for these
 	counter  uint64
 	etag     string      // of this host's object
 	previous object.Host // what was there before the first renewal
 
-	mu      sync.Mutex
-	lease   *lease
-	alone   time.Duration // when no earlier process with this name has a lease any more
-	watched map[string]*watch
+	held     atomic.Int64 // directories that it has
+	draining atomic.Bool
+	view     view
+
+	mu    sync.Mutex
+	lease *lease
+	alone time.Duration // when no earlier process with this name has a lease any more
 }
 
 // lease is held without a gap. A new one begins after a gap, in which others may have
@@ -91,6 +99,13 @@ func hostKey(name string) string { return "hosts/" + name }
 // Run renews the lease until ctx ends, and then gives it up, so that nobody has to wait
 // for its end. The error is ErrNameTaken.
 func (h *Host) Run(ctx context.Context) error {
+	if h.Many {
+		var looking sync.WaitGroup
+		defer looking.Wait()
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		looking.Go(func() { h.keepLooking(ctx) })
+	}
 	for {
 		pause := renewEvery
 		switch err := h.renew(ctx); {
@@ -117,6 +132,10 @@ func (h *Host) Acquire(ctx context.Context) error { return h.renew(ctx) }
 func (h *Host) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)
 	defer cancel()
+	if err := h.renewing.enter(ctx); err != nil {
+		return err
+	}
+	defer h.renewing.leave()
 	begun := h.clock()
 	if h.etag == "" {
 		there, etag, err := h.read(ctx, h.Name)
@@ -137,7 +156,7 @@ func (h *Host) renew(ctx context.Context) error {
 	if h.etag == "" {
 		condition = bucket.IfAbsent()
 	}
-	etag, err := h.put(ctx, object.Host{Name: h.Name, Incarnation: h.Incarnation, Counter: h.counter, Version: h.Version}, condition)
+	etag, err := h.put(ctx, h.object(), condition)
 	if err != nil {
 		h.etag = "" // an answer may have been lost: the next time looks first
 		return err
@@ -145,6 +164,12 @@ func (h *Host) renew(ctx context.Context) error {
 	h.etag = etag
 	h.extend(begun + leaseFor)
 	return nil
+}
+
+// object is what the others are to know of this host.
+func (h *Host) object() object.Host {
+	return object.Host{Name: h.Name, URL: h.URL, Fingerprint: h.Fingerprint, Incarnation: h.Incarnation, Counter: h.counter,
+		Version: h.Version, Draining: h.draining.Load(), Load: int(h.held.Load())}
 }
 
 // noteAloneLocked is called at the first renewal that succeeded: no earlier process can renew
@@ -245,21 +270,16 @@ func (h *Host) giveUp() {
 	}
 }
 
-// watch is what this host has seen of another one.
-type watch struct {
-	seen  object.Host
-	since time.Duration // by this host's clock
-}
-
 // awaitEnd returns when the lease has ended under which an owner had a directory. The
-// error is errOwned if the owner lives.
+// error is errOwned if the owner lives. Where there are many hosts, it waits for none: a
+// request does better to go to the owner.
 func (h *Host) awaitEnd(ctx context.Context, o object.Owner) error {
 	for begun := h.clock(); ; {
 		over, err := h.ended(ctx, o)
 		if over || err != nil {
 			return err
 		}
-		if h.clock()-begun > stillFor+2*renewEvery {
+		if h.Many && o.Host != h.Name || h.clock()-begun > stillFor+2*renewEvery {
 			return fmt.Errorf("%w: %s", errOwned, o.Host)
 		}
 		select {
@@ -282,19 +302,11 @@ func (h *Host) ended(ctx context.Context, o object.Owner) (bool, error) {
 		defer h.mu.Unlock()
 		return o.Incarnation == h.Incarnation || h.clock() >= h.alone, nil
 	}
-	now, _, err := h.read(ctx, o.Host)
+	begun := h.clock()
+	now, etag, err := h.read(ctx, o.Host)
 	if err != nil || now.Incarnation == "" {
 		return err == nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	w := h.watched[o.Host]
-	if w == nil || w.seen.Incarnation != now.Incarnation || w.seen.Counter != now.Counter {
-		if h.watched == nil {
-			h.watched = map[string]*watch{}
-		}
-		h.watched[o.Host] = &watch{now, h.clock()}
-		return false, nil
-	}
-	return h.clock()-w.since >= stillFor, nil
+	w := h.view.observe(o.Host, now, etag, begun, h.clock)
+	return w.ended(o.Incarnation), nil
 }

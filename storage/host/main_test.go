@@ -57,6 +57,8 @@ type machine struct {
 	running sync.WaitGroup
 	log     *lines
 	killed  atomic.Bool
+	cut     atomic.Bool // the bucket cannot be reached for now
+	clock   atomic.Pointer[func() time.Duration]
 	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
 	// snapshot has will, with an incarnation, and as many idle tenants.
@@ -65,6 +67,7 @@ type machine struct {
 	idle        int
 	lag         time.Duration
 	without     bool // it serves without a bucket
+	many        bool // it is one of several hosts
 }
 
 type lines struct {
@@ -107,10 +110,17 @@ func (m *machine) start() {
 	m.check(err)
 	m.Host = newHost(killable{m.bucket, m}, m.name)
 	m.Host.Logger = log
+	running := m.Host.Clock
+	m.clock.Store(&running)
+	m.Host.Clock = func() time.Duration { return (*m.clock.Load())() }
+	if m.many {
+		m.Many, m.URL, m.Fingerprint = true, "https://"+m.name, "print-"+m.name
+	}
 	m.calls = quota.OpenCalls("", log)
 	m.ds = &Directories{Host: m.Host, Tenants: m.snapshot.Load, Journal: m.journal, MarkDir: filepath.Join(m.root, "bucket"), History: m.history, Lag: m.lag, Calls: m.calls}
 	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, Lag: m.lag, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
+	m.ds.Dirs = m.dirs
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	if m.without {
@@ -164,10 +174,31 @@ type killable struct {
 }
 
 func (k killable) Put(ctx context.Context, key string, body []byte, c bucket.Condition) (string, error) {
-	if k.machine.killed.Load() {
+	if k.machine.killed.Load() || k.machine.cut.Load() {
 		return "", bucket.ErrTemporary
 	}
 	return k.Bucket.Put(ctx, key, body, c)
+}
+
+func (k killable) Get(ctx context.Context, key, unless string) (bucket.Object, error) {
+	if k.machine.cut.Load() {
+		return bucket.Object{}, bucket.ErrTemporary
+	}
+	return k.Bucket.Get(ctx, key, unless)
+}
+
+func (k killable) List(ctx context.Context, prefix, after string, limit int) ([]bucket.Entry, bool, error) {
+	if k.machine.cut.Load() {
+		return nil, false, bucket.ErrTemporary
+	}
+	return k.Bucket.List(ctx, prefix, after, limit)
+}
+
+// quarantined is what was set aside.
+func (m *machine) quarantined() []string {
+	all, err := filepath.Glob(filepath.Join(m.root, "quarantine", "*"))
+	m.check(err)
+	return all
 }
 
 func (m *machine) check(err error) {

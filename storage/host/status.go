@@ -22,7 +22,7 @@ func (ds *Directories) Owned() []Owned {
 	defer k.mu.Unlock()
 	all := make([]Owned, 0, len(k.logs))
 	for name, one := range k.logs {
-		if !one.lease.holds() {
+		if one.ownership.Err() != nil || !one.lease.holds() {
 			continue
 		}
 		since, _ := one.uploader.Behind()

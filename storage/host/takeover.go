@@ -27,7 +27,9 @@ type Directories struct {
 	*Host
 	Tenants func() *tenants.Snapshot
 	Journal *journal.Set
-	Links   fsutil.Links
+	// Dirs are those that it serves. They are needed where there are other hosts.
+	Dirs  *datadir.Dirs
+	Links fsutil.Links
 	// MarkDir remembers which directories here were in the bucket before.
 	MarkDir string
 	// History is how long the bucket keeps what a directory was.
@@ -38,6 +40,7 @@ type Directories struct {
 	Calls *quota.Calls
 
 	housekeeping housekeeping
+	routes       routes
 	names        names
 	fetching     fetching
 	marks        sync.Mutex // for their files
@@ -77,10 +80,20 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
-	t.dir.Holds = lease.holds
+	ownership, end := context.WithCancel(lease.ctx)
+	taken := false
+	defer func() {
+		if !taken {
+			end()
+		}
+	}()
+	t.dir.Holds = func() bool { return ownership.Err() == nil && lease.holds() }
 	owner, etag, err := t.dir.Owner(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if !ds.mayClaim(owner) {
+		return nil, errOwned
 	}
 	mark, err := t.readMark()
 	if err != nil {
@@ -116,17 +129,18 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		}
 	}
 	ds.continueCalls(t.tenants(), state.Calls)
-	fetch, err := t.newFetch(lease.ctx, state, mark, known)
+	fetch, err := t.newFetch(ownership, state, mark, known)
 	if err != nil {
 		return nil, err
 	}
+	one := &kept{log: log, lease: lease, path: d.Path, tenants: t.tenants, ownership: ownership, end: end, since: ds.clock()}
 	r := datadir.NewReplica(d, datadir.Ownership{
-		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
+		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, End: func() { ds.endOwnership(t.dir.Name, one) }, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
 		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },
 	})
-	one := &kept{log: log, uploader: r.Uploader, lease: lease, path: d.Path, tenants: t.tenants, endFetch: fetch.End, since: ds.clock()}
+	one.uploader, one.endFetch = r.Uploader, fetch.End
 	one.compacted.Store(state.Checkpoint)
-	ds.housekeeping.keep(t.dir.Name, one)
+	ds.keep(t.dir.Name, one)
 	if err := t.uploadAhead(r, ahead); err != nil {
 		return nil, err
 	}
@@ -134,6 +148,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err := t.writeMark(mark); err != nil {
 		return nil, err
 	}
+	taken = true
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
 		slog.Uint64("position", log.End()), slog.Int("files", len(state.Files)), slog.Int("ahead", len(ahead)))
 	return r, nil

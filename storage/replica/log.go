@@ -195,16 +195,30 @@ func (l *Log) failLocked(err error) error {
 	return l.failed
 }
 
-// Release hands the directory over: nothing can be appended any more, and any host
-// may take it over at once. The error is ErrDeposed if one already has.
-func (l *Log) Release(ctx context.Context) error {
+// Release hands the directory over: nothing can be appended any more, and the host next may
+// take it over at once, or if that is "", any. The caller has ended what it compacts, and
+// everything that was submitted is uploaded. The error is ErrDeposed if another host has
+// taken it over already.
+func (l *Log) Release(ctx context.Context, next string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed == nil {
 		l.failed = ErrReleased
 	}
-	if _, err := l.d.replaceOwner(ctx, object.Owner{Epoch: l.epoch}, l.ownerETag); err != nil {
+	l.housekeeping.Lock() // what is removed from now on is another's to remove
+	defer l.housekeeping.Unlock()
+	if _, err := l.d.replaceOwner(ctx, object.Owner{Epoch: l.epoch, Next: next}, l.ownerETag); err != nil {
 		return fmt.Errorf("handing %s over: %w", l.d.Name, err)
+	}
+	return nil
+}
+
+// Offer has the host next take the directory over, of an owner whose lease has ended, or
+// that there is none. seen and etag are from Owner. The error is ErrDeposed if another
+// host has taken it over already.
+func (d *Directory) Offer(ctx context.Context, seen object.Owner, etag, next string) error {
+	if _, err := d.replaceOwner(ctx, object.Owner{Epoch: seen.Epoch, Next: next}, etag); err != nil {
+		return fmt.Errorf("handing %s over: %w", d.Name, err)
 	}
 	return nil
 }

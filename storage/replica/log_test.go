@@ -103,10 +103,10 @@ func TestOwnership(t *testing.T) {
 			}
 		}
 		appendTexts(t, second, "3")
-		if err := first.Release(t.Context()); !errors.Is(err, ErrDeposed) {
+		if err := first.Release(t.Context(), ""); !errors.Is(err, ErrDeposed) {
 			t.Error(err)
 		}
-		if err := second.Release(t.Context()); err != nil {
+		if err := second.Release(t.Context(), ""); err != nil {
 			t.Error(err)
 		}
 		if _, err := second.Append(t.Context(), []object.Group{group("lost")}); !errors.Is(err, ErrReleased) {

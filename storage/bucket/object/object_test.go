@@ -46,8 +46,9 @@ func examples() map[string]content {
 		"checkpoint": &Checkpoint{Seq: 41, Epoch: 8, Of: "acme/1", Time: 1795867200000000002,
 			Files:   []File{{"a <b>.phext", someHash("a"), 1}, {"notes.phext", someHash("notes"), 5}},
 			Answers: []Answer{{1795867200000000000, "acme/1", "i", "d", "a\x17b"}}, Calls: []CallCounts{{"acme/1", "2026-11-28", 12, 3}}},
-		"owner":   &Owner{"alpha", "run-1", 7},
-		"host":    &Host{"alpha", "https://alpha:8444", "run-1", 12, "ab12", "1.2.3", true, 0.25},
+		"owner":   &Owner{"alpha", "run-1", 7, ""},
+		"next":    &Owner{"", "", 7, "beta"},
+		"host":    &Host{"alpha", "https://alpha:8444", "run-1", 12, "ab12", "1.2.3", true, 25},
 		"tenants": &Tenants{"service-1", 3, map[string]uint64{"run-1": 3, "run-2": 1}, map[string]json.RawMessage{"acme": json.RawMessage(`{"enabled":true,"key_sha256":"<ab>"}`), "zeta": json.RawMessage(`{}`)}},
 	}
 }
@@ -144,12 +145,19 @@ func flip(b []byte, i int) []byte {
 }
 
 func TestRefusals(t *testing.T) {
-	b, err := Encode(&Owner{"alpha", "run-1", 7})
+	b, err := Encode(&Owner{"alpha", "run-1", 7, ""})
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := bytes.Clone(b)
-	newer[len(magic)] = version + 1
+	newer[len(magic)] = newest(kindOwner) + 1
+	next, err := Encode(&Owner{Epoch: 7, Next: "beta"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next[len(magic)] == b[len(magic)] {
+		t.Error("an earlier release would not know that it cannot read who is next")
+	}
 	for _, test := range []struct {
 		name string
 		b    []byte
@@ -162,6 +170,7 @@ func TestRefusals(t *testing.T) {
 		{"only the head", b[:len(magic)+1], ErrDamaged},
 		{"a long length", resealed(kindOwner, binary.AppendUvarint(nil, 1<<60), nil), ErrDamaged},
 		{"a wrong length", resealed(kindOwner, binary.AppendUvarint(nil, 100<<20), []byte(`{}`)), ErrDamaged},
+		{"a later field in an earlier version", sealed(t, `{"host":"","incarnation":"","epoch":7,"next":"beta"}`+"\n"), ErrDamaged},
 		{"an unknown field", sealed(t, `{"host":"","incarnation":"","epoch":1,"x":1}`+"\n"), ErrDamaged},
 		{"a field twice", sealed(t, `{"host":"","host":"","incarnation":"","epoch":1}`+"\n"), ErrDamaged},
 		{"a field in capitals", sealed(t, `{"Host":"","incarnation":"","epoch":1}`+"\n"), ErrDamaged},
@@ -309,8 +318,8 @@ func TestRoundTrip(t *testing.T) {
 			c.Calls = append(c.Calls, CallCounts{anyText.Draw(t, "tenant"), anyText.Draw(t, "day"), anyInt.Draw(t, "calls"), anyInt.Draw(t, "last")})
 		}
 		check(t, c)
-		check(t, &Owner{anyText.Draw(t, "host"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "epoch")})
-		check(t, &Host{anyText.Draw(t, "name"), anyText.Draw(t, "url"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "counter"), anyText.Draw(t, "print"), anyText.Draw(t, "version"), rapid.Bool().Draw(t, "draining"), rapid.Float64().Draw(t, "load")})
+		check(t, &Owner{anyText.Draw(t, "host"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "epoch"), anyText.Draw(t, "next")})
+		check(t, &Host{anyText.Draw(t, "name"), anyText.Draw(t, "url"), anyText.Draw(t, "run"), rapid.Uint64().Draw(t, "counter"), anyText.Draw(t, "print"), anyText.Draw(t, "version"), rapid.Bool().Draw(t, "draining"), rapid.Int().Draw(t, "load")})
 		tenants := &Tenants{anyText.Draw(t, "service"), rapid.Uint64().Draw(t, "revision"), map[string]uint64{anyText.Draw(t, "writer"): 7}, map[string]json.RawMessage{}}
 		for _, id := range rapid.SliceOf(anyText).Draw(t, "ids") {
 			tenants.ByID[id] = json.RawMessage(`{"admin_email":"<&>\u2028"}`)

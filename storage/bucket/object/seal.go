@@ -26,8 +26,28 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// version is that of all objects. A sqgate that knows another one refuses them.
+// version is that of an object that needs no later one: it can be read by as many releases
+// as possible. A sqgate that does not know an object's version refuses it.
 const version = 1
+
+// newest is the latest version of a kind of object that this sqgate knows.
+func newest(k kind) byte {
+	if k == kindOwner {
+		return versionNext
+	}
+	return version
+}
+
+// versionNext is that of an owner with a Next.
+const versionNext = 2
+
+// versionOf is the earliest version that can say what v does.
+func versionOf(v content) byte {
+	if o, ok := v.(*Owner); ok && o.Next != "" {
+		return versionNext
+	}
+	return version
+}
 
 const magic = "SQB"
 
@@ -68,7 +88,9 @@ var (
 )
 
 // seal makes an object of a payload.
-func seal(k kind, payload []byte) ([]byte, error) {
+func seal(k kind, payload []byte) ([]byte, error) { return sealAs(k, version, payload) }
+
+func sealAs(k kind, version byte, payload []byte) ([]byte, error) {
 	if len(payload) > PayloadMax {
 		return nil, fmt.Errorf("a payload of %d bytes %w", len(payload), ErrInvalid)
 	}
@@ -85,14 +107,14 @@ func seal(k kind, payload []byte) ([]byte, error) {
 
 // unseal returns the payload of an object. The checksum is compared before
 // anything else is believed, except the version: a newer one may have another.
-func unseal(k kind, b []byte) ([]byte, error) {
+func unseal(k kind, b []byte) (payload []byte, err error) {
 	if len(b) <= len(magic) || string(b[:len(magic)]) != magic {
 		return nil, fmt.Errorf("the object %w", ErrFormat)
 	}
-	if b[len(magic)] > version {
+	if b[len(magic)] > newest(k) {
 		return nil, fmt.Errorf("the object %w", ErrVersion)
 	}
-	if len(b) < len(magic)+2+sumSize || b[len(magic)] != version {
+	if len(b) < len(magic)+2+sumSize || b[len(magic)] < version {
 		return nil, fmt.Errorf("the object %w", ErrDamaged)
 	}
 	body := b[:len(b)-sumSize]
@@ -148,7 +170,7 @@ func Encode(v content) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(v.kind(), payload)
+	return sealAs(v.kind(), versionOf(v), payload)
 }
 
 // Decode reads an object of a type.
@@ -162,7 +184,7 @@ func Decode[T any, P contentOf[T]](b []byte) (v T, err error) {
 		var none T
 		return none, err
 	}
-	if again, err := p.marshal(); err != nil || !bytes.Equal(again, payload) {
+	if again, err := p.marshal(); err != nil || !bytes.Equal(again, payload) || versionOf(p) != b[len(magic)] {
 		var none T
 		return none, fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
 	}
@@ -193,9 +215,9 @@ func (s *summed) unseal(k kind, w io.Writer) error {
 	switch {
 	case string(head[:len(magic)]) != magic:
 		return fmt.Errorf("the object %w", ErrFormat)
-	case head[len(magic)] > version:
+	case head[len(magic)] > newest(k):
 		return fmt.Errorf("the object %w", ErrVersion)
-	case head[len(magic)] != version:
+	case head[len(magic)] < version:
 		return damaged
 	case kind(head[len(magic)+1]) != k:
 		return fmt.Errorf("the object %w", ErrKind)

@@ -131,6 +131,8 @@ type Owner struct {
 	Host        string `json:"host"` // "" = nobody: it was handed over
 	Incarnation string `json:"incarnation"`
 	Epoch       uint64 `json:"epoch"`
+	// Next is the host that is to take over what was handed over; "" = any may.
+	Next string `json:"next,omitempty"`
 }
 
 func (o *Owner) kind() kind { return kindOwner }
@@ -138,7 +140,7 @@ func (o *Owner) kind() kind { return kindOwner }
 func (o *Owner) unmarshal(b []byte) error { return unmarshalJSON(b, o) }
 
 func (o *Owner) marshal() ([]byte, error) {
-	if err := checkText(o.Host, o.Incarnation); err != nil {
+	if err := checkText(o.Host, o.Incarnation, o.Next); err != nil {
 		return nil, err
 	}
 	return marshalJSON(o)
@@ -146,14 +148,14 @@ func (o *Owner) marshal() ([]byte, error) {
 
 // Host is a host that lives as long as its Counter goes up.
 type Host struct {
-	Name        string  `json:"name"`
-	URL         string  `json:"url"` // where other hosts reach it; "" = they do not
-	Incarnation string  `json:"incarnation"`
-	Counter     uint64  `json:"counter"`
-	Fingerprint string  `json:"fingerprint"` // of its certificate
-	Version     string  `json:"version"`     // of its sqgate
-	Draining    bool    `json:"draining"`
-	Load        float64 `json:"load"` // part of its processors that is busy, 0 to 1
+	Name        string `json:"name"`
+	URL         string `json:"url"` // where other hosts reach it; "" = they do not
+	Incarnation string `json:"incarnation"`
+	Counter     uint64 `json:"counter"`
+	Fingerprint string `json:"fingerprint"` // of its certificate
+	Version     string `json:"version"`     // of its sqgate
+	Draining    bool   `json:"draining"`    // it takes no directory over
+	Load        int    `json:"load"`        // data directories that it has
 }
 
 func (h *Host) kind() kind { return kindHost }

@@ -1,0 +1,278 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+)
+
+// Peer is a host as the bucket has it.
+type Peer struct {
+	Name        string
+	URL         string // where other hosts reach it; "" = they do not
+	Fingerprint string // of its certificate
+	Incarnation string
+	Version     string        // of its sqgate
+	Draining    bool          // it takes no directory over
+	Directories int           // that it has
+	Alive       bool          // its lease may hold, or not have ended for long enough
+	SeenAgo     time.Duration // since its heartbeat was last seen to move
+}
+
+// view is what this host has seen of the others. All times are by its own clock.
+type view struct {
+	looking gate // one look at a time
+
+	mu      sync.Mutex
+	watched map[string]*watch
+	looked  time.Duration // when the last look at all of them began; 0 = there was none
+}
+
+// gate lets one at a time through. Others wait as long as their context allows.
+type gate struct {
+	once sync.Once
+	free chan struct{}
+}
+
+func (g *gate) enter(ctx context.Context) error {
+	g.once.Do(func() { g.free = make(chan struct{}, 1) })
+	select {
+	case g.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *gate) leave() { <-g.free }
+
+// watch is what this host has seen of another one: it stood still from since, when the
+// answer came that showed it first, until looked, when the last question was asked.
+// What this process does not see, because it is stopped, does not count.
+type watch struct {
+	seen          object.Host
+	etag          string
+	since, looked time.Duration
+	lives         time.Duration // since when it has this incarnation
+	unreachable   time.Duration // when a connection to it failed; 0 = none has
+}
+
+func (w *watch) still() time.Duration { return w.looked - w.since }
+
+// alive says whether the directories of the host are not to be taken over yet.
+func (w *watch) alive() bool { return w.seen.Incarnation != "" && w.still() < stillFor }
+
+// leased says whether the host may have a lease.
+func (w *watch) leased() bool { return w.seen.Incarnation != "" && w.still() < leaseFor }
+
+// ended says whether the lease of an incarnation of the host has ended.
+func (w *watch) ended(incarnation string) bool {
+	switch w.seen.Incarnation {
+	case "":
+		return true
+	case incarnation:
+		return w.still() >= stillFor
+	}
+	return w.looked-w.lives >= stillFor // its object is another's now, so it could not be renewed since
+}
+
+// observe notes what a host's object was. begun is when it was asked for. It returns what
+// is known of the host then.
+func (v *view) observe(name string, now object.Host, etag string, begun time.Duration, clock func() time.Duration) watch {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	w := v.watched[name]
+	if w == nil || w.seen != now {
+		w = v.changedLocked(name, now, clock())
+	}
+	w.etag, w.looked = etag, max(w.looked, begun)
+	return *w
+}
+
+func (v *view) changedLocked(name string, now object.Host, at time.Duration) *watch {
+	next := &watch{seen: now, since: at, looked: at, lives: at}
+	if before := v.watched[name]; before != nil && before.seen.Incarnation == now.Incarnation {
+		next.lives, next.unreachable = before.lives, before.unreachable
+		if before.seen.Counter == now.Counter {
+			next.since, next.looked = before.since, before.looked
+		}
+	}
+	if v.watched == nil {
+		v.watched = map[string]*watch{}
+	}
+	v.watched[name] = next
+	return next
+}
+
+// of is what is known of a host.
+func (v *view) of(name string) (w watch, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if one := v.watched[name]; one != nil {
+		return *one, true
+	}
+	return w, false
+}
+
+// all is what is known of all hosts.
+func (v *view) all() (all []watch) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, w := range v.watched {
+		all = append(all, *w)
+	}
+	return all
+}
+
+// keepLooking looks at the other hosts until ctx ends.
+func (h *Host) keepLooking(ctx context.Context) {
+	for {
+		if err := h.lookAfter(ctx, h.clock()); err != nil && ctx.Err() == nil {
+			h.Logger.Warn("the other hosts could not be looked at", logkey.Error, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(renewEvery):
+		}
+	}
+}
+
+// looksAtOnce is how many hosts are looked at at a time.
+const looksAtOnce = 16
+
+// lookAfter looks at all other hosts, unless a look has begun after that time already. It
+// takes a LIST and a conditional GET for each.
+func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
+	v := &h.view
+	if err := v.looking.enter(ctx); err != nil {
+		return err
+	}
+	defer v.looking.leave()
+	v.mu.Lock()
+	etags := map[string]string{}
+	for name, w := range v.watched { // also those that a list does not have
+		etags[name] = w.etag
+	}
+	done := v.looked > after
+	v.mu.Unlock()
+	if done {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)
+	defer cancel()
+	begun := h.clock()
+	for e, err := range bucket.All(ctx, h.Bucket, hostKey(""), "") {
+		if err != nil {
+			return err
+		}
+		if name := strings.TrimPrefix(e.Key, hostKey("")); name != h.Name {
+			etags[name] += "" // it is there
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(looksAtOnce)
+	for name, etag := range etags {
+		group.Go(func() error { return h.lookAt(ctx, name, etag) })
+	}
+	err := group.Wait()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil {
+		v.looked = max(begun, 1)
+	}
+	return err
+}
+
+func (h *Host) lookAt(ctx context.Context, name, etag string) error {
+	begun := h.clock()
+	found, err := h.Bucket.Get(ctx, hostKey(name), etag)
+	switch {
+	case errors.Is(err, bucket.ErrNotModified):
+		if w, ok := h.view.of(name); ok && w.etag == etag { // else another look was later
+			h.view.observe(name, w.seen, etag, begun, h.clock)
+		}
+		return nil
+	case errors.Is(err, bucket.ErrNotFound):
+		h.view.mu.Lock()
+		defer h.view.mu.Unlock()
+		delete(h.view.watched, name)
+		return nil
+	case err != nil:
+		return err
+	}
+	now, err := object.Decode[object.Host](found.Body)
+	if err == nil {
+		h.view.observe(name, now, found.ETag, begun, h.clock)
+	}
+	return err
+}
+
+// Peers is the last view of the hosts of the bucket, this one among them, sorted by name.
+func (h *Host) Peers() []Peer {
+	all := []Peer{h.self()}
+	for _, w := range h.view.all() {
+		all = append(all, h.peer(w))
+	}
+	slices.SortFunc(all, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+func (h *Host) peer(w watch) Peer {
+	return Peer{Name: w.seen.Name, URL: w.seen.URL, Fingerprint: w.seen.Fingerprint, Incarnation: w.seen.Incarnation, Version: w.seen.Version,
+		Draining: w.seen.Draining, Directories: w.seen.Load, Alive: w.alive(), SeenAgo: h.clock() - w.since}
+}
+
+func (h *Host) self() Peer {
+	p := Peer{Name: h.Name, URL: h.URL, Fingerprint: h.Fingerprint, Incarnation: h.Incarnation, Version: h.Version,
+		Draining: h.draining.Load(), Directories: int(h.held.Load())}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l := h.lease; l != nil {
+		p.Alive, p.SeenAgo = l.holds(), h.clock()-time.Duration(l.until.Load())+leaseFor
+	}
+	return p
+}
+
+// Unreachable notes that this host could not connect to another one. What nobody owns is
+// not placed there for a while.
+func (h *Host) Unreachable(name string) {
+	h.view.mu.Lock()
+	defer h.view.mu.Unlock()
+	if w := h.view.watched[name]; w != nil {
+		w.unreachable = max(h.clock(), 1)
+	}
+}
+
+// takes says whether a host may be given a directory.
+func (h *Host) takes(w watch) bool {
+	return w.leased() && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
+}
+
+// candidates are the other hosts that may be given a directory, by name. Those that are
+// drained are among them only if there is no other host, this one neither.
+func (h *Host) candidates() map[string]watch {
+	all := map[string]watch{}
+	for _, w := range h.view.all() {
+		if h.takes(w) {
+			all[w.seen.Name] = w
+		}
+	}
+	undrained := maps.Clone(all)
+	maps.DeleteFunc(undrained, func(_ string, w watch) bool { return w.seen.Draining })
+	if len(undrained) > 0 || h.Holds() {
+		return undrained
+	}
+	return all
+}
