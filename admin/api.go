@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/keylimit"
@@ -58,7 +59,12 @@ type Config struct {
 	BucketStatus func() *BucketStatus
 	BucketSizes  func(context.Context) ([]BucketSize, error)
 	InitBucket   func(ctx context.Context, to BucketPlace, report func(hosts.Progress)) error
-	Logger       *slog.Logger
+	// Hosts sends calls to other hosts, and Directories hands directories over to them. Both
+	// are nil if this host is alone. Draining is told whether this host is to be left alone.
+	Hosts       *cluster.Forwarder
+	Directories *hosts.Directories
+	Draining    func(bool)
+	Logger      *slog.Logger
 }
 
 // API answers the management calls. It is an http.Handler.
@@ -98,22 +104,26 @@ func (a *API) Close() error { return a.audit.close() }
 func (a *API) routes() {
 	const tenants = "/api/v2/admin/tenants"
 	for pattern, h := range map[string]handler{
-		"POST " + tenants + "/add":             a.addTenant,
-		"GET " + tenants:                       a.listTenants,
-		"GET " + tenants + "/{id}":             a.showTenant,
-		"GET " + tenants + "/{id}/stats":       a.showTenant,
-		"GET " + tenants + "/{id}/logs":        a.showLogs,
-		"PATCH " + tenants + "/{id}":           a.changeTenant,
-		"POST " + tenants + "/{id}/rotate-key": a.rotateKey,
-		"DELETE " + tenants + "/{id}":          a.deleteTenant,
-		"POST " + tenants + "/{id}/restore":    a.restore,
-		"POST " + tenants + "/{id}/purge":      a.purgeTenant,
-		"GET " + tenants + "/{id}/history":     a.showHistory,
-		"GET " + tenants + "/{id}/backup":      a.backup,
-		"POST /api/v2/admin/reload":            a.reload,
-		"GET /api/v2/admin/events":             a.sendEvents,
-		"GET /api/v2/admin/bucket":             a.showBucket,
-		"POST /api/v2/admin/bucket/init":       a.initBucket,
+		"POST " + tenants + "/add":                a.addTenant,
+		"GET " + tenants:                          a.listTenants,
+		"GET " + tenants + "/{id}":                a.atOwner(a.showTenant),
+		"GET " + tenants + "/{id}/stats":          a.atOwner(a.showTenant),
+		"GET " + tenants + "/{id}/logs":           a.atOwner(a.showLogs),
+		"PATCH " + tenants + "/{id}":              a.changeTenant,
+		"POST " + tenants + "/{id}/rotate-key":    a.rotateKey,
+		"DELETE " + tenants + "/{id}":             a.atOwner(a.deleteTenant),
+		"POST " + tenants + "/{id}/restore":       a.atOwner(a.restore),
+		"POST " + tenants + "/{id}/purge":         a.atOwner(a.purgeTenant),
+		"GET " + tenants + "/{id}/history":        a.atOwner(a.showHistory),
+		"GET " + tenants + "/{id}/backup":         a.atOwner(a.backup),
+		"POST " + tenants + "/{id}/move":          a.atOwner(a.moveTenant),
+		"POST /api/v2/admin/reload":               a.reload,
+		"GET /api/v2/admin/events":                a.sendEvents,
+		"GET /api/v2/admin/bucket":                a.showBucket,
+		"POST /api/v2/admin/bucket/init":          a.initBucket,
+		"GET /api/v2/admin/hosts":                 a.listHosts,
+		"POST /api/v2/admin/hosts/{name}/drain":   a.drain(true),
+		"POST /api/v2/admin/hosts/{name}/undrain": a.drain(false),
 	} {
 		if strings.Contains(pattern, tenants) || strings.HasSuffix(pattern, "/bucket/init") {
 			h = a.inForce(h)

@@ -34,6 +34,7 @@ type event struct {
 	Config  json.RawMessage   `json:"config,omitempty"`
 	Storage json.RawMessage   `json:"storage,omitempty"`
 	Bucket  json.RawMessage   `json:"bucket,omitempty"` // if there is one
+	Hosts   json.RawMessage   `json:"hosts,omitempty"`  // if others share it
 	Audit   json.RawMessage   `json:"audit,omitempty"`
 }
 
@@ -149,6 +150,7 @@ const (
 	configPart  = "/config"
 	storagePart = "/storage"
 	bucketPart  = "/bucket"
+	hostsPart   = "/hosts"
 	auditPart   = "/audit"
 )
 
@@ -179,6 +181,9 @@ func (a *API) eventSince(sent *sentState) event {
 	e.Storage = sent.changed(storagePart, a.storageNow())
 	if b := a.BucketStatus(); b != nil {
 		e.Bucket = sent.changed(bucketPart, bucketView{b.URL, b.Lease, b.Sync, b.BehindSeconds})
+	}
+	if list := a.hostsNow(); list != nil {
+		e.Hosts = sent.changed(hostsPart, list.still())
 	}
 	e.Audit = sent.changed(auditPart, a.audit.last())
 	return e

@@ -82,8 +82,9 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 // RegisterGauges adds the figures that are read at each scrape. It comes apart
 // from NewMetrics because the supervisor needs Started before it exists.
-func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supervisor, dirs *datadir.Dirs) {
-	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children, dirs: dirs})
+// elsewhere says whether another host may have a tenant's directory, and knows its size.
+func (m *Metrics) RegisterGauges(ledger *quota.Ledger, children *supervisor.Supervisor, dirs *datadir.Dirs, elsewhere func(*tenants.Tenant) bool) {
+	m.registry.MustRegister(&gauges{store: m.store, ledger: ledger, children: children, dirs: dirs, elsewhere: elsewhere})
 }
 
 // Handler answers a scrape, in Prometheus's text format.
@@ -195,10 +196,11 @@ func (m *Metrics) forget(tenant string) {
 // gauges are read at each scrape from the packages that know them, so that the
 // series of a tenant end when the tenant is removed or archived.
 type gauges struct {
-	store    *tenants.Store
-	ledger   *quota.Ledger
-	children *supervisor.Supervisor
-	dirs     *datadir.Dirs
+	store     *tenants.Store
+	ledger    *quota.Ledger
+	children  *supervisor.Supervisor
+	dirs      *datadir.Dirs
+	elsewhere func(*tenants.Tenant) bool
 }
 
 var (
@@ -228,7 +230,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 		if t.Enabled {
 			enabled++
 		}
-		if t.Archived {
+		if t.Archived || g.elsewhere(t) {
 			continue
 		}
 		// If the directory cannot be read, the ledger logs it, and the series is missing.

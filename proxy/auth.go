@@ -140,9 +140,16 @@ func (a *access) allows(call *rewrite.Call) error {
 
 // withAuthentication lets a request pass that has the key of an enabled tenant, or
 // needs none.
-func (g *Gateway) withAuthentication(next http.Handler) http.Handler {
+//
+// A request that another host has sent has a key that is good there. If it is not good
+// here, it may be newer than what is known here.
+func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := g.identify(r, infoOf(r).began)
+		if err != nil && fromHost && g.RefreshTenants != nil {
+			g.RefreshTenants(r.Context())
+			who, err = g.identify(r, infoOf(r).began)
+		}
 		infoOf(r).access = who
 		switch {
 		case err == errWrongKey && g.operatorsKey(r) != "":

@@ -67,7 +67,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	w.wantError(ask("POST"), 405, "method_not_allowed")
-	w.Drain()
+	w.SetDraining(true)
 	if a := ask("GET"); a.Code != 503 || a.Header().Get("Retry-After") != "1" || a.Body.String() != `{"status":"draining","tenants":1}`+"\n" {
 		t.Errorf("%d %v %s", a.Code, a.Header(), a.Body)
 	}

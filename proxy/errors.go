@@ -56,6 +56,9 @@ func errBodyCutShort(err error) error {
 // apierror's table is the backend's, and the log says more.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	info := infoOf(r)
+	if info.movedAway(err) {
+		return
+	}
 	e, level := apierror.From(err), slog.LevelWarn
 	if e == nil {
 		e, level = errBackend, slog.LevelError

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/changes"
@@ -31,6 +33,12 @@ type Config struct {
 	PublicLimit *keylimit.Limiter       // of public reads
 	Admin       http.Handler            // answers /api/v2/admin/, /api/v2/metrics and /status; nil = nothing does
 	OperatorKey func(key string) string // what a key of the operator's is, "" = none; nil = there are none
+	// Hosts sends requests to the hosts that own their directories; nil = this one owns
+	// all. HostAdmin is Admin for calls that another host has admitted, and RefreshTenants
+	// looks for tenants and keys that other hosts have changed.
+	Hosts          *cluster.Forwarder
+	HostAdmin      http.Handler
+	RefreshTenants func(context.Context)
 	// Observe is told of every request when it is done: tenant and operation as
 	// far as they were found out, the status, the code of an error, and how long
 	// it took.
@@ -54,19 +62,27 @@ func New(c Config) *Gateway {
 	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now(), streams: newStreams()}
 }
 
-// Handler is the chain that a request walks, outermost last.
-func (g *Gateway) Handler() http.Handler {
+// Handler is the chain that a client's request walks.
+func (g *Gateway) Handler() http.Handler { return g.chain(false) }
+
+// chain is what a request walks, outermost last.
+func (g *Gateway) chain(fromHost bool) http.Handler {
+	admin := g.Admin
+	if fromHost {
+		admin = g.HostAdmin
+	}
 	h := http.Handler(http.HandlerFunc(g.serveCall))
 	h = g.withCallLimits(h)
-	h = g.withAuthentication(h)
+	h = g.withOwner(fromHost, h)
+	h = g.withAuthentication(fromHost, h)
 	h = g.withoutKey(h)
 	h = withCORS(h)
-	h = g.withAdmin(h)
+	h = withAdmin(admin, h)
 	h = withHeaders(commonHeaders, h)
 	h = g.withAccessLog(h)
 	return h
 }
 
-// Drain makes /health answer 503, so that a load balancer looks elsewhere
-// while the requests in flight finish.
-func (g *Gateway) Drain() { g.draining.Store(true) }
+// SetDraining makes /health answer 503, so that a load balancer looks elsewhere, or ends
+// that. Requests are served all the same.
+func (g *Gateway) SetDraining(draining bool) { g.draining.Store(draining) }

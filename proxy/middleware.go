@@ -61,11 +61,11 @@ func withCORS(next http.Handler) http.Handler {
 // withAdmin hands on management calls, before CORS: no page may read their
 // answers. A tenant's key means nothing there. Their answers are sent in turns,
 // but made in none: they wait for directories and disks meanwhile.
-func (g *Gateway) withAdmin(next http.Handler) http.Handler {
+func withAdmin(admin, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g.Admin != nil && (isAdminPath(r.URL.Path) || asksForPage(r)) {
+		if admin != nil && (isAdminPath(r.URL.Path) || asksForPage(r)) {
 			infoOf(r).meter.turn = nil
-			g.Admin.ServeHTTP(w, r)
+			admin.ServeHTTP(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)

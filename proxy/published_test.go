@@ -75,7 +75,7 @@ func TestWithoutAKey(t *testing.T) {
 	}
 	w.wantError(ask("POST", "/api/v2/version"), 405, "method_not_allowed")
 	w.wantError(ask("GET", "/api/v2/version/x"), 401, "unauthorized")
-	w.Drain()
+	w.SetDraining(true)
 	for _, target := range []string{"/api/v2/health", "/will/version"} {
 		if answer := ask("GET", target); answer.Code != 503 || answer.Header().Get("Retry-After") != "1" || !strings.Contains(answer.Body.String(), `"status":"draining"`) {
 			t.Errorf("%s while it stops: %d %s", target, answer.Code, answer.Body)

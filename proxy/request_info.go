@@ -30,6 +30,10 @@ type requestInfo struct {
 	access
 	op   rewrite.Op
 	code string // slug of the error answered, if any
+	body []byte // if it was read
+
+	onMoved func() // called instead of an answer if the directory is another host's now; nil = that is an error
+	sentOn  bool   // another host answers, and counts
 }
 
 // unknownOwner is the owner of the turns of requests without a key, and of those of
@@ -75,7 +79,7 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
 		turn := fairqueue.FromContext(r.Context())
 		turn.SetOwner(unknownOwner)
-		info := &requestInfo{Context: context.WithoutCancel(r.Context()), client: r.Context(), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: NewRequestID(), path: path}
+		info := &requestInfo{Context: context.WithoutCancel(r.Context()), client: r.Context(), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: requestID(r), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()
 		next.ServeHTTP(&info.meter, r.WithContext(info))
@@ -87,7 +91,7 @@ func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
 	if info.tenant != nil {
 		id = info.tenant.ID
 	}
-	if g.Observe != nil {
+	if g.Observe != nil && !info.sentOn {
 		g.Observe(id, string(info.op), info.meter.status, info.code, took)
 	}
 	g.logInfo(r, info, took)
@@ -146,6 +150,20 @@ func (g *Gateway) logRequest(ctx context.Context, level slog.Level, at time.Time
 	line := slog.NewRecord(at, level, RequestLine, 0)
 	line.AddAttrs(attrs...)
 	_ = h.Handle(ctx, line) // as Logger does: a log that cannot be written has nobody to tell
+}
+
+type receivedIDKey struct{}
+
+// withReceivedID has a request keep the id that another host has given it.
+func withReceivedID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, receivedIDKey{}, id)
+}
+
+func requestID(r *http.Request) string {
+	if id, ok := r.Context().Value(receivedIDKey{}).(string); ok {
+		return id
+	}
+	return NewRequestID()
 }
 
 // NewRequestID is an X-Request-Id: 16 hexadecimal digits.

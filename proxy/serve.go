@@ -76,6 +76,9 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 		if body, err = g.readBody(r, held, head.LargestBody(g.Dirs.MaxBody)); err != nil {
 			return nil, err
 		}
+		if g.Hosts != nil {
+			infoOf(r).body = body
+		}
 	}
 	switch more := head.ParsedMemory(body, r.URL.RawQuery); {
 	case more == 0:

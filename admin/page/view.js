@@ -195,8 +195,12 @@ function showTiles() {
   tile("Tenants file", config.error ? "Refused" : "In force", "read " + ago(config.read_at), config.error ? "bad" : "");
 }
 
+const dead = h => !h.alive && !h.stopped;
+const hostState = h => h.stopped ? "stopped" : !h.alive ? "dead" : h.draining ? "draining" : "alive";
+
 function showAlerts() {
-  const all = [], {config, sq, storage} = state;
+  const all = [], {config, sq, storage, hosts} = state;
+  for (const h of hosts?.hosts ?? []) if (dead(h)) all.push(["", `Host ${h.name} does not live. The others serve its tenants.`]);
   if (config.error) all.push(["", "The tenants file was refused, and the one before it stays in force: " + config.error]);
   if (sq.data_dirs_missing) all.push(["", plural(sq.data_dirs_missing, "data directory is", "data directories are") + " missing, as if a disk were not mounted. The log says which."]);
   if (sq.states["crash-looping"]) all.push(["", "SQ ends again and again for " + plural(sq.states["crash-looping"], "data directory", "data directories") + "."]);
@@ -212,6 +216,10 @@ function showRest(e) {
     el("span", {class: "state " + (childTone[c.state] ?? "")}, c.state), el("span", {class: "grow code"}, c.data_dir),
     el("span", {class: "quiet"}, (c.pid ? "pid " + c.pid + ", " : "") + plural(c.starts, "start")))) : [el("li", {class: "quiet"}, "None runs. SQ is started when a tenant writes.")])),
     e.sq.children.length > 12 ? el("p", {class: "quiet"}, "and more: the table has the state of each tenant's") : "");
+  if (e.hosts) $("hosts").replaceChildren(el("ul", {class: "list"}, ...e.hosts.hosts.map(h => el("li", {},
+    el("span", {class: "state " + (dead(h) ? "bad" : h.draining ? "warn" : "")}, hostState(h)), el("span", {class: "grow"}, h.name + (h.name === e.hosts.host ? ", which shows this page" : "")),
+    el("span", {class: "quiet"}, plural(h.directories, "directory", "directories") + ", " + h.version)))));
+  $("hosts-card").hidden = !state.hosts;
   if (e.storage) $("storage").replaceChildren(el("p", {class: "disk"}, el("span", {class: "quiet"}, "Journal "), size(e.storage.journal_bytes)), ...e.storage.disks.map(d => {
     const bar = newBar();
     drawBar(bar, (d.size_bytes - d.free_bytes) / d.size_bytes);
@@ -301,7 +309,7 @@ function lock(reason) {
   state = {};
   tenants.clear();
   table.rows.clear();
-  for (const id of ["rows", "alerts", "sq", "storage", "audit", "dialog-body"]) $(id).replaceChildren();
+  for (const id of ["rows", "alerts", "sq", "storage", "hosts", "audit", "dialog-body"]) $(id).replaceChildren();
   delete $("alerts").dataset.text;
   if ($("dialog").open) $("dialog").close();
   $("status").hidden = $("lock").hidden = true;

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
+	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/http1"
@@ -59,13 +60,19 @@ type service struct {
 	registry *registry.Registry // nil = there is no bucket
 	costs    *bucket.Counted    // nil = there is no bucket
 	started  time.Time
+	identity *cluster.Identity  // nil = this host is alone
+	hosts    *cluster.Forwarder // nil = this host is alone
 	gateway  *proxy.Gateway
 	unused   *unusedStopper
 	turns    *fairqueue.Queue
 	server   *http1.Server
 	drainer  *connDrainer
 	listener net.Listener // of the tenants
-	health   net.Listener // for the watchdog, if it cannot reach the other one; or nil
+	// For other hosts; nil = there are none.
+	hostServer   *http1.Server
+	hostDrainer  *connDrainer
+	hostListener net.Listener
+	health       net.Listener // for the watchdog, if it cannot reach the other one; or nil
 }
 
 // marksDir is the directory in the state directory that notes which data directories
@@ -221,7 +228,7 @@ func (s *service) makeStorage() (err error) {
 		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
-	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs)
+	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs, s.isElsewhere)
 	if s.host != nil {
 		s.replicas.Dirs = s.dirs
 		s.metrics.RegisterBucket(s.bucketStatus)
@@ -259,12 +266,14 @@ func (s *service) makeAPIs() error {
 	if metricsKey == key {
 		return usageError{errors.New("--metrics-key is the management key: a metrics key must be another one")}
 	}
+	s.makeForwarder()
 	limit := keylimit.New(time.Now)
 	s.api, err = admin.New(admin.Config{
 		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,
+		Hosts: s.hosts, Directories: s.replicas, Draining: s.setDraining,
 	})
 	if err != nil {
 		return err
@@ -272,14 +281,16 @@ func (s *service) makeAPIs() error {
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: changes.New(s.dirs), Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
-		Admin:       s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
+		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants,
+		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()
 	limiter, err := newConnLimiter(s.log)
 	if err != nil {
 		return err
 	}
-	s.server = newServer(s.gateway, s.drainer, limiter, s.turns, s.log)
+	s.server = newServer(s.gateway, s.gateway.Handler(), s.drainer, limiter, s.turns, s.log)
+	s.makeHostServer(limiter)
 	return nil
 }
 
@@ -288,7 +299,7 @@ func (s *service) makeAPIs() error {
 func (s *service) listen() (err error) {
 	_, moved := os.LookupEnv(envListener)
 	orphansWrite := !moved && (s.stopOrphans() || s.store.Current().Refusal() != nil)
-	if s.listener, err = openListener(s.o.listen); err != nil {
+	if s.listener, s.hostListener, err = openListeners(s.o.listen, s.o.bucket.hostListen); err != nil {
 		return err
 	}
 	switch {
@@ -306,8 +317,11 @@ func (s *service) listen() (err error) {
 			return err
 		}
 		s.stderr.flush() // if it succeeds, this process ends there
-		s.warnOfNetwork(enterOwnNetwork(s.listener, orphansWrite))
+		s.warnOfNetwork(enterOwnNetwork(s.listener, s.hostListener, orphansWrite))
 		stop()
+	}
+	if err := s.nameURL(); err != nil {
+		return err
 	}
 	if s.o.sq == builtin {
 		s.log.Warn("this is not SQ, but the stand-in that comes with sqgate: use it to try things, and not for data that anybody wants to keep")

@@ -28,6 +28,8 @@ type bucketOptions struct {
 	sync        bool
 	lag         time.Duration
 	hostName    string // "" = the machine's
+	hostListen  string // "" = this host is alone
+	hostURL     string // "" = hostListen
 }
 
 // registerPlace registers the flags that say where the bucket is.
@@ -41,6 +43,7 @@ func (o *bucketOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.sync, "bucket-sync", o.sync, "acknowledge a write only when the bucket has it (=false: if the disk is lost, so are the writes of the last --bucket-lag)")
 	f.Var((*duration.Flag)(&o.lag), "bucket-lag", "with --bucket-sync=false: how far the bucket may be behind before writes wait for it")
 	o.registerHost(f)
+	o.registerHosts(f)
 }
 
 func (o *bucketOptions) registerHost(f *pflag.FlagSet) {
@@ -63,7 +66,7 @@ func (o *bucketOptions) check() error {
 	case o.hostName != "" && !hostName.MatchString(o.hostName):
 		return usageError{fmt.Errorf("--host-name is %.80q: 1 to 64 letters, digits, dots, hyphens and underscores are wanted, the first a letter or digit", o.hostName)}
 	}
-	return nil
+	return o.checkHosts()
 }
 
 // allowedLag is how far the bucket may be behind. With 0, a write waits for it.
@@ -159,6 +162,9 @@ func (s *service) openBucket() error {
 	}
 	s.costs = &bucket.Counted{Bucket: b}
 	s.host = &hosts.Host{Bucket: s.costs, Name: name, Incarnation: rand.Text(), Version: buildVersion(), Logger: s.log, Gained: make(chan struct{}, 1)}
+	if err := s.makeIdentity(); err != nil {
+		return err
+	}
 	s.replicas = &hosts.Directories{Host: s.host, MarkDir: s.markDir(), History: s.o.history, Lag: o.allowedLag()}
 	if !o.sync {
 		s.log.Warn("writes are acknowledged before they are in the bucket, because --bucket-sync is false: if the disk is lost, so are the last ones", "lag", o.lag)

@@ -32,6 +32,7 @@ func newCheck() *cobra.Command {
 	cmd.Flags().StringVar(&o.stateDir, "state-dir", o.stateDir, "directory for what sqgate itself keeps")
 	cmd.Flags().StringVar(&o.archiveDir, "archive-dir", o.archiveDir, "where archives of deleted tenants go")
 	o.bucket.registerPlace(cmd.Flags())
+	o.bucket.registerHosts(cmd.Flags())
 	return cmd
 }
 

@@ -25,7 +25,7 @@ const demoDir = "sqgate-demo"
 var demoTenants = [...]string{"will", "phext-notepad"}
 
 func newDemo() *cobra.Command {
-	o := defaultOptions()
+	o, hosts := defaultOptions(), 1
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve two tenants from ./" + demoDir + " and print curl lines to paste",
@@ -34,15 +34,19 @@ func newDemo() *cobra.Command {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			return demo(cmd.OutOrStdout(), o, cmd.Flags().Changed("sq"))
+			return demo(cmd.OutOrStdout(), o, cmd.Flags().Changed("sq"), hosts)
 		},
 	}
 	cmd.Flags().StringVar(&o.listen, "listen", o.listen, "address to listen on")
 	cmd.Flags().StringVar(&o.sq, "sq", o.sq, "SQ binary (default: sq on PATH, or else the stand-in that ships in sqgate)")
+	cmd.Flags().IntVar(&hosts, "hosts", hosts, "how many sqgates to run, which share a directory as their bucket")
 	return cmd
 }
 
-func demo(out io.Writer, o *options, sqGiven bool) error {
+func demo(out io.Writer, o *options, sqGiven bool, hosts int) error {
+	if hosts < 1 || hosts > mostDemoHosts {
+		return usageError{fmt.Errorf("--hosts is %d: 1 to %d are wanted", hosts, mostDemoHosts)}
+	}
 	dir, err := filepath.Abs(demoDir)
 	if err != nil {
 		return err
@@ -72,6 +76,11 @@ func demo(out io.Writer, o *options, sqGiven bool) error {
 	}
 	if _, moved := os.LookupEnv(envListener); again && !moved { // or else it is this run that has made it
 		fmt.Fprintf(out, "Going on with ./%[1]s as an earlier demo left it. To start over: rm -r %[1]s\n\n", demoDir)
+	}
+	if hosts != 1 {
+		err := demoHosts(out, o, hosts)
+		served = err == nil
+		return err
 	}
 	err = serve(o, func(addr net.Addr) {
 		served = true

@@ -112,7 +112,7 @@ func answerDial(c *net.UnixConn, reaches func(address string) bool) error {
 	}
 	address := strings.TrimSuffix(string(line[:n]), "\n")
 	if !reaches(address) {
-		return fmt.Errorf("the dialer connects to the server of its --bucket, and not to %q", address)
+		return fmt.Errorf("the dialer connects to the server of its --bucket and to the port of its --host-listen, and not to %q", address)
 	}
 	conn, err := net.DialTimeout("tcp", address, dialTimeout)
 	if err != nil {
@@ -136,16 +136,17 @@ func newDialer() *cobra.Command {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			return runDialer(o.url, socket)
+			return runDialer(&o, socket)
 		},
 	}
 	cmd.Flags().StringVar(&o.url, "bucket", "", "URL of the bucket whose server may be connected to")
+	o.registerHosts(cmd.Flags())
 	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket to listen on (empty: systemd's)")
 	return cmd
 }
 
-func runDialer(url, socket string) error {
-	reaches := func(address string) bool { return bucket.Reaches(url, address) }
+func runDialer(o *bucketOptions, socket string) error {
+	reaches := o.reaches
 	if socket == "" {
 		passed, err := activation.Listeners()
 		if err != nil || len(passed) != 1 || passed[0] == nil {
@@ -167,6 +168,13 @@ func runDialer(url, socket string) error {
 	return nil
 }
 
+// reaches says whether a dialer connects to an address: the bucket's server, or a host at
+// the port that all have.
+func (o *bucketOptions) reaches(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return bucket.Reaches(o.url, address) || err == nil && port != "" && port == o.hostPort()
+}
+
 // listenUnix listens on a path that an earlier process may have left there.
 func listenUnix(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -179,7 +187,7 @@ func listenUnix(path string) (net.Listener, error) {
 // in the environment for the program that is about to be executed. It ends with that one.
 // stop ends it if nothing is executed.
 func (s *service) startDialer() (stop func(), err error) {
-	if !strings.HasPrefix(s.o.bucket.url, "s3:") {
+	if !strings.HasPrefix(s.o.bucket.url, "s3:") && s.hosts == nil {
 		return func() {}, nil
 	}
 	self, err := os.Executable()
@@ -187,7 +195,7 @@ func (s *service) startDialer() (stop func(), err error) {
 		return nil, err
 	}
 	socket := filepath.Join(s.markDir(), ".dialer")
-	cmd := exec.Command(self, dialerCommand, "--bucket", s.o.bucket.url, "--socket", socket)
+	cmd := exec.Command(self, dialerCommand, "--bucket", s.o.bucket.url, "--host-listen", s.dialedHosts(), "--socket", socket)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C is sqgate's, which goes on for a while
 	said, err := cmd.StdoutPipe()
@@ -211,6 +219,18 @@ func (s *service) startDialer() (stop func(), err error) {
 	_, err = unix.FcntlInt(alive.Fd(), unix.F_SETFD, 0) // it outlives the execution
 	err = errors.Join(err, os.Setenv(envDialer, socket), os.Setenv(envDialerPipe, strconv.Itoa(int(alive.Fd()))))
 	return func() { _ = os.Unsetenv(envDialer); stop() }, err
+}
+
+// dialedHosts is an address with the port of all hosts, as a dialer has it; "" = there are none.
+func (s *service) dialedHosts() string {
+	if s.hosts == nil {
+		return ""
+	}
+	port := s.o.bucket.hostPort()
+	if s.o.bucket.hostURL == "" {
+		_, port, _ = net.SplitHostPort(s.hostListener.Addr().String()) // it may have been chosen
+	}
+	return net.JoinHostPort("localhost", port)
 }
 
 // keepDialer keeps the dialer that startDialer has started from outliving this process

@@ -29,21 +29,48 @@ func inherit(l net.Listener) *inheritedListener {
 	return &inheritedListener{Listener: l, close: sync.OnceValue(l.Close)}
 }
 
-// openListener takes the socket that systemd or enterOwnNetwork hands over. Without
-// one it listens on addr.
-func openListener(addr string) (net.Listener, error) {
-	if l, err := passedOn(); l != nil || err != nil {
-		return l, err
-	}
-	passed, err := activation.Listeners()
+// openListeners takes the sockets that systemd or enterOwnNetwork hands over, and listens
+// where there are none: on addr for tenants and, unless hostAddr is "", there for other hosts.
+func openListeners(addr, hostAddr string) (tenants, hosts net.Listener, err error) {
+	passed, hosts, err := systemdListeners()
 	if err != nil {
-		return nil, fmt.Errorf("the socket handed over by systemd: %w", err)
+		return nil, nil, fmt.Errorf("the socket handed over by systemd: %w", err)
+	}
+	if tenants, err = openListener(envListener, "--listen", addr, passed); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case hosts != nil && hostAddr == "":
+		return nil, nil, usageError{fmt.Errorf("%s is active and --host-listen is not given: set SQGATE_HOST_LISTEN to its address, or disable it", hostSocket)}
+	case hosts == nil && hostAddr != "":
+		hosts, err = openListener(envHostListener, "--host-listen", hostAddr, nil)
+	}
+	return tenants, hosts, err
+}
+
+// systemdListeners takes the sockets that systemd hands over. hosts is the one for other
+// hosts, or nil. One that is no listening stream socket is nil.
+func systemdListeners() (passed []net.Listener, hosts net.Listener, err error) {
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	passed, err = activation.Listeners()
+	if i := slices.Index(names, hostSocket); i >= 0 && i < len(passed) && passed[i] != nil {
+		hosts = inherit(passed[i])
+		passed = slices.Delete(passed, i, i+1)
+	}
+	return passed, hosts, err
+}
+
+// openListener takes the socket that enterOwnNetwork has passed on with a variable, or the
+// one that systemd has passed, or listens on the address that a flag names.
+func openListener(variable, flag, addr string, passed []net.Listener) (net.Listener, error) {
+	if l, err := passedOn(variable); l != nil || err != nil {
+		return l, err
 	}
 	switch len(passed) {
 	case 0:
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			return nil, listenError(addr, err)
+			return nil, listenError(flag, addr, err)
 		}
 		return l, nil
 	case 1:
@@ -61,17 +88,17 @@ func openListener(addr string) (net.Listener, error) {
 }
 
 // listenError says what to do about an address that cannot be listened on.
-func listenError(addr string, err error) error {
+func listenError(flag, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		pid, name := takenBy(addr)
-		return fmt.Errorf("--listen: %s is taken%s, or name another address with --listen (%w)", addr, stopTaker(pid, name), err)
+		return fmt.Errorf("%s: %s is taken%s, or name another address with %s (%w)", flag, addr, stopTaker(pid, name), flag, err)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("--listen: %w: ports below 1024 are root's, so name another one, or have systemd open it (sq.socket)", err)
+		return fmt.Errorf("%s: %w: ports below 1024 are root's, so name another one, or have systemd open it (sq.socket)", flag, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("--listen: %w: no interface of this host has this address", err)
+		return fmt.Errorf("%s: %w: no interface of this host has this address", flag, err)
 	}
-	return fmt.Errorf("--listen: %w", err)
+	return fmt.Errorf("%s: %w", flag, err)
 }
 
 // stopTaker is the end of a sentence that says that an address is taken: by which

@@ -37,7 +37,7 @@ func TestListenError(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{
 		syscall.EACCES: "ports below 1024", syscall.EADDRNOTAVAIL: "no interface", syscall.EADDRINUSE: "is taken: stop the program that has it (`systemctl stop sq.socket sq`", syscall.EMFILE: "--listen: too many",
 	} {
-		if err := listenError("127.0.0.1:nobody", errno); !strings.Contains(err.Error(), want) {
+		if err := listenError("--listen", "127.0.0.1:nobody", errno); !strings.Contains(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
 	}

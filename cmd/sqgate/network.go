@@ -33,9 +33,11 @@ import (
 const ownNetwork = "own-network"
 
 // envListener is the variable that passes the tenants' socket on: the number of its
-// descriptor, and passedBySystemd behind that if it is systemd's.
+// descriptor, and passedBySystemd behind that if it is systemd's. envHostListener does
+// so with the socket for other hosts.
 const (
 	envListener     = "SQ_LISTENER_FD" // not SQGATE_, the prefix of settings
+	envHostListener = "SQ_HOST_LISTENER_FD"
 	passedBySystemd = " systemd"
 )
 
@@ -53,8 +55,9 @@ var (
 var errOrphansWrite = errors.New("an SQ process of an earlier sqgate is still writing, or the tenants file is not right: restart sqgate when that is over")
 
 // enterOwnNetwork executes this process again in a network of its own, with the
-// tenants' socket. It returns only if that is not possible.
-func enterOwnNetwork(l net.Listener, orphansWrite bool) error {
+// tenants' socket, and that for other hosts, if there is one. It returns only if that is
+// not possible.
+func enterOwnNetwork(l, hosts net.Listener, orphansWrite bool) error {
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		return err
@@ -73,13 +76,24 @@ func enterOwnNetwork(l net.Listener, orphansWrite bool) error {
 	if err := tryNetwork(unshare, self, flags); err != nil {
 		return err
 	}
-	socket, variable, err := passOn(l)
-	if err != nil {
-		return err
+	environ := os.Environ()
+	var sockets []int
+	for variable, l := range map[string]net.Listener{envListener: l, envHostListener: hosts} {
+		if l == nil {
+			continue
+		}
+		socket, value, err := passOn(l)
+		if err != nil {
+			return err
+		}
+		environ, sockets = append(environ, variable+"="+value), append(sockets, socket)
 	}
 	argv := append(unshareArgs(unshare, self, flags), os.Args[1:]...)
-	err = syscall.Exec(unshare, argv, append(os.Environ(), variable))
-	return errors.Join(os.NewSyscallError("execve", err), unix.Close(socket)) // children must not inherit it
+	err = os.NewSyscallError("execve", syscall.Exec(unshare, argv, environ))
+	for _, socket := range sockets {
+		err = errors.Join(err, unix.Close(socket)) // children must not inherit it
+	}
+	return err
 }
 
 func unshareArgs(unshare, self string, flags []string) []string {
@@ -103,34 +117,35 @@ func tryNetwork(unshare, self string, flags []string) error {
 }
 
 // passOn returns a copy of l's socket that outlives the execution of another program,
-// and the variable that says so there.
-func passOn(l net.Listener) (socket int, variable string, err error) {
+// and the value of the variable that says so there.
+func passOn(l net.Listener) (socket int, value string, err error) {
 	err = onSocket(l, func(fd int) (err error) {
 		socket, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, 0) // without FD_CLOEXEC
 		return err
 	})
-	variable = envListener + "=" + strconv.Itoa(socket)
+	value = strconv.Itoa(socket)
 	if _, ok := l.(*inheritedListener); ok {
-		variable += passedBySystemd
+		value += passedBySystemd
 	}
-	return socket, variable, err
+	return socket, value, err
 }
 
-// passedOn takes the socket that passOn has passed on. It is nil if there is none.
-func passedOn() (net.Listener, error) {
-	value, ok := os.LookupEnv(envListener)
+// passedOn takes the socket that passOn has passed on with a variable. It is nil if there
+// is none.
+func passedOn(variable string) (net.Listener, error) {
+	value, ok := os.LookupEnv(variable)
 	if !ok {
 		return nil, nil
 	}
 	number, systemd := strings.CutSuffix(value, passedBySystemd)
 	fd, err := strconv.ParseUint(number, 10, 31)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", envListener, err)
+		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
-	file := os.NewFile(uintptr(fd), "tenants' socket")
+	file := os.NewFile(uintptr(fd), variable)
 	l, err := net.FileListener(file)
 	if err := errors.Join(err, file.Close()); err != nil { // l has a copy
-		return nil, fmt.Errorf("%s: %w", envListener, err)
+		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
 	if systemd {
 		return inherit(l), nil

@@ -24,7 +24,9 @@ var exampleMethods = []string{"PUT", "POST", "GET", "HEAD", "PATCH", "DELETE"}
 // send checks the answer.
 func TestExamplesOfTheDescription(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGate(t, sq, "will")
+		g := newGate(t, sq, "will")
+		g.args = []string{"--bucket", "file://" + t.TempDir(), "--host-name", "sq2", "--host-listen", "127.0.0.1:0"}
+		g.start()
 		doc, err := openapi3.NewLoader().LoadFromData([]byte(openapi.JSON))
 		if err != nil {
 			t.Fatal(err)

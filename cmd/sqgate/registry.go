@@ -5,17 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/registry"
 )
 
-// registryConfig is what the tenants file and a bucket are brought together with. This
-// host serves alone, so it does not poll: what nobody else changes costs no request.
+// registryConfig is what the tenants file and a bucket are brought together with. A host
+// that serves alone does not poll: what nobody else changes costs no request.
 func (s *service) registryConfig(b bucket.Bucket) registry.Config {
-	return registry.Config{Bucket: b, File: s.o.config, State: filepath.Join(s.markDir(), ".tenants"), DataRoot: s.o.dataRoot, Logger: s.log}
+	c := registry.Config{Bucket: b, File: s.o.config, State: filepath.Join(s.markDir(), ".tenants"), DataRoot: s.o.dataRoot, Logger: s.log}
+	if s.o.bucket.hostListen != "" {
+		c.Poll = tenantsPoll
+	}
+	return c
 }
+
+// tenantsPoll is how often a host asks what others have changed.
+const tenantsPoll = 2 * time.Second
 
 // openRegistry reads the tenants in the bucket. The error says what to do if this host
 // has tenants that the bucket does not know.

@@ -86,10 +86,10 @@ const (
 	keepAliveTimeout  = 2 * time.Minute
 )
 
-func newServer(g *proxy.Gateway, drainer *connDrainer, limiter *connLimiter, turns *fairqueue.Queue, log *slog.Logger) *http1.Server {
+func newServer(g *proxy.Gateway, handler http.Handler, drainer *connDrainer, limiter *connLimiter, turns *fairqueue.Queue, log *slog.Logger) *http1.Server {
 	return http1.New(http1.Config{
 		Fallback: &http.Server{
-			Handler:           drainer.wrap(pace.Bodies(g.Handler())),
+			Handler:           drainer.wrap(pace.Bodies(handler)),
 			MaxHeaderBytes:    maxHeader,
 			ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout:       keepAliveTimeout,
@@ -136,6 +136,8 @@ func (s *service) run() error {
 	s.acquireLease(ctx)
 	group.Go(func() error { return s.keepLease(ctx) })
 	group.Go(func() error { s.keepTenants(ctx); return nil })
+	group.Go(s.serveHosts)
+	group.Go(func() error { s.runHosts(ctx); return nil })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
 	if s.health != nil {
@@ -162,6 +164,7 @@ func (s *service) untilStopped(signals <-chan os.Signal, served <-chan error, n 
 	for {
 		select {
 		case err := <-served:
+			s.shutdownHosts(context.Background())
 			return errors.Join(fmt.Errorf("the listener failed: %w", err), s.stopChildren(context.Background()))
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
@@ -192,10 +195,10 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 			}
 		}
 	}()
-	s.handOver(ctx)
-	s.gateway.Drain()
+	s.gateway.SetDraining(true)
 	s.api.EndStreams()
 	s.gateway.EndStreams()
+	s.handOver(ctx)
 	if l, ok := s.listener.(*inheritedListener); ok {
 		_ = l.Close() // systemd keeps the socket: new connections wait in it for the next sqgate
 	}
@@ -205,6 +208,7 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 		_ = s.server.Close() // the requests had their time, and the listener is closed already
 	}
 	<-served
+	s.shutdownHosts(ctx)
 	return s.stopChildren(ctx)
 }
 

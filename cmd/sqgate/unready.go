@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/proxy"
 )
@@ -49,10 +47,10 @@ func answerUnready(cause error, send func(state string) error, stay time.Duratio
 
 // systemdSockets is the tenants' socket, unless it was used up already.
 func systemdSockets() []net.Listener {
-	if l, err := passedOn(); l != nil && err == nil {
+	if l, err := passedOn(envListener); l != nil && err == nil {
 		return []net.Listener{l}
 	}
-	passed, err := activation.Listeners()
+	passed, _, err := systemdListeners()
 	if err != nil || len(passed) != 1 || passed[0] == nil {
 		return nil
 	}

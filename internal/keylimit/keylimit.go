@@ -69,20 +69,29 @@ func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	return wait
 }
 
-// clientAddress is the address that a request counts against. Behind a proxy
-// on this host it is the one that this proxy added last to X-Forwarded-For; a
-// client elsewhere could claim anything there.
+// clientAddress is the address that a request counts against.
 func clientAddress(r *http.Request) netip.Addr {
+	address := Client(r)
+	if !address.IsValid() {
+		return address // all clients of a Unix socket count as one
+	}
+	return Network(address)
+}
+
+// Client is the address that a request is from; it is invalid if it came over a Unix
+// socket. Behind a proxy on this host it is the one that this proxy added last to
+// X-Forwarded-For; a client elsewhere could claim anything there.
+func Client(r *http.Request) netip.Addr {
 	address, err := netip.ParseAddr(RemoteHost(r))
 	if err != nil {
-		return netip.Addr{} // all clients of a Unix socket count as one
+		return netip.Addr{}
 	}
 	if address.IsLoopback() {
 		if forwarded, ok := lastForwarded(r.Header); ok {
-			address = forwarded
+			return forwarded
 		}
 	}
-	return Network(address)
+	return address
 }
 
 // Network is what stands for an address where clients are counted. It is a few

@@ -99,6 +99,7 @@ func (ds *Directories) handOver(ctx context.Context, d *datadir.Dir, to string) 
 	if err != nil {
 		return err
 	}
+	ds.counts.handOvers.Add(1)
 	ds.Logger.Info("a directory was handed over", slog.String(logkey.DataDir, d.Path), slog.String("to", to), slog.Duration("took", time.Since(begun)))
 	return nil
 }

@@ -40,6 +40,7 @@ type Directories struct {
 	Calls *quota.Calls
 
 	housekeeping housekeeping
+	counts       counts
 	routes       routes
 	names        names
 	fetching     fetching
@@ -149,6 +150,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	taken = true
+	ds.counts.takeOvers.Add(1)
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
 		slog.Uint64("position", log.End()), slog.Int("files", len(state.Files)), slog.Int("ahead", len(ahead)))
 	return r, nil

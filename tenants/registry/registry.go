@@ -325,6 +325,13 @@ func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan s
 	}
 }
 
+// Refresh looks for what others changed now, and calls follow if there is anything.
+func (r *Registry) Refresh(ctx context.Context, follow func() error) {
+	if changed, err := r.look(ctx); err == nil && changed {
+		_ = follow() // the store logs the error
+	}
+}
+
 func (r *Registry) look(ctx context.Context) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,0 +1,436 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/host"
+)
+
+// Hosts knows who owns what. It is *host.Directories, and a fake in tests.
+type Hosts interface {
+	Peers() []host.Peer
+	Refresh(ctx context.Context) error
+	Route(ctx context.Context, dir string) (to host.Peer, here bool, err error)
+	Accepts(ctx context.Context, dir string) (bool, error)
+	Forget(dir string)
+	Unreachable(name string)
+}
+
+// Config is what a Forwarder is made of.
+type Config struct {
+	Hosts    Hosts
+	Identity *Identity
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil = directly
+	Logger   *slog.Logger
+}
+
+// How long it is tried to find a host that serves a request, and the pauses between.
+const (
+	patience   = 10 * time.Second
+	firstPause = 20 * time.Millisecond
+	mostPause  = 500 * time.Millisecond
+)
+
+// Limits of the connections to one host. idleTimeout is less than the other end waits.
+const (
+	mostConnections = 1024
+	mostIdle        = 256
+	idleTimeout     = time.Minute
+	dialTimeout     = 3 * time.Second
+	// inviteTimeout is how long the other host may take to want a large body. It may have to
+	// ask the bucket first.
+	inviteTimeout = patience
+	// silence is how long the system may wait for a host that answers no packet.
+	silence = 8 * time.Second
+)
+
+var (
+	errNoOwner = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"no host serves this data for the moment, and nothing was changed: repeat the request")
+	errLost = apierror.New(apierror.NotKnown,
+		"the host that has this data did not answer: it is not known whether the write was made, so look it up before you repeat it")
+	errLostRead = apierror.RetryIn(time.Second, apierror.Unavailable, "the host that has this data did not answer: repeat the request")
+)
+
+func errBodyCutShort(err error) error {
+	return apierror.New(apierror.BadRequest, "the body ended before it was complete (%v): nothing was changed, send it again", err)
+}
+
+// Results of an attempt to send a request on, as Counts has them.
+const (
+	Answered    = "answered"
+	NotOwner    = "not_owner"   // the other host says so
+	Unreachable = "unreachable" // nothing was sent
+	Lost        = "lost"        // it is not known what became of it
+)
+
+// Results are all of them.
+var Results = []string{Answered, NotOwner, Unreachable, Lost}
+
+// Forwarder sends requests on. Its methods may be called at any time.
+type Forwarder struct {
+	Config
+	transport *http.Transport
+
+	mu     sync.Mutex
+	counts map[string]int64
+	under  map[*attempt]string // way, with the fingerprint of the host
+}
+
+// New makes a Forwarder. Run ends its requests to hosts that have died.
+func New(c Config) *Forwarder {
+	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}}
+	f.transport = &http.Transport{
+		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
+		MaxConnsPerHost: mostConnections, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
+	}
+	return f
+}
+
+// Call is what is to be known of a request to send it on.
+type Call struct {
+	Dir string // the data directory that it is about
+	ID  string // its X-Request-Id
+	// Repeatable says that it does no harm to do it twice: it is a read, or has an
+	// Idempotency-Key.
+	Repeatable bool
+	// Enter counts it in before it is sent on; nil = nobody counts.
+	Enter func() (leave func(), err error)
+	// Here serves it on this host. moved: it has answered nothing and changed nothing, since
+	// the directory is another host's now; then read is the body, if it was read.
+	Here func() (moved bool, read []byte)
+}
+
+// Serve has a request answered by the host that owns its directory. An error is returned
+// only while nothing was answered.
+func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	var b *body
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		to, here, err := f.Hosts.Route(ctx, c.Dir)
+		switch {
+		case err != nil:
+			return noOwner(err)
+		case here && b == nil:
+			moved, read := c.Here()
+			if !moved {
+				return nil
+			}
+			if read != nil {
+				b = &body{kept: read, whole: true}
+			}
+		case here:
+			r.Body = b.reader()
+			moved, _ := c.Here()
+			if !moved {
+				return nil
+			}
+		default:
+			if c.Enter != nil {
+				leave, err := c.Enter()
+				if err != nil {
+					return err
+				}
+				defer leave()
+				c.Enter = nil // once
+			}
+			if b == nil {
+				if b, err = readBody(r); err != nil {
+					return err
+				}
+			}
+			if done, err := f.send(w, r, c, to, b); done || err != nil {
+				return err
+			}
+		}
+		f.Hosts.Forget(c.Dir)
+		if b != nil && !b.repeatable() {
+			return errNoOwner
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return errNoOwner
+		}
+	}
+}
+
+// SendTo has a request answered by a certain host. An error is returned only while nothing
+// was answered.
+func (f *Forwarder) SendTo(w http.ResponseWriter, r *http.Request, id string, to host.Peer) error {
+	b, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	done, err := f.send(w, r, Call{ID: id}, to, b)
+	if err == nil && !done {
+		err = errNoOwner
+	}
+	return err
+}
+
+// noOwner is what a caller is told when it is not known who owns a directory.
+func noOwner(err error) error {
+	if apierror.From(err) == nil || apierror.IsTimeout(err) {
+		return errors.Join(errNoOwner, err)
+	}
+	return err
+}
+
+// attempt is one sending of a request.
+type attempt struct {
+	http.ResponseWriter
+	header http.Header // of the answer, as the other host has it
+	end    context.CancelCauseFunc
+	begun  bool  // the answer
+	failed error // to come, or to end
+}
+
+var (
+	errNotOwner = errors.New("the other host does not own the directory")
+	errHostDied = errors.New("the other host has died")
+)
+
+// send sends a request to another host, and its answer back. done: it was answered. If it
+// was not and there is no error, nothing was changed, or does no harm if it is done again.
+func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host.Peer, b *body) (done bool, err error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	a := &attempt{ResponseWriter: w, header: http.Header{}, end: cancel}
+	f.began(a, to.Fingerprint)
+	defer f.ended(a)
+	proxy := httputil.ReverseProxy{
+		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
+		Transport:      f.transport,
+		ModifyResponse: a.receive,
+		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
+		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
+		BufferPool:     buffers,
+	}
+	var sent sending
+	bare := r.WithContext(sent.trace(ctx))
+	bare.Header, bare.Body = http.Header{}, http.NoBody // ReverseProxy looks at the client's before Rewrite
+	proxy.ServeHTTP(a, bare)
+	result := Answered
+	switch {
+	case a.failed == nil:
+	case errors.Is(a.failed, errNotOwner):
+		result = NotOwner
+	case !sent.begun.Load():
+		result = Unreachable
+		f.Hosts.Unreachable(to.Name)
+	default:
+		result = Lost
+	}
+	f.count(result)
+	if a.failed != nil && result != NotOwner {
+		f.Logger.Warn("another host did not answer", slog.String(logkey.Request, c.ID), slog.String("host", to.Name), slog.String("result", result), slog.Any(logkey.Error, errors.Join(a.failed, context.Cause(ctx))))
+	}
+	switch {
+	case a.begun && a.failed != nil:
+		panic(http.ErrAbortHandler) // only a broken connection can say that the answer is not whole
+	case result == Lost && !c.Repeatable:
+		return false, errLost
+	case result == Lost && !b.repeatable():
+		return false, errLostRead
+	}
+	return a.begun, nil
+}
+
+// rewrite makes out what r was, with what the other host is to know of it.
+func rewrite(out, r *http.Request, id string, to host.Peer, b *body) {
+	out.Header = r.Header.Clone()
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Forwarded"} {
+		out.Header.Del(name)
+	}
+	u := *r.URL
+	u.Scheme, u.Host = "https", to.Fingerprint // which dial looks up
+	out.URL, out.Host = &u, r.Host
+	if out.Host == "" {
+		out.Host = "sqgate"
+	}
+	b.set(out, r.ContentLength)
+	describe(out, r, id)
+}
+
+// receive looks at the head of an answer.
+func (a *attempt) receive(resp *http.Response) error {
+	if resp.StatusCode == http.StatusMisdirectedRequest {
+		return errNotOwner
+	}
+	resp.Body = &answerBody{ReadCloser: resp.Body, attempt: a, request: resp.Request}
+	return nil
+}
+
+// Header is that of the other host's answer alone.
+func (a *attempt) Header() http.Header { return a.header }
+
+// WriteHeader passes the answer on, and not what came in front of it: that was for this host.
+func (a *attempt) WriteHeader(status int) {
+	if status < http.StatusOK {
+		clear(a.header)
+		return
+	}
+	a.begun = true
+	to := a.ResponseWriter.Header()
+	closes := to["Connection"] // of this host, when it stops
+	clear(to)
+	for name, values := range a.header {
+		to[name] = values
+	}
+	if closes != nil {
+		to["Connection"] = closes
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController flush the answer.
+func (a *attempt) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (f *Forwarder) began(a *attempt, fingerprint string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.under[a] = fingerprint
+}
+
+func (f *Forwarder) ended(a *attempt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.under, a)
+}
+
+// lookEvery is how often Run looks which hosts live.
+const lookEvery = time.Second
+
+// Run ends requests to hosts that have died, which may be stopped and never answer, until
+// ctx ends.
+func (f *Forwarder) Run(ctx context.Context) {
+	defer f.transport.CloseIdleConnections()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookEvery):
+		}
+		alive := map[string]bool{}
+		for _, p := range f.Hosts.Peers() {
+			alive[p.Fingerprint] = p.Alive
+		}
+		f.mu.Lock()
+		for a, to := range f.under {
+			if !alive[to] {
+				a.end(errHostDied)
+			}
+		}
+		f.mu.Unlock()
+	}
+}
+
+func (f *Forwarder) count(result string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[result]++
+}
+
+// Counts is how many attempts ended in which of Results.
+func (f *Forwarder) Counts() map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	counts := make(map[string]int64, len(Results))
+	for _, r := range Results {
+		counts[r] = f.counts[r]
+	}
+	return counts
+}
+
+// dial connects to the host with a fingerprint, and to no other: whoever has its address now
+// may be another process.
+func (f *Forwarder) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	wanted, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	at, err := f.addressOf(wanted)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	dial := f.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, "tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	noticeSilence(conn)
+	secure := tls.Client(conn, f.Identity.config(func(fingerprint string) bool { return fingerprint == wanted }))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secure, nil
+}
+
+func (f *Forwarder) addressOf(fingerprint string) (string, error) {
+	for _, p := range f.Hosts.Peers() {
+		if p.Fingerprint != fingerprint {
+			continue
+		}
+		u, err := url.Parse(p.URL)
+		if err != nil || u.Port() == "" {
+			return "", errors.Join(errors.New("host "+p.Name+" has no --host-url that can be used"), err)
+		}
+		return u.Host, nil
+	}
+	return "", errUnknownHost
+}
+
+// noticeSilence ends a connection whose other end answers no packet. If it cannot be set, Run
+// ends what waits.
+func noticeSilence(c net.Conn) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: silence / 2, Interval: silence / 4, Count: 2})
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
+		})
+	}
+}
+
+// Listener is l for hosts of the bucket alone.
+func (f *Forwarder) Listener(l net.Listener) net.Listener {
+	return tls.NewListener(l, f.Identity.config(func(fingerprint string) bool {
+		if f.knows(fingerprint) {
+			return true
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+		defer cancel()
+		if err := f.Hosts.Refresh(ctx); err != nil { // it may have just started
+			f.Logger.Warn("the hosts in the bucket could not be looked at", logkey.Error, err)
+		}
+		return f.knows(fingerprint)
+	}))
+}
+
+func (f *Forwarder) knows(fingerprint string) bool {
+	return slices.ContainsFunc(f.Hosts.Peers(), func(p host.Peer) bool { return p.Fingerprint == fingerprint })
+}

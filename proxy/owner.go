@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+
+	"mirrorborn.us/sqgate/cluster"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+)
+
+// HostHandler is the chain for requests that other hosts of the bucket have sent here,
+// which are served here or not at all. Only such hosts may reach it: what they say of a
+// request is believed.
+func (g *Gateway) HostHandler() http.Handler {
+	chain := g.chain(true)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		as, id, ok := cluster.Received(r)
+		if !ok {
+			http.Error(w, "this address is for hosts of the same bucket", http.StatusBadRequest)
+			return
+		}
+		chain.ServeHTTP(w, as.WithContext(withReceivedID(as.Context(), id)))
+	})
+}
+
+// withOwner has a request answered by the host that owns its tenant's directory. Limits,
+// quotas, counts and metrics are that host's, so they come behind this link.
+func (g *Gateway) withOwner(fromHost bool, next http.Handler) http.Handler {
+	switch {
+	case g.Hosts == nil:
+		return next
+	case fromHost:
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			info := infoOf(r)
+			info.onMoved = func() { cluster.RefuseNotOwner(w) }
+			switch accepted, err := g.Hosts.Accepts(r.Context(), info.tenant.DataDir); {
+			case err != nil:
+				g.refuse(w, r, err)
+			case !accepted:
+				info.onMoved()
+			default:
+				next.ServeHTTP(w, r)
+			}
+		})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := infoOf(r)
+		op, _ := rewrite.Find(r.Method, info.path)
+		info.sentOn = true
+		err := g.Hosts.Serve(w, r, cluster.Call{
+			Dir: info.tenant.DataDir, ID: info.id,
+			Repeatable: op != "" && !op.Mutates() || r.Header.Get("Idempotency-Key") != "",
+			Enter:      func() (leave func(), err error) { return g.Dirs.Of(info.tenant.DataDir).Enter(info.group()) },
+			Here: func() (moved bool, read []byte) {
+				info.sentOn, info.body = false, nil
+				info.onMoved = func() { moved = true }
+				next.ServeHTTP(w, r)
+				if moved {
+					info.sentOn, info.onMoved = true, nil
+				}
+				return moved, info.body
+			},
+		})
+		if err != nil {
+			info.sentOn, info.onMoved = false, nil
+			g.refuse(w, r, err)
+		}
+	})
+}
+
+// movedAway says whether a request is to be answered by another host instead of being
+// refused, because its directory is that one's now. Nothing was answered or changed.
+func (i *requestInfo) movedAway(err error) bool {
+	if i.onMoved == nil || !errors.Is(err, datadir.ErrMoved) {
+		return false
+	}
+	i.onMoved()
+	return true
+}
