@@ -117,6 +117,9 @@ func TestDrain(t *testing.T) {
 			if c.owner() == owner {
 				t.Fatal("a drained host has the directory")
 			}
+			if err := c.hosts[owner].serve(); i > 0 && !errors.Is(err, datadir.ErrMoved) {
+				t.Error("a drained host takes a directory over:", err)
+			}
 			text := string(rune('a' + i))
 			for _, from := range []string{owner, other} {
 				if err := c.write(from, "n.phext", text+from); err != nil {
@@ -229,5 +232,37 @@ func TestRendezvous(t *testing.T) {
 		if three[i] != "c" && two[i] != three[i] {
 			t.Fatal("a directory has moved from", three[i], "to", two[i])
 		}
+	}
+}
+
+// TestAnAnswerThatComesLate shows how things were when it was asked for. What this process
+// did not see, since it was stopped, is no silence.
+func TestAnAnswerThatComesLate(t *testing.T) {
+	var v view
+	now := time.Duration(0)
+	clock := func() time.Duration { return now }
+	o := object.Host{Name: "b", Incarnation: "1", Counter: 7}
+	now = time.Minute
+	v.observe("b", o, "7", 0, clock) // asked for a minute ago
+	begun := now + time.Second
+	now += time.Hour // the next answer comes late, or this process was stopped
+	if w := v.observe("b", o, "7", begun, clock); w.ended("1") || !w.alive() {
+		t.Errorf("%+v", w)
+	}
+	if w := v.observe("b", o, "7", time.Minute+stillFor, clock); !w.ended("1") || w.alive() {
+		t.Errorf("%+v", w)
+	}
+	o.Incarnation, o.Counter = "2", 1
+	now += time.Second
+	seen := now
+	v.observe("b", o, "1", now, clock)
+	o.Counter++
+	if w := v.observe("b", o, "2", seen+stillFor-1, clock); w.ended("1") || !w.alive() {
+		t.Errorf("an earlier process: %+v", w)
+	}
+	o.Counter++
+	now = seen + stillFor
+	if w := v.observe("b", o, "3", now, clock); !w.ended("1") || w.ended("2") {
+		t.Errorf("an earlier process: %+v", w)
 	}
 }

@@ -146,7 +146,7 @@ func (h *Host) renew(ctx context.Context) error {
 		case h.counter == 0:
 			h.previous = there
 		case there.Incarnation == h.Incarnation:
-		case h.everHeld() || there.Incarnation != h.previous.Incarnation:
+		case h.everHeld() || !h.mayBeBefore(there):
 			return ErrNameTaken
 		}
 		h.etag = etag
@@ -170,6 +170,12 @@ func (h *Host) renew(ctx context.Context) error {
 func (h *Host) object() object.Host {
 	return object.Host{Name: h.Name, URL: h.URL, Fingerprint: h.Fingerprint, Incarnation: h.Incarnation, Counter: h.counter,
 		Version: h.Version, Draining: h.draining.Load(), Load: int(h.held.Load())}
+}
+
+// mayBeBefore says whether a process before this one has written its object, which may
+// have arrived late.
+func (h *Host) mayBeBefore(o object.Host) bool {
+	return o.Incarnation == "" || o.Incarnation == h.previous.Incarnation || slices.Contains(h.Predecessors, o.Incarnation)
 }
 
 // noteAloneLocked is called at the first renewal that succeeded: no earlier process can renew

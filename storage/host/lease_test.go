@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
 )
 
 // run runs a host until the end of the test, or until end is called.
@@ -210,5 +211,71 @@ func TestAFirstRenewalThatFails(t *testing.T) {
 				h.endLease()
 			})
 		}
+	}
+}
+
+// TestALateAnswerIsNoWatch: what a host is told of another one is as old as its question,
+// also if this process was stopped meanwhile.
+func TestALateAnswerIsNoWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		owner := newHost(b, "a")
+		run(t, owner)
+		answers := &lateAnswers{Bucket: b}
+		h := newHost(answers, "b")
+		for _, answers.late = range []time.Duration{0, stillFor, 0, time.Minute} {
+			over, err := h.ended(t.Context(), object.Owner{Host: "a", Incarnation: owner.Incarnation})
+			if over || err != nil || !owner.Holds() {
+				t.Errorf("with an answer after %v: %v, %v", answers.late, over, err)
+			}
+		}
+	})
+}
+
+type lateAnswers struct {
+	bucket.Bucket
+	late time.Duration
+}
+
+func (l *lateAnswers) Get(ctx context.Context, key, unlessETag string) (bucket.Object, error) {
+	o, err := l.Bucket.Get(ctx, key, unlessETag)
+	time.Sleep(l.late)
+	return o, err
+}
+
+// TestAPredecessorThatWritesLate is not another host with the same name: it may have died
+// while its last renewal, or the end of its lease, was on the way.
+func TestAPredecessorThatWritesLate(t *testing.T) {
+	for name, late := range map[string]func(before, last *Host) error{
+		"renewal": func(_, last *Host) error { return last.renew(context.Background()) },
+		"end":     func(before, _ *Host) error { before.giveUp(); return nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := bucket.NewMemory()
+			before, last, h := newHost(b, "a"), newHost(b, "a"), newHost(b, "a")
+			if err := before.renew(t.Context()); err != nil {
+				t.Fatal(name, err)
+			}
+			h.Predecessors = []string{before.Incarnation, last.Incarnation}
+			b.Fault = func(op bucket.Op, _ string) bucket.Fault {
+				if op == bucket.OpPut {
+					return bucket.Fault{Refuse: bucket.ErrTemporary}
+				}
+				return bucket.Fault{}
+			}
+			if err := h.renew(t.Context()); !bucket.ShouldRetry(err) {
+				t.Error(name, err)
+			}
+			b.Fault = nil
+			if err := late(before, last); err != nil {
+				t.Error(name, err)
+			}
+			if err := h.renew(t.Context()); err != nil || !h.Holds() {
+				t.Errorf("%s: %v", name, err)
+			}
+			for _, one := range []*Host{before, last, h} {
+				one.endLease()
+			}
+		})
 	}
 }

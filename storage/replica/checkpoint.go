@@ -55,7 +55,7 @@ func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text fun
 	if !l.d.holds() {
 		return ErrNoLease
 	}
-	err = retry(ctx, func() error {
+	err = l.d.retry(ctx, l.d.checkpointKey(c.Seq), func() error {
 		_, err := l.d.Bucket.Put(ctx, l.d.checkpointKey(c.Seq), body, bucket.IfAbsent())
 		return err
 	})
@@ -201,7 +201,7 @@ func (l *Log) remove(ctx context.Context, key string) error {
 	if !l.d.holds() {
 		return ErrNoLease
 	}
-	return retry(ctx, func() error { return l.d.Bucket.Delete(ctx, key) })
+	return l.d.retry(ctx, key, func() error { return l.d.Bucket.Delete(ctx, key) })
 }
 
 func (l *Log) pruneLog(ctx context.Context, upTo uint64, remove func(key string) error) error {

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -88,10 +87,12 @@ const (
 	longestPause = 2 * time.Second
 )
 
-// retry calls try until it returns no error that may go away, or ctx ends. The
-// pauses grow, and are random so that hosts do not come back all at once.
-func retry(ctx context.Context, try func() error) error {
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+// retry calls try, which is for the object at key, until it returns no error that may
+// go away, or ctx ends. The pauses grow, and are others for each process, so that hosts
+// do not come back all at once. They are a function of what is known of a call, and not
+// random, so that a simulation can be repeated.
+func (d *Directory) retry(ctx context.Context, key string, try func() error) error {
+	for n, pause := 0, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
 		err := try()
 		if err == nil || !bucket.ShouldRetry(err) {
 			return err
@@ -99,13 +100,13 @@ func retry(ctx context.Context, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(pause/2 + time.Duration(xxh3.HashString(fmt.Sprint(d.Incarnation, key, n))%uint64(pause/2))):
 		}
 	}
 }
 
 func (d *Directory) get(ctx context.Context, key string) (o bucket.Object, err error) {
-	err = retry(ctx, func() error {
+	err = d.retry(ctx, key, func() error {
 		o, err = d.Bucket.Get(ctx, key, "")
 		return err
 	})
@@ -113,7 +114,7 @@ func (d *Directory) get(ctx context.Context, key string) (o bucket.Object, err e
 }
 
 func (d *Directory) put(ctx context.Context, key string, body []byte) error {
-	return retry(ctx, func() error {
+	return d.retry(ctx, key, func() error {
 		_, err := d.Bucket.Put(ctx, key, body, bucket.Condition{})
 		return err
 	})
@@ -125,7 +126,7 @@ func (d *Directory) list(ctx context.Context, prefix, after string) iter.Seq2[bu
 	return func(yield func(bucket.Entry, error) bool) {
 		for more := true; more; {
 			var page []bucket.Entry
-			err := retry(ctx, func() (err error) {
+			err := d.retry(ctx, d.key(prefix), func() (err error) {
 				page, more, err = d.Bucket.List(ctx, d.key(prefix), after, bucket.PageMax)
 				return err
 			})
@@ -276,7 +277,7 @@ func (d *Directory) ReadCheckpoint(ctx context.Context, seq uint64) (c object.Ch
 // copyFile writes the text of a phext that a checkpoint names to f, without having it in
 // memory. f is empty.
 func (d *Directory) copyFile(ctx context.Context, h object.Hash, f *os.File) (left object.FileState, err error) {
-	err = retry(ctx, func() (err error) {
+	err = d.retry(ctx, d.fileKey(h), func() (err error) {
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
 			err = f.Truncate(0)
 		}

@@ -58,7 +58,7 @@ func (d *Directory) replaceOwner(ctx context.Context, o object.Owner, etag strin
 	if etag == "" {
 		condition = bucket.IfAbsent()
 	}
-	err = retry(ctx, func() error {
+	err = d.retry(ctx, d.ownerKey(), func() error {
 		newETag, err = d.Bucket.Put(ctx, d.ownerKey(), body, condition)
 		return err
 	})
@@ -128,7 +128,7 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 	if err != nil {
 		return err
 	}
-	err = retry(ctx, func() error {
+	err = l.d.retry(ctx, l.d.logKey(l.end+1), func() error {
 		_, err := l.d.Bucket.Put(ctx, l.d.logKey(l.end+1), body, bucket.IfAbsent())
 		return err
 	})
