@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,20 @@ func (c *Call) Outgoing() Outgoing {
 		o.Body = c.wireBody()
 	}
 	return o
+}
+
+// Then is the one call that makes of a scroll what c and then next make of it. Both are
+// mutations of the same scroll, and c may be nil for none. It shares no memory with c.
+func (c *Call) Then(next *Call) *Call {
+	if c == nil || next.Op != Insert {
+		return next
+	}
+	both := *c
+	if c.Op == Delete {
+		both.Op = Update
+	}
+	both.Scroll = slices.Concat(c.Scroll, next.Scroll)
+	return &both
 }
 
 // LoadCall is the call that makes SQ read the phext of c from its file again.

@@ -40,9 +40,10 @@ func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, err
 	return j.BeginBatch([]Mutation{m}, before)
 }
 
-// BeginBatch is Begin for several mutations of one file that are carried out in
-// any order and end together. They must be of different scrolls, and their
-// texts must have no delimiters; otherwise the error is ErrBatch.
+// BeginBatch is Begin for several mutations of one file that end together. Those of
+// one scroll are carried out at once, as what they make of it in their order; the
+// scrolls in any order. The mutations must be of scrolls, and their texts must have no
+// delimiters; otherwise the error is ErrBatch.
 func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pending, error) {
 	if err := checkBatch(all); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 
@@ -29,13 +30,23 @@ func (w *world) beginTogether(all []Mutation) *Pending {
 	return p
 }
 
-// halfways are the states of a file while SQ makes the mutations in some order.
+// halfways are the states of a file while SQ writes the scrolls in some order, each once.
 func halfways(t *rapid.T, before State, all []Mutation) (states []State) {
-	for _, m := range rapid.Permutation(all).Draw(t, "order") {
-		before = before.After(m)
+	scrolls := ofScrolls(all)
+	for _, at := range rapid.Permutation(slices.SortedFunc(maps.Keys(scrolls), phext.Coordinate.Compare)).Draw(t, "order") {
+		before = before.AfterAll(scrolls[at])
 		states = append(states, before)
 	}
 	return states
+}
+
+// ofScrolls are the mutations of each scroll.
+func ofScrolls(all []Mutation) map[phext.Coordinate][]Mutation {
+	scrolls := map[phext.Coordinate][]Mutation{}
+	for _, m := range all {
+		scrolls[m.At] = append(scrolls[m.At], m)
+	}
+	return scrolls
 }
 
 func afterAll(s State, all []Mutation) State {
@@ -45,16 +56,23 @@ func afterAll(s State, all []Mutation) State {
 	return s
 }
 
-// someOf says whether got is before with some of the mutations made.
+// someOf says whether got is before with the first of the mutations made, as single
+// ones would be, or with some scrolls as all of them make them.
 func someOf(got, before State, all []Mutation) bool {
-	for chosen := range 1 << len(all) {
+	scrolls := slices.Collect(maps.Values(ofScrolls(all)))
+	for chosen := range 1 << len(scrolls) {
 		s := before
-		for i, m := range all {
+		for i, mutations := range scrolls {
 			if chosen>>i&1 == 1 {
-				s = s.After(m)
+				s = s.AfterAll(mutations)
 			}
 		}
 		if s == got {
+			return true
+		}
+	}
+	for n := range all {
+		if before.AfterAll(all[:n]) == got {
 			return true
 		}
 	}
@@ -123,10 +141,9 @@ func TestWhatMayNotBeTogether(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	first := update("a.phext", 1, "x")
 	for name, second := range map[string]Mutation{
-		"another file":   update("b.phext", 2, "y"),
-		"the same place": update("a.phext", 1, "y"),
-		"a delimiter":    update("a.phext", 2, "y\x17"),
-		"a whole file":   {File: "a.phext", Op: Replace, At: phext.Origin(), Text: "y"},
+		"another file": update("b.phext", 2, "y"),
+		"a delimiter":  update("a.phext", 2, "y\x17"),
+		"a whole file": {File: "a.phext", Op: Replace, At: phext.Origin(), Text: "y"},
 	} {
 		if _, err := w.j.BeginBatch([]Mutation{first, second}, nil); !errors.Is(err, ErrBatch) {
 			t.Errorf("%s: %v", name, err)
@@ -134,6 +151,32 @@ func TestWhatMayNotBeTogether(t *testing.T) {
 	}
 	if _, err := w.j.BeginBatch(nil, nil); !errors.Is(err, ErrBatch) {
 		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestAHotScrollIsWrittenOnce completes a batch of which SQ has written one scroll, or a
+// beginning of the file: the scroll has what all its mutations make of it.
+func TestAHotScrollIsWrittenOnce(t *testing.T) {
+	all := []Mutation{
+		{File: "a.phext", Op: Insert, At: at(1), Text: "+"},
+		{File: "a.phext", Op: Insert, At: at(1), Text: "more"},
+		update("a.phext", 2, "TWO"),
+		update("a.phext", 3, "never"),
+		{File: "a.phext", Op: Delete, At: at(3)},
+		{File: "a.phext", Op: Insert, At: at(3), Text: "new"},
+	}
+	for _, reached := range []string{
+		"one+more\x17two\x17three", "one\x17TWO\x17three", "one\x17two\x17new", "one+more\x17two\x17new",
+		"one+mo", "one+more\x17TW", "one+more\x17two\x17ne", "one+more\x17two\x17thr", "one\x17two\x17n", "",
+	} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.put("a.phext", text("one\x17two\x17three"))
+		w.beginTogether(all)
+		w.put("a.phext", text(reached))
+		w.reopen()
+		if r := w.recover(); r.Kept != 0 || w.read("a.phext") != text("one+more\x17TWO\x17new") {
+			t.Errorf("%q: %+v, %q", reached, r, w.read("a.phext").Text)
+		}
 	}
 }
 

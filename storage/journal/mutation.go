@@ -60,22 +60,19 @@ func (m Mutation) check() error {
 	return nil
 }
 
-// checkBatch says whether the mutations may be one batch. SQ makes them in an
-// unknown order. Because they are of different scrolls, the order makes no
-// difference to the file.
+// checkBatch says whether the mutations may be one batch. SQ writes their scrolls in
+// an unknown order, and each once. So the order makes no difference to the file.
 func checkBatch(all []Mutation) error {
 	if len(all) == 0 {
 		return fmt.Errorf("no mutation: %w", ErrBatch)
 	}
-	seen := make(map[phext.Coordinate]bool, len(all))
 	for _, m := range all {
 		if err := m.check(); err != nil {
 			return err
 		}
-		if len(all) > 1 && (m.File != all[0].File || m.Op > Delete || seen[m.At] || phext.HasDelimiter(m.Text)) {
+		if len(all) > 1 && (m.File != all[0].File || m.Op > Delete || phext.HasDelimiter(m.Text)) {
 			return fmt.Errorf("%v of %s at %s: %w", m.Op, m.File, m.At, ErrBatch)
 		}
-		seen[m.At] = true
 	}
 	return nil
 }

@@ -13,8 +13,9 @@ import (
 // A power cut may also leave blocks that were never written, which read as NUL,
 // or an earlier state, since SQ never syncs what it writes.
 //
-// SQ makes the mutations of a batch in an order that nobody knows, so a crash
-// may leave a file with any of them.
+// SQ writes the scrolls of a batch in an order that nobody knows, so a crash may
+// leave a file with any of them. Each is as all mutations of it have made it: SQ
+// never has a text between two of them.
 
 // search replays the log of a file. After each step it can tell whether the file
 // is what an interrupted write of that state left, without rendering the state.
@@ -248,13 +249,23 @@ func (f *fileRecovery) holdsPartOfBatchAt(look *search, segment io.ReaderAt, i i
 	return err == nil && look.matchesPart(mutations), err
 }
 
-// matchesPart says whether the goal is the state of the search with some of the
-// mutations made, or a beginning of that: every scroll in it comes from the state
-// or from one of the mutations.
+// matchesPart says whether the goal is the state of the search with some scrolls as
+// the mutations make them, or a beginning of that: every scroll in it comes from the
+// state or from the mutations.
 func (l *search) matchesPart(all []Mutation) bool {
 	after := make(map[phext.Coordinate]string, len(all))
 	for _, m := range all {
-		after[m.At] = string(l.state.scrollAfter(m))
+		text := m.Text
+		if m.Op == Insert {
+			old, begun := after[m.At]
+			if !begun {
+				old = l.state.text(m.At)
+			}
+			text = old + text
+		} else if m.Op == Delete {
+			text = ""
+		}
+		after[m.At] = text
 	}
 	for at := range l.differ {
 		got, _ := l.parsed.Select(at)

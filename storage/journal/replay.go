@@ -220,6 +220,15 @@ func (d *replayState) phext() *phext.Phext {
 	return d.parsed
 }
 
+// text is the scroll at c. It is copied if a mutation changed it.
+func (d *replayState) text(c phext.Coordinate) string {
+	if text, ok := d.changed[c]; ok {
+		return string(text)
+	}
+	text, _ := d.phext().Select(c)
+	return text
+}
+
 // hasText says whether the scroll at c is want.
 func (d *replayState) hasText(c phext.Coordinate, want string) bool {
 	if text, ok := d.changed[c]; ok {

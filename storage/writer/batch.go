@@ -12,20 +12,33 @@ import (
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
-// Mutations of different scrolls of one phext make the same file in whichever
-// order SQ gets them. So the one that has the directory takes along those that
-// wait for it: they are journalled together, the file is looked at once for all
-// of them, and nobody is answered before that. If nothing of a batch has happened,
-// each of its mutations is tried alone, since one may have kept the others from
-// it. Only a timeout, or a batch that is left to recovery, ends them all.
+// The mutation that has the directory takes along those of the same phext that wait for
+// it: they are journalled together, the file is looked at once for all of them, and
+// nobody is answered before that. If nothing of a batch has happened, each of its
+// mutations is tried alone, since one may have kept the others from it. Only a timeout,
+// or a batch that is left to recovery, ends them all.
+//
+// Each mutation is applied to what those before it leave, in the order of arrival, and
+// has the answer, the entity tag and the entry in the journal that it would have alone.
+// SQ gets one call for each scroll (callsToSQ), which makes what all of them make of it.
+// Of several updates of one scroll that is the last, and several inserts are one text.
+// Calls for different scrolls make the same file in whichever order SQ takes them up.
 
-// largestBatch is how many mutations make one batch: as many as SQ answers
-// fastest. The others wait for no more than that at a time.
-const largestBatch = datadir.ReadsAtOnce
+// largestBatch is how many calls for SQ make one batch: as many as it answers fastest.
+// mostMembers is how many mutations those may be: of one scroll, all that wait can cost
+// one call. The others wait for no more than that at a time.
+const (
+	largestBatch = datadir.ReadsAtOnce
+	mostMembers  = 64
+)
 
-// smallScroll is the largest scroll, in bytes, that goes into a batch. To wait
+// smallScroll is the largest text, in bytes, that goes into a batch. To wait
 // until a larger one is sent would cost the others more than the batch saves.
-const smallScroll = 64 << 10
+// mostText is how much text the members of a batch have together.
+const (
+	smallScroll = 64 << 10
+	mostText    = largestBatch * smallScroll
+)
 
 // mutation is a request on its way through a commit.
 type mutation struct {
@@ -33,10 +46,9 @@ type mutation struct {
 	alone     bool // it is not put into a batch
 	delimited bool // its text is several scrolls
 
-	answer string // what SQ is going to say
-	result Result
-	etag   string // of the scroll as it is to be; "" = there is to be none
-	size   int64  // of it, in bytes
+	result  Result // of which Body and ETag are known before SQ is asked
+	refusal error  // why it is not made, although its batch is
+	size    int64  // of the scroll as it is to be, in bytes
 
 	stopWaiting context.CancelFunc // of the wait for the directory
 	outcome     chan outcome       // of a commit that another leads
@@ -125,8 +137,8 @@ func (w *Writer) lockOrJoin(ctx context.Context, dir *datadir.Dir, m *mutation) 
 	return nil, true, nil
 }
 
-// leadBatch takes along waiting mutations of other scrolls of the same phext.
-// SQ must have the phext in memory as it is, since a reload makes it slow.
+// leadBatch takes along waiting mutations of the same phext. SQ must have the phext in
+// memory as it is, since a reload makes it slow.
 func (tx *transaction) leadBatch() {
 	if tx.lead.alone || tx.reload || !tx.before.Phext.Exists() {
 		return
@@ -134,23 +146,23 @@ func (tx *transaction) leadBatch() {
 	if tx.staleName {
 		return
 	}
-	taken := map[phext.Coordinate]bool{tx.lead.Call.At: true}
-	others := tx.w.queue(tx.dir).take(tx.batchCapacity(), func(m *mutation) bool {
-		fits := m.Tenant == tx.lead.Tenant && m.Call.Phext == tx.lead.Call.Phext && !taken[m.Call.At] &&
-			!tx.takesName(m.Call) && !tx.hasStaleName(m.Call) && tx.w.Dirs.CheckWriter(m.Tenant, m.Writer) == nil
-		taken[m.Call.At] = taken[m.Call.At] || fits
-		return fits
-	})
-	tx.members = append(tx.members, others...) // so that a panic is told to all of them
-	fit := tx.members[:1]
-	for _, m := range others {
-		if err := tx.applyOne(m); err != nil {
-			m.outcome <- outcome{err: err, upload: tx.replica.Uploaded()}
-			continue
+	lead, most := tx.lead.Call, tx.batchCapacity()
+	scrolls, text := map[phext.Coordinate]bool{lead.At: true}, len(lead.Scroll)
+	tx.joined = tx.w.queue(tx.dir).take(mostMembers-1, func(m *mutation) bool {
+		c := m.Call
+		if m.Tenant != tx.lead.Tenant || c.Phext != lead.Phext || tx.takesName(c) || tx.hasStaleName(c) || tx.lostName && c.At == lead.At ||
+			!scrolls[c.At] && len(scrolls) == most || text+len(c.Scroll) > mostText || tx.w.Dirs.CheckWriter(m.Tenant, m.Writer) != nil {
+			return false
 		}
-		fit = append(fit, m)
+		scrolls[c.At] = true
+		text += len(c.Scroll)
+		return true
+	})
+	for _, m := range tx.joined {
+		if m.refusal = tx.applyOne(m); m.refusal == nil {
+			tx.members = append(tx.members, m)
+		}
 	}
-	tx.members = fit
 }
 
 // mostWritten is how many bytes SQ writes for one batch. It writes the whole
@@ -158,16 +170,22 @@ func (tx *transaction) leadBatch() {
 // that is not complete after 32 s.
 const mostWritten = 64 << 20
 
+// batchCapacity is how many scrolls of the phext a batch may write.
 func (tx *transaction) batchCapacity() int {
-	return min(largestBatch-1, int(mostWritten/(tx.before.Phext.Size()+1)))
+	return min(largestBatch, 1+int(mostWritten/(tx.before.Phext.Size()+1)))
 }
 
-// tellOthers ends the wait of the mutations that were taken along.
+// tellOthers ends the wait of the mutations that were taken along. A refusal rests on
+// what the batch has made, so without that it is none yet.
 func (tx *transaction) tellOthers(out outcome) {
-	for _, m := range tx.members[1:] {
-		select {
-		case m.outcome <- out:
-		default: // it has been told already: this is a panic
+	for _, m := range tx.joined {
+		switch {
+		case m.refusal == nil:
+			m.outcome <- out
+		case out.err == nil:
+			m.outcome <- outcome{err: m.refusal}
+		default:
+			m.outcome <- outcome{tryAlone: true}
 		}
 	}
 }
@@ -178,10 +196,16 @@ func (tx *transaction) nothingHappened(cause error) outcome {
 	return outcome{err: cause, tryAlone: len(tx.members) > 1 && !apierror.IsTimeout(cause)}
 }
 
-func (tx *transaction) outgoing() []rewrite.Outgoing {
-	all := make([]rewrite.Outgoing, len(tx.members))
-	for i, m := range tx.members {
-		all[i] = m.Call.Outgoing()
+// callsToSQ are the calls by which SQ makes all members: one for each scroll.
+func (tx *transaction) callsToSQ() (calls []*rewrite.Call) {
+	index := make(map[phext.Coordinate]int, len(tx.members))
+	for _, m := range tx.members {
+		i, known := index[m.Call.At]
+		if !known {
+			i = len(calls)
+			index[m.Call.At], calls = i, append(calls, nil)
+		}
+		calls[i] = calls[i].Then(m.Call)
 	}
-	return all
+	return calls
 }

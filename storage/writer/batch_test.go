@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -70,29 +72,85 @@ func TestLeadBatch(t *testing.T) {
 	joins := []*mutation{
 		wait(w.mutate(rewrite.Insert, "n", scroll(3), " longer")),
 		wait(w.mutate(rewrite.Update, "n", scroll(2), "second")),
+		wait(w.mutate(rewrite.Insert, "n", scroll(1), ", and more")),
+		wait(w.mutate(rewrite.Delete, "n", scroll(3), "")),
 	}
 	stays := []*mutation{
-		wait(w.mutate(rewrite.Update, "n", scroll(1), "the same scroll")),
-		wait(w.mutate(rewrite.Delete, "n", scroll(3), "")),
 		wait(w.mutate(rewrite.Update, "another", scroll(5), "another phext")),
 		wait(requestOf(t, &other, rewrite.Update, "n", scroll(6), "another tenant")),
 	}
 	unfit := wait(refused)
 	tx.leadBatch()
-	if len(tx.members) != 3 || tx.members[1] != joins[0] || tx.members[2] != joins[1] || ended != 3 {
+	if !slices.Equal(tx.members[1:], joins) || ended != len(joins)+1 {
 		t.Errorf("%d members, the wait of %d has ended", len(tx.members), ended)
 	}
-	if waiting := w.queue(dir).waiting; len(waiting) != len(stays) || waiting[0] != stays[0] || waiting[3] != stays[3] {
+	if waiting := w.queue(dir).waiting; !slices.Equal(waiting, stays) {
 		t.Errorf("%d still wait", len(waiting))
 	}
-	if out := <-unfit.outcome; !errors.Is(out.err, errChanged) || out.tryAlone {
-		t.Errorf("a precondition that does not hold: %+v", out)
-	}
-	if got := tx.next.Text(); got != "lead\x17second\x17three longer" {
+	if got := tx.next.Text(); got != "lead, and more\x17second" {
 		t.Errorf("the file is to hold %q", got)
 	}
-	if joins[0].answer != "Inserted 7 bytes" || joins[1].answer != "Updated 6 bytes" {
-		t.Errorf("answers %q and %q", joins[0].answer, joins[1].answer)
+	for i, want := range []string{"Inserted 7 bytes", "Updated 6 bytes", "Inserted 10 bytes", "Removed 12 bytes"} {
+		if got := string(joins[i].result.Body); got != want {
+			t.Errorf("answer %q, want %q", got, want)
+		}
+	}
+	if got, want := joins[2].result.ETag, etag.Of("lead, and more"); got != want || joins[3].result.ETag != "" {
+		t.Errorf("tags %s, want %s, and %s of nothing", got, want, joins[3].result.ETag)
+	}
+	if len(unfit.outcome) > 0 || !errors.Is(unfit.refusal, errChanged) {
+		t.Errorf("a precondition that does not hold: %v", unfit.refusal)
+	}
+	tx.tellOthers(outcome{})
+	if out := <-unfit.outcome; !errors.Is(out.err, errChanged) || out.tryAlone {
+		t.Errorf("a refusal in a batch that stands: %+v", out)
+	}
+	tx.joined = []*mutation{unfit}
+	tx.tellOthers(outcome{err: errNotKnown})
+	if out := <-unfit.outcome; !out.tryAlone {
+		t.Errorf("a refusal in a batch that may not stand: %+v", out)
+	}
+}
+
+// TestTheLargestBatch is bounded by the scrolls that SQ writes, by its members, and by
+// their texts.
+func TestTheLargestBatch(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		waiting     int
+		text        string
+		oneScroll   bool
+		wantMembers int
+	}{
+		{"of scrolls", 100, "x", false, largestBatch},
+		{"of one scroll", 100, "x", true, mostMembers},
+		{"of large texts", 100, strings.Repeat("x", smallScroll), true, largestBatch},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			dir := w.Dirs.Of(w.tenant.DataDir)
+			unlock, err := dir.LockForWrite(t.Context(), w.tenant, nil)
+			w.check(err)
+			defer unlock()
+			tx := w.newTransaction(t.Context(), dir, newMutation(w.mutate(rewrite.Update, "n", scroll(1), test.text)), unlock)
+			for _, step := range []func() (bool, error){tx.openJournal, tx.readPhext, tx.resolveName, tx.apply} {
+				if _, err := step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range test.waiting {
+				at := scroll(1)
+				if !test.oneScroll {
+					at = scroll(i + 1)
+				}
+				m := newMutation(w.mutate(rewrite.Update, "n", at, test.text))
+				m.stopWaiting = func() {}
+				w.queue(dir).add(m)
+			}
+			if tx.leadBatch(); len(tx.members) != test.wantMembers && len(tx.members) != test.wantMembers+1 { // the lead's own scroll is among those that wait
+				t.Errorf("%d members, want %d", len(tx.members), test.wantMembers)
+			}
+		})
 	}
 }
 

@@ -71,9 +71,6 @@ func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
 		return false, tx.rollBack(cause)
 	}
 	tx.written = id
-	for _, m := range tx.members {
-		m.result.Body = []byte(m.answer)
-	}
 	return true, outcome{}
 }
 

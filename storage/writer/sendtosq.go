@@ -20,6 +20,7 @@ import (
 // sendToSQ has SQ make the mutations, and keeps the child for verify. A child
 // that accepts no connection has seen nothing, so the next one is tried, once.
 func (tx *transaction) sendToSQ() error {
+	tx.calls = tx.callsToSQ()
 	err := tx.sendOnce()
 	if errors.Is(err, sqclient.ErrUnreached) && !tx.sent {
 		tx.releaseChild(err)
@@ -73,11 +74,11 @@ func (tx *transaction) sendOnce() (err error) {
 // journal with what the phext holds. In memory nothing is gained for a batch,
 // which SQ can have all at once if it truncates.
 func (tx *transaction) canRecreate() bool {
-	return (tx.onDisk || len(tx.members) == 1) && tx.before.Phext.Exists() && !tx.tight && !tx.dir.Truncating() &&
+	return (tx.onDisk || len(tx.calls) == 1) && tx.before.Phext.Exists() && !tx.tight && !tx.dir.Truncating() &&
 		tx.pending.CheckpointDurable() && fsutil.CanBeRecreated(tx.path)
 }
 
-// recreate has SQ make a new file for each mutation, one after the other. SQ
+// recreate has SQ make a new file for each call, one after the other. SQ
 // has all requests but for their last bytes before the old file goes: it has
 // nothing left to do then but to write.
 func (tx *transaction) recreate(ctx context.Context) error {
@@ -86,8 +87,8 @@ func (tx *transaction) recreate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, out := range tx.outgoing() {
-		if err := conns[i].SendHeld(out); err != nil {
+	for i, call := range tx.calls {
+		if err := conns[i].SendHeld(call.Outgoing()); err != nil {
 			return err
 		}
 	}
@@ -107,14 +108,14 @@ func (tx *transaction) recreate(ctx context.Context) error {
 		if err := c.SendRest(); err != nil {
 			return err
 		}
-		if tx.members[i].result.Body, err = c.Receive(nil); err != nil {
+		if _, err = c.Receive(nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// truncate has SQ write over the file. It gets all mutations before the first
+// truncate has SQ write over the file. It gets all calls before the first
 // answer is awaited, since it takes up the next while one answer is on the way.
 // The last one is awaited first: it is most often answered last, and the others
 // need no wait then. Whatever becomes of one, the answers to all that SQ may
@@ -126,26 +127,24 @@ func (tx *transaction) truncate(ctx context.Context) error {
 		return err
 	}
 	sent := 0
-	for i, out := range tx.outgoing() {
+	for i, call := range tx.calls {
 		tx.sent = true
-		if err = conns[i].Send(out); err != nil {
+		if err = conns[i].Send(call.Outgoing()); err != nil {
 			break
 		}
 		sent++
 	}
 	for i := sent - 1; i >= 0; i-- {
-		body, failed := conns[i].Receive(nil)
-		tx.members[i].result.Body = body
-		if err == nil {
+		if _, failed := conns[i].Receive(nil); err == nil {
 			err = failed
 		}
 	}
 	return err
 }
 
-// dial connects one exchange for each mutation, or none.
+// dial connects one exchange for each call, or none.
 func (tx *transaction) dial(ctx context.Context) (conns []*sqclient.Conn, err error) {
-	for range tx.members {
+	for range tx.calls {
 		conn, err := tx.child.Dial(ctx)
 		if err != nil {
 			closeAll(conns)

@@ -37,13 +37,15 @@ type transaction struct {
 	upload  datadir.Uploading // of all that was written until unlock
 	pace    phext.Pace        // lets others go first while it works without a turn
 	lead    *mutation
-	members []*mutation // lead first
+	members []*mutation // that are made, in their order: lead first
+	joined  []*mutation // that wait for the outcome: the other members, and those that were refused
 	unlock  func()      // gives the directory to the next one
 	ended   bool        // unlock was called
 
 	path, namesPath string
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
+	largest         int64          // bytes of the phext after the member that makes it largest
 	giveBack        func()         // the memory that next took
 	giveBackBefore  func()         // the memory of before
 	newName         bool           // lead's name gets a coordinate
@@ -62,6 +64,7 @@ type transaction struct {
 	syncing                 sync.WaitGroup // waits for pending.Sync
 	syncErr                 error          // what that returned
 
+	calls   []*rewrite.Call // by which SQ makes the members
 	child   *sqclient.Child
 	sent    bool          // SQ may have seen a call
 	aside   bool          // the old file is at journal.BeforePath
@@ -153,7 +156,11 @@ func (tx *transaction) applyOne(m *mutation) error {
 	}
 	tx.giveBack()
 	tx.giveBack = release
-	tx.next, m.answer = next, answerTo(m.Call, old)
+	tx.next, tx.largest = next, max(tx.largest, next.Size())
+	m.result.Body, m.result.ETag, m.size = []byte(answerTo(m.Call, old)), "", 0
+	if now, exists := next.Phext.Select(m.Call.At); exists {
+		m.result.ETag, m.size = etag.Paced(now, tx.pace), int64(len(now))
+	}
 	return nil
 }
 
@@ -226,11 +233,12 @@ func (tx *transaction) checkLimits() error {
 	return datadir.CheckWritable(tx.path, tx.before.Phext.Exists())
 }
 
-// reserveQuota finds room for the growth of the phext and of its names.
+// reserveQuota finds room for the growth of the phext and of its names: for that of each
+// member, so that none passes because a later one makes the phext smaller.
 func (tx *transaction) reserveQuota() (err error) {
 	call := tx.lead.Call
 	tx.reserved, err = tx.w.Ledger.Reserve(tx.lead.Tenant, quota.Write{
-		File: call.FileName(), Size: datadir.SizeOf(tx.before.Phext), After: tx.next.Size() + tx.nameGrowth(),
+		File: call.FileName(), Size: datadir.SizeOf(tx.before.Phext), After: tx.largest + tx.nameGrowth(),
 		Removes: !slices.ContainsFunc(tx.members, func(m *mutation) bool { return m.Call.Op != rewrite.Delete }),
 	})
 	return err
@@ -261,7 +269,6 @@ func (tx *transaction) freezeReaders() error {
 }
 
 func (tx *transaction) beginJournal() (err error) {
-	tx.tag()
 	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
 	if err != nil && apierror.From(err) == nil {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
@@ -276,19 +283,9 @@ func (tx *transaction) entries() []journal.Mutation {
 	entries := make([]journal.Mutation, len(tx.members))
 	for i, m := range tx.members {
 		entries[i] = m.entry()
-		entries[i].ETag, entries[i].Size = m.etag, m.size
+		entries[i].ETag, entries[i].Size = m.result.ETag, m.size
 	}
 	return entries
-}
-
-// tag works out the entity tags of the scrolls as they are to be.
-func (tx *transaction) tag() {
-	for _, m := range tx.members {
-		m.etag, m.size = "", 0
-		if text, ok := tx.next.Phext.Select(m.Call.At); ok {
-			m.etag, m.size = etag.Paced(text, tx.pace), int64(len(text))
-		}
-	}
 }
 
 // announce shows the write to those who listen for changes.
@@ -305,7 +302,7 @@ func (m *mutation) entry() journal.Mutation {
 		Tenant: m.writer().UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
 	}
 	if m.IdempotencyKey != "" {
-		e.Idempotency, e.Digest, e.Answer = m.idempotency(), m.digest(), m.answer
+		e.Idempotency, e.Digest, e.Answer = m.idempotency(), m.digest(), string(m.result.Body)
 	}
 	return e
 }
@@ -344,7 +341,6 @@ func (tx *transaction) publish() {
 	used := tx.release()
 	for _, m := range tx.members {
 		m.result.Changed, m.result.QuotaUsed = true, used
-		m.result.ETag = m.etag
 	}
 }
 
@@ -404,15 +400,6 @@ func (tx *transaction) awaitUpload(out outcome) outcome {
 		return outcome{err: cmp.Or(out.err, error(errNotUploaded))}
 	}
 	return outcome{err: datadir.ErrMoved}
-}
-
-// whenUploaded is the outcome for a mutation that another's commit has refused, because
-// of what may not be in the bucket yet.
-func (out outcome) whenUploaded() outcome {
-	if out.upload.Wait() != nil {
-		return outcome{err: datadir.ErrMoved}
-	}
-	return out
 }
 
 func (tx *transaction) log(message string, err error) {

@@ -104,8 +104,7 @@ func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
 // outcome is how a commit ended for each mutation in it.
 type outcome struct {
 	err      error
-	tryAlone bool              // nothing has happened: one of several may have kept the others from it
-	upload   datadir.Uploading // nobody is told before it
+	tryAlone bool // nothing has happened: one of several may have kept the others from it
 }
 
 // commit is the way of a write, step by step. It leads a batch, or another's
@@ -115,8 +114,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	unlock, joined, err := w.lockOrJoin(ctx, dir, m)
 	switch {
 	case joined:
-		out = <-m.outcome
-		return out.whenUploaded()
+		return <-m.outcome
 	case err != nil:
 		return outcome{err: err}
 	}

@@ -20,8 +20,7 @@ type Log struct {
 	Groups      []Group
 }
 
-// Group is what was done to one phext in one commit. The order of its mutations
-// makes no difference to the file.
+// Group is what was done to one phext in one commit, in its order.
 type Group struct {
 	Time      int64 // when it was done, in nanoseconds since 1970
 	Mutations []journal.Mutation
