@@ -21,6 +21,8 @@ var cells = []cell{
 	{"update-4", "the same, 4 connections", updates(4)},
 	{"update-16", "the same, 16 connections", updates(16)},
 	{"update-64", "the same, 64 connections", updates(64)},
+	{"hot-16", "update of one scroll, 16 connections", hot(16)},
+	{"hot-64", "the same, 64 connections", hot(64)},
 	{"memory-update-1", "update of 200 bytes on a file system in memory, 1 connection", updatesInMemory(1)},
 	{"memory-update-16", "the same, 16 connections", updatesInMemory(16)},
 	{"memory-update-64", "the same, 64 connections", updatesInMemory(64)},

@@ -95,3 +95,9 @@ func updating(s side) func(conn, i int) []byte {
 	body := []byte(numbered(scrollSize)(0))
 	return func(conn, _ int) []byte { return s.request("POST", updateOf("notes", conn), body) }
 }
+
+// updatingOne has all connections update one scroll.
+func updatingOne(s side) func(conn, i int) []byte {
+	body := []byte(numbered(scrollSize)(0))
+	return func(_, _ int) []byte { return s.request("POST", updateOf("notes", 0), body) }
+}

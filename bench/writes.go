@@ -17,7 +17,16 @@ const inMemory = "/dev/shm"
 
 // updates is a cell in which so many connections update.
 func updates(conns int) func(*bench, context.Context) error {
-	return func(b *bench, ctx context.Context) error { return b.updates(ctx, "update", conns) }
+	return func(b *bench, ctx context.Context) error {
+		return b.updates(ctx, "update", "update of 200 bytes", conns, updating)
+	}
+}
+
+// hot is a cell in which so many connections update one scroll.
+func hot(conns int) func(*bench, context.Context) error {
+	return func(b *bench, ctx context.Context) error {
+		return b.updates(ctx, "hot", "update of one scroll, 200 bytes", conns, updatingOne)
+	}
 }
 
 // updatesInMemory is the same on a file system in memory.
@@ -31,11 +40,11 @@ func updatesInMemory(conns int) func(*bench, context.Context) error {
 		onDisk := b.root
 		b.root = root
 		defer func() { b.cleanUp(); b.root = onDisk }()
-		return b.updates(ctx, "memory-update", conns)
+		return b.updates(ctx, "memory-update", "update of 200 bytes", conns, updating)
 	}
 }
 
-func (b *bench) updates(ctx context.Context, cell string, conns int) (err error) {
+func (b *bench) updates(ctx context.Context, cell, what string, conns int, requests func(side) func(conn, i int) []byte) (err error) {
 	text := textOf(64, numbered(scrollSize))
 	var sides []side
 	defer func() { stopAll(sides) }()
@@ -52,8 +61,8 @@ func (b *bench) updates(ctx context.Context, cell string, conns int) (err error)
 	if err := warmWrites(ctx, sides); err != nil {
 		return err
 	}
-	title := fmt.Sprintf("update of 200 bytes, %d connections, on %s", conns, fileSystem(b.root))
-	b.showRates(cell+"-"+strconv.Itoa(conns), title, b.inTurns(ctx, sides, conns, updating))
+	title := fmt.Sprintf("%s, %d connections, on %s", what, conns, fileSystem(b.root))
+	b.showRates(cell+"-"+strconv.Itoa(conns), title, b.inTurns(ctx, sides, conns, requests))
 	return nil
 }
 

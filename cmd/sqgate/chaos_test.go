@@ -98,6 +98,7 @@ func TestChaos(t *testing.T) {
 			newSlot("will", "another&c=1.1.1/1.1.1/1.1.1", inserts),
 			newSlot("emi", "large&c=1.1.1/1.1.1/1.1.1", updates),
 		}
+		hot := &hotScroll{target: "large&c=1.1.1/1.1.1/1.900.7", answers: map[string]bool{}}
 		t.Logf("seed %d", seed)
 		watchForTwo(t, dir, g.dataDir("emi"))
 		torn := 0
@@ -107,6 +108,9 @@ func TestChaos(t *testing.T) {
 			setModeOfRound(t, path, round)
 			for i, s := range slots {
 				writers.Go(func() { s.write(g, stop, round, i) })
+			}
+			for i := range 4 {
+				writers.Go(func() { hot.write(g, stop, round, i) })
 			}
 			torn += strike(t, g, dir, path, r.IntN(3))
 			close(stop)
@@ -119,6 +123,9 @@ func TestChaos(t *testing.T) {
 				if problem := s.check(g); problem != "" {
 					t.Fatalf("seed %d, round %d, writer %d: %s", seed, round, i, problem)
 				}
+			}
+			if problem := hot.check(g); problem != "" {
+				t.Fatalf("seed %d, round %d, the hot scroll: %s", seed, round, problem)
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
@@ -193,6 +200,62 @@ func (s *slot) check(g *gate) string {
 		return fmt.Sprintf("%q stands there; it may be one of %q", r.body, slices.Collect(maps.Keys(s.may)))
 	}
 	s.may = map[string]bool{r.body: true}
+	return ""
+}
+
+// hotScroll is a coordinate to which several writers append at once. sqgate makes one
+// text for SQ of what they append.
+type hotScroll struct {
+	target string
+
+	mu      sync.Mutex
+	answers map[string]bool // what was appended, or may have been: whether that was acknowledged
+}
+
+// write appends values until stop is closed or sqgate does not answer.
+func (s *hotScroll) write(g *gate, stop <-chan struct{}, round, writer int) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		value := fmt.Sprintf("round %d writer %d number %d;", round, writer, n)
+		r, err := g.do("will", "POST", "/api/v2/insert?p="+s.target, value)
+		s.mu.Lock()
+		if err != nil || r.status == 200 || r.status == 500 || r.status == 504 {
+			s.answers[value] = err == nil && r.status == 200
+		}
+		s.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// check reads the scroll: what was acknowledged must be there once, and nothing that was
+// refused.
+func (s *hotScroll) check(g *gate) string {
+	text := g.get("will", "/api/v2/select?p="+s.target)
+	count := map[string]int{}
+	for value := range strings.SplitAfterSeq(text, ";") {
+		if value == "" {
+			continue
+		}
+		if _, known := s.answers[value]; !known {
+			return fmt.Sprintf("%q stands there, and was refused or never sent whole", value)
+		}
+		count[value]++
+	}
+	for value, acknowledged := range s.answers {
+		if n := count[value]; n > 1 || n == 0 && acknowledged {
+			return fmt.Sprintf("%q stands there %d times", value, n)
+		}
+		s.answers[value] = count[value] == 1 // what is there stays there
+		if count[value] == 0 {
+			delete(s.answers, value)
+		}
+	}
 	return ""
 }
 
