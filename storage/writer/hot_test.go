@@ -122,8 +122,13 @@ func TestANameThatGoes(t *testing.T) {
 	w := newWorld(t)
 	w.must(step{rewrite.Update, "a.name", "named"})
 	at := firstNamed().String()
-	_, errs := w.together(w.mutate(rewrite.Delete, "n", at, ""), w.mutate(rewrite.Update, "n", at, "by its number"))
-	w.check(errors.Join(errs...))
+	w.during(nil, func() {
+		_, errs := w.together(w.mutate(rewrite.Delete, "n", at, ""), w.mutate(rewrite.Update, "n", at, "by its number"))
+		w.check(errors.Join(errs...))
+	})
+	if n := len(w.sq.exchanges); n != 2 {
+		t.Errorf("SQ wrote %d times, so a crash could leave the name with the next scroll", n)
+	}
 	if got := w.file("n.names.phext"); strings.Contains(got, "a.name") {
 		t.Errorf("the names are %q", got)
 	}
