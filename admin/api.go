@@ -114,6 +114,9 @@ func (a *API) routes() {
 		"DELETE " + tenants + "/{id}":             a.atOwner(a.deleteTenant),
 		"POST " + tenants + "/{id}/restore":       a.atOwner(a.restore),
 		"POST " + tenants + "/{id}/purge":         a.atOwner(a.purgeTenant),
+		"GET " + tenants + "/{id}/keys":           a.listKeys,
+		"POST " + tenants + "/{id}/keys":          a.addKey,
+		"DELETE " + tenants + "/{id}/keys/{key}":  a.revokeKey,
 		"GET " + tenants + "/{id}/history":        a.atOwner(a.showHistory),
 		"GET " + tenants + "/{id}/backup":         a.atOwner(a.backup),
 		"POST " + tenants + "/{id}/move":          a.atOwner(a.moveTenant),
@@ -219,7 +222,8 @@ func (a *API) authenticate(r *http.Request) error {
 		}
 		return apierror.New(apierror.Forbidden, "this is the %s: the management API takes the management key", ofMetrics)
 	}
-	if _, ok := a.Store.Current().ByKey(key, a.now()); ok {
+	_, own := a.Store.Current().ByKey(key, a.now())
+	if _, _, further := a.Store.Current().ByScopedKey(key); own || further {
 		return apierror.New(apierror.Forbidden, "this is a tenant's API key: the management API takes the management key")
 	}
 	if wait := a.KeyLimit.Count(r); wait > 0 {

@@ -88,6 +88,8 @@ func jsonType(goType string) string {
 		return "whole number"
 	case "bool":
 		return "true or false"
+	case "[]*string":
+		return "list of strings"
 	}
 	return "string"
 }

@@ -31,6 +31,7 @@ type Metrics struct {
 	seconds  *prometheus.HistogramVec
 	rejected *prometheus.CounterVec
 	starts   *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 	recent   *recent // for the status page
 }
 
@@ -45,12 +46,13 @@ func NewMetrics(version string, store *tenants.Store) *Metrics {
 		requests: counter("sq_requests_total", "Requests answered since sqgate started, by HTTP status.", "code"),
 		rejected: counter("sq_rejected_total", "Requests that sqgate answered with an error since it started, by the code in that answer.", "code"),
 		starts:   counter("sq_child_starts_total", "SQ processes started since sqgate started, by tenant and reason: first, again (after an orderly stop) or failure.", "tenant", "reason"),
+		refused:  counter("sq_key_refused_total", "Requests with one of a tenant's further keys that sqgate answered with an error since it started, by tenant, id of the key, and the code in that answer.", "tenant", "key", "code"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sq_request_seconds", Help: "Seconds from a request's header to the end of its answer, by operation.", Buckets: buckets}, []string{"op"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sqgate_build_info", Help: "The version of sqgate; the value is 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.calls, m.requests, m.rejected, m.starts, m.seconds, build,
+	m.registry.MustRegister(m.calls, m.requests, m.rejected, m.starts, m.refused, m.seconds, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// An alert compares a counter with an earlier value: one that begins with its first
 	// event hides that event.
@@ -161,6 +163,28 @@ func (m *Metrics) count(c *prometheus.CounterVec, tenant, what string) {
 	}
 }
 
+// KeyRefused counts a request that was refused to a tenant's further key; see
+// proxy.Config.KeyRefused.
+func (m *Metrics) KeyRefused(tenant string, key *tenants.Key, code string) {
+	if _, ok := m.store.Current().Now(key, time.Time{}); ok {
+		m.refused.WithLabelValues(tenant, key.ID, code).Inc()
+	}
+	if _, ok := m.store.Current().Now(key, time.Time{}); !ok {
+		m.refused.DeletePartialMatch(prometheus.Labels{"tenant": tenant, "key": key.ID}) // it was revoked meanwhile
+	}
+}
+
+// keysChanged drops the series of keys that were revoked.
+func (m *Metrics) keysChanged(old *tenants.Snapshot) {
+	for _, t := range old.All() {
+		for _, k := range t.Keys() {
+			if _, ok := m.store.Current().Now(k, time.Time{}); !ok {
+				m.refused.DeletePartialMatch(prometheus.Labels{"tenant": t.ID, "key": k.ID})
+			}
+		}
+	}
+}
+
 // Started counts the start of an SQ process; see supervisor.Config.OnStart.
 func (m *Metrics) Started(dir, reason string) {
 	for _, t := range m.store.Current().All() {
@@ -171,8 +195,9 @@ func (m *Metrics) Started(dir, reason string) {
 }
 
 // TenantsChanged drops the series of tenants that were removed or archived, or
-// whose id is another tenant's now.
+// whose id is another tenant's now, and of keys that were revoked.
 func (m *Metrics) TenantsChanged(old *tenants.Snapshot, diff tenants.Diff) {
+	m.keysChanged(old)
 	for _, t := range diff.Removed {
 		m.forget(t.ID)
 	}
@@ -190,6 +215,7 @@ func (m *Metrics) TenantsChanged(old *tenants.Snapshot, diff tenants.Diff) {
 func (m *Metrics) forget(tenant string) {
 	m.calls.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.starts.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.refused.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.recent.forget(tenant)
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -19,9 +20,13 @@ type access struct {
 	tenant *tenants.Tenant // whose phexts the request is about
 	caller *tenants.Tenant // whose key it has; nil for a public read
 	key    string          // that was given; for its fingerprint alone
-	rights tenants.Access
-	class  quota.Class // of the call, for the caller's limits
+	scoped *tenants.Key    // that it is; nil = the tenant's own key, or a token
+	scope  *rewrite.Scope  // of its rights
+	class  quota.Class     // of the call, for the caller's limits
 }
+
+// isPublic says whether the request is served without regard to a key.
+func (a *access) isPublic() bool { return a.scope != nil && a.scope.Anonymous }
 
 // identify is the one place where a request becomes an access. The key names the
 // caller. An id in front of the path names the tenant, which is the caller unless
@@ -34,30 +39,34 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 	if refusal := known.Refusal(); refusal != nil {
 		return access{}, refusal
 	}
-	caller, key, most, err := g.callerOf(r, known, at)
+	who, err := g.callerOf(r, known, at)
 	if err != nil {
-		return access{tenant: caller, caller: caller}, err
+		return who, err
 	}
 	op, instance := rewrite.Find(r.Method, info.path)
-	own := access{caller, caller, key, most, classOf(op)}
-	if caller != nil && (instance == "" || instance == caller.ID) {
-		return own, nil
+	who.tenant, who.class = who.caller, classOf(op)
+	if who.caller != nil && (instance == "" || instance == who.caller.ID) {
+		return who, nil
 	}
 	name, everywhere, isRead := rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
 	other, ok := known.ByID(instance)
 	if !ok {
 		other = nobody
 	}
-	public := other.IsPublic(name) || everywhere
-	switch rights := other.AccessFor(caller); {
-	case rights == tenants.ReadWrite:
-		return access{other, caller, key, min(rights, most), own.class}, nil
-	case rights == tenants.PublicRead && isRead && public:
-		return access{tenant: other, rights: rights}, nil
-	case caller == nil:
+	caller := who.caller
+	if who.scoped != nil {
+		caller = nil // it has rights at home only
+	}
+	switch scope := other.ScopeFor(caller); {
+	case scope == rewrite.Everything:
+		who.tenant, who.scope = other, scope.Within(who.scope.Access)
+		return who, nil
+	case scope != nil && isRead && (everywhere || scope.CoversPhext(name)):
+		return access{tenant: other, scope: scope}, nil
+	case who.caller == nil:
 		return access{}, errWrongKey
 	}
-	return own, nil // rewrite refuses the id in front of the path
+	return who, nil // rewrite refuses the id in front of the path
 }
 
 // classOf is the class of an operation, of which "" is none.
@@ -76,66 +85,72 @@ func classOf(op rewrite.Op) quota.Class {
 // nobody stands for a tenant that there is not.
 var nobody = &tenants.Tenant{}
 
-// callerOf is the tenant whose key or token a request has, or nil if it has none, and
-// the most that it allows. A key in a header decides; only without one does a key in
+// callerOf is whose key or token a request has, and what that allows at home. There is no
+// caller if it has none. Only a key in a header decides; only without one does a key in
 // the path.
-func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Time) (caller *tenants.Tenant, key string, most tenants.Access, err error) {
+func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Time) (who access, err error) {
 	key, given := headerKey(r.Header)
 	ok := false
-	most, err = tenants.ReadWrite, errWrongKey
+	who.scope = rewrite.Everything
 	if given {
-		if caller, ok = known.ByKey(key, at); !ok {
-			caller, most, err = g.byToken(key, known)
-			ok = err == nil
+		who.caller, ok = known.ByKey(key, at)
+		if !ok {
+			who.caller, who.scoped, ok = known.ByScopedKey(key)
+		}
+		switch {
+		case who.scoped != nil && who.scoped.HasExpired(at):
+			return access{tenant: who.caller, scoped: who.scoped}, errExpiredKey
+		case who.scoped != nil:
+			who.scope = who.scoped.Scope
+		case !ok:
+			if who.caller, who.scope, err = g.byToken(key, known); err != nil {
+				return access{}, err
+			}
+			ok = true
 		}
 	} else if key, _, given = rewrite.SplitPathKey(r.URL.Path); given {
-		caller, ok = known.ByPathKey(key)
+		who.caller, ok = known.ByPathKey(key)
 	}
 	switch {
 	case !given:
-		return nil, "", tenants.NoAccess, nil
+		return access{}, nil
 	case !ok:
-		return nil, "", tenants.NoAccess, err
-	case !caller.Enabled:
-		return caller, "", tenants.NoAccess, datadir.ErrDisabled
+		return access{}, errWrongKey
+	case !who.caller.Enabled:
+		return access{tenant: who.caller, caller: who.caller, scoped: who.scoped}, datadir.ErrDisabled
 	}
-	return caller, key, most, nil
+	who.key = key
+	return who, nil
 }
 
-// byToken is the tenant that a JSON Web Token names, and the most that it allows. A
-// token that was issued to an earlier tenant with the same id is wrong.
-func (g *Gateway) byToken(token string, known *tenants.Snapshot) (*tenants.Tenant, tenants.Access, error) {
+// byToken is the tenant that a JSON Web Token names, and what it allows. A token that was
+// issued to an earlier tenant with the same id is wrong.
+func (g *Gateway) byToken(token string, known *tenants.Snapshot) (*tenants.Tenant, *rewrite.Scope, error) {
 	id, err := g.Tokens.Verify(token)
 	if errors.Is(err, jwtauth.ErrExpired) {
-		return nil, tenants.NoAccess, errExpiredToken
+		return nil, nil, errExpiredToken
 	}
 	t, ok := known.ByID(id.Tenant)
 	if err != nil || !ok || !id.IssuedAt.IsZero() && id.IssuedAt.Before(t.Incarnation.Truncate(time.Second)) {
-		return nil, tenants.NoAccess, errWrongKey
+		return nil, nil, errWrongKey
 	}
 	if id.ReadOnly {
-		return t, tenants.Read, nil
+		return t, readOnly, nil
 	}
-	return t, tenants.ReadWrite, nil
+	return t, rewrite.Everything, nil
 }
 
-// allows is the error for a call that is beyond the rights of its request, or nil.
-// What a public read of all phexts finds is narrowed to the public ones.
-func (a *access) allows(call *rewrite.Call) error {
-	switch {
-	case a.rights == tenants.ReadWrite:
-		return nil
-	case call.Op.Mutates():
-		return errReadOnly
-	case a.rights == tenants.Read:
-		return nil
-	case call.Listing != nil && call.Listing.Everywhere:
-		call.Listing.Only = a.tenant.IsPublic
-		return nil
-	case a.tenant.IsPublic(call.Phext):
-		return nil
+// readOnly is the scope of a token with the access read.
+var readOnly = rewrite.Everything.Within(rewrite.ReadAccess)
+
+// allows is the error for a call that is beyond the rights of its request, or nil. A key
+// may have been revoked while the body came.
+func (g *Gateway) allows(a *access, call *rewrite.Call) error {
+	err := a.scope.Authorize(call)
+	if err != nil && a.isPublic() {
+		return errWrongKey
 	}
-	return errWrongKey
+	return cmp.Or(err, g.Dirs.CheckKey(a.scoped, call))
 }
 
 // withAuthentication lets a request pass that has the key of an enabled tenant, or
@@ -154,13 +169,13 @@ func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Hand
 		switch {
 		case err == errWrongKey && g.operatorsKey(r) != "":
 			err = errOperatorsKey(g.operatorsKey(r))
-		case err == errWrongKey || err == errExpiredToken:
+		case err == errWrongKey || err == errExpiredToken || err == errExpiredKey:
 			if wait := g.KeyLimit.Count(r); wait > 0 {
 				err = errWrongKeys(wait)
 			} else {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
 			}
-		case err == nil && who.rights == tenants.PublicRead:
+		case err == nil && who.isPublic():
 			if wait := g.PublicLimit.Count(r); wait > 0 {
 				err = errPublicReads(wait)
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 	info.meter.turn = nil // it is taken for the work alone
 	call, err := head.Call(nil)
 	if err == nil {
-		err = info.allows(call)
+		err = g.allows(&info.access, call)
 	}
 	if err != nil {
 		return err
@@ -238,7 +239,7 @@ func (g *Gateway) checkStreams() {
 // stillMay says whether a stream may go on.
 func (g *Gateway) stillMay(s *stream) bool {
 	now, err := g.identify(s.request, g.now())
-	return err == nil && !s.feed.Moved() && now.rights == s.rights && sameTenant(now.caller, s.caller) && sameTenant(now.tenant, s.tenant)
+	return err == nil && !s.feed.Moved() && reflect.DeepEqual(now.scope, s.scope) && sameTenant(now.caller, s.caller) && sameTenant(now.tenant, s.tenant)
 }
 
 // sameTenant says whether a tenant is enabled, and has the phexts that it had.

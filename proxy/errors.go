@@ -14,7 +14,7 @@ var (
 	errWrongKey = apierror.New(apierror.Unauthorized,
 		"the API key is missing or wrong: send it as 'Authorization: Bearer KEY'")
 	errExpiredToken = apierror.New(apierror.Unauthorized, "the token has expired: get a new one")
-	errReadOnly     = apierror.New(apierror.Forbidden, "this key may read and not write: use one that may")
+	errExpiredKey   = apierror.New(apierror.Unauthorized, "this key has expired: get a new one")
 	errBackend      = apierror.New(apierror.BackendFailed,
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,

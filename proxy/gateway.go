@@ -42,7 +42,10 @@ type Config struct {
 	// Observe is told of every request when it is done: tenant and operation as
 	// far as they were found out, the status, the code of an error, and how long
 	// it took.
-	Observe        func(tenant, op string, status int, code string, took time.Duration)
+	Observe func(tenant, op string, status int, code string, took time.Duration)
+	// KeyRefused is told of each request of a tenant's further key that was answered with
+	// an error, and of the error's code; nil = nobody is.
+	KeyRefused     func(tenant string, key *tenants.Key, code string)
 	BackendVersion string // of SQ, for the X-SQ-Backend header; may be empty
 	Logger         *slog.Logger
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"mirrorborn.us/sqgate/cluster"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/host"
 	"mirrorborn.us/sqgate/tenants"
@@ -231,7 +232,7 @@ func TestADirectoryMovesBetween(t *testing.T) {
 	}
 	will, _ := a.store.Current().ByID("will")
 	h := a.withAccessLog(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-		infoOf(r).access = access{tenant: will, caller: will, key: key, rights: tenants.ReadWrite}
+		infoOf(r).access = access{tenant: will, caller: will, key: key, scope: rewrite.Everything}
 		handler(a, "b").ServeHTTP(out, r)
 	}))
 	r := httptest.NewRecorder()

@@ -56,12 +56,21 @@ const publicReaders = "*"
 // group is that of datadir.Dir.Enter.
 func (i *requestInfo) group() string {
 	switch {
-	case i.rights == tenants.PublicRead:
+	case i.isPublic():
 		return publicReaders
 	case i.tenant.SharedDataDir, i.caller != i.tenant:
 		return i.caller.ID
 	}
 	return ""
+}
+
+// keyName is the key as the history has it: the id of a key of Tenant.Keys, or else the
+// fingerprint.
+func (i *requestInfo) keyName() string {
+	if i.scoped != nil {
+		return i.scoped.ID
+	}
+	return tenants.Fingerprint(i.key)
 }
 
 func infoOf(r *http.Request) *requestInfo { return r.Context().Value(requestInfoKey{}).(*requestInfo) }
@@ -94,6 +103,9 @@ func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
 	if g.Observe != nil && !info.sentOn {
 		g.Observe(id, string(info.op), info.meter.status, info.code, took)
 	}
+	if g.KeyRefused != nil && info.scoped != nil && info.code != "" {
+		g.KeyRefused(id, info.scoped, info.code)
+	}
 	g.logInfo(r, info, took)
 }
 
@@ -101,7 +113,7 @@ func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
 const RequestLine = "request"
 
 // mostAttrs is how many attributes a line of the access log has at most.
-const mostAttrs = 10
+const mostAttrs = 11
 
 func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration) {
 	attrs := append(make([]slog.Attr, 0, mostAttrs),
@@ -118,7 +130,10 @@ func (g *Gateway) logInfo(r *http.Request, info *requestInfo, took time.Duration
 	if info.caller != nil && info.caller != info.tenant {
 		attrs = append(attrs, slog.String(logkey.Caller, info.caller.ID))
 	}
-	if info.rights == tenants.PublicRead {
+	if info.scoped != nil {
+		attrs = append(attrs, slog.String(logkey.Key, info.scoped.ID))
+	}
+	if info.isPublic() {
 		attrs = append(attrs, slog.Bool(logkey.Public, true))
 	}
 	if info.op != "" {

@@ -27,7 +27,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 	info.op = head.Op
 	head.Pace = info.turn.Pace()
-	if info.rights == tenants.PublicRead {
+	if info.isPublic() {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}
 	if head.Op == rewrite.Changes { // which takes none of the places of requests that end soon
@@ -37,7 +37,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
-	if info.rights == tenants.PublicRead && head.Op == rewrite.Search {
+	if info.isPublic() && head.Op == rewrite.Search {
 		if !dir.PublicSearches.Take(1) {
 			g.refuse(w, r, datadir.ErrBusy)
 			return
@@ -54,7 +54,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	defer body.Release()
 	call, err := g.parse(r, head, body)
 	if err == nil {
-		err = info.allows(call)
+		err = g.allows(&info.access, call)
 	}
 	if err == nil {
 		err = g.dispatch(w, r, dir, call)
@@ -139,13 +139,13 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 		other = info.caller
 	}
 	result, err := g.Writer.Commit(r.Context(), writer.Request{
-		ID: info.id, Tenant: info.tenant, Writer: other, KeyFingerprint: tenants.Fingerprint(info.key), Call: call,
+		ID: info.id, Tenant: info.tenant, Writer: other, Key: info.scoped, KeyName: info.keyName(), Call: call,
 		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
 		return result, err
 	}
-	if result.Changed {
+	if result.Changed && !call.IsRestricted() { // else it is a figure of what the key does not show
 		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, result.QuotaUsed), 'f', 3, 64))
 	}
 	if result.ETag != "" {

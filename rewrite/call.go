@@ -33,6 +33,7 @@ type Call struct {
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
 	tenant    Tenant
+	scope     *Scope // of the caller, from Authorize on; nil = Everything
 }
 
 // ChangesSpec says which changes are wanted.
@@ -77,6 +78,20 @@ func ParseHead(method, path, rawQuery string, who Tenant) (*Head, error) {
 		return nil, methodNotAllowed(r.op, method)
 	}
 	return &Head{Op: r.op, does: r.op.does(), method: method, route: r, query: rawQuery, tenant: who}, nil
+}
+
+// CallOf is a call about a phext, and a coordinate of it, as if the tenant had sent them. A
+// nil one was not given. An error is an *apierror.Error, as those of Head.Call.
+func CallOf(op Op, who Tenant, phext, coordinate *string) (*Call, error) {
+	var query []string
+	if phext != nil {
+		query = append(query, "p="+Escape(*phext))
+	}
+	if coordinate != nil {
+		query = append(query, "c="+Escape(*coordinate))
+	}
+	h := Head{Op: op, does: op.does(), query: strings.Join(query, "&"), tenant: who, noBody: true}
+	return h.Call(nil)
 }
 
 // TakesBody says whether the body counts. One that does not is ignored, as SQ
@@ -220,8 +235,11 @@ func (c *Call) checkNamed() *apierror.Error {
 }
 
 // NeedsNames says whether a read needs the names of coordinates: because the call
-// has one, or because the answer can show some.
+// has one, or because the answer can show some, or because the caller has a prefix.
 func (c *Call) NeedsNames() bool {
+	if !c.ShowsAll() {
+		return true
+	}
 	switch c.Op {
 	case Toc, JSONExport, Delta, Query, List, Search:
 		return true

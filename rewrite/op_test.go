@@ -4,22 +4,7 @@ import (
 	"strings"
 	"testing"
 	"unsafe"
-
-	"mirrorborn.us/sqgate/tenants"
 )
-
-// TestWordsOfPathsAreNoIDs: a tenant with such an id could not be named in a path.
-func TestWordsOfPathsAreNoIDs(t *testing.T) {
-	words := []string{"api", "k", "t", "scroll", "scrolls"}
-	for _, op := range listed {
-		words = append(words, string(op))
-	}
-	for _, word := range words {
-		if tenants.ValidID(word) == nil {
-			t.Errorf("%s may be the id of a tenant", word)
-		}
-	}
-}
 
 // TestOperationIsNoPartOfTheRequest looks at where the name of an operation is
 // in memory. One that pointed into the path kept the whole request alive for as

@@ -2,12 +2,10 @@ package rewrite
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/phext"
 )
 
 // Published is what the answer to a request of the published API needs to know beside
@@ -60,15 +58,12 @@ func CheckName(name string) *apierror.Error {
 
 // Listing is what List and Search look for.
 type Listing struct {
-	Everywhere bool                    // in all phexts
-	Only       func(phext string) bool // with Everywhere: in those; nil = in all
-	Prefix     string                  // as the client wrote it
-	parts      []string                // with which the coordinates begin
-	numbers    bool                    // parts are numbers
-	Query      string                  // of a search, as the client wrote it
-	Terms      []string                // that must all be in the text of a search's scroll
-	Page       int                     // from 1
-	Limit      int                     // most entries of an answer
+	Everywhere bool // in all phexts that the call may show
+	Prefix
+	Query string   // of a search, as the client wrote it
+	Terms []string // that must all be in the text of a search's scroll
+	Page  int      // from 1
+	Limit int      // most entries of an answer
 }
 
 // everyPhext is the name with which list and search ask for all phexts.
@@ -101,7 +96,8 @@ func (c *Call) setListing(h *Head, p *params) *apierror.Error {
 	}
 	l.Limit = min(l.Limit, most)
 	c.Listing = l
-	return l.setPrefix(prefix)
+	l.Prefix, err = parsePrefix(prefix)
+	return err
 }
 
 // positive is a parameter that must be a number of at least 1.
@@ -118,63 +114,6 @@ func positive(p *params, which param, missing int) (int, *apierror.Error) {
 
 // largestNumber is the largest page, so that its first entry has an index.
 const largestNumber = 1 << 20
-
-// setPrefix reads a prefix. Numbers cover the coordinates that begin with them. A name
-// covers what begins like it without the 1s at its end, so that docs.readme.1 covers
-// docs.readme.2, and notes.1.1 covers notes.today.1.
-func (l *Listing) setPrefix(prefix string) *apierror.Error {
-	l.Prefix = prefix
-	s := strings.TrimRight(prefix, "*/.;")
-	if s == "" && strings.Trim(prefix, "*/") == "" {
-		return nil
-	}
-	_, bad := parseName(s)
-	l.numbers, l.parts = !hasLetter(s), components(s)
-	switch {
-	case bad != nil || hasEmptyComponent(s) || strings.Contains(s, "*"):
-	case l.numbers && (len(l.parts) > len(phext.Coordinate{}) || !slices.ContainsFunc(l.parts, isNumber) || slices.ContainsFunc(l.parts, isNoNumber)):
-	default:
-		for !l.numbers && l.parts[len(l.parts)-1] == "1" {
-			l.parts = l.parts[:len(l.parts)-1]
-		}
-		return nil
-	}
-	return badCoordinate("the prefix %s: numbers or a name are wanted, such as 1.1.1/1.1.1 or docs.readme.1", clip(prefix))
-}
-
-func isNoNumber(s string) bool { return !isNumber(s) }
-
-// Covers says whether the scroll at a coordinate, which may have a name, begins as the
-// prefix does.
-func (l *Listing) Covers(at phext.Coordinate, name string) bool {
-	if name == "" {
-		if len(l.parts) > 0 && !l.numbers {
-			return false
-		}
-		for i, part := range l.parts {
-			if n, err := strconv.ParseUint(part, 10, 32); err != nil || uint32(n) != at[i] {
-				return false
-			}
-		}
-		return true
-	}
-	for _, part := range l.parts {
-		end := strings.IndexAny(name, "./")
-		if end < 0 {
-			end = len(name)
-		}
-		if !samePart(part, name[:end]) {
-			return false
-		}
-		name = name[min(end+1, len(name)):]
-	}
-	return true
-}
-
-// samePart compares components: numbers as numbers.
-func samePart(a, b string) bool {
-	return a == b || isNumber(a) && isNumber(b) && strings.TrimLeft(a, "0") == strings.TrimLeft(b, "0")
-}
 
 // longestQuery is the most, in bytes, of the terms of a search, and mostTerms how many
 // there may be. Further ones are ignored.

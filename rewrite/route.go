@@ -84,6 +84,12 @@ func parseOp(rest string) (route, bool) {
 	return route{op: op, coordinate: coordinate}, true
 }
 
+// PathWords are the words that begin a path, or stand in it where an id may stand: a tenant
+// with such an id could not be named in a path.
+func PathWords() []string {
+	return append([]string{"api", "k", "t", "scroll", "scrolls"}, opNames()...)
+}
+
 // published says whether the answer is that of the published API: delete is if the
 // path has the coordinate.
 func (r route) published() bool {

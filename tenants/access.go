@@ -7,59 +7,32 @@ import (
 	"slices"
 	"strings"
 
-	"mirrorborn.us/sqgate/phext"
-
 	"mirrorborn.us/sqgate/internal/strictjson"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
-// Access is what a caller may do with a tenant's phexts, from least to most.
-type Access int
-
-const (
-	NoAccess   Access = iota
-	PublicRead        // read the phexts that the tenant has made public
-	Read              // read all phexts
-	ReadWrite         // read and write all phexts
-)
-
-// AccessFor is what a caller may do with the phexts of t. A nil caller is somebody
-// without a key.
-func (t *Tenant) AccessFor(caller *Tenant) Access {
+// ScopeFor is what the key of a caller allows with the phexts of t, or nil for nothing. A
+// nil caller is somebody without a key.
+func (t *Tenant) ScopeFor(caller *Tenant) *rewrite.Scope {
 	switch {
 	case !t.Enabled:
-		return NoAccess
+		return nil
 	case caller != nil && caller.Enabled && caller.UniqueID() == t.UniqueID():
-		return ReadWrite
+		return rewrite.Everything
 	case caller != nil && caller.Enabled && slices.Contains(t.writers, caller.ID):
-		return ReadWrite
-	case len(t.public) > 0:
-		return PublicRead
+		return rewrite.Everything
 	}
-	return NoAccess
-}
-
-// IsPublic says whether somebody without a key may read a phext, whose name is the
-// one that the tenant knows it by. The names of coordinates are as public as their
-// phext, whatever the patterns say about the name of theirs.
-func (t *Tenant) IsPublic(name string) bool {
-	for {
-		of, isNames := strings.CutSuffix(name, phext.NamesSuffix)
-		if !isNames {
-			break
-		}
-		name = of
-	}
-	for _, pattern := range t.public {
-		if ok, _ := path.Match(pattern, name); ok { // the pattern was checked when it was read
-			return true
-		}
-	}
-	return false
+	return t.public
 }
 
 // Public are the patterns of the names of the phexts that everybody may read. The
 // slice must not be changed.
-func (t *Tenant) Public() []string { return t.public }
+func (t *Tenant) Public() []string {
+	if t.public == nil {
+		return nil
+	}
+	return t.public.Phexts
+}
 
 // Writers are the ids of the other tenants that may write here. The slice must not be
 // changed.
@@ -75,7 +48,7 @@ const (
 )
 
 // publicPhexts reads the field public, which is {"phexts": [...], "access": "read"}.
-func (b *builder) publicPhexts(raw json.RawMessage) []string {
+func (b *builder) publicPhexts(raw json.RawMessage) *rewrite.Scope {
 	if raw == nil {
 		return nil
 	}
@@ -95,13 +68,19 @@ func (b *builder) publicPhexts(raw json.RawMessage) []string {
 	if valueOr(access, "read") != "read" {
 		b.refuse("public.access", "is not \"read\"", "write \"read\", or leave it out: to let others write, name them in \"writers\"")
 	}
-	list := b.texts("public.phexts", patterns, mostPatterns)
+	list := b.patterns("public.phexts", patterns, `leave "public" out`)
+	return &rewrite.Scope{Access: rewrite.ReadAccess, Phexts: list, Anonymous: true}
+}
+
+// patterns are those of names of phexts, of which there is one at least.
+func (b *builder) patterns(field string, patterns *[]*string, orElse string) []string {
+	list := b.texts(field, patterns, mostPatterns)
 	if len(list) == 0 {
-		b.refuse("public.phexts", "names no phext", `list names or patterns, such as "site" and "log-*", or leave "public" out`)
+		b.refuse(field, "names no phext", `list names or patterns, such as "site" and "log-*", or `+orElse)
 	}
 	for _, pattern := range list {
 		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.Count(pattern, "*") > mostStars || strings.ContainsFunc(pattern, notInPattern) {
-			b.refuse("public.phexts", "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/', and a pattern at most two '*'")
+			b.refuse(field, "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/', and a pattern at most two '*'")
 		}
 	}
 	return list

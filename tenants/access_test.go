@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 func parse(t *testing.T, file string) *Snapshot {
@@ -33,12 +35,12 @@ func TestPublicPhexts(t *testing.T) {
 	} {
 		tenant, _ := parse(t, fileWith(`{`+goodEntry+`, "public": {"phexts": [`+test.patterns+`]}}`)).ByID("a")
 		for _, name := range test.public {
-			if !tenant.IsPublic(name) {
+			if !tenant.public.CoversPhext(name) {
 				t.Errorf("%s: %q is not public", test.patterns, name)
 			}
 		}
 		for _, name := range test.private {
-			if tenant.IsPublic(name) {
+			if tenant.public.CoversPhext(name) {
 				t.Errorf("%s: %q is public", test.patterns, name)
 			}
 		}
@@ -71,12 +73,12 @@ func TestAccess(t *testing.T) {
 	const writers = `, "writers": ["b", "off", "gone"]`
 	for _, test := range []struct {
 		fields string
-		want   map[string]Access
+		want   map[string]rewrite.Access
 	}{
-		{``, map[string]Access{"a": ReadWrite}},
-		{site, map[string]Access{"a": ReadWrite, "": PublicRead, "b": PublicRead, "c": PublicRead, "off": PublicRead, "gone": PublicRead}},
-		{writers, map[string]Access{"a": ReadWrite, "b": ReadWrite}},
-		{site + writers, map[string]Access{"a": ReadWrite, "": PublicRead, "b": ReadWrite, "c": PublicRead, "off": PublicRead, "gone": PublicRead}},
+		{``, map[string]rewrite.Access{"a": rewrite.WriteAccess}},
+		{site, map[string]rewrite.Access{"a": rewrite.WriteAccess, "": rewrite.ReadAccess, "b": rewrite.ReadAccess, "c": rewrite.ReadAccess, "off": rewrite.ReadAccess, "gone": rewrite.ReadAccess}},
+		{writers, map[string]rewrite.Access{"a": rewrite.WriteAccess, "b": rewrite.WriteAccess}},
+		{site + writers, map[string]rewrite.Access{"a": rewrite.WriteAccess, "": rewrite.ReadAccess, "b": rewrite.WriteAccess, "c": rewrite.ReadAccess, "off": rewrite.ReadAccess, "gone": rewrite.ReadAccess}},
 		{site + writers + `, "enabled": false`, nil},
 		{site + writers + `, "archived": true`, nil},
 	} {
@@ -84,13 +86,17 @@ func TestAccess(t *testing.T) {
 		a, _ := s.ByID("a")
 		for _, id := range []string{"", "a", "b", "c", "off", "gone"} {
 			caller, _ := s.ByID(id)
-			if got := a.AccessFor(caller); got != test.want[id] {
-				t.Errorf("%s: %q has %v, want %v", test.fields, id, got, test.want[id])
+			got := a.ScopeFor(caller)
+			if got == nil {
+				got = &rewrite.Scope{}
+			}
+			if got.Access != test.want[id] || got.Anonymous != (got.Access == rewrite.ReadAccess) {
+				t.Errorf("%s: %q has %+v, want %v", test.fields, id, got, test.want[id])
 			}
 		}
 	}
 	earlier := &Tenant{ID: "a", Enabled: true, uniqueID: "a/20200101T000000.000000000Z"}
-	if a, _ := file("").ByID("a"); a.AccessFor(earlier) != NoAccess {
+	if a, _ := file("").ByID("a"); a.ScopeFor(earlier) != nil {
 		t.Error("an earlier tenant with the same id has access")
 	}
 }

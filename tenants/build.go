@@ -42,7 +42,7 @@ func (b *builder) build(list []json.RawMessage, reload bool) {
 	b.keys, b.writers = make(map[digest]keyUse, n), map[*Tenant]*[]*string{}
 	b.snapshot = &Snapshot{
 		all: make([]*Tenant, 0, n), byID: make(map[string]*Tenant, n), byKey: make(map[digest]*Tenant, n),
-		byPathKey: map[digest]*Tenant{}, reloadOnChange: reload,
+		byPathKey: map[digest]*Tenant{}, byScopedKey: map[digest]keyOf{}, reloadOnChange: reload,
 	}
 	for i, raw := range list {
 		b.index, b.id = i+1, ""
@@ -105,6 +105,7 @@ func (b *builder) add(e Entry) {
 	}
 	b.setKeys(t, e)
 	t.public = b.publicPhexts(e.Public)
+	t.keys = b.scopedKeys(t, e.Keys)
 	b.writers[t] = e.Writers
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 	if archived {
@@ -252,6 +253,10 @@ func (b *builder) hashedKey(field, text string) digest {
 // claimKey enters a key of t into index. It refuses a key that is already used,
 // whichever field has it, because it would not tell one tenant from another.
 func (b *builder) claimKey(field string, d digest, index map[digest]*Tenant, t *Tenant) {
+	b.claim(field, d, t, func() { index[d] = t })
+}
+
+func (b *builder) claim(field string, d digest, t *Tenant, enter func()) {
 	if d.isZero() {
 		return
 	}
@@ -260,7 +265,7 @@ func (b *builder) claimKey(field string, d digest, index map[digest]*Tenant, t *
 		return
 	}
 	b.keys[d] = keyUse{describeTenant(t.ID, b.index), field}
-	index[d] = t
+	enter()
 }
 
 // checkDirectories refuses two tenants with one directory unless both share it.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // keyPrefix marks a key as one of this service.
@@ -83,11 +85,7 @@ func isAlphanumeric(r rune) bool {
 }
 
 // reserved words are not ids, because they appear in the same place in paths.
-var reserved = []string{
-	"api", "k", "health", "admin", "metrics", "select", "insert", "update", "delete", "toc", "get", "delta",
-	"checksum", "status", "load", "json-export", "where", "query", "version",
-	"read", "write", "list", "search", "changes", "scroll", "scrolls", "t",
-}
+var reserved = append(rewrite.PathWords(), "admin", "metrics")
 
 // maxIDLen bounds the length of an id, in bytes.
 const maxIDLen = 63

@@ -51,6 +51,8 @@ type Entry struct {
 
 	Public  json.RawMessage `json:"public,omitempty"`  // {"phexts": [PATTERN, ...], "access": "read"}
 	Writers *[]*string      `json:"writers,omitempty"` // ids
+
+	Keys *[]json.RawMessage `json:"keys,omitempty"` // each a KeyEntry
 }
 
 // targets says where each field of an entry is decoded to.
@@ -63,7 +65,7 @@ func (e *Entry) targets() map[string]any {
 		"reads_per_minute": &e.ReadsPerMinute, "writes_per_minute": &e.WritesPerMinute, "lists_per_minute": &e.ListsPerMinute,
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
-		"follow_links": &e.FollowLinks, "public": &e.Public, "writers": &e.Writers,
+		"follow_links": &e.FollowLinks, "public": &e.Public, "writers": &e.Writers, "keys": &e.Keys,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // Tenant is a customer. It is immutable: a change in the file makes a new one.
@@ -40,9 +41,10 @@ type Tenant struct {
 	key                digest
 	previousKey        digest // zero if there is none
 	previousKeyExpires time.Time
-	pathKey            digest   // zero if there is none
-	public             []string // patterns
-	writers            []string // ids
+	pathKey            digest         // zero if there is none
+	public             *rewrite.Scope // nil = nothing is
+	writers            []string       // ids
+	keys               []*Key
 }
 
 // NewIncarnation is the incarnation of a tenant that is added now. It tells the
@@ -134,6 +136,7 @@ type Snapshot struct {
 	byKey          map[digest]*Tenant // current and previous keys
 	byPathKey      map[digest]*Tenant
 	archived       int // how many of them are
+	byScopedKey    map[digest]keyOf
 	reloadOnChange bool
 	refusal        *apierror.Error // nil once a file is in force
 }
@@ -142,7 +145,8 @@ type Snapshot struct {
 // once one is. It names no tenant and no path.
 func (s *Snapshot) Refusal() *apierror.Error { return s.refusal }
 
-// ByKey finds the tenant with this key. A previous key counts until it expires.
+// ByKey finds the tenant with this key, its own one, and not one of Tenant.Keys. A
+// previous key counts until it expires.
 //
 // The time that the map takes depends on the SHA-256 of what was sent, which
 // does not help to find a key. The digests are then compared in constant time.

@@ -282,7 +282,7 @@ func (s *service) makeAPIs() error {
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: changes.New(s.dirs), Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
 		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants,
-		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, BackendVersion: version, Logger: s.log,
+		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, KeyRefused: s.metrics.KeyRefused, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()
 	limiter, err := newConnLimiter(s.log)

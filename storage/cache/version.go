@@ -16,8 +16,9 @@ type Version struct {
 	// verbatim is the file's text if it may differ from what Phext renders to,
 	// such as a file with delimiters at its end; else "".
 	verbatim string
-	retained int64 // bytes of text that stay in memory because scrolls are parts of them
-	counted  bool  // see Counted
+	retained int64    // bytes of text that stay in memory because scrolls are parts of them
+	counted  bool     // see Counted
+	whole    *Version // that this one is a part of; nil = of none
 	names    *index
 	kept     [2 * kinds]kept // by kind, and then compressed
 	answers  int64           // bytes that kept takes, guarded by the cache's lock

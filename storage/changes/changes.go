@@ -53,8 +53,6 @@ type Selection struct {
 	Call    *rewrite.Call
 	Since   string // the cursor behind which they are; "" = none
 	FromNow bool   // without a cursor: only those from now on, instead of all
-	// May says of each change whether the listener may see it; nil = all.
-	May func(phext string, at phext.Coordinate, name string) bool
 }
 
 var (
@@ -179,7 +177,7 @@ func (f *Feed) wanted(e journal.Event) bool {
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.May == nil || f.sel.May(name, e.At, nameOf(e))
+	return f.sel.Call.ShowsPhext(name) && f.sel.Call.Shows(e.At, nameOf(e))
 }
 
 // nameOf is the name by which a scroll was written, or "".

@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"context"
+	"time"
 
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/tenants"
@@ -74,10 +75,27 @@ func (ds *Dirs) CheckWriter(t, writer *tenants.Tenant) error {
 	known := ds.Tenants()
 	space, ok := known.ByID(t.ID)
 	now, here := known.ByID(writer.ID)
-	if !ok || !here || now.UniqueID() != writer.UniqueID() || space.AccessFor(now) < tenants.ReadWrite {
+	if !ok || !here || now.UniqueID() != writer.UniqueID() || space.ScopeFor(now) != rewrite.Everything {
 		return errNoWriter
 	}
 	return nil
+}
+
+// CheckKey looks again whether a key may make a call, which was authorized by it: it may
+// have been revoked, changed or have expired since. Whoever waits, or sends an answer for
+// long, calls it again when it is done with waiting. A nil key is a tenant's own.
+func (ds *Dirs) CheckKey(k *tenants.Key, call *rewrite.Call) error {
+	if k == nil {
+		return nil
+	}
+	now, ok := ds.Tenants().Now(k, time.Now())
+	switch {
+	case !ok:
+		return ErrKeyRevoked
+	case now == k:
+		return nil
+	}
+	return now.Scope.Authorize(call)
 }
 
 // RewriteTenant is what package rewrite has to know of a tenant.

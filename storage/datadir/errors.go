@@ -31,6 +31,8 @@ var (
 
 	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"too many requests of this tenant are waiting for its database: try again in a moment")
+	// ErrKeyRevoked is a key that was revoked, or has expired, while it was in use.
+	ErrKeyRevoked    = apierror.New(apierror.Unauthorized, "this key was revoked, or has expired: nothing was changed")
 	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
 	errNoWriter      = apierror.New(apierror.Forbidden, "this key may not write here any more")
 	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")

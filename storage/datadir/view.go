@@ -101,7 +101,8 @@ func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, e
 
 // RecoveredView is a view of files that were recovered when it was taken: a
 // write that failed meanwhile leaves files that nobody may see. Names are read
-// only for a call that uses or shows them.
+// only for a call that uses or shows them. Scrolls that the caller may not know of are
+// not in it.
 func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, error) {
 	for range attempts {
 		failures := d.failures.Load()
@@ -110,6 +111,9 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 		}
 		r := d.replica.Load()
 		v, err := d.viewFor(call)
+		if err == nil && !call.ShowsAll() {
+			v, err = d.restrict(v, call)
+		}
 		if d.failures.Load() == failures && d.owned() && d.replica.Load() == r {
 			return v, err
 		}
@@ -209,8 +213,8 @@ func SizeOf(v *cache.Version) int64 {
 	return v.Size()
 }
 
-// Phexts are the names of the phexts of a call's tenant, sorted, without those that
-// hold the names of coordinates.
+// Phexts are the names of the phexts of a call's tenant that its caller may know of,
+// sorted, without those that hold the names of coordinates.
 func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) {
 	if err := d.Recover(ctx); err != nil {
 		return nil, err
@@ -244,6 +248,7 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 	if len(names) == 0 {
 		return nil, d.checkPresent()
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !call.ShowsPhext(name) })
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }

@@ -276,7 +276,7 @@ func (c *client) readAt(h *simHost, reg register, timeout time.Duration) bool {
 func (c *client) write(n int, reg register, timeout time.Duration) bool {
 	r := c.draw("write", c.number, n, reg)
 	call := called{register: reg, op: "update", text: fmt.Sprintf("<%d.%d>", c.number, n)}
-	request := writer.Request{ID: "a request", KeyFingerprint: "a key"}
+	request := writer.Request{ID: "a request", KeyName: "a key"}
 	tries := 1
 	switch last := c.last[reg]; r.IntN(4) {
 	case 0:

@@ -15,13 +15,13 @@ import (
 // reads, and SQ gets it right. toc breaks 0.5.3 for good on some texts,
 // json-export leaves a file behind and is not JSON, delta puts scrolls at wrong
 // coordinates while SQ has an empty one in memory (LEGACY.md), older releases have no
-// query, and of names SQ knows nothing.
+// query, and of names and of keys for some scrolls SQ knows nothing.
 func (r *Reader) Forwards(call *rewrite.Call) bool {
 	switch call.Op {
 	case rewrite.Toc, rewrite.JSONExport, rewrite.Delta, rewrite.Query:
 		return false
 	}
-	return r.Dirs.ReadMemory == 0 && call.Name == ""
+	return r.Dirs.ReadMemory == 0 && call.Name == "" && call.ShowsAll()
 }
 
 // Forward is an http.RoundTripper that has SQ answer one call. The answer is

@@ -106,11 +106,7 @@ func (c *collection) phexts(ctx context.Context, d *datadir.Dir) ([]string, erro
 	if !l.Everywhere {
 		return []string{c.call.Phext}, nil
 	}
-	all, err := d.Phexts(ctx, c.call)
-	if l.Only != nil {
-		all = slices.DeleteFunc(all, func(name string) bool { return !l.Only(name) })
-	}
-	return all, err
+	return d.Phexts(ctx, c.call)
 }
 
 // list returns one page of all entries, and how many they are.
@@ -270,7 +266,7 @@ const perEntry = 256
 // sizeOfListing is the most that an answer takes, in bytes.
 func sizeOfListing(call *rewrite.Call, page []row) int {
 	l, pace := call.Listing, call.Pace
-	size := perEntry + phext.QuotedLen(l.Query, pace) + phext.QuotedLen(l.Prefix, pace)
+	size := perEntry + phext.QuotedLen(l.Query, pace) + phext.QuotedLen(l.Prefix.Text, pace)
 	for i := range page {
 		row := &page[i]
 		size += perEntry + 2*phext.QuotedLen(row.label(), pace) + phext.QuotedLen(row.phext, pace) + phext.QuotedLen(row.snippet, pace) + phext.QuotedLen(row.text, pace)
@@ -292,7 +288,7 @@ func answerListing(call *rewrite.Call, page []row, all, size int) string {
 			o.text(`,"content":`, row.text)
 		})
 	} else {
-		o.begin("prefix", call.Listing.Prefix, len(page), all)
+		o.begin("prefix", call.Listing.Prefix.Text, len(page), all)
 		o.WriteString(`,"coordinates":[`)
 		for i := range page {
 			o.comma(i)
@@ -302,8 +298,11 @@ func answerListing(call *rewrite.Call, page []row, all, size int) string {
 		o.list("scrolls", page, func(row *row) {
 			o.text(`"coordinate":`, row.label())
 			o.WriteString(`,"size_bytes":` + strconv.Itoa(row.size))
-			// SQ keeps no time for a scroll, so this is when the phext was written last.
-			o.text(`,"modified":`, time.Unix(0, row.modified).UTC().Format(time.RFC3339))
+			// SQ keeps no time for a scroll, so this is when the phext was written last. A key
+			// for some of its scrolls is not told.
+			if row.modified != 0 {
+				o.text(`,"modified":`, time.Unix(0, row.modified).UTC().Format(time.RFC3339))
+			}
 		})
 	}
 	o.WriteString("}\n")

@@ -151,7 +151,7 @@ func (tx *transaction) leadBatch() {
 	tx.joined = tx.w.queue(tx.dir).take(mostMembers-1, func(m *mutation) bool {
 		c := m.Call
 		if m.Tenant != tx.lead.Tenant || c.Phext != lead.Phext || tx.takesName(c) || tx.hasStaleName(c) || tx.lostName && c.At == lead.At ||
-			!scrolls[c.At] && len(scrolls) == most || text+len(c.Scroll) > mostText || tx.w.Dirs.CheckWriter(m.Tenant, m.Writer) != nil {
+			!scrolls[c.At] && len(scrolls) == most || text+len(c.Scroll) > mostText || tx.w.checkRights(m) != nil {
 			return false
 		}
 		scrolls[c.At] = true

@@ -24,6 +24,8 @@ var (
 		"this Idempotency-Key was used for another request: nothing was changed; use a new key for a new request")
 	errKeyTooLong = apierror.New(apierror.BadRequest,
 		"the Idempotency-Key is longer than 255 bytes: make it shorter, a UUID for example")
+	errNotKept = apierror.New(apierror.Conflict,
+		"this phext cannot be written, since its delimiters count past 999: nothing was changed; a key for the whole phext is told which scrolls are concerned")
 	errNoRoomForNames = apierror.New(apierror.QuotaExceeded,
 		"the last coordinate of the phext is taken, and new names come behind it: delete the scroll at 999.999.999/999.999.999/999.999.999")
 )

@@ -121,7 +121,7 @@ func TestARefusalInABatchThatFails(t *testing.T) {
 func TestANameThatGoes(t *testing.T) {
 	w := newWorld(t)
 	w.must(step{rewrite.Update, "a.name", "named"})
-	at := firstNamed().String()
+	at := rewrite.FirstNamed().String()
 	w.during(nil, func() {
 		_, errs := w.together(w.mutate(rewrite.Delete, "n", at, ""), w.mutate(rewrite.Update, "n", at, "by its number"))
 		w.check(errors.Join(errs...))

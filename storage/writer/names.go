@@ -20,9 +20,6 @@ import (
 // were not there. The next scroll at its coordinate removes it first, so a name
 // never has another's scroll.
 
-// firstNamed is where named scrolls begin.
-func firstNamed() phext.Coordinate { return phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1} }
-
 // resolveName finds the coordinate of a call by name, and whether a name comes
 // or goes with it. done says that there is nothing to change.
 func (tx *transaction) resolveName() (answered bool, err error) {
@@ -71,7 +68,7 @@ func empties(call *rewrite.Call) bool {
 // nextFree is the coordinate behind all that have a name, and behind all
 // scrolls in the part of the phext where named ones lie.
 func nextFree(v datadir.View) (phext.Coordinate, error) {
-	at := firstNamed()
+	at := rewrite.FirstNamed()
 	for _, file := range []*cache.Version{v.Names, v.Phext} {
 		all := file.Phext.Scrolls()
 		if len(all) == 0 || all[len(all)-1].At.Compare(at) < 0 {

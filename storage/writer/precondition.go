@@ -11,10 +11,17 @@ import (
 // longestIdempotencyKey is in bytes.
 const longestIdempotencyKey = 255
 
-// checkWriter looks again whether the writer may write here, which may have changed
-// while it waited.
-func (tx *transaction) checkWriter() (answered bool, err error) {
-	return false, tx.w.Dirs.CheckWriter(tx.lead.Tenant, tx.lead.Writer)
+// checkRights looks again whether the key may write here, which may have changed while the
+// mutation waited.
+func (tx *transaction) checkRights() (answered bool, err error) {
+	return false, tx.w.checkRights(tx.lead)
+}
+
+func (w *Writer) checkRights(m *mutation) error {
+	if err := w.Dirs.CheckWriter(m.Tenant, m.Writer); err != nil {
+		return err
+	}
+	return w.Dirs.CheckKey(m.Key, m.Call)
 }
 
 // writer is the tenant whose key the mutation has.
@@ -26,13 +33,16 @@ func (m *mutation) writer() *tenants.Tenant {
 }
 
 // idempotency is the Idempotency-Key as the journal has it. A directory may be shared,
-// so the key of another tenant's writer counts for one tenant. No client's key has a
-// zero byte.
+// so the key of another tenant's writer counts for one tenant. Of one API key, nobody with
+// another one learns what it was answered. No client's key has a zero byte.
 func (m *mutation) idempotency() string {
-	if m.Writer == nil {
-		return m.IdempotencyKey
+	switch {
+	case m.Writer != nil:
+		return m.Tenant.UniqueID() + "\x00" + m.IdempotencyKey
+	case m.Key != nil:
+		return "\x00" + m.Key.UniqueID() + "\x00" + m.IdempotencyKey
 	}
-	return m.Tenant.UniqueID() + "\x00" + m.IdempotencyKey
+	return m.IdempotencyKey
 }
 
 // answerRepeat answers a mutation that was made already under the same

@@ -102,6 +102,9 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 		return false, err
 	}
 	if err := datadir.CheckKept(tx.before.Phext); err != nil {
+		if tx.lead.Call.IsRestricted() {
+			err = errNotKept
+		}
 		return false, err
 	}
 	if !tx.before.Phext.Counted() { // it may leave the cache meanwhile
@@ -132,6 +135,10 @@ func (tx *transaction) apply() (answered bool, err error) {
 // mutation made is in use, and counts as memory.
 func (tx *transaction) applyOne(m *mutation) error {
 	old, exists := tx.next.Phext.Select(m.Call.At)
+	name, _ := tx.before.Names.Phext.Select(m.Call.At)
+	if err := m.Call.CheckChange(name, exists); err != nil {
+		return err
+	}
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
@@ -299,7 +306,7 @@ func (tx *transaction) announce(out outcome) {
 func (m *mutation) entry() journal.Mutation {
 	e := journal.Mutation{
 		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: textOf(m.Call),
-		Tenant: m.writer().UniqueID(), Key: m.KeyFingerprint, Note: m.Call.Name,
+		Tenant: m.writer().UniqueID(), Key: m.KeyName, Note: m.Call.Name,
 	}
 	if m.IdempotencyKey != "" {
 		e.Idempotency, e.Digest, e.Answer = m.idempotency(), m.digest(), string(m.result.Body)

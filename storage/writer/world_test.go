@@ -152,7 +152,7 @@ func requestOf(t *testing.T, tenant *tenants.Tenant, op rewrite.Op, p, c, text s
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Request{ID: "a request", Tenant: tenant, KeyFingerprint: "a key", Call: call}
+	return Request{ID: "a request", Tenant: tenant, KeyName: "a key", Call: call}
 }
 
 // step is one mutation of the phext n.

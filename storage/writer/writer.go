@@ -25,7 +25,8 @@ type Request struct {
 	ID             string // of the request, for the log
 	Tenant         *tenants.Tenant
 	Writer         *tenants.Tenant // whose key it has, if that is another tenant; else nil
-	KeyFingerprint string          // of the API key, for the history
+	Key            *tenants.Key    // that it has; nil = the tenant's own, or a token
+	KeyName        string          // of the key, for the history: its id, or else its fingerprint
 	Call           *rewrite.Call
 	IfMatch        []string // values of If-Match; none = whatever is there
 	IdempotencyKey string   // "" = none
@@ -130,7 +131,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	// Until the quota is reserved, nothing is touched.
 	// A step may find that the mutation is answered without a write.
 	for _, step := range []func() (answered bool, err error){
-		tx.checkWriter,
+		tx.checkRights,
 		tx.openJournal,
 		tx.answerRepeat,
 		tx.readPhext,

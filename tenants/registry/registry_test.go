@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,8 @@ func TestTheMachineIsGone(t *testing.T) {
 	m := newMachine(t, b)
 	entries := []string{
 		m.entry("plain", `"path_key": "`+pathKey+`"`, `"quota_mb": 7`, `"reads_per_minute": 60`, `"calls_per_day": 1000`, `"max_phexts": 5`,
-			`"public": {"phexts": ["site", "log-*"], "access": "read"}`, `"writers": ["gone", "team-a"]`, `"admin_email": "a<b>@c"`, `"created_at": "2026-01-31T12:00:00Z"`),
+			`"public": {"phexts": ["site", "log-*"], "access": "read"}`, `"writers": ["gone", "team-a"]`,
+			`"keys": [{"id": "guest", "sha256": "`+strings.Repeat("0A", 32)+`", "access": "append", "phexts": ["log-*"], "prefix": "2.3.5", "expires": "2030-01-31T12:00:00Z", "note": "a<b>"}]`, `"admin_email": "a<b>@c"`, `"created_at": "2026-01-31T12:00:00Z"`),
 		m.entry("gone", `"archived": true`, `"enabled": false`, `"incarnation": "20260131T150405.000000000Z"`),
 		`{"id": "hashed", "api_key_sha256": "` + strings.Repeat("AB", 32) + `", "data_dir": "/srv/hashed", "allow_delimiters": true,
 			"previous_key_sha256": "` + strings.Repeat("cd", 32) + `", "previous_key_expires": "2026-01-31T12:00:00Z"}`,
@@ -71,7 +73,7 @@ func TestTheMachineIsGone(t *testing.T) {
 		dirs[was.ID] = strings.TrimPrefix(is.DataDir, next.DataRoot)
 		same := *is
 		same.DataDir = was.DataDir
-		if fmt.Sprintf("%+v", same) != fmt.Sprintf("%+v", *was) {
+		if !reflect.DeepEqual(&same, was) {
 			t.Errorf("%s was\n%+v and is\n%+v", was.ID, *was, same)
 		}
 	}
