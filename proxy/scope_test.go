@@ -1,0 +1,225 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+const (
+	guestKey = "key-of-the-guest"
+)
+
+// guest is a tenants file's entry of a key.
+func guest(access string, phexts []string, prefix string) map[string]any {
+	k := map[string]any{"id": "guest", "sha256": tenants.SumOf([]byte(guestKey)), "access": access}
+	if phexts != nil {
+		k["phexts"] = phexts
+	}
+	if prefix != "" {
+		k["prefix"] = prefix
+	}
+	return k
+}
+
+func (w *world) asGuest(method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	return w.ask(method, target, body, append(headers, "Authorization", "Bearer "+guestKey)...)
+}
+
+// scopeModel says what a key is for, in the words of the tenants file.
+type scopeModel struct {
+	access string
+	phexts []string
+	prefix string
+	below  []string // labels of the scrolls of these tests that begin with prefix
+}
+
+func (m scopeModel) covers(name, label string) bool {
+	of := name
+	for strings.HasSuffix(of, ".names") {
+		of = strings.TrimSuffix(of, ".names")
+	}
+	there := m.phexts == nil
+	for _, pattern := range m.phexts {
+		ok, _ := path.Match(pattern, of)
+		there = there || ok
+	}
+	if m.prefix == "" || !there {
+		return there
+	}
+	for _, one := range m.below {
+		if one == label {
+			return of == name
+		}
+	}
+	return false
+}
+
+// labels are the coordinates and names of these tests.
+var labels = []string{"1.1.1/1.1.1/1.1.1", "2.3.1/1.1.1/1.1.1", "2.3.1/1.1.1/1.1.5", "23.1.1/1.1.1/1.1.1", "docs.other.1", "docs.readme.1", "docs.readme.2", "2.3.zoo"}
+
+// fill puts phexts in which what the key must not see depends on the world.
+func (m scopeModel) fill(w *world, number int) {
+	for _, name := range []string{"notes", "log-1", "secret", ""} {
+		var scrolls, names []phext.Scroll
+		at := phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1, 1}
+		step := uint32(1)
+		if number == 2 && (m.prefix != "" || !m.covers(name, "")) { // the names of others have taken some
+			at[8], step = 4, 2
+		}
+		for _, label := range labels {
+			text := "text of " + label
+			if !m.covers(name, label) {
+				if number == 2 && label == "23.1.1/1.1.1/1.1.1" {
+					continue
+				}
+				text = strings.Repeat("hidden text ", number)
+			}
+			place, err := phext.ParseCoordinate(label)
+			if err != nil {
+				place = at
+				names = append(names, phext.Scroll{At: at, Text: label})
+				at[8] += step
+			}
+			scrolls = append(scrolls, phext.Scroll{At: place, Text: text})
+		}
+		w.put(name+".phext", phext.Of(scrolls).Render())
+		w.put(name+".names.phext", phext.Of(names).Render())
+	}
+}
+
+// scrolls are all there are, by phext and label.
+func (w *world) scrolls() map[[2]string]string {
+	all := map[[2]string]string{}
+	files, err := filepath.Glob(filepath.Join(w.dir.Path, "*.phext"))
+	w.check(err)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".phext")
+		text, err := os.ReadFile(file)
+		w.check(err)
+		named, _ := os.ReadFile(filepath.Join(w.dir.Path, name+".names.phext"))
+		names := phext.Parse(string(named))
+		for _, s := range phext.Parse(string(text)).Scrolls() {
+			label, ok := names.Select(s.At)
+			if !ok {
+				label = s.At.String()
+			}
+			all[[2]string{name, label}] = s.Text
+		}
+	}
+	return all
+}
+
+var times = regexp.MustCompile(`"(modified|timestamp)":"[^"]*"`)
+
+// TestScopes sends random requests with a key to two worlds, which differ in what is out
+// of its scope alone. The answers are the same, to the last header, and nothing changes
+// but what the key may change.
+func TestScopes(t *testing.T) {
+	below23 := []string{"2.3.1/1.1.1/1.1.1", "2.3.1/1.1.1/1.1.5", "2.3.zoo"}
+	readme := []string{"docs.readme.1", "docs.readme.2"}
+	for _, m := range []scopeModel{
+		{access: "read", phexts: []string{"notes"}},
+		{access: "append", phexts: []string{"log-*"}},
+		{access: "read-write", phexts: []string{"notes", ""}},
+		{access: "read", prefix: "2.3", below: below23},
+		{access: "append", prefix: "docs.readme.1", below: readme},
+		{access: "read-write", prefix: "docs.readme.1", below: readme},
+		{access: "read-write", phexts: []string{"no*"}, prefix: "2.3", below: below23},
+		{access: "append"},
+	} {
+		for _, memory := range []int64{1 << 20, 0} {
+			t.Run(fmt.Sprintf("%s %q %q, %d", m.access, m.phexts, m.prefix, memory), func(t *testing.T) {
+				var worlds [2]*world
+				for i := range worlds {
+					worlds[i] = newWorld(t, options{readMemory: memory, tenant: map[string]any{"keys": []any{guest(m.access, m.phexts, m.prefix)}, "quota_mb": 1, "allow_delimiters": true}})
+					worlds[i].KeyLimit = keylimit.PerMinute(1<<20, time.Now)
+					m.fill(worlds[i], i+1)
+				}
+				rapid.Check(t, func(rt *rapid.T) { m.try(rt, worlds) })
+			})
+		}
+	}
+}
+
+func (m scopeModel) try(rt *rapid.T, worlds [2]*world) {
+	op := rapid.SampledFrom([]string{"select", "read", "toc", "get", "json-export", "delta", "checksum", "status", "load", "list", "search", "query", "where",
+		"insert", "update", "write", "delete", "insert", "update", "write", "usage", "history", "restore"}).Draw(rt, "op")
+	method := rapid.SampledFrom([]string{"GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"}).Draw(rt, "method")
+	name := rapid.SampledFrom([]string{"notes", "notes", "log-1", "secret", "", "notes.names", "secret.names", "none", "*"}).Draw(rt, "phext")
+	at := rapid.SampledFrom(append(labels, "999.1.1/1.1.1/1.1.1", "999.1.1/1.1.1/1.1.4", "docs.readme.9", "2.3.9", "5")).Draw(rt, "coordinate")
+	other := rapid.SampledFrom(append(labels, "999.999.999/999.999.999/999.999.999")).Draw(rt, "other")
+	text := rapid.SampledFrom([]string{"", "new", "text of 2.3.1/1.1.1/1.1.1", "two\x17scrolls", at + "\n" + other, at + ": 0123"}).Draw(rt, "text")
+	target := "/api/v2/" + op + "?p=" + name
+	switch op {
+	case "list":
+		target = "/api/v2/list/" + rapid.SampledFrom([]string{"", "2", "docs.readme.1", "docs.1", at}).Draw(rt, "prefix") + "?p=" + name
+	case "search":
+		target += "&q=" + rapid.SampledFrom([]string{"text", "hidden", "of"}).Draw(rt, "q")
+	case "query":
+		target += rapid.SampledFrom([]string{"", "&set=" + at, "&from=1.1.1/1.1.1/1.1.1&to=999.999.999/999.999.999/999.999.999", "&from=" + at + "&to=" + other}).Draw(rt, "query")
+	case "write", "read", "delete":
+		target = "/api/v2/" + op + "/" + at + "?p=" + name
+	default:
+		target += "&c=" + at
+	}
+	headers := []string{"Idempotency-Key", rapid.SampledFrom([]string{"one", "two"}).Draw(rt, "idempotency")}
+	if rapid.Bool().Draw(rt, "without") {
+		headers = nil
+	}
+	var answers [2]string
+	for i, w := range worlds {
+		before := w.scrolls()
+		r := w.asGuest(method, target, text, headers...)
+		h := r.Header()
+		answers[i] = fmt.Sprint(r.Code, times.ReplaceAllString(r.Body.String(), ""), h["Etag"], h["X-Sq-Quota-Used"], h["Retry-After"])
+		if strings.Contains(r.Body.String(), "hidden text") {
+			rt.Fatalf("%s %s shows %s", method, target, r.Body)
+		}
+		m.mayHaveChanged(rt, before, w.scrolls())
+	}
+	if m.phexts == nil && m.prefix == "" {
+		return // there is nothing that it must not see
+	}
+	if answers[0] != answers[1] {
+		rt.Fatalf("%s %s %q:\n%s\nand\n%s", method, target, text, answers[0], answers[1])
+	}
+}
+
+// mayHaveChanged checks what is different against the key's rights.
+func (m scopeModel) mayHaveChanged(rt *rapid.T, before, after map[[2]string]string) {
+	for at, text := range after {
+		was, there := before[at]
+		of := [2]string{strings.TrimSuffix(at[0], ".names"), text}
+		switch {
+		case there && was == text:
+		case strings.HasSuffix(at[0], ".names") && (m.covers(of[0], of[1]) || m.prefix != "" && strings.HasPrefix(text, "docs.readme")) && m.access != "read": // a new name
+		case m.access == "read", !m.covers(at[0], at[1]) && !m.isNewBelow(at):
+			rt.Fatalf("%q became %q and was %q", at, text, was)
+		case m.access == "append" && !strings.HasPrefix(text, was):
+			rt.Fatalf("%q was replaced: %q and was %q", at, text, was)
+		}
+	}
+	for at, was := range before {
+		if _, there := after[at]; !there && (m.access != "read-write" || !m.covers(at[0], at[1]) && !m.isNewBelow(at) && !strings.HasSuffix(at[0], ".names")) {
+			rt.Fatalf("%q is gone, and was %q", at, was)
+		}
+	}
+}
+
+// isNewBelow says whether a scroll is one of those that the requests make, and in scope.
+func (m scopeModel) isNewBelow(at [2]string) bool {
+	return m.prefix == "docs.readme.1" && at[1] == "docs.readme.9" || m.prefix == "2.3" && at[1] == "2.3.1/1.1.1/1.1.9" && m.covers(at[0], m.below[0])
+}
