@@ -14,7 +14,6 @@ import (
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/host"
-	"mirrorborn.us/sqgate/tenants"
 )
 
 // placement is who owns which directory, for several worlds.
