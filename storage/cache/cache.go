@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -45,12 +46,13 @@ type Cache struct {
 	// reserve is where memory for a file that is being read is reserved.
 	reserve func(path string) *memlimit.Reservation
 
-	collecting sync.Mutex // for these two; locked after mu
-	unkept     []unkept
+	collecting sync.Mutex    // for collected; mu is locked after it
 	collected  time.Time     // when Collect last had garbage collected
 	rest       time.Duration // restBetween; another in tests
 
 	mu       sync.Mutex
+	unkept   []unkept
+	evicted  map[string]weak.Pointer[Version] // by path; somebody may still have them
 	versions *simplelru.LRU[string, *Version]
 	bytes    int64
 	loading  map[string]*load
@@ -69,8 +71,8 @@ type Stats struct {
 // New makes a cache of limit bytes. With 0, nothing is kept. Before a file is read,
 // memory for it is reserved in an empty reservation that reserve makes.
 func New(limit int64, reserve func(path string) *memlimit.Reservation) *Cache {
-	c := &Cache{limit: limit, reserve: reserve, loading: map[string]*load{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
-	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked() })
+	c := &Cache{limit: limit, reserve: reserve, loading: map[string]*load{}, evicted: map[string]weak.Pointer[Version]{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
+	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked(); p.dropAnswersLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
@@ -150,5 +152,5 @@ func (c *Cache) known(path string, which view, id fsutil.FileID, freezes uint64)
 		c.stats.Hits++
 		return p
 	}
-	return c.inUse(path, id)
+	return c.inUseLocked(path, id)
 }

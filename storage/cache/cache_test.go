@@ -293,3 +293,30 @@ func TestWhatIsNotKeptCountsWhileItIsUsed(t *testing.T) {
 		runtime.KeepAlive(p)
 	}
 }
+
+// TestWhatIsInUseIsNotReadAgain: the cache takes back a version that it has let go of, but
+// not the answers that were kept in it.
+func TestWhatIsInUseIsNotReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "n.phext"), filepath.Join(dir, "other.phext")
+	put(t, path, strings.Repeat("x", 2*worthSharing))
+	put(t, other, strings.Repeat("y", 2*worthSharing))
+	c := New(3*worthSharing, anything)
+	p := read(t, c, path)
+	if _, err := c.Answer(path, p, p, Toc, func() (*Rendered, error) { return &Rendered{Text: "toc"}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	read(t, c, other)
+	if s := c.Stats(); s.Evictions != 1 || p.keptOf(Toc).answer != nil {
+		t.Errorf("it has not left with its answers: %+v", s)
+	}
+	if read(t, c, path) != p || c.Stats().Misses != 2 || c.Stats().Versions != 1 {
+		t.Errorf("the file is in memory twice: %+v", c.Stats())
+	}
+	read(t, c, other)
+	put(t, path, strings.Repeat("z", 2*worthSharing))
+	if read(t, c, path) == p {
+		t.Error("it is another file")
+	}
+	runtime.KeepAlive(p)
+}

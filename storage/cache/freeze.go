@@ -1,6 +1,10 @@
 package cache
 
-import "path/filepath"
+import (
+	"maps"
+	"path/filepath"
+	"weak"
+)
 
 // Frozen is files that are being written, or whose write is not durable yet. Until
 // Publish, readers see them as they were before. Only the holder of their data
@@ -75,6 +79,7 @@ func (h *Frozen) Publish(after map[string]*Version) {
 }
 
 func (c *Cache) replaceLocked(path string, p *Version) {
+	delete(c.evicted, path)
 	if p != nil {
 		c.putLocked(path, p)
 	} else {
@@ -99,6 +104,7 @@ func (c *Cache) Forget(dir string) {
 			c.versions.Remove(path)
 		}
 	}
+	maps.DeleteFunc(c.evicted, func(path string, _ weak.Pointer[Version]) bool { return filepath.Dir(path) == dir })
 	for path, l := range c.loading {
 		if filepath.Dir(path) == dir {
 			l.void = true

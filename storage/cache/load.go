@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -64,9 +65,7 @@ func (c *Cache) finish(path string, l *load) {
 	if l.err == nil && !l.void && l.version.Exists() && !c.putLocked(path, l.version) {
 		// It counts until the last of those who asked for it has done with it.
 		l.version.counted = true
-		c.collecting.Lock()
-		c.unkept = append(c.unkept, unkept{path, l.version.ID, weak.Make(l.version), held})
-		c.collecting.Unlock()
+		c.unkept = append(c.unkept, unkept{path, weak.Make(l.version), held})
 	} else {
 		held.Release()
 	}
@@ -76,21 +75,22 @@ func (c *Cache) finish(path string, l *load) {
 // unkept is a version that the cache has not kept, and that somebody may still have.
 type unkept struct {
 	path    string
-	id      fsutil.FileID
 	version weak.Pointer[Version]
 	held    room
 }
 
-// inUse is a version of a file in the state id that the cache can never keep, and that
-// somebody still has; else nil. So those who read a large file at a time have one copy of it.
-func (c *Cache) inUse(path string, id fsutil.FileID) *Version {
-	c.collecting.Lock()
-	defer c.collecting.Unlock()
+// inUseLocked is a version of a file in the state id that somebody still has, although the
+// cache has not; else nil. So those who read a large file at a time have one copy of it.
+// One that is Counted stays outside, and is left to those who have it once there is room
+// for another.
+func (c *Cache) inUseLocked(path string, id fsutil.FileID) *Version {
+	if p := c.evicted[path].Value(); p != nil && p.ID == id {
+		c.putLocked(path, p)
+		return p
+	}
 	for _, u := range c.unkept {
-		if u.path == path && u.id == id {
-			if p := u.version.Value(); p != nil && p.Memory() > c.limit {
-				return p
-			}
+		if p := u.version.Value(); u.path == path && p != nil && p.ID == id && p.costLocked() > c.limitNow() {
+			return p
 		}
 	}
 	return nil
@@ -104,11 +104,13 @@ const restBetween = 100 * time.Millisecond
 func (c *Cache) Collect() bool {
 	c.collecting.Lock()
 	defer c.collecting.Unlock()
-	before := len(c.unkept)
-	if before > 0 && time.Since(c.collected) >= c.rest {
+	if time.Since(c.collected) >= c.rest && c.hasUnkept() {
 		runtime.GC() // only then a version that nobody has is known
 		c.collected = time.Now()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.unkept)
 	c.unkept = slices.DeleteFunc(c.unkept, func(u unkept) bool {
 		gone := u.version.Value() == nil
 		if gone {
@@ -117,6 +119,12 @@ func (c *Cache) Collect() bool {
 		return gone
 	})
 	return len(c.unkept) < before
+}
+
+func (c *Cache) hasUnkept() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.unkept) > 0
 }
 
 // room is the memory that a version takes while it is read.
@@ -236,10 +244,18 @@ func (c *Cache) Shrink() {
 	}
 }
 
+// worthSharing is the memory of a version, in bytes, above which it is not read again
+// while somebody has it.
+const worthSharing = 64 << 10
+
 // trimLocked removes versions, and the answers kept in them, until the rest fits.
 func (c *Cache) trimLocked() {
 	for limit := c.limitNow(); c.bytes > limit; {
-		c.versions.RemoveOldest()
+		path, p, _ := c.versions.RemoveOldest()
 		c.stats.Evictions++
+		if p.Memory() > worthSharing {
+			maps.DeleteFunc(c.evicted, func(_ string, p weak.Pointer[Version]) bool { return p.Value() == nil })
+			c.evicted[path] = weak.Make(p)
+		}
 	}
 }

@@ -34,11 +34,31 @@ type kept struct {
 	names weak.Pointer[phext.Phext]
 }
 
+// answers are those that are kept in a version: by kind, and then compressed.
+type answers [2 * kinds]kept
+
+// keptOf is where the answer of a kind is kept.
+func (p *Version) keptOf(kind Kind) *kept {
+	for {
+		if all := p.kept.Load(); all != nil {
+			return &all[kind]
+		}
+		p.kept.CompareAndSwap(nil, new(answers))
+	}
+}
+
+// dropAnswersLocked lets go of the answers of a version that leaves the cache, since it is
+// counted without them from now on. Somebody may have the version still.
+func (p *Version) dropAnswersLocked() {
+	p.answers = 0
+	p.kept.Store(nil)
+}
+
 // Answer is the answer of a kind that shows of with names. render makes it, and
 // its errors are returned. As long as of is kept at path and there is room for
 // the answer beside it, render is called once; others who ask meanwhile wait.
 func (c *Cache) Answer(path string, of, names *Version, kind Kind, render func() (*Rendered, error)) (*Rendered, error) {
-	k := &of.kept[kind]
+	k := of.keptOf(kind)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	state := weak.Make(names.Phext)
@@ -46,18 +66,18 @@ func (c *Cache) Answer(path string, of, names *Version, kind Kind, render func()
 		return k.answer, nil
 	}
 	a, err := render()
-	if err == nil && c.keep(path, of, of.takes(a)-of.takes(k.answer)) {
+	if err == nil && c.keep(path, of, kind, k, of.takes(a)-of.takes(k.answer)) {
 		k.answer, k.names = a, state
 	}
 	return a, err
 }
 
-// keep counts n more bytes for p, unless that is too much or p itself is not kept
-// at path. Versions that were not read for longer leave.
-func (c *Cache) keep(path string, p *Version, n int64) bool {
+// keep counts n more bytes for an answer in k, which is p's, unless that is too much, p itself is not
+// kept at path, or its answers were let go of. Versions that were not read for longer leave.
+func (c *Cache) keep(path string, p *Version, kind Kind, k *kept, n int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now, _ := c.versions.Get(path); now != p || p.costLocked()+n > c.limitNow() {
+	if now, _ := c.versions.Get(path); now != p || p.keptOf(kind) != k || p.costLocked()+n > c.limitNow() {
 		return false
 	}
 	p.answers += n

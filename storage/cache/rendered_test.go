@@ -87,13 +87,13 @@ func TestAnswersAreCountedAndGo(t *testing.T) {
 	if _, err := c.Answer(one, p, p, Get, func() (*Rendered, error) { return &Rendered{Text: p.Text()}, nil }); err != nil || c.Stats().Bytes != before+4<<10+2*perAnswer {
 		t.Errorf("a text that is there already was counted again: %+v, %v", c.Stats(), err)
 	}
-	if _, err := c.Answer(two, q, q, Toc, m.answer(limit-8<<10)); err != nil || c.Stats().Versions != 2 || q.kept[Toc].answer != nil {
+	if _, err := c.Answer(two, q, q, Toc, m.answer(limit-8<<10)); err != nil || c.Stats().Versions != 2 || q.keptOf(Toc).answer != nil {
 		t.Errorf("an answer that does not fit beside its page: %+v, %v", c.Stats(), err)
 	}
 	if _, err := c.Answer(one, p, p, JSONExport, m.answer(16<<10)); err != nil || c.Stats().Versions != 1 || c.Stats().Evictions != 1 || read(t, c, one) != p {
 		t.Errorf("the page that was not asked for stayed: %+v, %v", c.Stats(), err)
 	}
-	if _, err := c.Answer(two, q, q, Toc, m.answer(1)); err != nil || q.kept[Toc].answer != nil {
+	if _, err := c.Answer(two, q, q, Toc, m.answer(1)); err != nil || q.keptOf(Toc).answer != nil {
 		t.Errorf("kept of a page that is gone: %+v, %v", c.Stats(), err)
 	}
 	put(t, one, "")
@@ -106,8 +106,8 @@ func TestAnswersAreCountedAndGo(t *testing.T) {
 func (c *Cache) counted() (bytes int64) {
 	for _, p := range c.versions.Values() {
 		bytes += p.costLocked() - p.answers
-		for kind := range p.kept {
-			bytes += p.takes(p.kept[kind].answer)
+		for kind := range 2 * kinds {
+			bytes += p.takes(p.keptOf(kind).answer)
 		}
 	}
 	return bytes

@@ -3,6 +3,7 @@ package cache
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -20,8 +21,8 @@ type Version struct {
 	counted  bool     // see Counted
 	whole    *Version // that this one is a part of; nil = of none
 	names    *index
-	kept     [2 * kinds]kept // by kind, and then compressed
-	answers  int64           // bytes that kept takes, guarded by the cache's lock
+	kept     atomic.Pointer[answers]
+	answers  int64 // bytes that kept takes, guarded by the cache's lock
 }
 
 // NewVersion is the version of a file that holds text.

@@ -46,6 +46,8 @@ type Dir struct {
 	// PublicSearches are those of them without a key: some places are always the owner's.
 	PublicSearches *memlimit.Budget
 
+	inUse *memlimit.Shared // versions of phexts that somebody uses, see Use
+
 	dirs   *Dirs
 	memory *memlimit.Budget    // this directory's part of Dirs.Answers
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out

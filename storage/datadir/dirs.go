@@ -115,6 +115,7 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		}
 		d.memory.OnShortage(ds.Cache.Collect)
 		d.Sending = memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/sendingPart), d.memory, ds.Answers)
+		d.inUse = memlimit.NewShared(d.memory, ds.Answers)
 		ds.byPath[path] = d
 	}
 	ds.bySpelling[dataDir] = d

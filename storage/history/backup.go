@@ -123,7 +123,7 @@ func (s *Service) stateAt(j *journal.Journal, t *tenants.Tenant, m moment, name 
 	}
 	if now.ID == m.ids[name] {
 		if !now.Counted() {
-			err = charge.Texts(now.Size()) // it may leave the cache meanwhile
+			err = charge.Texts(now.Memory()) // it may leave the cache meanwhile
 		}
 		return datadir.StateOf(now), err
 	}

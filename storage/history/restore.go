@@ -189,6 +189,11 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	if err != nil {
 		return nil, err
 	}
+	done, err := r.dir.Use(now)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := datadir.CheckKept(now.Phext); err != nil {
 		return nil, err
 	}

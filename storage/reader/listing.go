@@ -90,6 +90,15 @@ func (c *collection) admit(bytes int64, v datadir.View) error {
 	return err
 }
 
+// use counts a view as memory.
+func (c *collection) use(v datadir.View) error {
+	done, err := c.d.Use(v)
+	if err == nil {
+		c.held = append(c.held, done)
+	}
+	return err
+}
+
 // release gives all memory back.
 func (c *collection) release() { c.releaseTo(0) }
 
@@ -121,12 +130,20 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err != nil {
 			return nil, 0, err
 		}
+		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
+			return nil, 0, err
+		}
 		if err := c.admit(2*int64(v.Phext.Phext.Len())*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
+			return nil, 0, err
+		}
+		held := len(c.held)
+		if err := c.use(datadir.View{Phext: v.Phext}); err != nil {
 			return nil, 0, err
 		}
 		if err := c.addAll(ctx, &rows, name, v); err != nil {
 			return nil, 0, err
 		}
+		c.releaseTo(held)
 	}
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
@@ -175,11 +192,10 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 			return nil, 0, err
 		}
 		held, hits := len(c.held), len(s.hits)
-		most := int64(v.Phext.Phext.Len()) * s.hitMemory()
-		if !v.Phext.Counted() {
-			most += v.Phext.Size() // what is found is part of the phext
+		if err := c.use(v); err != nil { // what is found is part of the phext
+			return nil, 0, err
 		}
-		if err := c.admit(most, v); err != nil {
+		if err := c.admit(int64(v.Phext.Phext.Len())*s.hitMemory(), v); err != nil {
 			return nil, 0, err
 		}
 		if err := s.lookThrough(ctx, i, v, l); err != nil {

@@ -55,6 +55,11 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	if err != nil {
 		return Answer{}, err
 	}
+	done, err := d.Use(v)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer done()
 	kind, kept := renderedKinds[call.Op]
 	if !kept { // else others may have to be waited for, which make the same answer
 		if err := fairqueue.FromContext(ctx).Take(ctx); err != nil {
@@ -65,13 +70,16 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 		return Answer{}, err
 	}
 	if streams(v, call) {
-		return r.whole(ctx, d, v, call)
+		return r.whole(ctx, v, call)
 	}
 	if kept {
 		return r.rendered(ctx, d, v, call, kind, gzip)
 	}
-	if call.Op == rewrite.Query {
+	switch call.Op {
+	case rewrite.Query:
 		return r.query(ctx, d, v, call, gzip)
+	case rewrite.Delta:
+		return r.delta(ctx, d, v, call)
 	}
 	release, err := d.AdmitBeside(answerSize(v, call), v)
 	if err != nil {

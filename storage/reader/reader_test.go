@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"runtime"
 	"strings"
@@ -260,7 +261,7 @@ func manyScrolls() string {
 func TestKeptAnswersAreInTheReadMemory(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	w.put("notes.phext", manyScrolls())
-	page := w.version("notes.phext")
+	w.version("notes.phext")
 	before := w.Dirs.Cache.Stats().Bytes
 	a, err := w.read("toc", "")
 	w.check(err)
@@ -274,10 +275,11 @@ func TestKeptAnswersAreInTheReadMemory(t *testing.T) {
 		w.put(other, strings.Repeat("x", 100<<10))
 		w.version(other)
 	}
-	if s := w.Dirs.Cache.Stats(); s.Bytes > w.Dirs.ReadMemory || s.Evictions == 0 {
+	s := w.Dirs.Cache.Stats()
+	if s.Bytes > w.Dirs.ReadMemory || s.Evictions == 0 {
 		t.Errorf("%+v", s)
 	}
-	if w.version("notes.phext") == page {
+	if w.version("notes.phext"); w.Dirs.Cache.Stats().Hits != s.Hits {
 		t.Error("the version that was read least recently has stayed")
 	}
 }
@@ -426,4 +428,51 @@ func TestAnswersThatAreNotTakenAreCounted(t *testing.T) {
 		a.Release()
 	}
 	w.wantUsed(0)
+}
+
+// TestAPhextCountsWhileItIsUsed, although it is in the cache, from which it may go
+// meanwhile: whatever is asked of it finds no room beside what others have taken.
+func TestAPhextCountsWhileItIsUsed(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", manyScrolls())
+	page := w.version("notes.phext")
+	w.Dirs.Cache.Taken = nil // it stays there
+	for op, query := range map[string]string{"select": "c=1.1.1/1.1.1/1.1.1", "status": "", "checksum": "", "delta": "", "list": "", "search": "q=no-such-word", "toc": ""} {
+		taken := w.Dirs.Answers.Limit() - page.Memory() + 1
+		if !w.Dirs.Answers.Take(taken) {
+			t.Fatal("somebody holds memory")
+		}
+		if _, err := w.read(op, query); err != datadir.ErrBusy {
+			t.Errorf("%s: %v", op, err)
+		}
+		w.Dirs.Answers.Give(taken)
+		a, err := w.read(op, query)
+		w.check(err)
+		a.Release()
+		if used := w.Dirs.Answers.Above(0); used != 0 {
+			t.Errorf("%s: %d bytes are not given back", op, used)
+		}
+	}
+}
+
+// TestADeltaCountsWhatItMakes: of a manifest with scrolls that the phext does not have, the
+// answer is far larger than both.
+func TestADeltaCountsWhatItMakes(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", "text")
+	var manifest strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&manifest, "%d.999.999/999.999.999/999.999.999: 0\n", 1+i)
+	}
+	a, err := w.read("delta", "s="+url.QueryEscape(manifest.String()))
+	w.check(err)
+	a.Release()
+	taken := w.Dirs.Answers.Limit() - 1<<20
+	if len(a.Text) < 2<<20 || !w.Dirs.Answers.Take(taken) {
+		t.Fatalf("%d bytes", len(a.Text))
+	}
+	if _, err := w.read("delta", "s="+url.QueryEscape(manifest.String())); err != datadir.ErrBusy {
+		t.Errorf("%v", err)
+	}
+	w.Dirs.Answers.Give(taken)
 }

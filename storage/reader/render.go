@@ -1,6 +1,7 @@
 package reader
 
 import (
+	"context"
 	"unsafe"
 
 	"mirrorborn.us/sqgate/phext"
@@ -19,8 +20,6 @@ func render(v datadir.View, call *rewrite.Call) string {
 		return p.TextmapBy(v.Names.Phext, pace)
 	case rewrite.Get:
 		return v.Phext.TextPaced(pace)
-	case rewrite.Delta:
-		return p.Delta(manifest(call), pace)
 	case rewrite.ChecksumOf:
 		return p.ChecksumPaced(pace)
 	case rewrite.Status:
@@ -31,6 +30,27 @@ func render(v datadir.View, call *rewrite.Call) string {
 		return p.JSONBy(v.Names.Phext, pace)
 	}
 	return ""
+}
+
+// delta answers delta. The list of scrolls is counted as memory while it is made. The
+// answer, whose size is known then, may be far larger than phext and manifest together:
+// between two coordinates lie up to 9000 delimiters.
+func (r *Reader) delta(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call) (Answer, error) {
+	release, err := d.AdmitBeside(phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest)), v)
+	if err != nil {
+		return Answer{}, err
+	}
+	delta := v.Phext.Phext.DeltaPhext(manifest(call), call.Pace)
+	if v.Phext.Counted() {
+		return r.stream(ctx, v, release, func(out phext.TextWriter) { _, _ = delta.WriteTo(out) })
+	}
+	defer release()
+	made, err := d.AdmitBeside(int64(delta.RenderedSize()), v)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer made()
+	return r.once(ctx, d, delta.RenderPaced(call.Pace), false)
 }
 
 func manifest(call *rewrite.Call) map[phext.Coordinate]string {
@@ -50,8 +70,6 @@ func answerSize(v datadir.View, call *rewrite.Call) int64 {
 	switch call.Op {
 	case rewrite.Get:
 		return v.Phext.Size()
-	case rewrite.Delta:
-		return v.Phext.Size() + phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest))
 	case rewrite.Status:
 		return v.Phext.ScrollsCost(call.Pace)
 	case rewrite.Toc:

@@ -19,34 +19,23 @@ import (
 // its phext and the answer would not fit into memory together.
 func streams(v datadir.View, call *rewrite.Call) bool {
 	switch call.Op {
-	case rewrite.Toc, rewrite.JSONExport, rewrite.Get, rewrite.Delta:
+	case rewrite.Toc, rewrite.JSONExport, rewrite.Get:
 		return v.Phext.Counted()
 	}
 	return false
 }
 
 // whole answers a call for which streams is true.
-func (r *Reader) whole(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call) (Answer, error) {
+func (r *Reader) whole(ctx context.Context, v datadir.View, call *rewrite.Call) (Answer, error) {
 	p := v.Phext.Phext
-	lists := phext.ScrollSize * int64(p.Len()+len(call.Manifest))
-	if call.Op != rewrite.Delta {
-		lists = 0
-	}
-	release, err := d.AdmitBeside(lists, v)
-	if err != nil {
-		return Answer{}, err
-	}
 	write := func(out phext.TextWriter) { _, _ = v.Phext.WriteTo(out) } // see Answer.Stream
 	switch call.Op {
 	case rewrite.Toc:
 		write = func(out phext.TextWriter) { p.WriteTextmap(out, v.Names.Phext) }
 	case rewrite.JSONExport:
 		write = func(out phext.TextWriter) { p.WriteJSON(out, v.Names.Phext) }
-	case rewrite.Delta:
-		delta := p.DeltaPhext(manifest(call), call.Pace)
-		write = func(out phext.TextWriter) { _, _ = delta.WriteTo(out) }
 	}
-	return r.stream(ctx, v, release, write)
+	return r.stream(ctx, v, func() {}, write)
 }
 
 // stream answers with what write writes, which is made twice: for its size and its tag

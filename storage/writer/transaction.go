@@ -107,11 +107,11 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 		}
 		return false, err
 	}
-	if !tx.before.Phext.Counted() { // it may leave the cache meanwhile
-		if tx.giveBackBefore, err = tx.admit(tx.before.Phext.Memory(), datadir.View{}); err != nil {
-			return false, err
-		}
+	done, err := tx.dir.Use(tx.before)
+	if err != nil {
+		return false, err
 	}
+	tx.giveBackBefore = done
 	tx.next = tx.before.Phext
 	tx.reload = !tx.dir.SeenBySQ(tx.path, tx.before.Phext.ID)
 	return false, nil
