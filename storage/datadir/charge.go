@@ -36,32 +36,25 @@ func (d *Dir) AdmitBeside(bytes int64, v View) (release func(), err error) {
 // Use counts a view as memory while somebody uses it, once however many they are: the
 // cache may let go of it meanwhile. The error is ErrBusy.
 func (d *Dir) Use(v View) (release func(), err error) {
-	phext, err := d.use(v.Phext)
-	if err != nil {
-		return nil, err
+	release = nothing
+	for _, version := range [...]*cache.Version{v.Phext, v.Names} {
+		if version == nil || version.Counted() || version.Memory() <= uncounted {
+			continue
+		}
+		done, ok := d.inUse.Take(version, version.Memory())
+		if !ok {
+			release()
+			return nil, ErrBusy
+		}
+		before := release
+		release = func() { before(); done() }
 	}
-	names, err := d.use(v.Names)
-	if err != nil {
-		phext()
-		return nil, err
-	}
-	return func() { phext(); names() }, nil
+	return release, nil
 }
 
 // uncounted is the memory of a version, in bytes, up to which it is not counted while it is
 // used: there are no more of them than requests.
 const uncounted = 64 << 10
-
-func (d *Dir) use(v *cache.Version) (release func(), err error) {
-	if v == nil || v.Counted() || v.Memory() <= uncounted {
-		return nothing, nil
-	}
-	release, ok := d.inUse.Take(v, v.Memory())
-	if !ok {
-		return nil, ErrBusy
-	}
-	return release, nil
-}
 
 // nothing is the release of nothing, made once.
 var nothing = func() {}
