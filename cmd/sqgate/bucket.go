@@ -9,7 +9,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -219,11 +218,7 @@ func (s *service) keepLease(ctx context.Context) error {
 	if s.host == nil {
 		return nil
 	}
-	var keeping sync.WaitGroup
-	defer keeping.Wait()
-	uploaded, end := context.WithCancel(context.WithoutCancel(ctx))
-	keeping.Go(func() { s.replicas.Keep(ctx); end() }) // what was acknowledged may still be on its way
-	err := s.host.Run(uploaded)
+	err := s.replicas.KeepLease(ctx)
 	if err != nil {
 		s.log.Error("this host has no lease any more, and serves nothing until it is started again", logkey.Error, err)
 	}

@@ -3,6 +3,8 @@ package host
 import (
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,16 +19,11 @@ func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
 	return m
 }
 
-// crash kills a machine, which is as it was when it starts again: kill ends the process in
-// order, and a crash does not.
+// crash kills a machine that is to start again.
 func (m *machine) crash() {
 	m.Helper()
-	mark := filepath.Join(m.ds.MarkDir, "will")
-	text, err := os.ReadFile(mark)
-	m.check(err)
 	m.kill()
 	m.killed.Store(false)
-	m.check(os.WriteFile(mark, text, 0o600))
 }
 
 // TestACrashAheadOfTheBucket loses nothing that was acknowledged as long as there is the
@@ -102,6 +99,39 @@ func TestAnotherWasThereMeanwhile(t *testing.T) {
 		synctest.Wait()
 		m.check(m.serve())
 		m.want("n.phext", "two")
+	})
+}
+
+// TestACleanStopUploadsWhatWasAcknowledged although that takes longer than a lease that is
+// not renewed.
+func TestACleanStopUploadsWhatWasAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		var slow atomic.Bool
+		b.Fault = func(op bucket.Op, key string) (fault bucket.Fault) {
+			if slow.Load() && op == bucket.OpPut && strings.HasPrefix(key, "dirs/") {
+				fault.Delay = 2 * leaseFor
+			}
+			return fault
+		}
+		m := newMachineThatMayBeAhead(t, b)
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		synctest.Wait()
+		slow.Store(true)
+		m.write("n.phext", "two", "", true)
+		m.end()
+		slow.Store(false)
+		mark, err := readMarkFile(filepath.Join(m.ds.MarkDir, "will"))
+		m.check(err)
+		if mark.Epoch == 0 || mark.Ahead {
+			t.Errorf("the next start would look for what is not in the bucket: %+v", mark)
+		}
+		next := newMachine(t, b, "b")
+		defer next.end()
+		synctest.Wait()
+		next.check(next.serve())
+		next.want("n.phext", "two")
 	})
 }
 

@@ -122,6 +122,16 @@ func (ds *Directories) wait() {
 	}
 }
 
+// KeepLease is Run and Keep until ctx ends, which is after the last write. Only when
+// everything that was acknowledged is uploaded, the lease is given up.
+func (ds *Directories) KeepLease(ctx context.Context) error {
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	uploaded, end := context.WithCancel(context.WithoutCancel(ctx))
+	keeping.Go(func() { ds.Keep(ctx); end() })
+	return ds.Run(uploaded)
+}
+
 // Keep compacts logs, one at a time, and removes what is older than the history, until
 // ctx ends. Then it waits for the uploads under way: nothing may be written any more.
 func (ds *Directories) Keep(ctx context.Context) {

@@ -128,8 +128,7 @@ func (m *machine) start() {
 		return
 	}
 	m.check(m.ds.Lock())
-	m.running.Go(func() { m.check(m.Run(ctx)) })
-	m.running.Go(func() { m.ds.Keep(ctx) })
+	m.running.Go(func() { m.check(m.ds.KeepLease(ctx)) })
 	m.running.Go(func() { m.dirs.Run(ctx) })
 }
 
@@ -152,7 +151,8 @@ func (m *machine) setTenants() {
 	m.tenant, _ = snapshot.ByID("will")
 }
 
-// end is a clean end, and kill one that says nothing to anybody.
+// end is a clean end, and kill one after which nothing gets to the bucket, and that says
+// nothing to anybody.
 func (m *machine) end() {
 	m.stop()
 	m.running.Wait()
@@ -164,6 +164,7 @@ func (m *machine) end() {
 
 func (m *machine) kill() {
 	m.killed.Store(true) // its bucket is another one from now on, so it does not give its lease up
+	m.endLease()
 	m.end()
 }
 
