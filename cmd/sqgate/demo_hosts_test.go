@@ -15,6 +15,7 @@ import (
 func TestDemoOfSeveralHosts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	t.Cleanup(func() { endChildren(dir) }) // of the host that is killed
 	for _, args := range [][]string{{"--hosts", "0"}, {"--hosts", "10"}} {
 		text, err := demoCommand(t.Context(), t, dir, args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(text), "1 to 9 are wanted") {

@@ -146,7 +146,10 @@ func newGate(t *testing.T, sq string, ids ...string) *gate {
 		g.addTenant(id)
 	}
 	g.writeFile()
-	t.Cleanup(g.stop)
+	t.Cleanup(func() {
+		g.stop()
+		endChildren(g.dir)
+	})
 	return g
 }
 
@@ -401,11 +404,25 @@ const origin = "1.1.1/1.1.1/1.1.1"
 // childrenOf is the pids of the SQ processes that serve a data directory, from
 // /proc.
 func childrenOf(dataDir string) []int {
+	return processesWith("\x00--data-dir\x00" + dataDir + "\x00")
+}
+
+// endChildren kills the SQ processes with data below a directory of the test. A sqgate
+// that was killed has left them behind.
+func endChildren(dir string) {
+	for _, pid := range processesWith("\x00--data-dir\x00" + dir + "/") {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+	}
+}
+
+// processesWith is the pids of the processes whose arguments, each with a NUL behind it,
+// have a part.
+func processesWith(part string) []int {
 	var pids []int
 	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well-formed
 	for _, entry := range entries {
 		text, err := os.ReadFile(entry)
-		if err != nil || !bytes.HasSuffix(text, []byte("\x00--data-dir\x00"+dataDir+"\x00")) || zombie(filepath.Dir(entry)) {
+		if err != nil || !bytes.Contains(text, []byte(part)) || zombie(filepath.Dir(entry)) {
 			continue
 		}
 		var pid int
