@@ -25,10 +25,15 @@ func (c seenChange) String() string { return fmt.Sprint(c.Phext, " ", c.Op, " ",
 // changes are those that GET changes has.
 func (g *gate) changes(id, query string) (all []seenChange) {
 	g.t.Helper()
-	for line := range strings.Lines(g.get(id, "/api/v2/changes"+query)) {
+	return parseChanges(g.t, g.get(id, "/api/v2/changes"+query))
+}
+
+func parseChanges(t *testing.T, text string) (all []seenChange) {
+	t.Helper()
+	for line := range strings.Lines(text) {
 		var c seenChange
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			g.t.Fatalf("%q: %v", line, err)
+			t.Fatalf("%q: %v", line, err)
 		}
 		all = append(all, c)
 	}

@@ -49,6 +49,14 @@ func TestKeysWithRights(t *testing.T) {
 		if r := try("below", "GET", "/api/v2/toc?p=notes", "", 200); r.body != "* 2.3.5/1.1.1/1.1.7: mine\n" {
 			t.Errorf("the table of contents is %s", r.body)
 		}
+		for id, want := range map[string][]string{
+			"reader": {"notes update 1.1.1/1.1.1/1.1.1 6", "notes update 2.3.5/1.1.1/1.1.7 4"},
+			"logger": {"log-1 insert 1.1.1/1.1.1/1.1.1 3", "log-1 insert 1.1.1/1.1.1/1.1.1 7", "log-1 update log.1 5"},
+			"below":  {"notes update 2.3.5/1.1.1/1.1.7 4"},
+		} {
+			wantChanges(t, id, parseChanges(t, try(id, "GET", "/api/v2/changes", "", 200).body), want...)
+		}
+		try("logger", "GET", "/api/v2/changes?p=notes", "", 403)
 		events := g.history("will")
 		if last := events[len(events)-1].(map[string]any); last["key"] != "below" {
 			t.Errorf("the history has %v", last)
