@@ -176,13 +176,15 @@ func TestFaultsOfFetching(t *testing.T) {
 	})
 }
 
-// halfFetched has a machine fetch some of the files, and finds the bucket down then.
+// halfFetched has a machine fetch some of the files, among them the one that is asked for,
+// and finds the bucket down for the others then.
 func halfFetched(t *testing.T, lag time.Duration) (m *machine, down *atomic.Bool) {
 	b := lost(t)
 	down = new(atomic.Bool)
 	var files atomic.Int64
+	asked := fmt.Sprintf("dirs/will/files/%x", sha256.Sum256([]byte("text 1")))
 	b.Fault = func(op bucket.Op, key string) (fault bucket.Fault) {
-		if op == bucket.OpGet && strings.Contains(key, "/files/") && (down.Load() || files.Add(1) > manyFiles/4) {
+		if op == bucket.OpGet && strings.Contains(key, "/files/") && key != asked && (down.Load() || files.Add(1) > manyFiles/4) {
 			down.Store(true)
 			fault.Refuse = bucket.ErrTemporary
 		}
