@@ -17,6 +17,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/host"
 )
 
@@ -85,6 +86,7 @@ var Results = []string{Answered, NotOwner, Unreachable, Lost}
 type Forwarder struct {
 	Config
 	transport *http.Transport
+	streams   *http.Transport // for answers without an end
 
 	mu     sync.Mutex
 	counts map[string]int64
@@ -98,7 +100,16 @@ func New(c Config) *Forwarder {
 		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
 		MaxConnsPerHost: mostConnections, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
 	}
+	f.streams = f.transport.Clone()
+	f.streams.MaxConnsPerHost = 0 // their owner bounds them
 	return f
+}
+
+func (f *Forwarder) transportFor(c Call) *http.Transport {
+	if c.Endless {
+		return f.streams
+	}
+	return f.transport
 }
 
 // Call is what is to be known of a request to send it on.
@@ -108,6 +119,9 @@ type Call struct {
 	// Repeatable says that it does no harm to do it twice: it is a read, or has an
 	// Idempotency-Key.
 	Repeatable bool
+	// Endless says that the answer has no end. Such a request takes none of the connections
+	// of the others.
+	Endless bool
 	// Enter counts it in before it is sent on; nil = nobody counts.
 	Enter func() (leave func(), err error)
 	// Here serves it on this host. moved: it has answered nothing and changed nothing, since
@@ -124,6 +138,7 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		to, here, err := f.Hosts.Route(ctx, c.Dir)
 		switch {
+		case errors.Is(err, datadir.ErrMoved): // nobody has it for the moment
 		case err != nil:
 			return noOwner(err)
 		case here && b == nil:
@@ -141,7 +156,7 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 				return nil
 			}
 		default:
-			if c.Enter != nil {
+			if c.Enter != nil && !c.Endless {
 				leave, err := c.Enter()
 				if err != nil {
 					return err
@@ -216,7 +231,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	defer f.ended(a)
 	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
-		Transport:      f.transport,
+		Transport:      f.transportFor(c),
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
 		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
@@ -231,19 +246,25 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	case a.failed == nil:
 	case errors.Is(a.failed, errNotOwner):
 		result = NotOwner
+	case r.Context().Err() != nil:
+		result = "" // the client has left, or is to leave: the other host is not at fault
 	case !sent.begun.Load():
 		result = Unreachable
 		f.Hosts.Unreachable(to.Name)
 	default:
 		result = Lost
 	}
-	f.count(result)
-	if a.failed != nil && result != NotOwner {
+	if result != "" {
+		f.count(result)
+	}
+	if result == Unreachable || result == Lost {
 		f.Logger.Warn("another host did not answer", slog.String(logkey.Request, c.ID), slog.String("host", to.Name), slog.String("result", result), slog.Any(logkey.Error, errors.Join(a.failed, context.Cause(ctx))))
 	}
 	switch {
 	case a.begun && a.failed != nil:
 		panic(http.ErrAbortHandler) // only a broken connection can say that the answer is not whole
+	case result == "":
+		return false, r.Context().Err()
 	case result == Lost && !c.Repeatable:
 		return false, errLost
 	case result == Lost && !b.repeatable():
@@ -255,8 +276,11 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 // rewrite makes out what r was, with what the other host is to know of it.
 func rewrite(out, r *http.Request, id string, to host.Peer, b *body) {
 	out.Header = r.Header.Clone()
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Forwarded"} {
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Forwarded", "X-Idempotency-Key"} {
 		out.Header.Del(name)
+	}
+	if out.Header.Get("Idempotency-Key") == "" { // with one, http.Transport may send it twice
+		out.Header.Del("Idempotency-Key")
 	}
 	u := *r.URL
 	u.Scheme, u.Host = "https", to.Fingerprint // which dial looks up

@@ -204,6 +204,20 @@ func (s *streams) pauseAfter(worked time.Duration) time.Duration {
 	return min(heartbeat, worked*streamsPart*time.Duration(len(s.all))/time.Duration(runtime.GOMAXPROCS(0)))
 }
 
+// untilEnding is ctx until all streams are to end, the client leaves, or leave is called.
+func (s *streams) untilEnding(ctx, client context.Context) (_ context.Context, leave func()) {
+	ctx, leave = context.WithCancel(ctx)
+	go func() {
+		defer leave()
+		select {
+		case <-s.ending:
+		case <-client.Done():
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, leave
+}
+
 // EndStreams ends all that listen for changes, now and from now on. It may be called again.
 func (g *Gateway) EndStreams() { g.streams.once.Do(func() { close(g.streams.ending) }) }
 

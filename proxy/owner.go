@@ -48,8 +48,13 @@ func (g *Gateway) withOwner(fromHost bool, next http.Handler) http.Handler {
 		info := infoOf(r)
 		op, _ := rewrite.Find(r.Method, info.path)
 		info.sentOn = true
+		if op == rewrite.Changes {
+			ctx, leave := g.streams.untilEnding(r.Context(), info.client)
+			defer leave()
+			r = r.WithContext(ctx)
+		}
 		err := g.Hosts.Serve(w, r, cluster.Call{
-			Dir: info.tenant.DataDir, ID: info.id,
+			Dir: info.tenant.DataDir, ID: info.id, Endless: op == rewrite.Changes,
 			Repeatable: op != "" && !op.Mutates() || r.Header.Get("Idempotency-Key") != "",
 			Enter:      func() (leave func(), err error) { return g.Dirs.Of(info.tenant.DataDir).Enter(info.group()) },
 			Here: func() (moved bool, read []byte) {

@@ -143,6 +143,9 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
+		if call.IsRestricted() {
+			err = withoutFigures(err)
+		}
 		return result, err
 	}
 	if result.Changed && !call.IsRestricted() { // else it is a figure of what the key does not show
@@ -152,6 +155,23 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 		w.Header().Set("ETag", result.ETag)
 	}
 	return result, nil
+}
+
+var (
+	errNoQuotaLeft = apierror.New(apierror.QuotaExceeded, "this write would be more than the tenant may have: ask whoever gave you the key")
+	errNoDiskLeft  = apierror.New(apierror.DiskFull, "the disk has no room for this write, and nothing was changed: ask whoever gave you the key")
+)
+
+// withoutFigures is the error for a key that may not know how much the tenant has.
+func withoutFigures(err error) error {
+	switch e := apierror.From(err); {
+	case e == nil:
+	case e.Kind == apierror.QuotaExceeded:
+		return errNoQuotaLeft
+	case e.Kind == apierror.DiskFull:
+		return errNoDiskLeft
+	}
+	return err
 }
 
 // revalidate lets an answer be kept, if it is asked for again before it is used.

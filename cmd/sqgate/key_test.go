@@ -10,7 +10,7 @@ import (
 // whose connection stays open.
 func TestKeysWithRights(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
-		g := startGate(t, sq, "will")
+		g := startGateWith(t, sq, "quota_mb", 1)
 		g.must("will", "POST", at("update", "notes", origin), "a note", 200)
 		g.must("will", "POST", at("update", "diary", origin), "secret", 200)
 		made := map[string]string{}
@@ -46,6 +46,9 @@ func TestKeysWithRights(t *testing.T) {
 		}
 		try("below", "POST", at("update", "notes", "2.3.5/1.1.1/1.1.7"), "mine", 200)
 		try("below", "POST", at("update", "notes", origin), "x", 403)
+		if r := try("below", "POST", at("update", "notes", "2.3.5/1.1.1/1.1.8"), strings.Repeat("x", 1<<20), 507); strings.ContainsAny(r.body, "0123456789") {
+			t.Errorf("it tells how much the tenant has: %s", r.body)
+		}
 		if r := try("below", "GET", "/api/v2/toc?p=notes", "", 200); r.body != "* 2.3.5/1.1.1/1.1.7: mine\n" {
 			t.Errorf("the table of contents is %s", r.body)
 		}

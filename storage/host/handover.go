@@ -94,6 +94,8 @@ func (ds *Directories) handOver(ctx context.Context, d *datadir.Dir, to string) 
 		if err := ds.editMark(name, one.log.Epoch(), func(m *mark) { m.Ahead = false }); err != nil {
 			return err
 		}
+		ctx, cancel := context.WithTimeout(ctx, leaseFor)
+		defer cancel()
 		return one.log.Release(ctx, to)
 	})
 	if err != nil {

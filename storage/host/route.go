@@ -82,6 +82,8 @@ func (ds *Directories) Accepts(ctx context.Context, dir string) (bool, error) {
 	if !ds.Many {
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
 	d := ds.Dirs.Of(dir)
 	if err := d.AwaitHandOver(ctx); err != nil || d.Owned() {
 		return err == nil, err
@@ -203,7 +205,7 @@ func (ds *Directories) choose(name string, o object.Owner) route {
 	if w, ok := ds.view.of(o.Host); ok && w.alive() {
 		return route{host: o.Host, incarnation: w.seen.Incarnation}
 	}
-	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) {
+	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) && !w.seen.Draining {
 		return route{host: o.Next, incarnation: w.seen.Incarnation, placed: true}
 	}
 	others := ds.candidates()
@@ -230,7 +232,7 @@ func (ds *Directories) mayClaim(o object.Owner) bool {
 	if !ds.Many || o.Host == ds.Name {
 		return true
 	}
-	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) {
+	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) && !w.seen.Draining {
 		return false
 	}
 	return !ds.draining.Load() || len(ds.candidates()) == 0

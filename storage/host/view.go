@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -213,10 +214,12 @@ func (h *Host) lookAt(ctx context.Context, name, etag string) error {
 		return err
 	}
 	now, err := object.Decode[object.Host](found.Body)
-	if err == nil {
-		h.view.observe(name, now, found.ETag, begun, h.clock)
+	if err != nil { // of a newer sqgate, say: this host cannot know whether that one lives
+		h.Logger.Warn("a host of the bucket cannot be understood", slog.String("host", name), slog.Any(logkey.Error, err))
+		return nil
 	}
-	return err
+	h.view.observe(name, now, found.ETag, begun, h.clock)
+	return nil
 }
 
 // Peers is the last view of the hosts of the bucket, this one among them, sorted by name.

@@ -138,17 +138,16 @@ func (j *Journal) ForgetChanges() error {
 	if err := j.openLocked(); err != nil {
 		return err
 	}
-	if j.seg == nil { // a Position must be in some segment to be told from earlier ones
-		if err := j.rotateLocked(); err != nil {
-			return err
-		}
+	if err := j.rotateLocked(); err != nil { // a Position until now must be before that from now on
+		return err
 	}
 	p := j.seg.place().start()
 	text := fmt.Sprintf("%d %d %d\n", p.Segment, p.Created, p.Offset)
 	if err := j.cfg.replace(filepath.Join(j.dir, floorFile), strings.NewReader(text), 0o600, true); err != nil {
 		return fmt.Errorf("noting from when on there are changes: %w", err)
 	}
-	j.changes.floor = p
+	j.changes.floor, j.changes.rotated = p, place{}
+	j.announceLocked(j.seg.place(), p)
 	return nil
 }
 

@@ -220,6 +220,12 @@ func TestChangesThatAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("forgotten", last, ErrBeyondHistory)
+	last = j.Now()
+	expect("now, in the same process", last, nil)
+	if err := j.ForgetChanges(); err != nil {
+		t.Fatal(err)
+	}
+	expect("forgotten again, with nothing done meanwhile", last, ErrBeyondHistory)
 	j = restarted(e)
 	if _, err := j.Recover(t.Context()); err != nil {
 		t.Fatal(err)
