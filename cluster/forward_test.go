@@ -120,6 +120,7 @@ func (b *bucket) join(t *testing.T, name string, serve http.HandlerFunc) *member
 	m.server.Start()
 	t.Cleanup(m.server.Close)
 	t.Cleanup(m.transport.CloseIdleConnections)
+	t.Cleanup(m.streams.CloseIdleConnections)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.peers = append(b.peers, host.Peer{Name: name, Alive: true, Fingerprint: id.Fingerprint, URL: "https://" + m.server.Listener.Addr().String()})
@@ -253,6 +254,67 @@ func TestADirectoryMovesAwayMeanwhile(t *testing.T) {
 }
 
 // TestOnlyHostsOfTheBucketGetIn tries a certificate that is not in the bucket, and none.
+// TestStreamsTakeNoConnectionsOfOthers, and end with their clients, which says nothing
+// against the owner.
+func TestStreamsTakeNoConnectionsOfOthers(t *testing.T) {
+	b := &bucket{owner: "b"}
+	begun := make(chan struct{}, 2)
+	b.join(t, "b", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/changes" {
+			tell(w, r)
+			return
+		}
+		_ = http.NewResponseController(w).Flush() // it can
+		begun <- struct{}{}
+		<-r.Context().Done()
+	})
+	a := b.join(t, "a", nil)
+	a.transport.MaxConnsPerHost = 1
+	client, leave := context.WithCancel(t.Context())
+	defer leave()
+	var streams sync.WaitGroup
+	for range cap(begun) {
+		streams.Go(func() {
+			defer func() { _ = recover() }() // an answer that breaks off ends with a panic
+			r := httptest.NewRequestWithContext(client, "GET", "/changes", nil)
+			_ = a.Serve(httptest.NewRecorder(), r, Call{Dir: "d", ID: "0123456789abcdef", Repeatable: true, Endless: true})
+		})
+		select {
+		case <-begun:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a stream waits for the end of another")
+		}
+	}
+	if w, err := a.ask(t, httptest.NewRequest("GET", "/select", nil), true, never(t)); err != nil || w.Code != 200 {
+		t.Errorf("%d %v", w.Code, err)
+	}
+	leave()
+	streams.Wait()
+	if n := a.Counts(); n[Lost] != 0 || n[Unreachable] != 0 || len(a.view.unreachable) != 0 {
+		t.Errorf("%v, unreachable %v", n, a.view.unreachable)
+	}
+}
+
+// TestTheTransportRepeatsNothingByItself: a header that says that a request may be repeated
+// goes along only if sqgate heeds it.
+func TestTheTransportRepeatsNothingByItself(t *testing.T) {
+	b := &bucket{owner: "b"}
+	b.join(t, "b", func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+			fmt.Fprint(w, len(r.Header.Values(name)), " ")
+		}
+	})
+	a := b.join(t, "a", nil)
+	for given, want := range map[string]string{"": "0 0 ", "once": "1 0 "} {
+		r := httptest.NewRequest("POST", "/insert", strings.NewReader("text"))
+		r.Header.Set("Idempotency-Key", given)
+		r.Header.Set("X-Idempotency-Key", "x")
+		if w, err := a.ask(t, r, false, never(t)); err != nil || w.Body.String() != want {
+			t.Errorf("%q: %q %v", given, w.Body, err)
+		}
+	}
+}
+
 func TestOnlyHostsOfTheBucketGetIn(t *testing.T) {
 	b := &bucket{owner: "b"}
 	a := b.join(t, "a", tell)

@@ -197,6 +197,30 @@ func TestTheNextHost(t *testing.T) {
 	})
 }
 
+// TestTheNextHostDrains before it has what was handed over to it, so another one takes that.
+func TestTheNextHostDrains(t *testing.T) {
+	inCluster(t, []string{"a", "b", "c"}, func(t *testing.T, c *cluster) {
+		if err := c.write("a", "n.phext", "one"); err != nil {
+			t.Fatal(err)
+		}
+		owner, next := c.owner(), c.other()
+		if err := c.hosts[owner].ds.HandOver(t.Context(), c.hosts[owner].tenant.DataDir, next); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.hosts[next].ds.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name := range c.hosts {
+			if err := c.write(name, "n.phext", name); err != nil {
+				t.Errorf("at %s: %v", name, err)
+			}
+		}
+		if c.owner() == "" || c.owner() == next {
+			t.Errorf("%q has it", c.owner())
+		}
+	})
+}
+
 // TestRendezvous spreads directories evenly, and a host that comes or goes moves only its
 // own.
 func TestRendezvous(t *testing.T) {
