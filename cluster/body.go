@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"mirrorborn.us/sqgate/internal/pace"
 )
@@ -15,7 +16,8 @@ type body struct {
 	kept  []byte // all of it, if it was read
 	whole bool   // kept is all of it
 	rest  io.Reader
-	asked bool
+	asked atomic.Bool
+	cut   atomic.Pointer[error] // with which the client's own connection ended
 }
 
 // readBody reads a small body.
@@ -34,7 +36,7 @@ func readBody(r *http.Request) (*body, error) {
 }
 
 // repeatable says whether it can be sent now.
-func (b *body) repeatable() bool { return b.whole || !b.asked }
+func (b *body) repeatable() bool { return b.whole || !b.asked.Load() }
 
 // set makes it the body of an outgoing request. A large one waits until the other host
 // has said that it wants it.
@@ -61,6 +63,10 @@ func (b *body) reader() io.ReadCloser {
 
 // Read reads from a large body.
 func (b *body) Read(p []byte) (int, error) {
-	b.asked = true
-	return b.rest.Read(p)
+	b.asked.Store(true)
+	n, err := b.rest.Read(p)
+	if err != nil && err != io.EOF {
+		b.cut.Store(&err)
+	}
+	return n, err
 }

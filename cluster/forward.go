@@ -68,6 +68,9 @@ var (
 )
 
 func errBodyCutShort(err error) error {
+	if e := apierror.From(err); e != nil {
+		return e
+	}
 	return apierror.New(apierror.BadRequest, "the body ended before it was complete (%v): nothing was changed, send it again", err)
 }
 
@@ -241,6 +244,9 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	bare := r.WithContext(sent.trace(ctx))
 	bare.Header, bare.Body = http.Header{}, http.NoBody // ReverseProxy looks at the client's before Rewrite
 	proxy.ServeHTTP(a, bare)
+	if cut := b.cut.Load(); cut != nil && !a.begun {
+		return false, errBodyCutShort(*cut) // what the owner got was not whole either
+	}
 	result := Answered
 	switch {
 	case a.failed == nil:

@@ -457,6 +457,31 @@ func TestABodyIsCutShort(t *testing.T) {
 	}
 }
 
+// TestALargeBodyIsCutShort while it is sent on, which says nothing against the owner.
+func TestALargeBodyIsCutShort(t *testing.T) {
+	b := &bucket{owner: "b"}
+	a := b.join(t, "a", tell)
+	b.join(t, "b", func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			t.Error("the owner got a body that ends")
+		}
+	})
+	r := httptest.NewRequest("POST", "/u", io.MultiReader(strings.NewReader("short"), errorReader{}))
+	r.ContentLength = -1
+	_, err := a.ask(t, r, false, never(t))
+	if e := apierror.From(err); e == nil || e.Kind != apierror.BadRequest {
+		t.Errorf("%v", err)
+	}
+	if n := a.Counts(); n[Lost] != 0 {
+		t.Errorf("%v", n)
+	}
+}
+
+// errorReader is a client that sends what is no chunk.
+type errorReader struct{}
+
+func (errorReader) Read([]byte) (int, error) { return 0, errors.New("malformed chunk") }
+
 // TestStrangersOfTheDoor has requests that no host sends.
 func TestStrangersOfTheDoor(t *testing.T) {
 	for _, id := range []string{"", "0123456789ABCDEF", "0123456789abcdef\n", "x"} {
