@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestKeysWithRights makes keys over the management API, uses them with SQ, and revokes one
@@ -60,6 +62,11 @@ func TestKeysWithRights(t *testing.T) {
 			wantChanges(t, id, parseChanges(t, try(id, "GET", "/api/v2/changes", "", 200).body), want...)
 		}
 		try("logger", "GET", "/api/v2/changes?p=notes", "", 403)
+		then := g.changes("will", "?p=notes")[1].Time
+		g.manage("POST", "tenants/will/restore", fmt.Sprintf(`{"phext":"notes","at":%q}`, then.Add(-1).Format(time.RFC3339Nano)), 200)
+		try("below", "POST", at("update", "notes", "2.3.5/1.1.1/1.1.7"), "mine", 200)
+		wantChanges(t, "after a restore", parseChanges(t, try("below", "GET", "/api/v2/changes", "", 200).body),
+			"notes update 2.3.5/1.1.1/1.1.7 4", "notes replace  0", "notes update 2.3.5/1.1.1/1.1.7 4")
 		events := g.history("will")
 		if last := events[len(events)-1].(map[string]any); last["key"] != "below" {
 			t.Errorf("the history has %v", last)

@@ -177,7 +177,7 @@ func (f *Feed) wanted(e journal.Event) bool {
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.Call.ShowsPhext(name) && f.sel.Call.Shows(e.At, nameOf(e))
+	return f.sel.Call.ShowsPhext(name) && (!e.At.Valid() || f.sel.Call.Shows(e.At, nameOf(e)))
 }
 
 // nameOf is the name by which a scroll was written, or "".
@@ -198,8 +198,11 @@ func (f *Feed) phext(file string) string {
 
 func (f *Feed) change(c journal.Change) Change {
 	out := Change{ID: cursor(c.Position, f.tenant), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, C: nameOf(c.Event), Size: c.Size, ETag: c.ETag, Key: c.Key}
-	if out.C == "" && c.Event.At.Valid() {
+	switch {
+	case out.C == "" && c.Event.At.Valid():
 		out.C = c.Event.At.String()
+	case out.C == "" && !f.sel.Call.ShowsAll():
+		out.Size = 0 // of scrolls that are not shown, too
 	}
 	return out
 }
