@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -132,6 +133,12 @@ func (b *bodyFields) has(wanted func(param) bool) bool {
 	return false
 }
 
+// isNotInCoordinate is for what somebody meant as the name of a coordinate. A long text may
+// have "&a=" somewhere, and other signs behind it.
+func isNotInCoordinate(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("./;:-_", r)
+}
+
 func isCoordinate(p param) bool { return p == paramCoordinate || p >= paramLibrary }
 
 // hasCoordinate says whether a field is a coordinate. A text may be "a=1 and more" or
@@ -160,7 +167,7 @@ func (b *bodyFields) hasCoordinate() bool {
 			if len(components(f.value)) >= 3 {
 				return true
 			}
-		case name != "" && (b.kind == kindJSON && f.problem == "" || strings.ContainsAny(f.value, "/;")):
+		case name != "" && (b.kind == kindJSON && f.problem == "" || strings.ContainsAny(f.value, "/;") && !strings.ContainsFunc(f.value, isNotInCoordinate)):
 			return true
 		}
 	}

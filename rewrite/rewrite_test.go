@@ -377,7 +377,7 @@ func TestBodiesWithACoordinate(t *testing.T) {
 		"note=y&c=bob.1.1.1/1.1.1/1.1.2&content=x": true,
 
 		`{ not JSON, "c" is a letter: "x" }`: false, `{"a": 1.5,}`: false, `{"C":"a major chord","note":"x"}`: false, "{": false, "{ \"c\": ": false,
-		"q=Tom & Jerry": false, "a=1&b=2 and more": false, "-- a comment\r\nContent": false, `{"Content":"x"}`: false,
+		"q=Tom & Jerry": false, "a=1&b=2 and more": false, "x=y and &a=b 7/# and more": false, "-- a comment\r\nContent": false, `{"Content":"x"}`: false,
 		`{"p":"x","library":2,"shelf":1,"series":1,"collection":1,"volume":1,"book":1,"chapter":1,"section":1,"scroll":1}`: true,
 		`{"phext":"x","library":2,"shelf":3}`: true, `{"library":"2"}`: true, "library=2&shelf=3": true, "c=1.1.1/1.1.1/1.1.2": true,
 		`{"coordinates":"1.1.1/1.1.1/1.1.2","content":"x"}`: true, `{"Coordinates":"notes.to.day"}`: true, `{"coordinates":[1.5,2.5]}`: false, `{"coordinates":"1.2"}`: false,
