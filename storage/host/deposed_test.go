@@ -210,6 +210,7 @@ func TestTheNextHostDrains(t *testing.T) {
 		if err := c.hosts[next].ds.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(2 * renewEvery) // the others see it
 		for name := range c.hosts {
 			if err := c.write(name, "n.phext", name); err != nil {
 				t.Errorf("at %s: %v", name, err)
