@@ -19,6 +19,7 @@ import (
 // otherwise, and each request takes 8 to 12 ms. SQTEST_SCALE=1 has it measure the table in
 // docs/scaling.md.
 func TestScale(t *testing.T) {
+	inOrder(t)
 	sizes := [][2]int{{3, 30}}
 	if os.Getenv("SQTEST_SCALE") != "" {
 		sizes = [][2]int{{3, 100}, {3, 1000}, {10, 1000}, {20, 1000}, {50, 1000}, {3, 10_000}}
