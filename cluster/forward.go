@@ -238,7 +238,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
 		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
-		BufferPool:     buffers,
+		BufferPool:     Buffers,
 	}
 	var sent sending
 	bare := r.WithContext(sent.trace(ctx))

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/http/httputil"
 	"net/netip"
 	"regexp"
 	"sync"
@@ -109,10 +110,11 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bufferPool keeps ReverseProxy's buffers, 32 KB for each answer.
+// bufferPool keeps buffers of 32 KB, one for each answer under way.
 type bufferPool struct{ pool sync.Pool }
 
-var buffers = &bufferPool{sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
+// Buffers are those of all ReverseProxies.
+var Buffers httputil.BufferPool = &bufferPool{sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
 
 func (p *bufferPool) Get() []byte  { return *p.pool.Get().(*[]byte) }
 func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }

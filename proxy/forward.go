@@ -8,8 +8,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
-	"sync"
 
+	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -26,7 +26,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, dir *datadir.D
 		ModifyResponse: func(resp *http.Response) error { return g.dress(w, resp, call) },
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
 		ErrorLog:       slog.NewLogLogger(g.Logger.Handler(), slog.LevelDebug),
-		BufferPool:     copyBuffers,
+		BufferPool:     cluster.Buffers,
 	}
 	bare := *r // ReverseProxy looks at headers of the client's before Rewrite
 	bare.Header = http.Header{}
@@ -69,11 +69,3 @@ func (g *Gateway) dress(w http.ResponseWriter, resp *http.Response, call *rewrit
 	resp.Header = http.Header{"Content-Length": {strconv.FormatInt(resp.ContentLength, 10)}}
 	return nil
 }
-
-// bufferPool keeps ReverseProxy's buffers, 32 KB for each answer.
-type bufferPool struct{ pool sync.Pool }
-
-var copyBuffers = &bufferPool{sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
-
-func (p *bufferPool) Get() []byte  { return *p.pool.Get().(*[]byte) }
-func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }

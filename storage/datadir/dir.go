@@ -124,8 +124,8 @@ func (d *Dir) wait(ctx context.Context, weight int64) error {
 // bucket, whether this host owns the directory.
 func (d *Dir) Recovered() bool { return d.recovered.Load() && d.owned() }
 
-// MarkUnrecovered has the next request of the directory recover its files
-// before it looks at them. Only the holder of the write lock may call it.
+// MarkUnrecovered has the next request of the directory recover its files before it looks
+// at them.
 func (d *Dir) MarkUnrecovered() {
 	d.failures.Add(1)
 	d.recovered.Store(false)

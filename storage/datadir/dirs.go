@@ -24,8 +24,8 @@ type Config struct {
 	Journal *journal.Set
 	// StopChild returns when no SQ process serves the directory.
 	StopChild func(ctx context.Context, dir, reason string) error
-	// TakeOver makes this host the owner of a directory in the bucket, and its files what
-	// the log there says. nil = there is no bucket. No child runs, the files are recovered,
+	// TakeOver makes this host the owner of a directory in the bucket, and begins to make its
+	// files what the log there says. nil = there is no bucket. No child runs, the files are recovered,
 	// and the caller has the directory locked. The error is ErrMoved if that may be possible
 	// in a moment.
 	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)

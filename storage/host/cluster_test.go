@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -143,21 +141,10 @@ func (m *machine) tryWrite(file, text string) error {
 		unlock()
 		return err
 	}
-	now, err := journal.ReadState(nil, m.path(file))
-	m.check(err)
 	before, err := m.dirs.NewestFile(m.path(file))
 	m.check(err)
 	frozen := m.dirs.Cache.Freeze(map[string]*cache.Version{m.path(file): before})
-	mutation := journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: m.tenant.UniqueID(), Idempotency: text, Digest: "d", Answer: "done"}
-	m.check(os.MkdirAll(m.path(""), 0o700))
-	p, err := j.Begin(mutation, func() (journal.State, error) { return now, nil })
-	m.check(err)
-	m.check(os.WriteFile(m.path(file), []byte(text), 0o600))
-	id, err := fsutil.Identify(m.path(file))
-	m.check(err)
-	m.check(p.Done(id))
-	m.check(p.Sync())
-	v := cache.NewVersion(text, id)
+	mutation, v, p := m.journaled(j, file, text, text)
 	after := map[string]*cache.Version{m.path(file): v}
 	frozen.Written(after)
 	r.Add([]journal.Mutation{mutation}, datadir.Known(v), p.Time())

@@ -58,7 +58,7 @@ func (ds *Directories) checkTaker(ctx context.Context, to string) error {
 	if err := ds.lookAfter(ctx, ds.clock()); err != nil {
 		return err
 	}
-	if w, ok := ds.view.of(to); !ok || !ds.takes(w) || w.seen.Draining {
+	if w, ok := ds.view.of(to); !ok || !ds.takes(w) {
 		return fmt.Errorf("%s: %w", to, ErrNoSuchHost)
 	}
 	return nil

@@ -45,8 +45,8 @@ type kept struct {
 	end       context.CancelFunc
 	endFetch  func()        // ends what comes in the background
 	compacted atomic.Uint64 // number of the last checkpoint
-	appended  int64         // bytes of the log at that time
-	since     time.Duration
+	appended  atomic.Int64  // bytes of the log at that time
+	since     atomic.Int64  // when it was begun, by the clock of the host
 }
 
 // keep takes a log over from an earlier ownership.
@@ -94,7 +94,7 @@ func (ds *Directories) due(now time.Duration) (due []*kept) {
 		case one.ownership.Err() != nil || !one.lease.holds():
 			one.end()
 			delete(k.logs, name)
-		case grown >= compactAfter || one.log.Appended()-one.appended >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-one.since >= compactEvery:
+		case grown >= compactAfter || one.log.Appended()-one.appended.Load() >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-time.Duration(one.since.Load()) >= compactEvery:
 			due = append(due, one)
 		}
 	}
@@ -159,7 +159,7 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
 	defer context.AfterFunc(one.ownership, cancel)()
-	one.since = ds.clock() // also after an error: it is tried again when the log has grown
+	one.since.Store(int64(ds.clock())) // also after an error: it is tried again when the log has grown
 	appended := one.log.Appended()
 	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {
 		return journal.ReadState(ds.Links, filepath.Join(one.path, file))
@@ -168,7 +168,7 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 		return err
 	}
 	one.compacted.Store(seq)
-	one.appended = appended
+	one.appended.Store(appended)
 	removed, err := one.log.Prune(ctx, ds.History)
 	ds.Logger.Debug("the log of a directory in the bucket was compacted", slog.String(logkey.DataDir, one.path),
 		slog.Uint64("position", seq), slog.Int("removed", removed))

@@ -33,7 +33,7 @@ func (ds *Directories) all(dirs *datadir.Dirs) (all []*datadir.Dir) {
 	return all
 }
 
-// newTakeOver looks at a directory, and at who owns it.
+// newTakeOver looks at the phexts of a directory. It does not ask who owns it.
 func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 	name, of, err := ds.nameOf(d)
 	if err != nil {

@@ -228,6 +228,19 @@ func (m *machine) write(file, text, idempotency string, upload bool) {
 	d, j, unlock, err := m.lock(file)
 	m.check(err)
 	defer unlock()
+	mutation, v, p := m.journaled(j, file, text, idempotency)
+	if !upload {
+		return
+	}
+	r, err := d.Replica()
+	m.check(err)
+	r.Add([]journal.Mutation{mutation}, datadir.Known(v), p.Time())
+	m.check(r.Uploaded().Wait())
+}
+
+// journaled makes a file what text is, and has the journal know.
+func (m *machine) journaled(j *journal.Journal, file, text, idempotency string) (journal.Mutation, *cache.Version, *journal.Pending) {
+	m.Helper()
 	now, err := journal.ReadState(nil, m.path(file))
 	m.check(err)
 	mutation := journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: m.tenant.UniqueID(), Idempotency: idempotency, Digest: "d", Answer: "done"}
@@ -239,13 +252,7 @@ func (m *machine) write(file, text, idempotency string, upload bool) {
 	m.check(err)
 	m.check(p.Done(id))
 	m.check(p.Sync())
-	if !upload {
-		return
-	}
-	r, err := d.Replica()
-	m.check(err)
-	r.Add([]journal.Mutation{mutation}, datadir.Known(cache.NewVersion(text, id)), p.Time())
-	m.check(r.Uploaded().Wait())
+	return mutation, cache.NewVersion(text, id), p
 }
 
 // call is a read of a file's phext.

@@ -122,7 +122,7 @@ func (ds *Directories) known(d *datadir.Dir) (to Peer, ok bool) {
 // live is the process that a route leads to, if that lives, as far as this host has seen.
 func (ds *Directories) live(r route) (to Peer, ok bool) {
 	w, ok := ds.view.of(r.host)
-	if !ok || w.seen.Incarnation != r.incarnation || !w.alive() || r.placed && (w.seen.Draining || !ds.takes(w)) {
+	if !ok || w.seen.Incarnation != r.incarnation || !w.alive() || r.placed && !ds.takes(w) {
 		return to, false
 	}
 	return ds.peer(w), true
@@ -205,7 +205,7 @@ func (ds *Directories) choose(name string, o object.Owner) route {
 	if w, ok := ds.view.of(o.Host); ok && w.alive() {
 		return route{host: o.Host, incarnation: w.seen.Incarnation}
 	}
-	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) && !w.seen.Draining {
+	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) {
 		return route{host: o.Next, incarnation: w.seen.Incarnation, placed: true}
 	}
 	others := ds.candidates()
@@ -232,7 +232,7 @@ func (ds *Directories) mayClaim(o object.Owner) bool {
 	if !ds.Many || o.Host == ds.Name {
 		return true
 	}
-	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) && !w.seen.Draining {
+	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) {
 		return false
 	}
 	return !ds.draining.Load() || len(ds.candidates()) == 0

@@ -91,7 +91,7 @@ type answer[T any] struct {
 }
 
 // request makes a request that may go wrong. unclear is the error if there is no answer.
-// What is on its way arrives, whatever becomes of the one who has sent it.
+// A request that was sent arrives, even if its sender is gone by then.
 func request[T any](ctx context.Context, p *process, op bucket.Op, key string, unclear error, effect func(trouble) (T, error)) (T, error) {
 	var none T
 	if err := p.pass(op, key); err != nil {

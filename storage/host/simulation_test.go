@@ -76,9 +76,6 @@ const timeToExplain = 45 * time.Second
 // same one comes first in each run, unless the machine is so busy that the kernel stops
 // this process for long, or the race detector has them run in any order.
 func inOrder(t *testing.T) {
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("the race detector has goroutines run in any order")
-	}
 	processors, percent := runtime.GOMAXPROCS(1), debug.SetGCPercent(-1)
 	t.Cleanup(func() { runtime.GOMAXPROCS(processors); debug.SetGCPercent(percent) })
 }
@@ -107,6 +104,9 @@ func replay(t *testing.T, seed uint64) {
 // TestSimulationIsRepeatable: a seed says everything that happens. On a busy machine that
 // need not be so each time.
 func TestSimulationIsRepeatable(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector has goroutines run in any order")
+	}
 	inOrder(t)
 	sq := startSQ(t)
 	for seed := range uint64(3) {

@@ -52,8 +52,8 @@ type Directories struct {
 // served, so that an empty or a wrong bucket never replaces what is on the disk.
 var ErrNotInBucket = errors.New("there are phexts here that the bucket does not know: put them there with `sqgate bucket init`, or name the bucket that they are in")
 
-// TakeOver makes this host the owner of a directory in the bucket, and its files what
-// the log there says; only what differs is fetched. A file that is ahead of the log was
+// TakeOver makes this host the owner of a directory in the bucket, and begins to make its
+// files what the log there says: the Fetch of the Replica brings what differs. A file that is ahead of the log was
 // acknowledged to nobody, and goes to the quarantine. The caller has the directory
 // locked and recovered, and no child runs. The error is datadir.ErrMoved as long as this
 // host has no lease, or another one may have the directory.
@@ -134,7 +134,8 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err != nil {
 		return nil, err
 	}
-	one := &kept{log: log, lease: lease, path: d.Path, tenants: t.tenants, ownership: ownership, end: end, since: ds.clock()}
+	one := &kept{log: log, lease: lease, path: d.Path, tenants: t.tenants, ownership: ownership, end: end}
+	one.since.Store(int64(ds.clock()))
 	r := datadir.NewReplica(d, datadir.Ownership{
 		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, End: func() { ds.endOwnership(t.dir.Name, one) }, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
 		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },

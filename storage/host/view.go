@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -258,24 +257,18 @@ func (h *Host) Unreachable(name string) {
 	}
 }
 
-// takes says whether a host may be given a directory.
+// takes says whether a host may be given a directory: it is not drained, and can be reached.
 func (h *Host) takes(w watch) bool {
-	return w.leased() && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
+	return w.leased() && !w.seen.Draining && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
 }
 
-// candidates are the other hosts that may be given a directory, by name. Those that are
-// drained are among them only if there is no other host, this one neither.
+// candidates are the other hosts that may be given a directory, by name.
 func (h *Host) candidates() map[string]watch {
 	all := map[string]watch{}
 	for _, w := range h.view.all() {
 		if h.takes(w) {
 			all[w.seen.Name] = w
 		}
-	}
-	undrained := maps.Clone(all)
-	maps.DeleteFunc(undrained, func(_ string, w watch) bool { return w.seen.Draining })
-	if len(undrained) > 0 || h.Holds() {
-		return undrained
 	}
 	return all
 }

@@ -140,10 +140,7 @@ func (w *Writer) lockOrJoin(ctx context.Context, dir *datadir.Dir, m *mutation) 
 // leadBatch takes along waiting mutations of the same phext. SQ must have the phext in
 // memory as it is, since a reload makes it slow.
 func (tx *transaction) leadBatch() {
-	if tx.lead.alone || tx.reload || !tx.before.Phext.Exists() {
-		return
-	}
-	if tx.staleName {
+	if tx.lead.alone || tx.reload || tx.staleName || !tx.before.Phext.Exists() {
 		return
 	}
 	lead, most := tx.lead.Call, tx.batchCapacity()

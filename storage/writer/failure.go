@@ -109,8 +109,7 @@ func (tx *transaction) restoreFile() error {
 		return err
 	}
 	tx.logRestored()
-	switch {
-	case tx.diskSpace != nil:
+	if tx.diskSpace != nil {
 		return tx.diskSpace.Replace(tx.target, datadir.StateOf(before), fsutil.NewFileMode)
 	}
 	target, err := tx.w.Dirs.Links.Target(tx.path)
