@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -209,16 +208,5 @@ func (a *API) parseFilter(r *http.Request) (keep func(tenantView) bool, err erro
 	}, nil
 }
 
-// parseTime reads a time, a date, or a duration back from now. A blank stands for
-// a plus sign, which it becomes in a query.
-func (a *API) parseTime(text string) (t time.Time, ok bool) {
-	if d, err := duration.Parse(text); err == nil && d >= 0 {
-		return a.now().Add(-d), true
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, strings.ReplaceAll(text, " ", "+")); err == nil {
-			return t, true
-		}
-	}
-	return time.Time{}, false
-}
+// parseTime is duration.Back from now.
+func (a *API) parseTime(text string) (t time.Time, ok bool) { return duration.Back(text, a.now()) }

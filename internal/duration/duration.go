@@ -35,6 +35,20 @@ func inHours(text string) string {
 	return strconv.FormatFloat(n*unit.Hours(), 'f', -1, 64) + "h"
 }
 
+// Back reads a time, a date, or a duration back from now. A blank stands for a plus sign,
+// which it becomes in a query.
+func Back(text string, now time.Time) (t time.Time, ok bool) {
+	if d, err := Parse(text); err == nil && d >= 0 {
+		return now.Add(-d), true
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, strings.ReplaceAll(text, " ", "+")); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // String is a duration as Parse reads it and people write it: 7d and not 168h0m0s.
 func String(d time.Duration) string {
 	if d >= day && d%day == 0 {
