@@ -6,25 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
-	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/tenants"
 )
-
-// historyEvent is one change of a phext as the operator sees it.
-type historyEvent struct {
-	Time       time.Time `json:"time"`
-	Phext      string    `json:"phext"`
-	Op         string    `json:"op"`
-	Coordinate string    `json:"coordinate,omitempty"`
-	Bytes      int       `json:"bytes"`
-	Key        string    `json:"key,omitempty"` // fingerprint
-	Note       string    `json:"note,omitempty"`
-	Writer     string    `json:"writer,omitempty"` // id of the other tenant whose key it was
-}
 
 func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 	t, err := a.tenant(r)
@@ -40,17 +26,7 @@ func (a *API) showHistory(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer page.Release()
-	events := make([]historyEvent, len(page.Events))
-	for i, e := range page.Events {
-		events[i] = historyEvent{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
-		if by, _, _ := strings.Cut(e.Tenant, "/"); by != t.ID {
-			events[i].Writer = by
-		}
-		if e.At.Valid() {
-			events[i].Coordinate = e.At.String()
-		}
-	}
-	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": events, "more": page.More})
+	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "events": page.Entries(), "more": page.More})
 	return nil
 }
 
@@ -218,19 +194,8 @@ func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.T
 	if err != nil {
 		return err
 	}
-	answer := map[string]any{"tenant_id": t.ID, "restored": done, "removed": removed(done), "dry_run": dryRun}
+	answer := map[string]any{"tenant_id": t.ID, "restored": done, "removed": history.Removed(done), "dry_run": dryRun}
 	maps.Copy(answer, more)
 	apierror.WriteJSON(w, http.StatusOK, answer)
 	return nil
-}
-
-// removed are the names of the phexts that a restore removes.
-func removed(done []history.Restored) []string {
-	names := []string{}
-	for _, one := range done {
-		if one.Removed && one.Changed {
-			names = append(names, one.Phext)
-		}
-	}
-	return names
 }

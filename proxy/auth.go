@@ -58,7 +58,7 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 		caller = nil // it has rights at home only
 	}
 	switch scope := other.ScopeFor(caller); {
-	case scope == rewrite.Everything:
+	case scope == rewrite.Guests:
 		who.tenant, who.scope = other, scope.Within(who.scope.Access)
 		return who, nil
 	case scope != nil && isRead && (everywhere || scope.CoversPhext(name)):

@@ -14,6 +14,7 @@ import (
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/storage/writer"
 	"mirrorborn.us/sqgate/tenants"
@@ -27,6 +28,8 @@ type Config struct {
 	Reader      *reader.Reader
 	Writer      *writer.Writer
 	Changes     *changes.Service
+	History     *history.Service
+	Ledger      *quota.Ledger // of what tenants use
 	Calls       *quota.Calls
 	KeyLimit    *keylimit.Limiter       // of wrong keys
 	Tokens      *jwtauth.Verifier       // nil = there are none

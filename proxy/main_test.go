@@ -22,6 +22,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/storage/sqclient"
@@ -73,7 +74,7 @@ func newWorld(t testing.TB, o options) *world {
 	w.store, err = tenants.Open(tenants.Options{Path: filepath.Join(w.root, "tenants.json"), Logger: log})
 	w.check(err)
 	set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"),
-		Sync: journal.Batch, Logger: log, Datasync: func(*os.File) error { return nil }})
+		Sync: journal.Batch, History: time.Hour, Logger: log, Datasync: func(*os.File) error { return nil }})
 	w.check(err)
 	t.Cleanup(func() { w.check(set.Close()) })
 	dirs := datadir.New(datadir.Config{Tenants: w.store.Current, Journal: set, ReadMemory: o.readMemory, MaxBody: 1 << 20, Logger: log,
@@ -85,10 +86,12 @@ func newWorld(t testing.TB, o options) *world {
 	if o.observe != nil {
 		observe = o.observe(w.store)
 	}
+	ledger := quota.NewLedger(w.store.Current, log)
 	w.Gateway = New(Config{
 		Tenants: w.store.Current, Dirs: dirs, Reader: reader.New(reader.Config{Dirs: dirs, SQ: client}),
-		Writer: writer.New(writer.Config{Dirs: dirs, SQ: client, Ledger: quota.NewLedger(w.store.Current, log), Logger: log}),
-		Calls:  quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), PublicLimit: keylimit.PerMinute(100, time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
+		Writer:  writer.New(writer.Config{Dirs: dirs, SQ: client, Ledger: ledger, Logger: log}),
+		History: &history.Service{Dirs: dirs, Ledger: ledger, SpoolDir: w.root}, Ledger: ledger,
+		Calls: quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), PublicLimit: keylimit.PerMinute(100, time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
 	})
 	w.put("notes.phext", notes)
 	return w

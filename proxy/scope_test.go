@@ -122,7 +122,7 @@ func (w *world) scrolls() map[[2]string]string {
 	return all
 }
 
-var times = regexp.MustCompile(`"(modified|timestamp)":"[^"]*"`)
+var times = regexp.MustCompile(`"(modified|timestamp|time)":"[^"]*"|\d{4}-\d\d-\d\dT[0-9:.]*Z|Connection ID: \d+`)
 
 // TestScopes sends random requests with a key to two worlds, which differ in what is out
 // of its scope alone. The answers are the same, to the last header, and nothing changes
@@ -143,26 +143,29 @@ func TestScopes(t *testing.T) {
 		for _, memory := range []int64{1 << 20, 0} {
 			t.Run(fmt.Sprintf("%s %q %q, %d", m.access, m.phexts, m.prefix, memory), func(t *testing.T) {
 				var worlds [2]*world
+				began := time.Now()
+				moments := [2][]time.Time{{began}, {began}}
 				for i := range worlds {
 					worlds[i] = newWorld(t, options{readMemory: memory, tenant: map[string]any{"keys": []any{guest(m.access, m.phexts, m.prefix)}, "quota_mb": 1, "allow_delimiters": true}})
 					worlds[i].KeyLimit = keylimit.PerMinute(1<<20, time.Now)
 					m.fill(worlds[i], i+1)
 				}
-				rapid.Check(t, func(rt *rapid.T) { m.try(rt, worlds) })
+				rapid.Check(t, func(rt *rapid.T) { m.try(rt, worlds, &moments) })
 			})
 		}
 	}
 }
 
-func (m scopeModel) try(rt *rapid.T, worlds [2]*world) {
+// try sends one request. moments are the times between requests, in each world.
+func (m scopeModel) try(rt *rapid.T, worlds [2]*world, moments *[2][]time.Time) {
 	op := rapid.SampledFrom([]string{"select", "read", "toc", "get", "json-export", "delta", "checksum", "status", "load", "list", "search", "query", "where",
-		"insert", "update", "write", "delete", "insert", "update", "write", "usage", "history", "restore"}).Draw(rt, "op")
+		"insert", "update", "write", "delete", "insert", "update", "write", "usage", "history", "history", "restore", "restore", "restore"}).Draw(rt, "op")
 	method := rapid.SampledFrom([]string{"GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"}).Draw(rt, "method")
 	name := rapid.SampledFrom([]string{"notes", "notes", "log-1", "secret", "", "notes.names", "secret.names", "none", "*"}).Draw(rt, "phext")
 	at := rapid.SampledFrom(append(labels, "999.1.1/1.1.1/1.1.1", "999.1.1/1.1.1/1.1.4", "docs.readme.9", "2.3.9", "5")).Draw(rt, "coordinate")
 	other := rapid.SampledFrom(append(labels, "999.999.999/999.999.999/999.999.999")).Draw(rt, "other")
 	text := rapid.SampledFrom([]string{"", "new", "text of 2.3.1/1.1.1/1.1.1", "two\x17scrolls", at + "\n" + other, at + ": 0123"}).Draw(rt, "text")
-	target := "/api/v2/" + op + "?p=" + name
+	target, texts := "/api/v2/"+op+"?p="+name, [2]string{text, text}
 	switch op {
 	case "list":
 		target = "/api/v2/list/" + rapid.SampledFrom([]string{"", "2", "docs.readme.1", "docs.1", at}).Draw(rt, "prefix") + "?p=" + name
@@ -170,6 +173,15 @@ func (m scopeModel) try(rt *rapid.T, worlds [2]*world) {
 		target += "&q=" + rapid.SampledFrom([]string{"text", "hidden", "of"}).Draw(rt, "q")
 	case "query":
 		target += rapid.SampledFrom([]string{"", "&set=" + at, "&from=1.1.1/1.1.1/1.1.1&to=999.999.999/999.999.999/999.999.999", "&from=" + at + "&to=" + other}).Draw(rt, "query")
+	case "history":
+		target += rapid.SampledFrom([]string{"", "", "&c=" + at, "&limit=3"}).Draw(rt, "of")
+	case "restore":
+		target, method = "/api/v2/restore", rapid.SampledFrom([]string{"POST", "POST", "POST", "GET"}).Draw(rt, "restore")
+		of := rapid.SampledFrom([]string{"", "", `,"c":"` + at + `"`, `,"to":""`, `,"to":"secret"`, `,"to":"log-1"`, `,"to":"notes.names"`}).Draw(rt, "of")
+		then := rapid.IntRange(0, len(moments[0])-1).Draw(rt, "moment")
+		for i := range texts {
+			texts[i] = fmt.Sprintf(`{"phext":%q,"at":%q%s}`, name, moments[i][then].Format(time.RFC3339Nano), of)
+		}
 	case "write", "read", "delete":
 		target = "/api/v2/" + op + "/" + at + "?p=" + name
 	default:
@@ -180,10 +192,15 @@ func (m scopeModel) try(rt *rapid.T, worlds [2]*world) {
 		headers = nil
 	}
 	var answers [2]string
+	m.hide(rt, worlds)
 	for i, w := range worlds {
 		before := w.scrolls()
-		r := w.asGuest(method, target, text, headers...)
+		r := w.asGuest(method, target, texts[i], headers...)
+		moments[i] = append(moments[i], time.Now())
 		h := r.Header()
+		if strings.Contains(r.Body.String(), `"modified"`) {
+			h.Del("Etag") // it is of that time, too
+		}
 		answers[i] = fmt.Sprint(r.Code, times.ReplaceAllString(r.Body.String(), ""), h["Etag"], h["X-Sq-Quota-Used"], h["Retry-After"])
 		if strings.Contains(r.Body.String(), "hidden text") {
 			rt.Fatalf("%s %s shows %s", method, target, r.Body)
@@ -195,6 +212,22 @@ func (m scopeModel) try(rt *rapid.T, worlds [2]*world) {
 	}
 	if answers[0] != answers[1] {
 		rt.Fatalf("%s %s %q:\n%s\nand\n%s", method, target, text, answers[0], answers[1])
+	}
+}
+
+// hide has the tenant itself write what the key must not see, now and then: in the second
+// world twice.
+func (m scopeModel) hide(rt *rapid.T, worlds [2]*world) {
+	name, label := rapid.SampledFrom([]string{"notes", "log-1", "secret", ""}).Draw(rt, "hidden phext"), rapid.SampledFrom(labels).Draw(rt, "hidden")
+	if m.covers(name, label) || rapid.IntRange(0, 2).Draw(rt, "hide") > 0 {
+		return
+	}
+	for i, w := range worlds {
+		for n := range i + 1 {
+			if r := w.ask("PUT", "/api/v2/update?p="+name+"&c="+label, strings.Repeat("hidden text ", 1+i+n)); r.Code != 200 {
+				rt.Fatalf("%d %s", r.Code, r.Body)
+			}
+		}
 	}
 }
 

@@ -108,6 +108,12 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 	switch {
 	case call.Published != nil:
 		return g.servePublished(w, r, dir, call)
+	case call.Op == rewrite.Usage:
+		return g.answerUsage(w, r, dir, call)
+	case call.Op == rewrite.History:
+		return g.answerHistory(w, r, call)
+	case call.Op == rewrite.Restore:
+		return g.restore(w, r, call)
 	case call.Op == rewrite.Where:
 		if err := infoOf(r).turn.Take(r.Context()); err != nil {
 			return err
@@ -148,13 +154,21 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 		}
 		return result, err
 	}
-	if result.Changed && !call.IsRestricted() { // else it is a figure of what the key does not show
-		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, result.QuotaUsed), 'f', 3, 64))
+	if result.Changed {
+		setQuotaUsed(w, call, result.QuotaUsed)
 	}
 	if result.ETag != "" {
 		w.Header().Set("ETag", result.ETag)
 	}
 	return result, nil
+}
+
+// setQuotaUsed tells how much of its quota the tenant uses, unless that is a figure of what
+// the key does not show.
+func setQuotaUsed(w http.ResponseWriter, call *rewrite.Call, used float64) {
+	if !call.IsRestricted() {
+		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, used), 'f', 3, 64))
+	}
 }
 
 var (

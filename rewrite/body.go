@@ -23,7 +23,7 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	if body == nil && (h.does == Insert || h.does == Update) && !got.given(paramScroll) {
 		return nil, noText(h.Op)
 	}
-	if !h.TakesBody() || len(body) == 0 || h.Op == Delta {
+	if !h.TakesBody() || len(body) == 0 || h.Op == Delta || h.Op == Restore {
 		return got.text(), nil
 	}
 	if h.does == Delete {

@@ -29,6 +29,7 @@ type Call struct {
 	Query    *QuerySpec       // of query; else nil
 	Listing  *Listing         // of list and search; else nil
 	Changes  *ChangesSpec     // of changes; else nil
+	Past     *PastSpec        // of history and restore; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
@@ -123,6 +124,13 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
+	var past *PastSpec
+	var err *apierror.Error
+	if h.Op == Restore {
+		if past, err = h.restore(&got, body); err != nil {
+			return nil, err
+		}
+	}
 	scroll, err := h.scroll(&got, body)
 	if err != nil {
 		return nil, err
@@ -132,7 +140,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	c := &Call{Op: h.does, Scroll: scroll, Pace: h.Pace, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, Past: past, Pace: h.Pace, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}
@@ -150,6 +158,9 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	}
 	if c.Op == Changes {
 		c.Changes = &ChangesSpec{Everywhere: !got.given(paramPhext) || c.Phext == everyPhext, Since: got.get(paramSince)}
+	}
+	if err := c.setPast(&got.params); err != nil {
+		return nil, err
 	}
 	if err := c.setPublished(h, &got.params); err != nil {
 		return nil, err
@@ -205,6 +216,10 @@ func (c *Call) setCoordinate(p *params) *apierror.Error {
 	if !operations[c.Op].coordinate {
 		return nil
 	}
+	return c.readCoordinate(p)
+}
+
+func (c *Call) readCoordinate(p *params) *apierror.Error {
 	at, name, given, err := p.dimensionCoordinate()
 	if err != nil {
 		return err

@@ -35,6 +35,11 @@ const (
 
 	Changes Op = "changes" // what was done to phexts
 
+	// What a tenant sees of itself, and its own past.
+	Usage   Op = "usage"
+	History Op = "history"
+	Restore Op = "restore"
+
 	Description Op = "openapi.json" // of all operations
 )
 
@@ -45,6 +50,7 @@ type traits struct {
 	coordinate  bool     // it addresses one scroll
 	bodyMethods []string // those with a body that counts
 	as          Op       // what SQ is asked to do, if that is another operation; else ""
+	own         bool     // it is for the tenant itself: not for those who write in its space, or have no key
 }
 
 // SQ ignores the body of a GET (recorded in "bodies"), except for query (recorded in
@@ -73,11 +79,15 @@ var operations = map[Op]traits{
 
 	Changes: {methods: []string{http.MethodGet, http.MethodHead}},
 
+	Usage:   {methods: []string{http.MethodGet, http.MethodHead}, own: true},
+	History: {methods: []string{http.MethodGet, http.MethodHead}, own: true},
+	Restore: {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}, own: true},
+
 	Description: {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Description}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Usage, History, Restore, Description}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

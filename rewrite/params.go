@@ -25,6 +25,7 @@ const (
 	paramNamespace
 	paramPage
 	paramSince
+	paramAfter
 	paramLibrary
 	paramCount = paramLibrary + param(len(dimensions))
 )
@@ -45,7 +46,7 @@ var names = [...]struct {
 	{dimensions[0], paramLibrary}, {dimensions[1], paramLibrary + 1}, {dimensions[2], paramLibrary + 2},
 	{dimensions[3], paramLibrary + 3}, {dimensions[4], paramLibrary + 4}, {dimensions[5], paramLibrary + 5},
 	{dimensions[6], paramLibrary + 6}, {dimensions[7], paramLibrary + 7}, {dimensions[8], paramLibrary + 8},
-	{"from", paramFrom}, {"to", paramTo}, {"set", paramSet}, {"q", paramQ}, {"namespace", paramNamespace}, {"page", paramPage}, {"since", paramSince},
+	{"from", paramFrom}, {"to", paramTo}, {"set", paramSet}, {"q", paramQ}, {"namespace", paramNamespace}, {"page", paramPage}, {"since", paramSince}, {"after", paramAfter},
 }
 
 // inURLsAlone says whether bodies do not have the parameter: there, such a name is

@@ -20,8 +20,11 @@ const LargestScroll = 10 << 20
 
 // LargestBody is the largest body, in bytes, of a service that takes most.
 func (h *Head) LargestBody(most int64) int64 {
-	if h.Op == Write {
+	switch h.Op {
+	case Write:
 		return min(most, LargestScroll)
+	case Restore:
+		return min(most, largestRestore)
 	}
 	return most
 }

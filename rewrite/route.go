@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -85,9 +86,11 @@ func parseOp(rest string) (route, bool) {
 }
 
 // PathWords are the words that begin a path, or stand in it where an id may stand: a tenant
-// with such an id could not be named in a path.
+// with such an id could not be named in a path. The operations of a tenant on itself are not
+// among them: they came when there may have been tenants with such ids, and nothing stands
+// behind them, so /usage/api/v2/toc is a tenant's.
 func PathWords() []string {
-	return append([]string{"api", "k", "t", "scroll", "scrolls"}, opNames()...)
+	return slices.DeleteFunc(append([]string{"api", "k", "t", "scroll", "scrolls"}, opNames()...), func(word string) bool { return operations[Op(word)].own })
 }
 
 // published says whether the answer is that of the published API: delete is if the
@@ -141,10 +144,10 @@ func (r *route) opFor(method string) Op {
 
 // ReadPhext is the phext that a read without a body is about, from its raw query, and
 // whether it is about all of them. ok is false if the request cannot be a read that
-// everybody may make: changes name keys.
+// everybody may make: changes name keys, and what is the tenant's own is nobody else's.
 func ReadPhext(method string, op Op, rawQuery string) (name string, everywhere, ok bool) {
 	got := collector{op: op}
-	if op == "" || op == Changes || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
+	if op == "" || op == Changes || operations[op].own || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
 		return "", false, false
 	}
 	name = got.get(paramPhext)

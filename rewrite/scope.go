@@ -43,10 +43,15 @@ type Scope struct {
 	Phexts    []string // patterns of their names; nil = all
 	Prefix    *Prefix  // of the coordinates; nil = all
 	Anonymous bool     // without a key: only phexts, and nothing about the tenant itself
+	Guest     bool     // with the key of another tenant, which is a writer: nothing about this one either
 }
 
-// Everything is the scope of a tenant's own key.
-var Everything = &Scope{Access: WriteAccess}
+// Everything is the scope of a tenant's own key, and Guests is that of a writer's in the
+// space of another.
+var (
+	Everything = &Scope{Access: WriteAccess}
+	Guests     = &Scope{Access: WriteAccess, Guest: true}
+)
 
 // Within is s with at most an access.
 func (s *Scope) Within(most Access) *Scope {
@@ -82,12 +87,18 @@ func (s *Scope) authorize(c *Call) *apierror.Error {
 		return forbidden("this key may %s: %s takes a key with the access %s", s.Access.can(), c.Op, needs.words())
 	}
 	switch {
-	case c.Op == Where: // it is about the text that comes with it
-		return nil
 	case s.Anonymous && c.Op == Changes: // they name keys
 		return forbidden("%s takes a key of the tenant", c.Op)
+	case (s.Anonymous || s.Guest) && operations[c.Op].own:
+		return forbidden("%s takes a key of the tenant itself: this one may read and write here, and no more", c.Op)
+	case c.Op == Where, c.Op == Usage: // it is about the text that comes with it, or about the key
+		return nil
+	case c.Op == Restore && s.Prefix != nil:
+		return forbidden("restore takes a key that may read and write whole phexts, and this one has only the scrolls below %s", clip(s.Prefix.Text))
 	case !s.coversPhextOf(c):
-		return forbidden("phext %s is out of this key's scope: it has the phexts %s", clip(c.Phext), clip(strings.Join(s.Phexts, ", ")))
+		return s.otherPhext(c.Phext)
+	case c.Past != nil && c.Past.To != nil && !s.CoversPhext(c.Past.To.Phext):
+		return s.otherPhext(c.Past.To.Phext)
 	case s.Prefix != nil && strings.HasSuffix(c.Phext, NamesSuffix):
 		return forbidden("phext %s has the names of all scrolls, and this key has only those below %s", clip(c.Phext), clip(s.Prefix.Text))
 	case !s.coversCoordinatesOf(c):
@@ -117,6 +128,10 @@ func (a Access) words() string {
 	return a.String()
 }
 
+func (s *Scope) otherPhext(name string) *apierror.Error {
+	return forbidden("phext %s is out of this key's scope: it has the phexts %s", clip(name), clip(strings.Join(s.Phexts, ", ")))
+}
+
 func (s *Scope) outside() *apierror.Error {
 	return forbidden("this coordinate is out of this key's scope: it has the scrolls below %s", clip(s.Prefix.Text))
 }
@@ -135,7 +150,7 @@ func (op Op) access() Access {
 // coversPhextOf leaves those out that are about several phexts, of which only some are
 // shown.
 func (s *Scope) coversPhextOf(c *Call) bool {
-	if c.Listing != nil && c.Listing.Everywhere || c.Changes != nil && c.Changes.Everywhere {
+	if c.Listing != nil && c.Listing.Everywhere || c.Changes != nil && c.Changes.Everywhere || c.Past != nil && c.Past.Everywhere {
 		return true
 	}
 	return s.CoversPhext(c.Phext)
@@ -166,7 +181,7 @@ func (s *Scope) coversCoordinatesOf(c *Call) bool {
 	if s.Prefix == nil {
 		return true
 	}
-	if operations[c.Op].coordinate && !s.covers(c.At, c.Name) {
+	if (operations[c.Op].coordinate || c.Past != nil && c.Past.OfScroll) && !s.covers(c.At, c.Name) {
 		return false
 	}
 	if c.Query != nil {
@@ -195,6 +210,12 @@ func (c *Call) ShowsPhext(name string) bool { return c.scope == nil || c.scope.C
 // Shows says whether the caller may know of a scroll, which has a name or none.
 func (c *Call) Shows(at phext.Coordinate, name string) bool {
 	return c.scope == nil || c.scope.covers(at, name)
+}
+
+// ShowsChange says whether the caller may know of a change of a phext: of a scroll, which
+// was written by a name or by none, or of all of it if at is not valid.
+func (c *Call) ShowsChange(phext string, at phext.Coordinate, name string) bool {
+	return c.ShowsPhext(phext) && (!at.Valid() || c.Shows(at, name))
 }
 
 // ShowsAll says whether the caller may know of all scrolls of the phext.

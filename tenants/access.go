@@ -20,7 +20,7 @@ func (t *Tenant) ScopeFor(caller *Tenant) *rewrite.Scope {
 	case caller != nil && caller.Enabled && caller.UniqueID() == t.UniqueID():
 		return rewrite.Everything
 	case caller != nil && caller.Enabled && slices.Contains(t.writers, caller.ID):
-		return rewrite.Everything
+		return rewrite.Guests
 	}
 	return t.public
 }

@@ -92,7 +92,7 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 func spellings() []string {
 	names := []string{"notes", "../customer-001/notes", "..%2Fcustomer-001%2Fnotes", "shared-b.notes", "/etc/passwd", "customer-001/notes", "..%5Cnotes", "notes%00", "customer-001.notes"}
 	coordinates := []string{origin, "customer-001.1.1.1/1.1.1/1.1.1", "shared-b." + origin, "customer-AAB." + origin, "will.customer-001." + origin}
-	ops := []string{"select", "update", "insert", "delete", "toc", "get", "delta", "json-export", "load", "status", "checksum", "query", "read", "write", "list", "search"}
+	ops := []string{"select", "update", "insert", "delete", "toc", "get", "delta", "json-export", "load", "status", "checksum", "query", "read", "write", "list", "search", "changes", "usage", "history", "restore"}
 	var all []string
 	for _, op := range ops {
 		for _, p := range names {

@@ -35,13 +35,16 @@ func newToken(t *testing.T, claims jwt.MapClaims) string {
 	return token
 }
 
-func (g *gate) withBearer(token, method, target, body string) reply {
+func (g *gate) withBearer(token, method, target, body string, headers ...string) reply {
 	g.t.Helper()
 	req, err := http.NewRequest(method, g.url+target, strings.NewReader(body))
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	r, err := g.send(req)
 	if err != nil {
 		g.t.Fatal(err)

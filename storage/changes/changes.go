@@ -177,7 +177,7 @@ func (f *Feed) wanted(e journal.Event) bool {
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.Call.ShowsPhext(name) && (!e.At.Valid() || f.sel.Call.Shows(e.At, nameOf(e)))
+	return f.sel.Call.ShowsChange(name, e.At, nameOf(e))
 }
 
 // nameOf is the name by which a scroll was written, or "".

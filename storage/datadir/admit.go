@@ -40,7 +40,7 @@ func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, call *rewrite.Call, 
 		if unlock, err = lock(ctx); err != nil {
 			return nil, err
 		}
-		if err := d.dirs.stillAdmitted(t); err != nil {
+		if err := d.dirs.CheckTenant(t); err != nil {
 			unlock()
 			return nil, err
 		}
@@ -52,7 +52,9 @@ func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, call *rewrite.Call, 
 	}
 }
 
-func (ds *Dirs) stillAdmitted(t *tenants.Tenant) error {
+// CheckTenant is the error for a tenant that may not have its directory any more, since it
+// was disabled, moved or deleted. Whoever has waited for the directory calls it.
+func (ds *Dirs) CheckTenant(t *tenants.Tenant) error {
 	switch now, ok := ds.Tenants().ByID(t.ID); {
 	case now == t:
 		return nil
@@ -75,7 +77,7 @@ func (ds *Dirs) CheckWriter(t, writer *tenants.Tenant) error {
 	known := ds.Tenants()
 	space, ok := known.ByID(t.ID)
 	now, here := known.ByID(writer.ID)
-	if !ok || !here || now.UniqueID() != writer.UniqueID() || space.ScopeFor(now) != rewrite.Everything {
+	if !ok || !here || now.UniqueID() != writer.UniqueID() || space.ScopeFor(now) != rewrite.Guests {
 		return errNoWriter
 	}
 	return nil

@@ -127,7 +127,7 @@ func (s *Service) stateAt(j *journal.Journal, t *tenants.Tenant, m moment, name 
 		}
 		return datadir.StateOf(now), err
 	}
-	return stateAt(j, name, m.at, charge)
+	return stateAt(j, name, m.at, nil, charge)
 }
 
 // addFile adds a file to the tar. What it holds is written to sum too.

@@ -53,6 +53,17 @@ type Restored struct {
 	Removed bool   `json:"removed,omitempty"` // it did not exist then
 }
 
+// Removed are the names of the phexts that a restore removes.
+func Removed(done []Restored) []string {
+	names := []string{}
+	for _, one := range done {
+		if one.Removed && one.Changed {
+			names = append(names, one.Phext)
+		}
+	}
+	return names
+}
+
 var (
 	errScrollAlone = apierror.New(apierror.BadRequest,
 		"one scroll is restored into its own phext: name the phext, and leave the other name out")
@@ -73,7 +84,7 @@ func errNotThen(name string) error {
 }
 
 // mustKnow is the error for a phext that the tenant neither has nor had.
-func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Journal, call *rewrite.Call) error {
+func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Journal, call *rewrite.Call, turn *fairqueue.Turn) error {
 	now, err := s.Dirs.Links.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, call.FileName()))
 	if err != nil || now.Exists() {
 		return err
@@ -81,7 +92,7 @@ func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Jo
 	if _, known := j.LastSeen(call.FileName()); known {
 		return nil
 	}
-	had, err := j.History(journal.Query{File: call.FileName(), Limit: 1, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
+	had, err := j.History(journal.Query{File: call.FileName(), Limit: 1, Turn: turn, Context: ctx, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
 	if err != nil || len(had) > 0 {
 		return err
 	}
@@ -124,10 +135,11 @@ func (s *Service) journalOf(t *tenants.Tenant) (*journal.Journal, error) {
 
 // Selection says which events of a tenant's history are wanted.
 type Selection struct {
-	Phext      *string   // only those of this one; nil = of all
-	Coordinate string    // only those of one scroll, a name or nine numbers; "" = of the whole phext
-	After      time.Time // only later ones
-	Limit      int       // from 1 to MostEvents
+	Phext      *string       // only those of this one; nil = of all
+	Coordinate string        // only those of one scroll, a name or nine numbers; "" = of the whole phext
+	Call       *rewrite.Call // of the tenant itself, in place of these two; nil = the operator asks
+	After      time.Time     // only later ones
+	Limit      int           // from 1 to MostEvents
 }
 
 // Page is a part of a tenant's history, oldest first.
@@ -135,6 +147,9 @@ type Page struct {
 	Events  []journal.Event
 	More    bool   // there are later ones: they come after the time of the last one
 	Release func() // gives the memory back
+
+	tenant *tenants.Tenant
+	call   *rewrite.Call
 }
 
 // MostEvents is how many events a Page may have, and perEvent is more than one takes
@@ -152,6 +167,17 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 	if err != nil {
 		return page, err
 	}
+	if sel.Call != nil {
+		leave, err := s.enter(ctx, s.Dirs.Of(t.DataDir))
+		if err != nil {
+			return page, err
+		}
+		defer leave()
+		limited, cancel := context.WithTimeoutCause(ctx, longestLook, errTooLong)
+		defer cancel()
+		defer func() { err = s.whyEnded(limited, s.Dirs.Of(t.DataDir), err) }()
+		q.Turn, q.Context, ctx = fairqueue.FromContext(ctx), limited, limited
+	}
 	j, err := s.journalOf(t)
 	if err != nil {
 		return page, err
@@ -160,8 +186,8 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 	if err != nil {
 		return page, err
 	}
-	if call != nil {
-		if err := s.mustKnow(ctx, t, j, call); err != nil {
+	if call != nil && call.ShowsAll() { // else nobody is told whether there is such a phext
+		if err := s.mustKnow(ctx, t, j, call, q.Turn); err != nil {
 			release()
 			return page, err
 		}
@@ -178,7 +204,7 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 	for i := range events {
 		events[i].File = phextName(t, events[i].File)
 	}
-	return Page{events, more, release}, nil
+	return Page{events, more, release, t, sel.Call}, nil
 }
 
 // query asks for one event more than is wanted, to see whether there are more. call
@@ -186,19 +212,26 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 // each of its scrolls.
 func query(t *tenants.Tenant, sel Selection) (q journal.Query, call *rewrite.Call, err error) {
 	q = journal.Query{After: sel.After, Limit: sel.Limit + 1}
-	here := func(journal.Event) bool { return true }
-	if sel.Phext != nil {
+	here, ofScroll := func(journal.Event) bool { return true }, sel.Coordinate != ""
+	switch {
+	case sel.Call != nil && !sel.Call.Past.Everywhere:
+		call, ofScroll = sel.Call, sel.Call.Past.OfScroll
+	case sel.Phext != nil:
 		if call, err = locate(t, *sel.Phext, sel.Coordinate); err != nil {
 			return q, nil, err
 		}
+	}
+	if call != nil {
 		q.File = call.FileName()
-		if sel.Coordinate != "" {
+		if ofScroll {
 			here = func(e journal.Event) bool {
 				return !e.At.Valid() || call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
 			}
 		}
 	}
-	q.Wanted = func(e journal.Event) bool { return t.OwnFile(e.File) && here(e) && t.WasHere(e.Tenant, e.Time) }
+	q.Wanted = func(e journal.Event) bool {
+		return t.OwnFile(e.File) && here(e) && t.WasHere(e.Tenant, e.Time) && (sel.Call == nil || shows(sel.Call, phextName(t, e.File), e))
+	}
 	return q, call, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ type restore struct {
 	target  Target
 	note    string          // for the history
 	turn    *fairqueue.Turn // for its work; it is not held, since the disk is waited for again and again
+	own     *Own            // nil = the operator asks for it
+	result  *OwnResult      // of own
+	began   bool            // a file is not what it was
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
@@ -45,65 +49,103 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 	return &restore{Service: s, tenant: t, dir: s.Dirs.Of(t.DataDir), journal: j, target: target, note: note, turn: s.turn()}, release, nil
 }
 
+func noteOf(target Target) string { return "restored to " + target.At.UTC().Format(time.RFC3339Nano) }
+
 // Restore makes phexts what they were at a moment. If it fails, what it has
 // restored by then is returned with the error.
 func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target) ([]Restored, error) {
-	r, release, err := s.begin(ctx, t, target, "restored to "+target.At.UTC().Format(time.RFC3339Nano))
+	r, release, err := s.begin(ctx, t, target, noteOf(target))
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	return r.restore(ctx)
+}
+
+func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
 	switch {
-	case target.At.Before(t.Incarnation):
+	case r.target.At.Before(r.tenant.Incarnation):
 		return nil, errBeforeTenant
-	case target.At.After(time.Now()):
+	case r.target.At.After(time.Now()):
 		return nil, errFuture
 	}
-	if r.then, err = s.then(ctx, r.dir, r.journal, target.At); err != nil {
+	if r.then, err = r.Service.then(ctx, r.dir, r.journal, r.turn, r.target.At); err != nil {
 		return nil, err
 	}
-	if target.Coordinate != "" {
+	switch {
+	case r.target.Coordinate != "":
 		return r.scroll(ctx)
+	case r.target.Phext != nil:
+		return r.phext(ctx)
 	}
 	return r.phexts(ctx)
 }
 
-// phexts restores one phext with its names, or all of the tenant's.
+// phexts restores all of the tenant's phexts, with their names, one file after the other.
 func (r *restore) phexts(ctx context.Context) (done []Restored, err error) {
-	from, to, err := r.files(ctx)
+	files, err := r.allFiles()
 	if err != nil {
 		return nil, err
 	}
-	for i := range from {
-		one, err := r.putThen(ctx, from[i], to[i], i == 0 && r.target.To != nil)
+	for _, file := range files {
+		charge := r.dir.NewCharge()
+		c, err := r.planThen(ctx, file, file, charge)
+		if err == nil {
+			err = r.apply(c)
+		}
+		charge.Release()
 		if err != nil {
 			return done, err
 		}
-		if one.Changed || !strings.HasSuffix(one.Phext, rewrite.NamesSuffix) {
-			done = append(done, one)
-		}
+		done = append(done, shown(c)...)
 	}
 	return done, nil
 }
 
-// putThen makes a file what another, or itself, was then. If it is a copy, the other one
-// must have existed: what has its name now is nothing to remove.
-func (r *restore) putThen(ctx context.Context, from, to string, isCopy bool) (Restored, error) {
-	charge := r.dir.NewCharge()
-	defer charge.Release()
+// phext restores one phext with its names, perhaps under another name.
+func (r *restore) phext(ctx context.Context) ([]Restored, error) {
+	from, to, err := r.files(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changes []change
+	for i := range from {
+		charge := r.dir.NewCharge()
+		defer charge.Release()
+		c, err := r.planThen(ctx, from[i], to[i], charge)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 && r.target.To != nil && !c.state.Exists { // what has its name now is nothing to remove
+			return nil, errNotThen(*r.target.Phext)
+		}
+		changes = append(changes, c)
+	}
+	return shown(changes...), r.apply(changes...)
+}
+
+// shown are the changes that an answer lists.
+func shown(changes ...change) (done []Restored) {
+	for _, c := range changes {
+		if c.Changed || !strings.HasSuffix(c.Phext, rewrite.NamesSuffix) {
+			done = append(done, c.Restored)
+		}
+	}
+	return done
+}
+
+// planThen is plan with what a file, or another one, was then. charge has that.
+func (r *restore) planThen(ctx context.Context, from, to string, charge *datadir.Charge) (change, error) {
 	state, err := r.then.state(ctx, from, charge)
 	if err != nil {
-		return Restored{Phext: phextName(r.tenant, to)}, err
+		return change{}, err
 	}
-	if isCopy && !state.Exists {
-		return Restored{}, errNotThen(*r.target.Phext)
-	}
-	return r.put(to, state)
+	return r.plan(to, state)
 }
 
 // stateAt is what a file held at a moment. charge has its text.
-func stateAt(j *journal.Journal, file string, at time.Time, charge *datadir.Charge) (journal.State, error) {
-	state, err := j.AtWithin(file, at, charge)
+func stateAt(j *journal.Journal, file string, at time.Time, turn *fairqueue.Turn, charge *datadir.Charge) (journal.State, error) {
+	state, err := j.AtWithin(file, at, turn, charge)
 	if state.Source == nil { // else it is made of what was read
 		charge.KeepText(state.Size())
 	}
@@ -112,10 +154,6 @@ func stateAt(j *journal.Journal, file string, at time.Time, charge *datadir.Char
 
 // files are the files to look up in the history, and those that they become.
 func (r *restore) files(ctx context.Context) (from, to []string, err error) {
-	if r.target.Phext == nil {
-		from, err = r.allFiles()
-		return from, from, err
-	}
 	call, err := locate(r.tenant, *r.target.Phext, "")
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +175,7 @@ func (r *restore) mustKnow(ctx context.Context, call *rewrite.Call) error {
 	if r.then.knew(call.FileName()) {
 		return nil
 	}
-	return r.Service.mustKnow(ctx, r.tenant, r.journal, call)
+	return r.Service.mustKnow(ctx, r.tenant, r.journal, call, r.turn)
 }
 
 // allFiles is every file that the tenant had then or has now.
@@ -197,7 +235,8 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	if err := datadir.CheckKept(now.Phext); err != nil {
 		return nil, err
 	}
-	if err := r.resolveName(call, then, now); err != nil {
+	changes, err := r.resolveName(call, then, now)
+	if err != nil {
 		return nil, err
 	}
 	if err := charges[2].Texts(now.Phext.WithCost(call.At, text)); err != nil {
@@ -205,8 +244,8 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	}
 	next := datadir.StateOf(now.Phext.WithPaced(call.At, text, r.turn.Pace()))
 	next.Exists = true
-	one, err := r.replace(call.FileName(), present{now.Phext, now.Phext.ID, datadir.StateOf(now.Phext)}, next)
-	return []Restored{one}, err
+	c := r.planFrom(call.FileName(), present{now.Phext, now.Phext.ID, datadir.StateOf(now.Phext)}, next)
+	return []Restored{c.Restored}, r.apply(append(changes, c)...)
 }
 
 // textThen is the scroll as it was. The rest of the phext of then is let go of.
@@ -250,34 +289,34 @@ func (r *restore) versionThen(ctx context.Context, file string, charge *datadir.
 }
 
 // resolveName finds the coordinate that a name had then, which must not have
-// become another's, and gives the name back to it.
-func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) error {
+// become another's, and plans to give the name back to it.
+func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) ([]change, error) {
 	if call.Name == "" {
-		return nil
+		return nil, nil
 	}
 	at, ok := then.Names.Find(call.Name)
 	if !ok {
-		return datadir.ErrNoName(call.Name)
+		return nil, datadir.ErrNoName(call.Name)
 	}
 	call.Resolve(at)
 	if current, ok := now.Names.Find(call.Name); ok && current == at {
-		return nil
+		return nil, nil
 	}
 	_, named := now.Names.Phext.Select(at)
 	if _, taken := now.Phext.Phext.Select(at); named || taken {
-		return errNameTaken
+		return nil, errNameTaken
 	}
-	_, err := r.put(call.NamesFileName(), journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true})
-	return err
+	c, err := r.plan(call.NamesFileName(), journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true})
+	return []change{c}, err
 }
 
 // put makes a file what state is, unless it is that already.
 func (r *restore) put(file string, state journal.State) (Restored, error) {
-	now, err := r.now(file)
-	if err != nil {
-		return Restored{Phext: phextName(r.tenant, file)}, err
+	c, err := r.plan(file, state)
+	if err == nil {
+		err = r.apply(c)
 	}
-	return r.replace(file, now, state)
+	return c.Restored, err
 }
 
 // present is what a file holds now.
@@ -310,20 +349,96 @@ func (r *restore) now(file string) (now present, err error) {
 	return now, nil
 }
 
-// replace makes a file what state is, unless it is that already.
-func (r *restore) replace(file string, now present, state journal.State) (Restored, error) {
+// change is what is to become of a file.
+type change struct {
+	Restored
+	file  string
+	now   present
+	state journal.State
+}
+
+// plan looks at what a file is now, and at what it is to be.
+func (r *restore) plan(file string, state journal.State) (change, error) {
+	now, err := r.now(file)
+	if err != nil {
+		return change{Restored: Restored{Phext: phextName(r.tenant, file)}}, err
+	}
+	return r.planFrom(file, now, state), nil
+}
+
+func (r *restore) planFrom(file string, now present, state journal.State) change {
 	one := Restored{Phext: phextName(r.tenant, file), Bytes: state.Size(), Removed: !state.Exists}
 	one.Changed = !now.state.Equals(state)
 	one.Created = state.Exists && !now.id.Exists()
-	if !one.Changed || r.target.DryRun {
-		return one, nil
-	}
-	return one, r.write(file, filepath.Join(r.dir.Path, file), now, state)
+	return change{one, file, now, state}
 }
 
-// write journals the change and replaces the file. It returns when both are as
+// apply makes changes, those that there are. It finds out first whether there is room for
+// all of them.
+func (r *restore) apply(changes ...change) error {
+	answer := ""
+	if r.own != nil {
+		answer = r.own.Answer(shown(changes...))
+		r.result.Answer = answer
+	}
+	changes = slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return !c.Changed })
+	if r.target.DryRun {
+		return nil
+	}
+	release, err := r.reserve(changes)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for i, c := range changes {
+		m := journal.Mutation{File: c.file, Op: journal.Replace, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
+		if !c.state.Exists {
+			m.Op = journal.Remove
+		}
+		if r.own != nil && i == len(changes)-1 { // only then is it all done
+			r.own.remember(&m, answer)
+		}
+		if err := r.write(m, filepath.Join(r.dir.Path, c.file), c.now, c.state); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserve finds room for the growth of all changes. The operator may exceed a quota.
+func (r *restore) reserve(changes []change) (release func(), err error) {
+	growth := int64(0)
+	for i := 1; i < len(changes); i++ {
+		growth += max(0, changes[i].state.Size()-changes[i].now.state.Size())
+	}
+	var all []*quota.Reservation
+	release = func() {
+		for _, one := range all {
+			used := one.Release()
+			if r.own != nil {
+				r.result.Changed, r.result.QuotaUsed = true, used
+			}
+		}
+	}
+	for i, c := range changes {
+		w := quota.Write{File: c.file, Size: sizeOf(c.now.id), After: c.state.Size() + growth, Removes: true}
+		if i == 0 && r.own != nil { // the first stands for all
+			w.Removes = !c.state.Exists && growth == 0
+		}
+		one, err := r.Ledger.Reserve(r.tenant, w)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return release, nil
+}
+
+// write journals a mutation and replaces the file. It returns when both are as
 // durable as the journal's policy wants.
-func (r *restore) write(file, path string, now present, state journal.State) error {
+func (r *restore) write(m journal.Mutation, path string, now present, state journal.State) error {
+	file := m.File
 	if err := datadir.RecordEditOf(r.journal, file, now.state, now.id); err != nil {
 		return err
 	}
@@ -334,17 +449,7 @@ func (r *restore) write(file, path string, now present, state journal.State) err
 	}); err != nil {
 		return err
 	}
-	// The operator may exceed a quota. A phext that is too large to be written is
-	// refused before anything of it is.
-	reserved, err := r.Ledger.Reserve(r.tenant, quota.Write{File: file, Size: sizeOf(now.id), Removes: true})
-	if err != nil {
-		return err
-	}
-	defer reserved.Release()
-	m := journal.Mutation{File: file, Op: journal.Replace, Text: state.Text, Source: state.Source, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
-	if !state.Exists {
-		m.Op = journal.Remove
-	}
+	m.Text, m.Source = state.Text, state.Source
 	pending, err := r.journal.Begin(m, func() (journal.State, error) { return now.state, nil })
 	if err != nil {
 		return err
@@ -357,6 +462,7 @@ func (r *restore) write(file, path string, now present, state journal.State) err
 	id, err := r.Dirs.Links.Identify(path)
 	switch {
 	case failed == nil && err == nil:
+		r.began = true
 		r.dir.MarkWritten()
 		err := errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
 			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)}, pending.Time())
@@ -369,6 +475,7 @@ func (r *restore) write(file, path string, now present, state journal.State) err
 	case err == nil && id == now.id:
 		return errors.Join(failed, pending.Abort())
 	}
+	r.began = true
 	r.dir.MarkUnrecovered() // which puts the file back as it was
 	return errors.Join(failed, err, pending.LeaveToRecovery())
 }

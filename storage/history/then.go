@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
@@ -18,12 +19,13 @@ import (
 type then struct {
 	at      time.Time
 	journal *journal.Journal
-	bucket  *replica.State // nil = the journal knows
+	turn    *fairqueue.Turn // for its work
+	bucket  *replica.State  // nil = the journal knows
 }
 
 // then finds out who knows what a directory was. The caller has it locked.
-func (s *Service) then(ctx context.Context, d *datadir.Dir, j *journal.Journal, at time.Time) (*then, error) {
-	t := &then{at: at, journal: j}
+func (s *Service) then(ctx context.Context, d *datadir.Dir, j *journal.Journal, turn *fairqueue.Turn, at time.Time) (*then, error) {
+	t := &then{at: at, journal: j, turn: turn}
 	r, err := d.Replica()
 	if r == nil || r.Past == nil || err != nil {
 		return t, err
@@ -53,7 +55,7 @@ func errBeyondBucket(at time.Time) error {
 // state is what a file held. charge has its text.
 func (t *then) state(ctx context.Context, file string, charge *datadir.Charge) (state journal.State, err error) {
 	if t.bucket == nil {
-		return stateAt(t.journal, file, t.at, charge)
+		return stateAt(t.journal, file, t.at, t.turn, charge)
 	}
 	if f := t.bucket.Files[file]; f != nil {
 		if err := charge.Texts(2*f.Size() + f.Memory()); err != nil { // compressed, and as it is

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 )
@@ -28,13 +30,16 @@ type Query struct {
 	After  time.Time        // only later ones
 	Limit  int              // at most so many; 0 = all
 	Wanted func(Event) bool // only those that it wants; nil = all
+
+	Turn    *fairqueue.Turn // in which they are looked for; nil = one of the operator's
+	Context context.Context // ends that; nil = nothing does
 }
 
 // History returns what happened, oldest first. No two events have the same time, so
 // the time of the last one is the After of the next page. Besides the events, it
 // keeps one record at a time in memory, without a long text.
 func (j *Journal) History(q Query) (events []Event, err error) {
-	v, err := j.past()
+	v, err := j.past(q.Turn)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +54,9 @@ func (j *Journal) History(q Query) (events []Event, err error) {
 		}
 		pending := map[string][]record{}
 		err := v.walk(o, func(r record) error {
+			if q.Context != nil && q.Context.Err() != nil {
+				return q.Context.Err()
+			}
 			if q.File != "" && r.m.File != q.File {
 				return nil
 			}
@@ -127,7 +135,7 @@ func eventFrom(b record, at int64) Event {
 // which the journal knows that, and those in the data_dir that it does not
 // know. The error is ErrBeyondHistory if t is before what is kept.
 func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
-	v, err := j.past()
+	v, err := j.past(nil)
 	if err != nil {
 		return nil, err
 	}

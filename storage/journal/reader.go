@@ -49,11 +49,14 @@ func (j *Journal) view(newestOnly bool) (*view, error) {
 	return v, nil
 }
 
-// past is view of all segments for what takes long, in turns.
-func (j *Journal) past() (*view, error) {
+// past is view of all segments for what takes long, in turns. A nil turn is one of the
+// operator's.
+func (j *Journal) past(turn *fairqueue.Turn) (*view, error) {
 	v, err := j.view(false)
 	if err == nil {
-		v.turn = j.cfg.Turn()
+		if v.turn = turn; turn == nil {
+			v.turn = j.cfg.Turn()
+		}
 		err = v.turn.Take(context.Background())
 	}
 	return v, err
@@ -159,17 +162,17 @@ func (j *Journal) Reaches(t time.Time) (bool, error) {
 // checkpoint after t. If it knows of no change at all, it is the file in the
 // data_dir.
 func (j *Journal) At(file string, t time.Time) (state State, err error) {
-	state, err = j.AtWithin(file, t, nil)
+	state, err = j.AtWithin(file, t, nil, nil)
 	return state.Whole(), err
 }
 
 // AtWithin is At within some memory, which is asked for at least what it takes. Only the
-// text of the state stays in use afterwards.
-func (j *Journal) AtWithin(file string, t time.Time, memory Memory) (state State, err error) {
+// text of the state stays in use afterwards. A nil turn is one of the operator's.
+func (j *Journal) AtWithin(file string, t time.Time, turn *fairqueue.Turn, memory Memory) (state State, err error) {
 	if err := checkName(file); err != nil {
 		return State{}, err
 	}
-	v, err := j.past()
+	v, err := j.past(turn)
 	if err != nil {
 		return State{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
@@ -179,7 +180,7 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 		w.want("one!\x17two\x17three")
 	}
-	if _, err := insert("?"); !errors.Is(err, errKeyReused) {
+	if _, err := insert("?"); !errors.Is(err, datadir.ErrKeyReused) {
 		t.Errorf("another request: %v", err)
 	}
 	w.restart()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/datadir"
 )
 
 var (
@@ -12,18 +13,13 @@ var (
 		"the disk has no room for this write: nothing was changed; the operator has to make room")
 	errNotRecorded = apierror.New(apierror.BackendFailed,
 		"the write could not be recorded in the journal, without which none is made: nothing was changed; the operator's log says more")
-	errNotDurable = apierror.New(apierror.NotKnown,
-		"the write was made, but could not be made safe against a power failure: look it up before you repeat it")
+	errNotDurable  = datadir.ErrNotDurable
 	errNotUploaded = apierror.New(apierror.NotKnown,
 		"the write was made, but its bucket did not confirm it: look it up before you repeat it")
 	errNotKnown = apierror.New(apierror.NotKnown,
 		"it is not known yet whether the write was made: it will be whole or not at all; look it up before you repeat it")
 	errChanged = apierror.New(apierror.Precondition,
 		"the scroll is not the one that If-Match names: read it again, and decide anew; nothing was changed")
-	errKeyReused = apierror.New(apierror.Conflict,
-		"this Idempotency-Key was used for another request: nothing was changed; use a new key for a new request")
-	errKeyTooLong = apierror.New(apierror.BadRequest,
-		"the Idempotency-Key is longer than 255 bytes: make it shorter, a UUID for example")
 	errNotKept = apierror.New(apierror.Conflict,
 		"this phext cannot be written, since its delimiters count past 999: nothing was changed; a key for the whole phext is told which scrolls are concerned")
 	errNoRoomForNames = apierror.New(apierror.QuotaExceeded,

@@ -1,15 +1,14 @@
 package writer
 
 import (
+	"errors"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
-
-// longestIdempotencyKey is in bytes.
-const longestIdempotencyKey = 255
 
 // checkRights looks again whether the key may write here, which may have changed while the
 // mutation waited.
@@ -32,17 +31,13 @@ func (m *mutation) writer() *tenants.Tenant {
 	return m.Tenant
 }
 
-// idempotency is the Idempotency-Key as the journal has it. A directory may be shared,
-// so the key of another tenant's writer counts for one tenant. Of one API key, nobody with
-// another one learns what it was answered. No client's key has a zero byte.
+// idempotency is the Idempotency-Key as the journal has it.
 func (m *mutation) idempotency() string {
-	switch {
-	case m.Writer != nil:
-		return m.Tenant.UniqueID() + "\x00" + m.IdempotencyKey
-	case m.Key != nil:
-		return "\x00" + m.Key.UniqueID() + "\x00" + m.IdempotencyKey
+	var space *tenants.Tenant
+	if m.Writer != nil {
+		space = m.Tenant
 	}
-	return m.IdempotencyKey
+	return datadir.IdempotencyKey(m.IdempotencyKey, space, m.Key)
 }
 
 // answerRepeat answers a mutation that was made already under the same
@@ -52,22 +47,12 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 	if m.IdempotencyKey == "" {
 		return false, nil
 	}
-	if len(m.IdempotencyKey) > longestIdempotencyKey {
-		return false, errKeyTooLong
-	}
-	first, digest, known, err := tx.journal.Answered(m.writer().UniqueID(), m.idempotency())
-	switch {
-	case known && err != nil:
+	first, known, err := datadir.Repeated(tx.journal, m.writer(), m.idempotency(), m.digest())
+	if errors.Is(err, errNotDurable) {
 		tx.log("the write that a request repeats stands, but the journal is not on disk", err)
-		return false, errNotDurable
-	case err != nil:
-		return false, err
-	}
-	if known && digest != m.digest() {
-		return false, errKeyReused
 	}
 	m.result.Body = []byte(first)
-	return known, nil
+	return known, err
 }
 
 // digest tells one mutation from another.

@@ -179,6 +179,32 @@ func (c *Calls) Of(t *tenants.Tenant, now time.Time) CallStats {
 	return n.stats
 }
 
+// Left is how many calls a tenant may make now: at once, of all kinds and of each, and
+// today. What has no limit is 0.
+type Left struct{ Requests, Reads, Writes, Lists, Today int }
+
+// Left returns what is left of the tenant's limits.
+func (c *Calls) Left(t *tenants.Tenant, now time.Time) Left {
+	n := c.counter(t.UniqueID())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rollLocked(now)
+	return Left{
+		Requests: n.leftLocked(allCalls, t.RequestsPerMinute, now),
+		Reads:    n.leftLocked(Reads, t.ReadsPerMinute, now),
+		Writes:   n.leftLocked(Writes, t.WritesPerMinute, now),
+		Lists:    n.leftLocked(Lists, t.ListsPerMinute, now),
+		Today:    int(max(0, int64(t.CallsPerDay)-n.stats.Today)),
+	}
+}
+
+func (n *counter) leftLocked(class Class, perMinute int, now time.Time) int {
+	if l := n.limiters[class]; l != nil && l.Burst() == perMinute {
+		return max(0, int(l.TokensAt(now)))
+	}
+	return perMinute // nothing was asked for yet
+}
+
 // Continue has the tenant's counts go on from those of another host, unless they are
 // those of an earlier day or lower than the ones here.
 func (c *Calls) Continue(t *tenants.Tenant, before CallStats, now time.Time) {

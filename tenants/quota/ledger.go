@@ -71,6 +71,23 @@ func (l *Ledger) Use(t *tenants.Tenant) (Use, error) {
 	return a.use, nil
 }
 
+// UseOf is Use of those files alone that are wanted, by their names.
+func (l *Ledger) UseOf(t *tenants.Tenant, wanted func(file string) bool) (use Use, err error) {
+	a, err := l.countedAccount(t)
+	if err != nil {
+		return Use{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for file, size := range a.sizes {
+		if wanted(file) {
+			use.Phexts++
+			use.Bytes += size
+		}
+	}
+	return use, nil
+}
+
 // Recount reads the tenant's directory now. It is for callers that changed
 // files without a reservation.
 func (l *Ledger) Recount(t *tenants.Tenant) error { return l.count(l.account(t), t) }

@@ -1,0 +1,202 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// What a tenant asks for itself is done in its own turns, by few at a time, within its
+// quota, and shows what its key may know of.
+
+// longestLook is the longest that one request looks through the history.
+const longestLook = 10 * time.Second
+
+var (
+	errTooLong = apierror.RetryIn(time.Minute, apierror.Unavailable,
+		"it takes too long to look through all of this: name a phext with p, or a later time with after")
+	errDiskFull = apierror.New(apierror.DiskFull,
+		"the disk has no room for what the phext was: nothing was changed; the operator has to make room")
+	errNotKnown = apierror.New(apierror.NotKnown,
+		"it is not known whether all of this was restored, and is safe: look it up before you repeat it")
+)
+
+// enter takes one of the places of those who look through a directory's past.
+func (s *Service) enter(ctx context.Context, d *datadir.Dir) (leave func(), err error) {
+	if !d.Searches.Take(1) {
+		return nil, datadir.ErrBusy
+	}
+	if err := d.Recover(ctx); err != nil {
+		d.Searches.Give(1)
+		return nil, err
+	}
+	return func() { d.Searches.Give(1) }, nil
+}
+
+// whyEnded is the error of whoever looked through the past of a directory.
+func (s *Service) whyEnded(ctx context.Context, d *datadir.Dir, err error) error {
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errTooLong):
+		return errTooLong
+	case err == nil && d.InBucket() && !d.Recovered():
+		return datadir.ErrMoved // what was read may be what the bucket never had
+	}
+	return err
+}
+
+// shows says whether a tenant is told of an event. It is told of the same ones by changes.
+func shows(call *rewrite.Call, phext string, e journal.Event) bool {
+	return !strings.HasSuffix(phext, rewrite.NamesSuffix) && (e.Tenant != "" || e.Op == "edited") && call.ShowsChange(phext, e.At, nameOf(e))
+}
+
+// nameOf is the name by which a scroll was written, or "".
+func nameOf(e journal.Event) string {
+	if e.At.Valid() {
+		return e.Note
+	}
+	return ""
+}
+
+// Entry is an event as people see it.
+type Entry struct {
+	Time       time.Time `json:"time"`
+	Phext      string    `json:"phext"`
+	Op         string    `json:"op"`
+	Coordinate string    `json:"coordinate,omitempty"`
+	Bytes      int       `json:"bytes"`
+	Key        string    `json:"key,omitempty"` // the id of one of Tenant.Keys, or else a fingerprint
+	Note       string    `json:"note,omitempty"`
+	Writer     string    `json:"writer,omitempty"` // id of the other tenant whose key it was
+}
+
+// Entries are the events. To a tenant, the coordinate of a scroll is the name by which it
+// was written, as everywhere.
+func (p *Page) Entries() []Entry {
+	entries := make([]Entry, len(p.Events))
+	for i, e := range p.Events {
+		entries[i] = Entry{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
+		if by, _, _ := strings.Cut(e.Tenant, "/"); by != p.tenant.ID {
+			entries[i].Writer = by
+		}
+		if e.At.Valid() {
+			entries[i].Coordinate = e.At.String()
+		}
+		if p.call == nil {
+			continue
+		}
+		if name := nameOf(e); name != "" {
+			entries[i].Coordinate, entries[i].Note = name, ""
+		}
+		if !e.At.Valid() && !p.call.ShowsAll() {
+			entries[i].Bytes = 0 // of scrolls that are not shown, too
+		}
+	}
+	return entries
+}
+
+// Own is what a tenant restores itself.
+type Own struct {
+	Call           *rewrite.Call
+	Key            *tenants.Key            // that it has; nil = the tenant's own, or a token
+	KeyName        string                  // of the key, for the history: its id, or else its fingerprint
+	IdempotencyKey string                  // "" = none
+	At             time.Time               // Call.Past.At
+	Answer         func([]Restored) string // what the tenant is told
+}
+
+// OwnResult is what became of a phext.
+type OwnResult struct {
+	Answer    string  // of the first request, if this one repeats it
+	Changed   bool    // false: there was nothing to do, and the rest is not set
+	QuotaUsed float64 // part of the quota, 0 to 1; 0 if there is no quota
+}
+
+// RestoreOwn is Restore of one phext, or of one scroll, for the tenant itself. Errors of
+// quota, in addition, mean that nothing was changed.
+func (s *Service) RestoreOwn(ctx context.Context, t *tenants.Tenant, own Own) (result OwnResult, err error) {
+	d := s.Dirs.Of(t.DataDir)
+	leave, err := s.enter(ctx, d)
+	if err != nil {
+		return result, err
+	}
+	defer leave()
+	target := own.target()
+	r, release, err := s.begin(ctx, t, target, noteOf(target))
+	if err != nil {
+		return result, err
+	}
+	defer release()
+	r.own, r.result, r.turn = &own, &result, fairqueue.FromContext(ctx)
+	if err := errors.Join(s.Dirs.CheckTenant(t), s.Dirs.CheckKey(own.Key, own.Call)); err != nil {
+		return result, err
+	}
+	if own.IdempotencyKey != "" {
+		first, known, err := datadir.Repeated(r.journal, t, own.idempotency(), own.digest())
+		if known || err != nil {
+			result.Answer = first
+			return result, err
+		}
+	}
+	_, err = r.restore(ctx)
+	switch {
+	case err == nil || errors.Is(err, datadir.ErrMoved):
+	case r.began:
+		err = fmt.Errorf("%w: %w", errNotKnown, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		err = fmt.Errorf("%w: %w", errDiskFull, err)
+	}
+	return result, err
+}
+
+func (o *Own) target() Target {
+	past := o.Call.Past
+	target := Target{At: o.At, Phext: &o.Call.Phext, DryRun: past.DryRun, Key: o.KeyName}
+	if past.To != nil {
+		target.To = &past.To.Phext
+	}
+	if past.OfScroll {
+		target.Coordinate = o.where()
+	}
+	return target
+}
+
+// where is the scroll that is meant, as a client would write it, or "".
+func (o *Own) where() string {
+	switch {
+	case !o.Call.Past.OfScroll:
+		return ""
+	case o.Call.Name != "":
+		return o.Call.Name
+	}
+	return o.Call.At.String()
+}
+
+func (o *Own) idempotency() string { return datadir.IdempotencyKey(o.IdempotencyKey, nil, o.Key) }
+
+// digest tells one restore from another, and from a write.
+func (o *Own) digest() string {
+	to, past := "", o.Call.Past
+	if past.To != nil {
+		to = "to " + past.To.Phext
+	}
+	return phext.Checksum(strings.Join([]string{string(o.Call.Op), o.Call.Phext, o.where(), past.At, to, strconv.FormatBool(past.DryRun)}, "\x00"))
+}
+
+// remember has the journal keep the answer with a mutation.
+func (o *Own) remember(m *journal.Mutation, answer string) {
+	if o.IdempotencyKey != "" {
+		m.Idempotency, m.Digest, m.Answer = o.idempotency(), o.digest(), answer
+	}
+}
