@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
-	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -97,7 +96,7 @@ func (g *Gateway) useOf(t *tenants.Tenant, call *rewrite.Call) (quota.Use, error
 		return g.Ledger.Use(t)
 	}
 	return g.Ledger.UseOf(t, func(file string) bool {
-		name, ok := call.PhextOf(strings.TrimSuffix(file, ".json")) // a copy that SQ has left
+		name, ok := call.PhextOf(file)
 		return ok && call.ShowsPhext(name)
 	})
 }

@@ -32,6 +32,11 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("GET", "/t/will/list", "phext=*&p=*", "")
 	f.Add("HEAD", "/will/scroll/1.1.1", "p=site&phext=site&c=1.1.1", "")
 	f.Add("POST", "/where", "limit=1&algo=checksum", "x")
+	f.Add("GET", "/will/api/v2/usage", "p=*", "")
+	f.Add("GET", "/t/will/history", "p=bob.n&c=will.1.1.1/1.1.1/1.1.1&after=1h&limit=9", "")
+	f.Add("HEAD", "/api/v2/history", "p=*&after=2026-01-31T00:00:00+01:00", "")
+	f.Add("POST", "/api/v2/restore", "", `{"phext":"bob.n","at":"10m","c":"a.name"}`)
+	f.Add("POST", "/will/restore", "", `{"p":"","at":"2026-01-31","to":"..","dry_run":true}`)
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
 			head, err := ParseHead(method, path, query, who)
@@ -72,6 +77,12 @@ func checkPublic(t *testing.T, head *Head, method, path, query string) {
 func checkFiles(t *testing.T, call *Call, who Tenant) {
 	t.Helper()
 	calls := []*Call{call}
+	if call.Past != nil && call.Past.To != nil {
+		calls = append(calls, call.Past.To)
+		if name := call.Past.To.Phext; strings.Contains(name, "..") || strings.HasSuffix(name, NamesSuffix) || !call.Op.Mutates() {
+			t.Fatalf("%s %q becomes %q", call.Op, call.Phext, name)
+		}
+	}
 	if call.Listing != nil {
 		for _, file := range []string{"bob.n.phext", who.ID + ".n.phext", who.ID + "-x.n.phext", ".phext", who.ID + ".phext", "..phext"} {
 			if name, ok := call.PhextOf(file); ok {

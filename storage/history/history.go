@@ -167,17 +167,29 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 	if err != nil {
 		return page, err
 	}
-	if sel.Call != nil {
-		leave, err := s.enter(ctx, s.Dirs.Of(t.DataDir))
-		if err != nil {
-			return page, err
-		}
-		defer leave()
-		limited, cancel := context.WithTimeoutCause(ctx, longestLook, errTooLong)
-		defer cancel()
-		defer func() { err = s.whyEnded(limited, s.Dirs.Of(t.DataDir), err) }()
-		q.Turn, q.Context, ctx = fairqueue.FromContext(ctx), limited, limited
+	if sel.Call == nil {
+		return s.events(ctx, t, sel, q, call)
 	}
+	d := s.Dirs.Of(t.DataDir)
+	leave, err := s.enter(ctx, d)
+	if err != nil {
+		return page, err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeoutCause(ctx, longestLook, errTooLong)
+	defer cancel()
+	q.Turn, q.Context = fairqueue.FromContext(ctx), ctx
+	page, err = s.events(ctx, t, sel, q, call)
+	if why := whyEnded(ctx, d, err); why != nil {
+		if err == nil {
+			page.Release()
+		}
+		return Page{}, why
+	}
+	return page, nil
+}
+
+func (s *Service) events(ctx context.Context, t *tenants.Tenant, sel Selection, q journal.Query, call *rewrite.Call) (page Page, err error) {
 	j, err := s.journalOf(t)
 	if err != nil {
 		return page, err

@@ -46,7 +46,7 @@ func (s *Service) enter(ctx context.Context, d *datadir.Dir) (leave func(), err 
 }
 
 // whyEnded is the error of whoever looked through the past of a directory.
-func (s *Service) whyEnded(ctx context.Context, d *datadir.Dir, err error) error {
+func whyEnded(ctx context.Context, d *datadir.Dir, err error) error {
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errTooLong):
 		return errTooLong
