@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -154,12 +155,22 @@ func (g *Gateway) answerHistory(w http.ResponseWriter, r *http.Request, call *re
 	if err := info.turn.Take(r.Context()); err != nil {
 		return err
 	}
-	g.writeJSON(w, struct {
+	w.Header().Set("Content-Type", apierror.JSON)
+	g.writeText(w, jsonText(struct {
 		Tenant string          `json:"tenant_id"`
 		Events []history.Entry `json:"events"`
 		More   bool            `json:"more"`
-	}{info.tenant.ID, page.Entries(), page.More})
+	}{info.tenant.ID, page.Entries(), page.More}))
 	return nil
+}
+
+// jsonText is a value as JSON on one line. Names stay as short as they are.
+func jsonText(v any) string {
+	var out strings.Builder
+	lines := json.NewEncoder(&out)
+	lines.SetEscapeHTML(false)
+	_ = lines.Encode(v) // strings, numbers and booleans always have a form
+	return out.String()
 }
 
 var errNoCondition = apierror.New(apierror.BadRequest,
@@ -194,14 +205,10 @@ func (g *Gateway) restore(w http.ResponseWriter, r *http.Request, call *rewrite.
 }
 
 func restoreAnswer(t *tenants.Tenant, done []history.Restored, dryRun bool) string {
-	text, err := json.Marshal(struct {
+	return jsonText(struct {
 		Tenant   string             `json:"tenant_id"`
 		Restored []history.Restored `json:"restored"`
 		Removed  []string           `json:"removed"`
 		DryRun   bool               `json:"dry_run"`
 	}{t.ID, done, history.Removed(done), dryRun})
-	if err != nil {
-		panic(err) // only strings, numbers and booleans are written
-	}
-	return string(text) + "\n"
 }

@@ -122,3 +122,32 @@ func TestLimitsOfClasses(t *testing.T) {
 	tenant.RequestsPerMinute = 0
 	admit(Reads, 100, 0, "")
 }
+
+// TestLeft is what a tenant may still do, which asking does not change.
+func TestLeft(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	calls, tenant := OpenCalls("", slog.Default()), &tenants.Tenant{ID: "a", CallsPerDay: 5, RequestsPerMinute: 60, WritesPerMinute: 6}
+	want := func(what string, at time.Time, want Left) {
+		t.Helper()
+		for range 2 {
+			if got := calls.Left(tenant, at); got != want {
+				t.Errorf("%s: %+v, want %+v", what, got, want)
+			}
+		}
+	}
+	want("before any call", now, Left{Requests: 60, Writes: 6, Today: 5})
+	for _, class := range []Class{Writes, Writes, Reads} {
+		if err := calls.Admit(tenant, class, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("after three", now, Left{Requests: 57, Writes: 4, Today: 2})
+	want("ten seconds later", now.Add(10*time.Second), Left{Requests: 60, Writes: 5, Today: 2})
+	for range 4 {
+		_ = calls.Admit(tenant, Lists, now.Add(10*time.Second)) // the last ones are refused
+	}
+	want("too many", now.Add(10*time.Second), Left{Requests: 58, Writes: 5, Today: 0})
+	want("a day later", now.Add(24*time.Hour), Left{Requests: 60, Writes: 6, Today: 5})
+	tenant = &tenants.Tenant{ID: "a", RequestsPerMinute: 10}
+	want("with another limit", now, Left{Requests: 10})
+}

@@ -262,3 +262,11 @@ func TestWhatClientsAreTold(t *testing.T) {
 		}
 	}
 }
+
+func TestUseOfSomeFiles(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 1000, map[string]int{"x.phext": 600, "x.names.phext": 30, "y.phext": 300})
+	use, err := ledger.UseOf(tenant, func(file string) bool { return strings.HasPrefix(file, "x.") })
+	if err != nil || use != (Use{Bytes: 630, Phexts: 2}) {
+		t.Errorf("%+v, %v", use, err)
+	}
+}
