@@ -171,7 +171,7 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 		return s.events(ctx, t, sel, q, call)
 	}
 	d := s.Dirs.Of(t.DataDir)
-	leave, err := s.enter(ctx, d)
+	leave, err := s.enter(ctx, t)
 	if err != nil {
 		return page, err
 	}

@@ -33,12 +33,20 @@ var (
 		"it is not known whether all of this was restored, and is safe: look it up before you repeat it")
 )
 
-// enter takes one of the places of those who look through a directory's past.
-func (s *Service) enter(ctx context.Context, d *datadir.Dir) (leave func(), err error) {
+// enter takes one of the places of those who look through a directory's past. There is none
+// while the journal waits for all of them to end, to remove what is too old.
+func (s *Service) enter(ctx context.Context, t *tenants.Tenant) (leave func(), err error) {
+	d := s.Dirs.Of(t.DataDir)
 	if !d.Searches.Take(1) {
 		return nil, datadir.ErrBusy
 	}
-	if err := d.Recover(ctx); err != nil {
+	if err = d.Recover(ctx); err == nil {
+		var j *journal.Journal
+		if j, err = s.journalOf(t); err == nil && j.IsPruneDue() {
+			err = datadir.ErrBusy
+		}
+	}
+	if err != nil {
 		d.Searches.Give(1)
 		return nil, err
 	}
@@ -126,19 +134,26 @@ type OwnResult struct {
 // RestoreOwn is Restore of one phext, or of one scroll, for the tenant itself. Errors of
 // quota, in addition, mean that nothing was changed.
 func (s *Service) RestoreOwn(ctx context.Context, t *tenants.Tenant, own Own) (result OwnResult, err error) {
-	d := s.Dirs.Of(t.DataDir)
-	leave, err := s.enter(ctx, d)
+	if own.At.After(time.Now()) { // it may not be any more when the directory is locked
+		return result, errFuture
+	}
+	leave, err := s.enter(ctx, t)
 	if err != nil {
 		return result, err
 	}
 	defer leave()
+	early, done, err := s.lookUp(ctx, t, own)
+	defer done()
+	if err != nil {
+		return result, err
+	}
 	target := own.target()
 	r, release, err := s.begin(ctx, t, target, noteOf(target))
 	if err != nil {
 		return result, err
 	}
 	defer release()
-	r.own, r.result, r.turn = &own, &result, fairqueue.FromContext(ctx)
+	r.own, r.result, r.turn, r.early = &own, &result, fairqueue.FromContext(ctx), early
 	if err := errors.Join(s.Dirs.CheckTenant(t), s.Dirs.CheckKey(own.Key, own.Call)); err != nil {
 		return result, err
 	}
@@ -158,6 +173,44 @@ func (s *Service) RestoreOwn(ctx context.Context, t *tenants.Tenant, own Own) (r
 		err = fmt.Errorf("%w: %w", errDiskFull, err)
 	}
 	return result, err
+}
+
+// lookUp looks through the journal for what a restore needs, before the directory is locked:
+// that can take seconds, in which others go on. What is in a bucket is looked up later. done
+// gives the memory back, and may always be called.
+func (s *Service) lookUp(ctx context.Context, t *tenants.Tenant, own Own) (found map[string]early, done func(), err error) {
+	d := s.Dirs.Of(t.DataDir)
+	var charges []*datadir.Charge
+	done = func() {
+		for _, c := range charges {
+			c.Release()
+		}
+	}
+	if d.InBucket() {
+		return nil, done, nil
+	}
+	j, err := s.journalOf(t)
+	if err != nil {
+		return nil, done, err
+	}
+	turn := fairqueue.FromContext(ctx)
+	if err := s.mustKnow(ctx, t, j, own.Call, turn); err != nil {
+		return nil, done, err
+	}
+	found = map[string]early{}
+	for _, file := range []string{own.Call.FileName(), own.Call.NamesFileName()} {
+		charge := d.NewCharge()
+		charges = append(charges, charge)
+		var e early
+		if e.state, e.known, err = j.KnownAt(file, own.At, turn, charge); err != nil {
+			return nil, done, err
+		}
+		if e.state.Source == nil {
+			charge.KeepText(e.state.Size())
+		}
+		found[file] = e
+	}
+	return found, done, nil
 }
 
 func (o *Own) target() Target {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -305,4 +306,82 @@ func TestOwnPastIsBounded(t *testing.T) {
 		t.Errorf("after a long time: %v", err)
 	}
 	w.givenBack()
+}
+
+// TestRestoreOwnLooksBeforeItLocks: what is written between the two is not what was then.
+func TestRestoreOwnLooksBeforeItLocks(t *testing.T) {
+	for name, test := range map[string]struct {
+		before func(w *world)
+		want   string
+	}{
+		"a phext that the journal knows": {func(w *world) { w.update("n.phext", 1, "then") }, "then"},
+		"one put there by hand":          {func(w *world) { w.check(os.WriteFile(w.path("n.phext"), []byte("by hand"), 0o600)) }, "by hand"},
+	} {
+		for _, meanwhile := range []bool{false, true} {
+			w := newWorld(t)
+			w.update("other.phext", 1, "x")
+			test.before(w)
+			own := w.own(`"phext": "n", "to": "m"`, w.moment())
+			early, done, err := w.lookUp(t.Context(), w.tenant, own)
+			w.check(err)
+			if meanwhile {
+				w.update("n.phext", 1, "meanwhile")
+				w.update("n.names.phext", 1, "a.name")
+			}
+			r, release, err := w.begin(t.Context(), w.tenant, own.target(), "")
+			w.check(err)
+			var result OwnResult
+			r.own, r.result, r.early = &own, &result, early
+			_, err = r.restore(t.Context())
+			w.check(err)
+			release()
+			done()
+			if got := w.file("m.phext"); got != test.want || w.file("m.names.phext") != "-" {
+				t.Errorf("%s, written meanwhile: %v: %q and the names %q", name, meanwhile, got, w.file("m.names.phext"))
+			}
+			w.givenBack()
+		}
+	}
+	w := newWorld(t)
+	w.update("n.phext", 1, "x")
+	w.untouched(func() {
+		_, err := w.RestoreOwn(t.Context(), w.tenant, w.own(`"phext": "n"`, time.Now().Add(time.Hour)))
+		w.wantError(err, apierror.BadRequest, "in the future")
+	})
+}
+
+// TestNobodyLooksWhileTheJournalIsToBePruned, since it waits for those who do.
+func TestNobodyLooksWhileTheJournalIsToBePruned(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "one")
+	j, err := w.journalOf(w.tenant)
+	w.check(err)
+	queue, err := fairqueue.New(1)
+	w.check(err)
+	t.Cleanup(func() { w.check(queue.Close()) })
+	turn := queue.Turn("somebody")
+	w.check(turn.Take(t.Context()))
+	look := func(ctx context.Context) error {
+		page, err := w.Events(ctx, w.tenant, Selection{Call: w.ask("GET", "history", "", "", rewrite.Everything), Limit: 1})
+		if err == nil {
+			page.Release()
+		}
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- look(fairqueue.WithTurn(t.Context(), queue.Turn("will"))) }() // and waits for its turn
+	for queue.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	w.now = w.now.Add(48 * time.Hour) // a segment ends with its day
+	w.update("n.phext", 1, "two")
+	if !j.IsPruneDue() {
+		t.Fatal("nothing is to be pruned")
+	}
+	if err := look(t.Context()); !errors.Is(err, datadir.ErrBusy) {
+		t.Errorf("%v", err)
+	}
+	turn.Give()
+	w.check(<-done)
+	w.check(look(t.Context()))
 }

@@ -34,6 +34,7 @@ type restore struct {
 	own     *Own            // nil = the operator asks for it
 	result  *OwnResult      // of own
 	began   bool            // a file is not what it was
+	early   map[string]early
 }
 
 func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, note string) (r *restore, release func(), err error) {
@@ -72,6 +73,7 @@ func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
 	if r.then, err = r.Service.then(ctx, r.dir, r.journal, r.turn, r.target.At); err != nil {
 		return nil, err
 	}
+	r.then.early = r.early
 	switch {
 	case r.target.Coordinate != "":
 		return r.scroll(ctx)
@@ -172,7 +174,7 @@ func (r *restore) files(ctx context.Context) (from, to []string, err error) {
 
 // mustKnow is the error for a phext that the tenant neither has nor had.
 func (r *restore) mustKnow(ctx context.Context, call *rewrite.Call) error {
-	if r.then.knew(call.FileName()) {
+	if _, known := r.early[call.FileName()]; known || r.then.knew(call.FileName()) {
 		return nil
 	}
 	return r.Service.mustKnow(ctx, r.tenant, r.journal, call, r.turn)

@@ -21,6 +21,15 @@ type then struct {
 	journal *journal.Journal
 	turn    *fairqueue.Turn // for its work
 	bucket  *replica.State  // nil = the journal knows
+	early   map[string]early
+}
+
+// early is what the journal knew of a file before the directory was locked. It stays
+// true: what was done since was done later. If nothing was known, the file counts as it is
+// now, unless it was written to meanwhile.
+type early struct {
+	state journal.State
+	known bool
 }
 
 // then finds out who knows what a directory was. The caller has it locked.
@@ -55,6 +64,16 @@ func errBeyondBucket(at time.Time) error {
 // state is what a file held. charge has its text.
 func (t *then) state(ctx context.Context, file string, charge *datadir.Charge) (state journal.State, err error) {
 	if t.bucket == nil {
+		if e, ok := t.early[file]; ok {
+			if e.known {
+				return e.state, nil
+			}
+			if _, written := t.journal.LastSeen(file); !written {
+				state, err = t.journal.Current(file, charge)
+				charge.KeepText(state.Size())
+				return state, err
+			}
+		}
 		return stateAt(t.journal, file, t.at, t.turn, charge)
 	}
 	if f := t.bucket.Files[file]; f != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
@@ -19,8 +20,9 @@ type Journal struct {
 	cfg          *settings
 	dataDir, dir string // the directories of the phexts and of the journal
 
-	pruneMu sync.RWMutex // held for reading by readers of old segments, for writing by prune
-	syncMu  sync.Mutex   // held while syncing, rotating or closing; locked before mu
+	pruneMu  sync.RWMutex // held for reading by readers of old segments, for writing by prune
+	pruneDue atomic.Bool  // prune was put off, because somebody reads
+	syncMu   sync.Mutex   // held while syncing, rotating or closing; locked before mu
 
 	mu         sync.Mutex
 	isOpen     bool

@@ -89,6 +89,7 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 func (v *view) close() {
 	v.turn.Give()
 	v.j.pruneMu.RUnlock()
+	v.j.pruneIfDue()
 }
 
 // walk calls visit with each record of a segment that can be read.
@@ -132,18 +133,6 @@ func (v *view) beyond(t int64) (bool, error) {
 	return false, nil
 }
 
-// current reads the file in the data_dir.
-func (v *view) current(file string) (State, error) {
-	path := filepath.Join(v.j.dataDir, file)
-	if v.memory != nil {
-		id, err := v.j.cfg.Links.Identify(path)
-		if err = errors.Join(err, v.memory.Texts(id.Size)); err != nil {
-			return State{}, err
-		}
-	}
-	return ReadState(v.j.cfg.Links, path)
-}
-
 // Reaches says whether the journal goes back as far as t.
 func (j *Journal) Reaches(t time.Time) (bool, error) {
 	v, err := j.view(false)
@@ -169,19 +158,42 @@ func (j *Journal) At(file string, t time.Time) (state State, err error) {
 // AtWithin is At within some memory, which is asked for at least what it takes. Only the
 // text of the state stays in use afterwards. A nil turn is one of the operator's.
 func (j *Journal) AtWithin(file string, t time.Time, turn *fairqueue.Turn, memory Memory) (state State, err error) {
+	state, known, err := j.KnownAt(file, t, turn, memory)
+	if err == nil && !known {
+		state, err = j.Current(file, memory)
+	}
+	return state, err
+}
+
+// KnownAt is AtWithin as far as the journal knows, which does not look at the file: nobody
+// has to keep others from writing to it. If known is false, the journal has no change of
+// the file at all.
+func (j *Journal) KnownAt(file string, t time.Time, turn *fairqueue.Turn, memory Memory) (state State, known bool, err error) {
 	if err := checkName(file); err != nil {
-		return State{}, err
+		return State{}, false, err
 	}
 	v, err := j.past(turn)
 	if err != nil {
-		return State{}, err
+		return State{}, false, err
 	}
 	defer v.close()
 	v.memory = memory
 	if err := v.within(file, t); err != nil {
-		return State{}, err
+		return State{}, false, err
 	}
 	return v.at(file, unixNano(t))
+}
+
+// Current is the file in the data_dir, within some memory.
+func (j *Journal) Current(file string, memory Memory) (State, error) {
+	path := filepath.Join(j.dataDir, file)
+	if memory != nil {
+		id, err := j.cfg.Links.Identify(path)
+		if err = errors.Join(err, memory.Texts(id.Size)); err != nil {
+			return State{}, err
+		}
+	}
+	return ReadState(j.cfg.Links, path)
 }
 
 // beyondError is ErrBeyondHistory for what somebody wanted to see at a moment.
@@ -215,26 +227,28 @@ func (v *view) within(what string, t time.Time) error {
 	return nil
 }
 
-func (v *view) at(file string, t int64) (State, error) {
+func (v *view) at(file string, t int64) (state State, known bool, err error) {
 	var later *segmentView
 	var first, size int64
 	for i := len(v.segments) - 1; i >= 0; i-- {
 		o := v.segments[i]
 		tr, err := v.fileLogOf(o, file, t)
 		if err != nil {
-			return State{}, err
+			return State{}, false, err
 		}
 		if len(tr.applied) > 0 {
-			return v.stateAfter(o, &tr)
+			state, err = v.stateAfter(o, &tr)
+			return state, true, err
 		}
 		if tr.first != 0 {
 			later, first, size = o, tr.first, tr.firstSize
 		}
 	}
 	if later == nil {
-		return v.current(file)
+		return State{}, false, nil
 	}
-	return v.stateAfter(later, &fileLog{applied: []step{{offset: first, size: size}}})
+	state, err = v.stateAfter(later, &fileLog{applied: []step{{offset: first, size: size}}})
+	return state, true, err
 }
 
 // errEnough ends a walk early.

@@ -145,12 +145,14 @@ func syncFile(links fsutil.Links, path string, sync func(*os.File) error) error 
 }
 
 // prune removes the oldest segments that are beyond the history or the limit.
-// While somebody reads them, it leaves that to the next rotation.
+// While somebody reads them, it leaves that to whoever is the last one.
 func (j *Journal) prune() error {
 	if !j.pruneMu.TryLock() {
+		j.pruneDue.Store(true)
 		return nil
 	}
 	defer j.pruneMu.Unlock()
+	j.pruneDue.Store(false)
 	numbers, _, err := segments(j.dir)
 	if err != nil || len(numbers) == 0 {
 		return err
@@ -160,6 +162,25 @@ func (j *Journal) prune() error {
 		return err
 	}
 	return j.removeSegmentsBefore(oldest)
+}
+
+// IsPruneDue says whether old segments are to be removed, and somebody still reads them.
+// Whoever reads for anybody, again and again, does not begin then.
+func (j *Journal) IsPruneDue() bool { return j.pruneDue.Load() }
+
+// pruneIfDue removes what a reader, who has ended, kept from being removed.
+func (j *Journal) pruneIfDue() {
+	if !j.pruneDue.Load() {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	if err := j.prune(); err != nil {
+		j.cfg.Logger.Error("pruning the journal", "data_dir", j.dataDir, "error", err)
+	}
 }
 
 // oldest is the number of the first segment to keep.

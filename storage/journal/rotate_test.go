@@ -126,3 +126,33 @@ func TestASegmentOfANewerSqgateIsLeftAlone(t *testing.T) {
 		t.Errorf("it was changed: %v", err)
 	}
 }
+
+// TestReadersDoNotKeepTheJournalForGood prunes when the last one has ended who read while
+// that was due.
+func TestReadersDoNotKeepTheJournalForGood(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
+	w.tune = func(s *settings) { s.segmentMax = 300 }
+	w.reopen()
+	closing(t, w)
+	w.mutate(update("a.phext", 1, "0"))
+	first, err := w.j.view(false)
+	w.must(err)
+	second, err := w.j.view(false)
+	w.must(err)
+	for i := range 20 {
+		w.now = w.now.Add(time.Second)
+		w.mutate(update("a.phext", 1, fmt.Sprint(i)))
+	}
+	kept := w.segments()
+	if kept < 3 || !w.j.IsPruneDue() {
+		t.Fatalf("%d segments while they are read", kept)
+	}
+	first.close()
+	if n := w.segments(); n != kept || !w.j.IsPruneDue() {
+		t.Errorf("%d segments of %d while one still reads", n, kept)
+	}
+	second.close()
+	if n := w.segments(); n != 1 || w.j.IsPruneDue() {
+		t.Errorf("%d segments when nobody reads", n)
+	}
+}
