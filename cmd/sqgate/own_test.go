@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -238,4 +239,45 @@ func TestOwnPast(t *testing.T) {
 			t.Errorf("a restore that was refused left %.20q", got)
 		}
 	})
+}
+
+// TestOwnPastAtAnyHost asks any of two hosts, also after the tenant has moved from one to
+// the other, which knows the past from the bucket.
+func TestOwnPastAtAnyHost(t *testing.T) {
+	all := startHosts(t, cmp.Or(realSQ(), builtin), "file://"+t.TempDir(), 2, "will")
+	key := all[0].key("will")
+	all[0].must("will", "POST", at("update", "notes", origin), "first", 200)
+	var p pastAnswer
+	all[1].as(key, "GET", "/api/v2/history?p=notes", "", 200, &p)
+	body := fmt.Sprintf(`{"phext": "notes", "at": %q}`, p.Events[0].Time.Format(time.RFC3339Nano))
+	all[1].must("will", "POST", at("update", "notes", origin), "second", 200)
+	restore := func(g *gate) string {
+		t.Helper()
+		r := g.withBearer(key, "POST", "/api/v2/restore", body, "Idempotency-Key", "once")
+		if r.status != 200 {
+			t.Fatal(r.status, r.body)
+		}
+		return r.body
+	}
+	first := restore(all[0])
+	for _, host := range []string{"h0", "h1"} {
+		all[0].manage("POST", "tenants/will/move", `{"host": "`+host+`"}`, 200)
+		for _, g := range all {
+			if got := g.get("will", at("select", "notes", origin)); got != "first" || restore(g) != first {
+				t.Errorf("%s has %q", g.args[3], got)
+			}
+			p = pastAnswer{}
+			if g.as(key, "GET", "/api/v2/history", "", 200, &p); p.String() != "notes update "+origin+" 5, notes update "+origin+" 6, notes replace  5" {
+				t.Errorf("%s has the past %v", g.args[3], p)
+			}
+			var u usageAnswer
+			if g.as(key, "GET", "/api/v2/usage", "", 200, &u); *u.Bytes != 5 || *u.Phexts != 1 || *u.Calls < 4 {
+				t.Errorf("%s: %+v", g.args[3], u)
+			}
+		}
+	}
+	all[1].must("will", "POST", at("update", "notes", origin), "third", 200)
+	if r := all[1].withBearer(key, "POST", "/api/v2/restore", body); r.status != 200 || all[0].get("will", at("select", "notes", origin)) != "first" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
 }
