@@ -47,7 +47,7 @@ func (m *machine) putsIntoBucket(address string) {
 // leavesBucket ends what a step with a bucket has started.
 func (m *machine) leavesBucket(s3 string) {
 	m.Helper()
-	m.sh("systemctl stop sq.socket sq %s sqgate-dialer.socket sqgate-dialer; rm -rf /srv/s3; sed -i /SQGATE_/d /etc/default/sqgate", s3)
+	m.sh("systemctl stop sq.socket sq && systemctl stop %s sqgate-dialer.socket sqgate-dialer; rm -rf /srv/s3; sed -i /SQGATE_/d /etc/default/sqgate", s3)
 }
 
 // hasBucket has a bucket on S3, from the network of its own. Then the server ends, and the
@@ -107,6 +107,7 @@ func hasHosts(m *machine) {
 	if here, there := read("127.0.0.1"), read(there); here != "to a drained host" || there != here {
 		m.Errorf("%q here, %q there", here, there)
 	}
-	m.sh("systemctl stop two && ip netns del two && systemctl disable --now sqgate-hosts.socket && rm -rf /srv/two")
+	m.sh("systemctl stop two && systemctl disable --now sqgate-hosts.socket")
 	m.leavesBucket("s3")
+	m.sh("ip netns del two && rm -rf /srv/two")
 }
