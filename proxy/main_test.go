@@ -21,6 +21,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/reader"
@@ -89,6 +90,7 @@ func newWorld(t testing.TB, o options) *world {
 		Tenants: w.store.Current, Dirs: dirs, Reader: reader.New(reader.Config{Dirs: dirs, SQ: client}),
 		Writer: writer.New(writer.Config{Dirs: dirs, SQ: client, Ledger: quota.NewLedger(w.store.Current, log), Logger: log}),
 		Calls:  quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), PublicLimit: keylimit.PerMinute(100, time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
+		Changes: changes.New(dirs),
 	})
 	w.put("notes.phext", notes)
 	return w
