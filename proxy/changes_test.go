@@ -121,3 +121,26 @@ func TestAListenerLearnsNothingOfOthers(t *testing.T) {
 		t.Errorf("a listener gets, while nothing is written outside its scope:\n%s\nand while something is:\n%s", got[0], got[1])
 	}
 }
+// TestASlowReaderIsCutOff takes nothing of what it is told. It must not keep its place.
+func TestASlowReaderIsCutOff(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	w.change("notes.phext", phext.Origin(), "before")
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		client, answered, stop := w.listenOverAPipe(key)
+		defer stop()
+		synctest.Wait()
+		if len(w.streams.all) != 1 {
+			t.Fatalf("%d listen", len(w.streams.all))
+		}
+		<-answered
+		if took := time.Since(began); took < 29*time.Second || took > 32*time.Second {
+			t.Errorf("it was cut off after %v", took)
+		}
+		if _, err := io.Copy(io.Discard, client); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
