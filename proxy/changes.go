@@ -67,10 +67,12 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 		h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	}
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		s.w, s.out = w, http.NewResponseController(w)
-		g.send(s)
+	s.w, s.out = w, http.NewResponseController(w)
+	if r.Method == http.MethodHead {
+		_ = s.out.Flush() // between hosts it is a POST, and its answer would get a Content-Length; else it is sent now anyway
+		return nil
 	}
+	g.send(s)
 	return nil
 }
 

@@ -121,6 +121,7 @@ func TestAListenerLearnsNothingOfOthers(t *testing.T) {
 		t.Errorf("a listener gets, while nothing is written outside its scope:\n%s\nand while something is:\n%s", got[0], got[1])
 	}
 }
+
 // TestASlowReaderIsCutOff takes nothing of what it is told. It must not keep its place.
 func TestASlowReaderIsCutOff(t *testing.T) {
 	w := newWorld(t, options{})
@@ -144,3 +145,16 @@ func TestASlowReaderIsCutOff(t *testing.T) {
 	})
 }
 
+// TestHEADOfChanges answers like a GET, at whichever host.
+func TestHEADOfChanges(t *testing.T) {
+	_, a, b, _ := twoHosts(t, options{})
+	for _, accept := range []string{jsonLines, eventStream} {
+		for _, w := range []*world{b, a} {
+			r := w.ask("HEAD", "/api/v2/changes", "", "Accept", accept)
+			h := r.Header()
+			if r.Code != 200 || h.Get("Content-Type") != accept || h.Get("X-SQ-Cursor") == "" || h.Values("Content-Length") != nil || r.Body.Len() > 0 {
+				t.Errorf("%d %v %q", r.Code, h, r.Body)
+			}
+		}
+	}
+}
