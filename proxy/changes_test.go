@@ -3,10 +3,12 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +16,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
@@ -157,4 +160,61 @@ func TestHEADOfChanges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAListenerHearsOfItsScrolls writes in each form that there is, and listens with keys
+// for some of the scrolls.
+func TestAListenerHearsOfItsScrolls(t *testing.T) {
+	for prefix, want := range map[string][]string{
+		"docs":  {"update docs.one 3", "insert docs.one 5", "update docs.one 4", "update docs.one 4", "delete docs.one 0"},
+		"2.3":   {"update 2.3.1/1.1.1/1.1.1 1", "replace  0"},
+		"2.3.1": {"update 2.3.1/1.1.1/1.1.1 1", "replace  0"},
+		"1.1.1": {"update 1.1.1/1.1.1/1.1.1 1", "replace  0"},
+		"2.1":   {},
+	} {
+		w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"allow_delimiters": true, "keys": []any{guest("read", nil, prefix)}}})
+		place := rewrite.FirstNamed().String() // of docs.one
+		for _, step := range []struct{ method, target, body string }{
+			{"POST", "/api/v2/update?p=notes&c=docs.one", "one"},
+			{"POST", "/api/v2/insert?p=notes&c=" + place, "+1"},
+			{"POST", "/api/v2/update?p=notes&c=" + place, "two!"},
+			{"PUT", "/api/v2/write/docs.one?p=notes", "four"},
+			{"POST", "/api/v2/update?p=notes&c=others.two", "x"},
+			{"POST", "/api/v2/update?p=notes&c=2.3.1/1.1.1/1.1.1", "a"},
+			{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "b"},
+			{"POST", "/api/v2/update?p=notes&c=2.3.1/1.1.1/1.1.1", "c\x17d\x18e"},
+			{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", strings.Repeat("f", 600<<10) + "\x1ag"},
+			{"POST", "/api/v2/delete?p=notes&c=" + place, ""},
+		} {
+			if r := w.ask(step.method, step.target, step.body); r.Code != 200 {
+				t.Fatalf("%s: %d %s", step.target, r.Code, r.Body)
+			}
+		}
+		if got := w.told(guestKey); !slices.Equal(got, want) {
+			t.Errorf("the key for %s is told of %q, want %q", prefix, got, want)
+		}
+		if prefix != "docs" {
+			continue
+		}
+		want = []string{"update docs.one 3", "insert docs.one 5", "update docs.one 4", "update docs.one 4", "update others.two 1", "update 2.3.1/1.1.1/1.1.1 1", "update 1.1.1/1.1.1/1.1.1 1"}
+		all := w.told(key)
+		if len(all) != 10 || !slices.Equal(all[:7], want) || !strings.HasPrefix(all[7], "replace  ") || all[7] == "replace  0" || all[9] != "delete docs.one 0" {
+			t.Errorf("the tenant's key is told of %q", all)
+		}
+	}
+}
+
+// told are the changes of which a key is told.
+func (w *world) told(token string) (all []string) {
+	w.Helper()
+	r := w.ask("GET", "/api/v2/changes", "", "Authorization", "Bearer "+token)
+	for line := range strings.Lines(r.Body.String()) {
+		var c struct {
+			Op, C string
+			Size  int64
+		}
+		w.check(json.Unmarshal([]byte(line), &c))
+		all = append(all, fmt.Sprint(c.Op, " ", c.C, " ", c.Size))
+	}
+	return all
 }

@@ -197,6 +197,12 @@ func (c *Call) Shows(at phext.Coordinate, name string) bool {
 	return c.scope == nil || c.scope.covers(at, name)
 }
 
+// ShowsAnyOf says whether the caller may know of a scroll from one coordinate up to
+// another, as far as that can be said without the names of those that have one.
+func (c *Call) ShowsAnyOf(from, to phext.Coordinate) bool {
+	return c.ShowsAll() || to.Compare(FirstNamed()) >= 0 || c.scope.Prefix.reaches(from, to)
+}
+
 // ShowsAll says whether the caller may know of all scrolls of the phext.
 func (c *Call) ShowsAll() bool { return c.scope == nil || c.scope.Prefix == nil }
 

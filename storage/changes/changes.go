@@ -4,6 +4,7 @@
 package changes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -39,7 +40,7 @@ type Change struct {
 	Time  time.Time `json:"time"`
 	Phext string    `json:"phext"`
 	Op    string    `json:"op"`          // insert, update, delete; replace, remove or edited for a whole phext
-	C     string    `json:"c,omitempty"` // as Call.At, or the name by which it was written; "" = the whole phext
+	C     string    `json:"c,omitempty"` // the scroll's name, if it has one, or as Call.At; "" = the whole phext
 	Size  int64     `json:"size"`        // of the scroll or the phext afterwards, in bytes
 	ETag  string    `json:"etag,omitempty"`
 	Key   string    `json:"key,omitempty"` // fingerprint of the key of whoever did it
@@ -174,15 +175,14 @@ func (f *Feed) wanted(e journal.Event) bool {
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.Call.ShowsPhext(name) && (!e.At.Valid() || f.sel.Call.Shows(e.At, nameOf(e)))
-}
-
-// nameOf is the name by which a scroll was written, or "".
-func nameOf(e journal.Event) string {
-	if e.At.Valid() {
-		return e.Note
+	switch call := f.sel.Call; {
+	case !call.ShowsPhext(name):
+		return false
+	case e.UpTo.Valid():
+		return call.ShowsAnyOf(e.At, e.UpTo)
+	default:
+		return !e.At.Valid() || call.Shows(e.At, e.Note)
 	}
-	return ""
 }
 
 func (f *Feed) phext(file string) string {
@@ -194,11 +194,15 @@ func (f *Feed) phext(file string) string {
 }
 
 func (f *Feed) change(c journal.Change) Change {
-	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, C: nameOf(c.Event), Size: c.Size, ETag: c.ETag, Key: c.Key}
+	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, Size: c.Size, ETag: c.ETag, Key: c.Key}
+	whole := c.UpTo.Valid() || !c.At.Valid()
+	if c.UpTo.Valid() {
+		out.Op = journal.Replace.String() // of several scrolls
+	}
 	switch {
-	case out.C == "" && c.Event.At.Valid():
-		out.C = c.Event.At.String()
-	case out.C == "" && !f.sel.Call.ShowsAll():
+	case !whole:
+		out.C = cmp.Or(c.Note, c.At.String())
+	case !f.sel.Call.ShowsAll():
 		out.Size = 0 // of scrolls that are not shown, too
 	}
 	return out

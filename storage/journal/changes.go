@@ -28,7 +28,7 @@ type Change struct {
 	Event
 	Position
 	ETag string // of the scroll afterwards; "" = there is none, or it is not known
-	Size int64  // of the scroll or the file afterwards, in bytes
+	Size int64  // of the scroll or, if there is an UpTo or no scroll, of the file afterwards, in bytes
 }
 
 // place is the end of records in a segment.
@@ -368,7 +368,7 @@ func (s *segmentChanges) visit(r record) error {
 	case done, aborted, toRollBack:
 		if b, ok := endPending(s.pending, r); ok {
 			size := b.textSize
-			if b.m.ETag != "" || b.m.Op == Delete || b.m.Op == Remove {
+			if b.m.ETag != "" || b.m.UpTo.Valid() || b.m.Op == Delete || b.m.Op == Remove {
 				size = b.m.Size
 			}
 			return s.ended(b, eventFrom(b, r.time), size, r.kind == done)

@@ -294,6 +294,10 @@ func (tx *transaction) entries() []journal.Mutation {
 	for i, m := range tx.members {
 		entries[i] = m.entry()
 		entries[i].ETag, entries[i].Size = m.result.ETag, m.size
+		if m.delimited { // then it is alone
+			entries[i].ETag, entries[i].Size = "", tx.next.Size()
+			entries[i].UpTo = m.Call.At.LastWith(tx.pace.Outermost(entries[i].Text))
+		}
 	}
 	return entries
 }
