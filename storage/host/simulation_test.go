@@ -21,6 +21,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/zeebo/xxh3"
 
+	"mirrorborn.us/sqgate/internal/registertest"
 	"mirrorborn.us/sqgate/storage/bucket"
 )
 
@@ -234,7 +235,7 @@ func simulate(t *testing.T, sq *sqServers, p plan) *simulation {
 	if s.seed%8 == 0 {
 		runtime.GC()
 	}
-	if problem := checkHistory(s.history); problem != nil {
+	if problem := registertest.Check(s.history, checkTimeout); problem != nil {
 		s.wrong = append(s.wrong, problem)
 	}
 	return s
@@ -249,6 +250,9 @@ func temporary(t *testing.T) string {
 	}
 	return dir
 }
+
+// checkTimeout is how long it may take to check the history of a register.
+const checkTimeout = time.Minute
 
 func (s *simulation) failed() error { return errors.Join(s.wrong...) }
 
