@@ -130,6 +130,16 @@ type Call struct {
 	// Here serves it on this host. moved: it has answered nothing and changed nothing, since
 	// the directory is another host's now; then read is the body, if it was read.
 	Here func() (moved bool, read []byte)
+
+	lost bool // a host got it, and did not answer
+}
+
+// noOwner is the answer if it could not be found out in time who is to serve the request.
+func (c *Call) noOwner() error {
+	if c.lost {
+		return errLostRead
+	}
+	return errNoOwner
 }
 
 // Serve has a request answered by the host that owns its directory. An error is returned
@@ -143,7 +153,7 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 		switch {
 		case errors.Is(err, datadir.ErrMoved): // nobody has it for the moment
 		case err != nil:
-			return noOwner(err)
+			return c.explain(err)
 		case here && b == nil:
 			moved, read := c.Here()
 			if !moved {
@@ -172,18 +182,18 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 					return err
 				}
 			}
-			if done, err := f.send(w, r, c, to, b); done || err != nil {
+			if done, err := f.send(w, r, &c, to, b); done || err != nil {
 				return err
 			}
 		}
 		f.Hosts.Forget(c.Dir)
 		if b != nil && !b.repeatable() {
-			return errNoOwner
+			return c.noOwner()
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return errNoOwner
+			return c.noOwner()
 		}
 	}
 }
@@ -195,17 +205,17 @@ func (f *Forwarder) SendTo(w http.ResponseWriter, r *http.Request, id string, to
 	if err != nil {
 		return err
 	}
-	done, err := f.send(w, r, Call{ID: id}, to, b)
+	done, err := f.send(w, r, &Call{ID: id}, to, b)
 	if err == nil && !done {
 		err = errNoOwner
 	}
 	return err
 }
 
-// noOwner is what a caller is told when it is not known who owns a directory.
-func noOwner(err error) error {
-	if apierror.From(err) == nil || apierror.IsTimeout(err) {
-		return errors.Join(errNoOwner, err)
+// explain is what a caller is told when it is not known who owns a directory.
+func (c *Call) explain(err error) error {
+	if c.lost || apierror.From(err) == nil || apierror.IsTimeout(err) {
+		return errors.Join(c.noOwner(), err)
 	}
 	return err
 }
@@ -226,7 +236,7 @@ var (
 
 // send sends a request to another host, and its answer back. done: it was answered. If it
 // was not and there is no error, nothing was changed, or does no harm if it is done again.
-func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host.Peer, b *body) (done bool, err error) {
+func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to host.Peer, b *body) (done bool, err error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	a := &attempt{ResponseWriter: w, header: http.Header{}, end: cancel}
@@ -234,7 +244,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	defer f.ended(a)
 	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
-		Transport:      f.transportFor(c),
+		Transport:      f.transportFor(*c),
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
 		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
@@ -276,6 +286,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	case result == Lost && !b.repeatable():
 		return false, errLostRead
 	}
+	c.lost = c.lost || result == Lost
 	return a.begun, nil
 }
 

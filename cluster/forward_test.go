@@ -399,6 +399,27 @@ func TestAnAnswerIsLost(t *testing.T) {
 	}
 }
 
+// TestNobodyServesWhatWasLost has a write with an Idempotency-Key get lost, and then no host
+// have its directory. It may have been made: only otherwise the answer says that it was not.
+func TestNobodyServesWhatWasLost(t *testing.T) {
+	for path, want := range map[string]error{"/lost": errLostRead, "/refused": errNoOwner} {
+		b := &bucket{owner: "b"}
+		a := b.join(t, "a", tell)
+		b.join(t, "b", func(w http.ResponseWriter, r *http.Request) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.owner = "nobody"
+			if r.URL.Path == "/lost" {
+				panic(http.ErrAbortHandler)
+			}
+			RefuseNotOwner(w)
+		})
+		if _, err := a.ask(t, httptest.NewRequest("POST", path, strings.NewReader("text")), true, never(t)); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+}
+
 // TestAHostDiesMeanwhile has a request wait for a host that has stopped. Run ends that.
 func TestAHostDiesMeanwhile(t *testing.T) {
 	b := &bucket{owner: "b"}
