@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -52,6 +53,8 @@ const (
 	mostIdle        = 256
 	idleTimeout     = time.Minute
 	dialTimeout     = 3 * time.Second
+	// silentFor is how long a host that took no connection within dialTimeout is left alone.
+	silentFor = time.Second
 	// inviteTimeout is how long the other host may take to want a large body. It may have to
 	// ask the bucket first.
 	inviteTimeout = patience
@@ -62,6 +65,8 @@ const (
 var (
 	errNoOwner = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"no host serves this data for the moment, and nothing was changed: repeat the request")
+	errCutOff = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"the host that has this data cannot be reached from this one, and nothing was changed: repeat the request, at another host if you can")
 	errLost = apierror.New(apierror.NotKnown,
 		"the host that has this data did not answer: it is not known whether the write was made, so look it up before you repeat it")
 	errLostRead = apierror.RetryIn(time.Second, apierror.Unavailable, "the host that has this data did not answer: repeat the request")
@@ -93,12 +98,13 @@ type Forwarder struct {
 
 	mu     sync.Mutex
 	counts map[string]int64
-	under  map[*attempt]string // way, with the fingerprint of the host
+	under  map[*attempt]string  // way, with the fingerprint of the host
+	silent map[string]time.Time // until when the host with a fingerprint is left alone
 }
 
 // New makes a Forwarder. Run ends its requests to hosts that have died.
 func New(c Config) *Forwarder {
-	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}}
+	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}}
 	f.transport = &http.Transport{
 		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
 		MaxConnsPerHost: mostConnections, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
@@ -134,12 +140,12 @@ type Call struct {
 	lost bool // a host got it, and did not answer
 }
 
-// noOwner is the answer if it could not be found out in time who is to serve the request.
-func (c *Call) noOwner() error {
+// unserved is the answer if nobody has served it, for this reason.
+func (c *Call) unserved(why error) error {
 	if c.lost {
 		return errLostRead
 	}
-	return errNoOwner
+	return why
 }
 
 // Serve has a request answered by the host that owns its directory. An error is returned
@@ -168,6 +174,8 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 			if !moved {
 				return nil
 			}
+		case !f.mayTry(to.Fingerprint):
+			return c.unserved(errCutOff)
 		default:
 			if c.Enter != nil && !c.Endless {
 				leave, err := c.Enter()
@@ -188,12 +196,12 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 		}
 		f.Hosts.Forget(c.Dir)
 		if b != nil && !b.repeatable() {
-			return c.noOwner()
+			return c.unserved(errNoOwner)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return c.noOwner()
+			return c.unserved(errNoOwner)
 		}
 	}
 }
@@ -215,7 +223,7 @@ func (f *Forwarder) SendTo(w http.ResponseWriter, r *http.Request, id string, to
 // explain is what a caller is told when it is not known who owns a directory.
 func (c *Call) explain(err error) error {
 	if c.lost || apierror.From(err) == nil || apierror.IsTimeout(err) {
-		return errors.Join(c.noOwner(), err)
+		return errors.Join(c.unserved(errNoOwner), err)
 	}
 	return err
 }
@@ -272,6 +280,9 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to hos
 	}
 	if result != "" {
 		f.count(result)
+	}
+	if result == Answered || result == NotOwner {
+		f.noteSilence(to.Fingerprint, false)
 	}
 	if result == Unreachable || result == Lost {
 		f.Logger.Warn("another host did not answer", slog.String(logkey.Request, c.ID), slog.String("host", to.Name), slog.String("result", result), slog.Any(logkey.Error, errors.Join(a.failed, context.Cause(ctx))))
@@ -378,6 +389,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 				a.end(errHostDied)
 			}
 		}
+		maps.DeleteFunc(f.silent, func(host string, _ time.Time) bool { return !alive[host] })
 		f.mu.Unlock()
 	}
 }
@@ -417,6 +429,7 @@ func (f *Forwarder) dial(ctx context.Context, _, address string) (net.Conn, erro
 		dial = new(net.Dialer).DialContext
 	}
 	conn, err := dial(ctx, "tcp", at)
+	f.noteSilence(wanted, err != nil && ctx.Err() != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -426,6 +439,34 @@ func (f *Forwarder) dial(ctx context.Context, _, address string) (net.Conn, erro
 		return nil, errors.Join(err, conn.Close())
 	}
 	return secure, nil
+}
+
+// mayTry says whether to try to reach a host. Of those that want one that took no connection
+// the last time, one tries at a time. The others would only wait for what they can have from
+// another host at once.
+func (f *Forwarder) mayTry(fingerprint string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until, silent := f.silent[fingerprint]
+	if silent && time.Now().Before(until) {
+		return false
+	}
+	if silent {
+		f.silent[fingerprint] = time.Now().Add(dialTimeout)
+	}
+	return true
+}
+
+// noteSilence is called after each attempt to connect: not even the system of a silent host
+// has answered.
+func (f *Forwarder) noteSilence(fingerprint string, silent bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if silent {
+		f.silent[fingerprint] = time.Now().Add(silentFor)
+	} else {
+		delete(f.silent, fingerprint)
+	}
 }
 
 func (f *Forwarder) addressOf(fingerprint string) (string, error) {
