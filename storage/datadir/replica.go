@@ -308,6 +308,9 @@ func (r *Replica) Lose(cause error) {
 		return
 	}
 	r.end()
+	if errors.Is(cause, replica.ErrDeposed) {
+		d.dirs.deposed.Add(1)
+	}
 	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
 	d.leftovers.Store(true)
