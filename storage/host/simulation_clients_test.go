@@ -147,16 +147,18 @@ func (c *client) readAt(h *simHost, reg register, timeout time.Duration) bool {
 	}
 	begun := c.now()
 	a, answered := ask(c, p, timeout, func(ctx context.Context) (string, error) {
-		call, dir, err := p.call("select", reg, "")
-		if err != nil {
-			return "", err
-		}
-		a, err := p.reader.Read(ctx, dir, call, false)
-		if err != nil {
-			return "", err
-		}
-		defer a.Release()
-		return a.Text, nil
+		return routed(ctx, c, p, reg.tenant, func(ctx context.Context, p *process) (string, error) {
+			call, dir, err := p.call("select", reg, "")
+			if err != nil {
+				return "", err
+			}
+			a, err := p.reader.Read(ctx, dir, call, false)
+			if err != nil {
+				return "", err
+			}
+			defer a.Release()
+			return a.Text, nil
+		})
 	})
 	c.say("client %d: read %v at host %d: %q, %v, %v", c.number, reg, h.number, a.value, a.err, answered)
 	if a.err != nil || !answered {
@@ -196,13 +198,15 @@ func (c *client) write(n int, reg register, timeout time.Duration) bool {
 		if p == nil {
 			continue
 		}
-		a, answered := ask(c, p, timeout, func(ctx context.Context) (_ writer.Result, err error) {
-			request := request
-			if request.Call, _, err = p.call(call.Op, reg, call.Text); err != nil {
-				return writer.Result{}, err
-			}
-			request.Tenant, _ = p.tenants.ByID(tenantID(reg.tenant))
-			return p.writer.Commit(ctx, request)
+		a, answered := ask(c, p, timeout, func(ctx context.Context) (writer.Result, error) {
+			return routed(ctx, c, p, reg.tenant, func(ctx context.Context, p *process) (_ writer.Result, err error) {
+				request := request
+				if request.Call, _, err = p.call(call.Op, reg, call.Text); err != nil {
+					return writer.Result{}, err
+				}
+				request.Tenant, _ = p.tenants.ByID(tenantID(reg.tenant))
+				return p.writer.Commit(ctx, request)
+			})
 		})
 		c.say("client %d: %+v at host %d: %v, %v", c.number, call, h.number, a.err, answered)
 		refusal := apierror.From(a.err)
