@@ -16,6 +16,7 @@ type someHosts []hosts.Peer
 func (h someHosts) Peers() []hosts.Peer { return h }
 func (h someHosts) TakenOver() int64    { return 3 }
 func (h someHosts) HandedOver() int64   { return 2 }
+func (h someHosts) Deposed() int64      { return 1 }
 
 func TestFiguresOfHosts(t *testing.T) {
 	m := &Metrics{registry: prometheus.NewRegistry()}
@@ -26,7 +27,7 @@ func TestFiguresOfHosts(t *testing.T) {
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	for _, line := range []string{
-		"sq_take_overs_total 3", "sq_hand_overs_total 2",
+		"sq_take_overs_total 3", "sq_hand_overs_total 2", "sq_depositions_total 1",
 		`sq_hosts{state="alive"} 2`, `sq_hosts{state="draining"} 1`, `sq_hosts{state="dead"} 1`,
 		`sq_forwards_total{result="answered"} 7`, `sq_forwards_total{result="lost"} 1`, `sq_forwards_total{result="not_owner"} 0`, `sq_forwards_total{result="unreachable"} 0`,
 	} {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -52,6 +53,8 @@ const (
 	mostIdle        = 256
 	idleTimeout     = time.Minute
 	dialTimeout     = 3 * time.Second
+	// silentFor is how long a host that took no connection within dialTimeout is left alone.
+	silentFor = time.Second
 	// inviteTimeout is how long the other host may take to want a large body. It may have to
 	// ask the bucket first.
 	inviteTimeout = patience
@@ -62,6 +65,8 @@ const (
 var (
 	errNoOwner = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"no host serves this data for the moment, and nothing was changed: repeat the request")
+	errCutOff = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"the host that has this data cannot be reached from this one, and nothing was changed: repeat the request, at another host if you can")
 	errLost = apierror.New(apierror.NotKnown,
 		"the host that has this data did not answer: it is not known whether the write was made, so look it up before you repeat it")
 	errLostRead = apierror.RetryIn(time.Second, apierror.Unavailable, "the host that has this data did not answer: repeat the request")
@@ -93,12 +98,13 @@ type Forwarder struct {
 
 	mu     sync.Mutex
 	counts map[string]int64
-	under  map[*attempt]string // way, with the fingerprint of the host
+	under  map[*attempt]string  // way, with the fingerprint of the host
+	silent map[string]time.Time // until when the host with a fingerprint is left alone
 }
 
 // New makes a Forwarder. Run ends its requests to hosts that have died.
 func New(c Config) *Forwarder {
-	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}}
+	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}}
 	f.transport = &http.Transport{
 		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
 		MaxConnsPerHost: mostConnections, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
@@ -130,6 +136,16 @@ type Call struct {
 	// Here serves it on this host. moved: it has answered nothing and changed nothing, since
 	// the directory is another host's now; then read is the body, if it was read.
 	Here func() (moved bool, read []byte)
+
+	lost bool // a host got it, and did not answer
+}
+
+// unserved is the answer if nobody has served it, for this reason.
+func (c *Call) unserved(why error) error {
+	if c.lost {
+		return errLostRead
+	}
+	return why
 }
 
 // Serve has a request answered by the host that owns its directory. An error is returned
@@ -143,7 +159,7 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 		switch {
 		case errors.Is(err, datadir.ErrMoved): // nobody has it for the moment
 		case err != nil:
-			return noOwner(err)
+			return c.explain(err)
 		case here && b == nil:
 			moved, read := c.Here()
 			if !moved {
@@ -158,6 +174,8 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 			if !moved {
 				return nil
 			}
+		case !f.mayTry(to.Fingerprint):
+			return c.unserved(errCutOff)
 		default:
 			if c.Enter != nil && !c.Endless {
 				leave, err := c.Enter()
@@ -172,18 +190,18 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, c Call) error 
 					return err
 				}
 			}
-			if done, err := f.send(w, r, c, to, b); done || err != nil {
+			if done, err := f.send(w, r, &c, to, b); done || err != nil {
 				return err
 			}
 		}
 		f.Hosts.Forget(c.Dir)
 		if b != nil && !b.repeatable() {
-			return errNoOwner
+			return c.unserved(errNoOwner)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return errNoOwner
+			return c.unserved(errNoOwner)
 		}
 	}
 }
@@ -195,17 +213,17 @@ func (f *Forwarder) SendTo(w http.ResponseWriter, r *http.Request, id string, to
 	if err != nil {
 		return err
 	}
-	done, err := f.send(w, r, Call{ID: id}, to, b)
+	done, err := f.send(w, r, &Call{ID: id}, to, b)
 	if err == nil && !done {
 		err = errNoOwner
 	}
 	return err
 }
 
-// noOwner is what a caller is told when it is not known who owns a directory.
-func noOwner(err error) error {
-	if apierror.From(err) == nil || apierror.IsTimeout(err) {
-		return errors.Join(errNoOwner, err)
+// explain is what a caller is told when it is not known who owns a directory.
+func (c *Call) explain(err error) error {
+	if c.lost || apierror.From(err) == nil || apierror.IsTimeout(err) {
+		return errors.Join(c.unserved(errNoOwner), err)
 	}
 	return err
 }
@@ -226,7 +244,7 @@ var (
 
 // send sends a request to another host, and its answer back. done: it was answered. If it
 // was not and there is no error, nothing was changed, or does no harm if it is done again.
-func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host.Peer, b *body) (done bool, err error) {
+func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to host.Peer, b *body) (done bool, err error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	a := &attempt{ResponseWriter: w, header: http.Header{}, end: cancel}
@@ -234,7 +252,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	defer f.ended(a)
 	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
-		Transport:      f.transportFor(c),
+		Transport:      f.transportFor(*c),
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
 		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
@@ -263,6 +281,9 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	if result != "" {
 		f.count(result)
 	}
+	if result == Answered || result == NotOwner {
+		f.noteSilence(to.Fingerprint, false)
+	}
 	if result == Unreachable || result == Lost {
 		f.Logger.Warn("another host did not answer", slog.String(logkey.Request, c.ID), slog.String("host", to.Name), slog.String("result", result), slog.Any(logkey.Error, errors.Join(a.failed, context.Cause(ctx))))
 	}
@@ -276,6 +297,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c Call, to host
 	case result == Lost && !b.repeatable():
 		return false, errLostRead
 	}
+	c.lost = c.lost || result == Lost
 	return a.begun, nil
 }
 
@@ -367,6 +389,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 				a.end(errHostDied)
 			}
 		}
+		maps.DeleteFunc(f.silent, func(host string, _ time.Time) bool { return !alive[host] })
 		f.mu.Unlock()
 	}
 }
@@ -406,6 +429,7 @@ func (f *Forwarder) dial(ctx context.Context, _, address string) (net.Conn, erro
 		dial = new(net.Dialer).DialContext
 	}
 	conn, err := dial(ctx, "tcp", at)
+	f.noteSilence(wanted, err != nil && ctx.Err() != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -415,6 +439,34 @@ func (f *Forwarder) dial(ctx context.Context, _, address string) (net.Conn, erro
 		return nil, errors.Join(err, conn.Close())
 	}
 	return secure, nil
+}
+
+// mayTry says whether to try to reach a host. Of those that want one that took no connection
+// the last time, one tries at a time. The others would only wait for what they can have from
+// another host at once.
+func (f *Forwarder) mayTry(fingerprint string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until, silent := f.silent[fingerprint]
+	if silent && time.Now().Before(until) {
+		return false
+	}
+	if silent {
+		f.silent[fingerprint] = time.Now().Add(dialTimeout)
+	}
+	return true
+}
+
+// noteSilence is called after each attempt to connect: not even the system of a silent host
+// has answered.
+func (f *Forwarder) noteSilence(fingerprint string, silent bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if silent {
+		f.silent[fingerprint] = time.Now().Add(silentFor)
+	} else {
+		delete(f.silent, fingerprint)
+	}
 }
 
 func (f *Forwarder) addressOf(fingerprint string) (string, error) {

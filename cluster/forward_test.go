@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -359,6 +362,55 @@ func TestAHostCannotBeReached(t *testing.T) {
 	}
 }
 
+// TestAHostIsCutOff has the system of the owner not answer at all. After the first request,
+// others are told at once to ask another host, except for one now and then that tries.
+func TestAHostIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bucket{owner: "b", peers: []host.Peer{{Name: "a"}, {Name: "b", Alive: true, Fingerprint: "f", URL: "https://b:1"}}}
+		refuses, dials := false, 0
+		f := New(Config{Hosts: &view{bucket: b, name: "a"}, Logger: slog.New(slog.DiscardHandler), Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if dials++; refuses {
+				return nil, syscall.ECONNREFUSED
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		here := false
+		ask := func(want error, within time.Duration) {
+			t.Helper()
+			begun := time.Now()
+			err := f.Serve(httptest.NewRecorder(), httptest.NewRequest("POST", "/u", nil), Call{Dir: "d", Here: func() (bool, []byte) { here = true; return false, nil }})
+			if took := time.Since(begun); !errors.Is(err, want) || took > within {
+				t.Errorf("%v after %v", err, took)
+			}
+		}
+		ask(errCutOff, dialTimeout+time.Second/2)
+		for range 3 {
+			ask(errCutOff, 0)
+		}
+		time.Sleep(silentFor)
+		var one sync.WaitGroup
+		one.Go(func() { ask(errCutOff, dialTimeout+time.Second/2) })
+		synctest.Wait()
+		ask(errCutOff, 0)
+		one.Wait()
+		if dials != 2 {
+			t.Errorf("it was tried %d times", dials)
+		}
+		time.Sleep(silentFor)
+		refuses = true // its system answers: the process is to come back, or another host to take over
+		time.AfterFunc(time.Second, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.owner = "a"
+		})
+		ask(nil, 2*time.Second)
+		if !here {
+			t.Error("it was not served at the door")
+		}
+	})
+}
+
 // TestAnAnswerIsLost cuts the connection when the owner has done what was asked. A write
 // is not repeated, also if it is a GET, unless that does no harm.
 func TestAnAnswerIsLost(t *testing.T) {
@@ -396,6 +448,27 @@ func TestAnAnswerIsLost(t *testing.T) {
 				t.Errorf("%v after %d times, want %v after %d", err, done, test.want, test.done)
 			}
 		})
+	}
+}
+
+// TestNobodyServesWhatWasLost has a write with an Idempotency-Key get lost, and then no host
+// have its directory. It may have been made: only otherwise the answer says that it was not.
+func TestNobodyServesWhatWasLost(t *testing.T) {
+	for path, want := range map[string]error{"/lost": errLostRead, "/refused": errNoOwner} {
+		b := &bucket{owner: "b"}
+		a := b.join(t, "a", tell)
+		b.join(t, "b", func(w http.ResponseWriter, r *http.Request) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.owner = "nobody"
+			if r.URL.Path == "/lost" {
+				panic(http.ErrAbortHandler)
+			}
+			RefuseNotOwner(w)
+		})
+		if _, err := a.ask(t, httptest.NewRequest("POST", path, strings.NewReader("text")), true, never(t)); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
 	}
 }
 

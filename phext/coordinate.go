@@ -100,6 +100,14 @@ func (c Coordinate) Next() (next Coordinate, ok bool) {
 	return c, false
 }
 
+// LastWith is the last coordinate that has the first n numbers of c.
+func (c Coordinate) LastWith(n int) Coordinate {
+	for i := n; i < len(c); i++ {
+		c[i] = Max
+	}
+	return c
+}
+
 // Compare is negative if a scroll at c comes before one at d in a file, positive if
 // it comes after it, and 0 if c and d are equal.
 func (c Coordinate) Compare(d Coordinate) int { return slices.CompareFunc(c[:], d[:], cmp.Compare) }

@@ -61,3 +61,40 @@ func TestNextDelimiter(t *testing.T) {
 		}
 	})
 }
+
+// TestOutermost writes a text with delimiters: what changes is between its coordinate and
+// the last one with the same numbers before the outermost. Where that would count past
+// Max, nothing may be written.
+func TestOutermost(t *testing.T) {
+	coordinate := rapid.Custom(func(t *rapid.T) (c Coordinate) {
+		for i := range c {
+			c[i] = rapid.SampledFrom([]uint32{1, 1, 1, 2, 3}).Draw(t, "number")
+		}
+		return c
+	})
+	text := rapid.Map(rapid.SliceOfN(rapid.SampledFrom([]byte("ab"+delimitersText)), 0, 5), func(b []byte) string { return string(b) })
+	rapid.Check(t, func(t *rapid.T) {
+		before := Parse("")
+		for range rapid.IntRange(0, 8).Draw(t, "scrolls") {
+			before = before.With(coordinate.Draw(t, "at"), "old")
+		}
+		at, text := coordinate.Draw(t, "at"), text.Draw(t, "text")
+		n := Pace(nil).Outermost(text)
+		if n < 0 != !HasDelimiter(text) {
+			t.Fatalf("the outermost delimiter in %q is %d", text, n)
+		}
+		if n < 0 {
+			return
+		}
+		after, last := Parse(before.With(at, text).Render()), at.LastWith(n)
+		for _, p := range []*Phext{before, after} {
+			for _, s := range p.Scrolls() {
+				was, _ := before.Select(s.At)
+				is, _ := after.Select(s.At)
+				if was != is && (s.At.Compare(at) < 0 || s.At.Compare(last) > 0) {
+					t.Fatalf("%q at %v: %v became %q, which is not between it and %v", text, at, s.At, is, last)
+				}
+			}
+		}
+	})
+}

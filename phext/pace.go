@@ -89,6 +89,20 @@ func (h *hasher) appendSum(b []byte) []byte {
 // HasDelimiter is HasDelimiter(text).
 func (p Pace) HasDelimiter(text string) bool { return p.nextDelimiter(text, 0) < len(text) }
 
+// Outermost is the index, in a Coordinate, of the first number that a delimiter in text
+// moves on; -1 = there is no delimiter. As the text of a scroll it changes what has the
+// same numbers before that one, from its coordinate on, and nothing else.
+func (p Pace) Outermost(text string) int {
+	least := len(delimiters)
+	for i := p.nextDelimiter(text, 0); i < len(text); i = p.nextDelimiter(text, i+1) {
+		least = min(least, int(dimension[text[i]])-1)
+	}
+	if least == len(delimiters) {
+		return -1
+	}
+	return least
+}
+
 // Index is strings.Index(text, part).
 func (p Pace) Index(text, part string) int {
 	for from := 0; ; from += pieceSize {

@@ -25,7 +25,7 @@ const (
 // Limits of those who listen for changes.
 const (
 	mostStreams  = 4096                   // in all; one tenant may have half of them
-	heartbeat    = 15 * time.Second       // after so long without a change, so that a dead connection ends
+	heartbeat    = 15 * time.Second       // after so long in which nothing was sent, so that a dead connection ends
 	checkStreams = 500 * time.Millisecond // how often it is looked whether they may still listen
 	streamsPart  = 30                     // all together take one in so many parts of the processors
 	toSend       = 30 * time.Microsecond  // what it takes to send a part
@@ -67,43 +67,52 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 		h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	}
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		s.w, s.out = w, http.NewResponseController(w)
-		g.send(s)
+	s.w, s.out = w, http.NewResponseController(w)
+	if r.Method == http.MethodHead {
+		_ = s.out.Flush() // between hosts it is a POST, and its answer would get a Content-Length; else it is sent now anyway
+		return nil
 	}
+	g.send(s)
 	return nil
 }
 
 // send sends changes until all are sent or, if it is endless, until somebody ends it.
+//
+// An event without data, which has a cursor, comes at once and after each heartbeat: a
+// client that loses the connection has a cursor from the first moment, and one that does
+// not get old while nothing is for this client. When it comes does not depend on changes
+// that the client is not shown.
 func (g *Gateway) send(s *stream) {
 	turn, ctx := infoOf(s.request).turn, infoOf(s.request).client
 	wait := time.NewTimer(heartbeat)
 	defer wait.Stop()
-	text := []byte{}
-	if s.endless { // an event without data: a client that loses the connection before the first one has a cursor
-		text = []byte("id: " + s.feed.Cursor() + "\n\n")
-	}
+	var due time.Time // when something has to be sent
 	for {
 		news := s.feed.News() // before the changes are read, so that none is missed
-		out := bytes.NewBuffer(text)
+		out := &bytes.Buffer{}
+		if s.endless && !time.Now().Before(due) {
+			out.WriteString("id: " + s.feed.Cursor() + "\n\n")
+		}
 		more, worked, err := s.feed.Next(ctx, turn, func(c changes.Change) { s.append(out, &c) })
 		if err != nil {
 			return // the client comes back with its cursor, and is told why
 		}
-		if out.Len() > 0 && g.sendPart(s, out.Bytes()) != nil || !more && !s.endless {
+		if out.Len() > 0 {
+			if g.sendPart(s, out.Bytes()) != nil {
+				return
+			}
+			due = time.Now().Add(heartbeat)
+		}
+		if !more && !s.endless || worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(worked+toSend)) {
 			return
 		}
-		if (more || out.Len() > len(text)) && !s.sleep(g, ctx, wait, g.streams.pauseAfter(worked+toSend)) {
-			return
-		}
-		if text = nil; more {
+		if more {
 			continue
 		}
-		wait.Reset(heartbeat)
+		wait.Reset(time.Until(due))
 		select {
 		case <-news:
 		case <-wait.C:
-			text = []byte(":\n\n")
 		case <-ctx.Done():
 			return
 		case <-s.ended:

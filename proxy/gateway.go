@@ -42,6 +42,9 @@ type Config struct {
 	Hosts          *cluster.Forwarder
 	HostAdmin      http.Handler
 	RefreshTenants func(context.Context)
+	// Leased says whether this host has its lease in the bucket, without which it serves
+	// nothing of its own; nil = there is no bucket.
+	Leased func() bool
 	// Observe is told of every request when it is done: tenant and operation as
 	// far as they were found out, the status, the code of an error, and how long
 	// it took.

@@ -74,6 +74,10 @@ func (g *Gateway) condition(w http.ResponseWriter) (status int, word string) {
 		apierror.SetRetryAfter(w, refusal.RetryAfter)
 		return refusal.Status, "no_tenants_file"
 	}
+	if g.Leased != nil && !g.Leased() {
+		w.Header().Set("Retry-After", "1")
+		return http.StatusServiceUnavailable, "no_lease"
+	}
 	return http.StatusOK, "ok"
 }
 

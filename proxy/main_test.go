@@ -21,6 +21,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -92,6 +93,7 @@ func newWorld(t testing.TB, o options) *world {
 		Writer:  writer.New(writer.Config{Dirs: dirs, SQ: client, Ledger: ledger, Logger: log}),
 		History: &history.Service{Dirs: dirs, Ledger: ledger, SpoolDir: w.root}, Ledger: ledger,
 		Calls: quota.OpenCalls("", log), KeyLimit: keylimit.New(time.Now), PublicLimit: keylimit.PerMinute(100, time.Now), Observe: observe, BackendVersion: "0.6.0", Logger: log,
+		Changes: changes.New(dirs),
 	})
 	w.put("notes.phext", notes)
 	return w

@@ -75,6 +75,16 @@ func TestWithoutAKey(t *testing.T) {
 	}
 	w.wantError(ask("POST", "/api/v2/version"), 405, "method_not_allowed")
 	w.wantError(ask("GET", "/api/v2/version/x"), 401, "unauthorized")
+	leased := false
+	w.Leased = func() bool { return leased }
+	for _, target := range []string{"/api/v2/health", "/will/version"} {
+		if answer := ask("GET", target); answer.Code != 503 || answer.Header().Get("Retry-After") != "1" || !strings.Contains(answer.Body.String(), `"status":"no_lease"`) {
+			t.Errorf("%s without a lease: %d %s", target, answer.Code, answer.Body)
+		}
+	}
+	if leased = true; ask("GET", "/health").Code != 200 {
+		t.Error("it has a lease again")
+	}
 	w.SetDraining(true)
 	for _, target := range []string{"/api/v2/health", "/will/version"} {
 		if answer := ask("GET", target); answer.Code != 503 || answer.Header().Get("Retry-After") != "1" || !strings.Contains(answer.Body.String(), `"status":"draining"`) {

@@ -80,6 +80,19 @@ func (p *Prefix) Covers(at phext.Coordinate, name string) bool {
 	return true
 }
 
+// reaches says whether a coordinate from one up to another begins with the prefix.
+func (p *Prefix) reaches(from, to phext.Coordinate) bool {
+	first := phext.Origin()
+	for i, part := range p.parts {
+		n, err := strconv.ParseUint(part, 10, 32)
+		if !p.numbers || err != nil {
+			return false
+		}
+		first[i] = uint32(n)
+	}
+	return first.Compare(to) <= 0 && from.Compare(first.LastWith(len(p.parts))) <= 0
+}
+
 // samePart compares components: numbers as numbers.
 func samePart(a, b string) bool {
 	return a == b || isNumber(a) && isNumber(b) && strings.TrimLeft(a, "0") == strings.TrimLeft(b, "0")

@@ -212,10 +212,23 @@ func (c *Call) Shows(at phext.Coordinate, name string) bool {
 	return c.scope == nil || c.scope.covers(at, name)
 }
 
+// ShowsAnyOf says whether the caller may know of a scroll from one coordinate up to
+// another, as far as that can be said without the names of those that have one.
+func (c *Call) ShowsAnyOf(from, to phext.Coordinate) bool {
+	return c.ShowsAll() || to.Compare(FirstNamed()) >= 0 || c.scope.Prefix.reaches(from, to)
+}
+
 // ShowsChange says whether the caller may know of a change of a phext: of a scroll, which
-// was written by a name or by none, or of all of it if at is not valid.
-func (c *Call) ShowsChange(phext string, at phext.Coordinate, name string) bool {
-	return c.ShowsPhext(phext) && (!at.Valid() || c.Shows(at, name))
+// has a name or none; of those up to another one, if that is valid; or of all of it, if at
+// is not valid.
+func (c *Call) ShowsChange(phext string, at, upTo phext.Coordinate, name string) bool {
+	switch {
+	case !c.ShowsPhext(phext):
+		return false
+	case upTo.Valid():
+		return c.ShowsAnyOf(at, upTo)
+	}
+	return !at.Valid() || c.Shows(at, name)
 }
 
 // ShowsAll says whether the caller may know of all scrolls of the phext.

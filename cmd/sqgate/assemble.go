@@ -281,7 +281,7 @@ func (s *service) makeAPIs() error {
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: changes.New(s.dirs), History: s.history, Ledger: s.ledger, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
-		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants,
+		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants, Leased: s.leased(),
 		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, KeyRefused: s.metrics.KeyRefused, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()

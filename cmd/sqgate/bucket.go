@@ -191,6 +191,14 @@ func (s *service) takeOver() func(context.Context, *datadir.Dir) (*datadir.Repli
 	return s.replicas.TakeOver
 }
 
+// leased is for proxy.Config: nil without a bucket.
+func (s *service) leased() func() bool {
+	if s.host == nil {
+		return nil
+	}
+	return s.host.Holds
+}
+
 // acquireLease takes this host's lease if that is possible now.
 func (s *service) acquireLease(ctx context.Context) {
 	if s.host == nil {

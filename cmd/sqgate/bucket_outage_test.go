@@ -130,6 +130,7 @@ func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend fu
 		if g.bucketStatus().Lease {
 			t.Error("the status says that there is a lease")
 		}
+		g.must("", "GET", "/health", "", 503) // so a load balancer looks elsewhere
 		mend()
 		// Nobody asks for it: what was acknowledged gets there by itself.
 		if sync == "false" {

@@ -187,7 +187,7 @@ func TestChangesCursors(t *testing.T) {
 		g.must("emi", "POST", at("update", "notes", origin), "hello", 200)
 		wills, hers := g.changes("will", "")[0].ID, g.changes("emi", "")[0].ID
 		for _, since := range []string{"x", hers, wills[:len(wills)-1], strings.ToLower(wills)} {
-			if r := g.must("will", "GET", "/api/v2/changes?since="+since, "", 400); !strings.Contains(r.body, "since") {
+			if r := g.must("will", "GET", "/api/v2/changes?since="+since, "", 410); !strings.Contains(r.body, `"cursor_expired"`) {
 				t.Errorf("since %s: %s", since, r.body)
 			}
 		}
@@ -259,7 +259,7 @@ func TestChangesInASharedDirectory(t *testing.T) {
 		g.must("emi", "POST", at("update", "notes", origin), "hers", 200)
 		g.must("will", "POST", at("update", "notes", origin), "his", 200)
 		c := l.want("the own one", "notes update "+origin+" 3")
-		g.must("emi", "GET", "/api/v2/changes?since="+c.ID, "", 400)
+		g.must("emi", "GET", "/api/v2/changes?since="+c.ID, "", 410)
 		wantChanges(t, "hers", g.changes("emi", ""), "notes update "+origin+" 4")
 	})
 }

@@ -4,14 +4,12 @@
 package changes
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"strings"
 	"time"
 
-	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/semaphore"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -42,7 +40,7 @@ type Change struct {
 	Time  time.Time `json:"time"`
 	Phext string    `json:"phext"`
 	Op    string    `json:"op"`          // insert, update, delete; replace, remove or edited for a whole phext
-	C     string    `json:"c,omitempty"` // as Call.At, or the name by which it was written; "" = the whole phext
+	C     string    `json:"c,omitempty"` // the scroll's name, if it has one, or as Call.At; "" = the whole phext
 	Size  int64     `json:"size"`        // of the scroll or the phext afterwards, in bytes
 	ETag  string    `json:"etag,omitempty"`
 	Key   string    `json:"key,omitempty"` // fingerprint of the key of whoever did it
@@ -56,8 +54,6 @@ type Selection struct {
 }
 
 var (
-	errNoCursor = apierror.New(apierror.BadRequest,
-		"since is no cursor that this tenant was given: send the id of a change as it came, or leave it out")
 	errExpired = apierror.New(apierror.Gone,
 		"the changes from this cursor on are not all known any more: read the phexts again, and listen without a cursor from then on")
 	errMoved = apierror.RetryIn(time.Second, apierror.Unavailable, "the phexts are moving to another host: go on from the last cursor in a moment")
@@ -68,13 +64,14 @@ type Feed struct {
 	service *Service
 	dir     *datadir.Dir
 	journal *journal.Journal
+	cursors journal.Cursors
 	tenant  *tenants.Tenant
 	sel     Selection
 	next    journal.Position
 }
 
-// Open begins to listen. Errors are apierror.BadRequest for a cursor that was never
-// given, and apierror.Gone for one from before what is known.
+// Open begins to listen. The error is apierror.Gone for a cursor from before what is known,
+// and for all that is no cursor of this tenant and this host.
 func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, turn *fairqueue.Turn) (*Feed, error) {
 	dir := s.Dirs.Of(t.DataDir)
 	if err := dir.Recover(ctx); err != nil {
@@ -85,11 +82,13 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 		return nil, err
 	}
 	f := &Feed{service: s, dir: dir, journal: j, tenant: t, sel: sel}
+	if f.cursors, err = j.Cursors(t.UniqueID()); err != nil {
+		return nil, err
+	}
 	switch {
 	case sel.Since != "":
-		var ok bool
-		if f.next, ok = parseCursor(sel.Since, t); !ok {
-			return nil, errNoCursor
+		if f.next, err = f.cursors.Unseal(sel.Since); err != nil {
+			return nil, errExpired
 		}
 		err = f.check(ctx, turn)
 	case sel.FromNow:
@@ -98,11 +97,11 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 	return f, err
 }
 
-// Cursor is behind the changes that Next has returned.
-func (f *Feed) Cursor() string { return cursor(f.next, f.tenant) }
+// Cursor is behind the changes that Next has returned. It tells whoever gets it nothing.
+func (f *Feed) Cursor() string { return f.cursors.Seal(f.next) }
 
 // Now is a cursor behind all that was done until now.
-func (f *Feed) Now() string { return cursor(f.journal.Now(), f.tenant) }
+func (f *Feed) Now() string { return f.cursors.Seal(f.journal.Now()) }
 
 // News is closed when there may be more changes than now.
 func (f *Feed) News() <-chan struct{} { return f.journal.News() }
@@ -115,7 +114,7 @@ const perCall = 64
 
 // Next calls visit with the next changes, of which there are none if nothing was done.
 // more says that there may be others already, and worked how long it took without
-// waiting. It is done without the turn, since the disk is waited for, and lets others go
+// waiting; 0 = nothing was done that is not read yet. It is done without the turn, since the disk is waited for, and lets others go
 // first as a commit does.
 func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change)) (more bool, worked time.Duration, err error) {
 	if f.Moved() {
@@ -133,7 +132,9 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 		for _, c := range all {
 			visit(f.change(c))
 		}
-		f.next, more, worked = next, again, time.Since(began)
+		if next != f.next {
+			f.next, more, worked = next, again, time.Since(began)
+		}
 		return nil
 	})
 	return more, worked, err
@@ -155,11 +156,8 @@ func (f *Feed) read(ctx context.Context, work func() error) error {
 	}
 	defer f.service.reading.Release(1)
 	err := work()
-	switch {
-	case errors.Is(err, journal.ErrBeyondHistory):
+	if errors.Is(err, journal.ErrBeyondHistory) {
 		return errExpired
-	case errors.Is(err, journal.ErrNoPosition):
-		return errNoCursor
 	}
 	return err
 }
@@ -177,15 +175,7 @@ func (f *Feed) wanted(e journal.Event) bool {
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.Call.ShowsChange(name, e.At, nameOf(e))
-}
-
-// nameOf is the name by which a scroll was written, or "".
-func nameOf(e journal.Event) string {
-	if e.At.Valid() {
-		return e.Note
-	}
-	return ""
+	return f.sel.Call.ShowsChange(name, e.At, e.UpTo, e.Note)
 }
 
 func (f *Feed) phext(file string) string {
@@ -197,50 +187,16 @@ func (f *Feed) phext(file string) string {
 }
 
 func (f *Feed) change(c journal.Change) Change {
-	out := Change{ID: cursor(c.Position, f.tenant), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, C: nameOf(c.Event), Size: c.Size, ETag: c.ETag, Key: c.Key}
+	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, Size: c.Size, ETag: c.ETag, Key: c.Key}
+	whole := c.UpTo.Valid() || !c.At.Valid()
+	if c.UpTo.Valid() {
+		out.Op = journal.Replace.String() // of several scrolls
+	}
 	switch {
-	case out.C == "" && c.Event.At.Valid():
-		out.C = c.Event.At.String()
-	case out.C == "" && !f.sel.Call.ShowsAll():
+	case !whole:
+		out.C = cmp.Or(c.Note, c.At.String())
+	case !f.sel.Call.ShowsAll():
 		out.Size = 0 // of scrolls that are not shown, too
 	}
 	return out
-}
-
-// cursor is a Position as a client has it. Its last four bytes are a checksum, which
-// tells what was given to this very tenant from all else.
-func cursor(p journal.Position, t *tenants.Tenant) string {
-	b := binary.AppendUvarint(nil, p.Segment)
-	b = binary.AppendVarint(b, p.Created)
-	b = binary.AppendVarint(b, p.Offset)
-	b = binary.AppendUvarint(b, p.Seq)
-	return base64.RawURLEncoding.EncodeToString(binary.LittleEndian.AppendUint32(b, checksum(b, t)))
-}
-
-func checksum(b []byte, t *tenants.Tenant) uint32 {
-	return uint32(xxh3.Hash(append(b[:len(b):len(b)], t.UniqueID()...)))
-}
-
-func parseCursor(s string, t *tenants.Tenant) (p journal.Position, ok bool) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) < 8 {
-		return p, false
-	}
-	b, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if sum != checksum(b, t) {
-		return p, false
-	}
-	ok = true
-	unsigned := func() uint64 {
-		v, n := binary.Uvarint(b)
-		ok, b = ok && n > 0, b[max(n, 0):]
-		return v
-	}
-	signed := func() int64 {
-		v, n := binary.Varint(b)
-		ok, b = ok && n > 0, b[max(n, 0):]
-		return v
-	}
-	p = journal.Position{Segment: unsigned(), Created: signed(), Offset: signed(), Seq: unsigned()}
-	return p, ok && len(b) == 0 && p.Offset >= 0
 }

@@ -57,6 +57,7 @@ type Dir struct {
 	recovered atomic.Bool
 	replica   atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
 	leftovers atomic.Bool             // of an ownership that was lost, see dropLost
+	losing    sync.Mutex              // keeps a take-over waiting until Lose has noted all of a loss
 	// handingOver is closed when a hand-over under way is over; nil = there is none.
 	handingOver atomic.Pointer[chan struct{}]
 	behind      atomic.Bool   // writes were acknowledged that the bucket may not have, and that nobody uploads

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -68,6 +69,7 @@ type Dirs struct {
 	mostOfOne  int64         // bytes of Answers that one directory may take
 	recovering chan struct{} // has a place for the one who recovers a large phext
 	lost       chan struct{} // has one when an ownership was lost
+	deposed    atomic.Int64  // how many were lost to another host
 	sq         *sqMemory
 
 	mu         sync.RWMutex
@@ -93,6 +95,10 @@ func New(c Config) *Dirs {
 	ds.Answers.OnLevel(unshared, ds.Cache.Shrink)
 	return ds
 }
+
+// Deposed is how many times another host has taken a directory from this one, as far as this
+// one has noticed.
+func (ds *Dirs) Deposed() int64 { return ds.deposed.Load() }
 
 // Of is the directory at a path, whatever its spelling.
 func (ds *Dirs) Of(dataDir string) *Dir {

@@ -302,10 +302,15 @@ func (r *Replica) Lose(cause error) {
 		return
 	}
 	d := r.dir
+	d.losing.Lock()
+	defer d.losing.Unlock()
 	if !d.replica.CompareAndSwap(r, nil) {
 		return
 	}
 	r.end()
+	if errors.Is(cause, replica.ErrDeposed) {
+		d.dirs.deposed.Add(1)
+	}
 	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
 	d.leftovers.Store(true)
@@ -343,9 +348,12 @@ func (d *Dir) takeOver(ctx context.Context) error {
 	if d.dirs.TakeOver == nil {
 		return nil
 	}
-	if r := d.replica.Swap(nil); r != nil {
-		r.end()
-		<-r.Uploader.Settled() // whoever waits for it gets the same answer
+	d.losing.Lock() // a loss that is noted later would count for the ownership that begins here
+	before := d.replica.Swap(nil)
+	d.losing.Unlock()
+	if before != nil {
+		before.end()
+		<-before.Uploader.Settled() // whoever waits for it gets the same answer
 	}
 	d.dirs.Cache.Forget(d.Path)
 	r, err := d.dirs.TakeOver(ctx, d)

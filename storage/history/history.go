@@ -236,9 +236,7 @@ func query(t *tenants.Tenant, sel Selection) (q journal.Query, call *rewrite.Cal
 	if call != nil {
 		q.File = call.FileName()
 		if ofScroll {
-			here = func(e journal.Event) bool {
-				return !e.At.Valid() || call.Name != "" && e.Note == call.Name || call.Name == "" && e.At == call.At
-			}
+			here = func(e journal.Event) bool { return concerns(call, e) }
 		}
 	}
 	q.Wanted = func(e journal.Event) bool {

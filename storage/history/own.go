@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,15 +67,20 @@ func whyEnded(ctx context.Context, d *datadir.Dir, err error) error {
 
 // shows says whether a tenant is told of an event. It is told of the same ones by changes.
 func shows(call *rewrite.Call, phext string, e journal.Event) bool {
-	return !strings.HasSuffix(phext, rewrite.NamesSuffix) && (e.Tenant != "" || e.Op == "edited") && call.ShowsChange(phext, e.At, nameOf(e))
+	return !strings.HasSuffix(phext, rewrite.NamesSuffix) && (e.Tenant != "" || e.Op == "edited") && call.ShowsChange(phext, e.At, e.UpTo, e.Note)
 }
 
-// nameOf is the name by which a scroll was written, or "".
-func nameOf(e journal.Event) string {
-	if e.At.Valid() {
-		return e.Note
+// concerns says whether an event is one of the scroll of a call, which may be among others.
+func concerns(call *rewrite.Call, e journal.Event) bool {
+	switch {
+	case !e.At.Valid(), e.UpTo.Valid() && call.Name != "" && e.UpTo.Compare(rewrite.FirstNamed()) >= 0:
+		return true
+	case call.Name != "":
+		return e.Note == call.Name
+	case e.UpTo.Valid():
+		return e.At.Compare(call.At) <= 0 && call.At.Compare(e.UpTo) <= 0
 	}
-	return ""
+	return e.At == call.At
 }
 
 // Entry is an event as people see it.
@@ -89,8 +95,8 @@ type Entry struct {
 	Writer     string    `json:"writer,omitempty"` // id of the other tenant whose key it was
 }
 
-// Entries are the events. To a tenant, the coordinate of a scroll is the name by which it
-// was written, as everywhere.
+// Entries are the events. To a tenant, the coordinate of a scroll is its name, if it has
+// one, and a change of several scrolls is one of the phext, as with changes.
 func (p *Page) Entries() []Entry {
 	entries := make([]Entry, len(p.Events))
 	for i, e := range p.Events {
@@ -104,10 +110,14 @@ func (p *Page) Entries() []Entry {
 		if p.call == nil {
 			continue
 		}
-		if name := nameOf(e); name != "" {
-			entries[i].Coordinate, entries[i].Note = name, ""
+		whole := e.UpTo.Valid() || !e.At.Valid()
+		switch {
+		case e.UpTo.Valid():
+			entries[i].Op, entries[i].Coordinate, entries[i].Note = journal.Replace.String(), "", ""
+		case !whole:
+			entries[i].Coordinate, entries[i].Note = cmp.Or(e.Note, entries[i].Coordinate), ""
 		}
-		if !e.At.Valid() && !p.call.ShowsAll() {
+		if whole && !p.call.ShowsAll() {
 			entries[i].Bytes = 0 // of scrolls that are not shown, too
 		}
 	}

@@ -102,7 +102,22 @@ func TestOwnEvents(t *testing.T) {
 			t.Errorf("%q, %+v: %s, want %s", test.query, test.scope, got, want)
 		}
 	}
-	_, err := w.Events(t.Context(), w.tenant, Selection{Call: w.ask("GET", "history", "p=none", "", rewrite.Everything), Limit: 1})
+	j, err := w.journalOf(w.tenant)
+	w.check(err)
+	moved := journal.Mutation{File: "m.phext", Op: journal.Update, At: at(3), UpTo: at(3).LastWith(8), Text: "a\x17b", Tenant: "will"} // which has a delimiter
+	w.check(w.make(j, moved, journal.State{}))
+	for query, want := range map[string]string{"p=m": "m replace  3", "p=m&c=1.1.7": "m replace  3", "p=m&c=1.1.2": ""} {
+		if got := w.past(query, rewrite.Everything); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	if got := w.past("p=m", below("1.1.1/1.1.1/1.1.9")); got != "m replace  0" {
+		t.Errorf("below one that may have moved: %s", got)
+	}
+	if got := w.past("p=m", below("1.1.1/1.1.1/1.1.2")); got != "" {
+		t.Errorf("below one that has not moved: %s", got)
+	}
+	_, err = w.Events(t.Context(), w.tenant, Selection{Call: w.ask("GET", "history", "p=none", "", rewrite.Everything), Limit: 1})
 	w.wantError(err, apierror.NotFound, `there is no phext "none"`)
 }
 

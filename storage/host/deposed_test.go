@@ -51,6 +51,9 @@ func TestAPausedHost(t *testing.T) {
 				if d.Owned() {
 					t.Error("a deposed host goes on")
 				}
+				if n := a.ds.Deposed(); clockStops && n != 1 {
+					t.Errorf("it was deposed %d times", n)
+				}
 				stops := a.stops.Load()
 				time.Sleep(4 * renewEvery)
 				if clockStops && a.stops.Load() == stops {
@@ -61,6 +64,9 @@ func TestAPausedHost(t *testing.T) {
 				}
 				if c.owner() != other {
 					t.Errorf("%q has it", c.owner())
+				}
+				if n, others := a.ds.Deposed(), c.hosts[other].ds.Deposed(); n != 1 || others != 0 {
+					t.Errorf("it was deposed %d times, and the other one %d times", n, others)
 				}
 				if err := c.hosts[other].ds.HandOver(t.Context(), c.hosts[other].tenant.DataDir, a.name); err != nil {
 					t.Fatal(err)

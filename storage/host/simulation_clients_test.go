@@ -2,17 +2,12 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/registertest"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -43,6 +38,11 @@ func (s *simulation) registers() (all []register) {
 	return all
 }
 
+type (
+	called = registertest.Called
+	told   = registertest.Told
+)
+
 // client makes one call after the other.
 type client struct {
 	*simulation
@@ -52,115 +52,11 @@ type client struct {
 	at     *simHost            // or always this one
 }
 
-// called is what a client has asked for, as the history has it.
-type called struct {
-	register register
-	op       string // read, update, insert or swap
-	text     string
-	expected string // by a swap
-}
-
-// told is what it was told.
-type told struct {
-	text    string // by a read
-	refused bool   // a swap found another text
-	unknown bool   // a write may have happened, or not
-	excused bool   // and a swap may have been refused because of such a write
-}
-
-// model says what a register may do.
-var model = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, input, output any) (bool, any) {
-		now, c, t := state.(string), input.(called), output.(told)
-		switch c.op {
-		case "read":
-			return now == t.text, now
-		case "update":
-			return true, c.text
-		case "insert":
-			return true, now + c.text
-		}
-		if t.unknown {
-			if now == c.expected {
-				return true, c.text
-			}
-			return true, now
-		}
-		if now == c.expected && !t.refused {
-			return true, c.text
-		}
-		return t.refused && (now != c.expected || t.excused), now
-	},
-	Partition: func(all []porcupine.Operation) (parts [][]porcupine.Operation) {
-		byRegister := map[register][]porcupine.Operation{}
-		for _, o := range all {
-			r := o.Input.(called).register
-			byRegister[r] = append(byRegister[r], o)
-		}
-		for _, part := range byRegister {
-			parts = append(parts, part)
-		}
-		return parts
-	},
-}
-
-// checkTimeout is how long it may take to check a history.
-const checkTimeout = time.Minute
-
-// settle makes the history of a register one that can be checked in a short time. All texts
-// are different. So a write whose outcome is not known and that somebody has seen happened
-// before that, and one that nobody has seen matters only to swaps that were refused.
-func settle(part []porcupine.Operation) (settled []porcupine.Operation) {
-	unseen := int64(math.MaxInt64) // when the first of those began
-	for _, o := range part {
-		if !o.Output.(told).unknown {
-			settled = append(settled, o)
-			continue
-		}
-		for _, read := range part {
-			if read.Input.(called).op == "read" && strings.Contains(read.Output.(told).text, o.Input.(called).text) {
-				o.Return = min(o.Return, read.Return)
-			}
-		}
-		if o.Return < math.MaxInt64 {
-			settled = append(settled, o)
-		} else {
-			unseen = min(unseen, o.Call)
-		}
-	}
-	for i, o := range settled {
-		if t := o.Output.(told); t.refused {
-			t.excused = unseen < o.Return
-			settled[i].Output = t
-		}
-	}
-	return settled
-}
-
-func checkHistory(all []porcupine.Operation) error {
-	for _, part := range model.Partition(all) {
-		part = settle(part)
-		if result := porcupine.CheckOperationsTimeout(model, part, checkTimeout); result != porcupine.Ok {
-			slices.SortFunc(part, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-			text := fmt.Sprintf("not linearizable (%v):", result)
-			for _, o := range part {
-				text += fmt.Sprintf("\n  client %d, %v to %v: %+v, %+v", o.ClientId, time.Duration(o.Call), time.Duration(o.Return), o.Input, o.Output)
-			}
-			return errors.New(text)
-		}
-	}
-	return nil
-}
-
 func (s *simulation) note(c *client, call called, t told, begun time.Duration) {
-	ended := int64(s.now())
-	if t.unknown {
-		ended = math.MaxInt64
-	}
+	o := registertest.Operation(c.number, call, t, begun, s.now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.history = append(s.history, porcupine.Operation{ClientId: c.number, Input: call, Output: t, Call: int64(begun), Return: ended})
+	s.history = append(s.history, o)
 }
 
 func (c *client) run() {
@@ -232,7 +128,7 @@ func (p *process) call(op string, reg register, body string) (*rewrite.Call, *da
 	switch op {
 	case "select":
 		method = "GET"
-	case "swap":
+	case registertest.Swap:
 		op = "update"
 	}
 	head, err := rewrite.ParseHead(method, "/"+op, fmt.Sprintf("p=%s&c=1.1.1/1.1.1/1.1.%d", reg.name(), reg.scroll+1), datadir.RewriteTenant(tenant))
@@ -251,23 +147,25 @@ func (c *client) readAt(h *simHost, reg register, timeout time.Duration) bool {
 	}
 	begun := c.now()
 	a, answered := ask(c, p, timeout, func(ctx context.Context) (string, error) {
-		call, dir, err := p.call("select", reg, "")
-		if err != nil {
-			return "", err
-		}
-		a, err := p.reader.Read(ctx, dir, call, false)
-		if err != nil {
-			return "", err
-		}
-		defer a.Release()
-		return a.Text, nil
+		return routed(ctx, c, p, reg.tenant, func(ctx context.Context, p *process) (string, error) {
+			call, dir, err := p.call("select", reg, "")
+			if err != nil {
+				return "", err
+			}
+			a, err := p.reader.Read(ctx, dir, call, false)
+			if err != nil {
+				return "", err
+			}
+			defer a.Release()
+			return a.Text, nil
+		})
 	})
 	c.say("client %d: read %v at host %d: %q, %v, %v", c.number, reg, h.number, a.value, a.err, answered)
 	if a.err != nil || !answered {
 		return false
 	}
 	c.last[reg] = a.value
-	c.note(c, called{register: reg, op: "read"}, told{text: a.value}, begun)
+	c.note(c, called{Register: reg, Op: registertest.Read}, told{Text: a.value}, begun)
 	return true
 }
 
@@ -275,18 +173,18 @@ func (c *client) readAt(h *simHost, reg register, timeout time.Duration) bool {
 // the same Idempotency-Key, also at other hosts, if it is not known whether it was made.
 func (c *client) write(n int, reg register, timeout time.Duration) bool {
 	r := c.draw("write", c.number, n, reg)
-	call := called{register: reg, op: "update", text: fmt.Sprintf("<%d.%d>", c.number, n)}
+	call := called{Register: reg, Op: registertest.Update, Text: fmt.Sprintf("<%d.%d>", c.number, n)}
 	request := writer.Request{ID: "a request", KeyName: "a key"}
 	tries := 1
 	switch last := c.last[reg]; r.IntN(4) {
 	case 0:
-		call.op = "insert"
+		call.Op = registertest.Insert
 		if r.IntN(2) == 0 {
-			tries, request.IdempotencyKey = 4, call.text
+			tries, request.IdempotencyKey = 4, call.Text
 		}
 	case 1, 2:
 		if last != "" {
-			call.op, call.expected = "swap", last
+			call.Op, call.Expected = registertest.Swap, last
 			request.IfMatch = []string{etag.Of(last)}
 		}
 	}
@@ -300,32 +198,34 @@ func (c *client) write(n int, reg register, timeout time.Duration) bool {
 		if p == nil {
 			continue
 		}
-		a, answered := ask(c, p, timeout, func(ctx context.Context) (_ writer.Result, err error) {
-			request := request
-			if request.Call, _, err = p.call(call.op, reg, call.text); err != nil {
-				return writer.Result{}, err
-			}
-			request.Tenant, _ = p.tenants.ByID(tenantID(reg.tenant))
-			return p.writer.Commit(ctx, request)
+		a, answered := ask(c, p, timeout, func(ctx context.Context) (writer.Result, error) {
+			return routed(ctx, c, p, reg.tenant, func(ctx context.Context, p *process) (_ writer.Result, err error) {
+				request := request
+				if request.Call, _, err = p.call(call.Op, reg, call.Text); err != nil {
+					return writer.Result{}, err
+				}
+				request.Tenant, _ = p.tenants.ByID(tenantID(reg.tenant))
+				return p.writer.Commit(ctx, request)
+			})
 		})
 		c.say("client %d: %+v at host %d: %v, %v", c.number, call, h.number, a.err, answered)
 		refusal := apierror.From(a.err)
 		switch {
 		case answered && a.err == nil:
-			if call.op != "insert" {
-				c.last[reg] = call.text
+			if call.Op != registertest.Insert {
+				c.last[reg] = call.Text
 			}
 			c.note(c, call, told{}, begun)
 			return true
 		case refusal != nil && refusal.Kind == apierror.Precondition && tries == 1:
 			delete(c.last, reg)
-			c.note(c, call, told{refused: true}, begun)
+			c.note(c, call, told{Refused: true}, begun)
 			return true
 		case !answered, refusal == nil || refusal.Kind == apierror.NotKnown:
-			t.unknown = true
+			t.Unknown = true
 		}
 	}
-	if t.unknown {
+	if t.Unknown {
 		c.note(c, call, t, begun)
 	}
 	return false

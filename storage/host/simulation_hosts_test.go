@@ -37,10 +37,11 @@ type simHost struct {
 	root   string
 	wiped  atomic.Bool // its disk was lost
 
-	mu       sync.Mutex
-	process  *process // that runs; nil = none does
-	all      []*process
-	cutUntil time.Time
+	mu         sync.Mutex
+	process    *process // that runs; nil = none does
+	all        []*process
+	cutUntil   time.Time
+	apartUntil time.Time
 }
 
 // process is a sqgate there. It meets the world in three places only: at the bucket, at SQ
@@ -61,6 +62,8 @@ type process struct {
 	requests          sync.WaitGroup // of clients
 	keeping, renewing sync.WaitGroup
 	ending, running   sync.WaitGroup
+
+	isDraining atomic.Bool // since it is to end
 
 	mu          sync.Mutex
 	dead        bool
@@ -158,10 +161,11 @@ func (p *process) open() (err error) {
 	if err != nil {
 		return err
 	}
-	p.Host = &Host{Bucket: &simBucket{p}, Name: h.name, Incarnation: fmt.Sprintf("%s.%d", h.name, p.number), Logger: log, Clock: h.clock()}
+	p.Host = &Host{Bucket: &simBucket{p}, Name: h.name, Many: h.plan.many, URL: "https://" + h.name, Incarnation: fmt.Sprintf("%s.%d", h.name, p.number), Logger: log, Clock: h.clock()}
 	current := func() *tenants.Snapshot { return p.tenants }
 	p.ds = &Directories{Host: p.Host, Tenants: current, Journal: p.journal, MarkDir: filepath.Join(h.root, "bucket"), History: h.plan.history}
 	p.dirs = datadir.New(datadir.Config{Tenants: current, Journal: p.journal, TakeOver: p.ds.TakeOver, Leased: p.Holds, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log, StopChild: p.stopSQ})
+	p.ds.Dirs = p.dirs
 	sq := sqclient.New(p.leaseSQ, p.dirs.Answers)
 	p.reader = reader.New(reader.Config{Dirs: p.dirs, SQ: sq})
 	p.writer = writer.New(writer.Config{Dirs: p.dirs, SQ: sq, Ledger: quota.NewLedger(current, log), Logger: log})
@@ -222,13 +226,18 @@ func (h *simHost) kill() {
 // finish has the process end, as a signal does, and starts the next one some time after.
 func (h *simHost) finish(next time.Duration) {
 	p := h.running()
-	if p == nil {
+	if p == nil || p.isDraining.Swap(true) {
 		return
 	}
-	p.mu.Lock()
-	p.finishing = true
-	p.mu.Unlock()
 	p.ending.Go(func() {
+		if h.plan.many { // the others serve its tenants before it ends
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			h.say("host %d ends: %v", h.number, p.ds.Drain(ctx))
+			cancel()
+		}
+		p.mu.Lock()
+		p.finishing = true
+		p.mu.Unlock()
 		p.requests.Wait()
 		p.endKeep()
 		p.keeping.Wait()
@@ -296,6 +305,8 @@ func (h *simHost) isCut() bool {
 // heal ends what is wrong with the host.
 func (h *simHost) heal() {
 	h.cut(0)
+	h.setApart(0)
+	h.undrain()
 	if p := h.running(); p != nil {
 		p.mu.Lock()
 		p.stillUntil = time.Now()

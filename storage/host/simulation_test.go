@@ -21,12 +21,14 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/zeebo/xxh3"
 
+	"mirrorborn.us/sqgate/internal/registertest"
 	"mirrorborn.us/sqgate/storage/bucket"
 )
 
 // The simulation runs several hosts that share a bucket, with clients at all of them, in
 // virtual time. Hosts stand still, die, lose their disks and are cut off, and the bucket is
-// slow, refuses, loses answers and lists late. What the clients have seen must be
+// slow, refuses, loses answers and lists late. With every other seed, hosts send requests to
+// each other, are drained and give tenants away. What the clients have seen must be
 // linearizable, and what was acknowledged must be there on a new machine. What happens
 // is a function of the seed.
 //
@@ -132,6 +134,7 @@ type plan struct {
 	length  time.Duration // until everything heals
 	history time.Duration // that the bucket keeps
 	calm    bool          // nothing goes wrong at the bucket
+	many    bool          // hosts send requests to each other
 	events  []event
 }
 
@@ -154,6 +157,9 @@ const (
 	finish  kind = "ends"
 	cut     kind = "is cut off from the bucket"
 	compact kind = "compacts its logs"
+	drain   kind = "is drained"
+	move    kind = "gives a tenant away"
+	apart   kind = "is cut off from other hosts"
 	rough   kind = "the bucket is slow, and fails now and then"
 	storm   kind = "the bucket is very slow, and fails often"
 	outage  kind = "the bucket fails"
@@ -167,19 +173,27 @@ func (e event) String() string {
 }
 
 func (p plan) String() string {
-	text := fmt.Sprintf("seed %d: %d hosts, %d tenants, %d clients, %v, history %v", p.seed, p.hosts, p.tenants, p.clients, p.length, p.history)
+	text := fmt.Sprintf("seed %d: %d hosts, %d tenants, %d clients, %v, history %v, many %v", p.seed, p.hosts, p.tenants, p.clients, p.length, p.history, p.many)
 	for _, e := range p.events {
 		text += "\n" + e.String()
 	}
 	return text
 }
 
-// kinds has each as often as it is to happen.
+// kinds has each as often as it is to happen. kindsOfMany happen only where hosts send
+// requests to each other.
+var kindsOfMany = append([]kind{drain, drain, drain, move, move, move, move, apart, apart}, kinds...)
+
 var kinds = []kind{pause, pause, pause, kill, kill, wipe, finish, finish, cut, cut, cut, compact, compact, rough, rough, storm, storm, outage}
 
 func newPlan(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := plan{seed: seed, hosts: 2 + r.IntN(3), clients: 3 + r.IntN(2), tenants: 1 + r.IntN(2)}
+	p.many = seed%2 == 0
+	kinds := kinds
+	if p.many {
+		kinds = kindsOfMany
+	}
 	p.length = between(r, 40*time.Second, 110*time.Second)
 	p.history = []time.Duration{15 * time.Second, 40 * time.Second, 30 * 24 * time.Hour}[r.IntN(3)]
 	for at := between(r, time.Second, 10*time.Second); at < p.length; at += between(r, time.Second, 14*time.Second) {
@@ -234,7 +248,7 @@ func simulate(t *testing.T, sq *sqServers, p plan) *simulation {
 	if s.seed%8 == 0 {
 		runtime.GC()
 	}
-	if problem := checkHistory(s.history); problem != nil {
+	if problem := registertest.Check(s.history, checkTimeout); problem != nil {
 		s.wrong = append(s.wrong, problem)
 	}
 	return s
@@ -249,6 +263,9 @@ func temporary(t *testing.T) string {
 	}
 	return dir
 }
+
+// checkTimeout is how long it may take to check the history of a register.
+const checkTimeout = time.Minute
 
 func (s *simulation) failed() error { return errors.Join(s.wrong...) }
 
@@ -341,6 +358,12 @@ func (s *simulation) happen(e event) {
 		h.cut(e.length)
 	case compact:
 		h.compact()
+	case drain:
+		h.drain(e.length)
+	case move:
+		h.move(e)
+	case apart:
+		h.setApart(e.length)
 	}
 }
 

@@ -28,11 +28,8 @@ type Change struct {
 	Event
 	Position
 	ETag string // of the scroll afterwards; "" = there is none, or it is not known
-	Size int64  // of the scroll or the file afterwards, in bytes
+	Size int64  // of the scroll or, if there is an UpTo or no scroll, of the file afterwards, in bytes
 }
-
-// ErrNoPosition is a Position that the journal never gave.
-var ErrNoPosition = errors.New("is no position in the journal")
 
 // place is the end of records in a segment.
 type place struct {
@@ -193,8 +190,8 @@ const mostWalked = 1 << 20
 // Position behind them. There are at most so many, and fewer if there is much to walk
 // past: more says that there may be others. turn is told of the work.
 //
-// The error is ErrBeyondHistory for a Position from before what is kept, and
-// ErrNoPosition for one that was never given.
+// The error is ErrBeyondHistory for a Position from before what is kept, and for one that
+// the journal does not have, as after a power cut that took the records there.
 func (j *Journal) Changes(from Position, most int, turn *fairqueue.Turn, wanted func(Event) bool) (all []Change, next Position, more bool, err error) {
 	j.pruneMu.RLock()
 	defer j.pruneMu.RUnlock()
@@ -324,7 +321,7 @@ func (w *changesWalk) segment(from Position) (next Position, full bool, err erro
 	s := &segmentChanges{w: w, from: from, passing: from.Seq, pending: map[string][]record{}, next: from}
 	size := end - from.Offset
 	if size < 0 {
-		return from, false, ErrNoPosition
+		return from, false, ErrBeyondHistory
 	}
 	good, err := walkRecords(w.turn.ReaderAt(io.NewSectionReader(f, from.Offset, size)), size, s.visit)
 	w.walked += good
@@ -334,7 +331,7 @@ func (w *changesWalk) segment(from Position) (next Position, full bool, err erro
 	case err != nil:
 		return from, false, err
 	case s.passing != 0, good == 0 && size > 0:
-		return from, false, ErrNoPosition
+		return from, false, ErrBeyondHistory
 	case good < size:
 		return from, false, fmt.Errorf("a segment %w: %w", ErrDamaged, ErrBeyondHistory)
 	case len(s.pending) == 0:
@@ -371,7 +368,7 @@ func (s *segmentChanges) visit(r record) error {
 	case done, aborted, toRollBack:
 		if b, ok := endPending(s.pending, r); ok {
 			size := b.textSize
-			if b.m.ETag != "" || b.m.Op == Delete || b.m.Op == Remove {
+			if b.m.ETag != "" || b.m.UpTo.Valid() || b.m.Op == Delete || b.m.Op == Remove {
 				size = b.m.Size
 			}
 			return s.ended(b, eventFrom(b, r.time), size, r.kind == done)

@@ -209,10 +209,10 @@ func TestChangesThatAreGone(t *testing.T) {
 	expect("the last one", last, nil)
 	wrong := last
 	wrong.Seq += 7
-	expect("no such change", wrong, ErrNoPosition)
+	expect("no such change", wrong, ErrBeyondHistory)
 	wrong = last
 	wrong.Offset++
-	expect("no record there", wrong, ErrNoPosition)
+	expect("no record there", wrong, ErrBeyondHistory)
 	wrong = last
 	wrong.Created += int64(time.Second)
 	expect("another journal", wrong, ErrBeyondHistory)

@@ -20,6 +20,7 @@ type Event struct {
 	File              string
 	Op                string           // insert, update, delete, replace, remove or edited
 	At                phext.Coordinate // not valid if the whole file was changed
+	UpTo              phext.Coordinate // as in Mutation
 	Bytes             int              // of the text of the mutation, or of the edited file
 	Tenant, Key, Note string
 }
@@ -128,7 +129,7 @@ func endPending(pending map[string][]record, r record) (record, bool) {
 // eventFrom is the mutation of b, which ended at a time.
 func eventFrom(b record, at int64) Event {
 	m := b.m
-	return Event{Time: time.Unix(0, at), File: m.File, Op: m.Op.String(), At: m.At, Bytes: int(b.textSize), Tenant: m.Tenant, Key: m.Key, Note: m.Note}
+	return Event{Time: time.Unix(0, at), File: m.File, Op: m.Op.String(), At: m.At, UpTo: m.UpTo, Bytes: int(b.textSize), Tenant: m.Tenant, Key: m.Key, Note: m.Note}
 }
 
 // FilesAt returns the names of the files that existed at t, sorted: those of

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,7 @@ type Journal struct {
 	lost               error  // of that sync
 
 	changes changesState
+	sealer  cipher.AEAD // of positions; nil = it is not made yet
 
 	damaged          int64    // bytes of the journal found damaged since the last Recover
 	lostSegment      bool     // a whole segment is among them

@@ -48,6 +48,9 @@ type Mutation struct {
 	Answer      string // what a repeated request is answered
 	ETag        string // of the scroll afterwards; "" = there is none, or it is not known
 	Size        int64  // of the scroll afterwards, in bytes, if there is an ETag
+	// UpTo is the last scroll that the mutation may have changed, if it is another than At,
+	// since Text has delimiters. Size is that of the file then, and there is no ETag.
+	UpTo phext.Coordinate
 }
 
 func (m Mutation) check() error {

@@ -47,6 +47,6 @@ func (j *Journal) purge() error {
 	if err := fsutil.IgnoreMissing(os.Rename(j.dir, aside)); err != nil {
 		return err
 	}
-	j.mustRotate, j.changes.announced, j.changes.last = false, place{}, Position{}
+	j.mustRotate, j.changes.announced, j.changes.last, j.sealer = false, place{}, Position{}, nil
 	return errors.Join(fsutil.IgnoreMissing(j.cfg.syncDir(j.cfg.Dir)), os.RemoveAll(aside), fsutil.IgnoreMissing(j.cfg.syncDir(j.cfg.Dir)))
 }

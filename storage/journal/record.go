@@ -99,12 +99,17 @@ func (m Mutation) encodeEnd(b []byte) []byte {
 }
 
 // answerAndTag is the answer and, behind a NUL each, the entity tag and the size. So a
-// sqgate that does not know these two reads the record all the same.
+// sqgate that does not know these two reads the record all the same. UpTo stands where
+// the entity tag would.
 func (m Mutation) answerAndTag() string {
-	if m.ETag == "" && !strings.Contains(m.Answer, "\x00") {
+	tag := m.ETag
+	if m.UpTo.Valid() {
+		tag = m.UpTo.String()
+	}
+	if tag == "" && !strings.Contains(m.Answer, "\x00") {
 		return m.Answer
 	}
-	return m.Answer + "\x00" + m.ETag + "\x00" + strconv.FormatInt(m.Size, 10)
+	return m.Answer + "\x00" + tag + "\x00" + strconv.FormatInt(m.Size, 10)
 }
 
 func (c content) encode(b []byte) []byte {
@@ -175,6 +180,9 @@ func (in *decoder) mutation() (m Mutation, textSize int64) {
 		m.Answer = m.Answer[:end]
 		tag := strings.LastIndexByte(m.Answer, 0)
 		m.Answer, m.ETag = m.Answer[:max(tag, 0)], m.Answer[tag+1:]
+		if upTo, err := phext.ParseCoordinate(m.ETag); err == nil { // an entity tag has quotes
+			m.UpTo, m.ETag = upTo, ""
+		}
 	}
 	return m, textSize
 }

@@ -37,8 +37,10 @@ func (d *Directory) storeTime(ctx context.Context) (time.Time, error) {
 // are not in the bucket, or not for much longer. text returns the text of one, and may
 // be called concurrently. What c says must be what the log says at c.Seq.
 func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text func(object.File) ([]byte, error)) error {
-	l.housekeeping.Lock()
-	defer l.housekeeping.Unlock()
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer l.housekeeping.Release(1)
 	if c.Seq < l.purged {
 		return nil // what it says is not to be kept any more
 	}
@@ -124,8 +126,10 @@ func (l *Log) writeFile(ctx context.Context, f object.File, text func(object.Fil
 // It also removes files that no checkpoint names, a day after they were written. It
 // returns how many objects it has removed, also with an error.
 func (l *Log) Prune(ctx context.Context, history time.Duration) (removed int, err error) {
-	l.housekeeping.Lock()
-	defer l.housekeeping.Unlock()
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer l.housekeeping.Release(1)
 	now, err := l.d.storeTime(ctx)
 	if err != nil {
 		return 0, err
@@ -169,8 +173,10 @@ func (l *Log) Purge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.housekeeping.Lock()
-	defer l.housekeeping.Unlock()
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer l.housekeeping.Release(1)
 	l.purged = seq
 	body, err := object.Encode(&object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: l.d.Of, Time: l.d.now().UnixNano()})
 	if err != nil {

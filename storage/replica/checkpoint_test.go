@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -246,5 +247,33 @@ func TestFaultsOfHousekeeping(t *testing.T) {
 		if calls := m.Calls(); len(slices.Collect(maps.Keys(calls))) != 4 {
 			t.Error(calls)
 		}
+	})
+}
+
+// TestHousekeepingWaitsNoLongerThanItsCaller: another's takes an hour, since the bucket is slow.
+func TestHousekeepingWaitsNoLongerThanItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		l := takeOver(t, newDirectory(m, "a"))
+		appendTexts(t, l, "1")
+		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: time.Hour} }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		slow, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _, _ = l.Prune(slow, time.Hour) }) // it is stopped
+		synctest.Wait()
+		for what, call := range map[string]func() error{
+			"WriteCheckpoint": func() error { return l.WriteCheckpoint(ctx, object.Checkpoint{Seq: 1}, nil) },
+			"PutFiles":        func() error { _, err := l.PutFiles(ctx, nil, nil, nil); return err },
+			"Prune":           func() error { _, err := l.Prune(ctx, time.Hour); return err },
+			"Release":         func() error { return l.Release(ctx, "") },
+		} {
+			if err := call(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		stop()
+		running.Wait()
 	})
 }

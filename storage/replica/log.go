@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 )
@@ -25,9 +27,9 @@ type Log struct {
 	ownerETag string
 	failed    error // once set, nothing is appended any more
 
-	housekeeping sync.Mutex // held by WriteCheckpoint, Prune and Purge
-	purged       uint64     // no checkpoint is written of what was before this number
-	prunedUpTo   uint64     // only records that open an epoch are left up to this number
+	housekeeping *semaphore.Weighted // held by one of WriteCheckpoint, PutFiles, Prune, Purge and Release, over requests
+	purged       uint64              // no checkpoint is written of what was before this number
+	prunedUpTo   uint64              // only records that open an epoch are left up to this number
 }
 
 // TakeOver makes this host the owner, in a new epoch. seen and etag are from Owner:
@@ -37,7 +39,7 @@ type Log struct {
 //
 // Only one TakeOver of a directory may run in a process at a time.
 func (d *Directory) TakeOver(ctx context.Context, seen object.Owner, etag string) (*Log, error) {
-	l := &Log{d: d, epoch: seen.Epoch + 1}
+	l := &Log{d: d, epoch: seen.Epoch + 1, housekeeping: semaphore.NewWeighted(1)}
 	var err error
 	if l.ownerETag, err = d.replaceOwner(ctx, object.Owner{Host: d.Host, Incarnation: d.Incarnation, Epoch: l.epoch}, etag); err != nil {
 		return nil, fmt.Errorf("taking %s over: %w", d.Name, err)
@@ -205,8 +207,10 @@ func (l *Log) Release(ctx context.Context, next string) error {
 	if l.failed == nil {
 		l.failed = ErrReleased
 	}
-	l.housekeeping.Lock() // what is removed from now on is another's to remove
-	defer l.housekeeping.Unlock()
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil { // what is removed from now on is another's to remove
+		return fmt.Errorf("handing %s over: %w", l.d.Name, err)
+	}
+	defer l.housekeeping.Release(1)
 	if _, err := l.d.replaceOwner(ctx, object.Owner{Epoch: l.epoch, Next: next}, l.ownerETag); err != nil {
 		return fmt.Errorf("handing %s over: %w", l.d.Name, err)
 	}

@@ -12,8 +12,10 @@ import (
 // again. text is called once for each name, and says whether there is such a phext; put is
 // called when one is there.
 func (l *Log) PutFiles(ctx context.Context, names []string, text func(name string) (t string, exists bool, err error), put func(object.File)) ([]object.File, error) {
-	l.housekeeping.Lock()
-	defer l.housekeeping.Unlock()
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer l.housekeeping.Release(1)
 	now, err := l.d.storeTime(ctx)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ type mutation struct {
 	result  Result // of which Body and ETag are known before SQ is asked
 	refusal error  // why it is not made, although its batch is
 	size    int64  // of the scroll as it is to be, in bytes
+	name    string // of the scroll, by whatever it was written; "" = it has none
 
 	stopWaiting context.CancelFunc // of the wait for the directory
 	outcome     chan outcome       // of a commit that another leads

@@ -3,6 +3,7 @@ package writer
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // named is a mutation of the scroll that has a name.
@@ -199,5 +201,24 @@ func TestAStaleNameIsRemoved(t *testing.T) {
 	w.must(named(rewrite.Update, "a.name", "new"))
 	if got := w.byName("a.name"); got != "new" {
 		t.Errorf("a.name is %q", got)
+	}
+}
+
+// TestTheJournalHasTheName of a scroll, whether it was written by that or by its number.
+func TestTheJournalHasTheName(t *testing.T) {
+	w := newWorld(t)
+	const its = "999.1.1/1.1.1/1.1.1"
+	w.must(named(rewrite.Update, "a.name", "a"), step{rewrite.Insert, its, "b"}, update(2, "without"), step{rewrite.Update, its, ""},
+		step{rewrite.Update, its, "again"}, named(rewrite.Update, "b.name", "b"))
+	j, err := w.Dirs.JournalOf(w.Dirs.Of(w.tenant.DataDir))
+	w.check(err)
+	events, err := j.History(journal.Query{File: "n.phext"})
+	w.check(err)
+	var names []string
+	for _, e := range events[len(events)-6:] {
+		names = append(names, e.Note)
+	}
+	if want := []string{"a.name", "a.name", "", "a.name", "", "b.name"}; !slices.Equal(names, want) {
+		t.Errorf("the journal has the names %q, want %q", names, want)
 	}
 }

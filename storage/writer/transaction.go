@@ -139,6 +139,9 @@ func (tx *transaction) applyOne(m *mutation) error {
 	if err := m.Call.CheckChange(name, exists); err != nil {
 		return err
 	}
+	if m.name = m.Call.Name; exists { // else nothing has the name any more
+		m.name = cmp.Or(m.name, name)
+	}
 	if err := m.checkPrecondition(old, exists); err != nil {
 		return err
 	}
@@ -291,6 +294,10 @@ func (tx *transaction) entries() []journal.Mutation {
 	for i, m := range tx.members {
 		entries[i] = m.entry()
 		entries[i].ETag, entries[i].Size = m.result.ETag, m.size
+		if m.delimited { // then it is alone
+			entries[i].ETag, entries[i].Size = "", tx.next.Size()
+			entries[i].UpTo = m.Call.At.LastWith(tx.pace.Outermost(entries[i].Text))
+		}
 	}
 	return entries
 }
@@ -306,7 +313,7 @@ func (tx *transaction) announce(out outcome) {
 func (m *mutation) entry() journal.Mutation {
 	e := journal.Mutation{
 		File: m.Call.FileName(), Op: journalOp(m.Call.Op), At: m.Call.At, Text: textOf(m.Call),
-		Tenant: m.writer().UniqueID(), Key: m.KeyName, Note: m.Call.Name,
+		Tenant: m.writer().UniqueID(), Key: m.KeyName, Note: m.name,
 	}
 	if m.IdempotencyKey != "" {
 		e.Idempotency, e.Digest, e.Answer = m.idempotency(), m.digest(), string(m.result.Body)

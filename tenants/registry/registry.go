@@ -109,9 +109,9 @@ func (r *Registry) load(ctx context.Context) (err error) {
 	if r.state, err = readState(r.State); err != nil {
 		return err
 	}
-	err = retry(ctx, func() error {
-		_, err := r.readAll(ctx)
-		return err
+	// Each is retried by itself: in a bucket that is busy, one of all often fails.
+	_, err = r.readAll(ctx, func(ctx context.Context, n int) error {
+		return retry(ctx, func() error { return r.read(ctx, n) })
 	})
 	if err != nil {
 		return err
@@ -139,12 +139,12 @@ func (r *Registry) there() (n int) {
 }
 
 // readAll reads the shards that have changed.
-func (r *Registry) readAll(ctx context.Context) (changed bool, err error) {
+func (r *Registry) readAll(ctx context.Context, read func(context.Context, int) error) (changed bool, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	var before [object.TenantShards]string
 	for n := range r.shards {
 		before[n] = r.shards[n].etag
-		group.Go(func() error { return r.read(ctx, n) })
+		group.Go(func() error { return read(ctx, n) })
 	}
 	err = group.Wait()
 	for n, s := range r.shards {
@@ -337,7 +337,7 @@ func (r *Registry) look(ctx context.Context) (changed bool, err error) {
 	defer r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, agreeWithin)
 	defer cancel()
-	return r.readAll(ctx)
+	return r.readAll(ctx, r.read)
 }
 
 // PutAll puts the tenants of this host into an empty bucket, and returns how many they

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,6 +243,28 @@ func TestALateWrite(t *testing.T) {
 	}
 	m.look()
 	m.want("a:0")
+}
+
+// TestABucketThatIsBusy refuses every second call, sooner than it answers another: a host
+// starts all the same.
+func TestABucketThatIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b)
+		m = started(t, b, m.entry("a"))
+		var calls atomic.Int64
+		faulty(b)(func(bucket.Op, string) bucket.Fault {
+			if calls.Add(1)%2 == 0 {
+				return bucket.Fault{Refuse: bucket.ErrTemporary}
+			}
+			return bucket.Fault{Delay: 10 * time.Millisecond}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if _, err := Open(ctx, m.Config); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestABucketThatCannotBeReached makes no change, and says so. A change by hand is taken

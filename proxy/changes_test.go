@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
+)
+
+// change journals a write as the writer does, without SQ.
+func (w *world) change(file string, at phext.Coordinate, text string) {
+	w.Helper()
+	j, err := w.Dirs.JournalOf(w.dir)
+	w.check(err)
+	m := journal.Mutation{File: file, Op: journal.Update, At: at, Text: text, Tenant: w.tenantNamed("will").UniqueID(), Key: "key", ETag: `"tag"`, Size: int64(len(text))}
+	now, err := journal.ReadState(nil, w.path(file))
+	w.check(err)
+	p, err := j.Begin(m, func() (journal.State, error) { return now, nil })
+	w.check(err)
+	w.put(file, now.After(m).Text)
+	id, err := fsutil.Identify(w.path(file))
+	w.check(err)
+	w.check(p.Done(id))
+	p.Announce()
+}
+
+// onePipe is a net.Listener with one connection, whose deadlines are those of the test's
+// clock.
+type onePipe struct {
+	conn chan net.Conn
+	done chan struct{}
+}
+
+func (l onePipe) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conn:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+func (l onePipe) Close() error   { close(l.done); return nil }
+func (l onePipe) Addr() net.Addr { return &net.UnixAddr{} }
+
+// listenOverAPipe has a client listen to changes until stop is called. Nothing is buffered
+// between both: what the client does not read, it does not take. answered is closed when
+// nobody serves it any more.
+func (w *world) listenOverAPipe(token string) (client net.Conn, answered chan struct{}, stop func()) {
+	w.streams = newStreams() // whose channels are of this synctest bubble
+	client, conn := net.Pipe()
+	l := onePipe{make(chan net.Conn, 1), make(chan struct{})}
+	l.conn <- conn
+	answered, ended := make(chan struct{}), make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(to http.ResponseWriter, r *http.Request) {
+		defer close(answered)
+		w.Handler().ServeHTTP(to, r)
+	})}
+	go func() { defer close(ended); _ = server.Serve(l) }() // it returns when it is closed
+	_, err := io.WriteString(client, "GET /api/v2/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+token+"\r\nAccept: text/event-stream\r\n\r\n")
+	w.check(err)
+	return client, answered, func() {
+		w.check(client.Close())
+		w.check(server.Shutdown(context.Background()))
+		<-ended
+	}
+}
+
+// TestAListenerLearnsNothingOfOthers has a key for some scrolls listen while others are
+// written, and while nothing is. It must get the same at the same times.
+func TestAListenerLearnsNothingOfOthers(t *testing.T) {
+	inside, outside := phext.Coordinate{2, 3, 1, 1, 1, 1, 1, 1, 1}, phext.Origin()
+	var got [2]string
+	for i := range got {
+		w := newWorld(t, options{tenant: map[string]any{"keys": []any{guest("read", []string{"notes"}, "2.3")}}})
+		w.check(w.dir.Recover(t.Context()))
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			client, answered, stop := w.listenOverAPipe(guestKey)
+			var seen strings.Builder
+			reading := make(chan struct{})
+			go func() {
+				defer close(reading)
+				in := bufio.NewScanner(client)
+				for in.Scan() {
+					line := in.Text()
+					if kind, _, ok := strings.Cut(line, ": "); ok { // a header, an id or data, which are never the same
+						line = fmt.Sprint(kind, " ", len(line))
+					}
+					fmt.Fprintln(&seen, time.Since(began).Round(time.Second), line)
+				}
+			}()
+			for n := range 20 { // for 80 seconds
+				time.Sleep(4 * time.Second)
+				if i == 1 {
+					w.change("notes.phext", outside, fmt.Sprint("text ", n))
+					w.change("others.phext", inside, fmt.Sprint("text ", n))
+				}
+				if n == 10 {
+					w.change("notes.phext", inside, "seen")
+				}
+			}
+			w.EndStreams()
+			<-answered
+			synctest.Wait()
+			stop()
+			<-reading
+			got[i] = seen.String()
+		})
+	}
+	if got[0] != got[1] || strings.Count(got[0], "data") != 1 || strings.Count(got[0], "id") < 6 {
+		t.Errorf("a listener gets, while nothing is written outside its scope:\n%s\nand while something is:\n%s", got[0], got[1])
+	}
+}
+
+// TestASlowReaderIsCutOff takes nothing of what it is told. It must not keep its place.
+func TestASlowReaderIsCutOff(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	w.change("notes.phext", phext.Origin(), "before")
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		client, answered, stop := w.listenOverAPipe(key)
+		defer stop()
+		synctest.Wait()
+		if len(w.streams.all) != 1 {
+			t.Fatalf("%d listen", len(w.streams.all))
+		}
+		<-answered
+		if took := time.Since(began); took < 29*time.Second || took > 32*time.Second {
+			t.Errorf("it was cut off after %v", took)
+		}
+		if _, err := io.Copy(io.Discard, client); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHEADOfChanges answers like a GET, at whichever host.
+func TestHEADOfChanges(t *testing.T) {
+	_, a, b, _ := twoHosts(t, options{})
+	for _, accept := range []string{jsonLines, eventStream} {
+		for _, w := range []*world{b, a} {
+			r := w.ask("HEAD", "/api/v2/changes", "", "Accept", accept)
+			h := r.Header()
+			if r.Code != 200 || h.Get("Content-Type") != accept || h.Get("X-SQ-Cursor") == "" || h.Values("Content-Length") != nil || r.Body.Len() > 0 {
+				t.Errorf("%d %v %q", r.Code, h, r.Body)
+			}
+		}
+	}
+}
+
+// TestAListenerHearsOfItsScrolls writes in each form that there is, and listens with keys
+// for some of the scrolls.
+func TestAListenerHearsOfItsScrolls(t *testing.T) {
+	for prefix, want := range map[string][]string{
+		"docs":  {"update docs.one 3", "insert docs.one 5", "update docs.one 4", "update docs.one 4", "delete docs.one 0"},
+		"2.3":   {"update 2.3.1/1.1.1/1.1.1 1", "replace  0"},
+		"2.3.1": {"update 2.3.1/1.1.1/1.1.1 1", "replace  0"},
+		"1.1.1": {"update 1.1.1/1.1.1/1.1.1 1", "replace  0"},
+		"2.1":   {},
+	} {
+		w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"allow_delimiters": true, "keys": []any{guest("read", nil, prefix)}}})
+		place := rewrite.FirstNamed().String() // of docs.one
+		for _, step := range []struct{ method, target, body string }{
+			{"POST", "/api/v2/update?p=notes&c=docs.one", "one"},
+			{"POST", "/api/v2/insert?p=notes&c=" + place, "+1"},
+			{"POST", "/api/v2/update?p=notes&c=" + place, "two!"},
+			{"PUT", "/api/v2/write/docs.one?p=notes", "four"},
+			{"POST", "/api/v2/update?p=notes&c=others.two", "x"},
+			{"POST", "/api/v2/update?p=notes&c=2.3.1/1.1.1/1.1.1", "a"},
+			{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "b"},
+			{"POST", "/api/v2/update?p=notes&c=2.3.1/1.1.1/1.1.1", "c\x17d\x18e"},
+			{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", strings.Repeat("f", 600<<10) + "\x1ag"},
+			{"POST", "/api/v2/delete?p=notes&c=" + place, ""},
+		} {
+			if r := w.ask(step.method, step.target, step.body); r.Code != 200 {
+				t.Fatalf("%s: %d %s", step.target, r.Code, r.Body)
+			}
+		}
+		if got := w.told(guestKey); !slices.Equal(got, want) {
+			t.Errorf("the key for %s is told of %q, want %q", prefix, got, want)
+		}
+		if prefix != "docs" {
+			continue
+		}
+		want = []string{"update docs.one 3", "insert docs.one 5", "update docs.one 4", "update docs.one 4", "update others.two 1", "update 2.3.1/1.1.1/1.1.1 1", "update 1.1.1/1.1.1/1.1.1 1"}
+		all := w.told(key)
+		if len(all) != 10 || !slices.Equal(all[:7], want) || !strings.HasPrefix(all[7], "replace  ") || all[7] == "replace  0" || all[9] != "delete docs.one 0" {
+			t.Errorf("the tenant's key is told of %q", all)
+		}
+	}
+}
+
+// told are the changes of which a key is told.
+func (w *world) told(token string) (all []string) {
+	w.Helper()
+	r := w.ask("GET", "/api/v2/changes", "", "Authorization", "Bearer "+token)
+	for line := range strings.Lines(r.Body.String()) {
+		var c struct {
+			Op, C string
+			Size  int64
+		}
+		w.check(json.Unmarshal([]byte(line), &c))
+		all = append(all, fmt.Sprint(c.Op, " ", c.C, " ", c.Size))
+	}
+	return all
+}
