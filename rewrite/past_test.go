@@ -100,7 +100,7 @@ func TestOwnRights(t *testing.T) {
 		{"own", Everything, "0 1 2 3 4 5 6 7 8"},
 		{"read", &Scope{Access: ReadAccess}, "0 1 2 3 4"},
 		{"append", &Scope{Access: AppendAccess}, "0 1 2 3 4"},
-		{"read-write for some", &Scope{Access: WriteAccess, Phexts: []string{"n*"}}, "0 1 2 3 5 7"},
+		{"read-write for some", &Scope{Access: WriteAccess, Phexts: []string{"[l-n]ot*"}}, "0 1 2 3 5 7"},
 		{"prefix", &Scope{Access: WriteAccess, Prefix: &prefix}, "0 1 2 3 4"},
 		{"guest", Guests, ""},
 		{"guest that reads", Guests.Within(ReadAccess), ""},
