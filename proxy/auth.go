@@ -74,6 +74,8 @@ func classOf(op rewrite.Op) quota.Class {
 	switch {
 	case op == "":
 		return quota.NoClass
+	case op == rewrite.MCP:
+		return quota.Uncounted
 	case op.Mutates():
 		return quota.Writes
 	case op == rewrite.List || op == rewrite.Search:
@@ -201,11 +203,11 @@ func (g *Gateway) operatorsKey(r *http.Request) string {
 }
 
 // withCallLimits counts a call, and refuses one past its caller's limits. Public
-// reads have a limit of their own.
+// reads have a limit of their own, and the requests that an Uncounted one makes count for it.
 func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoOf(r)
-		if info.caller == nil {
+		if info.caller == nil || info.class == quota.Uncounted {
 			next.ServeHTTP(w, r)
 			return
 		}

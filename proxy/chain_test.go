@@ -51,7 +51,7 @@ func TestPreflight(t *testing.T) {
 	h := answer.Header()
 	if answer.Code != 204 || h.Get("Content-Type") != "" || h.Get("Access-Control-Max-Age") != "86400" ||
 		h.Get("Access-Control-Allow-Methods") != "GET, HEAD, POST, PUT, DELETE, OPTIONS" ||
-		h.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID" {
+		h.Get("Access-Control-Allow-Headers") != "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name" {
 		t.Errorf("%d %v", answer.Code, h)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/mcp"
 	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -64,11 +65,12 @@ type Gateway struct {
 	now      func() time.Time
 	began    time.Time
 	streams  *streams
+	mcp      *mcp.Handler
 }
 
 // New makes a Gateway; it starts nothing.
 func New(c Config) *Gateway {
-	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now(), streams: newStreams()}
+	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now(), streams: newStreams(), mcp: mcp.New(ServiceVersion)}
 }
 
 // Handler is the chain that a client's request walks.

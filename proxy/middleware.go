@@ -51,7 +51,7 @@ func withCORS(next http.Handler) http.Handler {
 		}
 		h := w.Header()
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, X-SQ-API-Key, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID, Mcp-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name")
 		h.Set("Access-Control-Max-Age", "86400")
 		h.Del("Content-Type")
 		w.WriteHeader(http.StatusNoContent)

@@ -120,6 +120,8 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 		}
 		g.writeText(w, reader.Where(call))
 		return nil
+	case call.Op == rewrite.MCP:
+		return g.serveMCP(w, r, call)
 	case call.Op.Mutates():
 		return g.write(w, r, call)
 	case g.Reader.Forwards(call):

@@ -32,7 +32,7 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 		}
 		return nil, nil
 	}
-	if h.Op == Where || h.Op == Query || got.hasCoordinate() {
+	if h.Op == Where || h.Op == Query || h.Op == MCP || got.hasCoordinate() {
 		return body, nil
 	}
 	added, err := got.addBody(body)
@@ -324,6 +324,10 @@ const (
 	copiesOfForm = 3
 )
 
+// copiesOfMessage is how often a message of MCP is in memory: an empty object in it takes 3
+// bytes, and in a map some 50, and maps and buffers double.
+const copiesOfMessage = 32
+
 // ParsedMemory is how much memory, in bytes, parsing a body takes beside the body
 // itself, at most. A small one is not counted.
 func (h *Head) ParsedMemory(body []byte, query string) int64 {
@@ -346,6 +350,10 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 		return int64(min(lines, maxLines)) * lineMemory
 	case Query:
 		return setMemory(body, query)
+	case MCP:
+		if len(body) >= smallBody {
+			return copiesOfMessage * int64(len(body))
+		}
 	}
 	return 0
 }

@@ -34,6 +34,7 @@ const (
 	Health Op = "health"
 
 	Changes Op = "changes" // what was done to phexts
+	MCP     Op = "mcp"     // a message of the Model Context Protocol, in the body
 
 	// What a tenant sees of itself, and its own past.
 	Usage   Op = "usage"
@@ -78,6 +79,7 @@ var operations = map[Op]traits{
 	Health: {methods: []string{http.MethodGet, http.MethodHead}},
 
 	Changes: {methods: []string{http.MethodGet, http.MethodHead}},
+	MCP:     {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}},
 
 	Usage:   {methods: []string{http.MethodGet, http.MethodHead}, own: true},
 	History: {methods: []string{http.MethodGet, http.MethodHead}, own: true},
@@ -87,7 +89,7 @@ var operations = map[Op]traits{
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Usage, History, Restore, Description}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Usage, History, Restore, MCP, Description}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

@@ -147,7 +147,7 @@ func (r *route) opFor(method string) Op {
 // everybody may make: changes name keys, and what is the tenant's own is nobody else's.
 func ReadPhext(method string, op Op, rawQuery string) (name string, everywhere, ok bool) {
 	got := collector{op: op}
-	if op == "" || op == Changes || operations[op].own || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
+	if op == "" || op == Changes || op == MCP || operations[op].own || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
 		return "", false, false
 	}
 	name = got.get(paramPhext)

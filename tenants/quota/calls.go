@@ -99,6 +99,9 @@ const (
 	classes
 )
 
+// Uncounted is the class of what makes calls of its own, which are admitted instead.
+const Uncounted Class = -1
+
 // perMinute is the limit of a class, or 0, and what its calls are called.
 func (class Class) perMinute(t *tenants.Tenant) (limit int, of string) {
 	switch class {

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants/quota"
+)
+
+var errNoMessage = apierror.New(apierror.BadRequest, "the body must be one JSON-RPC message of the Model Context Protocol, not a list of them")
+
+// serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
+// whole chain, as if the client had sent it beside: so keys, rights, limits, counts, the log
+// and other hosts are looked after in one place. A message without one counts as a call itself.
+func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+	info := infoOf(r)
+	if err := info.turn.Take(r.Context()); err != nil {
+		return err
+	}
+	var one struct{} // of a list, tools would run at the same time
+	if json.Unmarshal(call.Scroll, &one) != nil {
+		return errNoMessage
+	}
+	counted := false
+	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
+		counted = true
+		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
+		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
+		g.serveTool(w, tool, r)
+	}))
+	if !counted {
+		if err := g.Calls.Admit(info.caller, quota.NoClass, info.began); err != nil {
+			return err
+		}
+	}
+	h := w.Header()
+	switch kind := answer.Header().Get("Content-Type"); {
+	case strings.HasPrefix(kind, "text/plain"): // the library's errors are text
+		return apierror.New(apierror.BadRequest, "%s", strings.TrimSpace(string(answer.Body)))
+	case kind == "":
+		h.Del("Content-Type")
+	default:
+		h.Set("Content-Type", kind)
+	}
+	g.setWriteDeadline(w, len(answer.Body))
+	h.Set("Content-Length", strconv.Itoa(len(answer.Body)))
+	w.WriteHeader(answer.Status)
+	_, _ = w.Write(answer.Body) // the client may have gone
+	return nil
+}
+
+// serveTool serves the request of a tool of message, with its key and its place in front of
+// the path.
+func (g *Gateway) serveTool(w http.ResponseWriter, tool, message *http.Request) {
+	info := infoOf(message)
+	r := tool.WithContext(withReceivedID(tool.Context(), info.id))
+	r.RemoteAddr, r.Host = message.RemoteAddr, message.Host
+	before := strings.TrimSuffix(strings.TrimRight(message.URL.Path, "/"), string(rewrite.MCP))
+	r.URL = &url.URL{Path: before + tool.URL.Path, RawQuery: tool.URL.RawQuery}
+	for _, name := range []string{"Authorization", "X-Sq-Api-Key", "X-Forwarded-For", "Idempotency-Key"} {
+		if values := message.Header.Values(name); len(values) > 0 {
+			r.Header[name] = values
+		}
+	}
+	g.Handler().ServeHTTP(w, r)
+}
