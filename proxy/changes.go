@@ -89,18 +89,23 @@ func (g *Gateway) send(s *stream) {
 	var due time.Time // when something has to be sent
 	for {
 		news := s.feed.News() // before the changes are read, so that none is missed
-		out := &bytes.Buffer{}
-		if s.endless && !time.Now().Before(due) {
-			out.WriteString("id: " + s.feed.Cursor() + "\n\n")
-		}
-		more, worked, err := s.feed.Next(ctx, turn, func(c changes.Change) { s.append(out, &c) })
+		var more, sent bool
+		var worked time.Duration
+		var err error
+		apart(func() {
+			out := &bytes.Buffer{}
+			if s.endless && !time.Now().Before(due) {
+				out.WriteString("id: " + s.feed.Cursor() + "\n\n")
+			}
+			more, worked, err = s.feed.Next(ctx, turn, func(c changes.Change) { s.append(out, &c) })
+			if sent = err == nil && out.Len() > 0; sent {
+				err = g.sendPart(s, out.Bytes())
+			}
+		})
 		if err != nil {
 			return // the client comes back with its cursor, and is told why
 		}
-		if out.Len() > 0 {
-			if g.sendPart(s, out.Bytes()) != nil {
-				return
-			}
+		if sent {
 			due = time.Now().Add(heartbeat)
 		}
 		if !more && !s.endless || worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(worked+toSend)) {
@@ -120,6 +125,21 @@ func (g *Gateway) send(s *stream) {
 		case <-g.streams.ending:
 			return
 		}
+	}
+}
+
+// apart does work on another stack, which goes with it. Otherwise each listener would keep
+// the large one that it needs now and then.
+func apart(work func()) {
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		work()
+	}()
+	if <-done; panicked != nil {
+		panic(panicked)
 	}
 }
 
