@@ -86,7 +86,7 @@ func (e *credentialError) Unwrap() error { return e.error }
 func credentialFile(name string) string { return "/etc/credstore/sqgate." + name }
 
 func (k operatorKey) read(path string) (key, from string, err error) {
-	text, err := os.ReadFile(path)
+	text, err := readSmall(pipePatience, path)
 	if err != nil {
 		return "", "", usageError{fmt.Errorf("the %s: %w", k.what, err)}
 	}

@@ -89,7 +89,7 @@ func openPipe(file string) (*os.File, error) {
 		return nil, nil
 	}
 	if target, err := os.Stat(file); err == nil && target.Mode().Type() == fs.ModeNamedPipe {
-		return os.OpenFile(file, os.O_WRONLY, 0)
+		return openWithin(pipePatience, file, os.O_WRONLY)
 	}
 	info, err := os.Lstat(file)
 	switch {

@@ -153,7 +153,7 @@ func (b *allBackups) backUp(t tenantToBackUp, file string) error {
 }
 
 func (b *allBackups) copyConfig(file string) error {
-	f, err := os.Open(b.config)
+	f, err := openWithin(pipePatience, b.config, os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("%w (--config names another one, and --config= leaves it out)", err)
 	}

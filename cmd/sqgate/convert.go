@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -39,7 +38,7 @@ func (c *conversion) check(f *pflag.FlagSet) error {
 
 // run converts the tenants file of another program. It changes no data.
 func (c *conversion) run(out io.Writer) error {
-	text, err := os.ReadFile(c.from)
+	text, err := readSmall(pipePatience, c.from)
 	if err != nil {
 		return usageError{fmt.Errorf("--from: %w", err)}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -277,19 +276,4 @@ func result(changed, removed, dry bool) string {
 		}
 	}
 	return strings.Join(words, " ")
-}
-
-// openInput opens a regular file or a pipe for reading, or standard input as "-".
-func openInput(file string) (*os.File, error) {
-	if file == "-" {
-		return os.Stdin, nil
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeNamedPipe {
-		return nil, usageError{fmt.Errorf("%s is not a regular file or a pipe: name one, or - for standard input", file)}
-	}
-	return os.Open(file)
 }
