@@ -82,11 +82,13 @@ func asksForPage(r *http.Request) bool {
 	return !given
 }
 
-// Plain says whether the answer at a path is made in memory and has a length.
-// All are, except those of the management API, where a backup may be of any size, and
-// changes, which come while they happen.
-func Plain(path string) bool {
-	return !isAdminPath(path) && !strings.HasSuffix(strings.TrimRight(path, "/"), "/"+string(rewrite.Changes))
+// Plain says whether the answer at a path is made in memory and has a length, or is
+// Endless. All are, except those of the management API, where a backup may be of any size.
+func Plain(path string) bool { return !isAdminPath(path) }
+
+// Endless says whether the answer at a path may have no end.
+func Endless(path string) bool {
+	return strings.HasSuffix(strings.TrimRight(path, "/"), "/"+string(rewrite.Changes))
 }
 
 // isAdminPath says whether a path belongs to the management API, as it is or

@@ -95,7 +95,8 @@ func newServer(g *proxy.Gateway, handler http.Handler, drainer *connDrainer, lim
 			IdleTimeout:       keepAliveTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
-		Plain: proxy.Plain,
+		Plain:   proxy.Plain,
+		Endless: proxy.Endless,
 		Opened: func(remote net.Addr) func() {
 			release := limiter.take(remote)
 			if release == nil {

@@ -137,8 +137,16 @@ func (c *conn) answer(p plain) (goOn bool) {
 	if c.fields = nil; len(p.head.raw) <= keptHead && len(p.head.header) <= keptFields {
 		c.fields = p.head
 	}
+	r := c.request(p)
+	if c.server.cfg.Endless != nil && c.server.cfg.Endless(p.path) {
+		ctx, left := context.WithCancel(r.Context())
+		defer c.watch(left)()
+		if r = r.WithContext(ctx); len(p.body) == 0 {
+			c.dropBuffer()
+		}
+	}
 	w := newWriter(c)
-	c.server.handler.ServeHTTP(w, c.request(p))
+	c.server.handler.ServeHTTP(w, r)
 	defer w.free() // but not after a panic: somebody may still hold it
 	return w.end()
 }

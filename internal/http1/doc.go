@@ -1,7 +1,8 @@
 // Package http1 is a server for an http.Handler that serves plain HTTP/1.1
 // requests cheaply: small ones that arrive complete on a connection that is kept
 // open. Nearly every request to a gateway is one. It costs one read and
-// one write. A connection has one goroutine, and no buffer while it is idle.
+// one write. A connection has one goroutine, and no buffer while it is idle. An answer
+// without an end is sent in chunks, and has no buffer between them either.
 //
 // Everything else is net/http's: a connection on which anything but a plain
 // request arrives (a chunked or pipelined request, another method, a header that

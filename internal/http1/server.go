@@ -24,8 +24,11 @@ type Config struct {
 	Fallback *http.Server
 	// Plain says whether a request for a path may be served here. Its answer is
 	// then held in memory until the handler returns, unless the handler announced
-	// its length.
+	// its length or flushes it.
 	Plain func(path string) bool
+	// Endless says whether the answer at a path may have no end. The context of its
+	// request ends when the client leaves. nil = none has none.
+	Endless func(path string) bool
 	// Opened is called for each connection, here or at Fallback, and returns what
 	// is called when it is closed; nil refuses it.
 	Opened func(remote net.Addr) (closed func())

@@ -15,18 +15,19 @@ import (
 
 // writer is the http.ResponseWriter of one answer. The answer is sent in one
 // write when the handler returns. A large one of known length is sent as the
-// handler writes it.
+// handler writes it, and one that is flushed in chunks.
 type writer struct {
-	c      *conn
-	header http.Header
-	status int
-	out    []byte // head, or head and body, not sent yet
-	began  bool   // the head is in out, or was sent
-	length int    // of the body, as announced; -1 = not announced
-	have   int    // bytes of the body so far
-	until  time.Time
-	timed  bool // the connection has a write deadline
-	failed error
+	c       *conn
+	header  http.Header
+	status  int
+	out     []byte // head, or head and body, not sent yet
+	began   bool   // the head is in out, or was sent
+	chunked bool   // the body is sent in chunks
+	length  int    // of the body, as announced; -1 = not announced
+	have    int    // bytes of the body so far
+	until   time.Time
+	timed   bool // the connection has a write deadline
+	failed  error
 
 	attempt func(fd uintptr) bool
 	sent    int
@@ -79,7 +80,11 @@ func (w *writer) Write(b []byte) (int, error) {
 		return 0, http.ErrBodyNotAllowed
 	}
 	w.have += len(b)
-	if !w.announced() {
+	switch {
+	case w.chunked:
+		w.out = appendChunk(w.out, b)
+		return len(b), nil
+	case !w.announced():
 		w.out = append(w.out, b...)
 		return len(b), nil
 	}
@@ -149,18 +154,27 @@ func (w *writer) setDeadline() {
 	_ = w.c.tcp.SetWriteDeadline(w.until) // fails only on a closed connection, on which the write fails as well
 }
 
+// endDeadline ends the deadline, which is of what was sent and must not hit what comes next.
+func (w *writer) endDeadline() {
+	if w.timed {
+		_ = w.c.tcp.SetWriteDeadline(time.Time{}) // as above
+	}
+	w.timed, w.until = false, time.Time{}
+}
+
 // end sends what is left, and returns false if the connection must end.
 func (w *writer) end() bool {
 	w.WriteHeader(http.StatusOK)
-	if !w.began {
+	switch {
+	case !w.began:
 		w.finishUnannounced()
+	case w.chunked:
+		w.out = append(w.out, "0\r\n\r\n"...)
 	}
 	if w.failed == nil && len(w.out) > 0 {
 		w.failed = w.flush()
 	}
-	if w.timed {
-		_ = w.c.tcp.SetWriteDeadline(time.Time{}) // as above; the deadline is this answer's and must not hit the next
-	}
+	w.endDeadline()
 	return w.failed == nil && (w.length < 0 || w.have == w.length || !w.bodied()) && !w.closes()
 }
 
