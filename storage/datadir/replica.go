@@ -94,6 +94,21 @@ func (r *Replica) end() {
 	}
 }
 
+// States is what is known of the files that are here, by name. When everything is uploaded,
+// that is what the log says.
+func (r *Replica) States() map[string]object.FileState {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	states := make(map[string]object.FileState, len(r.Known))
+	for name, known := range r.Known {
+		states[name] = known.State
+	}
+	return states
+}
+
 // mayBeAhead says whether writes may be acknowledged ahead of the bucket. As long as files
 // are missing here, what is here cannot count after a crash.
 func (r *Replica) mayBeAhead() bool { return r.Fetch == nil || r.Fetch.noted.Load() }

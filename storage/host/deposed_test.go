@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -104,6 +105,44 @@ func TestAHostThatSawNothing(t *testing.T) {
 		}
 		time.Sleep(2 * renewEvery)
 		c.want(other, "n.phext", "one")
+	})
+}
+
+// TestAHandOverLeavesLittleToRead however long the log is: whoever takes the directory over
+// reads it while everybody waits. What a host has left behind is no more than old when the
+// directory comes back, although the log does not say so any more.
+func TestAHandOverLeavesLittleToRead(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		for i := range 3 * mostToRead {
+			if err := c.write("a", "n.phext", fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		owner, other := c.hosts[c.owner()], c.hosts[c.other()]
+		if err := owner.ds.HandOver(t.Context(), owner.tenant.DataDir, other.name); err != nil {
+			t.Fatal(err)
+		}
+		c.want(other.name, "n.phext", fmt.Sprint(3*mostToRead-1))
+		name, _, err := other.ds.nameOf(other.dirs.Of(other.tenant.DataDir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := other.ds.housekeeping.of(name)
+		if one == nil || one.log.End() <= 3*mostToRead || one.log.End()-one.compacted.Load() > mostToRead {
+			t.Fatalf("it had to read %d of %d objects", one.log.End()-one.compacted.Load(), one.log.End())
+		}
+		for i := range 2 * mostToRead {
+			if err := c.write("a", "n.phext", fmt.Sprint("there ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := other.ds.HandOver(t.Context(), other.tenant.DataDir, owner.name); err != nil {
+			t.Fatal(err)
+		}
+		c.want(owner.name, "n.phext", fmt.Sprint("there ", 2*mostToRead-1))
+		if entries := owner.quarantined(); c.owner() != owner.name || len(entries) > 0 {
+			t.Errorf("%q has it, and has set aside %q", c.owner(), entries)
+		}
 	})
 }
 

@@ -135,7 +135,8 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 			}
 			return want, true, err
 		}
-		want.ID, err = f.adopt(name, temp, file.Was(now))
+		left, ok := f.left[name]
+		want.ID, err = f.adopt(name, temp, file.Was(now) || ok && left == now.FileState)
 		return want, true, err
 	}}, nil
 }

@@ -89,9 +89,10 @@ func (ds *Directories) handOver(ctx context.Context, d *datadir.Dir, to string) 
 	if one == nil {
 		return datadir.ErrMoved
 	}
-	begun := time.Now()
+	ds.shorten(ctx, one)
+	begun, owned := time.Now(), d.Ownership()
 	err = d.HandOver(ctx, func(ctx context.Context) error {
-		if err := ds.editMark(name, one.log.Epoch(), func(m *mark) { m.Ahead = false }); err != nil {
+		if err := ds.editMark(name, one.log.Epoch(), func(m *mark) { m.Ahead, m.Left = false, owned.States() }); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, leaseFor)
@@ -104,6 +105,31 @@ func (ds *Directories) handOver(ctx context.Context, d *datadir.Dir, to string) 
 	ds.counts.handOvers.Add(1)
 	ds.Logger.Info("a directory was handed over", slog.String(logkey.DataDir, d.Path), slog.String("to", to), slog.Duration("took", time.Since(begun)))
 	return nil
+}
+
+// A log is shortened before a directory is handed over if it has more than mostToRead objects
+// or bytes since the last checkpoint, and if there is time.
+const (
+	mostToRead      = 64
+	mostBytesToRead = 4 << 20
+	timeToHandOver  = 10 * time.Second
+	shortenWithin   = 5 * time.Second
+)
+
+// shorten writes a checkpoint, so that whoever takes the directory over has little to read
+// while everybody waits. Here it is still served meanwhile.
+func (ds *Directories) shorten(ctx context.Context, one *kept) {
+	if one.log.End()-one.compacted.Load() <= mostToRead && one.log.Appended()-one.appended.Load() <= mostBytesToRead {
+		return
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < timeToHandOver+shortenWithin {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, shortenWithin)
+	defer cancel()
+	if err := ds.compact(ctx, one); err != nil {
+		ds.Logger.Warn("the log of a directory was not compacted before it is handed over", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
+	}
 }
 
 // Drain has this host take no directory over any more, while others live, and hands over

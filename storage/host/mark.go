@@ -21,6 +21,9 @@ type mark struct {
 	Since time.Time `json:"since"` // the journal here knows everything from then on
 	Ahead bool      `json:"ahead"` // the files here may be ahead of the log
 	Whole bool      `json:"whole"` // and all that the log has are here
+	// Left are the files here when the directory was handed over, by name. The log had all of
+	// them then, so they are no more than old if they are still the same.
+	Left map[string]object.FileState `json:"left,omitempty"`
 }
 
 func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }

@@ -112,6 +112,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	alone := owner.Epoch == mark.Epoch
+	t.left = mark.Left
 	mark = mark.next(t, owner, log.Epoch(), time.Now())
 	state, err := t.dir.StateAt(ctx, log.End())
 	if err != nil {
@@ -190,9 +191,10 @@ type takeOver struct {
 	*Directories
 	d      *datadir.Dir
 	dir    *replica.Directory
-	there  []string // phexts on the disk
-	behind bool     // the log may lack what was acknowledged here
-	ahead  bool     // and it is still this host's to add that
+	there  []string                    // phexts on the disk
+	behind bool                        // the log may lack what was acknowledged here
+	ahead  bool                        // and it is still this host's to add that
+	left   map[string]object.FileState // as mark.Left
 }
 
 // checkKnown refuses phexts of which this bucket knows nothing. Those that are just what
