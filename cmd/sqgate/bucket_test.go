@@ -33,7 +33,7 @@ func (g *gate) fillBucket() {
 	}
 	g.bucketFilled = true
 	s := &service{o: &options{config: g.configPath(), stateDir: filepath.Join(g.dir, "state"), dataRoot: filepath.Join(g.dir, "data")}, log: slog.New(slog.DiscardHandler)}
-	b, err := bucket.Open(g.args[i+1], bucket.Options{})
+	b, err := bucket.Open(g.args[i+1], bucket.Options{Dial: g.on.dialer()})
 	if err == nil {
 		err = os.MkdirAll(s.markDir(), 0o700)
 	}

@@ -90,6 +90,7 @@ type gate struct {
 	env    []string
 	self   string              // sqgate itself
 	user   *syscall.Credential // that it runs as; nil: the test's own
+	on     *machine            // where it runs; nil: here
 	stderr *os.File            // instead of log, which somebody else fills then
 	client *http.Client        // keeps its connections, as real clients do
 	cmd    *exec.Cmd
@@ -259,7 +260,7 @@ func (g *gate) launch() {
 	g.t.Helper()
 	args := append([]string{"serve", "--config", g.configPath(), "--sq", g.sq, "--listen", "127.0.0.1:0",
 		"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"), "--archive-dir", filepath.Join(g.dir, "archive")}, g.args...)
-	g.cmd = exec.Command(g.self, args...)
+	g.cmd = g.on.command(g.self, args...)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.user}
 	g.cmd.Env = append(append(os.Environ(), asSqgate+"=1", "SQ_ADMIN_KEY="+adminKey), g.env...)
 	if g.stderr == nil {

@@ -28,7 +28,7 @@ import (
 // siteName is the host name in the examples of systemd/examples.
 const siteName = "sq.example.org"
 
-// frontend is a running nginx or Caddy, configured with its example.
+// frontend is a running nginx, Caddy or HAProxy, configured with its example.
 type frontend struct {
 	name    string
 	dir     string            // with its logs
@@ -38,14 +38,14 @@ type frontend struct {
 	output  *logBuffer
 }
 
-// forEachFrontend runs a test with both, in parallel. They have to be installed, and
+// forEachFrontend runs a test with each, in parallel. They have to be installed, and
 // SQTEST_FRONTENDS set, as in .ci/frontends.
 func forEachFrontend(t *testing.T, test func(t *testing.T, start func(upstream string) *frontend)) {
 	t.Helper()
 	if os.Getenv("SQTEST_FRONTENDS") == "" {
-		t.Skip("NO FRONTENDS: SQTEST_FRONTENDS is not set; .ci/frontends installs nginx and Caddy, and sets it")
+		t.Skip("NO FRONTENDS: SQTEST_FRONTENDS is not set; .ci/frontends installs nginx, Caddy and HAProxy, and sets it")
 	}
-	for _, name := range []string{"nginx", "caddy"} {
+	for _, name := range []string{"nginx", "caddy", "haproxy"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, func(upstream string) *frontend { return startFrontend(t, name, upstream) })
@@ -77,6 +77,9 @@ func startFrontend(t *testing.T, name, upstream string) *frontend {
 			"\n{\n", fmt.Sprintf("\n{\n\tdebug\n\tadmin off\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n", f.ports["80"], f.ports["443"]),
 			siteName+" {\n", fmt.Sprintf("%s {\n\ttls %s/cert.pem %s/key.pem\n", siteName, f.dir, f.dir)))
 		cmd = exec.Command("caddy", "run", "--adapter", "caddyfile", "--config", f.dir+"/Caddyfile")
+	case "haproxy":
+		f.configureHAProxy(t, "127.0.0.1:"+f.ports["443"], "127.0.0.1:"+f.ports["80"], upstream)
+		cmd = exec.Command("haproxy", "-db", "-f", f.dir+"/haproxy.cfg")
 	}
 	cmd.Env = append(os.Environ(), "HOME="+f.dir, "XDG_DATA_HOME="+f.dir, "XDG_CONFIG_HOME="+f.dir)
 	cmd.Stdout, cmd.Stderr = f.output, f.output
@@ -138,6 +141,31 @@ func (f *frontend) example(t *testing.T, name string, replace ...string) string 
 			t.Fatalf("%s has no %q", name, replace[i])
 		}
 		text = bytes.ReplaceAll(text, []byte(replace[i]), []byte(replace[i+1]))
+	}
+	return string(text)
+}
+
+// configureHAProxy writes its configuration, for these addresses to listen on and these
+// servers.
+func (f *frontend) configureHAProxy(t *testing.T, https, http string, servers ...string) {
+	t.Helper()
+	f.write(t, "sq.pem", f.read(t, "cert.pem")+f.read(t, "key.pem"))
+	replace := []string{"/etc/haproxy/sq.pem", f.dir + "/sq.pem", "log /dev/log local0", "log stdout format raw local0", "    user haproxy\n    group haproxy\n", "", "bind :443", "bind " + https, "bind :80", "bind " + http}
+	for i := range 3 {
+		line, with := fmt.Sprintf("    server sq%d sq%[1]d.internal:1337\n", i+1), ""
+		if i < len(servers) {
+			with = fmt.Sprintf("    server sq%d %s\n", i+1, servers[i])
+		}
+		replace = append(replace, line, with)
+	}
+	f.write(t, "haproxy.cfg", f.example(t, "haproxy.cfg", replace...))
+}
+
+func (f *frontend) read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(f.dir, name))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return string(text)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,7 +19,7 @@ func (g *gate) operate(args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(self, append(args, "--url", g.url)...)
+	cmd := g.on.command(self, append(args, "--url", g.url)...)
 	cmd.Env = append(os.Environ(), asSqgate+"=1", "SQ_ADMIN_KEY="+adminKey)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -27,31 +27,20 @@ const startTimeout = 30 * time.Second
 type Server struct {
 	URL string // of the bucket, as --bucket has it
 
-	t    testing.TB
-	path string // of versitygw
-	dir  string
-	addr string
-	cmd  *exec.Cmd // nil = it does not run
+	t       testing.TB
+	path    string // of versitygw
+	dir     string
+	addr    string
+	command func(name string, args ...string) *exec.Cmd
+	client  *http.Client // that reaches it
+	cmd     *exec.Cmd    // nil = it does not run
 }
 
 // Start starts a server, and puts its credentials into the environment. It skips the
 // test if there is no versitygw at the path in VERSITYGW or on the PATH.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	path := os.Getenv("VERSITYGW")
-	if path == "" {
-		var err error
-		if path, err = exec.LookPath("versitygw"); err != nil {
-			t.Skip("there is no S3 server to test with: set VERSITYGW, or put versitygw on the PATH (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0)")
-		}
-	}
-	s := &Server{t: t, path: path, dir: t.TempDir()}
-	if err := os.Mkdir(filepath.Join(s.dir, "tests"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_ACCESS_KEY_ID", KeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", Secret)
-	t.Cleanup(s.Kill)
+	s := newServer(t)
 	for range 5 { // another process may take the port first
 		s.addr = freeAddress(t)
 		if s.run() {
@@ -61,6 +50,38 @@ func Start(t testing.TB) *Server {
 	}
 	t.Fatal("the S3 server does not start")
 	return nil
+}
+
+// StartAt is Start for a server in another network, at an address there: command makes a
+// process there, and client reaches it.
+func StartAt(t testing.TB, addr string, command func(name string, args ...string) *exec.Cmd, client *http.Client) *Server {
+	t.Helper()
+	s := newServer(t)
+	s.addr, s.command, s.client = addr, command, client
+	if !s.run() {
+		t.Fatal("the S3 server does not start")
+	}
+	s.URL = "s3://tests/prefix?endpoint=http://" + s.addr
+	return s
+}
+
+func newServer(t testing.TB) *Server {
+	t.Helper()
+	path := os.Getenv("VERSITYGW")
+	if path == "" {
+		var err error
+		if path, err = exec.LookPath("versitygw"); err != nil {
+			t.Skip("there is no S3 server to test with: set VERSITYGW, or put versitygw on the PATH (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0)")
+		}
+	}
+	s := &Server{t: t, path: path, dir: t.TempDir(), command: exec.Command, client: http.DefaultClient}
+	if err := os.Mkdir(filepath.Join(s.dir, "tests"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", KeyID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", Secret)
+	t.Cleanup(s.Kill)
+	return s
 }
 
 func freeAddress(t testing.TB) string {
@@ -95,7 +116,7 @@ func (s *Server) Restart() {
 
 // run says whether the server answers.
 func (s *Server) run() bool {
-	cmd := exec.Command(s.path, "--port", s.addr, "--keep-alive", "--quiet", "posix", s.dir)
+	cmd := s.command(s.path, "--port", s.addr, "--keep-alive", "--quiet", "posix", s.dir)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+KeyID, "ROOT_SECRET_KEY="+Secret)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -131,7 +152,7 @@ func (s *Server) answers(ctx context.Context) bool {
 		return false
 	}
 	r.Close = true
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := s.client.Do(r)
 	if err != nil {
 		return false
 	}
