@@ -229,7 +229,7 @@ func (c *partitioned) events() []partitionEvent {
 
 // theEnd leaves nothing but the bucket.
 func (c *partitioned) theEnd() partitionEvent {
-	return partitionEvent{name: "all hosts are lost at once, with their disks", longest: unattended, do: func() {
+	return partitionEvent{name: "all hosts are lost at once, with their disks, and come back empty", longest: time.Minute, do: func() {
 		for _, g := range c.hosts {
 			g.signalFamily(syscall.SIGKILL)
 		}
