@@ -19,6 +19,8 @@ var (
 		"the database did not answer as it should: the operator's log says more")
 	errEncoded = apierror.New(apierror.Encoded,
 		"the body has a Content-Encoding, and bodies are stored as they come: send the text itself, without compression")
+	errIfMatchOfBatch = apierror.New(apierror.BadRequest,
+		"the header If-Match is about one scroll, and a batch has several operations: nothing was changed; put it into the operation that it is about, as if_match")
 	errListTooLarge = apierror.New(apierror.TooLarge,
 		"to read this body takes more memory than one tenant may have: send a manifest or a set in parts, and a text as it is, with the coordinate in the URL")
 )

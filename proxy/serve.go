@@ -122,6 +122,8 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 		return nil
 	case call.Op == rewrite.MCP:
 		return g.serveMCP(w, r, call)
+	case call.Batch != nil:
+		return g.writeBatch(w, r, call)
 	case call.Op.Mutates():
 		return g.write(w, r, call)
 	case g.Reader.Forwards(call):
@@ -137,6 +139,21 @@ func (g *Gateway) write(w http.ResponseWriter, r *http.Request, call *rewrite.Ca
 		g.writeBody(w, result.Body)
 	}
 	return err
+}
+
+// writeBatch commits a batch, whose answer is JSON.
+func (g *Gateway) writeBatch(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+	if len(r.Header.Values("If-Match")) > 0 {
+		return errIfMatchOfBatch
+	}
+	result, err := g.commit(w, r, call)
+	if err != nil {
+		return err
+	}
+	defer result.Release()
+	w.Header().Set("Content-Type", apierror.JSON)
+	g.writeBody(w, result.Body)
+	return nil
 }
 
 // commit commits a mutation and sets the headers of its answer.

@@ -354,6 +354,8 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 		if len(body) >= smallBody {
 			return copiesOfMessage * int64(len(body))
 		}
+	case Batch:
+		return batchMemory(body)
 	}
 	return 0
 }

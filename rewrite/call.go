@@ -30,6 +30,7 @@ type Call struct {
 	Listing  *Listing         // of list and search; else nil
 	Changes  *ChangesSpec     // of changes; else nil
 	Past     *PastSpec        // of history and restore; else nil
+	Batch    []Operation      // of batch; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
@@ -114,6 +115,9 @@ func (h *Head) Call(body []byte) (*Call, error) {
 }
 
 func (h *Head) call(body []byte) (*Call, *apierror.Error) {
+	if h.Op == Batch {
+		return h.batch(body)
+	}
 	got := collector{op: h.Op, pace: h.Pace}
 	if err := got.query(h.query); err != nil {
 		return nil, err

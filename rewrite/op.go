@@ -40,6 +40,7 @@ const (
 	Usage   Op = "usage"
 	History Op = "history"
 	Restore Op = "restore"
+	Batch   Op = "batch" // reads and writes of one phext, all or none
 
 	Description Op = "openapi.json" // of all operations
 )
@@ -84,12 +85,13 @@ var operations = map[Op]traits{
 	Usage:   {methods: []string{http.MethodGet, http.MethodHead}, own: true},
 	History: {methods: []string{http.MethodGet, http.MethodHead}, own: true},
 	Restore: {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}, own: true},
+	Batch:   {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}},
 
 	Description: {methods: []string{http.MethodGet, http.MethodHead}},
 }
 
 // listed are the operations in the order in which an error lists them.
-var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Usage, History, Restore, MCP, Description}
+var listed = []Op{Select, Insert, Update, Delete, Toc, Get, Delta, ChecksumOf, Status, Load, JSONExport, Where, Query, Version, Read, Write, List, Search, Health, Changes, Batch, Usage, History, Restore, MCP, Description}
 
 // operationNamed finds an operation. What it returns is a constant and no part of
 // the request: a metric keeps it as a label, and would keep the request with it.

@@ -31,6 +31,8 @@ func (h *Head) LargestBody(most int64) int64 {
 		return min(most, largestRestore)
 	case MCP:
 		return min(most, largestMessage)
+	case Batch:
+		return min(most, LargestBatch)
 	}
 	return most
 }

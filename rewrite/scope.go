@@ -75,6 +75,15 @@ func (s *Scope) IsRestricted() bool { return s.Phexts != nil || s.Prefix != nil 
 // It looks at nothing but c. Whether a scroll is there already is looked at by
 // CheckChange, when the directory is locked.
 func (s *Scope) Authorize(c *Call) error {
+	if c.Batch != nil {
+		for i, op := range c.Batch {
+			if err := s.Authorize(op.Call); err != nil {
+				return apierror.OfOperation(i, err)
+			}
+		}
+		c.scope = s
+		return nil
+	}
 	if err := s.authorize(c); err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ type Error struct {
 	RetryAfter time.Duration // 0 = the answer has no Retry-After
 	Text       bool          // the answer is Message alone, as SQ gives it
 	Coordinate string        // that the error is about, as the caller wrote it; in the published API only
+	Operation  *int          // index of the operation of a batch that the error is about; nil = none
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -75,6 +76,18 @@ func New(kind Kind, message string, args ...any) *Error {
 		message = fmt.Sprintf(message, args...)
 	}
 	return &Error{Kind: kind, Message: message}
+}
+
+// OfOperation is err as that of one operation of a batch, by its index. An error that no
+// caller is told of stays what it is.
+func OfOperation(index int, err error) error {
+	e := From(err)
+	if e == nil {
+		return err
+	}
+	of := *e
+	of.Operation, of.Message = &index, fmt.Sprintf("operations[%d]: %s", index, e.Message)
+	return &of
 }
 
 // RetryIn is New for an error that a caller can wait out.

@@ -23,9 +23,10 @@ func Write(w http.ResponseWriter, e *Error) {
 		return
 	}
 	WriteJSON(w, e.Status, struct {
-		Error string `json:"error"`
-		Code  string `json:"code"`
-	}{e.Message, e.Code})
+		Error     string `json:"error"`
+		Code      string `json:"code"`
+		Operation *int   `json:"operation,omitempty"`
+	}{e.Message, e.Code, e.Operation})
 }
 
 // WriteEarly is Write for a request that is refused before proxy sees it, with the

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -117,20 +118,50 @@ func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *
 	if !p.Exists() {
 		next.names = newIndex() // all missing files share one version, and so one index
 	}
-	size := int64(next.Phext.RenderedSize())
-	delimited := pace.HasDelimiter(text)
-	if p.wasteful(size, text) || delimited {
+	next.compact(pace.HasDelimiter(text), pace)
+	return next
+}
+
+// compact parses p again if it keeps much dead text, or if a scroll is delimited.
+func (p *Version) compact(delimited bool, pace phext.Pace) {
+	size := int64(p.Phext.RenderedSize())
+	if p.retained > 2*size+wasteful || delimited {
 		// Parse again to let go of texts that no scroll holds any more. A text
 		// with delimiters is several scrolls to whoever reads the file, and may end
 		// in some or count past 999: then the file is not what they render to.
-		rendered := next.Phext.RenderPaced(pace)
-		next.Phext, _ = phext.ParseWithin(rendered, pace, func(int64) error { return nil }) // which never fails
-		next.retained = size
+		rendered := p.Phext.RenderPaced(pace)
+		p.Phext, _ = phext.ParseWithin(rendered, pace, func(int64) error { return nil }) // which never fails
+		p.retained = size
 		if delimited {
-			next.verbatim = rendered
+			p.verbatim = rendered
 		}
 	}
+}
+
+// WithAll is the version after all these scrolls were written, each once. Their texts have
+// no delimiters.
+func (p *Version) WithAll(changed []phext.Scroll, pace phext.Pace) *Version {
+	next := &Version{Phext: phext.OfPaced(slices.Concat(p.Phext.Scrolls(), changed), pace), retained: p.retained, names: p.names}
+	for _, s := range changed {
+		next.retained += int64(len(s.Text))
+	}
+	if !p.Exists() {
+		next.names = newIndex()
+	}
+	next.compact(false, pace)
 	return next
+}
+
+// WithAllCost is at least the memory that WithAll takes beside the texts, in bytes.
+func (p *Version) WithAllCost(changed []phext.Scroll) int64 {
+	lists, size := 2*phext.ScrollSize*int64(p.Phext.Len()+len(changed)), p.retained
+	for _, s := range changed {
+		size += int64(len(s.Text))
+	}
+	if size > wasteful { // it may be parsed again
+		return 3*lists + size
+	}
+	return lists
 }
 
 // WithCost is at least the memory that With(at, text) takes beside text, in bytes.

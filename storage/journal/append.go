@@ -18,6 +18,7 @@ type Pending struct {
 	segment uint64
 	first   uint64 // sequence number of the first mutation
 	count   int
+	whole   bool   // all of them happen, or none
 	begun   uint64 // value of Journal.written after the records of the mutations
 	created int64  // of the segment
 	offset  int64  // of the first of these records in the segment
@@ -45,10 +46,21 @@ func (j *Journal) Begin(m Mutation, before func() (State, error)) (*Pending, err
 // scrolls in any order. The mutations must be of scrolls, and their texts must have no
 // delimiters; otherwise the error is ErrBatch.
 func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pending, error) {
+	return j.begin(all, false, before)
+}
+
+// BeginAll is BeginBatch for mutations that happen all or not at all, whatever happens at
+// any moment: they are one record, and so is their end. The segment is of a format that
+// an older sqgate refuses.
+func (j *Journal) BeginAll(all []Mutation, before func() (State, error)) (*Pending, error) {
+	return j.begin(all, true, before)
+}
+
+func (j *Journal) begin(all []Mutation, whole bool, before func() (State, error)) (*Pending, error) {
 	if err := checkBatch(all); err != nil {
 		return nil, err
 	}
-	p, err := j.start(all, before)
+	p, err := j.start(all, whole, before)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +73,12 @@ func (j *Journal) BeginBatch(all []Mutation, before func() (State, error)) (*Pen
 	return p, nil
 }
 
-func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending, error) {
-	if err := j.lockReady(); err != nil {
+func (j *Journal) start(all []Mutation, whole bool, before func() (State, error)) (*Pending, error) {
+	format := byte(formatPlain)
+	if whole {
+		format = formatWhole
+	}
+	if err := j.lockReady(format); err != nil {
 		return nil, err
 	}
 	defer j.mu.Unlock()
@@ -79,15 +95,23 @@ func (j *Journal) start(all []Mutation, before func() (State, error)) (*Pending,
 		records = append(records, c)
 	}
 	first := j.seg.seq + uint64(len(records)) + 1
-	for i, m := range all {
-		records = append(records, record{kind: begun, time: j.tickLocked(), seq: first + uint64(i), m: m})
+	if whole {
+		records = append(records, beginAll(all, j.tickLocked(), first))
+	} else {
+		for i, m := range all {
+			records = append(records, record{kind: begun, time: j.tickLocked(), seq: first + uint64(i), m: m})
+		}
 	}
 	if err := j.appendLocked(records...); err != nil {
 		return nil, errors.Join(err, j.dropCheckpointLocked(records[0].content, records[0].seq))
 	}
+	at := len(records) - len(all)
+	if whole {
+		at = len(records) - 1
+	}
 	return &Pending{
-		j: j, file: file, segment: j.seg.number, first: first, count: len(all), begun: j.written,
-		created: j.seg.created, offset: records[len(records)-len(all)].offset,
+		j: j, file: file, segment: j.seg.number, first: first, count: len(all), whole: whole, begun: j.written,
+		created: j.seg.created, offset: records[at].offset,
 	}, nil
 }
 
@@ -107,7 +131,7 @@ func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	if err := checkName(file); err != nil {
 		return err
 	}
-	if err := j.lockReady(); err != nil {
+	if err := j.lockReady(formatPlain); err != nil {
 		return err
 	}
 	defer j.mu.Unlock()
@@ -157,17 +181,23 @@ func (p *Pending) finish(r record) error {
 	if !p.pendingLocked() {
 		return fmt.Errorf("%s: %w", p.file, ErrFinished)
 	}
-	all, first := make([]record, p.count), j.tickLocked()
-	for i := range all {
-		r.time, r.seq, r.m.File = first+int64(i), p.first+uint64(i), p.file
-		all[i] = r
+	first, all := j.tickLocked(), []record{}
+	r.time, r.seq, r.m.File = first, p.first, p.file
+	if p.whole {
+		r.kind, r.ended, r.count = endedAll, r.kind, p.count
+		all = append(all, r)
+	} else {
+		for i := range p.count {
+			r.time, r.seq = first+int64(i), p.first+uint64(i)
+			all = append(all, r)
+		}
 	}
 	if err := j.appendLocked(all...); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended, p.time, p.end = j.written, r.time, j.seg.end
+	p.ended, p.time, p.end = j.written, first+int64(p.count)-1, j.seg.end
 	return nil
 }
 
@@ -182,7 +212,11 @@ func (p *Pending) Time() int64 {
 // pendingLocked says whether the mutation has not ended yet.
 func (p *Pending) pendingLocked() bool {
 	j, t := p.j, p.j.files[p.file]
-	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.pending) == p.count && t.pending[0].seq == p.first
+	records := p.count
+	if p.whole {
+		records = 1
+	}
+	return j.seg != nil && j.seg.number == p.segment && t != nil && len(t.pending) == records && t.pending[0].seq == p.first
 }
 
 // appendLocked appends all records to the newest segment. If that fails, it
@@ -204,7 +238,7 @@ func (j *Journal) appendLocked(records ...record) error {
 		}
 	}
 	size += int64(len(b))
-	if records[len(records)-1].kind == begun {
+	if last := records[len(records)-1].kind; last == begun || last == begunAll {
 		if err := j.preallocateLocked(size + int64(len(records)*endRecordMax)); err != nil {
 			return err
 		}

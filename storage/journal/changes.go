@@ -169,7 +169,7 @@ func (j *Journal) LastChange() (last int64, err error) {
 	defer v.close()
 	for i := len(v.segments) - 1; i >= 0 && last == 0; i-- {
 		pending := map[string][]record{}
-		err := v.walk(v.segments[i], func(r record) error {
+		err := v.walkEach(v.segments[i], func(r record) error {
 			if e, ok := eventOf(r, pending); ok && e.Tenant != "" {
 				last = r.time
 			}
@@ -351,6 +351,10 @@ type segmentChanges struct {
 
 func (s *segmentChanges) visit(r record) error {
 	r.offset += s.from.Offset
+	return r.each(s.visitOne)
+}
+
+func (s *segmentChanges) visitOne(r record) error {
 	file := r.m.File
 	switch r.kind {
 	case begun:

@@ -54,7 +54,7 @@ func (j *Journal) History(q Query) (events []Event, err error) {
 			continue
 		}
 		pending := map[string][]record{}
-		err := v.walk(o, func(r record) error {
+		err := v.walkEach(o, func(r record) error {
 			if q.Context != nil && q.Context.Err() != nil {
 				return q.Context.Err()
 			}

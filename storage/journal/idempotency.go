@@ -17,10 +17,15 @@ const answerAge = 24 * time.Hour
 // answersFile holds the answers of all segments but the newest.
 const answersFile = "answers"
 
+// MostAnswerBytes is how long all answers to Idempotency-Keys of a data_dir may be
+// together. Those of single writes never are: it is the answers to batches that are long.
+const MostAnswerBytes = 16 << 20
+
 // answers are the first answers to each Idempotency-Key. When there are more
-// than limit, the oldest are forgotten.
+// than limit, or more than MostAnswerBytes, the oldest are forgotten.
 type answers struct {
 	limit int
+	bytes int // of their texts
 	byKey map[answerKey]answer
 	queue []arrival // oldest first
 }
@@ -47,6 +52,7 @@ func (a *answers) add(m Mutation, now int64, end uint64) {
 		return
 	}
 	k = answerKey{strings.Clone(k.tenant), strings.Clone(k.idempotency)}
+	a.bytes += len(m.Answer) - len(a.byKey[k].text)
 	a.byKey[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now, end}
 	a.queue = append(a.queue, arrival{k, now})
 	a.trim(now)
@@ -58,9 +64,10 @@ func (a *answers) find(k answerKey, now int64) (answer, bool) {
 }
 
 func (a *answers) trim(now int64) {
-	for len(a.queue) > 0 && (len(a.queue) > a.limit || now-a.queue[0].time >= int64(answerAge)) {
+	for len(a.queue) > 0 && (len(a.queue) > a.limit || a.bytes > MostAnswerBytes || now-a.queue[0].time >= int64(answerAge)) {
 		first := a.queue[0]
 		if a.byKey[first.key].time == first.time {
+			a.bytes -= len(a.byKey[first.key].text)
 			delete(a.byKey, first.key)
 		}
 		a.queue = a.queue[1:]
@@ -69,7 +76,7 @@ func (a *answers) trim(now int64) {
 
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 newer ones in the data_dir. Answered waits
+// hours, or until there are 65,536 or MostAnswerBytes of newer ones in the data_dir. It waits
 // until the first request is as durable as the policy wants.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
 	got, ok, err := j.findAnswer(answerKey{tenant, idempotency})

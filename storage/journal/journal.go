@@ -32,6 +32,7 @@ type Journal struct {
 	files      map[string]*fileState
 	answers    *answers
 	mustRotate bool  // the next mutation begins a new segment
+	format     byte  // of the next segment, at least
 	lastTime   int64 // of the latest record, in nanoseconds since 1970
 
 	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
@@ -111,7 +112,8 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 		return false, errors.Join(j.discardSegmentLocked(f), f.Close())
 	}
 	if err == nil {
-		j.seg = &segment{number: number, f: f, created: head.time, boot: head.boot}
+		j.seg = &segment{number: number, f: f, created: head.time, boot: head.boot, format: head.version}
+		j.format = max(j.format, head.version)
 		j.seg.info, err = f.Stat()
 	}
 	if err == nil {
@@ -144,8 +146,8 @@ func (j *Journal) loadLocked() error {
 // noteLocked updates what is known of a file with a record of the newest
 // segment.
 func (j *Journal) noteLocked(r record) {
-	j.lastTime = max(j.lastTime, r.time)
-	j.seg.seq = max(j.seg.seq, r.seq)
+	j.lastTime = max(j.lastTime, r.time+int64(r.last()-r.seq))
+	j.seg.seq = max(j.seg.seq, r.last())
 	if r.kind == header {
 		return
 	}
@@ -157,10 +159,13 @@ func (j *Journal) noteLocked(r record) {
 		*t = fileState{hasCheckpoint: true, lastSeen: r.id, known: r.idKnown}
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
-	case begun:
+	case begun, begunAll:
 		r.keepNoText()
 		t.pending = append(t.pending, r)
 	case done, aborted, toRollBack:
+		j.noteEndLocked(t, r)
+	case endedAll:
+		r.kind = r.ended
 		j.noteEndLocked(t, r)
 	}
 }
@@ -171,7 +176,9 @@ func (j *Journal) noteEndLocked(t *fileState, r record) {
 		return
 	}
 	if r.kind == done {
-		j.answers.add(b.m, r.time, j.written)
+		for _, m := range b.mutations() {
+			j.answers.add(m, r.time, j.written)
+		}
 	}
 	if r.kind == done || r.kind == toRollBack || r.idKnown {
 		t.lastSeen, t.known = r.id, r.idKnown

@@ -63,11 +63,14 @@ func (m Mutation) check() error {
 	return nil
 }
 
+// mostTogether is the most mutations that can be one batch.
+const mostTogether = 1 << 16
+
 // checkBatch says whether the mutations may be one batch. SQ writes their scrolls in
 // an unknown order, and each once. So the order makes no difference to the file.
 func checkBatch(all []Mutation) error {
-	if len(all) == 0 {
-		return fmt.Errorf("no mutation: %w", ErrBatch)
+	if len(all) == 0 || len(all) > mostTogether {
+		return fmt.Errorf("%d mutations: %w", len(all), ErrBatch)
 	}
 	for _, m := range all {
 		if err := m.check(); err != nil {

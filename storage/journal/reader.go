@@ -102,6 +102,11 @@ func (v *view) walk(o *segmentView, visit func(record) error) error {
 	return errors.Join(err, f.Close())
 }
 
+// walkEach is walk with a record for each mutation; see record.each.
+func (v *view) walkEach(o *segmentView, visit func(record) error) error {
+	return v.walk(o, func(r record) error { return r.each(visit) })
+}
+
 func (v *view) file(o *segmentView) (*os.File, error) {
 	f, err := os.Open(filepath.Join(v.j.dir, segmentName(o.number)))
 	if err != nil || o.end > 0 {

@@ -22,9 +22,18 @@ const (
 	seen                       // the file holds what it should and has this identity
 	answered                   // an answer to an Idempotency-Key; only in answersFile
 	toRollBack                 // the mutation must not stand, but the file may hold it
+	begunAll                   // mutations of one file that happen all or not at all; see record.each
+	endedAll                   // what became of them
 )
 
-const version = 1
+// The versions of a segment. In one of formatWhole there may be records of mutations that
+// happen all or not at all, which a sqgate that does not know them would take for damage.
+// So a segment has it only if it is needed, or the one before it had it.
+const (
+	formatPlain = 1
+	formatWhole = 2
+	version     = formatWhole // the newest that can be read
+)
 
 // record is one entry of a segment. Which fields it has depends on its kind.
 type record struct {
@@ -37,6 +46,9 @@ type record struct {
 	idKnown bool          // whether id is known
 	boot    string
 	version byte
+	all     []record // of begunAll: the mutations, as records of their own
+	ended   kind     // of endedAll: done, aborted or toRollBack
+	count   int      // of endedAll: how many mutations
 
 	offset   int64 // in the segment; not encoded
 	textSize int64 // of the mutation's text, in bytes, also if it is left out; not encoded
@@ -45,11 +57,65 @@ type record struct {
 // keepNoText drops the text of a mutation. It copies the rest, which is a part of
 // the same memory.
 func (r *record) keepNoText() {
+	for i := range r.all {
+		r.all[i].keepNoText()
+	}
 	m := &r.m
 	m.Text, m.Source = "", nil
 	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer, &m.ETag} {
 		*s = strings.Clone(*s)
 	}
+}
+
+// each calls visit with the record, or with one for each mutation that it is about, as if
+// they had been recorded one by one. They end one nanosecond after each other.
+func (r record) each(visit func(record) error) error {
+	switch r.kind {
+	case begunAll:
+		for _, one := range r.all {
+			one.offset = r.offset
+			if err := visit(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	case endedAll:
+		for i := range r.count {
+			one := r
+			one.kind, one.seq, one.time = r.ended, r.seq+uint64(i), r.time+int64(i)
+			if err := visit(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return visit(r)
+}
+
+// mutations are those of a record that begins some.
+func (r record) mutations() []Mutation {
+	if r.kind == begun {
+		return []Mutation{r.m}
+	}
+	all := make([]Mutation, len(r.all))
+	for i, one := range r.all {
+		all[i] = one.m
+	}
+	return all
+}
+
+// last is the number of the last mutation that the record is about.
+func (r record) last() uint64 { return r.seq + uint64(max(1, len(r.all), r.count)) - 1 }
+
+// beginAll is the record of mutations that happen all or not at all. first is the number of
+// the first of them.
+func beginAll(all []Mutation, time int64, first uint64) record {
+	r := record{kind: begunAll, time: time, seq: first, m: Mutation{File: all[0].File}}
+	for i, m := range all {
+		r.all = append(r.all, record{kind: begun, time: time, seq: first + uint64(i), m: m, textSize: int64(len(m.Text))})
+		r.textSize += int64(len(m.Text))
+	}
+	return r
 }
 
 // content is the state in a checkpoint, or where it is.
@@ -76,6 +142,14 @@ func (r record) encode(b []byte) []byte {
 		return r.m.encode(b)
 	case checkpoint, edited:
 		b = r.content.encode(b)
+	case begunAll:
+		b = binary.AppendUvarint(b, uint64(len(r.all)))
+		for _, one := range r.all {
+			b = one.m.encode(b)
+		}
+		return b
+	case endedAll:
+		b = binary.AppendUvarint(append(b, byte(r.ended)), uint64(r.count))
 	}
 	return appendID(appendBool(b, r.idKnown), r.id)
 }
@@ -160,11 +234,29 @@ func decodeWithout(head string, gap uint64, tail string) (record, bool) {
 		r.idKnown, r.id = in.bool(), in.id()
 	case done, aborted, seen, toRollBack:
 		r.idKnown, r.id = in.bool(), in.id()
+	case begunAll:
+		in.all(&r, file)
+	case endedAll:
+		r.ended, r.count = kind(in.byte()), int(in.uvarint())
+		r.idKnown, r.id = in.bool(), in.id()
+		in.bad = in.bad || r.ended != done && r.ended != aborted && r.ended != toRollBack || r.count < 1 || r.count > mostTogether
 	default:
 		return record{}, false
 	}
 	r.m.File = file
 	return r, !in.bad && in.gap == 0 && (in.rest == "" || r.version > version)
+}
+
+// all reads the mutations of r. A number is not believed before there is something behind it.
+func (in *decoder) all(r *record, file string) {
+	n := in.uvarint()
+	in.bad = in.bad || n < 1 || n > mostTogether
+	for i := uint64(0); i < n && !in.bad; i++ {
+		one := record{kind: begun, time: r.time, seq: r.seq + i}
+		one.m, one.textSize = in.mutation()
+		one.m.File = file
+		r.all, r.textSize = append(r.all, one), r.textSize+one.textSize
+	}
 }
 
 func (in *decoder) mutation() (m Mutation, textSize int64) {

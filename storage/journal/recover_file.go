@@ -177,7 +177,7 @@ func (f *fileRecovery) complete(id fsutil.FileID) error {
 	if err := f.recordEnd(record{kind: done, id: id, idKnown: true}); err != nil {
 		return err
 	}
-	f.report.Completed += len(f.log.pending)
+	f.report.Completed += len(f.batch)
 	return nil
 }
 
@@ -343,6 +343,9 @@ func (f *fileRecovery) recordEnd(r record) error {
 	all := make([]record, len(f.log.pending))
 	for i, p := range f.log.pending {
 		all[i], all[i].seq = r, p.seq
+		if p.count > 0 {
+			all[i].kind, all[i].ended, all[i].count = endedAll, r.kind, p.count
+		}
 	}
 	return f.record(all...)
 }

@@ -53,12 +53,14 @@ func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if r.kind == begun {
+		if r.kind == begun || r.kind == begunAll {
 			part, err := f.holdsPartOfBatchAt(look, segment, i)
 			if err != nil || part {
 				return part, err
 			}
-			look.apply(r.m)
+			for _, m := range r.mutations() {
+				look.apply(m)
+			}
 		} else if err := look.start(readCheckpoint(f.view.j.dir, f.segment.number, r, nil)); err != nil {
 			return false, err
 		}
@@ -178,13 +180,13 @@ func hasNewNULs(found, want State) bool {
 
 // mutations reads the mutations of some steps from the segment.
 func (f *fileRecovery) mutations(segment io.ReaderAt, steps []step) ([]Mutation, error) {
-	all := make([]Mutation, len(steps))
-	for i, step := range steps {
+	var all []Mutation
+	for _, step := range steps {
 		r, err := readRecord(segment, step.offset, f.segment.end)
 		if err != nil {
 			return nil, err
 		}
-		all[i] = r.m
+		all = append(all, r.mutations()...)
 	}
 	return all, nil
 }
@@ -242,7 +244,7 @@ func (f *fileRecovery) holdsPartOfBatchAt(look *search, segment io.ReaderAt, i i
 			steps = append(steps, s)
 		}
 	}
-	if len(steps) < 2 {
+	if len(steps) < 2 { // what is one record was never written in parts
 		return false, nil
 	}
 	mutations, err := f.mutations(segment, steps)

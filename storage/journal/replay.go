@@ -33,6 +33,7 @@ type step struct {
 	batch  uint64 // number of the first mutation of its batch
 	size   int64  // of its text, in bytes
 	whole  bool   // it is of the whole file
+	count  int    // of the mutations in it, if they happen all or not at all; else 0
 }
 
 // add takes a record into account, unless it is later than until.
@@ -45,19 +46,22 @@ func (t *fileLog) add(r record, until int64) {
 	}
 	switch r.kind {
 	case checkpoint, edited:
-		t.base, t.applied = len(t.applied), append(t.applied, step{r.offset, r.seq, r.seq, r.content.size, true})
+		t.base, t.applied = len(t.applied), append(t.applied, step{offset: r.offset, seq: r.seq, batch: r.seq, size: r.content.size, whole: true})
 		t.lastSeen, t.known, t.pending, t.mustRollBack = r.id, r.idKnown, nil, false
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
-	case begun:
+	case begun, begunAll:
 		t.begin(r)
 	case done, aborted, toRollBack:
+		t.finish(r)
+	case endedAll: // a moment between its mutations is behind all of them
+		r.kind = r.ended
 		t.finish(r)
 	}
 }
 
 func (t *fileLog) begin(r record) {
-	s := step{r.offset, r.seq, r.seq, r.textSize, r.m.Op > Delete}
+	s := step{offset: r.offset, seq: r.seq, batch: r.seq, size: r.textSize, whole: r.m.Op > Delete, count: len(r.all)}
 	if len(t.pending) > 0 {
 		s.batch = t.pending[0].batch
 	}
@@ -130,11 +134,13 @@ func (v *view) step(d *replayState, f io.ReaderAt, o *segmentView, off int64) er
 	if err != nil {
 		return err
 	}
-	if r.kind == begun {
-		if err := v.parse(d, r.m); err != nil {
-			return err
+	if r.kind == begun || r.kind == begunAll {
+		for _, m := range r.mutations() {
+			if err := v.parse(d, m); err != nil {
+				return err
+			}
+			d.apply(m)
 		}
-		d.apply(r.m)
 		return nil
 	}
 	state, err := readCheckpoint(v.j.dir, o.number, r, v.turn)

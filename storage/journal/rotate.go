@@ -14,14 +14,16 @@ import (
 const segmentAge = 24 * time.Hour
 
 // lockReady makes sure that there is a segment to append to, and rotates if
-// that is due. It returns with mu locked, unless it fails. Only a new mutation
-// or edit may call it: a segment never ends while a mutation in it is pending.
-func (j *Journal) lockReady() error {
+// that is due, or its format is older than the one that is needed. It returns with mu
+// locked, unless it fails. Only a new mutation or edit may call it: a segment never ends
+// while a mutation in it is pending.
+func (j *Journal) lockReady(format byte) error {
 	j.mu.Lock()
 	if err := j.openLocked(); err != nil {
 		j.mu.Unlock()
 		return err
 	}
+	j.format = max(j.format, format)
 	if !j.rotationDueLocked() {
 		return nil
 	}
@@ -45,7 +47,7 @@ func (j *Journal) rotateIfDueLocked() error {
 
 // rotationDueLocked says whether the next mutation belongs in a new segment.
 func (j *Journal) rotationDueLocked() bool {
-	if j.seg == nil || j.mustRotate || j.seg.goneFrom(j.dir) {
+	if j.seg == nil || j.mustRotate || j.seg.format < j.format || j.seg.goneFrom(j.dir) {
 		return true
 	}
 	records := j.seg.end - j.seg.inlineBytes

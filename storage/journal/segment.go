@@ -28,6 +28,7 @@ type segment struct {
 	failed          error       // of a sync; what it should have made durable may be lost
 	info            fs.FileInfo // of f, to find out whether it is still at its path
 	clean           bool        // nothing was appended since a clean stop
+	format          byte        // its version
 }
 
 // close frees the disk space behind the last record and closes all files.
@@ -121,7 +122,7 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 		return record{}, false, err
 	}
 	rec, ok = decode(payload)
-	if !ok || rec.kind != header || rec.version < version {
+	if !ok || rec.kind != header || rec.version < formatPlain {
 		return record{}, false, fmt.Errorf("%s %w", f.Name(), ErrFormat)
 	}
 	if rec.version > version {
@@ -132,7 +133,7 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 
 // createSegmentLocked creates segment number and syncs it.
 func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
-	s := &segment{number: number, created: j.tickLocked(), boot: j.cfg.BootID}
+	s := &segment{number: number, created: j.tickLocked(), boot: j.cfg.BootID, format: max(j.format, formatPlain)}
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("beginning a segment of the journal: %w", err)
@@ -149,7 +150,7 @@ func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
 }
 
 func (j *Journal) writeHeader(s *segment) error {
-	b, err := frame(nil, record{kind: header, time: s.created, boot: s.boot, version: version})
+	b, err := frame(nil, record{kind: header, time: s.created, boot: s.boot, version: s.format})
 	if err != nil {
 		return err
 	}

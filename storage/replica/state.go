@@ -75,7 +75,12 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 		s.read(r)
 	}
-	for len(s.Answers) > answersMax || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
+	bytes := 0
+	for _, a := range s.Answers {
+		bytes += len(a.Answer)
+	}
+	for len(s.Answers) > answersMax || bytes > journal.MostAnswerBytes || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
+		bytes -= len(s.Answers[0].Answer)
 		s.Answers = s.Answers[1:]
 	}
 	return s, nil

@@ -59,7 +59,7 @@ func newMutation(r Request) *mutation {
 	delimited := r.Call.Pace.HasDelimiter(unsafe.String(unsafe.SliceData(r.Call.Scroll), len(r.Call.Scroll)))
 	return &mutation{
 		Request: r, outcome: make(chan outcome, 1), delimited: delimited,
-		alone: r.Call.Name != "" || len(r.Call.Scroll) > smallScroll || delimited || r.IdempotencyKey != "",
+		alone: r.Call.Name != "" || len(r.Call.Scroll) > smallScroll || delimited || r.IdempotencyKey != "" || r.Call.Batch != nil,
 	}
 }
 
@@ -191,7 +191,7 @@ func (tx *transaction) tellOthers(out outcome) {
 // nothingHappened is the outcome of a commit that changed nothing. Of several
 // mutations, one may have kept the others from it, so each is tried alone.
 func (tx *transaction) nothingHappened(cause error) outcome {
-	return outcome{err: cause, tryAlone: len(tx.members) > 1 && !apierror.IsTimeout(cause)}
+	return outcome{err: cause, tryAlone: len(tx.members) > 1 && !tx.isBatch() && !apierror.IsTimeout(cause)}
 }
 
 // callsToSQ are the calls by which SQ makes all members: one for each scroll.

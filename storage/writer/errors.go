@@ -26,6 +26,13 @@ var (
 		"the last coordinate of the phext is taken, and new names come behind it: delete the scroll at 999.999.999/999.999.999/999.999.999")
 )
 
+func errAnswerTooLarge(most int, kept bool) error {
+	if kept {
+		return apierror.New(apierror.TooLarge, "the answer would be larger than %d bytes, and one with an Idempotency-Key is kept for a day: nothing was changed; read less in this batch, or leave the key out", most)
+	}
+	return apierror.New(apierror.TooLarge, "the answer would be larger than %d bytes: nothing was changed; read less in one batch", most)
+}
+
 var (
 	// errNotStored is SQ's 200 for a write that the file does not hold.
 	errNotStored = errors.New("SQ answered that it stored a write, and the file does not hold it")

@@ -41,8 +41,8 @@ func (tx *transaction) abort(cause error) outcome {
 		tx.log("a write could not be recorded in the journal", cause)
 		cause = errNotRecorded
 	}
-	if tx.newName && tx.frozen != nil {
-		tx.removeName()
+	if tx.frozen != nil {
+		tx.removeNewName()
 	}
 	tx.release()
 	tx.unlock()
@@ -56,7 +56,7 @@ const stopTimeout = 2 * time.Minute
 // stands: the file holds it all the same. If not, it has not happened, or it is
 // left to recovery, and the commit has ended.
 func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
-	if !tx.sent && (tx.before.Phext.Exists() || !tx.reload) {
+	if !tx.sent && (tx.before.Phext.Exists() || !tx.reload || tx.isBatch()) {
 		// With the file's identity, so that the next edit by hand is noticed.
 		return false, tx.rolledBack(tx.pending.RolledBack(tx.before.Phext.ID), tx.before.Phext.ID, cause)
 	}
@@ -135,9 +135,7 @@ func (tx *transaction) rolledBack(recorded error, id fsutil.FileID, cause error)
 		return tx.leaveUndecided(errors.Join(cause, recorded))
 	}
 	tx.visible[tx.path] = tx.before.Phext.WithID(id)
-	if tx.newName {
-		tx.removeName()
-	}
+	tx.removeNewName()
 	tx.release()
 	tx.unlock()
 	return tx.nothingHappened(cause)

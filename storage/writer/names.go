@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -24,6 +25,9 @@ import (
 // or goes with it. done says that there is nothing to change.
 func (tx *transaction) resolveName() (answered bool, err error) {
 	m := tx.lead
+	if tx.isBatch() { // each of its operations may have one
+		return false, nil
+	}
 	if m.Call.Name != "" {
 		at, known := tx.before.Names.Find(m.Call.Name)
 		switch {
@@ -85,6 +89,9 @@ func nextFree(v datadir.View) (phext.Coordinate, error) {
 
 // nameGrowth is by how many bytes the names grow.
 func (tx *transaction) nameGrowth() int64 {
+	if tx.namesNext != nil {
+		return max(0, tx.namesNext.Size()-tx.before.Names.Size())
+	}
 	if !tx.newName {
 		return 0
 	}
@@ -96,35 +103,62 @@ func (tx *transaction) nameGrowth() int64 {
 func (tx *transaction) writeNewName() error {
 	call := tx.lead.Call
 	switch {
+	case tx.namesNext != nil:
+		return tx.writeNames(tx.namesNext, tx.newNames...)
 	case tx.newName:
-		return tx.writeNames(tx.before.Names.With(call.At, call.Name), call.Name)
+		return tx.writeNames(tx.before.Names.With(call.At, call.Name), phext.Scroll{At: call.At, Text: call.Name})
 	case tx.staleName:
-		return tx.writeNames(tx.before.Names.With(call.At, ""), "")
+		return tx.writeNames(tx.before.Names.With(call.At, ""), phext.Scroll{At: call.At})
 	}
 	return nil
 }
 
-// removeLostName removes the name of a scroll that is gone.
+// removeLostName removes the names of scrolls that are gone.
 func (tx *transaction) removeLostName() {
+	gone := tx.lostNames
 	if tx.lostName {
-		tx.removeName()
+		gone = []phext.Scroll{{At: tx.lead.Call.At}}
 	}
+	tx.removeNames(gone)
 }
 
-// removeName removes the name at the call's coordinate. Where that fails, a
-// name without a scroll stays, which does no harm.
-func (tx *transaction) removeName() {
-	now, at := tx.visible[tx.namesPath], tx.lead.Call.At
-	if _, exists := now.Phext.Select(at); !exists {
+// removeNewName removes the names that were to be new.
+func (tx *transaction) removeNewName() {
+	var gone []phext.Scroll
+	if tx.newName {
+		gone = []phext.Scroll{{At: tx.lead.Call.At}}
+	}
+	for _, name := range tx.newNames {
+		if name.Text != "" {
+			gone = append(gone, phext.Scroll{At: name.At})
+		}
+	}
+	tx.removeNames(gone)
+}
+
+// removeNames removes names. Where that fails, names without a scroll stay, which does no
+// harm.
+func (tx *transaction) removeNames(gone []phext.Scroll) {
+	now := tx.visible[tx.namesPath]
+	gone = slices.DeleteFunc(gone, func(s phext.Scroll) bool {
+		_, exists := now.Phext.Select(s.At)
+		return !exists
+	})
+	if len(gone) == 0 {
 		return
 	}
-	if err := tx.writeNames(now.With(at, ""), ""); err != nil {
-		tx.log("the name of a scroll that is gone was not removed", err)
+	next := now.With(gone[0].At, "")
+	if len(gone) > 1 {
+		next = now.WithAll(gone, tx.pace)
+	}
+	if err := tx.writeNames(next, gone...); err != nil {
+		tx.log("the names of scrolls that are gone were not removed", err)
 	}
 }
 
-// writeNames makes the names what next is, where name is all that is new.
-func (tx *transaction) writeNames(next *cache.Version, name string) (err error) {
+// writeNames makes the names what next is, where these are all that are new, or are
+// removed if they are empty.
+func (tx *transaction) writeNames(next *cache.Version, changed ...phext.Scroll) (err error) {
 	now, call := tx.visible[tx.namesPath], tx.lead.Call
 	if tx.namesReserved == nil {
 		// That there is room was found out together with the phext's own growth.
@@ -133,14 +167,21 @@ func (tx *transaction) writeNames(next *cache.Version, name string) (err error) 
 			return err
 		}
 	}
-	entry := tx.lead.entry()
-	entry.File, entry.Op, entry.Text = call.NamesFileName(), journal.Update, name
-	entry.Idempotency, entry.Digest, entry.Answer = "", "", ""
-	pending, err := tx.journal.Begin(entry, func() (journal.State, error) { return datadir.StateOf(now), nil })
+	entries, at, begin := make([]journal.Mutation, len(changed)), changed[0].At, tx.journal.BeginBatch
+	for i, name := range changed {
+		e := tx.lead.entry()
+		e.File, e.Op, e.At, e.Text = call.NamesFileName(), journal.Update, name.At, name.Text
+		e.Idempotency, e.Digest, e.Answer = "", "", ""
+		entries[i] = e
+	}
+	if len(changed) > 1 {
+		at, begin = phext.Origin(), tx.journal.BeginAll // the file is written as a whole
+	}
+	pending, err := begin(entries, func() (journal.State, error) { return datadir.StateOf(now), nil })
 	if err != nil {
 		return err
 	}
-	if err := tx.w.files.storeNames(tx.namesPath, now, next, call.At); err != nil {
+	if err := tx.w.files.storeNames(tx.namesPath, now, next, at); err != nil {
 		return errors.Join(err, tx.namesNotWritten(pending, now))
 	}
 	id, err := tx.w.files.identify(tx.namesPath)
@@ -152,9 +193,11 @@ func (tx *transaction) writeNames(next *cache.Version, name string) (err error) 
 		return err
 	}
 	tx.visible[tx.namesPath] = next.WithID(id)
-	next.Noted(call.At, name)
+	for _, name := range changed {
+		next.Noted(name.At, name.Text)
+	}
 	if tx.replica != nil {
-		tx.replica.Add([]journal.Mutation{entry}, datadir.Known(tx.visible[tx.namesPath]), pending.Time())
+		tx.replica.Add(entries, datadir.Known(tx.visible[tx.namesPath]), pending.Time())
 	}
 	return nil
 }

@@ -57,6 +57,9 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 
 // digest tells one mutation from another.
 func (m *mutation) digest() string {
+	if m.Call.Batch != nil {
+		return operationsDigest(m.Call)
+	}
 	where := m.Call.Name
 	if where == "" {
 		where = m.Call.At.String()

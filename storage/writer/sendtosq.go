@@ -20,6 +20,9 @@ import (
 // sendToSQ has SQ make the mutations, and keeps the child for verify. A child
 // that accepts no connection has seen nothing, so the next one is tried, once.
 func (tx *transaction) sendToSQ() error {
+	if tx.isBatch() {
+		return tx.replaceFile()
+	}
 	tx.calls = tx.callsToSQ()
 	err := tx.sendOnce()
 	if errors.Is(err, sqclient.ErrUnreached) && !tx.sent {
@@ -245,10 +248,11 @@ func diskSpaceOf(dir string) (diskSpace, error) {
 
 // reserveDiskSpace finds out what kind of disk it is. On a tight one, it reserves
 // space for the present text before SQ truncates the file, so that the text can
-// be put back. A write that frees space passes without that.
+// be put back. A write that frees space passes without that. A batch leaves the old file
+// where it is until the new one is whole.
 func (tx *transaction) reserveDiskSpace() error {
 	size := tx.before.Phext.Size()
-	if size == 0 {
+	if size == 0 || tx.isBatch() {
 		return nil
 	}
 	space, err := tx.w.files.space(tx.dir.Path)

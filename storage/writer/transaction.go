@@ -51,6 +51,9 @@ type transaction struct {
 	newName         bool           // lead's name gets a coordinate
 	staleName       bool           // lead's coordinate has a name without a scroll
 	lostName        bool           // a name goes with lead's scroll
+	newNames        []phext.Scroll // of a batch: that are written before its scrolls; an empty one is removed
+	namesNext       *cache.Version // the names with newNames; nil = as they are
+	lostNames       []phext.Scroll // of a batch: that are removed after its scrolls
 	reload          bool           // SQ has to read the file again first
 
 	reserved, namesReserved *quota.Reservation
@@ -121,6 +124,9 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 // there is nothing to delete.
 func (tx *transaction) apply() (answered bool, err error) {
 	call := tx.lead.Call
+	if tx.isBatch() {
+		return tx.applyBatch()
+	}
 	if call.Op == rewrite.Delete && !tx.before.Phext.Exists() {
 		tx.lead.result.Body = []byte(answerTo(call, ""))
 		return true, tx.lead.checkPrecondition("", false)
@@ -279,7 +285,11 @@ func (tx *transaction) freezeReaders() error {
 }
 
 func (tx *transaction) beginJournal() (err error) {
-	tx.pending, err = tx.journal.BeginBatch(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+	begin := tx.journal.BeginBatch
+	if tx.isBatch() {
+		begin = tx.journal.BeginAll
+	}
+	tx.pending, err = begin(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
 	if err != nil && apierror.From(err) == nil {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
 		tx.w.notRecorded.Store(&err)
@@ -298,6 +308,9 @@ func (tx *transaction) entries() []journal.Mutation {
 			entries[i].ETag, entries[i].Size = "", tx.next.Size()
 			entries[i].UpTo = m.Call.At.LastWith(tx.pace.Outermost(entries[i].Text))
 		}
+	}
+	if m := tx.lead; tx.isBatch() && m.IdempotencyKey != "" {
+		entries[0].Idempotency, entries[0].Digest, entries[0].Answer = m.idempotency(), m.digest(), string(m.result.Body)
 	}
 	return entries
 }
@@ -351,8 +364,9 @@ func (tx *transaction) addToUpload() {
 // gives back what it had reserved.
 func (tx *transaction) publish() {
 	tx.visible[tx.path] = tx.next.WithID(tx.written)
-	tx.dir.NoteSeen(tx.path, tx.written, tx.lead.delimited)
+	tx.dir.NoteSeen(tx.path, tx.written, tx.lead.delimited || tx.isBatch())
 	used := tx.release()
+	tx.lead.result.Changed, tx.lead.result.QuotaUsed = true, used
 	for _, m := range tx.members {
 		m.result.Changed, m.result.QuotaUsed = true, used
 	}

@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -38,6 +39,15 @@ type Result struct {
 	Changed   bool    // false: there was nothing to do, and the rest is not set
 	ETag      string  // of the scroll as it is now; "" = there is none
 	QuotaUsed float64 // part of the quota, 0 to 1; 0 if there is no quota
+
+	release func() // of the memory of Body; nil = it is not counted
+}
+
+// Release gives the memory of the body back, once it is sent.
+func (r Result) Release() {
+	if r.release != nil {
+		r.release()
+	}
 }
 
 // Config is what a Writer is made of.
@@ -77,6 +87,7 @@ type fileSystem struct {
 	// FileID is that of no file.
 	same       func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error)
 	identify   func(path string) (fsutil.FileID, error)
+	replace    func(path string, content io.WriterTo) error // of which one is an error if the file is as it was
 	storeNames func(path string, now, next *cache.Version, at phext.Coordinate) error
 	space      func(dir string) (diskSpace, error)
 }
@@ -85,7 +96,7 @@ type fileSystem struct {
 func New(c Config) *Writer {
 	return &Writer{
 		Config: c, timeout: sqclient.Timeout, queues: map[*datadir.Dir]*batchQueue{},
-		files: fileSystem{rename: unix.Rename, remove: os.Remove, same: sameFile(c.Dirs.Links), identify: c.Dirs.Links.Identify, storeNames: storeNames(c.Dirs.Links), space: diskSpaceOf},
+		files: fileSystem{rename: unix.Rename, replace: replace, remove: os.Remove, same: sameFile(c.Dirs.Links), identify: c.Dirs.Links.Identify, storeNames: storeNames(c.Dirs.Links), space: diskSpaceOf},
 	}
 }
 
@@ -98,6 +109,10 @@ func (w *Writer) Commit(ctx context.Context, r Request) (Result, error) {
 	if out.tryAlone {
 		m.alone = true
 		out = w.commit(ctx, m)
+	}
+	if out.err != nil {
+		m.result.Release()
+		m.result.release = nil
 	}
 	return m.result, out.err
 }
