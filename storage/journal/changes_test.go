@@ -72,7 +72,11 @@ func TestChangesModel(t *testing.T) {
 				for i := range 1 + r.IntN(3) {
 					all = append(all, Mutation{File: file, Op: Update, At: phext.Coordinate{1, 1, 1, 1, 1, 1, 1, 1, uint32(i + 1)}, Text: fmt.Sprint("text ", n), Tenant: "t", Note: fmt.Sprint(n, ".", i), ETag: `"x"`, Size: 7})
 				}
-				p, err := j.BeginBatch(all, func() (State, error) { return before, nil })
+				begin := j.BeginBatch
+				if r.IntN(2) == 0 {
+					begin = j.BeginAll
+				}
+				p, err := begin(all, func() (State, error) { return before, nil })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -165,7 +165,7 @@ func (v *view) existed(t int64) (map[string]bool, error) {
 	there := map[string]bool{}
 	for _, o := range v.segments {
 		pending := map[string][]record{}
-		err := v.walk(o, func(r record) error {
+		err := v.walkEach(o, func(r record) error {
 			noteExistence(there, pending, r, t)
 			return nil
 		})

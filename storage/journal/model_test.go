@@ -168,6 +168,8 @@ func TestEveryMomentComesBack(t *testing.T) {
 			"abort":   m.abort,
 			"set":     m.together,
 			"halfway": m.crashTogether,
+			"all":     m.allAtOnce,
+			"none":    m.crashOfAll,
 			"edit":    m.edit,
 			"crash":   m.crash,
 			"wait": func(t *rapid.T) {

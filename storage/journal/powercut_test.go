@@ -77,7 +77,7 @@ func old(t *rapid.T, states []State, createdAgain bool) State {
 func TestAPowerCutLosesNothingAcknowledged(t *testing.T) {
 	untilPowerCut(t, Batch, true, func(t *rapid.T, m *model, file string, all []attempt) {
 		last := all[len(all)-1]
-		if got, want := m.read(file), all[len(all)-2].after(); got != want && !someOf(got, want, last.made) {
+		if got, want := m.read(file), all[len(all)-2].after(); got != want && !last.mayHaveLeft(got, want) {
 			t.Fatalf("%s: %q %v, want %q %v", file, got.Text, got.Exists, want.Text, want.Exists)
 		}
 	})
@@ -89,7 +89,7 @@ func TestAPowerCutLosesNothingAcknowledged(t *testing.T) {
 func TestAPowerCutTakesNoPhextWhateverThePolicy(t *testing.T) {
 	untilPowerCut(t, Off, true, func(t *rapid.T, m *model, file string, all []attempt) {
 		known := func(s State) bool {
-			return slices.ContainsFunc(all, func(a attempt) bool { return s == a.before || someOf(s, a.before, a.made) })
+			return slices.ContainsFunc(all, func(a attempt) bool { return s == a.before || a.mayHaveLeft(s, a.before) })
 		}
 		got := m.read(file)
 		if known(got) {
@@ -105,6 +105,23 @@ func TestAPowerCutTakesNoPhextWhateverThePolicy(t *testing.T) {
 type attempt struct {
 	before State
 	made   []Mutation
+	whole  bool // all of it happens, or nothing
+}
+
+// mayHaveLeft says whether an attempt that was interrupted may have left a state.
+func (a attempt) mayHaveLeft(got, before State) bool {
+	if a.whole {
+		return got == before || got == before.AfterAll(a.made)
+	}
+	return someOf(got, before, a.made)
+}
+
+// written are the states of a file while it is written.
+func (a attempt) written(t *rapid.T) []State {
+	if a.whole {
+		return []State{a.before.AfterAll(a.made)}
+	}
+	return halfways(t, a.before, a.made)
 }
 
 func (a attempt) after() State {
@@ -142,29 +159,29 @@ func untilPowerCut(t *testing.T, policy Policy, atSQ bool, check func(t *rapid.T
 func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[string][]attempt {
 	segment, all := uint64(0), map[string][]attempt{}
 	for _, file := range m.files {
-		all[file] = []attempt{{m.read(file), nil}}
+		all[file] = []attempt{{before: m.read(file)}}
 	}
-	begin := func() ([]Mutation, State, *Pending) {
+	begin := func() (attempt, *Pending) {
 		made := drawSet(t, m.files)
 		file := made[0].File
-		before := m.read(file)
-		p := m.beginTogether(made)
+		a := attempt{m.read(file), made, rapid.Bool().Draw(t, "all or nothing")}
+		p := m.beginAttempt(a)
 		if m.j.seg.number != segment {
 			segment = m.j.seg.number
 			m.settleRemovals(disk)
 			clear(disk.aside)
 		}
-		all[file] = append(all[file], attempt{before, made})
-		return made, before, p
+		all[file] = append(all[file], a)
+		return a, p
 	}
 	for range rapid.IntRange(1, 40).Draw(t, "mutations") {
-		made, before, p := begin()
-		states := halfways(t, before, made)
+		a, p := begin()
+		before, made, states := a.before, a.made, a.written(t)
 		file, last := made[0].File, states[len(states)-1]
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
-		m.createAgain(t, disk, p, before, made)
+		m.createAgain(t, disk, p, a)
 		if rapid.Bool().Draw(t, "synced while SQ works") {
 			m.must(p.Sync())
 		}
@@ -175,7 +192,8 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 		}
 		disk.written[file] = append(disk.written[file], states...)
 	}
-	last, before, p := begin()
+	attempted, p := begin()
+	last, before := attempted.made, attempted.before
 	if before.Text != "" && !p.CheckpointDurable() {
 		t.Fatalf("%s: what it holds is not on disk", last[0].File)
 	}
@@ -184,12 +202,12 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 		if len(disk.written[file]) == 0 {
 			disk.written[file] = []State{before}
 		}
-		aside := m.createAgain(t, disk, p, before, last)
+		aside := m.createAgain(t, disk, p, attempted)
 		if aside && !atSQ {
 			surelyAside = file
 		}
 		if aside || atSQ {
-			disk.written[file] = append(disk.written[file], halfways(t, before, last)...)
+			disk.written[file] = append(disk.written[file], attempted.written(t)...)
 		}
 	}
 	disk.cut(t, m.j.dir)
@@ -209,7 +227,7 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 	m.noneAside(t)
 	for _, file := range m.files {
 		if file != last[0].File {
-			all[file] = append(all[file], attempt{all[file][len(all[file])-1].after(), nil})
+			all[file] = append(all[file], attempt{before: all[file][len(all[file])-1].after()})
 		}
 	}
 	return all
@@ -217,9 +235,9 @@ func (m *model) runUntilPowerCut(t *rapid.T, disk *platter, atSQ bool) map[strin
 
 // createAgain has SQ create the file again, at random, where the writer would.
 // The old file was renamed aside, and its removal may not be on the disk.
-func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, before State, made []Mutation) bool {
-	file := made[0].File
-	if !before.Exists || made[0].Op > Delete || !p.CheckpointDurable() || !rapid.Bool().Draw(t, "created again") {
+func (m *model) createAgain(t *rapid.T, disk *platter, p *Pending, a attempt) bool {
+	file, before, made := a.made[0].File, a.before, a.made
+	if a.whole || !before.Exists || made[0].Op > Delete || !p.CheckpointDurable() || !rapid.Bool().Draw(t, "created again") {
 		return false
 	}
 	disk.aside[file] = append(disk.aside[file], disk.written[file]...)

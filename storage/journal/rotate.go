@@ -31,11 +31,15 @@ func (j *Journal) lockReady(format byte) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
-	if err := j.rotateIfDueLocked(); err != nil {
-		j.mu.Unlock()
-		return err
-	}
-	return nil
+	ready := false
+	defer func() {
+		if !ready { // also after a panic, which the process outlives
+			j.mu.Unlock()
+		}
+	}()
+	err := j.rotateIfDueLocked()
+	ready = err == nil
+	return err
 }
 
 func (j *Journal) rotateIfDueLocked() error {

@@ -333,6 +333,12 @@ func (f *faults) around(real fileSystem) fileSystem {
 		}
 		return real.identify(path)
 	}
+	guarded.replace = func(path string, content io.WriterTo) error {
+		if err := f.at("replace"); err != nil {
+			return err
+		}
+		return real.replace(path, content)
+	}
 	guarded.storeNames = func(path string, now, next *cache.Version, at phext.Coordinate) error {
 		if err := f.at("names"); err != nil {
 			return err
