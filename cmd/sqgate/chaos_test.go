@@ -100,6 +100,7 @@ func TestChaos(t *testing.T) {
 			newSlot("emi", "large&c=1.1.1/1.1.1/1.1.1", updates),
 		}
 		hot := &hotScroll{target: "large&c=1.1.1/1.1.1/1.900.7", answers: map[string]bool{}}
+		three := &together{slot: newSlot("will", "large", nil), at: []string{"1.1.1/1.1.1/1.900.8", "b.name", "1.1.1/1.1.1/1.900.9"}}
 		t.Logf("seed %d", seed)
 		watchForTwo(t, dir, g.dataDir("emi"))
 		torn := 0
@@ -113,6 +114,7 @@ func TestChaos(t *testing.T) {
 			for i := range 4 {
 				writers.Go(func() { hot.write(g, stop, round, i) })
 			}
+			writers.Go(func() { three.write(g, stop, round) })
 			torn += strike(t, g, dir, path, r.IntN(3))
 			close(stop)
 			writers.Wait()
@@ -127,6 +129,9 @@ func TestChaos(t *testing.T) {
 			}
 			if problem := hot.check(g); problem != "" {
 				t.Fatalf("seed %d, round %d, the hot scroll: %s", seed, round, problem)
+			}
+			if problem := three.check(g); problem != "" {
+				t.Fatalf("seed %d, round %d, the batch: %s", seed, round, problem)
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
@@ -203,6 +208,47 @@ func (s *slot) check(g *gate) string {
 		return fmt.Sprintf("%q stands there; it may be one of %q", r.body, slices.Collect(maps.Keys(s.may)))
 	}
 	s.may = map[string]bool{r.body: true}
+	return ""
+}
+
+// together are coordinates that one writer writes in batches: they always have the same
+// text, each of its inserts.
+type together struct {
+	*slot
+	at []string
+}
+
+func (s *together) write(g *gate, stop <-chan struct{}, round int) {
+	s.next = func(value string) (string, string, func(string) string) {
+		var all []map[string]string
+		for _, c := range s.at {
+			all = append(all, map[string]string{"op": "insert", "c": c, "s": value})
+		}
+		return "batch", batchOf(all...), func(old string) string { return old + value }
+	}
+	s.slot.write(g, stop, round, 0)
+}
+
+// check reads the coordinates at once.
+func (s *together) check(g *gate) string {
+	var all []map[string]string
+	for _, c := range s.at {
+		all = append(all, map[string]string{"op": "select", "c": c})
+	}
+	r, err := g.do(s.tenant, "POST", "/api/v2/batch?p="+s.target, batchOf(all...))
+	if err != nil || r.status != 200 {
+		return fmt.Sprintf("a batch of reads: %d %s %v", r.status, r.body, err)
+	}
+	results := resultsOf(g.t, r.body)
+	for _, one := range results {
+		if one.S != results[0].S {
+			return fmt.Sprintf("%s has %q, and %s %q", results[0].C, results[0].S, one.C, one.S)
+		}
+	}
+	if !s.may[results[0].S] {
+		return fmt.Sprintf("%q stands there; it may be one of %q", results[0].S, slices.Collect(maps.Keys(s.may)))
+	}
+	s.may = map[string]bool{results[0].S: true}
 	return ""
 }
 
