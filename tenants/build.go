@@ -106,6 +106,7 @@ func (b *builder) add(e Entry) {
 	b.setKeys(t, e)
 	t.public = b.publicPhexts(e.Public)
 	t.keys = b.scopedKeys(t, e.Keys)
+	t.webhooks = b.webhookList(e.Webhooks)
 	b.writers[t] = e.Writers
 	b.snapshot.all, b.positions = append(b.snapshot.all, t), append(b.positions, b.index)
 	if archived {

@@ -53,6 +53,8 @@ type Entry struct {
 	Writers *[]*string      `json:"writers,omitempty"` // ids
 
 	Keys *[]json.RawMessage `json:"keys,omitempty"` // each a KeyEntry
+
+	Webhooks *[]json.RawMessage `json:"webhooks,omitempty"` // each a WebhookEntry
 }
 
 // targets says where each field of an entry is decoded to.
@@ -66,6 +68,7 @@ func (e *Entry) targets() map[string]any {
 		"requests_per_minute": &e.RequestsPerMinute, "calls_per_day": &e.CallsPerDay, "max_phexts": &e.MaxPhexts,
 		"allow_delimiters": &e.AllowDelimiters, "shared_data_dir": &e.SharedDataDir,
 		"follow_links": &e.FollowLinks, "public": &e.Public, "writers": &e.Writers, "keys": &e.Keys,
+		"webhooks": &e.Webhooks,
 	}
 }
 

@@ -45,6 +45,7 @@ type Tenant struct {
 	public             *rewrite.Scope // nil = nothing is
 	writers            []string       // ids
 	keys               []*Key
+	webhooks           []*Webhook
 }
 
 // NewIncarnation is the incarnation of a tenant that is added now. It tells the

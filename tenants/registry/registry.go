@@ -3,7 +3,7 @@
 // tenants file here and what the bucket says, whichever of the two changed.
 //
 // The bucket decides: it is written by compare-and-swap, and nothing here is in force
-// before it is there. No key is there in clear. The package serves no requests, and knows
+// before it is there. No key is there in clear; the secrets of webhooks are. The package serves no requests, and knows
 // nothing of phexts.
 package registry
 
