@@ -18,5 +18,6 @@ const (
 	Duration = "duration"
 	LeftOut  = "left_out" // further lines like this one, since the last
 	DataDir  = "data_dir"
+	Webhook  = "webhook" // the id of one of the tenant's webhooks
 	Error    = "error"
 )
