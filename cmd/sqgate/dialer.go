@@ -208,17 +208,17 @@ func (s *service) startDialer() (stop func(), err error) {
 	}
 	cmd.Stdin = read
 	err = errors.Join(cmd.Start(), read.Close())
-	stop = func() { _ = alive.Close(); _ = cmd.Wait() } // it has nothing to lose
+	end := func() { _ = alive.Close(); _ = cmd.Wait() } // it has nothing to lose
 	if err != nil {
 		return nil, errors.Join(err, alive.Close())
 	}
 	if _, err := said.Read(make([]byte, 10)); err != nil {
-		stop()
+		end()
 		return nil, fmt.Errorf("the dialer for the bucket did not start: %w", err)
 	}
 	_, err = unix.FcntlInt(alive.Fd(), unix.F_SETFD, 0) // it outlives the execution
 	err = errors.Join(err, os.Setenv(envDialer, socket), os.Setenv(envDialerPipe, strconv.Itoa(int(alive.Fd()))))
-	return func() { _ = os.Unsetenv(envDialer); stop() }, err
+	return func() { _, _ = os.Unsetenv(envDialer), os.Unsetenv(envDialerPipe); end() }, err // neither fails
 }
 
 // dialedHosts is an address with the port of all hosts, as a dialer has it; "" = there are none.
