@@ -34,6 +34,7 @@ import (
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
+	"mirrorborn.us/sqgate/webhooks"
 )
 
 // Config is what an API is made of. All fields are needed but MetricsKey.
@@ -46,6 +47,7 @@ type Config struct {
 	Calls      *quota.Calls
 	Dirs       *datadir.Dirs
 	History    *history.Service
+	Webhooks   *webhooks.Service
 	Children   *supervisor.Supervisor
 	Metrics    http.Handler // answers GET /api/v2/metrics
 	DataRoot   string       // where the directories of added tenants are made
@@ -127,6 +129,10 @@ func (a *API) routes() {
 		"GET /api/v2/admin/hosts":                 a.listHosts,
 		"POST /api/v2/admin/hosts/{name}/drain":   a.drain(true),
 		"POST /api/v2/admin/hosts/{name}/undrain": a.drain(false),
+
+		"GET " + tenants + "/{id}/webhooks":              a.atOwner(a.listWebhooks),
+		"POST " + tenants + "/{id}/webhooks":             a.addWebhook,
+		"DELETE " + tenants + "/{id}/webhooks/{webhook}": a.removeWebhook,
 	} {
 		if strings.Contains(pattern, tenants) || strings.HasSuffix(pattern, "/bucket/init") {
 			h = a.inForce(h)

@@ -32,6 +32,7 @@ type Metrics struct {
 	rejected *prometheus.CounterVec
 	starts   *prometheus.CounterVec
 	refused  *prometheus.CounterVec
+	hooks    *prometheus.CounterVec
 	recent   *recent // for the status page
 }
 
@@ -47,12 +48,13 @@ func NewMetrics(version string, store *tenants.Store) *Metrics {
 		rejected: counter("sq_rejected_total", "Requests that sqgate answered with an error since it started, by the code in that answer.", "code"),
 		starts:   counter("sq_child_starts_total", "SQ processes started since sqgate started, by tenant and reason: first, again (after an orderly stop) or failure.", "tenant", "reason"),
 		refused:  counter("sq_key_refused_total", "Requests with one of a tenant's further keys that sqgate answered with an error since it started, by tenant, id of the key, and the code in that answer.", "tenant", "key", "code"),
+		hooks:    counter("sq_webhooks_total", "Changes that were delivered to the tenant's webhooks or dropped, and requests to them that failed, since sqgate started.", "tenant", "result"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sq_request_seconds", Help: "Seconds from a request's header to the end of its answer, by operation.", Buckets: buckets}, []string{"op"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sqgate_build_info", Help: "The version of sqgate; the value is 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.calls, m.requests, m.rejected, m.starts, m.refused, m.seconds, build,
+	m.registry.MustRegister(m.calls, m.requests, m.rejected, m.starts, m.refused, m.hooks, m.seconds, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// An alert compares a counter with an earlier value: one that begins with its first
 	// event hides that event.
@@ -216,6 +218,7 @@ func (m *Metrics) forget(tenant string) {
 	m.calls.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.starts.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.refused.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+	m.hooks.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	m.recent.forget(tenant)
 }
 

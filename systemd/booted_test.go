@@ -74,6 +74,7 @@ func TestBooted(t *testing.T) {
 		{"one tenant on another disk", movesTenant},
 		{"a bucket from the network of its own", hasBucket},
 		{"two hosts with one bucket", hasHosts},
+		{"webhooks from the network of its own", deliversWebhooks},
 		{"an SQ of root, there and back", adoptsRoot},
 		{"an SQ of another user, on another port", adoptsAnotherUser},
 		{"an SQ in a home, as its user has it", adoptsFromHome},

@@ -141,7 +141,7 @@ func checkURL(text string) *ValueError {
 	case len(text) > longestURL:
 		return wrongLength(len(text), 1, longestURL)
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.Contains(u.Hostname(), "%"):
-		return &ValueError{"is not a URL that a webhook can have", `write it whole, such as "https://example.org/hook"`}
+		return &ValueError{"is not a URL that a webhook can have", `write it whole, such as "https://receiver.example/hook"`}
 	case u.User != nil:
 		return &ValueError{"has a user or a password in it", "leave them out: the receiver knows the sender by the signature"}
 	case u.Fragment != "" || strings.HasSuffix(text, "#"):

@@ -26,7 +26,8 @@ func TestWebhooks(t *testing.T) {
 	if d := Compare(s, with(strings.Replace(one, "Sw\"", "Sx\"", 1))); len(d.Changed) != 1 {
 		t.Error("a change of a secret is not noticed")
 	}
-	if with(strings.Replace(one, goodSecret, NewWebhookSecret(), 1)); NewWebhookSecret() == NewWebhookSecret() {
+	made, another := NewWebhookSecret(), NewWebhookSecret()
+	if with(strings.Replace(one, goodSecret, made, 1)); made == another {
 		t.Error("two secrets are the same")
 	}
 	if wrong := checkWebhookID(NewWebhookID()); wrong != nil {

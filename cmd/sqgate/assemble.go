@@ -35,6 +35,7 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
 	"mirrorborn.us/sqgate/tenants/registry"
+	"mirrorborn.us/sqgate/webhooks"
 )
 
 // service is the parts that serve puts together.
@@ -55,6 +56,8 @@ type service struct {
 	reader   *reader.Reader
 	writer   *writer.Writer
 	history  *history.Service
+	changes  *changes.Service
+	webhooks *webhooks.Service
 	host     *hosts.Host        // nil = there is no bucket
 	replicas *hosts.Directories // nil = there is no bucket
 	registry *registry.Registry // nil = there is no bucket
@@ -84,6 +87,7 @@ const marksDir = "directories"
 // everything else.
 func assemble(o *options, stderr *logQueue) (*service, error) {
 	s := &service{o: o, stderr: stderr, log: newLogger(o, stderr), started: time.Now()}
+	keepDialer()
 	for _, step := range []func() error{s.loadJWTKey, s.openBucket, s.openTenants, s.openJournal, s.joinBucket, s.makeChildren, s.makeStorage, s.checkBucket, s.makeAPIs, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
@@ -138,6 +142,7 @@ func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.unused.changed(old, now, diff)
 	s.ledger.Refresh()
 	s.metrics.TenantsChanged(old, diff)
+	s.webhooks.Changed()
 	s.warnUnwritable(diff.Added)
 	s.warnUnwritable(diff.Changed)
 }
@@ -237,6 +242,8 @@ func (s *service) makeStorage() (err error) {
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})
 	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger, SpoolDir: s.o.stateDir}
+	s.changes = changes.New(s.dirs)
+	s.makeWebhooks()
 	return nil
 }
 
@@ -270,7 +277,7 @@ func (s *service) makeAPIs() error {
 	limit := keylimit.New(time.Now)
 	s.api, err = admin.New(admin.Config{
 		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
-		Dirs: s.dirs, History: s.history, Links: s.links,
+		Dirs: s.dirs, History: s.history, Webhooks: s.webhooks, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,
 		Hosts: s.hosts, Directories: s.replicas, Draining: s.setDraining,
@@ -279,7 +286,7 @@ func (s *service) makeAPIs() error {
 		return err
 	}
 	s.gateway = proxy.New(proxy.Config{
-		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: changes.New(s.dirs), History: s.history, Ledger: s.ledger, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
+		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: s.changes, History: s.history, Ledger: s.ledger, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
 		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants, Leased: s.leased(),
 		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, KeyRefused: s.metrics.KeyRefused, BackendVersion: version, Logger: s.log,
@@ -313,8 +320,12 @@ func (s *service) listen() (err error) {
 		s.warnOfNetwork(errors.New("the kernel says that sqgate is still in the host's network"))
 	default:
 		stop, err := s.startDialer()
-		if err != nil {
+		if err != nil && s.mustDial() {
 			return err
+		}
+		if err != nil {
+			s.log.Warn("no webhook can be delivered", logkey.Error, err)
+			stop = func() {}
 		}
 		s.stderr.flush() // if it succeeds, this process ends there
 		s.warnOfNetwork(enterOwnNetwork(s.listener, s.hostListener, orphansWrite))

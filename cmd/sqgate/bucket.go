@@ -151,7 +151,6 @@ func (s *service) openBucket() error {
 	if err != nil {
 		return err
 	}
-	keepDialer()
 	b, err := o.open(bucket.Options{Dial: dialThrough(os.Getenv(envDialer))})
 	if bucket.ShouldRetry(err) && os.Getenv(envDialer) == "" && startedBySystemd() {
 		return fmt.Errorf("%w; the unit's own network has no way out but sqgate-dialer.socket: see bucket.md", err)

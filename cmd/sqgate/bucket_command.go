@@ -74,7 +74,7 @@ func (c *apiClient) lendDialer(url string) (socket string, stop func()) {
 	if err != nil {
 		return "", nil
 	}
-	go serveDialer(l, func(address string) bool { return bucket.Reaches(url, address) })
+	go (&dialer{reaches: func(address string) bool { return bucket.Reaches(url, address) }}).serve(l)
 	_ = os.Chmod(socket, 0o666) // nobody else gets into the directory; if it fails, sqgate says that it cannot connect
 	return socket, func() { _ = l.Close() }
 }

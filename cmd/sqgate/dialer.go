@@ -19,10 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/webhooks"
 )
 
-// From a network of its own, sqgate reaches no S3 server. A dialer is another process in
-// the host's network: it connects to the bucket's server, and to nothing else, and passes
+// From a network of its own, sqgate reaches nothing outside. A dialer is another process in
+// the host's network: it connects to the bucket's server, to other hosts and to the
+// receivers of webhooks, as far as its own flags allow that, and to nothing else, and passes
 // the connected socket on. It is asked over a Unix socket, which is a file and belongs to
 // no network: a line with the address, and the answer is the socket, or why there is none.
 // It sees nothing of what is sent.
@@ -36,8 +38,12 @@ const (
 	// envDialerPipe is the number of the descriptor that keeps a dialer of sqgate's own alive.
 	envDialerPipe = "SQ_DIALER_PIPE_FD"
 
-	dialTimeout    = 10 * time.Second
-	longestAddress = 300 // bytes
+	dialTimeout = 10 * time.Second
+	longestLine = 300 // bytes
+
+	// How the line of a receiver of webhooks begins, with TLS and without.
+	webhookWord      = "webhook "
+	plainWebhookWord = "plain-webhook "
 )
 
 // dialThrough connects by way of the dialer at path; nil if path is "".
@@ -46,20 +52,25 @@ func dialThrough(path string) func(ctx context.Context, network, address string)
 		return nil
 	}
 	return func(ctx context.Context, _, address string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		var d net.Dialer
-		dialer, err := d.DialContext(ctx, "unix", path)
-		if err != nil {
-			return nil, fmt.Errorf("the dialer that connects sqgate's own network to the bucket does not run: %w", err)
-		}
-		defer func() { _ = dialer.Close() }() // it has said everything
-		defer context.AfterFunc(ctx, func() { _ = dialer.SetDeadline(time.Unix(1, 0)) })()
-		if _, err := io.WriteString(dialer, address+"\n"); err != nil {
-			return nil, err
-		}
-		return receiveSocket(dialer.(*net.UnixConn))
+		return askDialer(ctx, path, address)
 	}
+}
+
+// askDialer asks the dialer at path with a line.
+func askDialer(ctx context.Context, path, line string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var d net.Dialer
+	dialer, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("the dialer that connects sqgate's own network to others does not run: %w", err)
+	}
+	defer func() { _ = dialer.Close() }() // it has said everything
+	defer context.AfterFunc(ctx, func() { _ = dialer.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := io.WriteString(dialer, line+"\n"); err != nil {
+		return nil, err
+	}
+	return receiveSocket(dialer.(*net.UnixConn))
 }
 
 func receiveSocket(from *net.UnixConn) (net.Conn, error) {
@@ -85,8 +96,15 @@ func receiveSocket(from *net.UnixConn) (net.Conn, error) {
 	return net.FileConn(file)
 }
 
-// serveDialer answers until l is closed.
-func serveDialer(l net.Listener, reaches func(address string) bool) {
+// dialer is what a dialer connects to, and for whom.
+type dialer struct {
+	reaches  func(address string) bool
+	webhooks webhooks.Allowed
+	only     int // the pid of the process that may ask; 0 = any that can open the socket
+}
+
+// serve answers until l is closed.
+func (d *dialer) serve(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -94,27 +112,42 @@ func serveDialer(l net.Listener, reaches func(address string) bool) {
 		}
 		go func() {
 			defer func() { _ = c.Close() }() // whoever asked has the answer
-			if err := answerDial(c.(*net.UnixConn), reaches); err != nil {
+			if err := d.answer(c.(*net.UnixConn)); err != nil {
 				_, _ = io.WriteString(c, oneLine(err.Error())) // whoever asked may have left
 			}
 		}()
 	}
 }
 
-func answerDial(c *net.UnixConn, reaches func(address string) bool) error {
+// connect does what a line asks for.
+func (d *dialer) connect(line string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	if address, ok := strings.CutPrefix(line, webhookWord); ok {
+		return d.webhooks.Dial(ctx, address, true)
+	}
+	if address, ok := strings.CutPrefix(line, plainWebhookWord); ok {
+		return d.webhooks.Dial(ctx, address, false)
+	}
+	if !d.reaches(line) {
+		return nil, fmt.Errorf("the dialer connects to the server of its --bucket and to the port of its --host-listen, and not to %q", line)
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", line)
+}
+
+func (d *dialer) answer(c *net.UnixConn) error {
 	if err := c.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return err
 	}
-	line := make([]byte, longestAddress)
+	line := make([]byte, longestLine)
 	n, err := c.Read(line)
 	if err != nil {
 		return err
 	}
-	address := strings.TrimSuffix(string(line[:n]), "\n")
-	if !reaches(address) {
-		return fmt.Errorf("the dialer connects to the server of its --bucket and to the port of its --host-listen, and not to %q", address)
+	if pid, err := peerOf(c); d.only != 0 && (err != nil || pid != d.only) {
+		return fmt.Errorf("the dialer connects for its sqgate, and not for process %d (%v)", pid, err)
 	}
-	conn, err := net.DialTimeout("tcp", address, dialTimeout)
+	conn, err := d.connect(strings.TrimSuffix(string(line[:n]), "\n"))
 	if err != nil {
 		return err
 	}
@@ -127,44 +160,61 @@ func answerDial(c *net.UnixConn, reaches func(address string) bool) error {
 	return err
 }
 
+// peerOf is the pid of the process that has opened a connection.
+func peerOf(c *net.UnixConn) (pid int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var who *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { who, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, failed); err != nil {
+		return 0, err
+	}
+	return int(who.Pid), nil
+}
+
 func newDialer() *cobra.Command {
 	var o bucketOptions
 	var socket string
+	d := &dialer{reaches: o.reaches} // webhooks are to be allowed here, too: a dialer for a bucket is for nothing more
 	cmd := &cobra.Command{
-		Use: dialerCommand, Short: "Connect a sqgate in a network of its own to its bucket", Hidden: true, Args: cobra.NoArgs,
+		Use: dialerCommand, Short: "Connect a sqgate in a network of its own to others", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
-			return runDialer(&o, socket)
+			return d.run(socket)
 		},
 	}
 	cmd.Flags().StringVar(&o.url, "bucket", "", "URL of the bucket whose server may be connected to")
 	o.registerHosts(cmd.Flags())
+	cmd.Flags().Var(&d.webhooks, "webhook-allow", "where webhooks may be sent")
 	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket to listen on (empty: systemd's)")
 	return cmd
 }
 
-func runDialer(o *bucketOptions, socket string) error {
-	reaches := o.reaches
+func (d *dialer) run(socket string) error {
 	if socket == "" {
 		passed, err := activation.Listeners()
 		if err != nil || len(passed) != 1 || passed[0] == nil {
 			return usageError{fmt.Errorf("systemd handed over %d sockets, and one is wanted: use sqgate-dialer.socket (%v)", len(passed), err)}
 		}
-		serveDialer(passed[0], reaches)
+		d.serve(passed[0])
 		return nil
 	}
 	l, err := listenUnix(socket)
 	if err != nil {
 		return err
 	}
+	d.only = os.Getppid() // not an SQ process, which is of the same user
 	fmt.Println("ready")
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // it ends with sqgate
 		_ = l.Close()
 	}()
-	serveDialer(l, reaches)
+	d.serve(l)
 	return nil
 }
 
@@ -187,15 +237,15 @@ func listenUnix(path string) (net.Listener, error) {
 // in the environment for the program that is about to be executed. It ends with that one.
 // stop ends it if nothing is executed.
 func (s *service) startDialer() (stop func(), err error) {
-	if !strings.HasPrefix(s.o.bucket.url, "s3:") && s.hosts == nil {
+	if !s.mustDial() && s.webhooks.Off() {
 		return func() {}, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(s.markDir(), ".dialer")
-	cmd := exec.Command(self, dialerCommand, "--bucket", s.o.bucket.url, "--host-listen", s.dialedHosts(), "--socket", socket)
+	socket := filepath.Join(s.o.stateDir, ".dialer")
+	cmd := exec.Command(self, dialerCommand, "--bucket", s.o.bucket.url, "--host-listen", s.dialedHosts(), "--webhook-allow", s.o.webhookAllow.String(), "--socket", socket)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C is sqgate's, which goes on for a while
 	said, err := cmd.StdoutPipe()
@@ -214,12 +264,15 @@ func (s *service) startDialer() (stop func(), err error) {
 	}
 	if _, err := said.Read(make([]byte, 10)); err != nil {
 		end()
-		return nil, fmt.Errorf("the dialer for the bucket did not start: %w", err)
+		return nil, fmt.Errorf("the dialer did not start: %w", err)
 	}
 	_, err = unix.FcntlInt(alive.Fd(), unix.F_SETFD, 0) // it outlives the execution
 	err = errors.Join(err, os.Setenv(envDialer, socket), os.Setenv(envDialerPipe, strconv.Itoa(int(alive.Fd()))))
 	return func() { _, _ = os.Unsetenv(envDialer), os.Unsetenv(envDialerPipe); end() }, err // neither fails
 }
+
+// mustDial says whether sqgate cannot serve without connections to others.
+func (s *service) mustDial() bool { return strings.HasPrefix(s.o.bucket.url, "s3:") || s.hosts != nil }
 
 // dialedHosts is an address with the port of all hosts, as a dialer has it; "" = there are none.
 func (s *service) dialedHosts() string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ import (
 )
 
 // TestDialer reaches S3 from a network of sqgate's own. The process that connects does so
-// to the bucket's server alone, and ends with sqgate.
+// for sqgate alone, and ends with it.
 func TestDialer(t *testing.T) {
 	server := s3test.Start(t)
 	g := newGate(t, builtin, "will")
@@ -22,29 +23,77 @@ func TestDialer(t *testing.T) {
 		t.Fatal("sqgate has no network of its own")
 	}
 	g.must("will", "POST", at("update", "n", origin), "text", 200)
-	socket := filepath.Join(g.dir, "state", "bucket", ".dialer")
+	socket := filepath.Join(g.dir, "state", ".dialer")
 	if n := len(processesWith("\x00" + socket + "\x00")); n != 1 {
 		t.Fatalf("there are %d dialers", n)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dial := dialThrough(socket)
-	if c, err := dial(t.Context(), "tcp", l.Addr().String()); err == nil || !strings.Contains(err.Error(), "and not to") {
-		t.Errorf("the dialer connects to anybody: %v, %v", c, err)
-	}
 	u := strings.TrimPrefix(server.URL[strings.Index(server.URL, "http://"):], "http://")
-	c, err := dial(t.Context(), "tcp", u)
-	if err != nil || c.RemoteAddr().String() != u {
-		t.Fatalf("%v, %v", c, err)
-	}
-	_ = c.Close() // nothing was sent
-	server.Kill()
-	if _, err := dial(t.Context(), "tcp", u); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("a server that does not run: %v", err)
+	if c, err := dialThrough(socket)(t.Context(), "tcp", u); err == nil || !strings.Contains(err.Error(), "for its sqgate, and not for process") {
+		t.Errorf("the dialer connects for another process: %v, %v", c, err)
 	}
 	g.kill()
 	eventually(t, "the dialer ends with sqgate", func() bool { return len(processesWith("\x00"+socket+"\x00")) == 0 })
+}
+
+// TestDialerAnswers asks for what is allowed, and for what is not.
+func TestDialerAnswers(t *testing.T) {
+	open, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	here := open.Addr().String()
+	_, port, _ := net.SplitHostPort(here)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := closed.Addr().String()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d := &dialer{reaches: func(address string) bool { return address == here || address == nobody }, only: os.Getpid()}
+	if err := d.webhooks.Set("127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	serve := func(d *dialer) (socket string) {
+		socket = filepath.Join(t.TempDir(), "dialer")
+		l, err := listenUnix(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { defer close(ended); d.serve(l) }()
+		t.Cleanup(func() { _ = l.Close(); <-ended })
+		return socket
+	}
+	socket := serve(d)
+	for _, test := range []struct{ line, says string }{
+		{here, ""},
+		{nobody, "refused"},
+		{"127.0.0.1:1", "and not to"},
+		{"localhost:" + port, "and not to"},
+		{webhookWord + here, ""},
+		{plainWebhookWord + "localhost:" + port, ""},
+		{plainWebhookWord + "127.0.0.2:" + port, "--webhook-allow does not name it"},
+		{webhookWord + "[::1]:" + port, "--webhook-allow does not name it"},
+		{webhookWord, "missing"},
+	} {
+		c, err := askDialer(t.Context(), socket, test.line)
+		if err == nil {
+			_, to, _ := net.SplitHostPort(c.RemoteAddr().String())
+			if to != port {
+				t.Errorf("%q leads to %v", test.line, c.RemoteAddr())
+			}
+			_ = c.Close() // nothing was sent
+		}
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%q: %v, want %q", test.line, err, test.says)
+		}
+	}
+	forAnother := *d
+	forAnother.only++
+	if _, err := askDialer(t.Context(), serve(&forAnother), here); err == nil || !strings.Contains(err.Error(), "and not for process") {
+		t.Errorf("another process: %v", err)
+	}
 }

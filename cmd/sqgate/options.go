@@ -14,6 +14,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/nearest"
+	"mirrorborn.us/sqgate/webhooks"
 )
 
 // options is the flags of serve.
@@ -39,6 +40,7 @@ type options struct {
 	publicReads     int
 	jwtKeyFile      string
 	jwtClaim        string
+	webhookAllow    webhooks.Allowed
 	maxBody         byteSize
 	readMemory      byteSize
 	fsync           fsyncPolicy
@@ -65,6 +67,7 @@ func defaultOptions() *options {
 		privateNetwork:  true,
 		publicReads:     100,
 		jwtClaim:        "tenant",
+		webhookAllow:    webhooks.Public(),
 		maxBody:         64 << 20,
 		readMemory:      256 << 20,
 		fsync:           "batch",
@@ -105,6 +108,7 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&o.jwtKeyFile, "jwt-key-file", "", "file with the HS256 secret or the PEM public key of JSON Web Tokens that tenants may use as keys (empty: none)")
 	f.StringVar(&o.jwtClaim, "jwt-claim", o.jwtClaim, "claim of these tokens that names the tenant")
 	f.IntVar(&o.publicReads, "public-reads-per-minute", o.publicReads, "most reads without a key, of public phexts, a minute from one client address")
+	f.Var(&o.webhookAllow, "webhook-allow", "where webhooks may be sent: addresses and networks such as 10.1.0.0/16, and public for those of the Internet; or none")
 	f.Var(&o.maxBody, "max-body", "largest request body, in bytes or KiB, MiB, GiB")
 	f.Var(&o.readMemory, "read-memory", "memory for parsed phexts and answers made of them, in bytes or KiB, MiB, GiB (0 = forward every read to SQ)")
 	f.Var(&o.fsync, "fsync", "when the journal goes to disk: always (before SQ sees a write), batch (before it is acknowledged), off (when the kernel does: a power cut may lose the last half minute)")

@@ -27,7 +27,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	o.register(root.Flags())
-	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newKey(), newHistory(), newRestore(), newBackup(), newBucket(), newHostCommand(), newVersion(), newMan())
+	root.AddCommand(newServe(), newDemo(), newCheck(), newInit(), newTenant(), newKey(), newWebhook(), newHistory(), newRestore(), newBackup(), newBucket(), newHostCommand(), newVersion(), newMan())
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case standIn:

@@ -134,6 +134,7 @@ func (s *service) run() error {
 	group.Go(func() error { return s.recoverDirs(ctx) })
 	group.Go(func() error { s.dirs.Run(ctx); return nil })
 	group.Go(func() error { s.gateway.KeepStreams(ctx); return nil })
+	group.Go(func() error { s.webhooks.Run(ctx); return nil })
 	s.acquireLease(ctx)
 	group.Go(func() error { return s.keepLease(ctx) })
 	group.Go(func() error { s.keepTenants(ctx); return nil })
@@ -199,6 +200,7 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 	s.gateway.SetDraining(true)
 	s.api.EndStreams()
 	s.gateway.EndStreams()
+	s.webhooks.End()
 	s.handOver(ctx)
 	if l, ok := s.listener.(*inheritedListener); ok {
 		_ = l.Close() // systemd keeps the socket: new connections wait in it for the next sqgate
