@@ -1,8 +1,9 @@
 package http1
 
 import (
-	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,9 @@ func appendChunk(out, part []byte) []byte {
 	if len(part) == 0 {
 		return out
 	}
-	return fmt.Appendf(out, "%x\r\n%s\r\n", len(part), part)
+	out = slices.Grow(out, len(part)+20)
+	out = append(strconv.AppendInt(out, int64(len(part)), 16), "\r\n"...)
+	return append(append(out, part...), "\r\n"...)
 }
 
 // watch calls left if the client closes its side, until stop is called. Once the client has
