@@ -135,8 +135,11 @@ func TestASlowReaderIsCutOff(t *testing.T) {
 		client, answered, stop := w.listenOverAPipe(key)
 		defer stop()
 		synctest.Wait()
-		if len(w.streams.all) != 1 {
-			t.Fatalf("%d listen", len(w.streams.all))
+		w.streams.mu.Lock()
+		n := len(w.streams.all)
+		w.streams.mu.Unlock()
+		if n != 1 {
+			t.Fatalf("%d listen", n)
 		}
 		<-answered
 		if took := time.Since(began); took < 29*time.Second || took > 32*time.Second {
