@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,8 +12,6 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-var errNoMessage = apierror.New(apierror.BadRequest, "the body must be one JSON-RPC message of the Model Context Protocol, not a list of them")
-
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
 // whole chain, as if the client had sent it beside: so keys, rights, limits, counts, the log
 // and other hosts are looked after in one place. A message without one counts as a call itself.
@@ -22,10 +19,6 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite
 	info := infoOf(r)
 	if err := info.turn.Take(r.Context()); err != nil {
 		return err
-	}
-	var one struct{} // of a list, tools would run at the same time
-	if json.Unmarshal(call.Scroll, &one) != nil {
-		return errNoMessage
 	}
 	counted := false
 	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {

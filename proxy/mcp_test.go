@@ -239,9 +239,10 @@ func TestMCPRefused(t *testing.T) {
 		"list":               {"POST", "/mcp", "[" + listTools + "," + listTools + "]", nil, 400, "bad_request"},
 		"broken":             {"POST", "/mcp", listTools[:20], nil, 400, "bad_request"},
 		"deep":               {"POST", "/mcp", toolCall("read", `"x":`+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000)), nil, 400, "bad_request"},
+		"many values":        {"POST", "/mcp", toolCall("query", `"coordinates":["1.1.1"`+strings.Repeat(`,"1.1.1"`, 1024)+"]"), nil, 400, "bad_request"},
 		"no method":          {"POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"nothing"}`, nil, 400, "bad_request"},
 		"old version":        {"POST", "/mcp", listTools, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400, "bad_request"},
-		"large":              {"POST", "/mcp", toolCall("write", `"content":"`+strings.Repeat("x", 1<<20)+`"`), nil, 413, "too_large"},
+		"large":              {"POST", "/mcp", toolCall("write", `"content":"`+strings.Repeat("x", 256<<10)+`"`), nil, 413, "too_large"},
 		"compressed":         {"POST", "/mcp", listTools, []string{"Content-Encoding", "gzip"}, 415, "unsupported_media_type"},
 	} {
 		t.Run(name, func(t *testing.T) {

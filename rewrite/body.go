@@ -324,10 +324,6 @@ const (
 	copiesOfForm = 3
 )
 
-// copiesOfMessage is how often a message of MCP is in memory: an empty object in it takes 3
-// bytes, and in a map some 50, and maps and buffers double.
-const copiesOfMessage = 32
-
 // ParsedMemory is how much memory, in bytes, parsing a body takes beside the body
 // itself, at most. A small one is not counted.
 func (h *Head) ParsedMemory(body []byte, query string) int64 {
@@ -351,9 +347,7 @@ func (h *Head) ParsedMemory(body []byte, query string) int64 {
 	case Query:
 		return setMemory(body, query)
 	case MCP:
-		if len(body) >= smallBody {
-			return copiesOfMessage * int64(len(body))
-		}
+		return messageMemory(body)
 	case Batch:
 		return batchMemory(body)
 	}

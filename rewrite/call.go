@@ -22,7 +22,7 @@ type Call struct {
 	Phext    string           // as the client names it; "" is the unnamed phext
 	At       phext.Coordinate // of the scroll; the origin if Op does not address one scroll
 	Name     string           // of the coordinate, or ""; if there is one, At is not valid before Resolve
-	Scroll   []byte           // the text of insert, update and where
+	Scroll   []byte           // the text of insert, update and where; the message of mcp
 	Manifest []ManifestLine   // of a delta; nil = it has none
 	Checksum bool             // where: by checksum instead of xor
 	Limit    uint64           // where: the shortest scroll that counts, in bytes
@@ -178,6 +178,8 @@ func (c *Call) setBody(h *Head, body []byte) *apierror.Error {
 		return c.checkScroll()
 	case Where:
 		return c.checkText()
+	case MCP:
+		return c.checkMessage()
 	case Delta:
 		if len(body) == 0 {
 			body = c.Scroll // SQ takes a manifest from the query too

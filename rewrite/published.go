@@ -18,10 +18,6 @@ type Published struct {
 // LargestScroll is the largest scroll that Write takes, in bytes.
 const LargestScroll = 10 << 20
 
-// largestMessage is the largest body of MCP, in bytes. Models write less at once, and to read
-// it as JSON takes many times as much memory.
-const largestMessage = 1 << 20
-
 // LargestBody is the largest body, in bytes, of a service that takes most.
 func (h *Head) LargestBody(most int64) int64 {
 	switch h.Op {
