@@ -31,7 +31,8 @@ func New(version string) *Handler {
 	for _, access := range []rewrite.Access{rewrite.ReadAccess, rewrite.AppendAccess, rewrite.WriteAccess} {
 		server := sdk.NewServer(&sdk.Implementation{Name: "sqgate", Title: "SQ phexts", Version: version}, &sdk.ServerOptions{
 			Instructions: instructions,
-			Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}}, // the list of tools never changes, so nobody waits for that
+			Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}},                               // the list of tools never changes, so nobody waits for that
+			SetCacheable: func(_ context.Context, _ sdk.Request, c *sdk.Cacheable) { c.CacheScope = "private" }, // other keys have other tools
 		})
 		server.AddReceivingMiddleware(keepPanic)
 		addTools(server, access)

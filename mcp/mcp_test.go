@@ -57,7 +57,8 @@ func TestTools(t *testing.T) {
 	a := New("1").Serve(t.Context(), rewrite.WriteAccess, http.Header{}, []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`), nil)
 	var answer struct {
 		Result struct {
-			Tools []struct {
+			CacheScope string // the tools depend on the key
+			Tools      []struct {
 				Name, Title, Description string
 				InputSchema              struct {
 					AdditionalProperties any
@@ -69,6 +70,9 @@ func TestTools(t *testing.T) {
 	}
 	if err := json.Unmarshal(a.Body, &answer); err != nil || len(answer.Result.Tools) != 8 || len(a.Body) > 10_000 {
 		t.Fatalf("%v %s", err, a.Body)
+	}
+	if answer.Result.CacheScope != "private" {
+		t.Errorf("others may have the list: %s", answer.Result.CacheScope)
 	}
 	for _, tool := range answer.Result.Tools {
 		hints := tool.Annotations

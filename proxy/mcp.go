@@ -12,6 +12,8 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
+var errNotForTools = apierror.New(apierror.Forbidden, "no tool is for the management API")
+
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
 // whole chain, as if the client had sent it beside: so keys, rights, limits, counts, the log
 // and other hosts are looked after in one place. A message without one counts as a call itself.
@@ -56,6 +58,10 @@ func (g *Gateway) serveTool(w http.ResponseWriter, tool, message *http.Request) 
 	r.RemoteAddr, r.Host = message.RemoteAddr, message.Host
 	before := strings.TrimSuffix(strings.TrimRight(message.URL.Path, "/"), string(rewrite.MCP))
 	r.URL = &url.URL{Path: before + tool.URL.Path, RawQuery: tool.URL.RawQuery}
+	if isAdminPath(r.URL.Path) { // with dots in a prefix
+		apierror.Write(w, errNotForTools)
+		return
+	}
 	for _, name := range []string{"Authorization", "X-Sq-Api-Key", "X-Forwarded-For", "Idempotency-Key"} {
 		if values := message.Header.Values(name); len(values) > 0 {
 			r.Header[name] = values

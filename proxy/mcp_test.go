@@ -136,8 +136,11 @@ func TestMCPReadsInParts(t *testing.T) {
 func TestMCPErrors(t *testing.T) {
 	w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"lists_per_minute": 1, "quota_mb": 1}})
 	w.put("full.phext", strings.Repeat("x", 1<<20))
-	m := w.connect("/mcp", key)
+	w.Admin = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a tool reaches the management API") })
+	m := w.connect("/api/v2/mcp", key)
 	for _, test := range []struct{ tool, arguments, says string }{
+		{"list", `"prefix":"../admin/tenants"`, "(403 forbidden)"},
+		{"list", `"prefix":"../../../api/v2/metrics"`, "(403 forbidden)"},
 		{"write", one + `,"content":"x","if_match":"abc"`, "(412 precondition_failed)"},
 		{"write", one + `,"content":""`, ""},
 		{"write", one + `,"content":"\u0001"`, "(400 scroll_has_delimiters)"},
