@@ -78,7 +78,7 @@ func (tx *transaction) applyBatch() (answered bool, err error) {
 	tx.members = nil
 	for i, op := range tx.lead.Call.Batch {
 		if err := b.add(op); err != nil {
-			if e := apierror.From(err); e != nil && e.Status < 500 && e.Kind != apierror.RateLimited {
+			if e := apierror.From(err); e != nil && e.Status < 500 {
 				err = apierror.OfOperation(i, err)
 			}
 			return false, err
