@@ -37,6 +37,7 @@ func FuzzIsolation(f *testing.F) {
 	f.Add("HEAD", "/api/v2/history", "p=*&after=2026-01-31T00:00:00+01:00", "")
 	f.Add("POST", "/api/v2/restore", "", `{"phext":"bob.n","at":"10m","c":"a.name"}`)
 	f.Add("POST", "/will/restore", "", `{"p":"","at":"2026-01-31","to":"..","dry_run":true}`)
+	f.Add("POST", "/will/api/v2/batch", "p=bob.n", `{"operations":[{"op":"update","c":"bob.1.1.1/1.1.1/1.1.1","s":"x"},{"op":"select","c":"7.1.1.1/1.1.1/1.1.1"},{"op":"delete","c":"a.name"}]}`)
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		for _, who := range []Tenant{{ID: "will"}, {ID: "customer-001", SharedDataDir: true}, {ID: "7", AllowDelimiters: true}} {
 			head, err := ParseHead(method, path, query, who)
@@ -48,8 +49,19 @@ func FuzzIsolation(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			checkOutgoing(t, call, who)
-			checkFiles(t, call, who)
+			calls := []*Call{call}
+			if call.Batch != nil {
+				calls = nil
+			}
+			for _, op := range call.Batch {
+				if calls = append(calls, op.Call); op.FilePath("/data") != call.FilePath("/data") || op.Phext != call.Phext {
+					t.Fatalf("an operation of a batch on %q is on %q", call.FileName(), op.FileName())
+				}
+			}
+			for _, one := range calls {
+				checkOutgoing(t, one, who)
+				checkFiles(t, one, who)
+			}
 		}
 	})
 }
