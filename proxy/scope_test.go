@@ -159,7 +159,7 @@ func TestScopes(t *testing.T) {
 // try sends one request. moments are the times between requests, in each world.
 func (m scopeModel) try(rt *rapid.T, worlds [2]*world, moments *[2][]time.Time) {
 	op := rapid.SampledFrom([]string{"select", "read", "toc", "get", "json-export", "delta", "checksum", "status", "load", "list", "search", "query", "where",
-		"insert", "update", "write", "delete", "insert", "update", "write", "usage", "history", "history", "restore", "restore", "restore"}).Draw(rt, "op")
+		"insert", "update", "write", "delete", "insert", "update", "write", "batch", "batch", "usage", "history", "history", "restore", "restore", "restore"}).Draw(rt, "op")
 	method := rapid.SampledFrom([]string{"GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"}).Draw(rt, "method")
 	name := rapid.SampledFrom([]string{"notes", "notes", "log-1", "secret", "", "notes.names", "secret.names", "none", "*"}).Draw(rt, "phext")
 	at := rapid.SampledFrom(append(labels, "999.1.1/1.1.1/1.1.1", "999.1.1/1.1.1/1.1.4", "docs.readme.9", "2.3.9", "5")).Draw(rt, "coordinate")
@@ -182,6 +182,9 @@ func (m scopeModel) try(rt *rapid.T, worlds [2]*world, moments *[2][]time.Time) 
 		for i := range texts {
 			texts[i] = fmt.Sprintf(`{"phext":%q,"at":%q%s}`, name, moments[i][then].Format(time.RFC3339Nano), of)
 		}
+	case "batch":
+		method, text = "POST", drawBatch(rt)
+		texts = [2]string{text, text}
 	case "write", "read", "delete":
 		target = "/api/v2/" + op + "/" + at + "?p=" + name
 	default:
@@ -229,6 +232,24 @@ func (m scopeModel) hide(rt *rapid.T, worlds [2]*world) {
 			}
 		}
 	}
+}
+
+// drawBatch draws the body of a batch.
+func drawBatch(rt *rapid.T) string {
+	var all []string
+	for range rapid.IntRange(1, 4).Draw(rt, "operations") {
+		op := rapid.SampledFrom([]string{"select", "insert", "update", "delete"}).Draw(rt, "operation")
+		at := rapid.SampledFrom(append(labels, "999.1.1/1.1.1/1.1.1", "999.1.1/1.1.1/1.1.4", "docs.readme.9", "2.3.9")).Draw(rt, "at")
+		fields := fmt.Sprintf(`"op":%q,"c":%q`, op, at)
+		if op == "insert" || op == "update" {
+			fields += fmt.Sprintf(`,"s":%q`, rapid.SampledFrom([]string{"", "new", "more"}).Draw(rt, "s"))
+		}
+		if rapid.IntRange(0, 3).Draw(rt, "precondition") == 0 {
+			fields += `,"if_match":"*"`
+		}
+		all = append(all, "{"+fields+"}")
+	}
+	return `{"operations":[` + strings.Join(all, ",") + `]}`
 }
 
 // mayHaveChanged checks what is different against the key's rights.

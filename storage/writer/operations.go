@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -121,12 +122,15 @@ func (b *operations) add(op rewrite.Operation) error {
 	if known && (b.tx.before.Phext.Exists() || len(b.tx.members) > 0 || call.Op != rewrite.Delete) {
 		if call.Name == "" && name != "" && s.text == "" && !empties(call) {
 			b.dropStaleName(call.At)
+			name = b.name(call.At)
 		}
 		if err := b.write(s, call); err != nil {
 			return err
 		}
 		result.scroll = s
-		b.tx.members = append(b.tx.members, b.tx.lead.with(call))
+		m := b.tx.lead.with(call)
+		m.name = cmp.Or(call.Name, name)
+		b.tx.members = append(b.tx.members, m)
 	}
 	b.results = append(b.results, result)
 	return nil
