@@ -35,6 +35,7 @@ var cells = []cell{
 	{"phext", "a phext of 200 MB", (*bench).cellPhext},
 	{"search", "a search of 200 MB", (*bench).cellSearch},
 	{"names", "100,000 names", (*bench).cellNames},
+	{"batch", "100 updates one by one, and in one batch", (*bench).cellBatch},
 	{"changes", "updates while 1,000 listen for changes", (*bench).cellChanges},
 	{"neighbour", "a tenant's answers beside a busy neighbour", (*bench).cellNeighbour},
 }
