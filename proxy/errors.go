@@ -22,7 +22,7 @@ var (
 	errIfMatchOfBatch = apierror.New(apierror.BadRequest,
 		"the header If-Match is about one scroll, and a batch has several operations: nothing was changed; put it into the operation that it is about, as if_match")
 	errListTooLarge = apierror.New(apierror.TooLarge,
-		"to read this body takes more memory than one tenant may have: send a manifest or a set in parts, and a text as it is, with the coordinate in the URL")
+		"to read this body takes more memory than one tenant may have: send a manifest, a set or a batch in parts, and a text as it is, with the coordinate in the URL")
 )
 
 func errWrongKeys(wait time.Duration) error {

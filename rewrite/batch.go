@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -26,7 +27,7 @@ type Operation struct {
 // journal's record and among the results.
 const (
 	operationMemory = 2 << 10
-	copiesOfBatch   = 5 // of the texts: the body, the calls, the journal, the phext and the bucket
+	copiesOfBatch   = 6 // of the texts: the calls, the phext, the mutations, the journal's record while it grows, the bucket
 )
 
 // batchMemory is what a batch takes in memory beside its body, at most.
@@ -224,9 +225,7 @@ func (r *batchReader) complete(fields map[string]string) (one Operation, err *ap
 	if err != nil {
 		return one, ofField("c", err)
 	}
-	if len(text) > 0 {
-		c.Scroll = []byte(text)
-	}
+	c.Scroll = unsafe.Slice(unsafe.StringData(text), len(text)) // nobody changes it
 	if c.Pace.HasDelimiter(text) {
 		return one, ofField("s", apierror.New(apierror.HasDelimiters,
 			"the text holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which no text of a batch may: remove it, or write each part to its own coordinate"))

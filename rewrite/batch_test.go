@@ -118,10 +118,10 @@ func TestTheMemoryOfABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := `{"operations":[` + strings.Repeat(`{"op":"delete","c":"1"},`, 900) + strings.Repeat(" ", 1<<20) + `]}`
-	if got := head.ParsedMemory([]byte(body), ""); got < 5<<20+900*2048 {
+	if got := head.ParsedMemory([]byte(body), ""); got < 6<<20+900*2048 {
 		t.Errorf("%d bytes are counted", got)
 	}
-	if got := head.ParsedMemory([]byte(strings.Repeat("{", 1<<20)), ""); got > 5<<20+1001*2048 {
+	if got := head.ParsedMemory([]byte(strings.Repeat("{", 1<<20)), ""); got > 6<<20+1001*2048 {
 		t.Errorf("%d bytes are counted for what cannot be", got)
 	}
 }
