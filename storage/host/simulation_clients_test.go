@@ -71,6 +71,8 @@ func (c *client) run() {
 			if h := c.choose(n, reg); h != nil {
 				c.readAt(h, reg, timeout)
 			}
+		case 4:
+			c.pair(n, reg.tenant, timeout)
 		default:
 			c.write(n, reg, timeout)
 		}
