@@ -77,55 +77,46 @@ func three() (before, after State, all []Mutation) {
 	return before, before.AfterAll(all), all
 }
 
-// TestAllOrNothingWhereverTheJournalEnds cuts the journal off at every byte of such
+// TestAllOrNothingWhereverTheJournalEnds cuts the journal off at many bytes of such
 // mutations and of their end, as a crash in the middle of a write to it may, with the file
 // as it is before and after them.
 func TestAllOrNothingWhereverTheJournalEnds(t *testing.T) {
 	before, after, all := three()
+	cutAt := func(cut int64, ended bool, file State, boot string) (got State, more bool) {
+		w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off })) // for speed
+		w.j.format = formatWhole                                                    // or it would be another segment
+		w.put("a.phext", before)
+		w.mutate(update("a.phext", 1, "one"))
+		start := w.j.seg.end
+		p := w.beginAll(all)
+		if ended {
+			start = w.j.seg.end
+			file = after
+			w.must(p.Done(w.put("a.phext", after)))
+		}
+		path, end := filepath.Join(w.j.dir, segmentName(w.j.seg.number)), w.j.seg.end
+		w.must(w.set.Close())
+		w.must(os.Truncate(path, min(start+cut, end)))
+		w.put("a.phext", file)
+		w.cfg.BootID += boot
+		w.open()
+		w.recover()
+		return w.read("a.phext"), start+cut < end
+	}
 	for _, ended := range []bool{false, true} {
-		for cut := int64(0); ; cut++ {
+		cuts := 0
+		for cut, more := int64(0), true; more; cut += 11 {
 			for _, file := range []State{before, after} {
-				for _, boot := range []string{"", "+"} {
-					w := closing(t, newWorld(t, t.TempDir(), nil))
-					w.put("a.phext", text("one\x17two"))
-					w.mutate(Mutation{File: "a.phext", Op: Update, At: at(3), Text: "three"})
-					w.put("a.phext", before)
-					w.j.mu.Lock()
-					w.j.format = formatWhole // or it would be another segment
-					w.j.mu.Unlock()
-					w.mutate(update("a.phext", 1, "one"))
-					start := w.j.seg.end
-					p := w.beginAll(all)
-					if ended {
-						start = w.j.seg.end
-						w.put("a.phext", after)
-						w.must(p.Done(idOf(w, "a.phext")))
-					}
-					path, end := filepath.Join(w.j.dir, segmentName(w.j.seg.number)), w.j.seg.end
-					if start+cut > end {
-						w.must(w.set.Close())
-						if cut < 10 {
-							t.Fatal("the records are shorter than that")
-						}
-						goto done
-					}
-					w.must(w.set.Close())
-					w.must(os.Truncate(path, start+cut))
-					if !ended {
-						w.put("a.phext", file)
-					}
-					w.cfg.BootID += boot
-					w.open()
-					w.recover()
-					got := w.read("a.phext")
-					if got != after && (ended || got != before) {
-						t.Fatalf("ended %v, cut at byte %d, boot%s: %q", ended, cut, boot, got.Text)
-					}
-					w.must(w.set.Close())
+				var got State
+				if got, more = cutAt(cut, ended, file, strings.Repeat("+", cuts%2)); got != after && (ended || got != before) {
+					t.Fatalf("ended %v, cut at byte %d, %q became %q", ended, cut, file.Text, got.Text)
 				}
 			}
+			cuts++
 		}
-	done:
+		if cuts < 3 {
+			t.Errorf("ended %v: %d cuts have shown little", ended, cuts)
+		}
 	}
 }
 
