@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
+	"os/exec"
 	"sync"
 	"time"
 )
@@ -70,7 +72,9 @@ func (b *bench) gatewayInBucket(ctx context.Context, of binary, detail string, s
 	if err != nil {
 		return side{}, err
 	}
-	g.env = []string{"AWS_ACCESS_KEY_ID=" + storeKey, "AWS_SECRET_ACCESS_KEY=" + storeKey}
+	if err := b.fillBucket(ctx, g, store); err != nil {
+		return side{}, err
+	}
 	if err := b.startGateway(ctx, g, "--bucket", store.url(), "--private-network=false"); err != nil {
 		return side{}, err
 	}
@@ -82,6 +86,25 @@ func (b *bench) gatewayInBucket(ctx context.Context, of binary, detail string, s
 		}
 	}
 	return g.side, nil
+}
+
+// inStore is what a gateway needs to use an objectStore.
+var inStore = []string{"AWS_ACCESS_KEY_ID=" + storeKey, "AWS_SECRET_ACCESS_KEY=" + storeKey}
+
+// fillBucket gives a gateway that does not run what it needs of a bucket, and puts its
+// tenants there.
+func (b *bench) fillBucket(ctx context.Context, g *gateway, store *objectStore) error {
+	g.env = inStore
+	if err := b.startGateway(ctx, g, "--private-network=false"); err != nil {
+		return err
+	}
+	defer g.process.stop()
+	cmd := exec.CommandContext(ctx, g.program, "bucket", "init", "--bucket", store.url(), "--url", "http://"+g.addr)
+	cmd.Env = append(append(os.Environ(), g.env...), "SQ_ADMIN_KEY="+adminKey)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("sqgate bucket init: %w: %s", err, said)
+	}
+	return nil
 }
 
 // showBuckets counts what a write costs on each side, and adds the cell to the report.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 )
 
@@ -70,17 +68,11 @@ func (b *bench) startHost(ctx context.Context, store *objectStore, i int) (*gate
 	if err != nil {
 		return nil, err
 	}
-	g.env = []string{"AWS_ACCESS_KEY_ID=" + storeKey, "AWS_SECRET_ACCESS_KEY=" + storeKey}
-	if i > 0 {
+	if i == 0 {
+		err = b.fillBucket(ctx, g, store)
+	} else { // it gets the tenants from the bucket
+		g.env = inStore
 		err = os.Remove(g.config)
-	} else {
-		fill := exec.CommandContext(ctx, g.program, "bucket", "init", "--bucket", store.url(), "--config", g.config,
-			"--state-dir", filepath.Join(g.dir, "state"), "--data-root", filepath.Join(g.dir, "data"))
-		fill.Env = append(os.Environ(), g.env...)
-		var text []byte
-		if text, err = fill.CombinedOutput(); err != nil {
-			err = fmt.Errorf("bucket init: %w: %s", err, tail(text))
-		}
 	}
 	if err != nil {
 		return nil, err
