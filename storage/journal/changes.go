@@ -194,7 +194,7 @@ const mostWalked = 1 << 20
 // the journal does not have, as after a power cut that took the records there.
 func (j *Journal) Changes(from Position, most int, turn *fairqueue.Turn, wanted func(Event) bool) (all []Change, next Position, more bool, err error) {
 	j.pruneMu.RLock()
-	defer j.pruneMu.RUnlock()
+	defer j.endReading()
 	w := &changesWalk{j: j, most: most, wanted: wanted, turn: turn}
 	if err := w.begin(&from); err != nil || from == w.upTo.start() || w.upTo.segment == 0 {
 		return nil, from, false, err

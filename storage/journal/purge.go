@@ -48,5 +48,6 @@ func (j *Journal) purge() error {
 		return err
 	}
 	j.mustRotate, j.changes.announced, j.changes.last, j.sealer = false, place{}, Position{}, nil
+	j.pruneDue.Store(false)
 	return errors.Join(fsutil.IgnoreMissing(j.cfg.syncDir(j.cfg.Dir)), os.RemoveAll(aside), fsutil.IgnoreMissing(j.cfg.syncDir(j.cfg.Dir)))
 }

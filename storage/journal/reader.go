@@ -88,8 +88,7 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 
 func (v *view) close() {
 	v.turn.Give()
-	v.j.pruneMu.RUnlock()
-	v.j.pruneIfDue()
+	v.j.endReading()
 }
 
 // walk calls visit with each record of a segment that can be read.

@@ -155,7 +155,9 @@ func syncFile(links fsutil.Links, path string, sync func(*os.File) error) error 
 func (j *Journal) prune() error {
 	if !j.pruneMu.TryLock() {
 		j.pruneDue.Store(true)
-		return nil
+		if !j.pruneMu.TryLock() { // else the last one has ended just before it could see that
+			return nil
+		}
 	}
 	defer j.pruneMu.Unlock()
 	j.pruneDue.Store(false)
@@ -174,8 +176,9 @@ func (j *Journal) prune() error {
 // Whoever reads for anybody, again and again, does not begin then.
 func (j *Journal) IsPruneDue() bool { return j.pruneDue.Load() }
 
-// pruneIfDue removes what a reader, who has ended, kept from being removed.
-func (j *Journal) pruneIfDue() {
+// endReading gives pruneMu back, and removes what its holder kept from being removed.
+func (j *Journal) endReading() {
+	j.pruneMu.RUnlock()
 	if !j.pruneDue.Load() {
 		return
 	}

@@ -156,3 +156,27 @@ func TestReadersDoNotKeepTheJournalForGood(t *testing.T) {
 		t.Errorf("%d segments when nobody reads", n)
 	}
 }
+
+// TestListenersDoNotKeepTheJournalForGood has the changes read, and nothing else, while
+// segments are to be removed. Nobody may look through the past as long as that is due.
+func TestListenersDoNotKeepTheJournalForGood(t *testing.T) {
+	w := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
+	w.tune = func(s *settings) { s.segmentMax = 300 }
+	w.reopen()
+	closing(t, w)
+	w.mutate(update("a.phext", 1, "0"))
+	w.must(w.j.AnnounceAll())
+	kept := 0
+	_, _, _, err := w.j.Changes(Position{}, 1, nil, func(Event) bool {
+		for i := range 20 {
+			w.now = w.now.Add(time.Second)
+			w.mutate(update("a.phext", 1, fmt.Sprint(i)))
+		}
+		kept = w.segments()
+		return true
+	})
+	w.must(err)
+	if n := w.segments(); kept < 3 || n != 1 || w.j.IsPruneDue() {
+		t.Errorf("%d segments of %d when nobody reads, due: %v", n, kept, w.j.IsPruneDue())
+	}
+}
