@@ -203,12 +203,16 @@ func (g *Gateway) operatorsKey(r *http.Request) string {
 }
 
 // withCallLimits counts a call, and refuses one past its caller's limits. Public
-// reads have a limit of their own, and the requests that an Uncounted one makes count for it.
+// reads have a limit of their own. An Uncounted call is counted by whoever serves it, and
+// here if it was refused before that.
 func (g *Gateway) withCallLimits(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoOf(r)
 		if info.caller == nil || info.class == quota.Uncounted {
 			next.ServeHTTP(w, r)
+			if info.caller != nil && !info.counted {
+				_ = g.Calls.Admit(info.caller, quota.NoClass, info.began) // it has its answer already
+			}
 			return
 		}
 		if err := g.Calls.Admit(info.caller, info.class, info.began); err != nil {

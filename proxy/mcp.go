@@ -22,14 +22,14 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite
 	if err := info.turn.Take(r.Context()); err != nil {
 		return err
 	}
-	counted := false
 	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
-		counted = true
+		info.counted = true
 		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
 		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
 		g.serveTool(w, tool, r)
 	}))
-	if !counted {
+	if !info.counted {
+		info.counted = true
 		if err := g.Calls.Admit(info.caller, quota.NoClass, info.began); err != nil {
 			return err
 		}

@@ -336,3 +336,30 @@ func TestMCPAtAnyHost(t *testing.T) {
 		t.Errorf("after a move: %d %s", r.Code, r.Body)
 	}
 }
+
+// TestMCPCountsWhatIsRefused counts a message as a call, too, if it is refused before it is
+// known whether it has a tool.
+func TestMCPCountsWhatIsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		text    string
+		headers []string
+		status  int
+	}{
+		"no message": {"[]", nil, 400},
+		"nothing":    {"", nil, 400},
+		"large":      {strings.Repeat(" ", 1<<20+1), nil, 413},
+		"compressed": {listTools, []string{"Content-Encoding", "gzip"}, 415},
+		"counted":    {listTools, nil, 200},
+		"tool":       {toolCall("read", one), nil, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, options{readMemory: 1 << 20})
+			if r := w.post("/mcp", test.text, test.headers...); r.Code != test.status {
+				t.Errorf("%d %s, want %d", r.Code, r.Body, test.status)
+			}
+			if n := w.Calls.Of(w.tenantNamed("will"), time.Now()).Today; n != 1 {
+				t.Errorf("it counts as %d calls", n)
+			}
+		})
+	}
+}

@@ -99,7 +99,8 @@ const (
 	classes
 )
 
-// Uncounted is the class of what makes calls of its own, which are admitted instead.
+// Uncounted is the class of what makes calls of its own, which are admitted instead. It is
+// none for Admit.
 const Uncounted Class = -1
 
 // perMinute is the limit of a class, or 0, and what its calls are called.
