@@ -138,7 +138,7 @@ func TestOwnRights(t *testing.T) {
 
 // TestNewOperationsTakeNoIDs: a tenant may be called as one, since nothing stands behind it.
 func TestNewOperationsTakeNoIDs(t *testing.T) {
-	for _, id := range []string{"usage", "history", "restore"} {
+	for _, id := range []string{"usage", "history", "restore", "mcp"} {
 		if slices.Contains(PathWords(), id) {
 			t.Errorf("%s is reserved", id)
 		}
