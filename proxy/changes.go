@@ -78,10 +78,10 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 
 // send sends changes until all are sent or, if it is endless, until somebody ends it.
 //
-// An event without data, which has a cursor, comes at once and after each heartbeat: a
-// client that loses the connection has a cursor from the first moment, and one that does
-// not get old while nothing is for this client. When it comes does not depend on changes
-// that the client is not shown.
+// An event without data, which has a cursor, comes at once: a client that loses the
+// connection has a cursor from the first moment. It comes again after each heartbeat, so
+// that the cursor does not get old while there is nothing for this client. When it comes
+// does not depend on changes that the client is not shown.
 func (g *Gateway) send(s *stream) {
 	turn, ctx := infoOf(s.request).turn, infoOf(s.request).client
 	wait := time.NewTimer(heartbeat)

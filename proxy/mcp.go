@@ -15,8 +15,8 @@ import (
 var errNotForTools = apierror.New(apierror.Forbidden, "no tool is for the management API")
 
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
-// whole chain, as if the client had sent it beside: so keys, rights, limits, counts, the log
-// and other hosts are looked after in one place. A message without one counts as a call itself.
+// whole chain, as if the client had sent it itself: so keys, rights, limits, counts, the log
+// and other hosts are looked after in one place. A message without a tool counts as a call.
 func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
 	info := infoOf(r)
 	if err := info.turn.Take(r.Context()); err != nil {

@@ -38,7 +38,7 @@ type usage struct {
 	Key               keyRights  `json:"key"`
 }
 
-// left is what is left of each limit, by its name. A limit that there is not has nothing.
+// left is what is left of each limit, by its name. A limit that is not set is left out.
 type left struct {
 	QuotaMB           *float64 `json:"quota_mb,omitempty"`
 	MaxPhexts         int      `json:"max_phexts"`

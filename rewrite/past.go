@@ -23,9 +23,9 @@ type PastSpec struct {
 // largestRestore is the largest body of a restore, in bytes.
 const largestRestore = 64 << 10
 
-// restore reads the body of a restore. What it says of phext and coordinate it adds to the
-// parameters. It is as strict as the management API's: what is misspelt may be what was to
-// keep the call from changing more.
+// restore reads the body of a restore, and adds its phext and coordinate to the parameters.
+// It is as strict as the management API: without a field that is misspelt, the call might
+// change more than was meant.
 func (h *Head) restore(got *collector, body []byte) (*PastSpec, *apierror.Error) {
 	var in struct {
 		P          *string `json:"p"`

@@ -100,7 +100,7 @@ func (s *Scope) authorize(c *Call) *apierror.Error {
 		return forbidden("%s takes a key of the tenant", c.Op)
 	case (s.Anonymous || s.Guest) && operations[c.Op].own:
 		return forbidden("%s takes a key of the tenant itself: this one may read and write here, and no more", c.Op)
-	case c.Op == Where, c.Op == Usage, c.Op == MCP: // it is about the text that comes with it, about the key, or what a tool does is a call of its own
+	case c.Op == Where, c.Op == Usage, c.Op == MCP: // about the text that comes with it; about the key; what a tool does is a call of its own
 		return nil
 	case c.Op == Restore && s.Prefix != nil:
 		return forbidden("restore takes a key that may read and write whole phexts, and this one has only the scrolls below %s", clip(s.Prefix.Text))

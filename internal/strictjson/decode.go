@@ -13,8 +13,8 @@ import (
 
 // Decode reads one JSON object into a struct. It refuses fields that the struct does not
 // have by exactly that name, fields that stand there twice, and null for a field that is a
-// pointer: it may be what keeps a call from changing more. Its errors are sentences for
-// whoever wrote the text.
+// pointer, which would count as if it were not there: a call might change more than was
+// meant. Its errors are sentences for whoever wrote the text.
 func Decode(text []byte, into any) error {
 	if mistake := Check(text); mistake != nil {
 		return fmt.Errorf("the body is not JSON: %w", mistake)

@@ -155,8 +155,10 @@ func before(ctx context.Context, past *replica.Directory, until time.Time, q jou
 		for i, m := range g.Mutations {
 			at := time.Unix(0, g.Time-int64(len(g.Mutations)-1-i)) // as journal.Pending.Time
 			e := journal.Event{Time: at, File: m.File, Op: m.Op.String(), At: m.At, Bytes: len(m.Text), Tenant: m.Tenant, Key: m.Key, Note: m.Note}
-			if outermost := phext.Pace(nil).Outermost(m.Text); m.At.Valid() && outermost >= 0 {
-				e.UpTo = m.At.LastWith(outermost)
+			if m.At.Valid() {
+				if outermost := phext.Pace(nil).Outermost(m.Text); outermost >= 0 {
+					e.UpTo = m.At.LastWith(outermost)
+				}
 			}
 			if m.Tenant == "" && !m.At.Valid() {
 				e.Op = "edited" // by somebody else, or taken over from an earlier host
