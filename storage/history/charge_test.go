@@ -2,14 +2,19 @@ package history
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // leave takes the memory for answers but for some bytes. rest gives it back.
@@ -110,4 +115,34 @@ func TestABackupReadsThePastWithinTheMemoryForAnswers(t *testing.T) {
 		t.Errorf("%.100q", got)
 	}
 	w.givenBack()
+}
+
+// TestEventsWithLongNamesAreCharged with at least what it takes to answer them.
+func TestEventsWithLongNamesAreCharged(t *testing.T) {
+	for _, name := range []string{"a", strings.Repeat("n", 500), strings.Repeat(`"`, 500)} {
+		w := newWorld(t)
+		j, err := w.journalOf(w.tenant)
+		w.check(err)
+		const n = 50
+		for range n {
+			w.check(w.make(j, journal.Mutation{File: strings.Repeat("p", 230) + ".phext", Op: journal.Update, At: at(1), Tenant: "will", Note: name}, journal.State{}))
+		}
+		page, err := w.Events(t.Context(), w.tenant, Selection{Call: w.ask("GET", "history", "", "", rewrite.Everything), Limit: n})
+		w.check(err)
+		charged := w.Dirs.Answers.Above(0)
+		took := int64(0)
+		for _, e := range page.Events {
+			took += int64(unsafe.Sizeof(e)) + int64(len(e.File)+len(e.Note))
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var text strings.Builder
+		w.check(json.NewEncoder(&text).Encode(page.Entries()))
+		runtime.ReadMemStats(&after)
+		if took += int64(after.TotalAlloc - before.TotalAlloc); len(page.Events) != n || took > charged {
+			t.Errorf("%d events named %.3s take %d bytes, and %d are charged", len(page.Events), name, took, charged)
+		}
+		page.Release()
+		w.givenBack()
+	}
 }

@@ -152,12 +152,24 @@ type Page struct {
 	call   *rewrite.Call
 }
 
-// MostEvents is how many events a Page may have, and perEvent is more than one takes
-// until it is answered, in bytes: the event, what is made of it, and its JSON.
+// MostEvents is how many events a Page may have. perEvent is more than one takes until it is
+// answered, in bytes: the event, what is made of it, and its JSON. If its names are longer
+// than shortNames, each further byte takes perByte: it is there as it is, may be two bytes in
+// JSON, and the buffer of that grows by doubling.
 const (
 	MostEvents = 10_000
 	perEvent   = 2 << 10
+	shortNames = 128
+	perByte    = 8
 )
+
+// sizeOfEvents is more than events take until they are answered, in bytes.
+func sizeOfEvents(events []journal.Event) (size int64) {
+	for _, e := range events {
+		size += perEvent + perByte*int64(max(0, len(e.File)+len(e.Note)-shortNames))
+	}
+	return size
+}
 
 // Events is what was done to a tenant's phexts. What was done for an earlier tenant
 // with the same id is left out. What it takes in memory does not depend on the size of
@@ -194,19 +206,35 @@ func (s *Service) events(ctx context.Context, t *tenants.Tenant, sel Selection, 
 	if err != nil {
 		return page, err
 	}
-	release, err := s.Dirs.Of(t.DataDir).Admit(int64(q.Limit) * perEvent)
-	if err != nil {
+	d := s.Dirs.Of(t.DataDir)
+	held := d.Reserve()
+	admit := func(bytes int64) error {
+		switch {
+		case !held.Fits(bytes):
+			return datadir.ErrTooLarge
+		case !held.Grow(bytes):
+			return datadir.ErrBusy
+		}
+		return nil
+	}
+	if err := admit(int64(q.Limit) * perEvent); err != nil {
 		return page, err
 	}
+	defer func() {
+		if err != nil {
+			held.Release()
+		}
+	}()
 	if call != nil && call.ShowsAll() { // else nobody is told whether there is such a phext
 		if err := s.mustKnow(ctx, t, j, call, q.Turn); err != nil {
-			release()
 			return page, err
 		}
 	}
-	events, err := s.eventsOf(ctx, s.Dirs.Of(t.DataDir), j, q)
+	events, err := s.eventsOf(ctx, d, j, q)
+	if err == nil {
+		err = admit(sizeOfEvents(events))
+	}
 	if err != nil {
-		release()
 		return page, err
 	}
 	more := len(events) == q.Limit
@@ -216,7 +244,7 @@ func (s *Service) events(ctx context.Context, t *tenants.Tenant, sel Selection, 
 	for i := range events {
 		events[i].File = phextName(t, events[i].File)
 	}
-	return Page{events, more, release, t, sel.Call}, nil
+	return Page{events, more, held.Release, t, sel.Call}, nil
 }
 
 // query asks for one event more than is wanted, to see whether there are more. call
