@@ -24,6 +24,7 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite
 	}
 	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
 		info.counted = true
+		info.leave()     // the tool's request takes a place of its own
 		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
 		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
 		g.serveTool(w, tool, r)

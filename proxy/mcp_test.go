@@ -363,3 +363,27 @@ func TestMCPCountsWhatIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestMCPTakesOnePlace of those in a directory, so that many messages at once do not keep
+// their own tools out.
+func TestMCPTakesOnePlace(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	var places []func()
+	for {
+		leave, err := w.dir.Enter("")
+		if err != nil {
+			break
+		}
+		places = append(places, leave)
+	}
+	read := toolCall("read", `"phext":"notes","coordinate":"1.1.1/1.1.1/1.1.3"`)
+	w.wantError(w.post("/mcp", read), 503, "unavailable")
+	places[0]()
+	if r := w.post("/mcp", read); !strings.Contains(r.Body.String(), "the scroll") {
+		t.Errorf("with one place: %d %s", r.Code, r.Body)
+	}
+	for _, leave := range places[1:] {
+		leave()
+	}
+	w.wantAllFree()
+}

@@ -32,7 +32,8 @@ type requestInfo struct {
 	code string // slug of the error answered, if any
 	body []byte // if it was read
 
-	counted bool // an Uncounted call has been counted, or what it asks for
+	counted bool   // an Uncounted call has been counted, or what it asks for
+	leave   func() // gives the place in the directory back, for what it asks for; nil = it asks for nothing
 
 	onMoved func() // called instead of an answer if the directory is another host's now; nil = that is an error
 	sentOn  bool   // another host answers, and counts

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -48,6 +49,10 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.refuse(w, r, err)
 		return
+	}
+	if head.Op == rewrite.MCP {
+		leave = sync.OnceFunc(leave)
+		info.leave = leave
 	}
 	defer leave()
 	body := dir.ReserveBody()
