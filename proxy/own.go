@@ -133,7 +133,7 @@ func errNoMoment(name, text string) error {
 
 // answerHistory answers with what was done to phexts.
 func (g *Gateway) answerHistory(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
-	info, past := infoOf(r), call.Past
+	info, past := infoOf(r), call.History
 	sel := history.Selection{Call: call, Limit: history.MostEvents}
 	if past.Limit > 0 {
 		sel.Limit = min(sel.Limit, past.Limit)
@@ -179,16 +179,16 @@ var errNoCondition = apierror.New(apierror.BadRequest,
 // restore makes a phext or a scroll what it was.
 func (g *Gateway) restore(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
 	info := infoOf(r)
-	at, ok := duration.Back(call.Past.At, g.now())
+	at, ok := duration.Back(call.History.At, g.now())
 	switch {
 	case !ok:
-		return errNoMoment("at", call.Past.At)
+		return errNoMoment("at", call.History.At)
 	case r.Header.Get("If-Match") != "":
 		return errNoCondition
 	}
 	result, err := g.History.RestoreOwn(r.Context(), info.tenant, history.Own{
 		Call: call, Key: info.scoped, KeyName: info.keyName(), IdempotencyKey: r.Header.Get("Idempotency-Key"), At: at,
-		Answer: func(done []history.Restored) string { return restoreAnswer(info.tenant, done, call.Past.DryRun) },
+		Answer: func(done []history.Restored) string { return restoreAnswer(info.tenant, done, call.History.DryRun) },
 	})
 	if err != nil {
 		if call.IsRestricted() {

@@ -29,7 +29,7 @@ type Call struct {
 	Query    *QuerySpec       // of query; else nil
 	Listing  *Listing         // of list and search; else nil
 	Changes  *ChangesSpec     // of changes; else nil
-	Past     *PastSpec        // of history and restore; else nil
+	History  *HistorySpec     // of history and restore; else nil
 	Batch    []Operation      // of batch; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
@@ -128,10 +128,10 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	var past *PastSpec
+	var history *HistorySpec
 	var err *apierror.Error
 	if h.Op == Restore {
-		if past, err = h.restore(&got, body); err != nil {
+		if history, err = h.restore(&got, body); err != nil {
 			return nil, err
 		}
 	}
@@ -144,7 +144,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	c := &Call{Op: h.does, Scroll: scroll, Past: past, Pace: h.Pace, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, History: history, Pace: h.Pace, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 	if c.Op == Changes {
 		c.Changes = &ChangesSpec{Everywhere: !got.given(paramPhext) || c.Phext == everyPhext, Since: got.get(paramSince)}
 	}
-	if err := c.setPast(&got.params); err != nil {
+	if err := c.setHistory(&got.params); err != nil {
 		return nil, err
 	}
 	if err := c.setPublished(h, &got.params); err != nil {

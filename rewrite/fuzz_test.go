@@ -89,9 +89,9 @@ func checkPublic(t *testing.T, head *Head, method, path, query string) {
 func checkFiles(t *testing.T, call *Call, who Tenant) {
 	t.Helper()
 	calls := []*Call{call}
-	if call.Past != nil && call.Past.To != nil {
-		calls = append(calls, call.Past.To)
-		if name := call.Past.To.Phext; strings.Contains(name, "..") || strings.HasSuffix(name, NamesSuffix) || !call.Op.Mutates() {
+	if call.History != nil && call.History.To != nil {
+		calls = append(calls, call.History.To)
+		if name := call.History.To.Phext; strings.Contains(name, "..") || strings.HasSuffix(name, NamesSuffix) || !call.Op.Mutates() {
 			t.Fatalf("%s %q becomes %q", call.Op, call.Phext, name)
 		}
 	}

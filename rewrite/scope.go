@@ -106,8 +106,8 @@ func (s *Scope) authorize(c *Call) *apierror.Error {
 		return forbidden("restore takes a key that may read and write whole phexts, and this one has only the scrolls below %s", clip(s.Prefix.Text))
 	case !s.coversPhextOf(c):
 		return s.otherPhext(c.Phext)
-	case c.Past != nil && c.Past.To != nil && !s.CoversPhext(c.Past.To.Phext):
-		return s.otherPhext(c.Past.To.Phext)
+	case c.History != nil && c.History.To != nil && !s.CoversPhext(c.History.To.Phext):
+		return s.otherPhext(c.History.To.Phext)
 	case s.Prefix != nil && strings.HasSuffix(c.Phext, NamesSuffix):
 		return forbidden("phext %s has the names of all scrolls, and this key has only those below %s", clip(c.Phext), clip(s.Prefix.Text))
 	case !s.coversCoordinatesOf(c):
@@ -159,7 +159,7 @@ func (op Op) access() Access {
 // coversPhextOf leaves those out that are about several phexts, of which only some are
 // shown.
 func (s *Scope) coversPhextOf(c *Call) bool {
-	if c.Listing != nil && c.Listing.Everywhere || c.Changes != nil && c.Changes.Everywhere || c.Past != nil && c.Past.Everywhere {
+	if c.Listing != nil && c.Listing.Everywhere || c.Changes != nil && c.Changes.Everywhere || c.History != nil && c.History.Everywhere {
 		return true
 	}
 	return s.CoversPhext(c.Phext)
@@ -190,7 +190,7 @@ func (s *Scope) coversCoordinatesOf(c *Call) bool {
 	if s.Prefix == nil {
 		return true
 	}
-	if (operations[c.Op].coordinate || c.Past != nil && c.Past.OfScroll) && !s.covers(c.At, c.Name) {
+	if (operations[c.Op].coordinate || c.History != nil && c.History.OfScroll) && !s.covers(c.At, c.Name) {
 		return false
 	}
 	if c.Query != nil {

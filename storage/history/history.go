@@ -254,8 +254,8 @@ func query(t *tenants.Tenant, sel Selection) (q journal.Query, call *rewrite.Cal
 	q = journal.Query{After: sel.After, Limit: sel.Limit + 1}
 	here, ofScroll := func(journal.Event) bool { return true }, sel.Coordinate != ""
 	switch {
-	case sel.Call != nil && !sel.Call.Past.Everywhere:
-		call, ofScroll = sel.Call, sel.Call.Past.OfScroll
+	case sel.Call != nil && !sel.Call.History.Everywhere:
+		call, ofScroll = sel.Call, sel.Call.History.OfScroll
 	case sel.Phext != nil:
 		if call, err = locate(t, *sel.Phext, sel.Coordinate); err != nil {
 			return q, nil, err

@@ -130,7 +130,7 @@ type Own struct {
 	Key            *tenants.Key            // that it has; nil = the tenant's own, or a token
 	KeyName        string                  // of the key, for the history: its id, or else its fingerprint
 	IdempotencyKey string                  // "" = none
-	At             time.Time               // Call.Past.At
+	At             time.Time               // Call.History.At
 	Answer         func([]Restored) string // what the tenant is told
 }
 
@@ -224,7 +224,7 @@ func (s *Service) lookUp(ctx context.Context, t *tenants.Tenant, own Own) (found
 }
 
 func (o *Own) target() Target {
-	past := o.Call.Past
+	past := o.Call.History
 	target := Target{At: o.At, Phext: &o.Call.Phext, DryRun: past.DryRun, Key: o.KeyName}
 	if past.To != nil {
 		target.To = &past.To.Phext
@@ -238,7 +238,7 @@ func (o *Own) target() Target {
 // where is the scroll that is meant, as a client would write it, or "".
 func (o *Own) where() string {
 	switch {
-	case !o.Call.Past.OfScroll:
+	case !o.Call.History.OfScroll:
 		return ""
 	case o.Call.Name != "":
 		return o.Call.Name
@@ -250,7 +250,7 @@ func (o *Own) idempotency() string { return datadir.IdempotencyKey(o.Idempotency
 
 // digest tells one restore from another, and from a write.
 func (o *Own) digest() string {
-	to, past := "", o.Call.Past
+	to, past := "", o.Call.History
 	if past.To != nil {
 		to = "to " + past.To.Phext
 	}

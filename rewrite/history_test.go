@@ -23,7 +23,7 @@ func pastCall(t *testing.T, method, op, query, body string) (*Call, error) {
 }
 
 func TestHistories(t *testing.T) {
-	for query, want := range map[string]PastSpec{
+	for query, want := range map[string]HistorySpec{
 		"":                        {Everywhere: true},
 		"p=*&limit=5":             {Everywhere: true, Limit: 5},
 		"p=notes&after=1h":        {After: "1h"},
@@ -32,8 +32,8 @@ func TestHistories(t *testing.T) {
 		"p=&since=x&dry_run=true": {},
 	} {
 		c, err := pastCall(t, "GET", "history", query, "")
-		if err != nil || *c.Past != want {
-			t.Errorf("%s: %v %+v, want %+v", query, err, c.Past, want)
+		if err != nil || *c.History != want {
+			t.Errorf("%s: %v %+v, want %+v", query, err, c.History, want)
 		}
 	}
 	for query, want := range map[string]string{
@@ -52,10 +52,10 @@ func TestHistories(t *testing.T) {
 
 func TestRestores(t *testing.T) {
 	c, err := pastCall(t, "POST", "restore", "", `{"p": "notes", "at": "10m", "c": "2.3.5", "dry_run": true}`)
-	if err != nil || c.Phext != "notes" || *c.Past != (PastSpec{OfScroll: true, At: "10m", DryRun: true}) || c.At != (phext.Coordinate{2, 3, 1, 1, 1, 1, 1, 1, 5}) {
+	if err != nil || c.Phext != "notes" || *c.History != (HistorySpec{OfScroll: true, At: "10m", DryRun: true}) || c.At != (phext.Coordinate{2, 3, 1, 1, 1, 1, 1, 1, 5}) {
 		t.Errorf("%v %+v", err, c)
 	}
-	if c, err = pastCall(t, "POST", "restore", "", ` {"phext": "", "to": "before", "at": "2026-01-31"}`); err != nil || c.Phext != "" || c.Past.To.FileName() != "before.phext" || c.Past.Everywhere || c.Past.OfScroll {
+	if c, err = pastCall(t, "POST", "restore", "", ` {"phext": "", "to": "before", "at": "2026-01-31"}`); err != nil || c.Phext != "" || c.History.To.FileName() != "before.phext" || c.History.Everywhere || c.History.OfScroll {
 		t.Errorf("%v %+v", err, c)
 	}
 	for body, want := range map[string]string{

@@ -7,8 +7,8 @@ import (
 	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
-// PastSpec is what history and restore ask for, beside the phext and the coordinate.
-type PastSpec struct {
+// HistorySpec is what history and restore ask for, beside the phext and the coordinate.
+type HistorySpec struct {
 	Everywhere bool // of all phexts; never for restore
 	OfScroll   bool // of the scroll at Call.At, or with Call.Name; else of the whole phext
 
@@ -26,7 +26,7 @@ const largestRestore = 64 << 10
 // restore reads the body of a restore, and adds its phext and coordinate to the parameters.
 // It is as strict as the management API: without a field that is misspelt, the call might
 // change more than was meant.
-func (h *Head) restore(got *collector, body []byte) (*PastSpec, *apierror.Error) {
+func (h *Head) restore(got *collector, body []byte) (*HistorySpec, *apierror.Error) {
 	var in struct {
 		P          *string `json:"p"`
 		Phext      *string `json:"phext"`
@@ -63,35 +63,35 @@ func (h *Head) restore(got *collector, body []byte) (*PastSpec, *apierror.Error)
 	case in.To != nil && got.hasCoordinate():
 		return nil, badRequest(`fields "to" and "coordinate": one scroll is restored into its own phext; leave one of them out`)
 	}
-	past := &PastSpec{At: *in.At, DryRun: in.DryRun != nil && *in.DryRun}
+	spec := &HistorySpec{At: *in.At, DryRun: in.DryRun != nil && *in.DryRun}
 	if in.To != nil {
 		var p params
 		p[paramPhext].name, p[paramPhext].value = "to", *in.To
-		past.To = &Call{Op: Restore, Pace: h.Pace, tenant: h.tenant}
-		if err := past.To.setPhext(&p); err != nil {
+		spec.To = &Call{Op: Restore, Pace: h.Pace, tenant: h.tenant}
+		if err := spec.To.setPhext(&p); err != nil {
 			return nil, err
 		}
-		if len(past.To.wireName())+len(NamesSuffix) > longestName { // it may get names of coordinates
-			return nil, badPhext("the name of the phext to restore to is %d bytes long: %d bytes less are wanted", len(*in.To), len(past.To.wireName())+len(NamesSuffix)-longestName)
+		if len(spec.To.wireName())+len(NamesSuffix) > longestName { // it may get names of coordinates
+			return nil, badPhext("the name of the phext to restore to is %d bytes long: %d bytes less are wanted", len(*in.To), len(spec.To.wireName())+len(NamesSuffix)-longestName)
 		}
 	}
-	return past, nil
+	return spec, nil
 }
 
-// setPast reads what history and restore have in common, and the parameters of history.
-func (c *Call) setPast(p *params) (err *apierror.Error) {
+// setHistory reads what history and restore have in common, and the parameters of history.
+func (c *Call) setHistory(p *params) (err *apierror.Error) {
 	if c.Op == History {
-		c.Past = &PastSpec{Everywhere: !p.given(paramPhext) || c.Phext == everyPhext, After: p.get(paramAfter)}
-		if c.Past.Limit, err = positive(p, paramLimit, 0); err != nil {
+		c.History = &HistorySpec{Everywhere: !p.given(paramPhext) || c.Phext == everyPhext, After: p.get(paramAfter)}
+		if c.History.Limit, err = positive(p, paramLimit, 0); err != nil {
 			return err
 		}
 	}
-	if c.Past == nil || !p.hasCoordinate() {
+	if c.History == nil || !p.hasCoordinate() {
 		return nil
 	}
-	if c.Past.Everywhere {
+	if c.History.Everywhere {
 		return badRequest("the history of a scroll is in that of its phext: name the phext with p")
 	}
-	c.Past.OfScroll = true
+	c.History.OfScroll = true
 	return c.readCoordinate(p)
 }
