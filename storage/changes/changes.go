@@ -114,8 +114,8 @@ const perCall = 64
 
 // Next calls visit with the next changes, of which there are none if nothing was done.
 // more says that there may be others already, and worked how long it took without
-// waiting; 0 = there was nothing to read. It is done without the turn, since the disk is
-// waited for, and lets others go first as a commit does.
+// waiting; 0 = the feed is no further than before. It is done without the turn, since the
+// disk is waited for, and lets others go first as a commit does.
 func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change)) (more bool, worked time.Duration, err error) {
 	if f.Moved() {
 		return false, 0, errMoved
