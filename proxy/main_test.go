@@ -78,7 +78,7 @@ func newWorld(t testing.TB, o options) *world {
 		Sync: journal.Batch, History: time.Hour, Logger: log, Datasync: func(*os.File) error { return nil }})
 	w.check(err)
 	t.Cleanup(func() { w.check(set.Close()) })
-	dirs := datadir.New(datadir.Config{Tenants: w.store.Current, Journal: set, ReadMemory: o.readMemory, MaxBody: 1 << 20, Logger: log,
+	dirs := datadir.New(datadir.Config{Tenants: w.store.Current, Journal: set, ReadMemory: o.readMemory, MaxBody: 1 << 20, Logger: log, MarkDir: filepath.Join(w.root, "marks"),
 		StopChild: func(context.Context, string, string) error { return nil }})
 	w.dir = dirs.Of(filepath.Join(w.root, "data"))
 	w.sq = newFakeSQ(t, w.dir.Path)

@@ -79,6 +79,9 @@ func (g *Gateway) answerUsage(w http.ResponseWriter, r *http.Request, dir *datad
 		WritesPerMinute: t.WritesPerMinute, ListsPerMinute: t.ListsPerMinute, CallsPerDay: t.CallsPerDay}
 	if call.ShowsAll() {
 		use, err := g.useOf(t, call)
+		if err == nil && use.Phexts == 0 { // it may only seem so
+			err = dir.CheckPresent()
+		}
 		if err != nil {
 			return err
 		}

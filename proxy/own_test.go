@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +83,23 @@ func TestARestoreIsAWrite(t *testing.T) {
 	if w.wantError(r, 507, "quota_exceeded"); strings.ContainsAny(r.Body.String(), "0123456789") {
 		t.Errorf("it tells how much the tenant has: %s", r.Body)
 	}
+	w.wantAllFree()
+}
+
+// TestOwnOfAMissingDirectory: nothing is said of a directory whose disk is not mounted.
+func TestOwnOfAMissingDirectory(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	requests := [][3]string{{"GET", "/usage"}, {"GET", "/history?p=notes"}, {"POST", "/restore", `{"phext": "notes", "at": "0s", "dry_run": true}`}}
+	w.ask("GET", "/api/v2/toc?p=notes", "") // so it was seen
+	for _, r := range requests {
+		if answer := w.ask(r[0], "/api/v2"+r[1], r[2]); answer.Code != 200 {
+			t.Errorf("%v: %d %s", r, answer.Code, answer.Body)
+		}
+	}
+	w.check(os.Rename(w.dir.Path, w.dir.Path+".unmounted"))
+	for _, r := range requests {
+		w.wantError(w.ask(r[0], "/api/v2"+r[1], r[2]), 503, "unavailable")
+	}
+	w.check(os.Rename(w.dir.Path+".unmounted", w.dir.Path))
 	w.wantAllFree()
 }

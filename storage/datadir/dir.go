@@ -65,7 +65,7 @@ type Dir struct {
 	truncating  atomic.Bool
 	mark        string                              // the path of its mark; "" = there are no marks
 	marked      atomic.Bool                         // see markSeen
-	missing     atomic.Bool                         // see checkPresent
+	missing     atomic.Bool                         // see CheckPresent
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }
 

@@ -143,7 +143,7 @@ func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func
 		if err != nil {
 			return nil, err
 		}
-		if err = d.checkPresent(); err == nil { // a backup of a missing disk would be empty
+		if err = d.CheckPresent(); err == nil { // a backup of a missing disk would be empty
 			err = d.recoverLocked(ctx)
 		}
 		f := d.fetching()

@@ -115,10 +115,10 @@ func (d *Dir) Forget() error {
 	return fsutil.IgnoreMissing(os.Remove(d.mark))
 }
 
-// checkPresent is asked when a file is missing, and before all files are taken
+// CheckPresent is asked when a file is missing, and before all files are taken
 // together: it is an error if the directory was seen with phexts and is gone, or if
 // an empty one is in its place.
-func (d *Dir) checkPresent() error {
+func (d *Dir) CheckPresent() error {
 	if d.mark == "" {
 		return nil
 	}

@@ -122,7 +122,7 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 		missing bool
 	}{{fileSystemOf(id), false}, {"another disk", true}, {id, false}, {id + "1", true}} {
 		mark(test.marked)
-		if err := w.dir.checkPresent(); errors.Is(err, errVolumeMissing) != test.missing {
+		if err := w.dir.CheckPresent(); errors.Is(err, errVolumeMissing) != test.missing {
 			t.Errorf("%q: %v", test.marked, err)
 		}
 	}

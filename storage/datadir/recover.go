@@ -44,7 +44,7 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
-	if err := d.checkPresent(); err != nil {
+	if err := d.CheckPresent(); err != nil {
 		return err // recovery would write the phexts to another disk
 	}
 	if d.dirs.TakeOver != nil && !d.dirs.Leased() {

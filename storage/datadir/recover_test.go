@@ -73,9 +73,9 @@ func TestADirectoryThatMayNotBeOpened(t *testing.T) {
 	w.dir.MarkWritten()
 	identity := w.Dirs.identity
 	w.Dirs.identity = func(string) (string, error) { return "", fs.ErrPermission }
-	w.wantError(w.dir.checkPresent(), apierror.Unavailable, "may not open this tenant's files")
+	w.wantError(w.dir.CheckPresent(), apierror.Unavailable, "may not open this tenant's files")
 	w.Dirs.identity = identity
-	w.check(w.dir.checkPresent())
+	w.check(w.dir.CheckPresent())
 	if w.Missing() != 0 {
 		t.Error("still counted as missing")
 	}

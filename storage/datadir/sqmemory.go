@@ -102,7 +102,7 @@ func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error)
 		return id, false, unfitFor(err)
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
-		return id, false, d.checkPresent()
+		return id, false, d.CheckPresent()
 	case id.Size > cache.Largest:
 		return id, false, Unfit(cache.ErrTooLarge.Error())
 	case d.SeenBySQ(path, id):

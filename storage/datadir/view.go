@@ -141,7 +141,7 @@ func (d *Dir) present(v *cache.Version, err error) (*cache.Version, error) {
 		d.markSeen()
 		return v, nil
 	}
-	return v, d.checkPresent()
+	return v, d.CheckPresent()
 }
 
 // Resolve finds the coordinates that a reading call gives by name.
@@ -246,7 +246,7 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 		names = append(fetching.kept(names, call), coming...)
 	}
 	if len(names) == 0 {
-		return nil, d.checkPresent()
+		return nil, d.CheckPresent()
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !call.ShowsPhext(name) })
 	slices.Sort(names)

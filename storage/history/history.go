@@ -7,6 +7,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -98,7 +99,7 @@ func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Jo
 	}
 	knew, err := s.everKnew(ctx, s.Dirs.Of(t.DataDir), t, call.FileName())
 	if err == nil && !knew {
-		err = errNoPhext(call.Phext)
+		err = cmp.Or(s.Dirs.Of(t.DataDir).CheckPresent(), errNoPhext(call.Phext))
 	}
 	return err
 }
