@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -186,15 +187,22 @@ func TestAWaitForTheDirectory(t *testing.T) {
 	unlock()
 }
 
-// awaitQueue waits until so many mutations wait for the directory.
+// awaitQueue waits until so many mutations wait for the directory, all of them at its lock:
+// whoever comes to that first leads the batch.
 func (w *world) awaitQueue(dir *datadir.Dir, n int) {
 	w.Helper()
+	q, stacks := w.queue(dir), make([]byte, 1<<20)
 	for {
-		q := w.queue(dir)
 		q.mu.Lock()
 		waiting := len(q.waiting)
 		q.mu.Unlock()
-		if waiting == n {
+		locking := 0
+		for _, goroutine := range bytes.Split(stacks[:runtime.Stack(stacks, true)], []byte("\n\n")) {
+			if bytes.Contains(goroutine, []byte("[select")) && bytes.Contains(goroutine, []byte("datadir.(*Dir).wait(")) {
+				locking++
+			}
+		}
+		if waiting == n && locking == n {
 			return
 		}
 		runtime.Gosched()
