@@ -17,12 +17,50 @@ const answerAge = 24 * time.Hour
 // answersFile holds the answers of all segments but the newest.
 const answersFile = "answers"
 
-// MostAnswerBytes is how long all answers to Idempotency-Keys of a data_dir may be
-// together. Those of single writes never are: it is the answers to batches that are long.
-const MostAnswerBytes = 16 << 20
+// mostAnswerBytes is how long all answers to Idempotency-Keys of a data_dir may be
+// together. Those of single writes are short and never too many: it is the answers to
+// batches that are long.
+const (
+	mostAnswerBytes = 16 << 20
+	shortAnswer     = 256 // bytes
+)
 
-// answers are the first answers to each Idempotency-Key. When there are more
-// than limit, or more than MostAnswerBytes, the oldest are forgotten.
+// AnswersToForget says which of n answers, oldest first, are too long to be kept together.
+// They are the oldest long ones of the key that has the most. So nobody has the answers of
+// others forgotten, whose repeats would be made again.
+func AnswersToForget(n int, answer func(i int) (tenant, idempotency, text string)) map[int]bool {
+	all, long, bytes := 0, map[string][]int{}, map[string]int{} // by tenant and key
+	size := func(i int) int {
+		_, _, text := answer(i)
+		return len(text)
+	}
+	for i := range n {
+		tenant, idempotency, text := answer(i)
+		if all += len(text); len(text) > shortAnswer {
+			key := tenant + "\x00" + idempotency[:strings.LastIndexByte(idempotency, 0)+1]
+			long[key], bytes[key] = append(long[key], i), bytes[key]+len(text)
+		}
+	}
+	forget := map[int]bool{}
+	for all > mostAnswerBytes && len(long) > 0 {
+		most := ""
+		for key := range long {
+			if bytes[key] > bytes[most] || bytes[key] == bytes[most] && key < most { // the same ones each time
+				most = key
+			}
+		}
+		first := long[most][0]
+		forget[first] = true
+		all, bytes[most] = all-size(first), bytes[most]-size(first)
+		if long[most] = long[most][1:]; len(long[most]) == 0 {
+			delete(long, most)
+		}
+	}
+	return forget
+}
+
+// answers are the first answers to each Idempotency-Key. When there are more than limit,
+// the oldest are forgotten, and when they are too long, those of AnswersToForget.
 type answers struct {
 	limit int
 	bytes int // of their texts
@@ -64,20 +102,43 @@ func (a *answers) find(k answerKey, now int64) (answer, bool) {
 }
 
 func (a *answers) trim(now int64) {
-	for len(a.queue) > 0 && (len(a.queue) > a.limit || a.bytes > MostAnswerBytes || now-a.queue[0].time >= int64(answerAge)) {
-		first := a.queue[0]
-		if a.byKey[first.key].time == first.time {
-			a.bytes -= len(a.byKey[first.key].text)
-			delete(a.byKey, first.key)
-		}
+	for len(a.queue) > 0 && (len(a.queue) > a.limit || now-a.queue[0].time >= int64(answerAge)) {
+		a.forget(a.queue[0])
 		a.queue = a.queue[1:]
+	}
+	if a.bytes <= mostAnswerBytes {
+		return
+	}
+	forget := AnswersToForget(len(a.queue), func(i int) (tenant, idempotency, text string) {
+		l := a.queue[i]
+		if got := a.byKey[l.key]; got.time == l.time {
+			text = got.text
+		}
+		return l.key.tenant, l.key.idempotency, text
+	})
+	var kept []arrival
+	for i, l := range a.queue {
+		if forget[i] {
+			a.forget(l)
+		} else {
+			kept = append(kept, l)
+		}
+	}
+	a.queue = kept
+}
+
+// forget drops an answer, unless the key was used again after a day.
+func (a *answers) forget(l arrival) {
+	if got := a.byKey[l.key]; got.time == l.time {
+		a.bytes -= len(got.text)
+		delete(a.byKey, l.key)
 	}
 }
 
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 or MostAnswerBytes of newer ones in the data_dir. It waits
-// until the first request is as durable as the policy wants.
+// hours, or until there are 65,536 newer ones in the data_dir; a long one, until those of
+// the same key, or of who has more, are too long together. It waits until the first request is as durable as the policy wants.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
 	got, ok, err := j.findAnswer(answerKey{tenant, idempotency})
 	if ok && j.cfg.Sync != Off {

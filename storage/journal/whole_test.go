@@ -169,7 +169,7 @@ func TestTheFormatOfASegment(t *testing.T) {
 func TestAnswersToBatches(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	answer := func(n int) string { return fmt.Sprint(n, strings.Repeat("x", 1<<20)) }
-	made := MostAnswerBytes>>20 + 2
+	made := mostAnswerBytes>>20 + 2
 	for n := range made {
 		all := []Mutation{update("a.phext", 1, fmt.Sprint(n)), update("a.phext", 2, "two")}
 		all[0].Tenant, all[0].Idempotency, all[0].Answer = "t", fmt.Sprint(n), answer(n)
@@ -183,5 +183,45 @@ func TestAnswersToBatches(t *testing.T) {
 		if kept := n >= 3; ok != kept || kept && got != answer(n) {
 			t.Errorf("answer %d: %v, %d bytes", n, ok, len(got))
 		}
+	}
+}
+
+// TestAnswersOfOthers are kept, however long those of one key are.
+func TestAnswersOfOthers(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	answer := func(tenant, key, text string) {
+		m := update("a.phext", 1, "x")
+		m.Tenant, m.Idempotency, m.Answer = tenant, key, text
+		w.mutate(m)
+	}
+	wants := func(tenant, key, text string) {
+		t.Helper()
+		got, _, _, err := w.j.Answered(tenant, key)
+		if w.must(err); got != text {
+			t.Errorf("%s/%q: %d bytes, want %d", tenant, key, len(got), len(text))
+		}
+	}
+	long := strings.Repeat("x", 1<<20)
+	answer("will", "k", "short")
+	answer("will", "long", long)
+	answer("eve", "k", "short")
+	answer("will", "\x00guest\x00k", long)
+	for n := range mostAnswerBytes>>20 + 2 {
+		answer("eve", fmt.Sprint(n), long)
+	}
+	for n := range mostAnswerBytes>>20 + 2 {
+		answer("will", fmt.Sprint("\x00reader\x00", n), long)
+	}
+	for range 2 {
+		wants("will", "k", "short")
+		wants("will", "long", long)
+		wants("will", "\x00guest\x00k", long)
+		wants("eve", "k", "short")
+		wants("eve", "0", "")
+		wants("will", "\x00reader\x000", "")
+		if w.j.answers.bytes > mostAnswerBytes {
+			t.Errorf("%d bytes are kept", w.j.answers.bytes)
+		}
+		w.reopen()
 	}
 }

@@ -75,14 +75,15 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 		s.read(r)
 	}
-	bytes := 0
-	for _, a := range s.Answers {
-		bytes += len(a.Answer)
-	}
-	for len(s.Answers) > answersMax || bytes > journal.MostAnswerBytes || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
-		bytes -= len(s.Answers[0].Answer)
+	for len(s.Answers) > answersMax || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
 		s.Answers = s.Answers[1:]
 	}
+	forget := journal.AnswersToForget(len(s.Answers), func(i int) (tenant, idempotency, text string) {
+		a := s.Answers[i]
+		return a.Tenant, a.Idempotency, a.Answer
+	})
+	i := -1
+	s.Answers = slices.DeleteFunc(s.Answers, func(object.Answer) bool { i++; return forget[i] })
 	return s, nil
 }
 
