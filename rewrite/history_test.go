@@ -138,7 +138,7 @@ func TestOwnRights(t *testing.T) {
 
 // TestNewOperationsTakeNoIDs: a tenant may be called as one, since nothing stands behind it.
 func TestNewOperationsTakeNoIDs(t *testing.T) {
-	for _, id := range []string{"usage", "history", "restore", "mcp"} {
+	for _, id := range []string{"usage", "history", "restore", "changes", "batch", "mcp"} {
 		if slices.Contains(PathWords(), id) {
 			t.Errorf("%s is reserved", id)
 		}
@@ -147,11 +147,14 @@ func TestNewOperationsTakeNoIDs(t *testing.T) {
 				t.Errorf("%s is %s of %q", path, op, instance)
 			}
 		}
+		if op, instance := Find("GET", "/"+id+"/"+id); op != Op(id) || instance != id {
+			t.Errorf("/%s/%s is %s of %q", id, id, op, instance)
+		}
 		if op, instance := Find("GET", "/"+id); op != Op(id) || instance != "" {
 			t.Errorf("/%s is %s of %q", id, op, instance)
 		}
 	}
-	for _, word := range []string{"toc", "changes", "health", "k", "t"} {
+	for _, word := range []string{"toc", "select", "list", "health", "k", "t"} {
 		if !slices.Contains(PathWords(), word) {
 			t.Errorf("%s is not reserved any more", word)
 		}

@@ -86,12 +86,13 @@ func parseOp(rest string) (route, bool) {
 }
 
 // PathWords are the words that begin a path, or stand in it where an id may stand: a tenant
-// with such an id could not be named in a path. The newer operations are not among them:
-// there may be tenants with such ids, whose tenants file must stay good. Nothing stands
-// behind these operations, so /usage/api/v2/toc is that tenant's.
+// with such an id could not be named in a path. Operations that came when there may have been
+// tenants with such ids are not among them, or an update would refuse the tenants file.
+// Nothing stands behind them, so /usage/api/v2/toc is a tenant's.
 func PathWords() []string {
 	return slices.DeleteFunc(append([]string{"api", "k", "t", "scroll", "scrolls"}, opNames()...), func(word string) bool {
-		return operations[Op(word)].own || Op(word) == MCP
+		op := Op(word)
+		return operations[op].own || op == Changes || op == MCP || op == Batch
 	})
 }
 

@@ -107,7 +107,7 @@ func checkID(id string) *ValueError {
 	case id[0] == '-' || id[len(id)-1] == '-':
 		return &ValueError{"begins or ends with '-'", "use it inside only"}
 	case slices.Contains(reserved, id):
-		return &ValueError{"is a word that paths of the API use", "choose another one"}
+		return &ValueError{quoteShort(id) + "is a word that paths of the API use", "choose another one"}
 	case strings.Contains(id, keyPrefix):
 		// Key and id were probably swapped, and the id appears in every log.
 		return &ValueError{"holds \"pmb-v1-\", as keys do", "a key belongs in \"api_key\"; choose a name"}
