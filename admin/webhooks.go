@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -91,13 +92,24 @@ func (a *API) addWebhook(w http.ResponseWriter, r *http.Request) error {
 		return tenants.ErrNoWebhook // somebody has removed it already
 	}
 	v := a.viewOfWebhook(t, t.Webhooks()[i])
-	a.record(r, "add-webhook", id, nil, v)
+	audited := v
+	audited.URL = serverOf(v.URL)
+	a.record(r, "add-webhook", id, nil, audited)
 	v.Secret = made
 	apierror.WriteJSON(w, http.StatusCreated, struct {
 		Tenant string `json:"tenant_id"`
 		webhookView
 	}{id, v})
 	return nil
+}
+
+// serverOf is a URL as the audit log has it. What is behind the server can be a secret.
+func serverOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // removeWebhook ends a webhook. Nothing is sent to it any more when the call is answered.
@@ -111,7 +123,7 @@ func (a *API) removeWebhook(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	removed.Secret = nil
+	removed.Secret, removed.URL = nil, ptr(serverOf(*removed.URL))
 	a.record(r, "remove-webhook", id, removed, nil)
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": id, "id": hook, "status": "removed"})
 	return nil

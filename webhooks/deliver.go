@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -162,7 +163,7 @@ func (h *hook) attempt(ctx context.Context, m message) (retryAfter time.Duration
 	// Not by an http.Client: redirects are not followed.
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return 0, err
+		return 0, shortened(err)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, mostAnswer) // what the receiver says beside the status does not count
@@ -174,6 +175,17 @@ func (h *hook) attempt(ctx context.Context, m message) (retryAfter time.Duration
 	}
 	seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31) // 0 if there is none, or another form
 	return time.Duration(seconds) * time.Second, fmt.Errorf("the receiver answered %d", resp.StatusCode)
+}
+
+// longestError is how much of an error is kept and logged, in bytes.
+const longestError = 300
+
+// shortened is an error of which a receiver may have written a part, as much as it liked.
+func shortened(err error) error {
+	if text := err.Error(); len(text) > longestError {
+		return errors.New(strings.ToValidUTF8(text[:longestError], "") + "…")
+	}
+	return err
 }
 
 // sign sets the headers of the Standard Webhooks specification.

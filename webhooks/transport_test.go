@@ -54,6 +54,12 @@ func TestRequest(t *testing.T) {
 					return
 				}
 			}
+		case "/no-http":
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = conn.Write([]byte(strings.Repeat("é", 6<<10) + "\n\n"))
+				_ = conn.Close() // it has said enough
+			}
 		case "/close":
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err == nil && connections.Load() == 1 { // the next one is answered
@@ -90,6 +96,9 @@ func TestRequest(t *testing.T) {
 	}
 	if err := to("/redirect"); err == nil || err.Error() != "the receiver answered 307" || elsewhere.Load() != 0 {
 		t.Errorf("a redirect: %v", err)
+	}
+	if err := to("/no-http"); err == nil || len(err.Error()) > longestError+len("…") || !strings.HasPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken") {
+		t.Errorf("an answer that is no HTTP: %.1000v", err)
 	}
 	began := time.Now()
 	if err := to("/endless"); err != nil || time.Since(began) > attemptTimeout/2 {

@@ -208,7 +208,7 @@ func TestWebhookCalls(t *testing.T) {
 		says   string
 	}{
 		{[]string{"add", "will", r.url, "--phexts", "log-*", "--phexts", "notes", "--secret-file", file, "--note", "for a test"}, 0, `(?m)^id +hook-[a-z2-7]{8}$`},
-		{[]string{"add", "will", "https://127.0.0.1:9/", "--id", "two"}, 0, `secret +whsec_`},
+		{[]string{"add", "will", "https://127.0.0.1:9/hidden?token=hidden", "--id", "two"}, 0, `secret +whsec_`},
 		{[]string{"add", "will", "https://127.0.0.1:9/", "--id", "two"}, 1, `has a webhook with this id already`},
 		{[]string{"add", "nobody", "https://127.0.0.1:9/"}, 1, `no such tenant`},
 		{[]string{"list", "will"}, 0, `(?s)^WEBHOOK +STATE +LAST DELIVERED +PHEXTS +URL, ERROR AND NOTE\nhook-.*log-\*, notes`},
@@ -219,6 +219,10 @@ func TestWebhookCalls(t *testing.T) {
 		if status != c.status || !regexp.MustCompile(c.says).MatchString(out) || strings.Contains(out, "whsec_MfKQ") {
 			t.Errorf("%v: status %d, %s\nwant %d and %s", c.args, status, out, c.status, c.says)
 		}
+	}
+	audit, err := os.ReadFile(filepath.Join(g.dir, "state", "audit.log"))
+	if err != nil || strings.Count(string(audit), `"https://127.0.0.1:9"`) != 2 || strings.Contains(string(audit)+g.log.String(), "hidden") {
+		t.Errorf("%v: the audit log lacks the server, or it or the log has the URL:\n%s", err, audit)
 	}
 	eventually(t, "the address is refused", func() bool {
 		return strings.Contains(fmt.Sprint(g.manage("GET", "tenants/will/webhooks", "", 200)), "webhooks may not be sent to this address")
