@@ -44,6 +44,7 @@ type operations struct {
 	at      map[string]phext.Coordinate // of new names
 	highest phext.Coordinate            // that was written or given away, from FirstNamed on
 	results []operationResult
+	size    int      // of the answer until now, in bytes
 	held    []func() // memory
 }
 
@@ -60,8 +61,7 @@ type operationResult struct {
 	op     rewrite.Operation
 	answer string     // of a write, as SQ says it
 	text   string     // of a select
-	scroll *scrollNow // of a write: it has the tag in the end; nil = there is none
-	tag    string     // of a select; "" = there is no scroll
+	scroll *scrollNow // that has the tag in the end; nil = there is none
 }
 
 // isBatch says whether the transaction is a client's batch.
@@ -109,8 +109,10 @@ func (b *operations) add(op rewrite.Operation) error {
 		if call.Name == "" && name != "" && !call.Shows(call.At, name) {
 			s = &scrollNow{}
 		}
-		b.results = append(b.results, operationResult{op: op, text: s.text, tag: s.etag(b.tx.pace)})
-		return s.check(op.IfMatch, b.tx.pace)
+		if err := s.check(op.IfMatch, b.tx.pace); err != nil {
+			return err
+		}
+		return b.answer(operationResult{op: op, text: s.text, scroll: &scrollNow{text: s.text, tag: s.tag}})
 	}
 	if err := call.CheckChange(name, s.text != ""); err != nil {
 		return err
@@ -132,7 +134,15 @@ func (b *operations) add(op rewrite.Operation) error {
 		m.name = cmp.Or(call.Name, name)
 		b.tx.members = append(b.tx.members, m)
 	}
-	b.results = append(b.results, result)
+	return b.answer(result)
+}
+
+// answer adds a result, unless there are too many. Not more is read than can be answered.
+func (b *operations) answer(r operationResult) error {
+	if b.size += r.size(b.tx.pace); b.size > largestAnswer {
+		return errAnswerTooLarge(largestAnswer, false)
+	}
+	b.results = append(b.results, r)
 	return nil
 }
 
@@ -238,7 +248,8 @@ func (s *scrollNow) etag(pace phext.Pace) string {
 }
 
 func (s *scrollNow) check(ifMatch []string, pace phext.Pace) error {
-	if len(ifMatch) == 0 || s.text != "" && etag.Matches(ifMatch, s.etag(pace)) {
+	// Without a need, no tag is made: of a large scroll, that takes a while.
+	if len(ifMatch) == 0 || s.text != "" && (etag.Matches(ifMatch, "*") || etag.Matches(ifMatch, s.etag(pace))) {
 		return nil
 	}
 	return errChanged
@@ -291,11 +302,9 @@ func (b *operations) render() error {
 	if kept {
 		most = largestKeptAnswer
 	}
-	size := len(`{"results":[]}` + "\n")
-	for i := range b.results {
-		if size += b.results[i].size(b.tx.pace); size > most {
-			return errAnswerTooLarge(most, kept)
-		}
+	size := b.size + len(`{"results":[]}`+"\n")
+	if size > most {
+		return errAnswerTooLarge(most, kept)
 	}
 	release, ok := b.tx.dir.Sending.Take(new(byte), int64(size))
 	if !ok {
@@ -326,7 +335,6 @@ func (r *operationResult) size(pace phext.Pace) int {
 func (r *operationResult) write(out *phext.Builder, pace phext.Pace) {
 	out.WriteString(`{"op":"` + string(r.op.Op) + `","c":`)
 	phext.WriteQuoted(out, r.op.Coordinate)
-	tag := r.tag
 	if r.op.Op == rewrite.Select {
 		exists := "false"
 		if r.text != "" {
@@ -336,13 +344,10 @@ func (r *operationResult) write(out *phext.Builder, pace phext.Pace) {
 		phext.WriteQuoted(out, r.text)
 	} else {
 		out.WriteString(`,"answer":"` + r.answer + `"`)
-		if r.scroll != nil {
-			tag = r.scroll.etag(pace)
-		}
 	}
-	if tag != "" {
+	if r.scroll != nil && r.scroll.text != "" {
 		out.WriteString(`,"etag":`)
-		phext.WriteQuoted(out, tag)
+		phext.WriteQuoted(out, r.scroll.etag(pace))
 	}
 	out.WriteString("}")
 }

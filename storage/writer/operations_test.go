@@ -323,6 +323,40 @@ func TestTheAnswerToABatchIsBounded(t *testing.T) {
 }
 
 // batchOfAll changes what newWorld leaves, with names.
+// TestWhatABatchMayTake bounds the work for a large scroll, which must not grow with the
+// number of operations.
+func TestWhatABatchMayTake(t *testing.T) {
+	w := newWorld(t)
+	const size = 1 << 19
+	w.must(update(1, strings.Repeat("x", size)))
+	for name, one := range map[string]operation{"select": op("select", scroll(1)), "any": {Op: "insert", C: scroll(1), S: new("x"), IfMatch: "*"}} {
+		var all []operation
+		for range 500 {
+			all = append(all, op("insert", scroll(1), "x"), one)
+		}
+		m := newMutation(w.batch(all...))
+		dir := w.Dirs.Of(w.tenant.DataDir)
+		unlock, _, err := w.lockOrJoin(t.Context(), dir, m)
+		w.check(err)
+		tx := w.newTransaction(t.Context(), dir, m, unlock)
+		worked := 0
+		tx.pace = func(bytes int) { worked += bytes }
+		_, err = tx.openJournal()
+		w.check(err)
+		_, err = tx.readPhext()
+		w.check(err)
+		_, err = tx.apply()
+		if e := apierror.From(err); name == "select" && (e == nil || e.Status != 413) || name == "any" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		m.result.Release()
+		tx.unlock()
+		if worked > 40*size {
+			t.Errorf("%s: it takes %d times the scroll", name, worked/size)
+		}
+	}
+}
+
 func (w *world) batchOfAll() (r Request, after string) {
 	w.Helper()
 	r = w.batch(op("update", scroll(1), "ONE"), op("delete", scroll(2)), op("insert", scroll(3), "+"), op("update", "a.name", "named"), op("update", "b.name", "2"), op("delete", "gone.name"))
