@@ -9,15 +9,20 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 var errNotForTools = apierror.New(apierror.Forbidden, "no tool is for the management API")
 
+// longestUncounted is how long an answer to a message is at most, in bytes, that does not
+// count as memory.
+const longestUncounted = 16 << 10
+
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
 // whole chain, as if the client had sent it itself: so keys, rights, limits, counts, the log
 // and other hosts are looked after in one place. A message without a tool counts as a call.
-func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite.Call) error {
+func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.Dir, call *rewrite.Call) error {
 	info := infoOf(r)
 	if err := info.turn.Take(r.Context()); err != nil {
 		return err
@@ -34,6 +39,15 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, call *rewrite
 		if err := g.Calls.Admit(info.caller, quota.NoClass, info.began); err != nil {
 			return err
 		}
+	}
+	// An answer that is not taken is kept until then. That to a write is short: it must not be
+	// refused any more.
+	if size := cap(answer.Body); size > longestUncounted {
+		release, ok := dir.Sending.Take(answer, int64(size))
+		if !ok {
+			return datadir.ErrBusy
+		}
+		defer release()
 	}
 	h := w.Header()
 	switch kind := answer.Header().Get("Content-Type"); {

@@ -293,6 +293,28 @@ func TestMCPIsOneCall(t *testing.T) {
 	}
 }
 
+// TestMCPTakesItsAnswer counts a long answer until it is sent.
+func TestMCPTakesItsAnswer(t *testing.T) {
+	w := newWorld(t, options{readMemory: 64 << 20})
+	w.put("notes.phext", strings.Repeat("\x02", 65536))
+	read := toolCall("read", `"phext":"notes","limit":65536,`+one)
+	if answer := w.post("/mcp", read); answer.Code != 200 || answer.Body.Len() < 6*65536 {
+		t.Fatalf("%d, %d bytes", answer.Code, answer.Body.Len())
+	}
+	release, ok := w.dir.Sending.Take(t, w.Dirs.Answers.Limit()/8-(300<<10)) // the part of this directory, without room for the scroll as JSON
+	if !ok {
+		t.Fatal("something is reserved")
+	}
+	if answer := w.post("/mcp", read); answer.Code != 503 {
+		t.Errorf("%d, though this tenant has all that it may", answer.Code)
+	}
+	if answer := w.post("/mcp", toolCall("write", `"phext":"notes","content":"x",`+one)); answer.Code != 200 || !strings.Contains(answer.Body.String(), "Updated") {
+		t.Errorf("a write: %d %s", answer.Code, answer.Body)
+	}
+	release()
+	w.wantAllFree()
+}
+
 // TestMCPPanics ends the request, and not the process.
 func TestMCPPanics(t *testing.T) {
 	w := newWorld(t, options{readMemory: 1 << 20})

@@ -126,7 +126,7 @@ func (g *Gateway) dispatch(w http.ResponseWriter, r *http.Request, dir *datadir.
 		g.writeText(w, reader.Where(call))
 		return nil
 	case call.Op == rewrite.MCP:
-		return g.serveMCP(w, r, call)
+		return g.serveMCP(w, r, dir, call)
 	case call.Batch != nil:
 		return g.writeBatch(w, r, call)
 	case call.Op.Mutates():
