@@ -142,12 +142,44 @@ func TestPublicSearchesLeaveTheOwnerOne(t *testing.T) {
 	w := newWorld(t, options{readMemory: 1 << 20, tenant: public("notes")})
 	w.PublicLimit = keylimit.PerMinute(1<<20, time.Now)
 	const target = "/api/v2/search?q=scroll&p=notes"
-	if all := w.dir.PublicSearches.Limit(); all >= w.dir.Searches.Limit() || !w.dir.PublicSearches.Take(all) {
-		t.Fatalf("%d may run without a key", all)
+	for n := int64(0); ; n++ {
+		if _, err := w.dir.EnterSearch(publicReaders); err != nil {
+			break
+		}
+		if n == w.dir.Searches.Limit() {
+			t.Fatal("as many may run without a key")
+		}
 	}
 	w.wantError(w.keylessly("GET", "/will"+target, ""), 503, "UNAVAILABLE")
 	if answer := w.ask("GET", target, ""); answer.Code != 200 {
 		t.Errorf("the owner: %d %s", answer.Code, answer.Body)
+	}
+}
+
+// TestNeighboursLeaveEachOtherASearch, and a look into the past, in a directory that they share.
+func TestNeighboursLeaveEachOtherASearch(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"data_dir": dir, "shared_data_dir": true},
+		others: []map[string]any{{"id": "eve", "api_key": "key-of-eve-is-long", "data_dir": dir, "shared_data_dir": true}}})
+	shared := w.Dirs.Of(dir)
+	for n := int64(0); ; n++ { // as eve's
+		if _, err := shared.EnterSearch("eve"); err != nil {
+			break
+		}
+		if n == shared.Searches.Limit() {
+			t.Fatal("one tenant may take all")
+		}
+	}
+	for _, target := range []string{"/api/v2/search?q=scroll&p=notes", "/api/v2/history"} {
+		if answer := w.ask("GET", target, "", "Authorization", "Bearer key-of-eve-is-long"); answer.Code != 503 {
+			t.Errorf("eve: %s: %d %s", target, answer.Code, answer.Body)
+		}
+		if answer := w.ask("GET", target, ""); answer.Code != 200 {
+			t.Errorf("will: %s: %d %s", target, answer.Code, answer.Body)
+		}
+	}
+	if answer := w.ask("POST", "/api/v2/restore", `{"phext":"notes","at":"1h"}`, "Authorization", "Bearer key-of-eve-is-long"); answer.Code != 503 {
+		t.Errorf("eve: %d %s", answer.Code, answer.Body)
 	}
 }
 

@@ -38,12 +38,13 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	dir := g.Dirs.Of(info.tenant.DataDir)
-	if info.isPublic() && head.Op == rewrite.Search {
-		if !dir.PublicSearches.Take(1) {
-			g.refuse(w, r, datadir.ErrBusy)
+	if head.Op == rewrite.Search || head.Op == rewrite.History || head.Op == rewrite.Restore {
+		leave, err := dir.EnterSearch(info.group())
+		if err != nil {
+			g.refuse(w, r, err)
 			return
 		}
-		defer dir.PublicSearches.Give(1)
+		defer leave()
 	}
 	leave, err := dir.Enter(info.group())
 	if err != nil {

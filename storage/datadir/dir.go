@@ -41,10 +41,8 @@ type Dir struct {
 	// Sending is what answers on their way to clients keep in memory, within this
 	// directory's part of Dirs.Answers.
 	Sending *memlimit.Shared
-	// Searches are those of this directory that run at a time.
+	// Searches are those of this directory that run at a time, and looks into its past.
 	Searches *memlimit.Budget
-	// PublicSearches are those of them without a key: some places are always the owner's.
-	PublicSearches *memlimit.Budget
 
 	inUse *memlimit.Shared // versions of phexts that somebody uses, see Use
 
@@ -53,6 +51,8 @@ type Dir struct {
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out
 	inside *memlimit.Budget    // requests, up to mostInside
 	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
+
+	searchers sync.Map // the same of Searches, see EnterSearch
 
 	recovered atomic.Bool
 	replica   atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
@@ -79,15 +79,32 @@ func (d *Dir) Enter(group string) (leave func(), err error) {
 		}
 		return func() { d.inside.Give(1) }, nil
 	}
-	half, ok := d.groups.Load(group)
-	if !ok {
-		half, _ = d.groups.LoadOrStore(group, memlimit.NewBudget(mostInside/2))
-	}
-	place := memlimit.Reserve(d.inside, half.(*memlimit.Budget))
+	place := memlimit.Reserve(d.inside, budgetOf(&d.groups, group, mostInside/2))
 	if !place.Grow(1) {
 		return nil, errQueueFull
 	}
 	return place.Release, nil
+}
+
+// EnterSearch is Enter for what takes one of Searches later: of those too, a group has no
+// more than half.
+func (d *Dir) EnterSearch(group string) (leave func(), err error) {
+	if group == "" {
+		return nothing, nil
+	}
+	half := budgetOf(&d.searchers, group, searchesAtOnce/2)
+	if !half.Take(1) {
+		return nil, ErrBusy
+	}
+	return func() { half.Give(1) }, nil
+}
+
+func budgetOf(all *sync.Map, group string, limit int64) *memlimit.Budget {
+	b, ok := all.Load(group)
+	if !ok {
+		b, _ = all.LoadOrStore(group, memlimit.NewBudget(limit))
+	}
+	return b.(*memlimit.Budget)
 }
 
 // lockForRead shares the directory with up to ReadsAtOnce reads.
