@@ -166,6 +166,8 @@ func (h *hook) attempt(ctx context.Context, m message) (retryAfter time.Duration
 		return 0, shortened(err)
 	}
 	defer resp.Body.Close()
+	// Behind the status 101, it is the connection, which does not end with the request.
+	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
 	_, _ = io.CopyN(io.Discard, resp.Body, mostAnswer) // what the receiver says beside the status does not count
 	switch {
 	case resp.StatusCode >= 200 && resp.StatusCode < 300:

@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -162,3 +163,35 @@ type fakeConn struct {
 
 func (c fakeConn) RemoteAddr() net.Addr { return c.to }
 func (c fakeConn) Close() error         { return nil }
+
+// TestAnswerThatDoesNotEnd ends with the attempt, whatever the status says of what follows.
+func TestAnswerThatDoesNotEnd(t *testing.T) {
+	for _, status := range []string{"101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x", "200 OK", "200 OK\r\nContent-Length: 5", "200 OK\r\nTransfer-Encoding: chunked", "103 Early Hints"} {
+		t.Run(status[:3], func(t *testing.T) {
+			receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\n\r\n")
+				_, _ = io.Copy(io.Discard, conn) // until the sender leaves
+				_ = conn.Close()
+			}))
+			defer receiver.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = sender(t, receiver.URL).attempt(ctx, message{id: "m", body: []byte("{}")})
+			}()
+			select {
+			case <-ended:
+			case <-time.After(attemptTimeout / 2):
+				receiver.CloseClientConnections()
+				t.Error("it goes on")
+			}
+		})
+	}
+}
