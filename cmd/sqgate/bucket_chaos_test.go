@@ -49,7 +49,7 @@ func TestBucketChaos(t *testing.T) {
 
 // TestBucketChaosInADirectory has a few rounds of it with a directory as the bucket.
 func TestBucketChaosInADirectory(t *testing.T) {
-	forEachSQ(t, func(t *testing.T, sq string) { newBucketChaos(t, sq, nil).run(rounds(4, 12)) })
+	forEachSQ(t, func(t *testing.T, sq string) { newBucketChaos(t, sq, nil).run(4) })
 }
 
 // bucketChaos is a sqgate with a bucket, its writers, and what happens to them.

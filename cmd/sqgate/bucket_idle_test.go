@@ -75,7 +75,7 @@ func TestIdleCostsTheHeartbeat(t *testing.T) {
 			}
 			t.Logf("%d tenants that write once cost %v", active, counter.since())
 		}
-		beats := rounds(3, 20)
+		beats := rounds(3, 8)
 		if cost := beat(beats); len(cost) > 1 {
 			t.Errorf("while nobody asks for anything, %d heartbeats cost %v", beats, cost)
 		}
