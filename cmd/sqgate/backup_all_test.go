@@ -255,6 +255,7 @@ func TestABackupThatIsCutOff(t *testing.T) {
 
 // TestABackupThatDoesNotFit has a disk of 1 MB.
 func TestABackupThatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := unix.Mount("sqgate", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skip("only root can mount a small disk:", err)

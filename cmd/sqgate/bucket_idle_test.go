@@ -47,6 +47,7 @@ func (c *requestCounter) heartbeats() int {
 // nobody asks for anything, sqgate renews its lease, and nothing else goes to the bucket.
 // A start costs no more with many tenants than with one.
 func TestIdleCostsTheHeartbeat(t *testing.T) {
+	t.Parallel()
 	const tenants, active = 10_000, 10
 	counter := &requestCounter{kinds: map[string]int{}}
 	proxy := s3test.NewProxy(s3test.Start(t))

@@ -22,6 +22,7 @@ func TestBucketInit(t *testing.T) {
 // TestBucketInitOnS3 has the same with a real S3 server, whose key the command has and
 // the serving host does not.
 func TestBucketInitOnS3(t *testing.T) {
+	t.Parallel()
 	server := s3test.Start(t)
 	testBucketInit(t, cmp.Or(realSQ(), builtin), server.URL)
 }

@@ -35,6 +35,7 @@ func TestTheBucketCannotBeReached(t *testing.T) {
 }
 
 func TestS3CannotBeReached(t *testing.T) {
+	t.Parallel()
 	server := s3test.Start(t)
 	testTheBucketCannotBeReached(t, cmp.Or(realSQ(), builtin), server.URL, server.Kill, server.Restart)
 }
@@ -162,6 +163,7 @@ func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend fu
 // TestS3IsBusyAtTheStart has a server that answers SlowDown, fails and hangs up, once each,
 // when sqgate looks whether it can be used, and when it takes its lease.
 func TestS3IsBusyAtTheStart(t *testing.T) {
+	t.Parallel()
 	proxy := s3test.NewProxy(s3test.Start(t))
 	g := newGate(t, cmp.Or(realSQ(), builtin), "will")
 	g.args = []string{"--bucket", proxy.URL, "--private-network=false"}

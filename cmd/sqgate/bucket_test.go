@@ -73,6 +73,7 @@ func TestTheMachineIsGone(t *testing.T) {
 
 // TestTheMachineIsGoneAndS3IsNot has the same with a real S3 server.
 func TestTheMachineIsGoneAndS3IsNot(t *testing.T) {
+	t.Parallel()
 	server := s3test.Start(t)
 	testTheMachineIsGone(t, cmp.Or(realSQ(), builtin), server.URL)
 }

@@ -330,6 +330,7 @@ func TestChangesMemory(t *testing.T) {
 
 // TestChangesPaths answers each form of the path as a stream.
 func TestChangesPaths(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, builtin, "will")
 	for i, path := range []string{"/api/v2/changes", "/changes", "/will/changes", "/t/will/api/v2/changes", "/api/v2/changes/", "//changes//", "/api/v2/change%73"} {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", g.base()+path, nil)

@@ -13,6 +13,7 @@ import (
 // TestDialer reaches S3 from a network of sqgate's own. The process that connects does so
 // for sqgate alone, and ends with it.
 func TestDialer(t *testing.T) {
+	t.Parallel()
 	server := s3test.Start(t)
 	g := newGate(t, builtin, "will")
 	g.asSomebody()

@@ -110,6 +110,7 @@ func TestHardLinksToKeys(t *testing.T) {
 // TestBackupToWhatIsNoFile has the command write to a pipe and to standard
 // output, and leave links and devices as they are.
 func TestBackupToWhatIsNoFile(t *testing.T) {
+	t.Parallel()
 	g := startGate(t, "builtin", "will")
 	g.must("will", "POST", at("update", "notes", origin), "one", 200)
 	dir := t.TempDir()

@@ -84,6 +84,7 @@ func TestAnyHostServesAnyTenant(t *testing.T) {
 
 // TestAnyHostServesAnyTenantWithS3 has the same with a real S3 server.
 func TestAnyHostServesAnyTenantWithS3(t *testing.T) {
+	t.Parallel()
 	testAnyHost(t, cmp.Or(realSQ(), builtin), s3test.Start(t).URL)
 }
 

@@ -238,6 +238,7 @@ func TestWebhookCalls(t *testing.T) {
 
 // TestWebhookDialer reaches a receiver from a network of sqgate's own.
 func TestWebhookDialer(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, builtin, "will")
 	g.asSomebody()
 	g.makeDataDir("will")
