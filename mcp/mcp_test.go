@@ -1,12 +1,14 @@
 package mcp
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -88,6 +90,23 @@ func TestTools(t *testing.T) {
 			if property.Description == "" {
 				t.Errorf("%s: %s has no description", tool.Name, name)
 			}
+		}
+	}
+}
+
+// TestNobodyListens: a message that waited for changes would keep its turn for ever.
+func TestNobodyListens(t *testing.T) {
+	for _, version := range []string{"2025-11-25", "2026-07-28"} {
+		about := `"_meta":{"io.modelcontextprotocol/protocolVersion":"` + version + `","io.modelcontextprotocol/clientInfo":{"name":"a","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}`
+		for _, wanted := range []string{`"toolsListChanged":true`, `"promptsListChanged":true`, `"resourcesListChanged":true`, `"resourceSubscriptions":["a"]`} {
+			text := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{` + wanted + `},` + about + `}}`
+			header := http.Header{"Mcp-Protocol-Version": {version}, "Mcp-Method": {"subscriptions/listen"}}
+			ctx, leave := context.WithTimeout(t.Context(), 10*time.Second)
+			a := New("1").Serve(ctx, rewrite.WriteAccess, header, []byte(text), nil)
+			if ctx.Err() != nil || !strings.Contains(string(a.Body), `"id":1`) {
+				t.Errorf("%s: %s is waited for: %d %s", version, wanted, a.Status, a.Body)
+			}
+			leave()
 		}
 	}
 }
