@@ -28,7 +28,6 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 		return err
 	}
 	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
-		info.counted = true
 		info.leave()     // the tool's request takes a place of its own
 		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
 		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
@@ -77,6 +76,7 @@ func (g *Gateway) serveTool(w http.ResponseWriter, tool, message *http.Request) 
 		apierror.Write(w, errNotForTools)
 		return
 	}
+	info.counted = true // by the tool's request
 	for _, name := range []string{"Authorization", "X-Sq-Api-Key", "X-Forwarded-For", "Idempotency-Key"} {
 		if values := message.Header.Values(name); len(values) > 0 {
 			r.Header[name] = values

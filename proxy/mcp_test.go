@@ -373,6 +373,7 @@ func TestMCPCountsWhatIsRefused(t *testing.T) {
 		"compressed": {listTools, []string{"Content-Encoding", "gzip"}, 415},
 		"counted":    {listTools, nil, 200},
 		"tool":       {toolCall("read", one), nil, 200},
+		"no tool":    {toolCall("list", `"prefix":"../../../api/v2/admin/tenants"`), nil, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, options{readMemory: 1 << 20})
