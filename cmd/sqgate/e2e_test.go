@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/s3test"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -34,6 +35,9 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(asSqgate) != "" {
 		os.Exit(run(os.Args[1:]))
+	}
+	for name, value := range s3test.Environment {
+		_ = os.Setenv(name, value) // a name that is none would fail every test on S3
 	}
 	// Much of their time, these tests wait for a lease or a process.
 	flag.Parse()

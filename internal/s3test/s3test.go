@@ -23,6 +23,9 @@ const (
 // startTimeout is how long a server may take to answer.
 const startTimeout = 30 * time.Second
 
+// Environment is what the environment has for a server's clients.
+var Environment = map[string]string{"AWS_ACCESS_KEY_ID": KeyID, "AWS_SECRET_ACCESS_KEY": Secret}
+
 // Server is a server with an empty bucket named "tests".
 type Server struct {
 	URL string // of the bucket, as --bucket has it
@@ -78,8 +81,11 @@ func newServer(t testing.TB) *Server {
 	if err := os.Mkdir(filepath.Join(s.dir, "tests"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("AWS_ACCESS_KEY_ID", KeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", Secret)
+	for name, value := range Environment {
+		if os.Getenv(name) != value { // else tests may run in parallel
+			t.Setenv(name, value)
+		}
+	}
 	t.Cleanup(s.Kill)
 	return s
 }
