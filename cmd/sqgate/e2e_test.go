@@ -65,7 +65,7 @@ func forEachSQ(t *testing.T, test func(t *testing.T, sq string)) {
 }
 
 // rounds is how often a test repeats something, or how large it makes something:
-// few by default, and full if SQTEST_FULL is set, as in .ci/run.
+// few by default, and full if SQTEST_FULL is set.
 func rounds(few, full int) int {
 	if os.Getenv("SQTEST_FULL") != "" {
 		return full
