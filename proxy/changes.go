@@ -27,7 +27,7 @@ const (
 	mostStreams  = 4096                   // in all; one tenant may have half of them
 	heartbeat    = 15 * time.Second       // after so long in which nothing was sent, so that a dead connection ends
 	checkStreams = 500 * time.Millisecond // how often it is looked whether they may still listen
-	streamsPart  = 30                     // all together take one in so many parts of the processors
+	streamsPart  = 60                     // all together take one in so many parts of the processors
 	toSend       = 30 * time.Microsecond  // what it takes to send a part
 )
 
