@@ -28,7 +28,7 @@ var cells = []cell{
 	{"memory-update-64", "the same, 64 connections", updatesInMemory(64)},
 	{"bucket-16", "update of 200 bytes, with a bucket of 1, 10 and 50 ms and without, 16 connections", updatesInBucket(16)},
 	{"bucket-64", "the same, 64 connections", updatesInBucket(64)},
-	{"hosts", "3 hosts with 10,000 tenants and a bucket", (*bench).cellHosts},
+	{"hosts", "a tenant of this host, and of another one that requests are sent on to", (*bench).cellHosts},
 	{"rooms", "what the rooms that exist for speed bring", (*bench).cellRooms},
 	{"connections", "10,000 idle client connections", (*bench).cellConnections},
 	{"scroll", "a scroll of 64 MB", (*bench).cellScroll},

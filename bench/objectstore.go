@@ -22,7 +22,6 @@ type objectStore struct {
 
 	mu       sync.Mutex
 	objects  map[string]storedObject // by path
-	total    int                     // requests of all kinds
 	requests int                     // for phexts, without heartbeats
 	bytes    int                     // of their bodies
 }
@@ -55,13 +54,6 @@ func (s *objectStore) spent() (requests, bytes int) {
 	return requests, bytes
 }
 
-// all returns how many requests there have been.
-func (s *objectStore) all() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.total
-}
-
 // ServeHTTP is a method of http.Handler.
 func (s *objectStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -71,7 +63,6 @@ func (s *objectStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(s.latency)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total++
 	if strings.Contains(r.URL.Path+r.URL.Query().Get("prefix"), "/dirs/") {
 		s.requests++
 		s.bytes += len(body)
