@@ -81,9 +81,6 @@ func (a *API) addKey(w http.ResponseWriter, r *http.Request) error {
 		if t, ok := a.Store.Current().ByID(id); ok && t.Archived {
 			return errArchived(id)
 		}
-		if _, err := (&tenants.Entry{Keys: e.Keys}).RemoveKey(*in.ID); err == nil {
-			return apierror.New(apierror.Conflict, "the tenant has a key with this id already: revoke it first, or choose another id")
-		}
 		return e.AddKey(tenants.KeyEntry{ID: in.ID, SHA256: hashed(key), Access: in.Access, Phexts: in.Phexts, Prefix: in.Prefix, Expires: in.Expires, Note: in.Note})
 	})
 	if err != nil {

@@ -75,9 +75,6 @@ func (a *API) addWebhook(w http.ResponseWriter, r *http.Request) error {
 		if t, ok := a.Store.Current().ByID(id); ok && t.Archived {
 			return errArchived(id)
 		}
-		if _, err := (&tenants.Entry{Webhooks: e.Webhooks}).RemoveWebhook(*in.ID); err == nil {
-			return apierror.New(apierror.Conflict, "the tenant has a webhook with this id already: remove it first, or choose another id")
-		}
 		return e.AddWebhook(tenants.WebhookEntry{ID: in.ID, URL: in.URL, Phexts: in.Phexts, Secret: in.Secret, Note: in.Note})
 	})
 	if err != nil {

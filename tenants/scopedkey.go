@@ -3,12 +3,10 @@ package tenants
 import (
 	"crypto/subtle"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/rewrite"
 )
 
@@ -42,8 +40,12 @@ func (k *Key) HasExpired(now time.Time) bool { return !k.Expires.IsZero() && !no
 // not be changed.
 func (t *Tenant) Keys() []*Key { return t.keys }
 
-// ErrNoKey is the id of a key that the tenant does not have.
-var ErrNoKey = apierror.New(apierror.NotFound, "the tenant has no key with this id")
+var (
+	// ErrNoKey is the id of a key that the tenant does not have.
+	ErrNoKey = apierror.New(apierror.NotFound, "the tenant has no key with this id")
+	// ErrKeyExists is the id of one that it has.
+	ErrKeyExists = apierror.New(apierror.Conflict, "the tenant has a key with this id already: revoke it first, or choose another id")
+)
 
 // ByScopedKey finds a key of Tenant.Keys, which may have expired. See ByKey for the time
 // that it takes.
@@ -74,49 +76,28 @@ type KeyEntry struct {
 	Note    *string    `json:"note,omitempty"`
 }
 
-// mostKeys is how many further keys a tenant may have, and longestNote how long a note
-// is at most, in bytes.
-const (
-	mostKeys    = 1000
-	longestNote = 500
-)
+func (k KeyEntry) id() string { return valueOr(k.ID, "") }
+
+// mostKeys is how many further keys a tenant may have.
+const mostKeys = 1000
 
 // scopedKeys reads the field keys.
 func (b *builder) scopedKeys(t *Tenant, list *[]json.RawMessage) (keys []*Key) {
-	if list == nil {
-		return nil
-	}
-	if len(*list) > mostKeys {
-		b.refuse("keys", "is too long", "list at most 1000")
-		return nil
-	}
-	seen := map[string]bool{}
-	for _, raw := range *list {
-		fields, isObject := strictjson.Fields(raw)
-		if !isObject {
-			b.refuse("keys", "has something in it that is not a key", `write {"id", "sha256", "access"}`)
-			continue
-		}
-		for i := range fields {
-			fields[i].Name = "keys." + fields[i].Name
-		}
+	b.eachListed("keys", "key", `{"id", "sha256", "access"}`, mostKeys, list, func(decode func(map[string]any) bool) (id string, ok bool) {
 		var e KeyEntry
-		if !b.decode(fields, map[string]any{"keys.id": &e.ID, "keys.sha256": &e.SHA256, "keys.access": &e.Access,
+		if !decode(map[string]any{"keys.id": &e.ID, "keys.sha256": &e.SHA256, "keys.access": &e.Access,
 			"keys.phexts": &e.Phexts, "keys.prefix": &e.Prefix, "keys.expires": &e.Expires, "keys.note": &e.Note}) {
-			continue
+			return "", false
 		}
 		k := b.scopedKey(t, e)
-		if k.ID != "" && seen[k.ID] {
-			b.refuse("keys.id", "is that of another key of the tenant", "give each its own")
-		}
-		seen[k.ID] = true
 		keys = append(keys, k)
-	}
+		return k.ID, true
+	})
 	return keys
 }
 
 func (b *builder) scopedKey(t *Tenant, e KeyEntry) *Key {
-	k := &Key{ID: valueOr(e.ID, ""), Scope: &rewrite.Scope{}, Expires: b.time("keys.expires", e.Expires), Note: valueOr(e.Note, ""), tenant: t.UniqueID()}
+	k := &Key{ID: e.id(), Scope: &rewrite.Scope{}, Expires: b.time("keys.expires", e.Expires), tenant: t.UniqueID()}
 	if wrong := checkKeyID(k.ID); wrong != nil {
 		b.refuseValue("keys.id", wrong)
 	}
@@ -143,9 +124,7 @@ func (b *builder) scopedKey(t *Tenant, e KeyEntry) *Key {
 		}
 		k.Scope.Prefix = &prefix
 	}
-	if len(k.Note) > longestNote || strings.ContainsFunc(k.Note, notInPath) {
-		b.refuse("keys.note", "is too long, or has control characters", "write up to 500 characters on one line")
-	}
+	k.Note = b.note("keys.note", e.Note)
 	return k
 }
 
@@ -163,38 +142,12 @@ func checkKeyID(id string) *ValueError {
 	return nil
 }
 
-// AddKey adds a key to those of a tenant.
-func (e *Entry) AddKey(k KeyEntry) error {
-	raw, err := json.Marshal(k)
-	if err != nil {
-		return err
-	}
-	all := append(slices.Clone(valueOr(e.Keys, nil)), raw)
-	e.Keys = &all
-	return nil
-}
+// AddKey adds a key to those of a tenant. The error is ErrKeyExists if there is one with its
+// id.
+func (e *Entry) AddKey(k KeyEntry) error { return addListed(&e.Keys, k, ErrKeyExists) }
 
 // RemoveKey removes a key, and returns it. The error is ErrNoKey if there is none with
 // this id.
 func (e *Entry) RemoveKey(id string) (removed KeyEntry, err error) {
-	var left []json.RawMessage
-	found := false
-	for _, raw := range valueOr(e.Keys, nil) {
-		var k KeyEntry
-		if err := json.Unmarshal(raw, &k); err != nil {
-			return removed, err
-		}
-		if valueOr(k.ID, "") == id {
-			removed, found = k, true
-			continue
-		}
-		left = append(left, raw)
-	}
-	if !found {
-		return removed, ErrNoKey
-	}
-	if e.Keys = &left; len(left) == 0 {
-		e.Keys = nil
-	}
-	return removed, nil
+	return removeListed[KeyEntry](&e.Keys, id, ErrNoKey)
 }

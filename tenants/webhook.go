@@ -5,12 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/strictjson"
 )
 
 // Webhook is a URL that is told of a tenant's changes. It is immutable.
@@ -29,8 +27,12 @@ func (h *Webhook) Secret() []byte { return h.secret }
 // Webhooks are those of a tenant. The slice must not be changed.
 func (t *Tenant) Webhooks() []*Webhook { return t.webhooks }
 
-// ErrNoWebhook is the id of a webhook that the tenant does not have.
-var ErrNoWebhook = apierror.New(apierror.NotFound, "the tenant has no webhook with this id")
+var (
+	// ErrNoWebhook is the id of a webhook that the tenant does not have.
+	ErrNoWebhook = apierror.New(apierror.NotFound, "the tenant has no webhook with this id")
+	// ErrWebhookExists is the id of one that it has.
+	ErrWebhookExists = apierror.New(apierror.Conflict, "the tenant has a webhook with this id already: remove it first, or choose another id")
+)
 
 // WebhookEntry is a webhook as the tenants file has it. A nil field is not in the file.
 type WebhookEntry struct {
@@ -41,8 +43,10 @@ type WebhookEntry struct {
 	Note   *string    `json:"note,omitempty"`
 }
 
-// MostWebhooks is how many webhooks a tenant may have.
-const MostWebhooks = 16
+func (h WebhookEntry) id() string { return valueOr(h.ID, "") }
+
+// mostWebhooks is how many webhooks a tenant may have.
+const mostWebhooks = 16
 
 // Secrets are written as the Standard Webhooks specification has them: a prefix, and
 // 24 to 64 bytes in base64.
@@ -68,40 +72,21 @@ func NewWebhookID() string { return "hook-" + strings.ToLower(rand.Text()[:8]) }
 
 // webhookList reads the field webhooks.
 func (b *builder) webhookList(list *[]json.RawMessage) (hooks []*Webhook) {
-	if list == nil {
-		return nil
-	}
-	if len(*list) > MostWebhooks {
-		b.refuse("webhooks", "is too long", "list at most "+strconv.Itoa(MostWebhooks))
-		return nil
-	}
-	seen := map[string]bool{}
-	for _, raw := range *list {
-		fields, isObject := strictjson.Fields(raw)
-		if !isObject {
-			b.refuse("webhooks", "has something in it that is not a webhook", `write {"id", "url", "secret"}`)
-			continue
-		}
-		for i := range fields {
-			fields[i].Name = "webhooks." + fields[i].Name
-		}
+	b.eachListed("webhooks", "webhook", `{"id", "url", "secret"}`, mostWebhooks, list, func(decode func(map[string]any) bool) (id string, ok bool) {
 		var e WebhookEntry
-		if !b.decode(fields, map[string]any{"webhooks.id": &e.ID, "webhooks.url": &e.URL, "webhooks.phexts": &e.Phexts,
+		if !decode(map[string]any{"webhooks.id": &e.ID, "webhooks.url": &e.URL, "webhooks.phexts": &e.Phexts,
 			"webhooks.secret": &e.Secret, "webhooks.note": &e.Note}) {
-			continue
+			return "", false
 		}
 		h := b.webhook(e)
-		if h.ID != "" && seen[h.ID] {
-			b.refuse("webhooks.id", "is that of another webhook of the tenant", "give each its own")
-		}
-		seen[h.ID] = true
 		hooks = append(hooks, h)
-	}
+		return h.ID, true
+	})
 	return hooks
 }
 
 func (b *builder) webhook(e WebhookEntry) *Webhook {
-	h := &Webhook{ID: valueOr(e.ID, ""), URL: valueOr(e.URL, ""), Note: valueOr(e.Note, "")}
+	h := &Webhook{ID: e.id(), URL: valueOr(e.URL, "")}
 	if wrong := checkWebhookID(h.ID); wrong != nil {
 		b.refuseValue("webhooks.id", wrong)
 	}
@@ -117,9 +102,7 @@ func (b *builder) webhook(e WebhookEntry) *Webhook {
 		b.refuse("webhooks.secret", "is missing, or is not one", `write "whsec_" and 24 to 64 random bytes in base64, as "whsec_$(openssl rand -base64 32)" in a shell makes it`)
 	}
 	h.secret = secret
-	if len(h.Note) > longestNote || strings.ContainsFunc(h.Note, notInPath) {
-		b.refuse("webhooks.note", "is too long, or has control characters", "write up to 500 characters on one line")
-	}
+	h.Note = b.note("webhooks.note", e.Note)
 	return h
 }
 
@@ -154,38 +137,14 @@ func checkURL(text string) *ValueError {
 	return nil
 }
 
-// AddWebhook adds a webhook to those of a tenant.
+// AddWebhook adds a webhook to those of a tenant. The error is ErrWebhookExists if there is
+// one with its id.
 func (e *Entry) AddWebhook(h WebhookEntry) error {
-	raw, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	all := append(slices.Clone(valueOr(e.Webhooks, nil)), raw)
-	e.Webhooks = &all
-	return nil
+	return addListed(&e.Webhooks, h, ErrWebhookExists)
 }
 
 // RemoveWebhook removes a webhook, and returns it. The error is ErrNoWebhook if there is
 // none with this id.
 func (e *Entry) RemoveWebhook(id string) (removed WebhookEntry, err error) {
-	var left []json.RawMessage
-	found := false
-	for _, raw := range valueOr(e.Webhooks, nil) {
-		var h WebhookEntry
-		if err := json.Unmarshal(raw, &h); err != nil {
-			return removed, err
-		}
-		if valueOr(h.ID, "") == id {
-			removed, found = h, true
-			continue
-		}
-		left = append(left, raw)
-	}
-	if !found {
-		return removed, ErrNoWebhook
-	}
-	if e.Webhooks = &left; len(left) == 0 {
-		e.Webhooks = nil
-	}
-	return removed, nil
+	return removeListed[WebhookEntry](&e.Webhooks, id, ErrNoWebhook)
 }

@@ -64,7 +64,7 @@ func TestWrongWebhooks(t *testing.T) {
 		with("https://a.org/", `"key": "n", `+secret):                              "webhooks.key",
 		`"h"`: "webhooks",
 		with("https://a.org/", secret) + `, ` + with("https://b.org/", secret):    "webhooks.id",
-		strings.Repeat(with("https://a.org/", secret)+`, `, MostWebhooks) + `"h"`: "webhooks",
+		strings.Repeat(with("https://a.org/", secret)+`, `, mostWebhooks) + `"h"`: "webhooks",
 	} {
 		_, err := Parse([]byte(fileWith(`{"id": "will", "api_key": "` + exampleKey + `", "data_dir": "/d/w", "webhooks": [` + entry + `]}`)))
 		if err == nil || !strings.Contains(err.Error(), `field "`+field+`"`) || strings.Contains(err.Error(), "MfKQ9r8") || strings.Contains(err.Error(), "token-1") {
