@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"reflect"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/tenants"
@@ -161,9 +161,7 @@ func (s *stream) append(out *bytes.Buffer, c *changes.Change) {
 	if s.endless {
 		out.WriteString("id: " + c.ID + "\ndata: ")
 	}
-	lines := json.NewEncoder(out)
-	lines.SetEscapeHTML(false)
-	_ = lines.Encode(c) // a Buffer takes everything
+	strictjson.WriteLine(out, c)
 	if s.endless {
 		out.WriteByte('\n')
 	}

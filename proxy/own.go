@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"math"
 	"net/http"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/duration"
+	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -170,9 +170,7 @@ func (g *Gateway) answerHistory(w http.ResponseWriter, r *http.Request, call *re
 // jsonText is a value as JSON on one line. Names stay as short as they are.
 func jsonText(v any) string {
 	var out strings.Builder
-	lines := json.NewEncoder(&out)
-	lines.SetEscapeHTML(false)
-	_ = lines.Encode(v) // strings, numbers and booleans always have a form
+	strictjson.WriteLine(&out, v)
 	return out.String()
 }
 

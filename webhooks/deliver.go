@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/storage/changes"
 )
 
@@ -58,9 +58,7 @@ func resyncMessage(s state) message {
 // encode is v as the changes feed writes it.
 func encode(v any) []byte {
 	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // a Buffer takes everything
+	strictjson.WriteLine(&out, v)
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 

@@ -1,6 +1,7 @@
 // Package strictjson reads JSON that people write: names of fields count exactly, and
 // what is wrong is said in words, with line and column. encoding/json would take
-// "Quota_MB" for "quota_mb", and of two fields with one name the last.
+// "Quota_MB" for "quota_mb", and of two fields with one name the last. It also writes JSON
+// on lines, with texts as they are.
 //
 // It never repeats more of a text than the name of a field, because keys stand in such
 // texts.
