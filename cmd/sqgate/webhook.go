@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -43,7 +42,7 @@ func webhookAdd(c *apiClient) *cobra.Command {
 				}
 			}
 			if secretFile != "" {
-				text, err := os.ReadFile(secretFile)
+				text, err := readSmall(pipePatience, secretFile)
 				if err != nil {
 					return usageError{fmt.Errorf("--secret-file: %w", err)}
 				}
