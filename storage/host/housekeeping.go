@@ -47,8 +47,6 @@ type kept struct {
 	compacted atomic.Uint64 // number of the last checkpoint
 	appended  atomic.Int64  // bytes of the log at that time
 	since     atomic.Int64  // when it was begun, by the clock of the host
-
-	compacting gate
 }
 
 // keep takes a log over from an earlier ownership.
@@ -161,10 +159,6 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
 	defer context.AfterFunc(one.ownership, cancel)()
-	if err := one.compacting.enter(ctx); err != nil {
-		return err
-	}
-	defer one.compacting.leave()
 	one.since.Store(int64(ds.clock())) // also after an error: it is tried again when the log has grown
 	appended := one.log.Appended()
 	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {

@@ -41,6 +41,10 @@ func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text fun
 		return err
 	}
 	defer l.housekeeping.Release(1)
+	return l.writeCheckpointLocked(ctx, c, text)
+}
+
+func (l *Log) writeCheckpointLocked(ctx context.Context, c object.Checkpoint, text func(object.File) ([]byte, error)) error {
 	if c.Seq < l.purged {
 		return nil // what it says is not to be kept any more
 	}

@@ -265,6 +265,7 @@ func TestHousekeepingWaitsNoLongerThanItsCaller(t *testing.T) {
 		synctest.Wait()
 		for what, call := range map[string]func() error{
 			"WriteCheckpoint": func() error { return l.WriteCheckpoint(ctx, object.Checkpoint{Seq: 1}, nil) },
+			"Compact":         func() error { _, err := l.Compact(ctx, nil, nil); return err },
 			"PutFiles":        func() error { _, err := l.PutFiles(ctx, nil, nil, nil); return err },
 			"Prune":           func() error { _, err := l.Prune(ctx, time.Hour); return err },
 			"Release":         func() error { return l.Release(ctx, "") },

@@ -27,7 +27,7 @@ type Log struct {
 	ownerETag string
 	failed    error // once set, nothing is appended any more
 
-	housekeeping *semaphore.Weighted // held by one of WriteCheckpoint, PutFiles, Prune, Purge and Release, over requests
+	housekeeping *semaphore.Weighted // held by one of WriteCheckpoint, Compact, PutFiles, Prune, Purge and Release, over requests
 	purged       uint64              // no checkpoint is written of what was before this number
 	prunedUpTo   uint64              // only records that open an epoch are left up to this number
 }

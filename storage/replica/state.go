@@ -258,6 +258,10 @@ func (s *State) Content(ctx context.Context, name string) (state journal.State, 
 // bucket's copy, if it is what the log says. calls are the counts of now; nil = those of
 // the checkpoint before. It needs no lock, and returns the number.
 func (l *Log) Compact(ctx context.Context, local func(name string) (journal.State, error), calls []object.CallCounts) (seq uint64, err error) {
+	if err := l.housekeeping.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer l.housekeeping.Release(1)
 	seq = l.End()
 	s, err := l.d.StateAt(ctx, seq)
 	if err != nil || s.Checkpoint == seq {
@@ -286,7 +290,7 @@ func (l *Log) Compact(ctx context.Context, local func(name string) (journal.Stat
 			c.Files = append(c.Files, object.File{Name: name, Hash: sha256.Sum256([]byte(state.Text)), Size: int64(len(state.Text))})
 		}
 	}
-	return seq, l.WriteCheckpoint(ctx, c, func(f object.File) ([]byte, error) {
+	return seq, l.writeCheckpointLocked(ctx, c, func(f object.File) ([]byte, error) {
 		state, err := content(f.Name)
 		return []byte(state.Text), err
 	})
