@@ -4,7 +4,6 @@
 package changes
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -164,18 +163,13 @@ func (f *Feed) read(ctx context.Context, work func() error) error {
 
 // wanted says whether the listener gets a change. It is the one place that decides.
 func (f *Feed) wanted(e journal.Event) bool {
-	name := f.phext(e.File)
 	switch {
-	case !f.tenant.OwnFile(e.File), !f.tenant.WasHere(e.Tenant, e.Time):
-		return false
-	case strings.HasSuffix(name, rewrite.NamesSuffix): // a name comes and goes with its scroll
-		return false
-	case e.Tenant == "" && e.Op != "edited": // a file was made what the bucket has
+	case !e.IsTold(), !f.tenant.OwnFile(e.File), !f.tenant.WasHere(e.Tenant, e.Time):
 		return false
 	case !f.sel.Call.Changes.Everywhere && e.File != f.sel.Call.FileName():
 		return false
 	}
-	return f.sel.Call.ShowsChange(name, e.At, e.UpTo, e.Note)
+	return f.sel.Call.ShowsChange(f.phext(e.File), e.At, e.UpTo, e.Note)
 }
 
 func (f *Feed) phext(file string) string {
@@ -187,15 +181,8 @@ func (f *Feed) phext(file string) string {
 }
 
 func (f *Feed) change(c journal.Change) Change {
-	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Op: c.Op, Size: c.Size, ETag: c.ETag, Key: c.Key}
-	whole := c.UpTo.Valid() || !c.At.Valid()
-	if c.UpTo.Valid() {
-		out.Op = journal.Replace.String() // of several scrolls
-	}
-	switch {
-	case !whole:
-		out.C = cmp.Or(c.Note, c.At.String())
-	case !f.sel.Call.ShowsAll():
+	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Size: c.Size, ETag: c.ETag, Key: c.Key}
+	if out.Op, out.C = c.Told(); out.C == "" && !f.sel.Call.ShowsAll() {
 		out.Size = 0 // of scrolls that are not shown, too
 	}
 	return out

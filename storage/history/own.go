@@ -1,7 +1,6 @@
 package history
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +66,7 @@ func whyEnded(ctx context.Context, d *datadir.Dir, err error) error {
 
 // shows says whether a tenant is told of an event. It is told of the same ones by changes.
 func shows(call *rewrite.Call, phext string, e journal.Event) bool {
-	return !strings.HasSuffix(phext, rewrite.NamesSuffix) && (e.Tenant != "" || e.Op == "edited") && call.ShowsChange(phext, e.At, e.UpTo, e.Note)
+	return e.IsTold() && call.ShowsChange(phext, e.At, e.UpTo, e.Note)
 }
 
 // concerns says whether an event is one of the scroll of a call, which may be among others.
@@ -110,14 +109,10 @@ func (p *Page) Entries() []Entry {
 		if p.call == nil {
 			continue
 		}
-		whole := e.UpTo.Valid() || !e.At.Valid()
-		switch {
-		case e.UpTo.Valid():
-			entries[i].Op, entries[i].Coordinate, entries[i].Note = journal.Replace.String(), "", ""
-		case !whole:
-			entries[i].Coordinate, entries[i].Note = cmp.Or(e.Note, entries[i].Coordinate), ""
+		if entries[i].Op, entries[i].Coordinate = e.Told(); e.At.Valid() {
+			entries[i].Note = "" // it is a name
 		}
-		if whole && !p.call.ShowsAll() {
+		if entries[i].Coordinate == "" && !p.call.ShowsAll() {
 			entries[i].Bytes = 0 // of scrolls that are not shown, too
 		}
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -23,6 +24,26 @@ type Event struct {
 	UpTo              phext.Coordinate // as in Mutation
 	Bytes             int              // of the text of the mutation, or of the edited file
 	Tenant, Key, Note string
+}
+
+// IsTold says whether tenants are told of the event. They are not told of names, which come
+// and go with their scrolls, nor that a file was made what the bucket has.
+func (e Event) IsTold() bool {
+	isNames := strings.HasSuffix(strings.TrimSuffix(e.File, phext.Extension), phext.NamesSuffix)
+	return !isNames && (e.Tenant != "" || e.Op == "edited")
+}
+
+// Told is what a tenant is told of the event: what was done, and to which scroll, by its
+// name if it has one. A text with delimiters is several scrolls, so it changes the phext as
+// a whole, which is "".
+func (e Event) Told() (op, scroll string) {
+	switch {
+	case e.UpTo.Valid():
+		return Replace.String(), ""
+	case e.At.Valid():
+		return e.Op, cmp.Or(e.Note, e.At.String())
+	}
+	return e.Op, ""
 }
 
 // Query says which events History returns.
