@@ -139,8 +139,8 @@ func TestRightsInABatch(t *testing.T) {
 		body  string
 		index int
 	}{
-		{"reads for who reads", Scope{Access: ReadAccess}, `{"op":"select",` + inside + `},{"op":"select",` + outside + `}`, -1},
-		{"a write for who reads", Scope{Access: ReadAccess}, `{"op":"select",` + inside + `},{"op":"insert",` + inside + `,"s":"x"}`, 1},
+		{"reads with a key for reads", Scope{Access: ReadAccess}, `{"op":"select",` + inside + `},{"op":"select",` + outside + `}`, -1},
+		{"a write with a key for reads", Scope{Access: ReadAccess}, `{"op":"select",` + inside + `},{"op":"insert",` + inside + `,"s":"x"}`, 1},
 		{"a delete for who appends", Scope{Access: AppendAccess}, `{"op":"update",` + inside + `,"s":"x"},{"op":"insert",` + inside + `,"s":"x"},{"op":"delete",` + inside + `}`, 2},
 		{"inside", Scope{Access: WriteAccess, Prefix: &prefix}, `{"op":"select",` + inside + `},{"op":"delete",` + inside + `}`, -1},
 		{"a read outside", Scope{Access: WriteAccess, Prefix: &prefix}, `{"op":"delete",` + inside + `},{"op":"select",` + outside + `}`, 1},

@@ -49,7 +49,7 @@ func checkNames(text []byte, into any) error {
 			return fmt.Errorf("unknown field %.64q: remove it, or correct its spelling (capitals count)%s", f.Name, nearest.DidYouMean(f.Name[:min(len(f.Name), 64)], "", known))
 		case seen[f.Name]:
 			return fmt.Errorf("field %q stands there twice: keep one", f.Name)
-		case string(f.Value) == "null" && !slices.Contains(nullable, f.Name): // a restore without phext is one of all phexts
+		case string(f.Value) == "null" && !slices.Contains(nullable, f.Name): // it would count as if it were not there
 			return fmt.Errorf("field %q is null: give it a value, or leave it out", f.Name)
 		}
 		seen[f.Name] = true

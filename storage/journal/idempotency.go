@@ -137,8 +137,9 @@ func (a *answers) forget(l arrival) {
 
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 newer ones in the data_dir; a long one, until those of
-// the same key, or of who has more, are too long together. It waits until the first request is as durable as the policy wants.
+// hours, or until there are 65,536 newer ones in the data_dir. A long one may be forgotten
+// earlier: see AnswersToForget. Answered waits until the first request is as durable as the
+// policy wants.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
 	got, ok, err := j.findAnswer(answerKey{tenant, idempotency})
 	if ok && j.cfg.Sync != Off {
