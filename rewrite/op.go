@@ -52,7 +52,9 @@ type traits struct {
 	coordinate  bool     // it addresses one scroll
 	bodyMethods []string // those with a body that counts
 	as          Op       // what SQ is asked to do, if that is another operation; else ""
+	keyed       bool     // it always takes a key
 	own         bool     // it is for the tenant itself: not for those who write in its space, or have no key
+	later       bool     // it came when there may have been tenants with its name as their id
 }
 
 // SQ ignores the body of a GET (recorded in "bodies"), except for query (recorded in
@@ -79,13 +81,13 @@ var operations = map[Op]traits{
 	Search: {methods: []string{http.MethodGet, http.MethodHead}},
 	Health: {methods: []string{http.MethodGet, http.MethodHead}},
 
-	Changes: {methods: []string{http.MethodGet, http.MethodHead}},
-	MCP:     {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}},
+	Changes: {methods: []string{http.MethodGet, http.MethodHead}, keyed: true, later: true}, // they name keys
+	MCP:     {methods: []string{http.MethodPost}, bodyMethods: []string{http.MethodPost}, keyed: true, later: true},
 
-	Usage:   {methods: []string{http.MethodGet, http.MethodHead}, own: true},
-	History: {methods: []string{http.MethodGet, http.MethodHead}, own: true},
-	Restore: {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}, own: true},
-	Batch:   {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}},
+	Usage:   {methods: []string{http.MethodGet, http.MethodHead}, keyed: true, own: true, later: true},
+	History: {methods: []string{http.MethodGet, http.MethodHead}, keyed: true, own: true, later: true},
+	Restore: {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}, keyed: true, own: true, later: true},
+	Batch:   {methods: []string{http.MethodPost}, mutates: true, bodyMethods: []string{http.MethodPost}, later: true},
 
 	Description: {methods: []string{http.MethodGet, http.MethodHead}},
 }

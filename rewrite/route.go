@@ -91,8 +91,7 @@ func parseOp(rest string) (route, bool) {
 // Nothing stands behind them, so /usage/api/v2/toc is a tenant's.
 func PathWords() []string {
 	return slices.DeleteFunc(append([]string{"api", "k", "t", "scroll", "scrolls"}, opNames()...), func(word string) bool {
-		op := Op(word)
-		return operations[op].own || op == Changes || op == MCP || op == Batch
+		return operations[Op(word)].later
 	})
 }
 
@@ -147,10 +146,10 @@ func (r *route) opFor(method string) Op {
 
 // ReadPhext is the phext that a read without a body is about, from its raw query, and
 // whether it is about all of them. ok is false if the request cannot be a read that
-// everybody may make: changes name keys, and what is the tenant's own is nobody else's.
+// everybody may make.
 func ReadPhext(method string, op Op, rawQuery string) (name string, everywhere, ok bool) {
 	got := collector{op: op}
-	if op == "" || op == Changes || op == MCP || operations[op].own || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
+	if op == "" || operations[op].keyed || op.Mutates() || method != http.MethodGet && method != http.MethodHead || got.query(rawQuery) != nil {
 		return "", false, false
 	}
 	name = got.get(paramPhext)
