@@ -24,10 +24,10 @@ import (
 // the scheduler looks. If many turns begin meanwhile, no other does until then.
 // With few connections the scheduler always looks in time.
 const (
-	lookEvery   = time.Millisecond      // after which the pipe is written to
-	turnsUnseen = 16                    // for each turn at a time: how many begin until the scheduler has looked
-	longUnseen  = 2 * time.Millisecond  // after which no turn begins, however few there were
-	idleAfter   = 50 * time.Microsecond // after which without a turn the scheduler has looked
+	lookEvery   = 250 * time.Microsecond // after which the pipe is written to
+	turnsUnseen = 4                      // for each turn at a time: how many begin until the scheduler has looked
+	longUnseen  = 2 * lookEvery          // after which no turn begins, however few there were
+	idleAfter   = 50 * time.Microsecond  // after which without a turn the scheduler has looked
 )
 
 // Queue is where owners wait for their turns. Its methods may be called at any

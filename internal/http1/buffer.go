@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"io"
 	"sync"
 	"time"
@@ -44,8 +45,11 @@ func (c *conn) fill() error {
 
 // readReady reads what has arrived, or returns false to wait for more. It takes
 // a buffer only now, so that a waiting connection has none. This is why it is a
-// callback of syscall.RawConn: net.Conn's Read would hold one.
+// callback of syscall.RawConn: net.Conn's Read would hold one. To read is work, too: it
+// is done in a turn of whoever asked last on this connection, since nobody can know yet
+// who asks now.
 func (c *conn) readReady(fd uintptr) bool {
+	_ = c.turn.Take(context.Background()) // waits only for what others do in their turns
 	if c.buf == nil {
 		c.buf, c.n = buffers.Get().(*[bufferSize]byte), 0
 	}
@@ -58,6 +62,7 @@ func (c *conn) readReady(fd uintptr) bool {
 		if c.n == 0 {
 			c.dropBuffer()
 		}
+		c.turn.Give()
 		return false
 	case err != nil:
 		c.readErr = err

@@ -66,6 +66,7 @@ func (c *conn) serve() {
 		if handedOver {
 			return
 		}
+		c.turn.Give()
 		_ = c.tcp.Close() // what was to be sent was sent
 		c.closed()
 	}()
@@ -127,7 +128,7 @@ const (
 
 // answer serves a request, and returns false if the connection must end.
 func (c *conn) answer(p plain) (goOn bool) {
-	defer c.turn.Give()
+	c.turn.Give() // in which the request was read and parsed
 	defer func() {
 		if v := recover(); v != nil {
 			goOn = false
@@ -182,6 +183,7 @@ func withHost(read []byte) []byte {
 
 // handOver gives the connection to net/http, with what was read from it.
 func (c *conn) handOver() bool {
+	c.turn.Give()
 	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -114,19 +115,23 @@ func TestALargeAnswerIsSentInSeveralTurns(t *testing.T) {
 // The wait for a turn ends with the answer's deadline.
 func TestAnAnswerDoesNotWaitForItsTurnForEver(t *testing.T) {
 	q, queue := withTurns(t, 1)
-	ended := make(chan error, 1)
+	ended, come, goOn := make(chan error, 1), make(chan bool), make(chan bool)
 	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		come <- true
+		<-goOn
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 		w.Header().Set("Content-Length", strconv.Itoa(unread))
 		_, err := w.Write(make([]byte, unread))
 		ended <- err
 	}, queue)
+	c := s.dial(t)
+	c.send(get("/large"))
+	<-come
 	turn := q.Turn("other")
 	if err := turn.Take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c := s.dial(t)
-	c.send(get("/large"))
+	goOn <- true
 	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -159,4 +164,59 @@ func TestNoTurnIsLost(t *testing.T) {
 			turn.Give()
 		}
 	}
+}
+
+// A request is read in a turn of whoever asked last on its connection. So many requests
+// of one tenant that have arrived do not come before the one of another.
+func TestARequestIsReadInATurn(t *testing.T) {
+	const many = 10
+	q, queue := withTurns(t, 1)
+	read := make(chan string, 2*(many+1))
+	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		read <- r.URL.Path
+		mine(r, r.URL.Path)
+		echo(w, r)
+	}, queue)
+	var all []*client
+	for range many {
+		all = append(all, s.dial(t))
+	}
+	other := s.dial(t)
+	ask := func(then func(c *client, path string)) {
+		for _, c := range all {
+			then(c, "/many")
+		}
+		then(other, "/other")
+	}
+	ask(func(c *client, path string) {
+		c.send(get(path))
+		c.expect(200, "GET "+path+" a ")
+		<-read
+	})
+	busy := q.Turn("somebody else")
+	defer busy.Give()
+	take := func() {
+		if err := busy.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take()
+	ask(func(c *client, path string) { c.send(get(path)) })
+	for q.Waiting() < many+1 {
+		runtime.Gosched()
+	}
+	if len(read) > 0 {
+		t.Fatalf("%s was read without a turn", <-read)
+	}
+	busy.Give()
+	take() // each tenant has had its turn
+	for path := ""; path != "/other"; {
+		select {
+		case path = <-read:
+		case <-time.After(10 * time.Second):
+			t.Fatal("one tenant's request waits for many of another's")
+		}
+	}
+	busy.Give()
+	ask(func(c *client, path string) { c.expect(200, "GET "+path+" a ") })
 }
