@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -17,12 +19,13 @@ import (
 
 // access is who a request is from, and what it may do.
 type access struct {
-	tenant *tenants.Tenant // whose phexts the request is about
-	caller *tenants.Tenant // whose key it has; nil for a public read
-	key    string          // that was given; for its fingerprint alone
-	scoped *tenants.Key    // that it is; nil = the tenant's own key, or a token
-	scope  *rewrite.Scope  // of its rights
-	class  quota.Class     // of the call, for the caller's limits
+	known  *tenants.Snapshot // in which it was looked up
+	tenant *tenants.Tenant   // whose phexts the request is about
+	caller *tenants.Tenant   // whose key it has; nil for a public read
+	key    string            // that was given; for its fingerprint alone
+	scoped *tenants.Key      // that it is; nil = the tenant's own key, or a token
+	scope  *rewrite.Scope    // of its rights
+	class  quota.Class       // of the call, for the caller's limits
 }
 
 // isPublic says whether the request is served without regard to a key.
@@ -40,6 +43,7 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 		return access{}, refusal
 	}
 	who, err := g.callerOf(r, known, at)
+	who.known = known
 	if err != nil {
 		return who, err
 	}
@@ -62,7 +66,7 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 		who.tenant, who.scope = other, scope.Within(who.scope.Access)
 		return who, nil
 	case scope != nil && isRead && (everywhere || scope.CoversPhext(name)):
-		return access{tenant: other, scope: scope}, nil
+		return access{known: known, tenant: other, scope: scope}, nil
 	case who.caller == nil:
 		return access{}, errWrongKey
 	}
@@ -145,14 +149,57 @@ func (g *Gateway) byToken(token string, known *tenants.Snapshot) (*tenants.Tenan
 // readOnly is the scope of a token with the access read.
 var readOnly = rewrite.Everything.Within(rewrite.ReadAccess)
 
-// allows is the error for a call that is beyond the rights of its request, or nil. A key
-// may have been revoked while the body came.
-func (g *Gateway) allows(a *access, call *rewrite.Call) error {
+// allows is the error for a call that is beyond the rights of its request, or nil. The
+// request may have taken its time, as its answer may: meanwhile its key may have been
+// changed, or have expired, its tenant may be gone, and another may have its id. So
+// whoever has waited for the client, or has read what a tenant has, asks again.
+func (g *Gateway) allows(r *http.Request, call *rewrite.Call) error {
+	if err := g.identifyAgain(r); err != nil {
+		return err
+	}
+	a := &infoOf(r).access
 	err := a.scope.Authorize(call)
 	if err != nil && a.isPublic() {
 		return errWrongKey
 	}
 	return cmp.Or(err, g.Dirs.CheckKey(a.scoped, call))
+}
+
+// fresh is how long a request counts as being from whom it was, if no tenant was changed:
+// keys and tokens expire.
+const fresh = time.Second
+
+var errRightsChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "the rights of this key were just changed, and nothing else was: try again")
+
+func (g *Gateway) identifyAgain(r *http.Request) error {
+	info, at := infoOf(r), g.now()
+	if g.Tenants() == info.known && at.Sub(info.began) < fresh {
+		return nil
+	}
+	now, err := g.identify(r, at)
+	switch gone := g.Dirs.CheckTenant(info.tenant); {
+	case gone != nil:
+		return gone
+	case err == errWrongKey && !info.isPublic():
+		return datadir.ErrKeyRevoked
+	case err != nil:
+		return err
+	case !sameTenant(now.caller, info.caller), !sameTenant(now.tenant, info.tenant):
+		return datadir.ErrKeyRevoked // it is another's now
+	case !reflect.DeepEqual(now.scope, info.scope):
+		return errRightsChanged
+	}
+	info.access = now
+	return nil
+}
+
+// sameTenant says whether a tenant is enabled, and has the phexts that it had. Nobody stays
+// nobody.
+func sameTenant(now, was *tenants.Tenant) bool {
+	if now == nil || was == nil {
+		return now == was
+	}
+	return now.Enabled && now.UniqueID() == was.UniqueID() && now.DataDir == was.DataDir && now.SharedDataDir == was.SharedDataDir
 }
 
 // withAuthentication lets a request pass that has the key of an enabled tenant, or

@@ -14,7 +14,6 @@ import (
 	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/changes"
-	"mirrorborn.us/sqgate/tenants"
 )
 
 const (
@@ -41,7 +40,7 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 	info.meter.turn = nil // it is taken for the work alone
 	call, err := head.Call(nil)
 	if err == nil {
-		err = g.allows(&info.access, call)
+		err = g.allows(r, call)
 	}
 	if err != nil {
 		return err
@@ -281,9 +280,4 @@ func (g *Gateway) checkStreams() {
 func (g *Gateway) stillMay(s *stream) bool {
 	now, err := g.identify(s.request, g.now())
 	return err == nil && !s.feed.Moved() && reflect.DeepEqual(now.scope, s.scope) && sameTenant(now.caller, s.caller) && sameTenant(now.tenant, s.tenant)
-}
-
-// sameTenant says whether a tenant is enabled, and has the phexts that it had.
-func sameTenant(now, was *tenants.Tenant) bool {
-	return now != nil && now.Enabled && now.UniqueID() == was.UniqueID() && now.DataDir == was.DataDir && now.SharedDataDir == was.SharedDataDir
 }

@@ -90,6 +90,9 @@ func (g *Gateway) answerUsage(w http.ResponseWriter, r *http.Request, dir *datad
 			u.addTenant(t, use, g.Calls, g.now())
 		}
 	}
+	if err := g.allows(r, call); err != nil {
+		return err
+	}
 	g.writeJSON(w, u)
 	return nil
 }
@@ -152,7 +155,7 @@ func (g *Gateway) answerHistory(w http.ResponseWriter, r *http.Request, call *re
 		return err
 	}
 	defer page.Release()
-	if err := g.Dirs.CheckKey(info.scoped, call); err != nil { // it has taken a while
+	if err := g.allows(r, call); err != nil {
 		return err
 	}
 	if err := info.turn.Take(r.Context()); err != nil {

@@ -38,6 +38,9 @@ func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *dat
 	if err == nil {
 		defer answer.Release()
 	}
+	if err := g.allows(r, call); err != nil {
+		return err
+	}
 	switch {
 	case asObject:
 		return g.writeObject(w, dir, answer.Text, call)

@@ -60,7 +60,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	defer body.Release()
 	call, err := g.parse(r, head, body)
 	if err == nil {
-		err = g.allows(&info.access, call)
+		err = g.allows(r, call)
 	}
 	if err == nil {
 		err = g.dispatch(w, r, dir, call)
@@ -224,6 +224,9 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request, dir *datadir.Dir,
 		return err
 	}
 	defer answer.Release()
+	if err := g.allows(r, call); err != nil {
+		return err
+	}
 	g.writeAnswer(w, r, call, answer)
 	return nil
 }

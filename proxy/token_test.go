@@ -34,7 +34,7 @@ func (w *world) takeTokens() {
 	path := filepath.Join(w.root, "jwt-key")
 	w.check(os.WriteFile(path, []byte(jwtSecret), 0o600))
 	var err error
-	w.Tokens, err = jwtauth.Load(path, "tenant", time.Now)
+	w.Tokens, err = jwtauth.Load(path, "tenant", func() time.Time { return w.now() })
 	w.check(err)
 }
 
