@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 )
 
@@ -209,6 +210,8 @@ func (c *Call) setPhext(p *params) *apierror.Error {
 		return badPhext("the phext name is %d bytes long: %d is the most", len(c.Phext), longestName-len(c.wireName())+len(c.Phext))
 	case strings.ContainsFunc(c.Phext, isControl):
 		return badPhext("phext name %s has a control character: leave it out", clip(c.Phext))
+	case strings.HasPrefix(c.wireName(), fsutil.Temporary):
+		return badPhext("phext name %s: files that begin with %q are the service's: choose another name", clip(c.Phext), fsutil.Temporary)
 	case c.Op.Mutates() && strings.HasSuffix(c.Phext, NamesSuffix):
 		return forbidden("phext %s holds the names of coordinates, which are kept by the service: it can be read, and is changed by writing to named coordinates", clip(c.Phext))
 	}

@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"slices"
@@ -141,17 +140,13 @@ func Escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 
-// Answer is what the client gets for the body of SQ's answer. The answers to
-// status and load have the path of the phext's file, which becomes the phext's
-// name. No other answer has a path or a prefix: SQ drops the prefix when it parses
-// a coordinate (recorded in "coordinate spellings").
+// Answer is what the client gets for the body of SQ's answer. The answer to load has
+// the path of the phext's file, which becomes the phext's name. No other answer that
+// SQ is asked for has a path or a prefix: SQ drops the prefix when it parses a
+// coordinate (recorded in "coordinate spellings").
 func (c *Call) Answer(body []byte) []byte {
-	switch c.Op {
-	case Load:
+	if c.Op == Load {
 		return c.LoadAnswer()
-	case Status:
-		_, rest, _ := bytes.Cut(body, []byte("\n"))
-		return append(c.hostingLine(), rest...)
 	}
 	return body
 }
@@ -159,11 +154,8 @@ func (c *Call) Answer(body []byte) []byte {
 // LoadAnswer is the answer to load.
 func (c *Call) LoadAnswer() []byte { return []byte("Loaded " + c.Phext) }
 
-// hostingLine is the first line of the answer to status.
-func (c *Call) hostingLine() []byte { return []byte("Hosting: " + c.Phext + "\n") }
-
-// StatusAnswer is the answer to status if SQ is not asked. size is in bytes. SQ
-// counts its connections from 1, so the connection ID is 0.
+// StatusAnswer is the answer to status. size is in bytes. SQ counts its connections
+// from 1, so the connection ID is 0.
 func (c *Call) StatusAnswer(size, scrolls int) []byte {
-	return append(c.hostingLine(), "Connection ID: 0\nPhext Size: "+strconv.Itoa(size)+"\nScrolls: "+strconv.Itoa(scrolls)...)
+	return []byte("Hosting: " + c.Phext + "\nConnection ID: 0\nPhext Size: " + strconv.Itoa(size) + "\nScrolls: " + strconv.Itoa(scrolls))
 }

@@ -230,6 +230,20 @@ func TestLongestName(t *testing.T) {
 	}
 }
 
+// TestAPhextHasNoNameOfTheServices own files.
+func TestAPhextHasNoNameOfTheServices(t *testing.T) {
+	shared := Tenant{ID: "will", SharedDataDir: true}
+	for _, target := range []string{"/api/v2/update?p=.sqgate-x", "/api/v2/delete?p=.sqgate-"} {
+		var e *apierror.Error
+		if _, err := understand("POST", target, "text", will); !errors.As(err, &e) || e.Code != "bad_phext" {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+	if _, err := understand("POST", "/api/v2/update?p=sqgate-x", "text", shared); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for target, want := range map[string]string{
 		"/api/v2/select?c=my-assistant.1.1/user.name/1.1.1":     "my-assistant.1.1/user.name/1.1.1",
@@ -276,13 +290,6 @@ func TestSpreadManifest(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	status, err := understand("GET", "/api/v2/status?p=n", "", will)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(status.Answer([]byte("Hosting: /var/lib/sq/tenants/will/n.phext\nConnection ID: 3\nPhext Size: 0\nScrolls: 1"))); got != "Hosting: n\nConnection ID: 3\nPhext Size: 0\nScrolls: 1" {
-		t.Errorf("status: %q", got)
-	}
 	load, err := understand("GET", "/api/v2/load?p=n", "", will)
 	if err != nil {
 		t.Fatal(err)

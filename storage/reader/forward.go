@@ -15,10 +15,11 @@ import (
 // reads, and SQ gets it right. toc breaks 0.5.3 for good on some texts,
 // json-export leaves a file behind and is not JSON, delta puts scrolls at wrong
 // coordinates while SQ has an empty one in memory (LEGACY.md), older releases have no
-// query, and of names and of keys for some scrolls SQ knows nothing.
+// query, status counts the requests of all who share the child, and of names and of keys
+// for some scrolls SQ knows nothing.
 func (r *Reader) Forwards(call *rewrite.Call) bool {
 	switch call.Op {
-	case rewrite.Toc, rewrite.JSONExport, rewrite.Delta, rewrite.Query:
+	case rewrite.Toc, rewrite.JSONExport, rewrite.Delta, rewrite.Query, rewrite.Status:
 		return false
 	}
 	return r.Dirs.ReadMemory == 0 && call.Name == "" && call.ShowsAll()
