@@ -79,8 +79,8 @@ func (b *builder) patterns(field string, patterns *[]*string, orElse string) []s
 		b.refuse(field, "names no phext", `list names or patterns, such as "site" and "log-*", or `+orElse)
 	}
 	for _, pattern := range list {
-		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.Count(pattern, "*") > mostStars || strings.ContainsFunc(pattern, notInPattern) {
-			b.refuse(field, "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, and [a-z] for one of several; a name has no '/', and a pattern at most two '*'")
+		if _, err := path.Match(pattern, ""); err != nil || len(pattern) > longestPattern || strings.Count(pattern, "*") > mostStars || strings.ContainsFunc(pattern, notInPattern) || strings.Contains(pattern, "[!") {
+			b.refuse(field, "has a pattern that is not one of phext names", "use names in which '*' stands for any characters, '?' for one, [a-z] for one of several and [^a-z] for one of all others; a name has no '/', and a pattern at most two '*'")
 		}
 	}
 	return list

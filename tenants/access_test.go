@@ -3,6 +3,7 @@ package tenants
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"mirrorborn.us/sqgate/rewrite"
@@ -57,6 +58,18 @@ func TestAChangeOfWhatIsPublicIsNoticed(t *testing.T) {
 	}
 	if d := Compare(with("a"), with("a")); !d.Empty() {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestAPatternThatMeansTheOpposite is refused: in a shell, [!a] is what [^a] is here.
+func TestAPatternThatMeansTheOpposite(t *testing.T) {
+	_, err := Parse([]byte(fileWith(`{` + goodEntry + `, "public": {"phexts": ["[!s]*"]}}`)))
+	if err == nil || !strings.Contains(err.Error(), "public.phexts") || !strings.Contains(err.Error(), "[^a-z]") {
+		t.Errorf("%v", err)
+	}
+	tenant, _ := parse(t, fileWith(`{`+goodEntry+`, "public": {"phexts": ["[^s]*"]}}`)).ByID("a")
+	if scope := tenant.ScopeFor(nil); scope == nil || !scope.CoversPhext("notes") || scope.CoversPhext("secret") {
+		t.Errorf("%+v", scope)
 	}
 }
 
