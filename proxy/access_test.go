@@ -275,6 +275,9 @@ func TestWriters(t *testing.T) {
 	if answer := as(otherKey, "GET", third, ""); answer.Code != 200 || answer.Body.String() != "" {
 		t.Errorf("other's own is %d %s", answer.Code, answer.Body)
 	}
+	if answer := as(otherKey, "GET", "/will/api/v2/changes", ""); answer.Code != 200 || !strings.Contains(answer.Body.String(), `"op":"update"`) || strings.Contains(answer.Body.String(), `"key"`) {
+		t.Errorf("changes, of whose keys a guest learns nothing: %d %s", answer.Code, answer.Body)
+	}
 	large := strings.Repeat("x", 900<<10)
 	if answer := as(otherKey, "PUT", "/will/api/v2/write/1.1.4?p=notes", large); answer.Code != 200 {
 		t.Errorf("%d %s", answer.Code, answer.Body)

@@ -246,6 +246,9 @@ func (c *Call) ShowsAll() bool { return c.scope == nil || c.scope.Prefix == nil 
 // IsRestricted is Scope.IsRestricted.
 func (c *Call) IsRestricted() bool { return c.scope != nil && c.scope.IsRestricted() }
 
+// IsGuests says whether the caller is another tenant, which may write here.
+func (c *Call) IsGuests() bool { return c.scope != nil && c.scope.Guest }
+
 // CheckChange is the error for a change of a scroll that the caller may not make, now that
 // it is known whether the scroll exists, and which name its coordinate has, or "".
 func (c *Call) CheckChange(name string, exists bool) error {

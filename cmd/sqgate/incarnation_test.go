@@ -70,6 +70,7 @@ func TestAnIDThatIsUsedAgainInheritsNothing(t *testing.T) {
 	if got := g.get("acme", at("select", "n", origin)); got != "first" {
 		t.Fatalf("the first tenant has %q", got)
 	}
+	g.must("acme", "POST", at("update", "of-the-first", origin), "first", 200)
 	between := time.Now().UTC()
 	archive := g.manage("DELETE", "tenants/acme", "", 200)["archive"]
 	g.forget("acme")
@@ -92,6 +93,7 @@ func TestAnIDThatIsUsedAgainInheritsNothing(t *testing.T) {
 		t.Errorf("the second tenant's history: %v", events)
 	}
 	g.manage("POST", "tenants/acme/restore", fmt.Sprintf(`{"at": %q}`, between.Format(time.RFC3339Nano)), 404)
+	g.must("acme", "GET", "/api/v2/history?p=of-the-first", "", 404)
 	if got := g.manage("DELETE", "tenants/acme", "", 200)["archive"]; got == archive {
 		t.Errorf("both have the archive %v", got)
 	}

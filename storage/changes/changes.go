@@ -42,7 +42,7 @@ type Change struct {
 	C     string    `json:"c,omitempty"` // the scroll's name, if it has one, or as Call.At; "" = the whole phext
 	Size  int64     `json:"size"`        // of the scroll or the phext afterwards, in bytes
 	ETag  string    `json:"etag,omitempty"`
-	Key   string    `json:"key,omitempty"` // fingerprint of the key of whoever did it
+	Key   string    `json:"key,omitempty"` // whoever did it, as in the history; "" = the listener is a guest
 }
 
 // Selection says which changes are wanted.
@@ -182,6 +182,9 @@ func (f *Feed) phext(file string) string {
 
 func (f *Feed) change(c journal.Change) Change {
 	out := Change{ID: f.cursors.Seal(c.Position), Time: c.Time.UTC(), Phext: f.phext(c.File), Size: c.Size, ETag: c.ETag, Key: c.Key}
+	if f.sel.Call.IsGuests() { // the keys of a tenant are its own affair
+		out.Key = ""
+	}
 	if out.Op, out.C = c.Told(); out.C == "" && !f.sel.Call.ShowsAll() {
 		out.Size = 0 // of scrolls that are not shown, too
 	}

@@ -90,9 +90,6 @@ func (s *Service) mustKnow(ctx context.Context, t *tenants.Tenant, j *journal.Jo
 	if err != nil || now.Exists() {
 		return err
 	}
-	if _, known := j.LastSeen(call.FileName()); known {
-		return nil
-	}
 	had, err := j.History(journal.Query{File: call.FileName(), Limit: 1, Turn: turn, Context: ctx, Wanted: func(e journal.Event) bool { return t.WasHere(e.Tenant, e.Time) }})
 	if err != nil || len(had) > 0 {
 		return err
