@@ -233,7 +233,7 @@ func TestLongestName(t *testing.T) {
 // TestAPhextHasNoNameOfTheServices own files.
 func TestAPhextHasNoNameOfTheServices(t *testing.T) {
 	shared := Tenant{ID: "will", SharedDataDir: true}
-	for _, target := range []string{"/api/v2/update?p=.sqgate-x", "/api/v2/delete?p=.sqgate-"} {
+	for _, target := range []string{"/api/v2/update?p=.sqgate-x", "/api/v2/insert?p=.sqgate-"} {
 		var e *apierror.Error
 		if _, err := understand("POST", target, "text", will); !errors.As(err, &e) || e.Code != "bad_phext" {
 			t.Errorf("%s: %v", target, err)
