@@ -70,20 +70,29 @@ func changesNewFiles(dir string) bool {
 var newFileAttributes = []string{"security.selinux"}
 
 func hasNewFileAttributes(path string) bool {
-	var names [256]byte
-	n, err := unix.Llistxattr(path, names[:])
-	if err == unix.ENOTSUP {
-		return true
+	names, err := attributesOf(path)
+	return err == nil && len(names) == 0
+}
+
+// attributesOf are the extended attributes of a file that a new one does not have of itself.
+func attributesOf(path string) (names []string, err error) {
+	size, err := unix.Llistxattr(path, nil)
+	if err == unix.ENOTSUP || err == nil && size == 0 {
+		return nil, nil
+	}
+	list := make([]byte, max(size, 0))
+	if err == nil {
+		size, err = unix.Llistxattr(path, list)
 	}
 	if err != nil {
-		return false
+		return nil, &fs.PathError{Op: "list attributes", Path: path, Err: err}
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
 		if name != "" && !slices.Contains(newFileAttributes, name) {
-			return false
+			names = append(names, name)
 		}
 	}
-	return true
+	return names, nil
 }
 
 // inMemory are the file systems without a disk, as statfs(2) numbers them.

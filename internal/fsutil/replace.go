@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // FileID tells one state of a file from another. The zero FileID is that of no
@@ -42,8 +44,8 @@ func IDOf(info fs.FileInfo) (FileID, error) {
 // file after a crash may remove it.
 const Temporary = ".sqgate-"
 
-// Replace puts a file with text in the place of path. It keeps the mode and the
-// owner of a file that is there. A new file has mode, less the umask, and the
+// Replace puts a file with text in the place of path. It keeps the mode, the owner
+// and the extended attributes of a file that is there. A new file has mode, less the umask, and the
 // owner of its directory if this user may set it. If durable, Replace returns
 // when the file and its name are on the disk.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
@@ -162,10 +164,38 @@ func dress(f *os.File, path string, mode fs.FileMode, keepMode, durable bool) er
 	if err := copyOwner(f, model); err != nil && !(isNew && mayNotChown(err)) {
 		return err
 	}
+	if !isNew && keepMode {
+		if err := copyAttributes(f, path); err != nil {
+			return err
+		}
+	}
 	if !durable {
 		return nil
 	}
 	return f.Sync()
+}
+
+// copyAttributes gives f the extended attributes of the file at path, such as its access
+// list, but for those that a new file has of itself and those that this user may not set.
+func copyAttributes(f *os.File, path string) error {
+	names, err := attributesOf(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		size, err := unix.Lgetxattr(path, name, nil)
+		value := make([]byte, max(size, 0))
+		if err == nil {
+			size, err = unix.Lgetxattr(path, name, value)
+		}
+		if err == nil {
+			err = unix.Fsetxattr(int(f.Fd()), name, value[:size], 0)
+		}
+		if err != nil && err != unix.EPERM {
+			return &fs.PathError{Op: "copy attribute " + name, Path: path, Err: err}
+		}
+	}
+	return nil
 }
 
 // copyOwner gives f the user and the group of model, unless it has them already.

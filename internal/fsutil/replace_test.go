@@ -45,6 +45,26 @@ func TestReplaceKeepsTheModeAndLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// TestReplaceKeepsExtendedAttributes, as an operator's access list is one.
+func TestReplaceKeepsExtendedAttributes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.phext")
+	if err := Replace(path, "one", 0o644, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(path, "user.note", []byte("kept"), 0); err == unix.ENOTSUP {
+		t.Skip("the file system has no such attributes")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, "two", 0o644, false); err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, 8)
+	if n, err := unix.Getxattr(path, "user.note", value); err != nil || string(value[:n]) != "kept" {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
 func TestReplacePrivateTakesRightsAwayAndKeepsTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenants.json")
 	if err := os.WriteFile(path, []byte("one"), 0o644); err != nil {
