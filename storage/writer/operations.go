@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -377,11 +378,21 @@ func replace(path string, content io.WriterTo) error {
 	return fsutil.ReplaceFrom(path, content, fsutil.NewFileMode, false)
 }
 
-// operationsDigest tells one batch from another.
+// operationsDigest tells one batch from another. Each part has its length in front, so that
+// no text reads as several parts.
 func operationsDigest(call *rewrite.Call) string {
-	parts := []string{string(call.Op), call.Phext}
+	var all strings.Builder
+	put := func(part string) { all.WriteString(strconv.Itoa(len(part)) + " " + part) }
+	put(string(call.Op))
+	put(call.Phext)
 	for _, op := range call.Batch {
-		parts = append(parts, string(op.Op), op.Coordinate, string(op.Scroll), strings.Join(op.IfMatch, ","))
+		put(string(op.Op))
+		put(op.Coordinate)
+		put(string(op.Scroll))
+		put(strconv.Itoa(len(op.IfMatch)))
+		for _, tag := range op.IfMatch {
+			put(tag)
+		}
 	}
-	return phext.Checksum(strings.Join(parts, "\x00"))
+	return phext.Checksum(all.String())
 }

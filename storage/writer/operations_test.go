@@ -293,6 +293,12 @@ func TestARepeatedBatch(t *testing.T) {
 		_, err := repeated(other...)
 		w.wantError(err, apierror.Conflict)
 	}
+
+	// A text that looks like the rest of another batch is still one text.
+	lookalike := op("update", scroll(1), "one\x00\x00update\x00"+scroll(2)+"\x00two")
+	if one, two := w.batch(lookalike), w.batch(op("update", scroll(1), "one"), op("update", scroll(2), "two")); operationsDigest(one.Call) == operationsDigest(two.Call) {
+		t.Error("two batches are taken for the same")
+	}
 }
 
 // TestTheAnswerToABatchIsBounded before anything is written.
