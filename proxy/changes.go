@@ -46,18 +46,19 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 		return err
 	}
 	s := &stream{request: r, access: info.access, ended: make(chan struct{}), endless: strings.Contains(r.Header.Get("Accept"), eventStream)}
+	if !g.streams.enter(s) {
+		return errTooManyStreams
+	}
+	defer g.streams.leave(s)
 	since := call.Changes.Since
 	if last := r.Header.Get("Last-Event-ID"); s.endless && last != "" {
 		since = last
 	}
-	s.feed, err = g.Changes.Open(info.client, info.tenant, changes.Selection{Call: call, Since: since, FromNow: s.endless}, info.turn)
+	s.feed, err = g.Changes.Open(info.client, info.tenant, changes.Selection{Call: call, Since: since, FromNow: s.endless, UpToNow: !s.endless}, info.turn)
 	if err != nil {
 		return err
 	}
-	if !g.streams.add(s) {
-		return errTooManyStreams
-	}
-	defer g.streams.remove(s)
+	g.streams.begin(s)
 	h := w.Header()
 	h.Set("Content-Type", jsonLines)
 	h.Set("X-SQ-Cursor", s.feed.Now())
@@ -71,7 +72,9 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 		_ = s.out.Flush() // between hosts it is a POST, and its answer would get a Content-Length; else it is sent now anyway
 		return nil
 	}
-	g.send(s)
+	if g.send(s); !s.whole && !s.endless {
+		panic(http.ErrAbortHandler) // else it would look like all there is
+	}
 	return nil
 }
 
@@ -107,7 +110,7 @@ func (g *Gateway) send(s *stream) {
 		if sent {
 			due = time.Now().Add(heartbeat)
 		}
-		if !more && !s.endless || worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(worked+toSend)) {
+		if s.whole = !more && !s.endless; s.whole || worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(s, worked+toSend)) {
 			return
 		}
 		if more {
@@ -183,8 +186,10 @@ type stream struct {
 	feed    *changes.Feed
 	w       http.ResponseWriter
 	out     *http.ResponseController
+	whole   bool          // all was sent that was asked for
 	ended   chan struct{} // closed when it may not listen any more
 	once    sync.Once
+	told    time.Time // the period in which it was last told of changes
 }
 
 // streams are all who listen.
@@ -192,42 +197,87 @@ type streams struct {
 	ending chan struct{} // closed when all are to end
 	once   sync.Once
 
-	mu   sync.Mutex
-	all  map[*stream]struct{}
-	each map[string]int // by tenant
+	mu     sync.Mutex
+	inside int                   // streams, with those that have not begun
+	each   map[string]*listeners // by tenant
+	all    map[*stream]struct{}  // that have begun
+	period time.Time             // when it began: it takes as long as a heartbeat
+	told   lately                // tenants whose streams were told of changes
 }
+
+// listeners are the streams of one tenant.
+type listeners struct {
+	inside int
+	told   lately // streams that were told of changes
+}
+
+// lately is a number of this period and of the one before.
+type lately struct{ now, before int }
+
+func (l *lately) most() int { return max(l.now, l.before) }
+func (l *lately) turn()     { *l = lately{before: l.now} }
 
 func newStreams() *streams {
-	return &streams{ending: make(chan struct{}), all: map[*stream]struct{}{}, each: map[string]int{}}
+	return &streams{ending: make(chan struct{}), all: map[*stream]struct{}{}, each: map[string]*listeners{}}
 }
 
-func (s *streams) add(one *stream) bool {
+// enter takes a place, which leave gives back.
+func (s *streams) enter(one *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id := one.caller.ID; len(s.all) >= mostStreams || s.each[id] >= mostStreams/2 {
+	of := s.each[one.caller.ID]
+	if of == nil {
+		of = &listeners{}
+	}
+	if s.inside >= mostStreams || of.inside >= mostStreams/2 {
 		return false
 	}
-	s.all[one] = struct{}{}
-	s.each[one.caller.ID]++
+	s.each[one.caller.ID] = of
+	s.inside++
+	of.inside++
 	return true
 }
 
-func (s *streams) remove(one *stream) {
+func (s *streams) leave(one *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, one)
-	if s.each[one.caller.ID]--; s.each[one.caller.ID] == 0 {
+	s.inside--
+	of := s.each[one.caller.ID]
+	if of.inside--; of.inside == 0 {
 		delete(s.each, one.caller.ID)
 	}
 }
 
-// pauseAfter is how long one waits after it was served. The more there are, the longer
-// it is, so that all together take a small part of the processors, and what happens
-// meanwhile goes together.
-func (s *streams) pauseAfter(worked time.Duration) time.Duration {
+// begin has one ended when it may not listen any more. It has its feed.
+func (s *streams) begin(one *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return min(heartbeat, worked*streamsPart*time.Duration(len(s.all))/time.Duration(runtime.GOMAXPROCS(0)))
+	s.all[one] = struct{}{}
+}
+
+// pauseAfter is how long one waits after it was served. The more there are that were told
+// of changes lately, the longer it is, so that all together take a small part of the
+// processors, and what happens meanwhile goes together. Each tenant has an equal share of
+// that part, so that one's listeners do not slow those of another.
+func (s *streams) pauseAfter(one *stream, worked time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); now.Sub(s.period) >= heartbeat {
+		s.period = now
+		s.told.turn()
+		for _, of := range s.each {
+			of.told.turn()
+		}
+	}
+	of := s.each[one.caller.ID]
+	if one.told != s.period {
+		one.told = s.period
+		if of.told.now++; of.told.now == 1 {
+			s.told.now++
+		}
+	}
+	return min(heartbeat, worked*streamsPart*time.Duration(of.told.most()*s.told.most())/time.Duration(runtime.GOMAXPROCS(0)))
 }
 
 // untilEnding is ctx until all streams are to end, the client leaves, or leave is called.

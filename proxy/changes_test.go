@@ -17,7 +17,9 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // change journals a write as the writer does, without SQ.
@@ -220,4 +222,134 @@ func (w *world) told(token string) (all []string) {
 		all = append(all, fmt.Sprint(c.Op, " ", c.C, " ", c.Size))
 	}
 	return all
+}
+
+// callForChanges is a call of changes of all phexts, as will's key makes it.
+func (w *world) callForChanges() *rewrite.Call {
+	w.Helper()
+	head, err := rewrite.ParseHead("GET", "/api/v2/changes", "", rewrite.Tenant{ID: "will"})
+	w.check(err)
+	call, err := head.Call(nil)
+	w.check(err)
+	return call
+}
+
+// TestAPollEndsWhereItBegan, however much is written meanwhile.
+func TestAPollEndsWhereItBegan(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	const first = 3
+	for i := range first {
+		w.change("notes.phext", phext.Origin(), fmt.Sprint(i))
+	}
+	feed, err := w.Changes.Open(t.Context(), w.tenantNamed("will"), changes.Selection{Call: w.callForChanges(), UpToNow: true}, nil)
+	w.check(err)
+	cursor := feed.Now()
+	w.change("notes.phext", phext.Origin(), "later")
+	seen := 0
+	for more := true; more; {
+		more, _, err = feed.Next(t.Context(), nil, func(changes.Change) { seen++ })
+		w.check(err)
+	}
+	if seen != first {
+		t.Errorf("%d changes", seen)
+	}
+	if r := w.ask("GET", "/api/v2/changes?since="+cursor, ""); strings.Count(r.Body.String(), "\n") != 1 {
+		t.Errorf("and then %s", r.Body)
+	}
+}
+
+// TestAPollThatIsCutIsNotWhole: a client goes on from the cursor in the header of an answer,
+// which is behind everything.
+func TestAPollThatIsCutIsNotWhole(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	for i := range 200 {
+		w.change("notes.phext", phext.Origin(), fmt.Sprint(i))
+	}
+	w.EndStreams()
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("it ended as if it were whole: %v", v)
+		}
+	}()
+	w.ask("GET", "/api/v2/changes", "")
+}
+
+// TestOneTenantsListenersKeepNobodyWaiting, however many they are and whatever they read.
+func TestOneTenantsListenersKeepNobodyWaiting(t *testing.T) {
+	w := newWorld(t, options{others: neighbours(t.TempDir())})
+	w.check(w.dir.Recover(t.Context()))
+	w.change("notes.phext", phext.Origin(), "text")
+	open := func(id string) *changes.Feed {
+		feed, err := w.Changes.Open(t.Context(), w.tenantNamed(id), changes.Selection{Call: w.callForChanges()}, nil)
+		w.check(err)
+		return feed
+	}
+	reading, goOn := make(chan bool, 8), make(chan bool)
+	ended := make(chan error, 8)
+	for range cap(ended) {
+		feed := open("will")
+		go func() {
+			_, _, err := feed.Next(t.Context(), nil, func(changes.Change) {
+				reading <- true
+				<-goOn
+			})
+			ended <- err
+		}()
+	}
+	<-reading
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, _, err := open("other").Next(ctx, nil, func(changes.Change) {}); err != nil {
+		t.Errorf("another tenant: %v", err)
+	}
+	close(goOn)
+	for range cap(ended) {
+		w.check(<-ended)
+	}
+}
+
+// TestPauses are longer the more listeners of one tenant were told of changes, and not
+// longer for those of another.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStreams()
+		listener := func(id string) *stream {
+			one := &stream{access: access{caller: &tenants.Tenant{ID: id}}}
+			if !s.enter(one) {
+				t.Fatal("there is no place")
+			}
+			return one
+		}
+		const work = time.Microsecond
+		lone := listener("b")
+		alone := s.pauseAfter(lone, work)
+		many := make([]*stream, 1000)
+		for i := range many {
+			many[i] = listener("a")
+		}
+		if again := s.pauseAfter(lone, work); again != alone {
+			t.Errorf("%v beside listeners that are told nothing, and %v alone", again, alone)
+		}
+		var last time.Duration
+		for _, one := range many {
+			last = s.pauseAfter(one, work)
+		}
+		if beside := s.pauseAfter(lone, work); beside > 2*alone || last != 2*alone*time.Duration(len(many)) {
+			t.Errorf("%v beside many, each of which pauses %v; %v alone", beside, last, alone)
+		}
+		time.Sleep(3 * heartbeat)
+		s.pauseAfter(lone, work)
+		time.Sleep(heartbeat)
+		if again := s.pauseAfter(lone, work); again != alone {
+			t.Errorf("%v long after they were told, and %v alone", again, alone)
+		}
+		for _, one := range append(many, lone) {
+			s.leave(one)
+		}
+		if s.inside != 0 || len(s.each) != 0 {
+			t.Errorf("%d are inside", s.inside)
+		}
+	})
 }

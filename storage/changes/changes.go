@@ -50,6 +50,7 @@ type Selection struct {
 	Call    *rewrite.Call
 	Since   string // the cursor behind which they are; "" = none
 	FromNow bool   // without a cursor: only those from now on, instead of all
+	UpToNow bool   // none that are made from now on
 }
 
 var (
@@ -67,6 +68,8 @@ type Feed struct {
 	tenant  *tenants.Tenant
 	sel     Selection
 	next    journal.Position
+	now     journal.End  // when the feed was opened
+	end     *journal.End // nil = it has none
 }
 
 // Open begins to listen. The error is apierror.Gone for a cursor from before what is known,
@@ -80,7 +83,10 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 	if err != nil {
 		return nil, err
 	}
-	f := &Feed{service: s, dir: dir, journal: j, tenant: t, sel: sel}
+	f := &Feed{service: s, dir: dir, journal: j, tenant: t, sel: sel, now: j.End()}
+	if sel.UpToNow {
+		f.end = &f.now
+	}
 	if f.cursors, err = j.Cursors(t.UniqueID()); err != nil {
 		return nil, err
 	}
@@ -91,7 +97,7 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 		}
 		err = f.check(ctx, turn)
 	case sel.FromNow:
-		f.next = j.Now()
+		f.next = f.now.Position
 	}
 	return f, err
 }
@@ -99,8 +105,8 @@ func (s *Service) Open(ctx context.Context, t *tenants.Tenant, sel Selection, tu
 // Cursor is behind the changes that Next has returned. It tells whoever gets it nothing.
 func (f *Feed) Cursor() string { return f.cursors.Seal(f.next) }
 
-// Now is a cursor behind all that was done until now.
-func (f *Feed) Now() string { return f.cursors.Seal(f.journal.Now()) }
+// Now is a cursor behind all that was done until the feed was opened.
+func (f *Feed) Now() string { return f.cursors.Seal(f.now.Position) }
 
 // News is closed when there may be more changes than now.
 func (f *Feed) News() <-chan struct{} { return f.journal.News() }
@@ -121,7 +127,7 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 	}
 	err = f.read(ctx, func() error {
 		began := time.Now()
-		all, next, again, err := f.journal.Changes(f.next, perCall, turn, f.wanted)
+		all, next, again, err := f.journal.Changes(f.next, f.end, perCall, turn, f.wanted)
 		if err == nil && f.Moved() {
 			err = errMoved // what was read may be what the bucket never had
 		}
@@ -143,13 +149,18 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 // changes begin.
 func (f *Feed) check(ctx context.Context, turn *fairqueue.Turn) error {
 	return f.read(ctx, func() error {
-		_, _, _, err := f.journal.Changes(f.next, 1, turn, f.wanted)
+		_, _, _, err := f.journal.Changes(f.next, f.end, 1, turn, f.wanted)
 		return err
 	})
 }
 
-// read does work on the journal while few others do.
+// read does work on the journal while few others do. Those of one directory wait for each
+// other first, so that they do not keep the others waiting, however many they are.
 func (f *Feed) read(ctx context.Context, work func() error) error {
+	if err := f.dir.Listening.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer f.dir.Listening.Release(1)
 	if err := f.service.reading.Acquire(ctx, 1); err != nil {
 		return err
 	}

@@ -103,13 +103,23 @@ func (j *Journal) News() <-chan struct{} {
 	return j.changes.news
 }
 
+// End is where the changes of a moment end. Its Position is behind all of them.
+type End struct {
+	Position
+	upTo place
+}
+
 // Now is the Position behind all changes that are announced.
-func (j *Journal) Now() Position {
+func (j *Journal) Now() Position { return j.End().Position }
+
+// End is where the changes end that are announced.
+func (j *Journal) End() End {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.changes.last
+	now := End{j.changes.last, j.changes.announced}
 	if now.Segment == 0 {
-		return Position{Segment: 1} // whenever that is begun
+		now.Position = Position{Segment: 1} // whenever that is begun
+		return now
 	}
 	if j.seg == nil || j.seg.number != now.Segment {
 		return now
@@ -188,15 +198,16 @@ const mostWalked = 1 << 20
 
 // Changes returns the changes behind a Position that are wanted, oldest first, and the
 // Position behind them. There are at most so many, and fewer if there is much to walk
-// past: more says that there may be others. turn is told of the work.
+// past: more says that there may be others. There are none behind end; nil = none that are
+// not announced. turn is told of the work.
 //
 // The error is ErrBeyondHistory for a Position from before what is kept, and for one that
 // the journal does not have, as after a power cut that took the records there.
-func (j *Journal) Changes(from Position, most int, turn *fairqueue.Turn, wanted func(Event) bool) (all []Change, next Position, more bool, err error) {
+func (j *Journal) Changes(from Position, end *End, most int, turn *fairqueue.Turn, wanted func(Event) bool) (all []Change, next Position, more bool, err error) {
 	j.pruneMu.RLock()
 	defer j.endReading()
 	w := &changesWalk{j: j, most: most, wanted: wanted, turn: turn}
-	if err := w.begin(&from); err != nil || from == w.upTo.start() || w.upTo.segment == 0 {
+	if err := w.begin(&from, end); err != nil || from == w.upTo.start() || w.upTo.segment == 0 {
 		return nil, from, false, err
 	}
 	for {
@@ -225,7 +236,7 @@ type changesWalk struct {
 }
 
 // begin finds out up to where there is something to see, and where a zero Position is.
-func (w *changesWalk) begin(from *Position) error {
+func (w *changesWalk) begin(from *Position, end *End) error {
 	j := w.j
 	j.mu.Lock()
 	err := j.openLocked()
@@ -233,6 +244,9 @@ func (w *changesWalk) begin(from *Position) error {
 	j.mu.Unlock()
 	if w.upTo = c.announced; err != nil {
 		return err
+	}
+	if end != nil {
+		w.upTo = end.upTo
 	}
 	if w.upTo.segment == 0 {
 		if from.Created != 0 {

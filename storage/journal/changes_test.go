@@ -17,7 +17,7 @@ import (
 func listenTo(t *testing.T, j *Journal, from Position, most int) (notes []string, all []Change, next Position) {
 	t.Helper()
 	for {
-		found, after, more, err := j.Changes(from, most, nil, func(Event) bool { return true })
+		found, after, more, err := j.Changes(from, nil, most, nil, func(Event) bool { return true })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestChangesThatAreGone(t *testing.T) {
 	}
 	expect := func(what string, from Position, want error) {
 		t.Helper()
-		if _, _, _, err := j.Changes(from, 10, nil, func(Event) bool { return true }); !errors.Is(err, want) || want == nil && err != nil {
+		if _, _, _, err := j.Changes(from, nil, 10, nil, func(Event) bool { return true }); !errors.Is(err, want) || want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}

@@ -167,7 +167,7 @@ func TestListenersDoNotKeepTheJournalForGood(t *testing.T) {
 	w.mutate(update("a.phext", 1, "0"))
 	w.must(w.j.AnnounceAll())
 	kept := 0
-	_, _, _, err := w.j.Changes(Position{}, 1, nil, func(Event) bool {
+	_, _, _, err := w.j.Changes(Position{}, nil, 1, nil, func(Event) bool {
 		for i := range 20 {
 			w.now = w.now.Add(time.Second)
 			w.mutate(update("a.phext", 1, fmt.Sprint(i)))

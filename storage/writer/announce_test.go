@@ -17,7 +17,7 @@ func (w *world) told() (tags []string) {
 	w.Helper()
 	j, err := w.Dirs.JournalOf(w.Dirs.Of(w.tenant.DataDir))
 	w.check(err)
-	all, _, _, err := j.Changes(journal.Position{}, 1000, nil, func(e journal.Event) bool { return e.Tenant != "" })
+	all, _, _, err := j.Changes(journal.Position{}, nil, 1000, nil, func(e journal.Event) bool { return e.Tenant != "" })
 	w.check(err)
 	for _, c := range all {
 		tags = append(tags, c.ETag)
