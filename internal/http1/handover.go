@@ -137,9 +137,22 @@ func (c *handed) Write(b []byte) (int, error) {
 		}
 	}
 	if c.out == nil {
-		return c.Conn.Write(b)
+		return c.writeOutside(b)
 	}
 	return c.out.send(context.Background(), b, nil)
+}
+
+// writeOutside writes to a connection that does not say when the client has to be waited
+// for, such as one over TLS: it does so without a turn, and waits for one after each Piece.
+func (c *handed) writeOutside(b []byte) (n int, err error) {
+	c.turn.Give()
+	for n < len(b) && err == nil {
+		var sent int
+		sent, err = c.Conn.Write(b[n:min(n+fairqueue.Piece, len(b))])
+		n += sent
+		c.turn.Worked(sent)
+	}
+	return n, err
 }
 
 func (c *handed) Close() error {

@@ -1,9 +1,13 @@
 package http1
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strconv"
@@ -39,11 +43,11 @@ func mine(r *http.Request, owner string) *fairqueue.Turn {
 // unread is more than the system takes for a client that does not read, in bytes.
 const unread = 16 << 20
 
-// Clients that do not read their answers, which they asked for in two ways, have
+// Clients that do not read their answers, which they asked for in three ways, have
 // no turn while the server waits for them.
 func TestAClientThatDoesNotReadHasNoTurn(t *testing.T) {
 	large := make([]byte, unread)
-	begun := make(chan bool, 2)
+	begun := make(chan bool, 3)
 	_, queue := withTurns(t, 1)
 	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
 		mine(r, r.URL.Path)
@@ -60,6 +64,9 @@ func TestAClientThatDoesNotReadHasNoTurn(t *testing.T) {
 	<-begun
 	there.send("GET /large HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\n\r\n")
 	<-begun
+	secretly := s.dialTLS(t)
+	secretly.send(get("/large"))
+	<-begun
 	c := s.dial(t)
 	for range 3 {
 		c.send(get("/other"))
@@ -67,6 +74,25 @@ func TestAClientThatDoesNotReadHasNoTurn(t *testing.T) {
 	}
 	here.Close()
 	there.Close()
+	secretly.Conn.(*tls.Conn).NetConn().Close() // without a word to whoever does not read
+}
+
+// dialTLS makes a client of another listener of the server, over TLS.
+func (s *served) dialTLS(t *testing.T) *client {
+	other := httptest.NewTLSServer(nil) // which has a certificate
+	other.Close()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Serve(tls.NewListener(l, &tls.Config{Certificates: other.TLS.Certificates})) }() // until the server is shut down
+	c, err := tls.Dial("tcp4", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{t, c, bufio.NewReader(c)}
 }
 
 // sink is a connection that takes everything, and sees that nobody has a turn
