@@ -47,12 +47,14 @@ const (
 	mostPause  = 500 * time.Millisecond
 )
 
-// Limits of the connections to one host. idleTimeout is less than the other end waits.
+// Limits of what is on its way to other hosts, and of the connections to one. idleTimeout is
+// less than the other end waits.
 const (
-	mostConnections = 1024
-	mostIdle        = 256
-	idleTimeout     = time.Minute
-	dialTimeout     = 3 * time.Second
+	mostRequests = 1024 // to one host; places says how many of them are one tenant's
+	mostStreams  = 2048 // to all hosts; likewise
+	mostIdle     = 256
+	idleTimeout  = time.Minute
+	dialTimeout  = 3 * time.Second
 	// silentFor is how long a host that took no connection within dialTimeout is left alone.
 	silentFor = time.Second
 	// inviteTimeout is how long the other host may take to want a large body. It may have to
@@ -67,6 +69,10 @@ var (
 		"no host serves this data for the moment, and nothing was changed: repeat the request")
 	errCutOff = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"the host that has this data cannot be reached from this one, and nothing was changed: repeat the request, at another host if you can")
+	errTooMany = apierror.RetryIn(time.Second, apierror.Unavailable,
+		"too many requests of this tenant are on their way to the host that has this data: try again in a moment")
+	errTooManyStreams = apierror.RetryIn(10*time.Second, apierror.Unavailable,
+		"too many listen for changes at another host already: try again later")
 	errLost = apierror.New(apierror.NotKnown,
 		"the host that has this data did not answer: it is not known whether the write was made, so look it up before you repeat it")
 	errLostRead = apierror.RetryIn(time.Second, apierror.Unavailable, "the host that has this data did not answer: repeat the request")
@@ -94,42 +100,63 @@ var Results = []string{Answered, NotOwner, Unreachable, Lost}
 type Forwarder struct {
 	Config
 	transport *http.Transport
-	streams   *http.Transport // for answers without an end
+	streams   *places // all of them, of answers without an end
 
-	mu     sync.Mutex
-	counts map[string]int64
-	under  map[*attempt]string  // way, with the fingerprint of the host
-	silent map[string]time.Time // until when the host with a fingerprint is left alone
+	mu       sync.Mutex
+	counts   map[string]int64
+	under    map[*attempt]string  // way, with the fingerprint of the host
+	silent   map[string]time.Time // until when the host with a fingerprint is left alone
+	requests map[string]*places   // of all others to the host with a fingerprint
 }
 
 // New makes a Forwarder. Run ends its requests to hosts that have died.
 func New(c Config) *Forwarder {
-	f := &Forwarder{Config: c, counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}}
-	f.transport = &http.Transport{
-		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
-		MaxConnsPerHost: mostConnections, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
+	f := &Forwarder{
+		Config: c, streams: newPlaces(mostStreams),
+		counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}, requests: map[string]*places{},
 	}
-	f.streams = f.transport.Clone()
-	f.streams.MaxConnsPerHost = 0 // their owner bounds them
+	f.transport = &http.Transport{ // which would let a request wait for a connection without an end: places bound them
+		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
+		MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
+	}
 	return f
 }
 
-func (f *Forwarder) transportFor(c Call) *http.Transport {
-	if c.Endless {
-		return f.streams
+// place takes a place for a request to a host.
+func (f *Forwarder) place(c *Call, to host.Peer) (leave func(), err error) {
+	of, full := f.streams, errTooManyStreams
+	if !c.Endless {
+		of, full = f.requestsTo(to.Fingerprint), errTooMany
 	}
-	return f.transport
+	leave, ok := of.take(c.Owner)
+	if !ok {
+		return nil, full
+	}
+	return leave, nil
+}
+
+func (f *Forwarder) requestsTo(fingerprint string) *places {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.requests[fingerprint]
+	if p == nil {
+		p = newPlaces(mostRequests)
+		f.requests[fingerprint] = p
+	}
+	return p
 }
 
 // Call is what is to be known of a request to send it on.
 type Call struct {
 	Dir string // the data directory that it is about
 	ID  string // its X-Request-Id
+	// Owner is whose it is, of those who share the places on the way; "" = an operator's.
+	Owner string
 	// Repeatable says that it does no harm to do it twice: it is a read, or has an
 	// Idempotency-Key.
 	Repeatable bool
-	// Endless says that the answer has no end. Such a request takes none of the connections
-	// of the others.
+	// Endless says that the answer has no end. Such a request takes none of the places of the
+	// others.
 	Endless bool
 	// Enter counts it in before it is sent on; nil = nobody counts.
 	Enter func() (leave func(), err error)
@@ -245,6 +272,11 @@ var (
 // send sends a request to another host, and its answer back. done: it was answered. If it
 // was not and there is no error, nothing was changed, or does no harm if it is done again.
 func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to host.Peer, b *body) (done bool, err error) {
+	leave, err := f.place(c, to)
+	if err != nil {
+		return false, c.unserved(err)
+	}
+	defer leave()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	a := &attempt{ResponseWriter: w, header: http.Header{}, end: cancel}
@@ -252,11 +284,11 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to hos
 	defer f.ended(a)
 	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
-		Transport:      f.transportFor(*c),
+		Transport:      f.transport,
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
 		ErrorLog:       slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug),
-		BufferPool:     Buffers,
+		BufferPool:     c.buffers(),
 	}
 	var sent sending
 	bare := r.WithContext(sent.trace(ctx))
@@ -390,6 +422,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 			}
 		}
 		maps.DeleteFunc(f.silent, func(host string, _ time.Time) bool { return !alive[host] })
+		maps.DeleteFunc(f.requests, func(host string, _ *places) bool { return !alive[host] })
 		f.mu.Unlock()
 	}
 }

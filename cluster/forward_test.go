@@ -123,7 +123,6 @@ func (b *bucket) join(t *testing.T, name string, serve http.HandlerFunc) *member
 	m.server.Start()
 	t.Cleanup(m.server.Close)
 	t.Cleanup(m.transport.CloseIdleConnections)
-	t.Cleanup(m.streams.CloseIdleConnections)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.peers = append(b.peers, host.Peer{Name: name, Alive: true, Fingerprint: id.Fingerprint, URL: "https://" + m.server.Listener.Addr().String()})
@@ -256,10 +255,64 @@ func TestADirectoryMovesAwayMeanwhile(t *testing.T) {
 	}
 }
 
-// TestOnlyHostsOfTheBucketGetIn tries a certificate that is not in the bucket, and none.
-// TestStreamsTakeNoConnectionsOfOthers, and end with their clients, which says nothing
-// against the owner.
-func TestStreamsTakeNoConnectionsOfOthers(t *testing.T) {
+// fill takes all places that owners can have, but for a few.
+func (p *places) fill(t *testing.T, owners ...string) {
+	t.Helper()
+	for _, owner := range owners {
+		for {
+			leave, ok := p.take(owner)
+			if !ok {
+				break
+			}
+			t.Cleanup(leave)
+		}
+	}
+}
+
+// TestWhatSomeTakeLeavesAPlaceForTheNext has tenants whose requests do not end: the places
+// to one host are not those to another, and those of streams are for all hosts.
+func TestWhatSomeTakeLeavesAPlaceForTheNext(t *testing.T) {
+	b := &bucket{owner: "b"}
+	a := b.join(t, "a", nil)
+	b.join(t, "b", tell)
+	b.join(t, "c", tell)
+	to := b.peers[1].Fingerprint
+	all := []string{"greedy", "too", "three"}
+	a.requestsTo(to).fill(t, all...)
+	a.streams.fill(t, all...)
+	ask := func(owner string, endless bool) error {
+		return a.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/r", nil), Call{Dir: "d", ID: "0123456789abcdef", Owner: owner, Endless: endless})
+	}
+	for range 2 { // what is answered has no place any more
+		for _, endless := range []bool{false, true} {
+			if err := ask("", endless); err != nil {
+				t.Errorf("endless %v: %v", endless, err)
+			}
+			want := map[bool]error{false: errTooMany, true: errTooManyStreams}[endless]
+			for _, owner := range all {
+				if err := ask(owner, endless); err != want || apierror.From(err).RetryAfter == 0 {
+					t.Errorf("%s, endless %v: %v", owner, endless, err)
+				}
+			}
+		}
+	}
+	b.owner = "c"
+	for _, owner := range all {
+		if err := ask(owner, false); err != nil {
+			t.Error(err)
+		}
+		if err := ask(owner, true); err != errTooManyStreams {
+			t.Error(err)
+		}
+	}
+	if n := len(a.streams.by); a.streams.taken < mostStreams*3/5 || n != len(all) {
+		t.Errorf("%d owners have %d places", n, a.streams.taken)
+	}
+}
+
+// TestStreamsTakeNoPlacesOfOthers, and end with their clients, which says nothing against
+// the owner.
+func TestStreamsTakeNoPlacesOfOthers(t *testing.T) {
 	b := &bucket{owner: "b"}
 	begun := make(chan struct{}, 2)
 	b.join(t, "b", func(w http.ResponseWriter, r *http.Request) {
@@ -272,7 +325,6 @@ func TestStreamsTakeNoConnectionsOfOthers(t *testing.T) {
 		<-r.Context().Done()
 	})
 	a := b.join(t, "a", nil)
-	a.transport.MaxConnsPerHost = 1
 	client, leave := context.WithCancel(t.Context())
 	defer leave()
 	var streams sync.WaitGroup
@@ -285,14 +337,17 @@ func TestStreamsTakeNoConnectionsOfOthers(t *testing.T) {
 		select {
 		case <-begun:
 		case <-time.After(10 * time.Second):
-			t.Fatal("a stream waits for the end of another")
+			t.Fatal("a stream did not begin")
 		}
 	}
-	if w, err := a.ask(t, httptest.NewRequest("GET", "/select", nil), true, never(t)); err != nil || w.Code != 200 {
-		t.Errorf("%d %v", w.Code, err)
+	if n := len(a.requestsTo(b.peers[0].Fingerprint).by); n != 0 || a.streams.taken != cap(begun) {
+		t.Errorf("%d have places of others, %d those of streams", n, a.streams.taken)
 	}
 	leave()
 	streams.Wait()
+	if a.streams.taken != 0 {
+		t.Errorf("%d places were kept", a.streams.taken)
+	}
 	if n := a.Counts(); n[Lost] != 0 || n[Unreachable] != 0 || len(a.view.unreachable) != 0 {
 		t.Errorf("%v, unreachable %v", n, a.view.unreachable)
 	}
@@ -318,6 +373,7 @@ func TestTheTransportRepeatsNothingByItself(t *testing.T) {
 	}
 }
 
+// TestOnlyHostsOfTheBucketGetIn tries a certificate that is not in the bucket, and none.
 func TestOnlyHostsOfTheBucketGetIn(t *testing.T) {
 	b := &bucket{owner: "b"}
 	a := b.join(t, "a", tell)

@@ -110,11 +110,26 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bufferPool keeps buffers of 32 KB, one for each answer under way.
+// bufferPool keeps buffers of one size, one for each answer under way.
 type bufferPool struct{ pool sync.Pool }
 
-// Buffers are those of all ReverseProxies.
-var Buffers httputil.BufferPool = &bufferPool{sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
+func newBufferPool(size int) httputil.BufferPool {
+	return &bufferPool{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
+}
+
+// Buffers are those of all ReverseProxies, but for eventBuffers, which are held as long as
+// somebody listens and get a few lines at a time.
+var (
+	Buffers      = newBufferPool(32 << 10)
+	eventBuffers = newBufferPool(2 << 10)
+)
+
+func (c *Call) buffers() httputil.BufferPool {
+	if c.Endless {
+		return eventBuffers
+	}
+	return Buffers
+}
 
 func (p *bufferPool) Get() []byte  { return *p.pool.Get().(*[]byte) }
 func (p *bufferPool) Put(b []byte) { p.pool.Put(&b) }

@@ -54,7 +54,7 @@ func (g *Gateway) withOwner(fromHost bool, next http.Handler) http.Handler {
 			r = r.WithContext(ctx)
 		}
 		err := g.Hosts.Serve(w, r, cluster.Call{
-			Dir: info.tenant.DataDir, ID: info.id, Endless: op == rewrite.Changes,
+			Dir: info.tenant.DataDir, ID: info.id, Owner: info.owner(), Endless: op == rewrite.Changes,
 			Repeatable: op != "" && op != rewrite.MCP && !op.Mutates() || r.Header.Get("Idempotency-Key") != "",
 			Enter:      func() (leave func(), err error) { return g.Dirs.Of(info.tenant.DataDir).Enter(info.group()) },
 			Here: func() (moved bool, read []byte) {

@@ -271,3 +271,44 @@ func TestRequestsOnTheirWayAreBounded(t *testing.T) {
 		leave()
 	}
 }
+
+// statusOf is a client that waits for the status of an answer without an end.
+type statusOf struct {
+	*httptest.ResponseRecorder
+	status chan int
+}
+
+func (s *statusOf) WriteHeader(status int) {
+	s.status <- status
+	s.ResponseRecorder.WriteHeader(status)
+}
+
+// TestOneTenantsListenersLeavePlacesToOthers opens more and more at the door, until they are
+// refused there: the owner would have more.
+func TestOneTenantsListenersLeavePlacesToOthers(t *testing.T) {
+	others := []map[string]any{{"id": "other", "api_key": otherKey, "data_dir": t.TempDir()}}
+	_, a, _, _ := twoHosts(t, options{others: others})
+	client, leave := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer leave()
+	listen := func(key string) int {
+		w := &statusOf{httptest.NewRecorder(), make(chan int, 1)}
+		r := a.request("GET", "/api/v2/changes", "", "Accept", eventStream, "Authorization", "Bearer "+key).WithContext(client)
+		all.Go(func() {
+			defer func() { _ = recover() }() // an answer that breaks off ends with a panic
+			a.Handler().ServeHTTP(w, r)
+		})
+		return <-w.status
+	}
+	status, n := 200, 0
+	for ; status == 200 && n < mostStreams/2; n++ {
+		status = listen(key)
+	}
+	if status != 503 {
+		t.Errorf("%d of one tenant listen", n)
+	}
+	if status := listen(otherKey); status != 200 {
+		t.Errorf("after %d of one tenant, another one's got %d", n-1, status)
+	}
+}

@@ -67,6 +67,15 @@ func (i *requestInfo) group() string {
 	return ""
 }
 
+// owner is whose places the request takes on its way to another host: the caller's, or those
+// of who reads what the tenant has made public.
+func (i *requestInfo) owner() string {
+	if i.caller == nil {
+		return publicReaders + i.tenant.ID
+	}
+	return i.caller.ID
+}
+
 // keyName is the key as the history has it: the id of a key of Tenant.Keys, or else the
 // fingerprint.
 func (i *requestInfo) keyName() string {

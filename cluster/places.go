@@ -1,0 +1,37 @@
+package cluster
+
+import "sync"
+
+// places are those of requests that are on their way to other hosts. No owner gets more of
+// them than are left free then. One alone has half of all; of several that want more, each
+// comes to have the same part, and one such part is left for the next.
+type places struct {
+	most int
+
+	mu    sync.Mutex
+	taken int
+	by    map[string]int // by owner
+}
+
+func newPlaces(most int) *places { return &places{most: most, by: map[string]int{}} }
+
+// take takes a place, or refuses to, and never waits.
+func (p *places) take(owner string) (leave func(), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.by[owner] >= p.most-p.taken {
+		return nil, false
+	}
+	p.taken++
+	p.by[owner]++
+	return func() { p.leave(owner) }, true
+}
+
+func (p *places) leave(owner string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	if p.by[owner]--; p.by[owner] == 0 {
+		delete(p.by, owner)
+	}
+}
