@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -529,23 +528,4 @@ func noticeSilence(c net.Conn) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
 		})
 	}
-}
-
-// Listener is l for hosts of the bucket alone.
-func (f *Forwarder) Listener(l net.Listener) net.Listener {
-	return tls.NewListener(l, f.Identity.config(func(fingerprint string) bool {
-		if f.knows(fingerprint) {
-			return true
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-		defer cancel()
-		if err := f.Hosts.Refresh(ctx); err != nil { // it may have just started
-			f.Logger.Warn("the hosts in the bucket could not be looked at", logkey.Error, err)
-		}
-		return f.knows(fingerprint)
-	}))
-}
-
-func (f *Forwarder) knows(fingerprint string) bool {
-	return slices.ContainsFunc(f.Hosts.Peers(), func(p host.Peer) bool { return p.Fingerprint == fingerprint })
 }

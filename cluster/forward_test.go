@@ -119,7 +119,7 @@ func (b *bucket) join(t *testing.T, name string, serve http.HandlerFunc) *member
 		}
 	}))
 	m.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	m.server.Listener = m.Listener(m.server.Listener)
+	m.server.Listener = m.Listener(m.server.Listener, anybody)
 	m.server.Start()
 	t.Cleanup(m.server.Close)
 	t.Cleanup(m.transport.CloseIdleConnections)
@@ -137,6 +137,9 @@ func (m *member) ask(t *testing.T, r *http.Request, repeatable bool, here func(w
 	err := m.Serve(w, r, Call{Dir: "d", ID: "0123456789abcdef", Repeatable: repeatable, Here: func() (bool, []byte) { return here(w, r), nil }})
 	return w, err
 }
+
+// anybody may connect.
+func anybody(net.Addr) (decided func()) { return func() {} }
 
 func never(t *testing.T) func(http.ResponseWriter, *http.Request) bool {
 	return func(http.ResponseWriter, *http.Request) bool { t.Error("it was served at the door"); return false }

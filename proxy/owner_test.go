@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -78,7 +79,7 @@ func (p *placement) join(t *testing.T, w *world, name string) *oneHost {
 	h := &oneHost{placement: p, name: name}
 	w.Hosts = cluster.New(cluster.Config{Hosts: h, Identity: id, Logger: w.Logger})
 	server := httptest.NewUnstartedServer(w.HostHandler())
-	server.Listener = w.Hosts.Listener(server.Listener)
+	server.Listener = w.Hosts.Listener(server.Listener, func(net.Addr) func() { return func() {} })
 	server.Start()
 	ctx, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup

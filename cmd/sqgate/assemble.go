@@ -73,6 +73,7 @@ type service struct {
 	listener net.Listener // of the tenants
 	// For other hosts; nil = there are none.
 	hostServer   *http1.Server
+	strangers    *connLimiter // of whom it is not known yet whether they are hosts
 	hostDrainer  *connDrainer
 	hostListener net.Listener
 	health       net.Listener // for the watchdog, if it cannot reach the other one; or nil
@@ -292,13 +293,16 @@ func (s *service) makeAPIs() error {
 		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, KeyRefused: s.metrics.KeyRefused, BackendVersion: version, Logger: s.log,
 	})
 	s.drainer = newConnDrainer()
-	limiter, err := newConnLimiter(s.log)
+	part := clientPart
+	if s.hosts != nil {
+		part = clientPartMany
+	}
+	limiter, err := newConnLimiter(part, ofEachClient, s.log)
 	if err != nil {
 		return err
 	}
 	s.server = newServer(s.gateway, s.gateway.Handler(), s.drainer, limiter, s.turns, s.log)
-	s.makeHostServer(limiter)
-	return nil
+	return s.makeHostServer()
 }
 
 // listen is the last step, so that nobody connects to a gateway that fails to start.

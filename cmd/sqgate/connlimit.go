@@ -13,18 +13,30 @@ import (
 	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
-// Limits of connections. A quarter of the descriptors stays for files and for
-// connections to SQ; more than mostConnections would take gigabytes of memory.
+// mostConnections is the most of one limiter: more would take gigabytes of memory.
+const mostConnections = 16 << 10
+
+// Parts of the descriptors. A quarter stays for files, and for connections to SQ and to
+// other hosts.
 const (
-	mostConnections = 16 << 10
-	addressPart     = 8 // one address may have this part of all connections
+	clientPart     = 3. / 4  // of clients, if this host is alone
+	clientPartMany = 1. / 2  // of clients, if it is not
+	hostPart       = 3. / 16 // of other hosts, so that neither they nor clients keep the others out
+	strangerPart   = 1. / 16 // of those of whom it is not known yet whether they are hosts
+)
+
+// Parts of a limiter's connections that one address may have.
+const (
+	ofEachClient   = 1. / 8
+	ofEachStranger = 1. / 2 // a host that starts comes with many
+	ofEachHost     = 0      // no limit: behind the address of a host are its clients
 )
 
 // connLimiter refuses connections before they take the descriptors that the
 // gateway itself needs. Loopback addresses have no limit of their own: behind one
 // of them may be a proxy with all clients.
 type connLimiter struct {
-	all, each int
+	all, each int // each = 0: an address has no limit
 	now       func() time.Time
 	log       *slog.Logger
 
@@ -50,19 +62,21 @@ const (
 	headerMemoryOfEach = 16 << 20
 )
 
-func newConnLimiter(log *slog.Logger) (*connLimiter, error) {
+// newConnLimiter makes a limiter for a part of the descriptors, of which one address may
+// have a part.
+func newConnLimiter(part, ofEach float64, log *slog.Logger) (*connLimiter, error) {
 	var files unix.Rlimit // Go has raised the soft limit to the hard one
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err
 	}
-	all := int(min(files.Cur-files.Cur/4, mostConnections))
-	return &connLimiter{all: all, each: all / addressPart, now: time.Now, log: log, byAddress: map[netip.Addr]*addressUse{}, headers: memlimit.NewBudget(headerMemory)}, nil
+	all := min(part*float64(files.Cur), mostConnections)
+	return &connLimiter{all: int(all), each: int(ofEach * all), now: time.Now, log: log, byAddress: map[netip.Addr]*addressUse{}, headers: memlimit.NewBudget(headerMemory)}, nil
 }
 
 // take counts a connection in, and returns what counts it out again; nil refuses
 // the connection.
 func (l *connLimiter) take(remote net.Addr) (release func()) {
-	address := limitedAddress(remote)
+	address := l.limitedAddress(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if use := l.byAddress[address]; l.open >= l.all || address.IsValid() && use != nil && use.open >= l.each {
@@ -94,7 +108,7 @@ func (l *connLimiter) headerMemory(remote net.Addr) []*memlimit.Budget {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	budgets := []*memlimit.Budget{l.headers}
-	if address := limitedAddress(remote); address.IsValid() {
+	if address := l.limitedAddress(remote); address.IsValid() {
 		budgets = append(budgets, l.byAddress[address].headers)
 	}
 	return budgets
@@ -102,8 +116,8 @@ func (l *connLimiter) headerMemory(remote net.Addr) []*memlimit.Budget {
 
 // limitedAddress is the client address that has limits of its own; it is invalid if
 // there is none.
-func limitedAddress(remote net.Addr) (address netip.Addr) {
-	if tcp, ok := remote.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+func (l *connLimiter) limitedAddress(remote net.Addr) (address netip.Addr) {
+	if tcp, ok := remote.(*net.TCPAddr); ok && l.each > 0 && !tcp.IP.IsLoopback() {
 		address = keylimit.Network(tcp.AddrPort().Addr())
 	}
 	return address

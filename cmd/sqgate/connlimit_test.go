@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestConnectionsAreLimited in all and for each address, with one line a minute
@@ -60,9 +62,42 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+// TestBehindAHostAreItsClients, so its address has no limit, neither of connections nor of
+// headers.
+func TestBehindAHostAreItsClients(t *testing.T) {
+	l, err := newConnLimiter(hostPart, ofEachHost, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}
+	for i := range l.all {
+		if l.take(remote) == nil {
+			t.Fatalf("after %d of %d connections, the host was refused", i, l.all)
+		}
+	}
+	if l.take(remote) != nil {
+		t.Error("there is no limit")
+	}
+	if n := len(l.headerMemory(remote)); n != 1 {
+		t.Errorf("%d budgets of headers", n)
+	}
+}
+
 func TestConnectionsLeaveDescriptors(t *testing.T) {
-	l, err := newConnLimiter(slog.Default())
-	if err != nil || l.all < 1 || l.all > mostConnections || l.each < 1 || l.each > l.all {
-		t.Errorf("%+v, %v", l, err)
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	most := func(part, ofEach float64) int {
+		l, err := newConnLimiter(part, ofEach, slog.Default())
+		if err != nil || l.all < 1 || l.all > mostConnections || l.each > l.all || (l.each == 0) != (ofEach == 0) {
+			t.Errorf("%v: %+v, %v", part, l, err)
+		}
+		return l.all
+	}
+	alone := most(clientPart, ofEachClient)
+	many := most(clientPartMany, ofEachClient) + most(hostPart, ofEachHost) + most(strangerPart, ofEachStranger)
+	if left := int(files.Cur / 4); alone > int(files.Cur)-left || many > int(files.Cur)-left {
+		t.Errorf("%d alone, %d with other hosts, of %d descriptors", alone, many, files.Cur)
 	}
 }

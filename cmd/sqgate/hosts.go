@@ -83,11 +83,20 @@ func (s *service) makeForwarder() {
 }
 
 // makeHostServer makes the server that other hosts reach.
-func (s *service) makeHostServer(limiter *connLimiter) {
-	if s.hosts != nil {
-		s.hostDrainer = newConnDrainer()
-		s.hostServer = newServer(s.gateway, s.gateway.HostHandler(), s.hostDrainer, limiter, s.turns, s.log)
+func (s *service) makeHostServer() error {
+	if s.hosts == nil {
+		return nil
 	}
+	limiter, err := newConnLimiter(hostPart, ofEachHost, s.log)
+	if err != nil {
+		return err
+	}
+	if s.strangers, err = newConnLimiter(strangerPart, ofEachStranger, s.log); err != nil {
+		return err
+	}
+	s.hostDrainer = newConnDrainer()
+	s.hostServer = newServer(s.gateway, s.gateway.HostHandler(), s.hostDrainer, limiter, s.turns, s.log)
+	return nil
 }
 
 // nameURL has the other hosts know where this one listens.
@@ -110,7 +119,7 @@ func (s *service) serveHosts() error {
 	if s.hosts == nil {
 		return nil
 	}
-	_ = s.hostServer.Serve(s.hosts.Listener(s.hostListener)) // it ends when it is shut down
+	_ = s.hostServer.Serve(s.hosts.Listener(s.hostListener, s.strangers.take)) // it ends when it is shut down
 	return nil
 }
 
