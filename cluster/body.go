@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/pace"
 )
@@ -40,15 +43,15 @@ func (b *body) repeatable() bool { return b.whole || !b.asked.Load() }
 
 // set makes it the body of an outgoing request. A large one waits until the other host
 // has said that it wants it.
-func (b *body) set(out *http.Request, length int64) {
+func (u *upload) set(out *http.Request, length int64) {
 	out.ContentLength, out.Body, out.GetBody = length, http.NoBody, nil
 	switch {
-	case !b.whole:
-		out.Body = io.NopCloser(b)
+	case !u.whole:
+		out.Body = io.NopCloser(u)
 		out.Header.Set("Expect", "100-continue")
-	case len(b.kept) > 0:
-		out.ContentLength = int64(len(b.kept))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.kept)), nil }
+	case len(u.kept) > 0:
+		out.ContentLength = int64(len(u.kept))
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.kept)), nil }
 		out.Body, _ = out.GetBody() // which never fails
 	}
 }
@@ -64,9 +67,64 @@ func (b *body) reader() io.ReadCloser {
 // Read reads from a large body.
 func (b *body) Read(p []byte) (int, error) {
 	b.asked.Store(true)
-	n, err := b.rest.Read(p)
-	if err != nil && err != io.EOF {
-		b.cut.Store(&err)
+	return b.rest.Read(p)
+}
+
+// upload is a large body in one attempt to send it. http.Transport reads it in a goroutine of
+// its own, and goes on when the answer has begun. The client's connection and its turn are the
+// handler's again by then: so nothing is read after stop.
+type upload struct {
+	*body
+	client  *http.ResponseController
+	reading sync.Mutex // held while the client is waited for
+	ended   error      // from the last Read
+	stopped atomic.Bool
+	over    chan struct{} // closed when the attempt is
+}
+
+var errStopped = errors.New("the answer came before the whole body was sent")
+
+func (b *body) upload(w http.ResponseWriter) *upload {
+	return &upload{body: b, client: http.NewResponseController(w), over: make(chan struct{})}
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.read(p)
+	if u.stopped.Load() && (n > 0 || err != io.EOF) {
+		<-u.over // to fail, or to send more, could end the connection on which the answer comes
+		return 0, errStopped
 	}
 	return n, err
+}
+
+func (u *upload) read(p []byte) (n int, err error) {
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if u.ended == nil && !u.stopped.Load() {
+		n, u.ended = u.body.Read(p)
+	}
+	if err = u.ended; err != nil && err != io.EOF && !u.stopped.Load() {
+		u.cut.Store(&err)
+	}
+	return n, err
+}
+
+// stop returns when nothing is read any more. If the client is waited for, that is not for
+// long.
+func (u *upload) stop() {
+	u.stopped.Store(true)
+	if !u.reading.TryLock() {
+		_ = u.client.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) // a test's recorder has none
+		u.reading.Lock()
+		if u.ended == io.EOF {
+			_ = u.client.SetReadDeadline(time.Time{}) // net/http reads on, to notice a client that leaves
+		}
+	}
+	u.reading.Unlock()
+}
+
+// end is stop when the attempt is over.
+func (u *upload) end() {
+	u.stop()
+	close(u.over)
 }

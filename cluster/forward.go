@@ -258,6 +258,7 @@ func (c *Call) explain(err error) error {
 type attempt struct {
 	http.ResponseWriter
 	header http.Header // of the answer, as the other host has it
+	upload *upload
 	end    context.CancelCauseFunc
 	begun  bool  // the answer
 	failed error // to come, or to end
@@ -278,11 +279,13 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to hos
 	defer leave()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	a := &attempt{ResponseWriter: w, header: http.Header{}, end: cancel}
+	up := b.upload(w)
+	defer up.end()
+	a := &attempt{ResponseWriter: w, header: http.Header{}, upload: up, end: cancel}
 	f.began(a, to.Fingerprint)
 	defer f.ended(a)
 	proxy := httputil.ReverseProxy{
-		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, b) },
+		Rewrite:        func(p *httputil.ProxyRequest) { rewrite(p.Out, r, c.ID, to, up) },
 		Transport:      f.transport,
 		ModifyResponse: a.receive,
 		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { a.failed = err },
@@ -333,7 +336,7 @@ func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, c *Call, to hos
 }
 
 // rewrite makes out what r was, with what the other host is to know of it.
-func rewrite(out, r *http.Request, id string, to host.Peer, b *body) {
+func rewrite(out, r *http.Request, id string, to host.Peer, up *upload) {
 	out.Header = r.Header.Clone()
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Forwarded", "X-Idempotency-Key"} {
 		out.Header.Del(name)
@@ -347,12 +350,13 @@ func rewrite(out, r *http.Request, id string, to host.Peer, b *body) {
 	if out.Host == "" {
 		out.Host = "sqgate"
 	}
-	b.set(out, r.ContentLength)
+	up.set(out, r.ContentLength)
 	describe(out, r, id)
 }
 
 // receive looks at the head of an answer.
 func (a *attempt) receive(resp *http.Response) error {
+	a.upload.stop()
 	if resp.StatusCode == http.StatusMisdirectedRequest {
 		return errNotOwner
 	}
