@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/s3test"
+	"mirrorborn.us/sqgate/supervisor/procfs"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -430,20 +431,15 @@ func endChildren(dir string) {
 
 // processesWith is the pids of the processes whose arguments, each with a NUL behind it,
 // have a part.
-func processesWith(part string) []int {
-	var pids []int
-	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well-formed
-	for _, entry := range entries {
-		text, err := os.ReadFile(entry)
-		if err != nil || !bytes.Contains(text, []byte(part)) || zombie(filepath.Dir(entry)) {
-			continue
-		}
-		var pid int
-		if _, err := fmt.Sscanf(entry, "/proc/%d/", &pid); err == nil {
-			pids = append(pids, pid)
+func processesWith(part string) (with []int) {
+	pids, _ := procfs.PIDs() // without /proc there is none
+	for _, pid := range pids {
+		text, err := os.ReadFile(procfs.Path(pid, "cmdline"))
+		if err == nil && bytes.Contains(text, []byte(part)) && !zombie(procfs.Path(pid, "")) {
+			with = append(with, pid)
 		}
 	}
-	return pids
+	return with
 }
 
 // zombie tells whether a process has ended, given its directory in /proc.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/supervisor/procfs"
 )
 
 // machine is a network namespace with one address, as a machine has it. The namespace has no
@@ -147,20 +148,10 @@ func (m *machines) cut(a, b *machine) (mend func()) {
 // familyOf is a process with all that descend from it, as far as their parents live.
 func familyOf(pid int) []int {
 	children := map[int][]int{}
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well-formed
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		var child, parent int
-		var state string
-		name := strings.LastIndexByte(string(text), ')') // which may have anything in it
-		if _, err := fmt.Sscanf(string(text[name+1:]), "%s %d", &state, &parent); err != nil {
-			continue
-		}
-		if child, err = strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-			children[parent] = append(children[parent], child)
+	pids, _ := procfs.PIDs() // without /proc there is none
+	for _, child := range pids {
+		if stat, err := procfs.ReadStat(child); err == nil { // else it has ended
+			children[stat.Parent] = append(children[stat.Parent], child)
 		}
 	}
 	family := []int{pid}
