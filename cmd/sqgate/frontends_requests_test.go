@@ -21,6 +21,7 @@ var frontendRequests = []struct {
 	method, target, body string
 	header               string // lines
 	chunked              bool
+	times                int // that the body is sent, in one; 0 is once
 }{
 	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.1", body: "text"},
 	{method: "PUT", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.2", body: "grüße"},
@@ -80,8 +81,8 @@ var frontendRequests = []struct {
 	{method: "GET", target: "/api/v2/nope"},
 	{method: "POST", target: "/api/v2/delta?p=n", body: "1.1.1/1.1.1/1.1.1: 00\n"},
 	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.6", body: "after being told to go on", header: "Expect: 100-continue"},
-	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.6", body: strings.Repeat("refused ", 1<<18), header: "Authorization: Bearer wrong-key\nExpect: 100-continue"},
-	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.6", body: strings.Repeat("refused ", 1<<18), header: "Authorization: Bearer wrong-key"},
+	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.6", body: "refused ", times: 1 << 18, header: "Authorization: Bearer wrong-key\nExpect: 100-continue"},
+	{method: "POST", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.6", body: "refused ", times: 1 << 18, header: "Authorization: Bearer wrong-key"},
 	{method: "GET", target: "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.7&s=" + strings.Repeat("%C3%BC", 10<<10)},
 	{method: "GET", target: "/api/v2/get?p=n"},
 	{method: "GET", target: "/api/v2/version"},
@@ -116,7 +117,7 @@ func TestFrontendsPassOn(t *testing.T) {
 		send := func(i int, id, base string, client *http.Client) string {
 			request := frontendRequests[i]
 			pathKey := "path-key-of-tenant-" + id
-			var body io.Reader = strings.NewReader(request.body)
+			var body io.Reader = strings.NewReader(strings.Repeat(request.body, max(1, request.times)))
 			if request.body == "" {
 				body = http.NoBody
 			}
