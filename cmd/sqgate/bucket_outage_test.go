@@ -21,23 +21,37 @@ import (
 // go on within the lease, nothing is acknowledged that does not get there, and everything
 // goes on by itself.
 func TestTheBucketCannotBeReached(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	rename := func(from, to string) func() {
-		return func() {
-			if err := os.Rename(dir+"/v1/"+from, dir+"/v1/"+to); err != nil {
-				t.Error(err)
+	syncedAndNot(t, func(t *testing.T, sync bool) {
+		dir := t.TempDir()
+		rename := func(from, to string) func() {
+			return func() {
+				if err := os.Rename(dir+"/v1/"+from, dir+"/v1/"+to); err != nil {
+					t.Error(err)
+				}
 			}
 		}
-	}
-	// An object is written to a file there first.
-	testTheBucketCannotBeReached(t, builtin, "file://"+dir, rename(".temp", ".aside"), rename(".aside", ".temp"))
+		// An object is written to a file there first.
+		testTheBucketCannotBeReached(t, builtin, "file://"+dir, sync, rename(".temp", ".aside"), rename(".aside", ".temp"))
+	})
 }
 
 func TestS3CannotBeReached(t *testing.T) {
+	syncedAndNot(t, func(t *testing.T, sync bool) {
+		server := s3test.Start(t)
+		testTheBucketCannotBeReached(t, cmp.Or(realSQ(), builtin), server.URL, sync, server.Kill, server.Restart)
+	})
+}
+
+// syncedAndNot runs a test with and without waiting for the bucket, at once: most of its
+// time is a lease's.
+func syncedAndNot(t *testing.T, test func(t *testing.T, sync bool)) {
 	t.Parallel()
-	server := s3test.Start(t)
-	testTheBucketCannotBeReached(t, cmp.Or(realSQ(), builtin), server.URL, server.Kill, server.Restart)
+	for _, sync := range []bool{true, false} {
+		t.Run(fmt.Sprint("sync ", sync), func(t *testing.T) {
+			t.Parallel()
+			test(t, sync)
+		})
+	}
 }
 
 // TestACleanStopWaitsForTheBucket although the writes were acknowledged before they are
@@ -75,88 +89,80 @@ func TestACleanStopWaitsForTheBucket(t *testing.T) {
 	}
 }
 
-func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, fail, mend func()) {
-	for _, sync := range []string{"true", "false"} {
-		g := newGate(t, sq, "will", "emi")
-		g.args = []string{"--bucket", bucket, "--bucket-sync=" + sync, "--bucket-lag=3s", "--host-name=of-" + sync, "--private-network=false"}
-		for _, id := range []string{"will", "emi"} {
-			g.set(id, "id", id+sync) // what is this host's in the bucket
+func testTheBucketCannotBeReached(t *testing.T, sq, bucket string, sync bool, fail, mend func()) {
+	g := newGate(t, sq, "will", "emi")
+	g.args = []string{"--bucket", bucket, fmt.Sprint("--bucket-sync=", sync), "--bucket-lag=3s", "--host-name=of-this", "--private-network=false"}
+	g.start()
+	write := func(id, text string) reply {
+		r, err := g.do(id, "POST", at("update", "n", origin), text)
+		if err != nil {
+			t.Fatal(err)
 		}
-		g.writeFile()
-		g.start()
-		write := func(id, text string) reply {
-			r, err := g.do(id, "POST", at("update", "n", origin), text)
-			if err != nil {
-				t.Fatal(err)
+		return r
+	}
+	for _, id := range []string{"will", "emi"} {
+		if r := write(id, "before"); r.status != 200 {
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+	}
+	if !sync {
+		eventually(t, "the bucket has it", func() bool { return g.bucketStatus().Behind == 0 })
+	}
+	fail()
+	want := map[string]string{"will": "before", "emi": "before"}
+	if got := g.get("will", at("select", "n", origin)); got != want["will"] {
+		t.Errorf("within the lease: %q", got)
+	}
+	acknowledged, unknown := 0, "none"
+	for acknowledged < 1_000_000 {
+		text := fmt.Sprint("during ", acknowledged)
+		r := write("will", text)
+		if r.status != 200 {
+			switch r.status {
+			case 500: // it may stand
+				unknown = text
+			case 503:
+			default:
+				t.Errorf("%d %s", r.status, r.body)
 			}
-			return r
+			break
 		}
-		for _, id := range []string{"will", "emi"} {
-			if r := write(id, "before"); r.status != 200 {
-				t.Fatalf("%d %s", r.status, r.body)
-			}
-		}
-		if sync == "false" {
-			eventually(t, "the bucket has it", func() bool { return g.bucketStatus().Behind == 0 })
-		}
-		fail()
-		want := map[string]string{"will": "before", "emi": "before"}
-		if got := g.get("will", at("select", "n", origin)); got != want["will"] {
-			t.Errorf("within the lease: %q", got)
-		}
-		acknowledged, unknown := 0, "none"
-		for acknowledged < 1_000_000 {
-			text := fmt.Sprint("during ", acknowledged)
-			r := write("will", text)
-			if r.status != 200 {
-				switch r.status {
-				case 500: // it may stand
-					unknown = text
-				case 503:
-				default:
-					t.Errorf("%d %s", r.status, r.body)
-				}
-				break
-			}
-			want["will"] = text
-			acknowledged++
-		}
-		if (acknowledged > 0) != (sync == "false") || acknowledged == 1_000_000 {
-			t.Errorf("--bucket-sync=%s: %d writes were acknowledged that the bucket does not have", sync, acknowledged)
-		}
-		eventually(t, "nothing is served without a lease", func() bool {
-			r, err := g.do("emi", "GET", at("select", "n", origin), "")
-			return err == nil && r.status == 503 && r.header.Get("Retry-After") != "" && strings.Contains(r.body, "cannot reach its bucket")
+		want["will"] = text
+		acknowledged++
+	}
+	if (acknowledged > 0) == sync || acknowledged == 1_000_000 {
+		t.Errorf("--bucket-sync=%v: %d writes were acknowledged that the bucket does not have", sync, acknowledged)
+	}
+	eventually(t, "nothing is served without a lease", func() bool {
+		r, err := g.do("emi", "GET", at("select", "n", origin), "")
+		return err == nil && r.status == 503 && r.header.Get("Retry-After") != "" && strings.Contains(r.body, "cannot reach its bucket")
+	})
+	if g.bucketStatus().Lease {
+		t.Error("the status says that there is a lease")
+	}
+	g.must("", "GET", "/health", "", 503) // so a load balancer looks elsewhere
+	mend()
+	// Nobody asks for it: what was acknowledged gets there by itself.
+	if !sync {
+		eventually(t, "it is in the bucket", func() bool {
+			s := g.bucketStatus()
+			return len(s.Directories) > 0 && s.Directories[0].Name == "will" && s.Behind == 0
 		})
-		if g.bucketStatus().Lease {
-			t.Error("the status says that there is a lease")
-		}
-		g.must("", "GET", "/health", "", 503) // so a load balancer looks elsewhere
-		mend()
-		// Nobody asks for it: what was acknowledged gets there by itself.
-		if sync == "false" {
-			eventually(t, "it is in the bucket", func() bool {
-				s := g.bucketStatus()
-				return len(s.Directories) > 0 && s.Directories[0].Name == "willfalse" && s.Behind == 0
-			})
-		}
-		began := time.Now()
-		eventually(t, "it is served again", func() bool {
-			r, err := g.do("emi", "GET", at("select", "n", origin), "")
-			return err == nil && r.status == 200
+	}
+	began := time.Now()
+	eventually(t, "it is served again", func() bool {
+		r, err := g.do("emi", "GET", at("select", "n", origin), "")
+		return err == nil && r.status == 200
+	})
+	t.Logf("--bucket-sync=%v: served %v after the bucket", sync, time.Since(began))
+	g.kill()
+	g.wipe()
+	g.start()
+	for id, text := range want {
+		eventually(t, "the directory is taken over", func() bool {
+			r, err := g.do(id, "GET", at("select", "n", origin), "")
+			return err == nil && r.status == 200 && (r.body == text || r.body == unknown)
 		})
-		t.Logf("--bucket-sync=%s: served %v after the bucket", sync, time.Since(began))
-		g.kill()
-		g.wipe()
-		g.start()
-		for id, text := range want {
-			eventually(t, "the directory is taken over", func() bool {
-				r, err := g.do(id, "GET", at("select", "n", origin), "")
-				return err == nil && r.status == 200 && (r.body == text || r.body == unknown)
-			})
-		}
-		g.stop()
-		forgetTenants(t, bucket) // the next one has others
 	}
 }
 

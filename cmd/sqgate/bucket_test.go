@@ -48,23 +48,6 @@ func (g *gate) fillBucket() {
 	g.give(filepath.Join(s.markDir(), ".tenants"))
 }
 
-// forgetTenants makes a bucket one of no service.
-func forgetTenants(t *testing.T, url string) {
-	t.Helper()
-	b, err := bucket.Open(url, bucket.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for e, err := range bucket.All(t.Context(), b, "tenants/", "") {
-		if err == nil {
-			err = b.Delete(t.Context(), e.Key)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestTheMachineIsGone kills sqgate while writers write, and removes its disk. On a new
 // one everything acknowledged is there, and nothing that was refused.
 func TestTheMachineIsGone(t *testing.T) {

@@ -285,6 +285,7 @@ var raceEnabled bool
 // TestChangesMemory opens a thousand streams, and looks at what they take of sqgate's
 // memory once each was told of a write.
 func TestChangesMemory(t *testing.T) {
+	t.Parallel()
 	const streams, most = 1000, 40 << 20
 	g := startGate(t, builtin, "will")
 	g.must("will", "POST", at("update", "n", origin), "before", 200)

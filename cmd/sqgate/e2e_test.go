@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	// Much of their time, these tests wait for a lease or a process.
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		_ = parallel.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))) // it is a number
+		_ = parallel.Value.Set(strconv.Itoa(6 * runtime.GOMAXPROCS(0))) // it is a number
 	}
 	os.Exit(m.Run())
 }

@@ -85,7 +85,10 @@ func TestAHostListensForOthers(t *testing.T) {
 }
 
 // TestAHostListensForOthersWithS3 has the same with a real S3 server.
-func TestAHostListensForOthersWithS3(t *testing.T) { testAHostListens(t, builtin, s3test.Start(t).URL) }
+func TestAHostListensForOthersWithS3(t *testing.T) {
+	t.Parallel()
+	testAHostListens(t, builtin, s3test.Start(t).URL)
+}
 
 func testAHostListens(t *testing.T, sq, bucket string) {
 	g := newGate(t, sq, "will")

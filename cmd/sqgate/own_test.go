@@ -244,6 +244,7 @@ func TestOwnPast(t *testing.T) {
 // TestOwnPastAtAnyHost asks any of two hosts, also after the tenant has moved from one to
 // the other, which knows the past from the bucket.
 func TestOwnPastAtAnyHost(t *testing.T) {
+	t.Parallel()
 	all := startHosts(t, cmp.Or(realSQ(), builtin), "file://"+t.TempDir(), 2, "will")
 	key := all[0].key("will")
 	all[0].must("will", "POST", at("update", "notes", origin), "first", 200)
