@@ -21,6 +21,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -32,7 +33,10 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtmp.InMemory()
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	key     = "pmb-v1-00112233445566778899aabbccddeeff"

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/s3test"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/supervisor/procfs"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asSqgate) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
+	testtmp.InMemory()
 	for name, value := range s3test.Environment {
 		_ = os.Setenv(name, value) // a name that is none would fail every test on S3
 	}

@@ -14,9 +14,11 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/testtmp"
 )
 
 func TestMain(m *testing.M) {
+	testtmp.InMemory()
 	if carriedOutOrder() {
 		return
 	}

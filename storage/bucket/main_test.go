@@ -7,9 +7,11 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/s3test"
+	"mirrorborn.us/sqgate/internal/testtmp"
 )
 
 func TestMain(m *testing.M) {
+	testtmp.InMemory()
 	if dir := os.Getenv("SQTEST_BUCKET_WRITER"); dir != "" {
 		writeUntilKilled(dir)
 	}

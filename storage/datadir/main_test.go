@@ -14,12 +14,16 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtmp.InMemory()
+	goleak.VerifyTestMain(m)
+}
 
 // world is Dirs with the directory of one tenant "will".
 type world struct {

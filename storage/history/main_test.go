@@ -16,6 +16,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -23,7 +24,10 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtmp.InMemory()
+	goleak.VerifyTestMain(m)
+}
 
 // world is a Service for one tenant "will", or for two in one directory.
 type world struct {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/bucket"
@@ -29,6 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	testtmp.InMemory()
 	// The compressor has channels, which must not belong to the first test that uses it.
 	b, err := object.Encode(&object.Owner{})
 	if err == nil {

@@ -14,10 +14,14 @@ import (
 	"github.com/zeebo/xxh3"
 	"go.uber.org/goleak"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/phext"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtmp.InMemory()
+	goleak.VerifyTestMain(m)
+}
 
 // failer is implemented by tests, benchmarks and properties.
 type failer interface {

@@ -22,6 +22,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -32,7 +33,10 @@ import (
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testtmp.InMemory()
+	goleak.VerifyTestMain(m)
+}
 
 // world is a Writer with a fake SQ and a fake disk, for one tenant "will".
 type world struct {

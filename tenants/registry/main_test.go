@@ -15,12 +15,14 @@ import (
 
 	"go.uber.org/goleak"
 
+	"mirrorborn.us/sqgate/internal/testtmp"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/tenants"
 )
 
 func TestMain(m *testing.M) {
+	testtmp.InMemory()
 	// The compressor has channels, which must not belong to the first test that uses it.
 	b, err := object.Encode(&object.Owner{})
 	if err == nil {
