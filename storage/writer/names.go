@@ -203,13 +203,24 @@ func (tx *transaction) writeNames(next *cache.Version, changed ...phext.Scroll) 
 }
 
 // namesNotWritten notes that names were not written, and has recovery put right
-// what may be left of them.
+// what may be left of them. If the disk may not have that, the error is
+// journal.ErrUndecided: recovery might write them.
 func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Version) error {
-	if id, err := tx.w.files.identify(tx.namesPath); err == nil && id.Size == now.Size() {
-		return pending.RolledBack(id)
+	var err error
+	if id, failed := tx.w.files.identify(tx.namesPath); failed == nil && id.Size == now.Size() {
+		err = pending.RolledBack(id)
+	} else {
+		tx.dir.MarkUnrecovered()
+		err = pending.LeaveToRecovery()
 	}
-	tx.dir.MarkUnrecovered()
-	return pending.LeaveToRecovery()
+	if err == nil {
+		err = pending.SyncRefusal()
+	}
+	if err != nil {
+		tx.dir.MarkUnrecovered()
+		err = errors.Join(journal.ErrUndecided, err)
+	}
+	return err
 }
 
 // storeNames writes the names. One behind all others, as a new one is, is

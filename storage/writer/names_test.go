@@ -129,6 +129,23 @@ func TestANameThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestANameIsRefusedOnTheDisk: if the journal cannot be flushed, recovery might write it.
+func TestANameIsRefusedOnTheDisk(t *testing.T) {
+	w := newWorld(t)
+	w.must(named(rewrite.Update, "a.name", "a"))
+	broken := errors.New("the disk is broken")
+	w.disk.set("names", broken)
+	w.disk.set("sync", broken)
+	_, err := w.commit(named(rewrite.Update, "b.name", "b"))
+	w.wantError(err, apierror.NotKnown)
+	w.disk.set("names", nil)
+	w.disk.set("sync", nil)
+	w.must(named(rewrite.Update, "b.name", "b"))
+	if w.byName("a.name") != "a" || w.byName("b.name") != "b" {
+		t.Errorf("a.name is %q, b.name is %q", w.byName("a.name"), w.byName("b.name"))
+	}
+}
+
 // TestAScrollThatFailsTakesItsNameBack has SQ fail a write by a new name.
 func TestAScrollThatFailsTakesItsNameBack(t *testing.T) {
 	w := newWorld(t)
