@@ -36,8 +36,9 @@ type world struct {
 	root         string
 	tenant, mary *tenants.Tenant // mary is there only in a shared directory
 	set          *journal.Set
-	now          time.Time    // of the journal; each change is a second later
-	syncs        atomic.Int64 // of the journal's files
+	now          time.Time            // of the journal; each change is a second later
+	syncs        atomic.Int64         // of the journal's files
+	onSync       func(*os.File) error // of one of them; nil = nothing
 }
 
 func newWorld(t *testing.T) *world { return open(t, false) }
@@ -71,7 +72,15 @@ func (w *world) config(boot string) journal.Config {
 	return journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), Sync: journal.Batch,
 		Turn:   func() *fairqueue.Turn { return w.Dirs.Turns.Turn(fairqueue.Operator) },
 		BootID: boot, History: 24 * time.Hour, Logger: slog.New(slog.DiscardHandler),
-		Datasync: func(*os.File) error { w.syncs.Add(1); return nil }, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
+		Datasync: w.sync, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
+}
+
+func (w *world) sync(f *os.File) error {
+	w.syncs.Add(1)
+	if w.onSync == nil {
+		return nil
+	}
+	return w.onSync(f)
 }
 
 func (w *world) check(err error) {
@@ -125,6 +134,22 @@ func (w *world) update(file string, scroll int, text string) (after time.Time) {
 	w.check(err)
 	m := journal.Mutation{File: file, Op: journal.Update, At: at(scroll), Text: text, Tenant: "will", Key: "a key"}
 	w.check(w.make(j, m, datadir.StateOf(before)))
+	return w.moment()
+}
+
+// named makes a phext one whose scrolls have these names, and are these names. more is
+// the text of one more scroll.
+func (w *world) named(more string, names ...string) (after time.Time) {
+	w.Helper()
+	w.check(w.Dirs.Of(w.tenant.DataDir).Recover(w.Context()))
+	j, err := w.journalOf(w.tenant)
+	w.check(err)
+	all := strings.Join(names, "\x17")
+	for file, text := range map[string]string{"n.phext": all + "\x1c" + more, "n.names.phext": all} {
+		before, err := journal.ReadState(nil, w.path(file))
+		w.check(err)
+		w.check(w.make(j, journal.Mutation{File: file, Op: journal.Replace, Text: text, Tenant: "will"}, before))
+	}
 	return w.moment()
 }
 

@@ -171,9 +171,10 @@ func (s *Service) RestoreOwn(ctx context.Context, t *tenants.Tenant, own Own) (r
 	}
 	_, err = r.restore(ctx)
 	switch {
-	case err == nil || errors.Is(err, datadir.ErrMoved):
+	case err == nil:
 	case r.began:
 		err = fmt.Errorf("%w: %w", errNotKnown, err)
+	case errors.Is(err, datadir.ErrMoved):
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		err = fmt.Errorf("%w: %w", errDiskFull, err)
 	}

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -33,7 +34,7 @@ type restore struct {
 	turn    *fairqueue.Turn // for its work; it is not held, since the disk is waited for again and again
 	own     *Own            // nil = the operator asks for it
 	result  *OwnResult      // of own
-	began   bool            // a file is not what it was
+	began   bool            // a file is not what it was, or may not be
 	early   map[string]early
 }
 
@@ -60,7 +61,17 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 		return nil, err
 	}
 	defer release()
-	return r.restore(ctx)
+	done, err := r.restore(ctx)
+	return done, r.explain(err)
+}
+
+// explain is the error of a restore of the operator. ErrMoved would say that nothing was
+// changed.
+func (r *restore) explain(err error) error {
+	if r.began && errors.Is(err, datadir.ErrMoved) {
+		return fmt.Errorf("%w: %w", errNotKnown, err)
+	}
+	return err
 }
 
 func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
@@ -404,7 +415,9 @@ func (r *restore) apply(changes ...change) error {
 		if r.own != nil && i == len(changes)-1 { // only then is it all done
 			r.own.remember(&m, answer)
 		}
-		if err := r.write(m, filepath.Join(r.dir.Path, c.file), c.now, c.state); err != nil {
+		changed, err := r.write(m, c)
+		r.began = r.began || changed
+		if err != nil {
 			return err
 		}
 	}
@@ -441,25 +454,30 @@ func (r *restore) reserve(changes []change) (release func(), err error) {
 	return release, nil
 }
 
-// write journals a mutation and replaces the file. It returns when both are as
-// durable as the journal's policy wants.
-func (r *restore) write(m journal.Mutation, path string, now present, state journal.State) error {
-	file := m.File
+// write journals a mutation and replaces the file. It returns when both are as durable as
+// the journal's policy wants. changed says that the file is not what it was, or may not be;
+// otherwise the mutation is not made, whatever happens later.
+func (r *restore) write(m journal.Mutation, c change) (changed bool, err error) {
+	file, now, state := c.file, c.now, c.state
 	if err := datadir.RecordEditOf(r.journal, file, now.state, now.id); err != nil {
-		return err
+		return false, err
 	}
 	if err := r.dir.Upload(func(b *datadir.Replica) error {
 		err := errors.Join(b.RecordEdit(file, now.version), b.Fits(state.Size()))
 		state = state.Whole()
 		return err
 	}); err != nil {
-		return err
+		return false, err
 	}
 	m.Text, m.Source = state.Text, state.Source
 	pending, err := r.journal.Begin(m, func() (journal.State, error) { return now.state, nil })
-	if err != nil {
-		return err
+	if errors.Is(err, journal.ErrUndecided) {
+		r.dir.MarkUnrecovered()
+		return true, err
+	} else if err != nil {
+		return false, err
 	}
+	path := filepath.Join(r.dir.Path, file)
 	if now.version != nil {
 		frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now.version})
 		defer frozen.Publish(nil)
@@ -468,22 +486,33 @@ func (r *restore) write(m journal.Mutation, path string, now present, state jour
 	id, err := r.Dirs.Links.Identify(path)
 	switch {
 	case failed == nil && err == nil:
-		r.began = true
-		r.dir.MarkWritten()
-		err := errors.Join(pending.Done(id), pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
-			b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)}, pending.Time())
-			return nil
-		}))
-		if err == nil {
-			pending.Announce()
-		}
-		return err
+		return r.written(m, pending, id, state)
 	case err == nil && id == now.id:
-		return errors.Join(failed, pending.Abort())
+		if err = pending.Refuse(); err == nil {
+			return false, failed
+		}
+	default:
+		err = errors.Join(err, pending.LeaveToRecovery())
 	}
-	r.began = true
 	r.dir.MarkUnrecovered() // which puts the file back as it was
-	return errors.Join(failed, err, pending.LeaveToRecovery())
+	return true, errors.Join(failed, err)
+}
+
+// written ends the write of a file. With a bucket, one that never gets there is not made.
+func (r *restore) written(m journal.Mutation, pending *journal.Pending, id fsutil.FileID, state journal.State) (changed bool, err error) {
+	r.dir.MarkWritten()
+	noted := pending.Done(id)
+	if noted != nil {
+		r.dir.MarkUnrecovered()
+	}
+	err = errors.Join(noted, pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
+		b.Add([]journal.Mutation{m}, datadir.KnownFile{ID: id, State: replica.FileState(state)}, pending.Time())
+		return nil
+	}))
+	if err == nil {
+		pending.Announce()
+	}
+	return !errors.Is(err, datadir.ErrMoved), err
 }
 
 // sizeOf is the size of a file in bytes, or -1 if there is none.

@@ -49,7 +49,7 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 	for _, file := range files {
 		one, err := r.putEntry(b, file)
 		if err != nil {
-			return result, err
+			return result, r.explain(err)
 		}
 		result.Restored = append(result.Restored, one)
 	}

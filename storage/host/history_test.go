@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
@@ -289,4 +292,59 @@ func TestThePastThatIsRemoved(t *testing.T) {
 			}
 		}
 	})
+}
+
+// deposing is a bucket in which another host takes the place of an object of the log.
+type deposing struct {
+	bucket.Bucket
+	after int // so many more objects; -1 = never
+	last  []byte
+}
+
+func (b *deposing) Put(ctx context.Context, key string, body []byte, c bucket.Condition) (string, error) {
+	if !strings.Contains(key, "/log/") {
+		return b.Bucket.Put(ctx, key, body, c)
+	}
+	if b.after == 0 {
+		if _, err := b.Bucket.Put(ctx, key, b.last, c); err != nil {
+			return "", err
+		}
+	}
+	b.after--
+	b.last = body
+	return b.Bucket.Put(ctx, key, body, c)
+}
+
+// TestARestoreThatIsCutOffByAnotherHost says that nothing was changed only if that is so.
+func TestARestoreThatIsCutOffByAnotherHost(t *testing.T) {
+	for after := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			b := &deposing{Bucket: bucket.NewMemory(), after: -1}
+			m := newMachine(t, b, "a")
+			defer m.end()
+			synctest.Wait()
+			m.write("n.names.phext", "salary", "", true)
+			m.write("n.phext", "secret", "", true)
+			time.Sleep(time.Second)
+			then := time.Now()
+			time.Sleep(time.Second)
+			m.write("n.names.phext", "public\x17other", "", true)
+			m.write("n.phext", "text", "", true)
+			head, err := rewrite.ParseHead("POST", "/restore", "", datadir.RewriteTenant(m.tenant))
+			m.check(err)
+			call, err := head.Call([]byte(`{"phext": "n", "at": "` + then.UTC().Format(time.RFC3339Nano) + `"}`))
+			m.check(err)
+			own := history.Own{Call: call, At: then, Answer: func([]history.Restored) string { return "" }}
+			b.after = after
+			_, err = m.service().RestoreOwn(t.Context(), m.tenant, own)
+			b.after = -1
+			want := apierror.NotKnown
+			if after == 0 {
+				want = apierror.Unavailable
+			}
+			if e := apierror.From(err); e == nil || e.Kind != want {
+				t.Errorf("after %d uploads: %v", after, err)
+			}
+		})
+	}
 }

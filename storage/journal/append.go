@@ -68,7 +68,7 @@ func (j *Journal) begin(all []Mutation, whole bool, before func() (State, error)
 		return p, nil
 	}
 	if err := j.syncUpTo(p.begun); err != nil {
-		return nil, errors.Join(err, p.refuse())
+		return nil, errors.Join(err, p.Refuse())
 	}
 	return p, nil
 }

@@ -34,8 +34,9 @@ func (p *Pending) SyncRefusal() error {
 	return p.leaveSegment(err)
 }
 
-// refuse aborts a mutation whose record may or may not be on the disk.
-func (p *Pending) refuse() error {
+// Refuse is Abort that returns when no power cut can have recovery make the mutation. Its
+// error is that of SyncRefusal.
+func (p *Pending) Refuse() error {
 	if err := p.Abort(); err != nil {
 		return p.leaveSegment(err)
 	}
