@@ -65,7 +65,7 @@ func TestBackupAndRestoreBackup(t *testing.T) {
 	done, err := w.restoreBackup(b, Target{DryRun: true})
 	w.check(err)
 	w.wantFiles(before)
-	want := []Restored{{"n.names", 6, false, false, false}, {"n", 3, true, false, false}, {"other", 4, true, true, false}, {"new", 0, true, false, true}}
+	want := []Restored{{"n", 3, true, false, false}, {"n.names", 6, false, false, false}, {"other", 4, true, true, false}, {"new", 0, true, false, true}}
 	if !slices.Equal(done, want) {
 		t.Errorf("dry: %+v", done)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -94,25 +95,55 @@ func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
 	return r.phexts(ctx)
 }
 
-// phexts restores all of the tenant's phexts, with their names, one file after the other.
+// phexts restores all of the tenant's phexts with their names, one after the other.
 func (r *restore) phexts(ctx context.Context) (done []Restored, err error) {
 	files, err := r.allFiles()
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range files {
-		charge := r.dir.NewCharge()
-		c, err := r.planThen(ctx, file, file, charge)
+	for _, files := range withNames(files) {
+		changes, release, err := r.planThen(ctx, files, files)
 		if err == nil {
-			err = r.apply(c)
+			err = r.apply(changes...)
 		}
-		charge.Release()
+		release()
 		if err != nil {
 			return done, err
 		}
-		done = append(done, shown(c)...)
+		done = append(done, shown(changes...)...)
 	}
 	return done, nil
+}
+
+// withNames groups files: the names of a phext are right behind it.
+func withNames(files []string) (groups [][]string) {
+	index := map[string]int{}
+	for _, file := range files {
+		i, known := index[phextOf(file)]
+		if !known {
+			i = len(groups)
+			index[phextOf(file)], groups = i, append(groups, nil)
+		}
+		if isNames(file) {
+			groups[i] = append(groups[i], file)
+		} else {
+			groups[i] = append([]string{file}, groups[i]...)
+		}
+	}
+	return groups
+}
+
+const namesExtension = rewrite.NamesSuffix + phext.Extension
+
+// isNames says whether a file has the names of a phext's coordinates.
+func isNames(file string) bool { return strings.HasSuffix(file, namesExtension) }
+
+// phextOf is the file of the phext whose names a file has, or the file itself.
+func phextOf(file string) string {
+	if of, ok := strings.CutSuffix(file, namesExtension); ok {
+		return of + phext.Extension
+	}
+	return file
 }
 
 // phext restores one phext with its names, perhaps under another name.
@@ -121,18 +152,13 @@ func (r *restore) phext(ctx context.Context) ([]Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	var changes []change
-	for i := range from {
-		charge := r.dir.NewCharge()
-		defer charge.Release()
-		c, err := r.planThen(ctx, from[i], to[i], charge)
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 && r.target.To != nil && !c.state.Exists { // what has its name now is nothing to remove
-			return nil, errNotThen(*r.target.Phext)
-		}
-		changes = append(changes, c)
+	changes, release, err := r.planThen(ctx, from, to)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
+	if r.target.To != nil && !changes[0].state.Exists { // what has its name now is nothing to remove
+		return nil, errNotThen(*r.target.Phext)
 	}
 	return shown(changes...), r.apply(changes...)
 }
@@ -147,13 +173,29 @@ func shown(changes ...change) (done []Restored) {
 	return done
 }
 
-// planThen is plan with what a file, or another one, was then. charge has that.
-func (r *restore) planThen(ctx context.Context, from, to string, charge *datadir.Charge) (change, error) {
-	state, err := r.then.state(ctx, from, charge)
-	if err != nil {
-		return change{}, err
+// planThen is plan with what files, or others, were then. release gives the memory back,
+// and may always be called.
+func (r *restore) planThen(ctx context.Context, from, to []string) (changes []change, release func(), err error) {
+	var charges []*datadir.Charge
+	release = func() {
+		for _, c := range charges {
+			c.Release()
+		}
 	}
-	return r.plan(to, state)
+	for i := range from {
+		charge := r.dir.NewCharge()
+		charges = append(charges, charge)
+		state, err := r.then.state(ctx, from[i], charge)
+		if err != nil {
+			return nil, release, err
+		}
+		c, err := r.plan(to[i], state)
+		if err != nil {
+			return nil, release, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, release, nil
 }
 
 // stateAt is what a file held at a moment. charge has its text.
@@ -257,7 +299,7 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	}
 	next := datadir.StateOf(now.Phext.WithPaced(call.At, text, r.turn.Pace()))
 	next.Exists = true
-	c := r.planFrom(call.FileName(), present{now.Phext, now.Phext.ID, datadir.StateOf(now.Phext)}, next)
+	c := r.planFrom(call.FileName(), presentOf(now.Phext), next)
 	return []Restored{c.Restored}, r.apply(append(changes, c)...)
 }
 
@@ -299,6 +341,11 @@ func (r *restore) versionThen(ctx context.Context, file string, charge *datadir.
 	if err != nil {
 		return nil, err
 	}
+	return r.version(state, charge)
+}
+
+// version is what a file is parsed to in a state whose text is charged.
+func (r *restore) version(state journal.State, charge *datadir.Charge) (*cache.Version, error) {
 	if p := state.Phext(); p != nil {
 		return cache.FromPhext(p), charge.Scrolls(p.Memory())
 	}
@@ -323,17 +370,8 @@ func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) ([]cha
 	if _, taken := now.Phext.Phext.Select(at); named || taken {
 		return nil, errNameTaken
 	}
-	c, err := r.plan(call.NamesFileName(), journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true})
-	return []change{c}, err
-}
-
-// put makes a file what state is, unless it is that already.
-func (r *restore) put(file string, state journal.State) (Restored, error) {
-	c, err := r.plan(file, state)
-	if err == nil {
-		err = r.apply(c)
-	}
-	return c.Restored, err
+	next := journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true}
+	return []change{r.planFrom(call.NamesFileName(), presentOf(now.Names), next)}, nil
 }
 
 // present is what a file holds now.
@@ -342,6 +380,8 @@ type present struct {
 	id      fsutil.FileID
 	state   journal.State
 }
+
+func presentOf(v *cache.Version) present { return present{v, v.ID, datadir.StateOf(v)} }
 
 // now is what a file holds now. The text of a large one stays there, unless it may have to
 // go to a bucket.
@@ -358,12 +398,16 @@ func (r *restore) now(file string) (now present, err error) {
 		now.state, err = journal.OpenState(r.Dirs.Links, path)
 		return now, err
 	}
-	now.version, err = r.Dirs.NewestFile(path)
+	return r.newest(path)
+}
+
+// newest is what a file at a path holds now, in memory.
+func (r *restore) newest(path string) (now present, err error) {
+	v, err := r.Dirs.NewestFile(path)
 	if err != nil {
 		return now, err
 	}
-	now.id, now.state = now.version.ID, datadir.StateOf(now.version)
-	return now, nil
+	return presentOf(v), nil
 }
 
 // change is what is to become of a file.
@@ -390,8 +434,8 @@ func (r *restore) planFrom(file string, now present, state journal.State) change
 	return change{one, file, now, state}
 }
 
-// apply makes changes, those that there are. It finds out first whether there is room for
-// all of them.
+// apply makes changes, those that there are, in their order. It finds out first whether there
+// is room for all of them. Readers see them all at once if they fit into memory.
 func (r *restore) apply(changes ...change) error {
 	answer := ""
 	if r.own != nil {
@@ -407,22 +451,123 @@ func (r *restore) apply(changes ...change) error {
 		return err
 	}
 	defer release()
+	charge := r.dir.NewCharge()
+	defer charge.Release()
+	if changes, err = r.withFewerNames(changes, charge); err != nil {
+		return err
+	}
+	defer r.freeze(changes)()
+	began := r.began
 	for i, c := range changes {
-		m := journal.Mutation{File: c.file, Op: journal.Replace, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: r.note}
-		if !c.state.Exists {
-			m.Op = journal.Remove
+		if i == 2 { // names that were written before
+			if c.now, err = r.now(c.file); err != nil {
+				return err
+			}
 		}
+		m := r.mutation(c, r.note)
 		if r.own != nil && i == len(changes)-1 { // only then is it all done
 			r.own.remember(&m, answer)
 		}
 		changed, err := r.write(m, c)
 		r.began = r.began || changed
-		if err != nil {
+		switch {
+		case err == nil:
+		case i == 1 && !changed && isNames(changes[0].file):
+			failed := r.takeBack(changes[0])
+			r.began = began || failed != nil
+			return errors.Join(err, failed)
+		default:
 			return err
 		}
 	}
 	return nil
 }
+
+// withFewerNames sees to it that a name never has another's scroll, whenever a restore is
+// cut off and whoever reads meanwhile. Where a phext and its names, behind it, both change,
+// names that are wrong before or after are removed first, and written last. That a name is
+// missing does no harm.
+func (r *restore) withFewerNames(changes []change, charge *datadir.Charge) ([]change, error) {
+	if len(changes) != 2 || !isNames(changes[1].file) {
+		return changes, nil
+	}
+	of, names := changes[0], changes[1]
+	var err error
+	if names.now, err = r.newest(r.path(names.file)); err != nil { // takeBack may need it
+		return nil, err
+	}
+	fewer := names
+	if fewer.state, err = r.inBoth(names, charge); err != nil {
+		return nil, err
+	}
+	switch {
+	case fewer.state.Equals(names.now.state):
+		return changes, nil
+	case fewer.state.Equals(names.state):
+		return []change{names, of}, nil
+	}
+	return []change{fewer, of, names}, nil
+}
+
+// inBoth are the names that have the same coordinate before a change and after it.
+func (r *restore) inBoth(names change, charge *datadir.Charge) (journal.State, error) {
+	if names.state.Source != nil && names.state.Phext() == nil {
+		if err := charge.Texts(names.state.Size()); err != nil {
+			return journal.State{}, err
+		}
+		names.state = names.state.Whole()
+	}
+	after, err := r.version(names.state, charge)
+	if err != nil {
+		return journal.State{}, err
+	}
+	before := names.now.version.Phext.Scrolls()
+	if err := charge.Scrolls(phext.ScrollSize * int64(len(before))); err != nil {
+		return journal.State{}, err
+	}
+	kept, find := make([]phext.Scroll, 0, len(before)), after.Phext.InOrder()
+	for _, s := range before {
+		if name, _ := find(s.At); name == s.Text {
+			kept = append(kept, s)
+		}
+	}
+	both := datadir.StateOf(cache.FromPhext(phext.OfPaced(kept, r.turn.Pace())))
+	both.Exists = names.state.Exists || len(kept) > 0
+	return both, nil
+}
+
+// freeze has readers see the files as they are now until thaw. A large file is not in memory:
+// then they see one change after the other.
+func (r *restore) freeze(changes []change) (thaw func()) {
+	now := map[string]*cache.Version{}
+	for _, c := range changes {
+		if c.now.version == nil {
+			return func() {}
+		}
+		now[r.path(c.file)] = c.now.version
+	}
+	frozen := r.Dirs.Cache.Freeze(now)
+	return func() { frozen.Publish(nil) }
+}
+
+// takeBack makes names what they were before a change, since their phext has not changed.
+func (r *restore) takeBack(c change) error {
+	back, err := r.plan(c.file, c.now.state)
+	if err == nil {
+		_, err = r.write(r.mutation(back, "a restore failed"), back)
+	}
+	return err
+}
+
+func (r *restore) mutation(c change, note string) journal.Mutation {
+	m := journal.Mutation{File: c.file, Op: journal.Replace, Tenant: r.tenant.UniqueID(), Key: r.target.Key, Note: note}
+	if !c.state.Exists {
+		m.Op = journal.Remove
+	}
+	return m
+}
+
+func (r *restore) path(file string) string { return filepath.Join(r.dir.Path, file) }
 
 // reserve finds room for the growth of all changes. The operator may exceed a quota.
 func (r *restore) reserve(changes []change) (release func(), err error) {
@@ -477,7 +622,7 @@ func (r *restore) write(m journal.Mutation, c change) (changed bool, err error) 
 	} else if err != nil {
 		return false, err
 	}
-	path := filepath.Join(r.dir.Path, file)
+	path := r.path(file)
 	if now.version != nil {
 		frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now.version})
 		defer frozen.Publish(nil)

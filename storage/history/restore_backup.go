@@ -46,12 +46,17 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 	if err != nil {
 		return result, err
 	}
-	for _, file := range files {
-		one, err := r.putEntry(b, file)
+	for _, files := range withNames(files) {
+		changes, err := r.planEntries(b, files)
+		if err == nil {
+			err = r.apply(changes...)
+		}
 		if err != nil {
 			return result, r.explain(err)
 		}
-		result.Restored = append(result.Restored, one)
+		for _, c := range changes {
+			result.Restored = append(result.Restored, c.Restored)
+		}
 	}
 	return result, nil
 }
@@ -112,18 +117,31 @@ func (r *restore) wanted(file string) bool {
 	return name == *r.target.Phext || name == *r.target.Phext+rewrite.NamesSuffix
 }
 
-// putEntry makes a file what the backup has of it, or removes it.
-func (r *restore) putEntry(b *received, file string) (Restored, error) {
+// planEntries is plan with what a backup has of files.
+func (r *restore) planEntries(b *received, files []string) (changes []change, err error) {
+	for _, file := range files {
+		state, err := r.entry(b, file)
+		if err != nil {
+			return nil, err
+		}
+		c, err := r.plan(file, state)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// entry is what a backup has of a file. A large text stays there.
+func (r *restore) entry(b *received, file string) (journal.State, error) {
 	i, ok := b.index[file]
 	if !ok {
-		return r.put(file, journal.State{})
+		return journal.State{}, nil
 	}
 	if b.entries[i].size > journal.Small {
-		return r.put(file, journal.State{Source: inSpool{b, b.entries[i]}, Exists: true})
+		return journal.State{Source: inSpool{b, b.entries[i]}, Exists: true}, nil
 	}
 	text, err := b.text(b.entries[i], r.turn)
-	if err != nil {
-		return Restored{Phext: phextName(r.tenant, file)}, err
-	}
-	return r.put(file, journal.State{Text: text, Exists: true})
+	return journal.State{Text: text, Exists: true}, err
 }

@@ -317,7 +317,7 @@ func (b *deposing) Put(ctx context.Context, key string, body []byte, c bucket.Co
 
 // TestARestoreThatIsCutOffByAnotherHost says that nothing was changed only if that is so.
 func TestARestoreThatIsCutOffByAnotherHost(t *testing.T) {
-	for after := range 2 {
+	for after := range 3 {
 		synctest.Test(t, func(t *testing.T) {
 			b := &deposing{Bucket: bucket.NewMemory(), after: -1}
 			m := newMachine(t, b, "a")
