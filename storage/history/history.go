@@ -74,6 +74,8 @@ var (
 		"the moment to go back to is in the future")
 	errNameTaken = apierror.New(apierror.Conflict,
 		"the coordinate that had this name then is another scroll's now: restore the whole phext under another name, and copy the scroll from there")
+	errOtherName = apierror.New(apierror.Conflict,
+		"the scroll at this coordinate has a name that the one of then did not have: restore the whole phext under another name, and copy the scroll from there")
 )
 
 func errNoPhext(name string) error {

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -101,6 +102,44 @@ func TestANameNeverHasAnothersScroll(t *testing.T) {
 			}
 		}
 		w.givenBack()
+	}
+}
+
+// TestAScrollNeverComesUnderAnothersName restores one scroll, by its number or its name.
+func TestAScrollNeverComesUnderAnothersName(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		then, now  []string // the scrolls by coordinate, which are their names
+		stale      string   // is a name at the second coordinate, without a scroll
+		coordinate string
+		want       string // "" = it is refused
+	}{
+		{"it has the same name", []string{"one", "two"}, []string{"one", "two"}, "", coordinate(2), "n.names.phext=one\x17two n.phext=one\x17two"},
+		{"it has another name", []string{"one", "salary"}, []string{"one", "public"}, "", coordinate(2), ""},
+		{"there is a name alone", []string{"one", "salary"}, []string{"one"}, "public", coordinate(2), "n.names.phext=one n.phext=one\x17salary"},
+		{"there is its name alone", []string{"one", "two"}, []string{"one"}, "two", coordinate(2), "n.names.phext=one\x17two n.phext=one\x17two"},
+		{"it was not there", []string{"one"}, []string{"one", "two"}, "", coordinate(2), "n.names.phext=one n.phext=one"},
+		{"its name has moved", []string{"one", "two"}, []string{"two"}, "", "two", "n.names.phext=two n.phext=two"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			then := w.named("", test.then...)
+			w.named("", test.now...)
+			if test.stale != "" {
+				w.update("n.names.phext", 2, test.stale)
+			}
+			target := Target{At: then, Phext: ptr("n"), Coordinate: test.coordinate}
+			if test.want == "" {
+				w.untouched(func() {
+					if _, err := w.Restore(t.Context(), w.tenant, target); !errors.Is(err, errOtherName) {
+						t.Errorf("%v", err)
+					}
+				})
+				return
+			}
+			w.restore(target)
+			w.wantFiles(test.want)
+		})
 	}
 }
 

@@ -290,7 +290,7 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	if err := datadir.CheckKept(now.Phext); err != nil {
 		return nil, err
 	}
-	changes, err := r.resolveName(call, then, now)
+	changes, err := r.resolveName(call, text, then, now)
 	if err != nil {
 		return nil, err
 	}
@@ -352,26 +352,47 @@ func (r *restore) version(state journal.State, charge *datadir.Charge) (*cache.V
 	return cache.NewVersionWithin(state.Text, fsutil.FileID{}, r.turn.Pace(), charge.Scrolls)
 }
 
-// resolveName finds the coordinate that a name had then, which must not have
-// become another's, and plans to give the name back to it.
-func (r *restore) resolveName(call *rewrite.Call, then, now datadir.View) ([]change, error) {
+// resolveName finds the coordinate of a scroll by its name, and plans what becomes of names:
+// a scroll that comes back has the name that it had, and one that goes has none.
+func (r *restore) resolveName(call *rewrite.Call, text string, then, now datadir.View) ([]change, error) {
 	if call.Name == "" {
-		return nil, nil
+		return r.nameAt(call, text, then, now)
 	}
 	at, ok := then.Names.Find(call.Name)
 	if !ok {
 		return nil, datadir.ErrNoName(call.Name)
 	}
-	call.Resolve(at)
-	if current, ok := now.Names.Find(call.Name); ok && current == at {
+	if current, ok := now.Names.Find(call.Name); ok { // perhaps another coordinate
+		call.Resolve(current)
 		return nil, nil
 	}
+	call.Resolve(at)
 	_, named := now.Names.Phext.Select(at)
 	if _, taken := now.Phext.Phext.Select(at); named || taken {
 		return nil, errNameTaken
 	}
-	next := journal.State{Text: now.Names.With(at, call.Name).Text(), Exists: true}
-	return []change{r.planFrom(call.NamesFileName(), presentOf(now.Names), next)}, nil
+	return r.planName(call, now, call.Name), nil
+}
+
+// nameAt plans what becomes of the name at a coordinate that is given by its number. What had
+// another name then must not come under it.
+func (r *restore) nameAt(call *rewrite.Call, text string, then, now datadir.View) ([]change, error) {
+	name, named := now.Names.Phext.Select(call.At)
+	before, _ := then.Names.Phext.Select(call.At)
+	_, taken := now.Phext.Phext.Select(call.At)
+	switch {
+	case !named, text != "" && name == before:
+		return nil, nil
+	case text != "" && taken:
+		return nil, errOtherName
+	}
+	return r.planName(call, now, ""), nil
+}
+
+// planName gives a coordinate a name; "" = none.
+func (r *restore) planName(call *rewrite.Call, now datadir.View, name string) []change {
+	next := journal.State{Text: now.Names.With(call.At, name).Text(), Exists: true}
+	return []change{r.planFrom(call.NamesFileName(), presentOf(now.Names), next)}
 }
 
 // present is what a file holds now.
