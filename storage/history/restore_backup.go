@@ -80,7 +80,8 @@ func (b *received) mustBeOf(t *tenants.Tenant) error {
 
 // filesOf are the files to restore, and those to remove because the backup does
 // not have them. Each can be read and written as far as one can see. Without a
-// manifest nobody can tell whether the backup has lost some, so none is removed.
+// manifest nobody can tell whether the backup has lost some, so none is removed, but for the
+// names of a phext that it has: they could be those of other scrolls.
 func (r *restore) filesOf(b *received) (files []string, err error) {
 	found := false
 	for _, e := range b.entries {
@@ -96,7 +97,9 @@ func (r *restore) filesOf(b *received) (files []string, err error) {
 		return nil, err
 	}
 	for _, file := range now {
-		if _, ok := b.index[file]; !ok && b.manifest && r.wanted(file) {
+		_, has := b.index[file]
+		_, hasPhext := b.index[phextOf(file)]
+		if !has && (b.manifest || hasPhext) && r.wanted(file) {
 			files = append(files, file)
 		}
 	}

@@ -209,9 +209,10 @@ func TestABackupIsWholeOrChangesNothing(t *testing.T) {
 }
 
 // TestABackupOfAnEarlierVersion has no manifest, and the answer says so. It removes
-// nothing, because nobody can tell whether it is whole.
+// no phext, because nobody can tell whether it is whole.
 func TestABackupOfAnEarlierVersion(t *testing.T) {
 	w := newUploadWorld(t, three)
+	w.must(os.WriteFile(filepath.Join(w.data, "a.names.phext"), []byte("of.another"), 0o600))
 	old := tarOf(t, file("a.phext", 3), file("d.phext", 0))
 	result, err := w.restore(Target{}, old)
 	if err != nil || result.Manifest {
