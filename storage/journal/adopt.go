@@ -84,12 +84,11 @@ func (j *Journal) Answers() (all []Answer, err error) {
 	if err := j.openLocked(); err != nil {
 		return nil, err
 	}
-	for _, l := range j.answers.queue {
-		if got := j.answers.byKey[l.key]; got.time == l.time {
-			all = append(all, Answer{time.Unix(0, got.time), l.key.tenant, l.key.idempotency, got.digest, got.text})
-		}
-	}
-	return all, nil
+	err = j.readAnswersLocked(func(l *answer, m Mutation) error {
+		all = append(all, Answer{time.Unix(0, l.time), m.Tenant, m.Idempotency, m.Digest, m.Answer})
+		return nil
+	})
+	return all, err
 }
 
 // SetAnswers replaces all answers to Idempotency-Keys: a write that is not in the log in
@@ -102,20 +101,41 @@ func (j *Journal) SetAnswers(all []Answer) error {
 	if err := j.openLocked(); err != nil {
 		return err
 	}
-	want := &answers{limit: j.cfg.answersMax, byKey: map[answerKey]answer{}}
-	for _, a := range all {
-		want.add(Mutation{Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Answer: a.Text}, a.Time.UnixNano(), 0)
+	want := j.cfg.newAnswers()
+	for i, a := range all {
+		n := answerOf(a.mutation(), a.Time.UnixNano())
+		n.offset = int64(i) // in all, until it is written
+		want.add(n)
 	}
 	now := j.cfg.Now().UnixNano()
 	want.trim(now)
 	if j.answers.trim(now); j.answers.equals(want) {
+		want.free()
 		return nil
 	}
 	if err := j.rotateLocked(); err != nil { // or the newest segment would bring its answers back
+		want.free()
 		return err
 	}
+	err := j.replaceAnswersLocked(want, func(visit func(*answer, Mutation) error) error {
+		for _, l := range want.queue {
+			if err := visit(l, all[l.offset].mutation()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		want.free()
+		return err
+	}
+	j.answers.free()
 	j.answers = want
-	return j.saveAnswersLocked()
+	return nil
+}
+
+func (a Answer) mutation() Mutation {
+	return Mutation{Op: Update, Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Answer: a.Text}
 }
 
 // equals says whether repeated requests get the same answers.
@@ -124,7 +144,7 @@ func (a *answers) equals(b *answers) bool {
 		return false
 	}
 	for k, v := range a.byKey {
-		if w, ok := b.byKey[k]; !ok || w.text != v.text || w.digest != v.digest {
+		if w := b.byKey[k]; w == nil || w.sum != v.sum {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 
 	"github.com/zeebo/xxh3"
@@ -216,3 +217,42 @@ func readRecord(r io.ReaderAt, off, size int64) (record, error) {
 	rec.offset = off
 	return rec, err
 }
+
+// recordReader reads some records of a file, in their order. Those that follow each other
+// take few reads of the disk.
+type recordReader struct {
+	file io.ReaderAt
+	size int64         // in bytes
+	in   *bufio.Reader // nil until the first
+	at   int64         // of in
+}
+
+func newRecordReader(f *os.File) (*recordReader, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
+	return &recordReader{file: f, size: info.Size()}, nil
+}
+
+// read reads a record that begins at off. The text of a long mutation may be left out.
+func (r *recordReader) read(off int64) (record, error) {
+	switch gap := off - r.at; {
+	case r.in == nil:
+		r.in = bufio.NewReaderSize(r.from(off), edge)
+	case gap < 0 || gap > int64(r.in.Buffered()):
+		r.in.Reset(r.from(off))
+	default:
+		_, _ = r.in.Discard(int(gap)) // which is in memory
+	}
+	rec, n, err := nextRecord(r.in, r.size-off, mostKept)
+	if r.at = off + n; errors.Is(err, errNotDecoded) {
+		rec, n, err = nextRecord(r.from(off), r.size-off, math.MaxInt64)
+	}
+	if err == nil && n == 0 {
+		r.at, err = -1, fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
+	}
+	return rec, err
+}
+
+func (r *recordReader) from(off int64) io.Reader { return io.NewSectionReader(r.file, off, r.size-off) }

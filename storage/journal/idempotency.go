@@ -1,15 +1,26 @@
 package journal
 
 import (
-	"bytes"
+	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
+
+// Answers to Idempotency-Keys are on the disk: in the records of their mutations in the
+// newest segment, and in answersFile. Only where each of them is, is in memory.
 
 // answerAge is how long a repeated request gets the first answer.
 const answerAge = 24 * time.Hour
@@ -25,33 +36,45 @@ const (
 	shortAnswer     = 256 // bytes
 )
 
+// What is known of an answer takes about 128 bytes of memory. So these are 8 MiB for a
+// data_dir and, for all of them, 64 MiB and 128 KiB each.
+const (
+	mostAnswers    = 1 << 16 // of a data_dir
+	mostAnswersAll = 1 << 19 // of all data_dirs; one that has more than sureAnswers then forgets its oldest
+	sureAnswers    = 1 << 10
+)
+
+// AnswerWriter tells apart whose answers are counted together: those of one key of a tenant.
+type AnswerWriter uint64
+
+// AnswerWriterOf is whose the answer to an Idempotency-Key is.
+func AnswerWriterOf(tenant, idempotency string) AnswerWriter {
+	return AnswerWriter(xxh3.HashString(tenant + "\x00" + idempotency[:strings.LastIndexByte(idempotency, 0)+1]))
+}
+
 // AnswersToForget says which of n answers, oldest first, are too long to be kept together.
 // They are the oldest long ones of the key that has the most. So nobody has the answers of
-// others forgotten, whose repeats would be made again.
-func AnswersToForget(n int, answer func(i int) (tenant, idempotency, text string)) map[int]bool {
-	all, long, bytes := 0, map[string][]int{}, map[string]int{} // by tenant and key
-	size := func(i int) int {
-		_, _, text := answer(i)
-		return len(text)
-	}
+// others forgotten, whose repeats would be made again. size is in bytes.
+func AnswersToForget(n int, answer func(i int) (of AnswerWriter, size int)) map[int]bool {
+	all, long, bytes := 0, map[AnswerWriter][]int{}, map[AnswerWriter]int{}
 	for i := range n {
-		tenant, idempotency, text := answer(i)
-		if all += len(text); len(text) > shortAnswer {
-			key := tenant + "\x00" + idempotency[:strings.LastIndexByte(idempotency, 0)+1]
-			long[key], bytes[key] = append(long[key], i), bytes[key]+len(text)
+		of, size := answer(i)
+		if all += size; size > shortAnswer {
+			long[of], bytes[of] = append(long[of], i), bytes[of]+size
 		}
 	}
 	forget := map[int]bool{}
 	for all > mostAnswerBytes && len(long) > 0 {
-		most := ""
-		for key := range long {
-			if bytes[key] > bytes[most] || bytes[key] == bytes[most] && key < most { // the same ones each time
-				most = key
+		var most AnswerWriter
+		for of := range long {
+			if bytes[of] > bytes[most] || bytes[of] == bytes[most] && of < most { // the same ones each time
+				most = of
 			}
 		}
 		first := long[most][0]
 		forget[first] = true
-		all, bytes[most] = all-size(first), bytes[most]-size(first)
+		_, size := answer(first)
+		all, bytes[most] = all-size, bytes[most]-size
 		if long[most] = long[most][1:]; len(long[most]) == 0 {
 			delete(long, most)
 		}
@@ -59,64 +82,78 @@ func AnswersToForget(n int, answer func(i int) (tenant, idempotency, text string
 	return forget
 }
 
-// answers are the first answers to each Idempotency-Key. When there are more than limit,
-// the oldest are forgotten, and when they are too long, those of AnswersToForget.
+// answers are where the first answers to each Idempotency-Key are. When there are more than
+// limit, the oldest are forgotten, and when they are too long, those of AnswersToForget.
 type answers struct {
 	limit int
-	bytes int // of their texts
-	byKey map[answerKey]answer
-	queue []arrival // oldest first
+	all   *memlimit.Budget // number of answers of all data_dirs
+	bytes int              // of their texts
+	byKey map[answerKey]*answer
+	queue []*answer // oldest first
 }
 
-type answerKey struct{ tenant, idempotency string }
+// answerKey stands for a tenant and an Idempotency-Key.
+type answerKey [16]byte
+
+func keyOf(tenant, idempotency string) answerKey {
+	sum := sha256.Sum256([]byte(tenant + "\x00" + idempotency))
+	return answerKey(sum[:16])
+}
 
 type answer struct {
-	text, digest string
-	time         int64
-	end          uint64 // value of written after the record; 0 = it is on disk
+	key     answerKey
+	of      AnswerWriter
+	sum     uint64 // of the digest and the text
+	time    int64
+	end     uint64 // value of written after the record; 0 = it is on disk
+	offset  int64  // of the record with the answer
+	size    int32  // of the text, in bytes
+	settled bool   // the record is in answersFile, not in the newest segment
 }
 
-type arrival struct {
-	key  answerKey
-	time int64
+func answerOf(m Mutation, now int64) *answer {
+	return &answer{
+		key: keyOf(m.Tenant, m.Idempotency), of: AnswerWriterOf(m.Tenant, m.Idempotency),
+		sum: xxh3.HashString(m.Digest + "\x00" + m.Answer), time: now, size: int32(len(m.Answer)),
+	}
 }
 
-func (a *answers) add(m Mutation, now int64, end uint64) {
-	if m.Idempotency == "" {
+func (s *settings) newAnswers() *answers {
+	return &answers{limit: s.answersMax, all: s.answersAll, byKey: map[answerKey]*answer{}}
+}
+
+func (a *answers) add(n *answer) {
+	if _, ok := a.find(n.key, n.time); ok {
 		return
 	}
-	k := answerKey{m.Tenant, m.Idempotency}
-	if _, ok := a.find(k, now); ok {
-		return
+	if old := a.byKey[n.key]; old != nil { // the key is used again after a day
+		a.queue = slices.DeleteFunc(a.queue, func(l *answer) bool { return l == old })
+		a.forget(old)
 	}
-	k = answerKey{strings.Clone(k.tenant), strings.Clone(k.idempotency)}
-	a.bytes += len(m.Answer) - len(a.byKey[k].text)
-	a.byKey[k] = answer{strings.Clone(m.Answer), strings.Clone(m.Digest), now, end}
-	a.queue = append(a.queue, arrival{k, now})
-	a.trim(now)
+	a.byKey[n.key] = n
+	a.queue = append(a.queue, n)
+	a.bytes += int(n.size)
+	a.all.TakeAnyway(1)
+	a.trim(n.time)
 }
 
-func (a *answers) find(k answerKey, now int64) (answer, bool) {
-	got, ok := a.byKey[k]
-	return got, ok && now-got.time < int64(answerAge)
+func (a *answers) find(k answerKey, now int64) (*answer, bool) {
+	got := a.byKey[k]
+	return got, got != nil && now-got.time < int64(answerAge)
 }
 
 func (a *answers) trim(now int64) {
-	for len(a.queue) > 0 && (len(a.queue) > a.limit || now-a.queue[0].time >= int64(answerAge)) {
+	for len(a.queue) > 0 && (a.tooMany() || now-a.queue[0].time >= int64(answerAge)) {
 		a.forget(a.queue[0])
 		a.queue = a.queue[1:]
 	}
 	if a.bytes <= mostAnswerBytes {
 		return
 	}
-	forget := AnswersToForget(len(a.queue), func(i int) (tenant, idempotency, text string) {
-		l := a.queue[i]
-		if got := a.byKey[l.key]; got.time == l.time {
-			text = got.text
-		}
-		return l.key.tenant, l.key.idempotency, text
+	forget := AnswersToForget(len(a.queue), func(i int) (AnswerWriter, int) {
+		return a.queue[i].of, int(a.queue[i].size)
 	})
-	var kept []arrival
+	var kept []*answer
 	for i, l := range a.queue {
 		if forget[i] {
 			a.forget(l)
@@ -127,41 +164,94 @@ func (a *answers) trim(now int64) {
 	a.queue = kept
 }
 
-// forget drops an answer, unless the key was used again after a day.
-func (a *answers) forget(l arrival) {
-	if got := a.byKey[l.key]; got.time == l.time {
-		a.bytes -= len(got.text)
-		delete(a.byKey, l.key)
+func (a *answers) tooMany() bool {
+	n := len(a.queue)
+	return n > a.limit || n > sureAnswers && a.all.Above(a.all.Limit()) > 0
+}
+
+// forget drops an answer, which the caller takes out of the queue.
+func (a *answers) forget(l *answer) {
+	a.bytes -= int(l.size)
+	a.all.Give(1)
+	delete(a.byKey, l.key)
+}
+
+// free is called when the answers are not used any more; nil = there were none.
+func (a *answers) free() {
+	if a != nil {
+		a.all.Give(int64(len(a.queue)))
+	}
+}
+
+// noteAnswersLocked adds the answers to mutations that were done, which begin records.
+func (j *Journal) noteAnswersLocked(begin record, now int64) {
+	for _, m := range begin.mutations() {
+		if m.Idempotency != "" {
+			n := answerOf(m, now)
+			n.offset, n.end = begin.offset, j.written
+			j.answers.add(n)
+		}
 	}
 }
 
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 newer ones in the data_dir. A long one may be forgotten
-// earlier: see AnswersToForget. Answered waits until the first request is as durable as the
-// policy wants.
+// hours, or until there are 65,536 newer ones in the data_dir; see mostAnswersAll for
+// those of all. A long one may be forgotten earlier: see AnswersToForget. Answered waits
+// until the first request is as durable as the policy wants. If ok, that request was made,
+// also if there is an error.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
-	got, ok, err := j.findAnswer(answerKey{tenant, idempotency})
-	if ok && j.cfg.Sync != Off {
+	got, f, ok, err := j.findAnswer(keyOf(tenant, idempotency))
+	if err != nil || !ok {
+		return "", "", ok, err
+	}
+	defer f.Close() // it was only read
+	var m Mutation
+	from, err := newRecordReader(f)
+	if err == nil {
+		m, err = got.in(from.read(got.offset))
+	}
+	if err == nil && j.cfg.Sync != Off {
 		err = j.syncUpTo(got.end)
 	}
-	return got.text, got.digest, ok, err
+	return m.Answer, m.Digest, true, err
 }
 
-func (j *Journal) findAnswer(k answerKey) (got answer, ok bool, err error) {
+// findAnswer returns an answer and the file with it, which stays as it is whatever becomes
+// of the journal.
+func (j *Journal) findAnswer(k answerKey) (got answer, f *os.File, ok bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.openLocked(); err != nil {
-		return answer{}, false, err
+		return answer{}, nil, false, err
 	}
-	if got, ok = j.answers.find(k, j.cfg.Now().UnixNano()); !ok {
-		return answer{}, false, nil
+	l, ok := j.answers.find(k, j.cfg.Now().UnixNano())
+	if !ok {
+		return answer{}, nil, false, nil
 	}
-	return got, true, nil
+	name := answersFile
+	if !l.settled {
+		name = segmentName(j.seg.number)
+	}
+	f, err = os.Open(filepath.Join(j.dir, name))
+	return *l, f, true, err
+}
+
+// in returns the mutation with the answer, which is in r.
+func (l *answer) in(r record, err error) (Mutation, error) {
+	if err != nil {
+		return Mutation{}, err
+	}
+	for _, m := range r.mutations() {
+		if keyOf(m.Tenant, m.Idempotency) == l.key {
+			return Mutation{Op: Update, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer}, nil
+		}
+	}
+	return Mutation{}, fmt.Errorf("the record at %d of the journal, with an answer, %w", l.offset, ErrDamaged)
 }
 
 func (j *Journal) loadAnswers() (*answers, error) {
-	a := &answers{limit: j.cfg.answersMax, byKey: map[answerKey]answer{}}
+	a := j.cfg.newAnswers()
 	f, err := os.Open(filepath.Join(j.dir, answersFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
@@ -175,7 +265,9 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	}
 	good, err := walkRecords(f, info.Size(), func(r record) error {
 		if r.kind == answered {
-			a.add(r.m, r.time, 0)
+			n := answerOf(r.m, r.time)
+			n.offset, n.settled = r.offset, true
+			a.add(n)
 		}
 		return nil
 	})
@@ -185,32 +277,97 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	return a, errors.Join(err, f.Close())
 }
 
-// saveAnswersLocked writes all answers to answersFile, because the newest
-// segment is about to end.
-func (j *Journal) saveAnswersLocked() error {
-	j.answers.trim(j.lastTime)
-	path := filepath.Join(j.dir, answersFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(j.answers.queue) == 0 {
-		return nil
+// readAnswersLocked calls visit with each answer, oldest first. One that is damaged, or was
+// taken away, is left out.
+func (j *Journal) readAnswersLocked(visit func(*answer, Mutation) error) error {
+	settled, newest := &recordReader{}, &recordReader{} // of nothing
+	if j.seg != nil {
+		newest.file, newest.size = j.seg.f, j.seg.end
 	}
-	var b []byte
-	var err error
+	f, err := os.Open(filepath.Join(j.dir, answersFile))
+	if err == nil {
+		defer f.Close() // it was only read
+		settled, err = newRecordReader(f)
+	}
+	if fsutil.IgnoreMissing(err) != nil {
+		return err
+	}
+	lost := 0
 	for _, l := range j.answers.queue {
-		if b, err = j.answers.frame(b, l); err != nil {
+		from := newest
+		if l.settled {
+			from = settled
+		}
+		m, err := l.in(from.read(l.offset))
+		if errors.Is(err, ErrDamaged) {
+			lost++
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(l, m); err != nil {
 			return err
 		}
 	}
-	if err := j.cfg.replace(path, bytes.NewReader(b), 0o600, j.cfg.Sync != Off); err != nil {
-		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
+	if lost > 0 {
+		j.cfg.Logger.Warn("answers to Idempotency-Keys are lost", "data_dir", j.dataDir, "answers", lost)
 	}
 	return nil
 }
 
-func (a *answers) frame(b []byte, l arrival) ([]byte, error) {
-	got := a.byKey[l.key]
-	if got.time != l.time {
-		return b, nil // the key was used again after a day
+// saveAnswersLocked writes all answers to answersFile, because the newest
+// segment is about to end.
+func (j *Journal) saveAnswersLocked() error {
+	j.answers.trim(j.lastTime)
+	return j.replaceAnswersLocked(j.answers, j.readAnswersLocked)
+}
+
+// replaceAnswersLocked makes answersFile hold a, whose answers each passes on, oldest first.
+// One that it leaves out is forgotten.
+func (j *Journal) replaceAnswersLocked(a *answers, each func(visit func(*answer, Mutation) error) error) error {
+	path := filepath.Join(j.dir, answersFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(a.queue) == 0 {
+		return nil
 	}
-	m := Mutation{Op: Update, Tenant: l.key.tenant, Idempotency: l.key.idempotency, Digest: got.digest, Answer: got.text}
-	return frame(b, record{kind: answered, time: l.time, m: m})
+	w := &answersWriter{each: each}
+	if err := j.cfg.replace(path, w, 0o600, j.cfg.Sync != Off); err != nil {
+		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
+	}
+	written := map[*answer]bool{}
+	for i, l := range w.written {
+		l.offset, l.end, l.settled, written[l] = w.offsets[i], 0, true, true
+	}
+	a.queue = slices.DeleteFunc(a.queue, func(l *answer) bool {
+		if !written[l] {
+			a.forget(l)
+		}
+		return !written[l]
+	})
+	return nil
+}
+
+// answersWriter writes answersFile.
+type answersWriter struct {
+	each    func(visit func(*answer, Mutation) error) error
+	written []*answer
+	offsets []int64
+}
+
+func (w *answersWriter) WriteTo(to io.Writer) (size int64, err error) {
+	out := bufio.NewWriterSize(to, edge)
+	var b []byte
+	err = w.each(func(l *answer, m Mutation) error {
+		if b, err = frame(b[:0], record{kind: answered, time: l.time, m: m}); err != nil {
+			return err
+		}
+		w.written, w.offsets = append(w.written, l), append(w.offsets, size)
+		n, err := out.Write(b)
+		size += int64(n)
+		return err
+	})
+	if err != nil {
+		return size, err
+	}
+	return size, out.Flush()
 }

@@ -3,6 +3,10 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -73,6 +77,107 @@ func TestAnswersAreBounded(t *testing.T) {
 		w.expect(t, "will", "k15", "answer 15")
 		w.expect(t, "will", "k19", "answer 19")
 	}
+}
+
+// TestAnswersTakeNoMemory but for where they are, also while they are read and written again.
+func TestAnswersTakeNoMemory(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off }))
+	const n = mostAnswerBytes >> 20
+	long := strings.Repeat("x", 1<<20)
+	answer := func(i int) string { return fmt.Sprint(i) + long[:len(long)-2] }
+	before := heap()
+	for i := range n {
+		w.mutate(keyed(fmt.Sprint("k", i), answer(i)))
+	}
+	for range 2 {
+		for i := range n {
+			w.expect(t, "will", fmt.Sprint("k", i), answer(i))
+		}
+		if more := heap() - before; more > 2<<20 {
+			t.Errorf("%d KiB are kept for answers of %d KiB", more>>10, n<<10)
+		}
+		w.reopen()
+	}
+}
+
+// TestTheAnswerToALongText is found without the text.
+func TestTheAnswerToALongText(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	m := keyed("k", "one")
+	m.Text = strings.Repeat("x", 2*mostKept)
+	w.mutate(m)
+	for range 2 {
+		w.expect(t, "will", "k", "one")
+		w.reopen()
+	}
+}
+
+// heap is what is in use, in bytes.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestAnswersOfAllAreBounded lets one data_dir have all that there may be. Another one keeps
+// sureAnswers all the same, and the first one its own.
+func TestAnswersOfAllAreBounded(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	first, second := w.set.cfg.newAnswers(), w.set.cfg.newAnswers()
+	for i := range mostAnswersAll / mostAnswers {
+		a := first
+		if i > 0 {
+			a = w.set.cfg.newAnswers()
+			defer a.free()
+		}
+		for k := range mostAnswers + 1 {
+			a.add(answerOf(keyed(fmt.Sprint(k), "a"), 1))
+		}
+	}
+	for k := range 2 * sureAnswers {
+		second.add(answerOf(keyed(fmt.Sprint(k), "a"), 1))
+	}
+	if len(first.queue) != mostAnswers || len(second.queue) != sureAnswers || second.queue[0].key != keyOf("will", fmt.Sprint(sureAnswers)) {
+		t.Errorf("%d and %d are kept", len(first.queue), len(second.queue))
+	}
+	first.free()
+	for k := range sureAnswers {
+		second.add(answerOf(keyed(fmt.Sprint("more", k), "a"), 1))
+	}
+	if second.free(); len(second.queue) != 2*sureAnswers {
+		t.Errorf("%d are kept where there is room again", len(second.queue))
+	}
+}
+
+// TestAnswersThatAreDamaged are of requests that were made. Others are kept, and the journal
+// goes on.
+func TestAnswersThatAreDamaged(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	rotate := func() {
+		w.j.mustRotate = true
+		w.mutate(update("a.phext", 1, "x"))
+	}
+	w.mutate(keyed("k1", "one"))
+	w.mutate(keyed("k2", "two"))
+	rotate()
+	path := filepath.Join(w.j.dir, answersFile)
+	b, err := os.ReadFile(path)
+	w.must(err)
+	b[len(b)-1]++ // of the second one
+	w.must(os.WriteFile(path, b, 0o600))
+	w.expect(t, "will", "k1", "one")
+	if _, _, ok, err := w.j.Answered("will", "k2"); !ok || !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v %v", ok, err)
+	}
+	w.mutate(keyed("k3", "three"))
+	rotate()
+	w.expect(t, "will", "k1", "one")
+	w.expect(t, "will", "k2", "")
+	w.expect(t, "will", "k3", "three")
+	w.must(os.Remove(path))
+	rotate()
+	w.expect(t, "will", "k1", "")
 }
 
 // TestARepeatIsAsDurableAsTheFirst repeats a request before anything has synced

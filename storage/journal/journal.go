@@ -176,9 +176,7 @@ func (j *Journal) noteEndLocked(t *fileState, r record) {
 		return
 	}
 	if r.kind == done {
-		for _, m := range b.mutations() {
-			j.answers.add(m, r.time, j.written)
-		}
+		j.noteAnswersLocked(b, r.time)
 	}
 	if r.kind == done || r.kind == toRollBack || r.idKnown {
 		t.lastSeen, t.known = r.id, r.idKnown
@@ -239,6 +237,7 @@ func (j *Journal) suspendLocked() error {
 	if j.seg != nil {
 		err = errors.Join(j.syncLastLocked(), j.stopCleanLocked(), j.seg.close())
 	}
+	j.answers.free()
 	j.seg, j.files, j.answers, j.isOpen = nil, nil, nil, false
 	return err
 }

@@ -92,9 +92,9 @@ func (r record) each(visit func(record) error) error {
 	return visit(r)
 }
 
-// mutations are those of a record that begins some.
+// mutations are those of a record that begins some, or has the answer to one.
 func (r record) mutations() []Mutation {
-	if r.kind == begun {
+	if r.kind != begunAll {
 		return []Mutation{r.m}
 	}
 	all := make([]Mutation, len(r.all))

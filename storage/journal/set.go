@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // Set has the journals of one sqgate, one for each data_dir.
@@ -28,9 +29,10 @@ type Set struct {
 // settings are a complete Config and what only tests of this package change.
 type settings struct {
 	Config
-	inlineMax  int64 // bytes; a longer checkpoint has its own file
-	segmentMax int64 // bytes of records, without checkpoints, after which a segment ends
-	answersMax int   // how many answers to Idempotency-Keys are kept
+	inlineMax  int64            // bytes; a longer checkpoint has its own file
+	segmentMax int64            // bytes of records, without checkpoints, after which a segment ends
+	answersMax int              // how many answers to Idempotency-Keys of a data_dir are kept
+	answersAll *memlimit.Budget // the same of all data_dirs
 
 	// The file system, which fails or is faster in tests.
 	syncPhext func(phext *os.File) error
@@ -47,7 +49,7 @@ func New(c Config) (*Set, error) {
 	}
 	return &Set{
 		cfg: settings{
-			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: 1 << 16,
+			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll),
 			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.ReplaceFrom,
 		},
 		journals: map[string]*Journal{},

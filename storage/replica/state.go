@@ -78,9 +78,9 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 	for len(s.Answers) > answersMax || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
 		s.Answers = s.Answers[1:]
 	}
-	forget := journal.AnswersToForget(len(s.Answers), func(i int) (tenant, idempotency, text string) {
+	forget := journal.AnswersToForget(len(s.Answers), func(i int) (journal.AnswerWriter, int) {
 		a := s.Answers[i]
-		return a.Tenant, a.Idempotency, a.Answer
+		return journal.AnswerWriterOf(a.Tenant, a.Idempotency), len(a.Answer)
 	})
 	i := -1
 	s.Answers = slices.DeleteFunc(s.Answers, func(object.Answer) bool { i++; return forget[i] })

@@ -307,11 +307,9 @@ func (b *operations) render() error {
 	if size > most {
 		return errAnswerTooLarge(most, kept)
 	}
-	release, ok := b.tx.dir.Sending.Take(new(byte), int64(size))
-	if !ok {
-		return datadir.ErrBusy
+	if err := b.tx.countAnswer(size); err != nil {
+		return err
 	}
-	b.tx.lead.result.release = release
 	out := phext.Builder{Pace: b.tx.pace}
 	out.Grow(size)
 	out.WriteString(`{"results":[`)
@@ -324,6 +322,16 @@ func (b *operations) render() error {
 	out.WriteString("]}\n")
 	text := out.String()
 	b.tx.lead.result.Body = unsafe.Slice(unsafe.StringData(text), len(text)) // nobody changes it
+	return nil
+}
+
+// countAnswer counts an answer of so many bytes as memory until it is sent.
+func (tx *transaction) countAnswer(size int) error {
+	release, ok := tx.dir.Sending.Take(new(byte), int64(size))
+	if !ok {
+		return datadir.ErrBusy
+	}
+	tx.lead.result.release = release
 	return nil
 }
 

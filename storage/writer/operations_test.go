@@ -328,6 +328,31 @@ func TestTheAnswerToABatchIsBounded(t *testing.T) {
 	}
 }
 
+// TestARepeatedAnswerCounts as memory, as the first one did.
+func TestARepeatedAnswerCounts(t *testing.T) {
+	w := newWorld(t)
+	w.must(update(1, strings.Repeat("x", 300<<10)))
+	r := w.batch(op("select", scroll(1)), op("update", scroll(2), "changed"))
+	r.IdempotencyKey = "once"
+	used := w.Dirs.Answers.Above(0)
+	for _, which := range []string{"first", "repeated"} {
+		result, err := w.Commit(context.Background(), r)
+		w.check(err)
+		if got := w.Dirs.Answers.Above(0) - used; got < 300<<10 {
+			t.Errorf("%d bytes of the %s answer are counted", got, which)
+		}
+		if result.Release(); w.Dirs.Answers.Above(0) > used {
+			used = w.Dirs.Answers.Above(0) // what the first one left in the cache
+		}
+	}
+	w.Dirs.Answers.TakeAnyway(w.Dirs.Answers.Limit())
+	_, err := w.Commit(context.Background(), r)
+	w.wantError(err, apierror.Unavailable)
+	w.Dirs.Answers.Give(w.Dirs.Answers.Limit())
+	_, err = w.Commit(context.Background(), r)
+	w.check(err)
+}
+
 // batchOfAll changes what newWorld leaves, with names.
 // TestWhatABatchMayTake bounds the work for a large scroll, which must not grow with the
 // number of operations.

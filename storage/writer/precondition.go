@@ -51,6 +51,9 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 	if errors.Is(err, errNotDurable) {
 		tx.log("the write that a request repeats stands, but the journal is not on disk", err)
 	}
+	if err == nil && m.Call.Batch != nil { // others are short
+		err = tx.countAnswer(len(first))
+	}
 	m.result.Body = []byte(first)
 	return known, err
 }
