@@ -23,15 +23,25 @@ type body struct {
 	cut   atomic.Pointer[error] // with which the client's own connection ended
 }
 
+// Kept is how many bytes of the body of a request are read before it is sent on: a small one.
+func Kept(r *http.Request) int64 {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength < 0 || r.ContentLength > pace.Step {
+		return 0
+	}
+	return r.ContentLength
+}
+
 // readBody reads a small body.
 func readBody(r *http.Request) (*body, error) {
+	size := Kept(r)
 	switch {
+	case size > 0:
 	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
 		return &body{whole: true}, nil
-	case r.ContentLength < 0 || r.ContentLength > pace.Step:
+	default:
 		return &body{rest: r.Body}, nil
 	}
-	kept := make([]byte, r.ContentLength)
+	kept := make([]byte, size)
 	if _, err := io.ReadFull(r.Body, kept); err != nil {
 		return nil, errBodyCutShort(err)
 	}

@@ -21,10 +21,10 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest 
 	}
 	announced := r.ContentLength
 	buf := make([]byte, 0, firstSize(announced))
-	for {
-		// A small body is not counted: large ones must not keep it out, and
-		// there are no more of them than requests.
-		if cap(buf) > pace.Step && !held.Grow(int64(cap(buf))) {
+	for came := pace.Came(r); ; {
+		// What came with the header is not counted: others must not keep it out, and
+		// there is no more of it than internal/http1 reads of a request.
+		if cap(buf) > uncounted && !came && !held.Grow(int64(cap(buf))) {
 			return nil, datadir.ErrBusy
 		}
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
@@ -41,10 +41,17 @@ func (g *Gateway) readBody(r *http.Request, held *memlimit.Reservation, largest 
 	}
 }
 
+// uncounted is the memory for a body, in bytes, up to which it is not counted. It is no more
+// than net/http has for each connection.
+const uncounted = 4 << 10
+
 // firstSize is the first allocation: what is announced, but no more than one
 // step, since announcing costs a client nothing.
 func firstSize(announced int64) int {
-	if announced < 0 || announced >= pace.Step {
+	switch {
+	case announced < 0:
+		return uncounted
+	case announced >= pace.Step:
 		return pace.Step
 	}
 	return int(announced) + 1 // one more, so that the end is seen without growing

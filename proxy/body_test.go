@@ -78,6 +78,38 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
+// TestABodyThatIsWaitedForCounts before its memory is taken, also one of less than a step. What
+// came with its header does not count.
+func TestABodyThatIsWaitedForCounts(t *testing.T) {
+	const size = 60_000
+	text := strings.Repeat("x", size)
+	for name, announced := range map[string]int64{"announced": size, "in chunks": -1} {
+		budget := memlimit.NewBudget(2 * size)
+		read := func(came bool) (held *memlimit.Reservation, err error) {
+			held = memlimit.Reserve(budget)
+			r := httptest.NewRequest("POST", "/", io.NopCloser(strings.NewReader(text)))
+			r.ContentLength = announced
+			handler := func(_ http.ResponseWriter, r *http.Request) { _, err = bodyGateway().readBody(r, held, 1<<20) }
+			if came { // as with internal/http1, there is no deadline for more of it
+				pace.Bodies(http.HandlerFunc(handler)).ServeHTTP(httptest.NewRecorder(), r)
+			} else {
+				handler(nil, r)
+			}
+			return held, err
+		}
+		first, err := read(false)
+		if err != nil || first.Size() < size {
+			t.Errorf("%s: %d bytes are counted: %v", name, first.Size(), err)
+		}
+		if _, err := read(false); !errors.Is(err, datadir.ErrBusy) {
+			t.Errorf("%s: one too many: %v", name, err)
+		}
+		if second, err := read(true); err != nil || second.Size() > 0 {
+			t.Errorf("%s: one that came: %d bytes are counted: %v", name, second.Size(), err)
+		}
+	}
+}
+
 // TestListsAreCharged before they are parsed, the manifest of a delta and the set of a
 // query, whether they come in the body or in the URL.
 func TestListsAreCharged(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"mirrorborn.us/sqgate/cluster"
+	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 )
@@ -56,7 +57,7 @@ func (g *Gateway) withOwner(fromHost bool, next http.Handler) http.Handler {
 		err := g.Hosts.Serve(w, r, cluster.Call{
 			Dir: info.tenant.DataDir, ID: info.id, Owner: info.owner(), Endless: op == rewrite.Changes,
 			Repeatable: op != "" && op != rewrite.MCP && !op.Mutates() || r.Header.Get("Idempotency-Key") != "",
-			Enter:      func() (leave func(), err error) { return g.Dirs.Of(info.tenant.DataDir).Enter(info.group()) },
+			Enter:      func() (leave func(), err error) { return g.enterToSendOn(r) },
 			Here: func() (moved bool, read []byte) {
 				info.sentOn, info.body = false, nil
 				info.onMoved = func() { moved = true }
@@ -72,6 +73,23 @@ func (g *Gateway) withOwner(fromHost bool, next http.Handler) http.Handler {
 			g.refuse(w, r, err)
 		}
 	})
+}
+
+// enterToSendOn counts in a request that another host answers, and what is kept of its body.
+func (g *Gateway) enterToSendOn(r *http.Request) (leave func(), err error) {
+	info := infoOf(r)
+	dir := g.Dirs.Of(info.tenant.DataDir)
+	leaveDir, err := dir.Enter(info.group())
+	kept := cluster.Kept(r)
+	if err != nil || kept <= uncounted || pace.Came(r) {
+		return leaveDir, err
+	}
+	body := dir.ReserveBody()
+	if !body.Grow(kept) {
+		leaveDir()
+		return nil, datadir.ErrBusy
+	}
+	return func() { body.Release(); leaveDir() }, nil
 }
 
 // movedAway says whether a request is to be answered by another host instead of being

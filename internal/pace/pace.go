@@ -6,6 +6,7 @@
 package pace
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -92,6 +93,14 @@ type body struct {
 	next  int64           // value of n that buys more time
 	until time.Time
 	ended bool
+	came  bool // before the handler began
+}
+
+// Came says whether the whole body of a request that Bodies has passed on is in memory
+// already, so that nobody waits for the client.
+func Came(r *http.Request) bool {
+	b, ok := r.Body.(*body)
+	return ok && b.came
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -128,5 +137,5 @@ func (b *body) allow(d time.Duration) { b.setDeadline(time.Now().Add(d)) }
 
 func (b *body) setDeadline(t time.Time) {
 	b.until = t
-	_ = b.clock.SetReadDeadline(t) // internal/http1 has read the body of its requests, and has none
+	b.came = errors.Is(b.clock.SetReadDeadline(t), http.ErrNotSupported) // internal/http1 has read the body of its requests
 }
