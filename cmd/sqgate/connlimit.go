@@ -55,7 +55,7 @@ type addressUse struct {
 	headers *memlimit.Budget
 }
 
-// Memory for headers of which net/http keeps more than 16 KiB or 64 fields, in all and
+// Memory for large headers, and for requests whose rest is waited for, in all and
 // for one address.
 const (
 	headerMemory       = 64 << 20

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/pace"
 )
 
 // bufferSize is the most of a request, head and body, that is served here.
@@ -72,6 +74,17 @@ func (c *conn) readReady(fd uintptr) bool {
 		c.n += n
 	}
 	return true
+}
+
+// discard reads what the client still sends. While it waits, there is no buffer.
+func (c *conn) discard() {
+	for left := pace.LeftoverBytes; left > 0; left -= c.n {
+		c.dropBuffer()
+		err := c.fill()
+		if c.turn.Give(); err != nil {
+			return
+		}
+	}
 }
 
 func (c *conn) dropBuffer() {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // conn is one connection, served by one goroutine.
@@ -33,6 +34,7 @@ type conn struct {
 	buf     *[bufferSize]byte // nil while idle
 	n       int               // bytes of it that were read
 	readErr error
+	waiting *memlimit.Reservation // for buf; nil = no request has come in pieces
 	ready   func(fd uintptr) bool
 	fields  *fields
 	until   time.Time // read deadline that is set
@@ -103,7 +105,8 @@ func (c *conn) await(timeout time.Duration) bool {
 }
 
 // read reads until it is known what has arrived. The rest of a request has to
-// arrive within restTimeout, however small the pieces.
+// arrive within restTimeout, however small the pieces. Until then, the buffer takes
+// memory as large headers do.
 func (c *conn) read() (plain, verdict) {
 	for waited := false; ; waited = true {
 		p, v := parse(c.buf[:c.n], c.fields)
@@ -111,6 +114,13 @@ func (c *conn) read() (plain, verdict) {
 			return p, v
 		}
 		if !waited {
+			if c.waiting == nil {
+				c.waiting = memlimit.Reserve(c.server.cfg.HeaderMemory(c.tcp.RemoteAddr())...)
+			}
+			if !c.waiting.Grow(bufferSize) {
+				return p, unusual
+			}
+			defer c.waiting.Release()
 			c.setReadDeadline(restTimeout)
 		}
 		if c.fill() != nil {
@@ -187,6 +197,14 @@ func (c *conn) handOver() bool {
 	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
 		return false
 	}
-	read := withHost(c.buf[:c.n])
-	return c.server.rest.give(c.server.newHanded(c.tcp, read, c.turn, c.closed))
+	h := c.server.newHanded(c.tcp, withHost(c.buf[:c.n]), c.turn, c.closed)
+	c.dropBuffer()
+	if err := h.makeRoom(); err != nil {
+		if h.read = nil; h.sayNo(err) {
+			c.discard()
+		}
+		_ = h.Close() // what was to be sent was sent
+		return true
+	}
+	return c.server.rest.give(h)
 }

@@ -103,7 +103,7 @@ func (c *handed) Read(b []byte) (int, error) {
 	if len(c.read) == 0 {
 		c.read = nil
 	}
-	err := c.heads.take(c.framing.current())
+	err := c.heads.take(c.framing.current(), c.framing.head.size > 0 && len(c.read) == 0)
 	if err == nil && c.framing.last.unclear {
 		err = errUnclear
 	}
@@ -111,6 +111,16 @@ func (c *handed) Read(b []byte) (int, error) {
 		return 0, c.refuse(err)
 	}
 	return part, nil
+}
+
+// makeRoom makes room for what was read of a header that has not come whole. net/http sees
+// nothing of it if there is none.
+func (c *handed) makeRoom() *apierror.Error {
+	var ahead framing
+	if len(c.read) > 0 {
+		ahead.advance(c.read)
+	}
+	return c.heads.take(ahead.head, ahead.head.size > 0)
 }
 
 // givingTurns gives back the turn that a handler has taken.

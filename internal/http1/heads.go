@@ -18,10 +18,13 @@ import (
 
 // A header up to these limits is small. It has room on every connection, so that an
 // ordinary client is served whatever others do. A larger one takes memory from the
-// budgets of Config.HeaderMemory until its request is answered.
+// budgets of Config.HeaderMemory until its request is answered. One whose rest is waited
+// for takes it from less on, since nobody knows for how long.
 const (
 	smallHead   = bufferSize // bytes
 	smallFields = 64
+	smallPart   = 4 << 10 // bytes, of a header that is waited for
+	partFields  = 16
 )
 
 // mostFields is far above what clients and proxies send.
@@ -53,12 +56,17 @@ type headMemory struct {
 	closed bool
 }
 
-// take makes room for a header, as far as it has been read.
-func (m *headMemory) take(h head) *apierror.Error {
+// take makes room for a header, as far as it has been read. waits says that its rest has not
+// come.
+func (m *headMemory) take(h head, waits bool) *apierror.Error {
+	size, fields := smallHead, smallFields
+	if waits {
+		size, fields = smallPart, partFields
+	}
 	switch {
 	case h.size > m.largest || h.lines > mostFields+1:
 		return errHeaderTooLarge
-	case h.size <= smallHead && h.lines <= smallFields+1:
+	case h.size <= size && h.lines <= fields+1:
 		return nil
 	}
 	m.mu.Lock()
@@ -89,12 +97,19 @@ func (m *headMemory) release(last bool) {
 // that net/http does not answer. It reads what the client still sends, as pace.Bodies
 // does: many clients look at an answer only then.
 func (c *handed) refuse(e *apierror.Error) error {
-	a := early{header: http.Header{"Connection": lastAnswer}}
-	apierror.WriteEarly(&a, c.refused(c.RemoteAddr(), e), e)
-	if _, err := c.Write(a.bytes()); err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil {
+	if c.sayNo(e) {
 		_, _ = io.CopyN(io.Discard, c.Conn, pace.LeftoverBytes) // the connection ends in any case
 	}
 	return os.ErrDeadlineExceeded
+}
+
+// sayNo is refuse without the reading, for which it sets a deadline. It says whether the
+// client may still be there.
+func (c *handed) sayNo(e *apierror.Error) bool {
+	a := early{header: http.Header{"Connection": lastAnswer}}
+	apierror.WriteEarly(&a, c.refused(c.RemoteAddr(), e), e)
+	_, err := c.Write(a.bytes())
+	return err == nil && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(pace.LeftoverTime)) == nil
 }
 
 // early is an answer to a request that net/http has not read.

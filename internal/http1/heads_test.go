@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/memlimit"
@@ -73,6 +74,49 @@ func TestLargeHeadersTakeMemory(t *testing.T) {
 	s.stop(t)
 	if got := free(); got != limit {
 		t.Errorf("after the end, %d are free", got)
+	}
+}
+
+// TestHeadersThatAreWaitedFor take memory from less on, and are refused at once if there is
+// none, whoever reads them. What comes whole is served all the same, and so is what is small.
+func TestHeadersThatAreWaitedFor(t *testing.T) {
+	all, full := memlimit.NewBudget(40<<10), make(chan bool)
+	all.OnLevel(30<<10, sync.OnceFunc(func() { close(full) }))
+	s := serveWith(t, echo, func(c *Config) {
+		c.HeaderMemory = func(net.Addr) []*memlimit.Budget { return []*memlimit.Budget{all} }
+	})
+	start := "GET /a HTTP/1.1\r\nHost: a\r\n"
+	part, small := start+"X: "+strings.Repeat("x", 10<<10), start+"X: x"
+	first := s.dial(t)
+	first.send(part)
+	<-full // it is waited for by net/http, and takes three times its size
+	kept := s.dial(t)
+	kept.send("DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n")
+	kept.expect(200, "DELETE /a  ")
+	for _, c := range []*client{s.dial(t), kept} {
+		c.send(part)
+		r, _ := c.answer()
+		c.is(r, 503)
+		isEarly(t, r, "unavailable")
+		c.expectEnd()
+		c.Close()
+	}
+	whole, rest := s.dial(t), s.dial(t)
+	whole.send(part + "\r\n\r\n")
+	whole.expect(200, "GET /a  ")
+	n := s.rest.Load()
+	rest.send(small)
+	rest.send("\r\n\r\n")
+	rest.expect(200, "GET /a  ")
+	first.send("\r\n\r\n")
+	first.expect(200, "GET /a  ")
+	if s.rest.Load() <= n {
+		t.Error("the first one was not waited for by net/http")
+	}
+	first.Close()
+	s.stop(t)
+	if all.Above(0) > 0 {
+		t.Errorf("%d bytes are not given back", all.Above(0))
 	}
 }
 

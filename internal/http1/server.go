@@ -33,7 +33,8 @@ type Config struct {
 	// is called when it is closed; nil refuses it.
 	Opened func(remote net.Addr) (closed func())
 	// HeaderMemory returns the budgets, in bytes, of which large headers on a
-	// connection take. It is asked at the first one; nil = there are none.
+	// connection take, and requests whose rest is waited for. It is asked at the first
+	// one; nil = there are none.
 	HeaderMemory func(remote net.Addr) []*memlimit.Budget
 	// Refused is told of each request that is refused here, before the handler sees it,
 	// and returns what its answer has as X-Request-Id.
