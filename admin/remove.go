@@ -150,9 +150,15 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if err != nil {
 		return 0, err
 	}
+	dir := a.Dirs.Of(t.DataDir)
+	at, letGo, err := dir.Hold()
+	if err != nil {
+		return 0, err
+	}
+	defer letGo()
 	// As OwnFiles: an archive has what SQ's json-export left, too.
 	own := func(name string) bool { return t.OwnFile(strings.TrimSuffix(name, ".json")) }
-	if files, err = a.archives.Restore(t.ArchiveID(), archive, t.DataDir, before, own); err != nil {
+	if files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own); err != nil {
 		return 0, err
 	}
 	after, err := t.OwnFiles()
@@ -162,7 +168,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t)); err != nil {
 		return 0, err
 	}
-	a.Dirs.Of(t.DataDir).MarkWritten()
+	dir.MarkWritten(at)
 	return files, a.setArchived(t.ID, false)
 }
 

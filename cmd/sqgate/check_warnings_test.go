@@ -39,13 +39,13 @@ func TestCheckWarns(t *testing.T) {
 			`tenant "will": data_dir /data is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk`},
 		"a missing disk": {func(t *testing.T, p *place) {
 			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
-			d.MarkWritten()
+			d.MarkWritten(d.Path)
 			p.remove(t, "data")
 			p.dataRoot = ""
 		}, `tenant "will": data_dir /data is missing, and has had phexts (it does not exist): mount its disk, or correct the path; until then calls are answered 503`},
 		"an empty mount point": {func(t *testing.T, p *place) {
 			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
-			d.MarkWritten()
+			d.MarkWritten(d.Path)
 			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
 				t.Fatal(err)
 			}

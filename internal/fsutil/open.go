@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,7 +106,7 @@ func (l Links) openTarget(path string, flag int) (*os.File, error) {
 
 // pathOf is where the kernel says that an open file lies.
 func pathOf(f *os.File) (string, error) {
-	return os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	return os.Readlink(FDPath(f))
 }
 
 // Identify looks at the file that Open would open. No file is the zero FileID
@@ -154,8 +153,11 @@ func (l Links) Target(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	target, err := pathOf(f)
-	return target, errors.Join(err, f.Close())
+	defer f.Close()
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSymlink {
+		return path, IgnoreMissing(err) // the kernel's path is another one if the disk was unmounted
+	}
+	return pathOf(f)
 }
 
 // Identify is Links.Identify where no link is followed.

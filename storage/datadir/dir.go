@@ -66,7 +66,8 @@ type Dir struct {
 	failures    atomic.Uint64 // how often MarkUnrecovered was called
 	truncating  atomic.Bool
 	mark        string                              // the path of its mark; "" = there are no marks
-	marked      atomic.Bool                         // see markSeen
+	marked      atomic.Bool                         // see MarkWritten
+	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }

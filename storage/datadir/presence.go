@@ -52,44 +52,43 @@ func Absence(markDir, dataDir string) (reason, mark string, err error) {
 		return "", mark, nil
 	}
 	if err == nil {
-		reason, err = absence(path, markedIdentity(text), identityOf)
+		_, reason, err = absence(path, markedIdentity(text), identityOf, nil)
 	}
 	return reason, mark, err
 }
 
 // Absence is that of a data directory of these.
 func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
-	if ds.MarkDir == "" {
-		return "", "", nil
+	d := ds.Of(dataDir)
+	text, err := d.readMark()
+	if text == nil || err != nil {
+		return "", d.mark, err
 	}
-	return Absence(ds.MarkDir, dataDir)
+	_, reason, err = absence(d.Path, markedIdentity(text), ds.identity, d.knownPhexts)
+	return reason, d.mark, err
 }
 
-// MarkWritten marks the directory before a write of a phext in it is acknowledged.
-// It looks each time whether the mark is there, since somebody may have removed the
-// state directory. Reads do not look: with their rate, that would cost too much.
-func (d *Dir) MarkWritten() {
+// MarkWritten marks the directory before a write of a phext in it is acknowledged. at is
+// what Hold returned for the write. It looks each time whether the mark is there, since
+// somebody may have removed the state directory. Reads do not look: with their rate, that
+// would cost too much.
+func (d *Dir) MarkWritten(at string) {
 	if d.mark == "" {
 		return
 	}
 	if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
 		d.marked.Store(false)
 	}
-	d.markSeen()
-}
-
-// markSeen marks the directory as one that has phexts, once for each process.
-func (d *Dir) markSeen() {
-	if d.mark == "" || d.marked.Load() || d.marked.Swap(true) {
+	if d.marked.Load() || d.marked.Swap(true) {
 		return
 	}
-	if err := d.writeMark(); err != nil { // a missing volume is then not told from an empty directory, no more
+	if err := d.writeMark(at); err != nil { // a missing volume is then not told from an empty directory, no more
 		d.dirs.Logger.Warn("a data directory could not be marked as seen", logkey.DataDir, d.Path, logkey.Error, err)
 	}
 }
 
-func (d *Dir) writeMark() error {
-	id, err := d.dirs.identity(d.Path)
+func (d *Dir) writeMark(at string) error {
+	id, err := d.dirs.identity(at)
 	if err != nil {
 		return err
 	}
@@ -115,33 +114,67 @@ func (d *Dir) Forget() error {
 	return fsutil.IgnoreMissing(os.Remove(d.mark))
 }
 
+// Hold opens the directory for whoever has it locked and changes its files. at is a path
+// that leads to it until release is called, even if its disk is unmounted meanwhile: what
+// is written there never goes to the mount point below. While there is no directory, and
+// never was, at is Path. The error is that of CheckPresent.
+func (d *Dir) Hold() (at string, release func(), err error) {
+	at, release, err = fsutil.HoldDir(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		at, release, err = d.Path, nothing, nil
+	}
+	if err == nil {
+		if err = d.CheckIs(at); err == nil {
+			return at, release, nil
+		}
+		release()
+	}
+	return "", nothing, d.noAccess(err)
+}
+
+// Holds is an error if Path does not lead to what Hold has opened as at: what was read
+// since then may be another directory's.
+func (d *Dir) Holds(at string) error {
+	var here, held unix.Stat_t
+	if at == d.Path || unix.Stat(d.Path, &here) == nil && unix.Stat(at, &held) == nil && here.Dev == held.Dev && here.Ino == held.Ino {
+		return nil
+	}
+	return errVolumeMissing
+}
+
 // CheckPresent is asked when a file is missing, and before all files are taken
 // together: it is an error if the directory was seen with phexts and is gone, or if
 // an empty one is in its place.
 func (d *Dir) CheckPresent() error {
+	return d.CheckIs(d.Path)
+}
+
+// CheckIs is CheckPresent for what at leads to: Path, or the directory that was opened
+// there.
+func (d *Dir) CheckIs(at string) error {
 	if d.mark == "" {
 		return nil
 	}
-	mark, err := os.ReadFile(d.mark)
-	if errors.Is(err, fs.ErrNotExist) {
+	if last := d.lastHere.Load(); last != nil {
+		if id, err := d.dirs.identity(at); err == nil && id == *last {
+			d.missing.Store(false)
+			return nil
+		}
+	}
+	mark, err := d.readMark()
+	if err != nil {
+		return err
+	}
+	if mark == nil {
 		d.missing.Store(false)
 		return nil
 	}
+	id, reason, err := absence(at, markedIdentity(mark), d.dirs.identity, d.knownPhexts)
 	if err != nil {
-		return err
-	}
-	reason, err := absence(d.Path, markedIdentity(mark), d.dirs.identity)
-	if errors.Is(err, fs.ErrPermission) {
-		if !d.missing.Swap(true) {
-			d.dirs.Logger.Error("a data directory may not be opened; nothing of it is served. `sqgate check` says why",
-				slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
-		}
-		return errNoAccess
-	}
-	if err != nil {
-		return err
+		return d.noAccess(err)
 	}
 	if reason == "" {
+		d.lastHere.Store(&id)
 		d.missing.Store(false)
 		return nil
 	}
@@ -152,26 +185,81 @@ func (d *Dir) CheckPresent() error {
 	return errVolumeMissing
 }
 
-// absence says why a directory is not the one that was marked; "" = it is.
-func absence(path, was string, identity func(string) (string, error)) (reason string, err error) {
-	id, err := identity(path)
+// noAccess is what callers are told where this user may not look.
+func (d *Dir) noAccess(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if !d.missing.Swap(true) {
+		d.dirs.Logger.Error("a data directory may not be opened; nothing of it is served. `sqgate check` says why",
+			slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
+	}
+	return errNoAccess
+}
+
+// readMark is nil if there is no mark.
+func (d *Dir) readMark() (text []byte, err error) {
+	if d.mark == "" {
+		return nil, nil
+	}
+	text, err = os.ReadFile(d.mark)
+	return text, fsutil.IgnoreMissing(err)
+}
+
+// knownPhexts are the names of the files that the journal knows.
+func (d *Dir) knownPhexts() ([]string, error) {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return nil, err
+	}
+	return j.Phexts()
+}
+
+// absence says why a directory is not the one that was marked; "" = it is. One that was
+// moved has all phexts that are known, or any if known is nil.
+func absence(path, was string, identity func(string) (string, error), known func() ([]string, error)) (id, reason string, err error) {
+	id, err = identity(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "it does not exist", nil
+		return "", "it does not exist", nil
 	}
 	sameFileSystem := fileSystemOf(id) == fileSystemOf(was)
 	if err != nil || id == was || sameFileSystem && fileSystemOf(was) == was {
-		return "", err
+		return id, "", err
 	}
-	entries, err := os.ReadDir(path)
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), phext.Extension) {
-			return "", nil // it was moved
-		}
+	if reason, err = lacks(path, known); reason == "" || err != nil {
+		return id, "", err // it was moved
 	}
 	if sameFileSystem {
-		return "it is empty, and another directory than before, on the same file system", err
+		return id, reason + ", and another directory than before, on the same file system", nil
 	}
-	return "it is empty, and on another file system than before", err
+	return id, reason + ", and on another file system than before", nil
+}
+
+// lacks says what phexts a directory does not have, or "".
+func lacks(path string, known func() ([]string, error)) (what string, err error) {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return "", err
+	}
+	here := map[string]bool{}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), phext.Extension) {
+			here[e.Name()] = true
+		}
+	}
+	if len(here) == 0 {
+		return "it is empty", nil
+	}
+	if known == nil {
+		return "", nil
+	}
+	all, err := known()
+	for _, name := range all {
+		if !here[name] {
+			return fmt.Sprintf("it lacks %s", name), err
+		}
+	}
+	return "", err
 }
 
 // identityOf identifies a directory by its file system and, behind a slash, its

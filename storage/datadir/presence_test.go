@@ -1,13 +1,17 @@
 package datadir
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // TestAVolumeThatIsMissing takes a data directory away, as a disk that is not
@@ -90,6 +94,93 @@ func TestAVolumeThatIsMissing(t *testing.T) {
 	}
 }
 
+// TestAPartOfTheDataIsNotAllOfIt puts a directory with some of the phexts into the place of
+// one that had more, as a copy that is under way is, or what somebody left below a mount.
+func TestAPartOfTheDataIsNotAllOfIt(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.journalled("n.phext", "text")
+	w.journalled("other.phext", "other")
+	n, other := w.call("select", "p=n"), w.call("select", "p=other")
+	read := func(call *rewrite.Call) (string, error) {
+		v, err := w.dir.RecoveredView(t.Context(), call)
+		if err != nil {
+			return "", err
+		}
+		return v.Phext.Text(), nil
+	}
+	_, err := read(n)
+	w.check(err)
+	w.check(os.Rename(w.dir.Path, w.dir.Path+".aside"))
+	w.check(os.Mkdir(w.dir.Path, 0o700))
+	w.put("n.phext", "left")
+	for _, start := range []bool{false, true} {
+		if start {
+			w.Dirs = New(w.Config)
+			w.dir = w.Of(w.dir.Path)
+		}
+		for _, call := range []*rewrite.Call{other, n} {
+			_, err := read(call)
+			w.wantError(err, apierror.Unavailable, "not mounted")
+		}
+		_, _, err = w.dir.Hold()
+		w.wantError(err, apierror.Unavailable, "not mounted")
+	}
+	if !strings.Contains(w.log.String(), "it lacks other.phext, and another directory than before") {
+		t.Errorf("the log does not say why: %s", w.log)
+	}
+	w.put("other.phext", "copied")
+	if text, err := read(other); err != nil || text != "copied" {
+		t.Errorf("when all of it is there: %q, %v", text, err)
+	}
+}
+
+// TestAVolumeThatGoesAwayBeforeRecovery is not recovered into its mount point.
+func TestAVolumeThatGoesAwayBeforeRecovery(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.journalled("n.phext", "text")
+	call := w.call("select", "p=n")
+	_, err := w.dir.RecoveredView(t.Context(), call)
+	w.check(err)
+	w.check(os.WriteFile(w.path("n.phext"), []byte("te"), 0o600))
+	j, err := w.Journal.Of(w.dir.Path)
+	w.check(err)
+	_, err = j.Begin(journal.Mutation{File: "n.phext", Op: journal.Update, At: phext.Origin(), Text: "new"}, func() (journal.State, error) { return journal.State{Text: "text", Exists: true}, nil })
+	w.check(err)
+	w.dir.MarkUnrecovered()
+	stop := w.StopChild
+	w.StopChild = func(context.Context, string, string) error { // it was checked that the directory is there
+		w.check(os.Rename(w.dir.Path, w.dir.Path+".aside"))
+		return os.Mkdir(w.dir.Path, 0o700)
+	}
+	if _, err := w.dir.RecoveredView(t.Context(), call); err == nil {
+		t.Error("a read is answered")
+	}
+	if all, err := os.ReadDir(w.dir.Path); err != nil || len(all) > 0 {
+		t.Errorf("in the mount point: %v, %v", all, err)
+	}
+	w.StopChild = stop
+	w.check(os.Remove(w.dir.Path))
+	w.check(os.Rename(w.dir.Path+".aside", w.dir.Path))
+	if v, err := w.dir.RecoveredView(t.Context(), call); err != nil || v.Phext.Text() != "new" {
+		t.Errorf("when it is back: %v", err)
+	}
+}
+
+// journalled writes a phext of one scroll as a commit does.
+func (w *world) journalled(file, text string) {
+	w.Helper()
+	j, err := w.Journal.Of(w.dir.Path)
+	w.check(err)
+	pending, err := j.Begin(journal.Mutation{File: file, Op: journal.Update, At: phext.Origin(), Text: text}, func() (journal.State, error) { return journal.State{}, nil })
+	w.check(err)
+	w.put(file, text)
+	id, err := w.Identify(w.path(file))
+	w.check(err)
+	w.check(pending.Done(id))
+}
+
 // TestADirectoryThatWasEmptiedOnPurpose may be away afterwards.
 func TestADirectoryThatWasEmptiedOnPurpose(t *testing.T) {
 	w := newWorld(t)
@@ -114,6 +205,7 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	id, err := w.identity(w.dir.Path)
 	w.check(err)
 	mark := func(id string) {
+		w.dir.lastHere.Store(nil) // as after a start
 		w.check(os.MkdirAll(w.MarkDir, 0o700))
 		w.check(os.WriteFile(w.dir.mark, []byte(id+"\n"+w.dir.Path+"\n"), 0o600))
 	}

@@ -155,7 +155,11 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.Recover(ctx) // it logs what it did
+	at, letGo, err := d.Hold() // recovery must not write the phexts to another disk
+	if err == nil {
+		_, err = j.RecoverAt(ctx, at) // it logs what it did
+	}
+	letGo()
 	release()
 	if err != nil {
 		return err

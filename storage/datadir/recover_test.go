@@ -70,7 +70,7 @@ func TestADirectoryThatMayNotBeOpened(t *testing.T) {
 	_, err = w.dir.RecoveredView(t.Context(), w.call("select", "p=p"))
 	w.check(err)
 
-	w.dir.MarkWritten()
+	w.dir.MarkWritten(w.dir.Path)
 	identity := w.Dirs.identity
 	w.Dirs.identity = func(string) (string, error) { return "", fs.ErrPermission }
 	w.wantError(w.dir.CheckPresent(), apierror.Unavailable, "may not open this tenant's files")

@@ -131,17 +131,22 @@ func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
 }
 
 // present looks again if a phext is missing: its directory must be there if it was seen
-// with phexts.
+// with phexts. It marks one that has phexts, once for each process.
 func (d *Dir) present(v *cache.Version, err error) (*cache.Version, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case v.Exists():
-		d.missing.Store(false)
-		d.markSeen()
+	case !v.Exists():
+		return v, d.CheckPresent()
+	case d.mark == "" || d.marked.Load() && !d.missing.Load():
 		return v, nil
 	}
-	return v, d.CheckPresent()
+	at, release, err := d.Hold()
+	if err == nil {
+		d.MarkWritten(at)
+	}
+	release()
+	return v, err
 }
 
 // Resolve finds the coordinates that a reading call gives by name.

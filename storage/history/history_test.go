@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
@@ -135,6 +137,42 @@ func TestRestoreIsDurable(t *testing.T) {
 }
 
 // TestRestoreUnderAnotherName leaves the phext as it is, and takes its names along.
+// TestAVolumeThatGoesAwayDuringARestore is unmounted at each moment at which the journal
+// gets something. Nothing is restored into the mount point.
+func TestAVolumeThatGoesAwayDuringARestore(t *testing.T) {
+	for at, again := 1, true; again; at++ {
+		w := newWorld(t)
+		c := w.Dirs.Config
+		c.MarkDir = filepath.Join(w.root, "directories")
+		w.Service.Dirs = datadir.New(c)
+		then := w.update("n.phext", 1, "one")
+		w.update("n.phext", 1, "two")
+		w.check(w.Dirs.Of(w.tenant.DataDir).CheckPresent())
+		w.Dirs.Of(w.tenant.DataDir).MarkWritten(w.tenant.DataDir)
+		calls := 0
+		w.each = func() {
+			if calls++; calls == at {
+				w.check(os.Rename(w.tenant.DataDir, w.tenant.DataDir+".aside"))
+				w.check(os.Mkdir(w.tenant.DataDir, 0o700))
+			}
+		}
+		_, err := w.Restore(w.Context(), w.tenant, Target{Phext: ptr("n"), At: then})
+		w.each = nil
+		if again = calls >= at; !again {
+			w.check(err)
+			w.wantFiles("n.phext=one")
+			break
+		}
+		w.wantFiles("")
+		w.check(os.Remove(w.tenant.DataDir))
+		w.check(os.Rename(w.tenant.DataDir+".aside", w.tenant.DataDir))
+		w.check(w.Dirs.Of(w.tenant.DataDir).Recover(w.Context()))
+		if got := w.files(); err == nil && got != "n.phext=one" || err != nil && got != "n.phext=two" {
+			t.Errorf("moment %d: %v, and it holds %s", at, err, got)
+		}
+	}
+}
+
 func TestRestoreUnderAnotherName(t *testing.T) {
 	w := newWorld(t)
 	w.update("n.names.phext", 1, "a.name")

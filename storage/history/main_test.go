@@ -39,6 +39,7 @@ type world struct {
 	now          time.Time            // of the journal; each change is a second later
 	syncs        atomic.Int64         // of the journal's files
 	onSync       func(*os.File) error // of one of them; nil = nothing
+	each         func()               // is called before each record of the journal, if it is set
 }
 
 func newWorld(t *testing.T) *world { return open(t, false) }
@@ -72,7 +73,13 @@ func (w *world) config(boot string) journal.Config {
 	return journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), Sync: journal.Batch,
 		Turn:   func() *fairqueue.Turn { return w.Dirs.Turns.Turn(fairqueue.Operator) },
 		BootID: boot, History: 24 * time.Hour, Logger: slog.New(slog.DiscardHandler),
-		Datasync: w.sync, Now: func() time.Time { w.now = w.now.Add(time.Second); return w.now }}
+		Datasync: w.sync, Now: func() time.Time {
+			if w.each != nil {
+				w.each()
+			}
+			w.now = w.now.Add(time.Second)
+			return w.now
+		}}
 }
 
 func (w *world) sync(f *os.File) error {

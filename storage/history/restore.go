@@ -28,6 +28,7 @@ type restore struct {
 	*Service
 	tenant  *tenants.Tenant
 	dir     *datadir.Dir
+	at      string // the path by which dir is written
 	journal *journal.Journal
 	then    *then
 	target  Target
@@ -44,12 +45,20 @@ func (s *Service) begin(ctx context.Context, t *tenants.Tenant, target Target, n
 	if err != nil {
 		return nil, nil, err
 	}
+	dir := s.Dirs.Of(t.DataDir)
 	j, err := s.journalOf(t)
 	if err != nil {
 		release()
 		return nil, nil, err
 	}
-	return &restore{Service: s, tenant: t, dir: s.Dirs.Of(t.DataDir), journal: j, target: target, note: note, turn: s.turn()}, release, nil
+	at, letGo, err := dir.Hold()
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	unlock := release
+	release = func() { letGo(); unlock() }
+	return &restore{Service: s, tenant: t, dir: dir, at: at, journal: j, target: target, note: note, turn: s.turn()}, release, nil
 }
 
 func noteOf(target Target) string { return "restored to " + target.At.UTC().Format(time.RFC3339Nano) }
@@ -625,6 +634,9 @@ func (r *restore) reserve(changes []change) (release func(), err error) {
 // otherwise the mutation is not made, whatever happens later.
 func (r *restore) write(m journal.Mutation, c change) (changed bool, err error) {
 	file, now, state := c.file, c.now, c.state
+	if err := r.dir.Holds(r.at); err != nil {
+		return false, err
+	}
 	if err := datadir.RecordEditOf(r.journal, file, now.state, now.id); err != nil {
 		return false, err
 	}
@@ -643,9 +655,9 @@ func (r *restore) write(m journal.Mutation, c change) (changed bool, err error) 
 	} else if err != nil {
 		return false, err
 	}
-	path := r.path(file)
+	path := filepath.Join(r.at, file)
 	if now.version != nil {
-		frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{path: now.version})
+		frozen := r.Dirs.Cache.Freeze(map[string]*cache.Version{r.path(file): now.version})
 		defer frozen.Publish(nil)
 	}
 	failed := r.replaceFile(path, state)
@@ -666,7 +678,7 @@ func (r *restore) write(m journal.Mutation, c change) (changed bool, err error) 
 
 // written ends the write of a file. With a bucket, one that never gets there is not made.
 func (r *restore) written(m journal.Mutation, pending *journal.Pending, id fsutil.FileID, state journal.State) (changed bool, err error) {
-	r.dir.MarkWritten()
+	r.dir.MarkWritten(r.at)
 	noted := pending.Done(id)
 	if noted != nil {
 		r.dir.MarkUnrecovered()
@@ -698,7 +710,7 @@ func (r *restore) replaceFile(path string, state journal.State) error {
 		if err != nil {
 			return err
 		}
-		if err := fsutil.MakeDir(r.dir.Path, 0o700); err != nil {
+		if err := fsutil.MakeDir(r.at, 0o700); err != nil {
 			return err
 		}
 		return fsutil.ReplaceFrom(target, state, fsutil.NewFileMode, true)

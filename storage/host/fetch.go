@@ -97,7 +97,16 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 		return got, err
 	}
 	defer release()
-	path := filepath.Join(f.d.Path, name)
+	at, letGo, err := f.d.Hold()
+	if err != nil {
+		return got, err
+	}
+	defer func() {
+		if err != nil {
+			letGo()
+		}
+	}()
+	path := filepath.Join(at, name)
 	now, id, err := f.look(ctx, path, asked)
 	if err != nil {
 		return got, err
@@ -109,13 +118,14 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 		return nil
 	}
 	if file.Is(now) {
-		return datadir.Fetched{Discard: func() {}, Place: func() (datadir.KnownFile, bool, error) {
+		return datadir.Fetched{Discard: letGo, Place: func() (datadir.KnownFile, bool, error) {
+			defer letGo()
 			return datadir.KnownFile{ID: id, State: now.FileState}, false, unchanged()
 		}}, nil
 	}
 	temp, want := "", datadir.KnownFile{}
 	if file.Exists() {
-		if temp, want.State, err = f.download(ctx, name); err != nil {
+		if temp, want.State, err = f.download(ctx, at, name); err != nil {
 			return got, err
 		}
 	}
@@ -123,6 +133,7 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 		if temp != "" {
 			_ = os.Remove(temp) // recovery removes what stays
 		}
+		letGo()
 	}
 	return datadir.Fetched{Discard: discard, Place: func() (datadir.KnownFile, bool, error) {
 		defer discard()
@@ -136,7 +147,7 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 			return want, true, err
 		}
 		left, ok := f.left[name]
-		want.ID, err = f.adopt(name, temp, file.Was(now) || ok && left == now.FileState)
+		want.ID, err = f.adopt(at, name, temp, file.Was(now) || ok && left == now.FileState)
 		return want, true, err
 	}}, nil
 }
@@ -158,17 +169,17 @@ func (f *fetch) look(ctx context.Context, path string, asked bool) (replica.Sums
 }
 
 // download writes a file as it is to be, under a name that is no phext's.
-func (f *fetch) download(ctx context.Context, name string) (temp string, left object.FileState, err error) {
-	if err := fsutil.MakeDir(f.d.Path, 0o700); err != nil { // a new machine has not even what it is in
+func (f *fetch) download(ctx context.Context, at, name string) (temp string, left object.FileState, err error) {
+	if err := fsutil.MakeDir(at, 0o700); err != nil { // a new machine has not even what it is in
 		return "", left, err
 	}
-	out, err := os.CreateTemp(f.d.Path, fsutil.Temporary+"*")
+	out, err := os.CreateTemp(at, fsutil.Temporary+"*")
 	if err != nil {
 		return "", left, err
 	}
 	left, err = f.state.WriteTo(ctx, name, out)
 	if err == nil {
-		err = fsutil.SetModeAndOwner(out, filepath.Join(f.d.Path, name), fsutil.NewFileMode)
+		err = fsutil.SetModeAndOwner(out, filepath.Join(at, name), fsutil.NewFileMode)
 	}
 	if err == nil {
 		err = out.Sync()
@@ -181,8 +192,8 @@ func (f *fetch) download(ctx context.Context, name string) (temp string, left ob
 
 // adopt makes a file what temp is, or removes it if that is "", and the journal takes that
 // down. A file that was never what the log says is ahead of it, and is set aside.
-func (f *fetch) adopt(name, temp string, was bool) (id fsutil.FileID, err error) {
-	now, err := journal.ReadState(f.Links, filepath.Join(f.d.Path, name))
+func (f *fetch) adopt(at, name, temp string, was bool) (id fsutil.FileID, err error) {
+	now, err := journal.ReadState(f.Links, filepath.Join(at, name))
 	if err != nil {
 		return id, err
 	}
@@ -202,5 +213,5 @@ func (f *fetch) adopt(name, temp string, was bool) (id fsutil.FileID, err error)
 		f.Logger.Warn("a phext here was not what the bucket says, and was set aside",
 			slog.String(logkey.DataDir, f.d.Path), slog.String("file", name), slog.String("quarantine", aside), slog.Bool("acknowledged", f.behind))
 	}
-	return f.journal.Adopt(name, now, want, "as in the bucket")
+	return f.journal.Adopt(at, name, now, want, "as in the bucket")
 }

@@ -240,7 +240,7 @@ func TestThePastBeforeTheBucket(t *testing.T) {
 		for _, text := range []string{"one", "two"} {
 			now, err := journal.ReadState(nil, m.path("n.phext"))
 			m.check(err)
-			_, err = j.Adopt("n.phext", now, journal.State{Text: text, Exists: true}, "")
+			_, err = j.Adopt(d.Path, "n.phext", now, journal.State{Text: text, Exists: true}, "")
 			m.check(err)
 			time.Sleep(time.Second)
 		}

@@ -13,10 +13,10 @@ import (
 // journal takes that down as any other change, so that its history goes on.
 
 // Adopt makes a file what the log in a bucket says, durably, and returns its identity
-// then. now is what it holds. The caller has recovered the directory, and nobody else
-// changes it meanwhile.
-func (j *Journal) Adopt(file string, now, want State, note string) (id fsutil.FileID, err error) {
-	path := filepath.Join(j.dataDir, file)
+// then. now is what it holds. The path at leads to the data_dir. The caller has recovered
+// the directory, and nobody else changes it meanwhile.
+func (j *Journal) Adopt(at, file string, now, want State, note string) (id fsutil.FileID, err error) {
+	path := filepath.Join(at, file)
 	if id, err = j.cfg.Links.Identify(path); err != nil {
 		return id, err
 	}
@@ -33,7 +33,7 @@ func (j *Journal) Adopt(file string, now, want State, note string) (id fsutil.Fi
 	if err != nil {
 		return id, err
 	}
-	if err = fsutil.MakeDir(j.dataDir, 0o700); err == nil { // a new machine has not even what it is in
+	if err = fsutil.MakeDir(at, 0o700); err == nil { // a new machine has not even what it is in
 		err = j.writeState(path, want)
 	}
 	if err == nil {

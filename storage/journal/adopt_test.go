@@ -22,7 +22,7 @@ func TestAdopt(t *testing.T) {
 				w.mutate(Mutation{File: "a.phext", Op: Replace, Text: "before"})
 				w.put("a.phext", test.now) // by hand
 			}
-			id, err := w.j.Adopt("a.phext", test.now, test.want, "from the bucket")
+			id, err := w.j.Adopt(w.j.dataDir, "a.phext", test.now, test.want, "from the bucket")
 			w.must(err)
 			if got := w.read("a.phext"); got != test.want {
 				t.Errorf("the file is %+v", got)

@@ -145,7 +145,7 @@ func (w *world) recoverWithoutRoom(file string) error {
 	v, err := w.j.view(true)
 	w.must(err)
 	defer v.close()
-	r := w.j.recovery(v, &Report{})
+	r := w.j.recovery(v, w.j.dataDir, &Report{})
 	all, err := v.fileLogs(r.segment)
 	w.must(err)
 	r.replace = func(string, State) error { return syscall.ENOSPC }

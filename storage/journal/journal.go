@@ -204,6 +204,22 @@ func (j *Journal) fileLocked(file string) *fileState {
 	return t
 }
 
+// Phexts are the names of the files that are there as far as the journal knows, sorted.
+func (j *Journal) Phexts() (names []string, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return nil, err
+	}
+	for name, t := range j.files {
+		if t.known && t.lastSeen.Exists() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // LastSeen returns the identity that the file had after the last mutation,
 // RecordEdit or Recover. It is unknown while a mutation is pending, and it may
 // be unknown before the first mutation since a start. If the file has another

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -31,15 +32,18 @@ type Report struct {
 // Recover goes on after a file that it cannot recover; the error names all such
 // files. It is a NoRoomError if only room on a disk is missing. It may be called again
 // at any time: it continues where a call that was interrupted ended.
-func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
-	if err := j.removeTemporary(); err != nil {
+func (j *Journal) Recover(ctx context.Context) (Report, error) { return j.RecoverAt(ctx, j.dataDir) }
+
+// RecoverAt is Recover where the path at leads to the data_dir, which the caller holds open.
+func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err error) {
+	if err := j.removeTemporary(at); err != nil {
 		return Report{}, err
 	}
 	v, err := j.view(true)
 	if err != nil {
 		return Report{}, j.orNoRoom(err, nil)
 	}
-	report, err = v.recoverAll(ctx)
+	report, err = v.recoverAll(ctx, at)
 	v.close()
 	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
 	if err != nil {
@@ -50,12 +54,12 @@ func (j *Journal) Recover(ctx context.Context) (report Report, err error) {
 
 // recoverAll recovers every file that the newest segment knows, and every file
 // that was renamed aside.
-func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
-	aside, err := v.j.renamedAside()
+func (v *view) recoverAll(ctx context.Context, at string) (report Report, err error) {
+	aside, err := v.j.renamedAside(at)
 	if err != nil {
 		return report, err
 	}
-	r := v.j.recovery(v, &report)
+	r := v.j.recovery(v, at, &report)
 	logs := map[string]*fileLog{}
 	if r.segment != nil {
 		if logs, err = v.fileLogs(r.segment); err != nil {
@@ -74,6 +78,9 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 		}
 		r.needed = 0
 		if failed := r.file(file, logs[file], aside[file]); failed != nil {
+			if p := (*fs.PathError)(nil); errors.As(failed, &p) {
+				p.Path = strings.Replace(p.Path, at, v.j.dataDir, 1) // the operator is told of it
+			}
 			err = errors.Join(err, fmt.Errorf("%s: %w", file, failed))
 			waiting[file], others = r.needed, others || !isFull(failed)
 		}
@@ -91,6 +98,7 @@ func (v *view) recoverAll(ctx context.Context) (report Report, err error) {
 // recovery is one call of Recover.
 type recovery struct {
 	view           *view
+	dataDir        string       // the path by which its files are used
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	cleanStop      bool         // the phexts were on the disk when it was stopped
@@ -101,8 +109,8 @@ type recovery struct {
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 
-func (j *Journal) recovery(v *view, report *Report) *recovery {
-	r := &recovery{view: v, report: report, replace: j.writeState}
+func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
+	r := &recovery{view: v, dataDir: at, report: report, replace: j.writeState}
 	if len(v.segments) > 0 {
 		r.segment = v.segments[0]
 	}
@@ -162,8 +170,8 @@ func (j *Journal) syncCheckpointsLocked() error {
 }
 
 // removeTemporary removes the unfinished files of fsutil.Replace.
-func (j *Journal) removeTemporary() error {
-	for _, dir := range []string{j.dataDir, j.dir} {
+func (j *Journal) removeTemporary(at string) error {
+	for _, dir := range []string{at, j.dir} {
 		entries, err := os.ReadDir(dir)
 		if fsutil.IgnoreMissing(err) != nil {
 			return err

@@ -37,8 +37,8 @@ func FileBefore(name string) (file string, ok bool) {
 
 // renamedAside is the set of phext files that were left at their BeforePath. It
 // leaves alone what is not a regular file there, and follows no symbolic link.
-func (j *Journal) renamedAside() (map[string]bool, error) {
-	entries, err := os.ReadDir(j.dataDir)
+func (j *Journal) renamedAside(at string) (map[string]bool, error) {
+	entries, err := os.ReadDir(at)
 	if fsutil.IgnoreMissing(err) != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (j *Journal) renamedAside() (map[string]bool, error) {
 // resolveBefore decides between the file and the one that was renamed aside,
 // which is gone afterwards. done says that the file is recovered.
 func (f *fileRecovery) resolveBefore() (done bool, err error) {
-	old, err := OpenState(nil, BeforePath(f.path))
+	old, err := OpenState(nil, BeforePath(f.place))
 	if err != nil { // the journal decides alone
 		f.logUnreadable(err)
 		return false, nil
@@ -92,10 +92,10 @@ func (f *fileRecovery) removeBefore(aside bool) error {
 	if !aside {
 		return nil
 	}
-	if err := os.Remove(BeforePath(f.path)); fsutil.IgnoreMissing(err) != nil {
+	if err := os.Remove(BeforePath(f.place)); fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
-	return f.view.j.syncNames(f.view.j.dataDir)
+	return f.view.j.syncNames(f.dataDir)
 }
 
 // putBack renames the file that was renamed aside into its place. It quarantines
@@ -108,18 +108,18 @@ func (f *fileRecovery) putBack(old State) error {
 			return err
 		}
 	}
-	if err := os.Rename(BeforePath(f.path), f.path); err != nil {
+	if err := os.Rename(BeforePath(f.place), f.place); err != nil {
 		return err
 	}
-	if err := f.view.j.syncNames(f.view.j.dataDir); err != nil {
+	if err := f.view.j.syncNames(f.dataDir); err != nil {
 		return err
 	}
 	f.view.j.cfg.Logger.Warn("a write was interrupted; the file from before it is put back", "path", f.path, "quarantine", quarantined)
 	f.report.Healed++
-	if f.found, err = OpenState(f.view.j.cfg.Links, f.path); err != nil {
+	if f.found, err = OpenState(f.view.j.cfg.Links, f.place); err != nil {
 		return err
 	}
-	f.id, err = f.view.j.cfg.Links.Identify(f.path)
+	f.id, err = f.view.j.cfg.Links.Identify(f.place)
 	return err
 }
 
@@ -162,7 +162,7 @@ const longestWrite = time.Minute
 // unless it was written long after the other was renamed.
 func (f *fileRecovery) unknownFile() error {
 	torn := f.segment == nil || f.recordsLost
-	if renamed, err := f.view.j.cfg.Links.Identify(BeforePath(f.path)); err == nil && f.id.Mtime-renamed.Ctime > int64(longestWrite) {
+	if renamed, err := f.view.j.cfg.Links.Identify(BeforePath(f.place)); err == nil && f.id.Mtime-renamed.Ctime > int64(longestWrite) {
 		torn = false
 	}
 	return f.restoreWithoutJournal("the journal does not know the file", torn)
@@ -173,7 +173,7 @@ func (f *fileRecovery) unknownFile() error {
 // write of the file may have been interrupted. A file that SQ cannot read never
 // takes the place of one that it can. The other goes to quarantine.
 func (f *fileRecovery) restoreWithoutJournal(reason string, torn bool) error {
-	old, err := OpenState(nil, BeforePath(f.path))
+	old, err := OpenState(nil, BeforePath(f.place))
 	if err != nil {
 		f.logUnreadable(err)
 		return nil

@@ -374,7 +374,7 @@ func TestNoRoomToCompleteFromTheFileAside(t *testing.T) {
 		w.reopen()
 		v, err := w.j.view(true)
 		w.must(err)
-		r := w.j.recovery(v, &Report{})
+		r := w.j.recovery(v, w.j.dataDir, &Report{})
 		logs, err := v.fileLogs(r.segment)
 		w.must(err)
 		r.replace = func(string, State) error { return syscall.ENOSPC }

@@ -12,7 +12,8 @@ import (
 // fileRecovery is the recovery of one phext's file.
 type fileRecovery struct {
 	*recovery
-	name, path   string
+	name, path   string // path is that for the log
+	place        string // the path by which it is used
 	log          *fileLog
 	found        State
 	id           fsutil.FileID // of the file that was found
@@ -24,9 +25,9 @@ type fileRecovery struct {
 // aside says whether one was left at BeforePath.
 func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	r.report.Checked++
-	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), log: log}
+	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), place: filepath.Join(r.dataDir, name), log: log}
 	var err error
-	f.id, err = r.view.j.cfg.Links.Identify(f.path)
+	f.id, err = r.view.j.cfg.Links.Identify(f.place)
 	if errors.Is(err, fsutil.ErrNotRegular) {
 		return f.leaveUnfit(err)
 	}
@@ -36,7 +37,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
-	if f.found, err = OpenState(r.view.j.cfg.Links, f.path); err != nil {
+	if f.found, err = OpenState(r.view.j.cfg.Links, f.place); err != nil {
 		return err
 	}
 	if log == nil {
@@ -150,13 +151,13 @@ func (f *fileRecovery) carryOut() error {
 // put writes what the file should hold.
 func (f *fileRecovery) put() error {
 	f.needed = f.want.Size()
-	return f.replace(f.path, f.want)
+	return f.replace(f.place, f.want)
 }
 
 // dropCopy removes what was quarantined of a file that is still in its place: each
 // further attempt makes another copy.
 func (f *fileRecovery) dropCopy(quarantined string) {
-	if now, err := f.view.j.cfg.Links.Identify(f.path); quarantined == "" || err != nil || now != f.id {
+	if now, err := f.view.j.cfg.Links.Identify(f.place); quarantined == "" || err != nil || now != f.id {
 		return
 	}
 	if err := os.Remove(quarantined); err == nil {
@@ -166,7 +167,7 @@ func (f *fileRecovery) dropCopy(quarantined string) {
 
 // completed records that the file holds the pending mutations.
 func (f *fileRecovery) completed() error {
-	id, err := f.view.j.cfg.Links.Identify(f.path)
+	id, err := f.view.j.cfg.Links.Identify(f.place)
 	if err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (f *fileRecovery) repair(reason string, unique bool) error {
 	if len(f.log.pending) > 0 {
 		return f.completed()
 	}
-	id, err := f.view.j.cfg.Links.Identify(f.path)
+	id, err := f.view.j.cfg.Links.Identify(f.place)
 	if err != nil {
 		return err
 	}
@@ -293,10 +294,11 @@ func (f *fileRecovery) keepEdit() error {
 // is then made again. If its parent is not there either, a disk is missing.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
-		if _, err := os.Stat(filepath.Dir(j.dataDir)); err != nil {
+		dir := filepath.Dir(path)
+		if _, err := os.Stat(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		if err := fsutil.MakeDir(j.dataDir, 0o700); err != nil {
+		if err := fsutil.MakeDir(dir, 0o700); err != nil {
 			return err
 		}
 		path, err := j.cfg.Links.Target(path)

@@ -31,7 +31,7 @@ func TestAnOutdatedFileOfManyStates(t *testing.T) {
 				v, err := base.j.view(true)
 				base.must(err)
 				report := Report{}
-				r := base.j.recovery(v, &report)
+				r := base.j.recovery(v, base.j.dataDir, &report)
 				r.sameBoot = false
 				logs, err := v.fileLogs(r.segment)
 				base.must(err)

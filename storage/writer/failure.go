@@ -63,7 +63,7 @@ func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
 	if err := tx.stopChild(); err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
 	}
-	id, stands, err := tx.w.files.same(tx.path, tx.next, tx.pace)
+	id, stands, err := tx.w.files.same(tx.file, tx.next, tx.pace)
 	if err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
 	}
@@ -87,7 +87,7 @@ func (tx *transaction) rollBack(cause error) outcome {
 	err := tx.restoreFile()
 	var id fsutil.FileID
 	if err == nil {
-		id, err = tx.w.files.identify(tx.path)
+		id, err = tx.w.files.identify(tx.file)
 	}
 	if err != nil {
 		return tx.leaveRefused(errors.Join(cause, err))
@@ -101,18 +101,18 @@ func (tx *transaction) restoreFile() error {
 	switch {
 	case tx.aside:
 		tx.logRestored()
-		return tx.w.files.rename(journal.BeforePath(tx.path), tx.path)
+		return tx.w.files.rename(journal.BeforePath(tx.file), tx.file)
 	case !before.Exists(): // SQ makes an empty file of a phext that it loads
-		return fsutil.IgnoreMissing(os.Remove(tx.path))
+		return fsutil.IgnoreMissing(os.Remove(tx.file))
 	}
-	if _, same, err := tx.w.files.same(tx.path, before, tx.pace); same || err != nil {
+	if _, same, err := tx.w.files.same(tx.file, before, tx.pace); same || err != nil {
 		return err
 	}
 	tx.logRestored()
 	if tx.diskSpace != nil {
 		return tx.diskSpace.Replace(tx.target, datadir.StateOf(before), fsutil.NewFileMode)
 	}
-	target, err := tx.w.Dirs.Links.Target(tx.path)
+	target, err := tx.w.Dirs.Links.Target(tx.file)
 	if err != nil {
 		return err
 	}
@@ -177,11 +177,11 @@ const nearlyNoRoom = 64 << 10
 
 // explain tells a write that found no room from one that failed otherwise.
 func (tx *transaction) explain(cause error) error {
-	space, err := tx.w.files.space(tx.dir.Path)
+	space, err := tx.w.files.space(tx.at)
 	if err != nil {
 		return cause
 	}
-	torn, err := tx.w.Dirs.Links.Identify(tx.path)
+	torn, err := tx.w.Dirs.Links.Identify(tx.file)
 	if err != nil {
 		return cause
 	}

@@ -181,10 +181,10 @@ func (tx *transaction) writeNames(next *cache.Version, changed ...phext.Scroll) 
 	if err != nil {
 		return err
 	}
-	if err := tx.w.files.storeNames(tx.namesPath, now, next, at); err != nil {
+	if err := tx.w.files.storeNames(tx.namesFile, now, next, at); err != nil {
 		return errors.Join(err, tx.namesNotWritten(pending, now))
 	}
-	id, err := tx.w.files.identify(tx.namesPath)
+	id, err := tx.w.files.identify(tx.namesFile)
 	if err == nil {
 		err = pending.Done(id)
 	}
@@ -207,7 +207,7 @@ func (tx *transaction) writeNames(next *cache.Version, changed ...phext.Scroll) 
 // journal.ErrUndecided: recovery might write them.
 func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Version) error {
 	var err error
-	if id, failed := tx.w.files.identify(tx.namesPath); failed == nil && id.Size == now.Size() {
+	if id, failed := tx.w.files.identify(tx.namesFile); failed == nil && id.Size == now.Size() {
 		err = pending.RolledBack(id)
 	} else {
 		tx.dir.MarkUnrecovered()

@@ -78,7 +78,7 @@ func (tx *transaction) sendOnce() (err error) {
 // which SQ can have all at once if it truncates.
 func (tx *transaction) canRecreate() bool {
 	return (tx.onDisk || len(tx.calls) == 1) && tx.before.Phext.Exists() && !tx.tight && !tx.dir.Truncating() &&
-		tx.pending.CheckpointDurable() && fsutil.CanBeRecreated(tx.path)
+		tx.pending.CheckpointDurable() && fsutil.CanBeRecreated(tx.file)
 }
 
 // recreate has SQ make a new file for each call, one after the other. SQ
@@ -95,13 +95,13 @@ func (tx *transaction) recreate(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := tx.w.files.rename(tx.path, journal.BeforePath(tx.path)); err != nil {
+	if err := tx.w.files.rename(tx.file, journal.BeforePath(tx.file)); err != nil {
 		return tx.truncate(ctx)
 	}
 	tx.sent, tx.aside = true, true
 	for i, c := range conns {
 		if i > 0 { // nobody is owed the file between two mutations of a batch
-			if err := tx.w.files.remove(tx.path); errors.Is(err, fs.ErrNotExist) {
+			if err := tx.w.files.remove(tx.file); errors.Is(err, fs.ErrNotExist) {
 				tx.truncateFromNowOn()
 				return errNoFile
 			} else if err != nil {
@@ -166,7 +166,7 @@ func closeAll(conns []*sqclient.Conn) {
 
 // verify looks whether the file is what it is to be. What SQ says is not believed.
 func (tx *transaction) verify() error {
-	id, same, err := tx.w.files.same(tx.path, tx.next, tx.pace)
+	id, same, err := tx.w.files.same(tx.file, tx.next, tx.pace)
 	switch {
 	case err != nil:
 		return err
@@ -203,7 +203,7 @@ func (tx *transaction) removeOldFile() {
 	if !tx.aside {
 		return
 	}
-	if err := fsutil.IgnoreMissing(tx.w.files.remove(journal.BeforePath(tx.path))); err != nil {
+	if err := fsutil.IgnoreMissing(tx.w.files.remove(journal.BeforePath(tx.file))); err != nil {
 		tx.log("the file of before a write could not be removed", err)
 		tx.dir.MarkUnrecovered()
 	}
@@ -255,7 +255,7 @@ func (tx *transaction) reserveDiskSpace() error {
 	if size == 0 || tx.isBatch() {
 		return nil
 	}
-	space, err := tx.w.files.space(tx.dir.Path)
+	space, err := tx.w.files.space(tx.at)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (tx *transaction) reserveDiskSpace() error {
 	if !tx.tight {
 		return nil
 	}
-	if tx.target, err = tx.w.Dirs.Links.Target(tx.path); err != nil {
+	if tx.target, err = tx.w.Dirs.Links.Target(tx.file); err != nil {
 		return err
 	}
 	tx.diskSpace, err = fsutil.ReserveSpace(tx.target, size)

@@ -43,6 +43,9 @@ type transaction struct {
 	ended   bool        // unlock was called
 
 	path, namesPath string
+	at              string // the path by which dir is written, see datadir.Dir.Hold
+	letGo           func() // of at
+	file, namesFile string // path and namesPath by way of at
 	before          datadir.View
 	next            *cache.Version // the phext as it is to be
 	largest         int64          // bytes of the phext after the member that makes it largest
@@ -58,7 +61,7 @@ type transaction struct {
 
 	reserved, namesReserved *quota.Reservation
 	diskSpace               *fsutil.ReservedSpace
-	target                  string // the file that diskSpace can become: path, or what a link leads to
+	target                  string // the file that diskSpace can become: file, or what a link leads to
 	tight                   bool   // the disk could be full in a moment
 	onDisk                  bool   // the file system is not in memory alone
 	frozen                  *cache.Frozen
@@ -79,9 +82,10 @@ func (w *Writer) newTransaction(ctx context.Context, dir *datadir.Dir, lead *mut
 		w: w, ctx: context.WithoutCancel(ctx), pace: fairqueue.FromContext(ctx).Pace(), dir: dir, lead: lead, members: []*mutation{lead},
 		path: lead.Call.FilePath(dir.Path), namesPath: filepath.Join(dir.Path, lead.Call.NamesFileName()),
 	}
-	tx.giveBack, tx.giveBackBefore = nothing, nothing
+	tx.letGo, tx.giveBack, tx.giveBackBefore = nothing, nothing, nothing
 	tx.unlock = func() {
 		tx.ended = true
+		tx.letGo()
 		tx.giveBack()
 		tx.giveBackBefore()
 		tx.upload = tx.replica.Uploaded()
@@ -99,8 +103,16 @@ func (tx *transaction) openJournal() (answered bool, err error) {
 	return false, err
 }
 
+// readPhext opens the directory first: what was read must be what is written to.
 func (tx *transaction) readPhext() (answered bool, err error) {
+	if tx.at, tx.letGo, err = tx.dir.Hold(); err != nil {
+		return false, err
+	}
+	tx.file, tx.namesFile = filepath.Join(tx.at, filepath.Base(tx.path)), filepath.Join(tx.at, filepath.Base(tx.namesPath))
 	tx.before, err = tx.dir.NewestView(tx.lead.Call)
+	if err == nil {
+		err = tx.dir.Holds(tx.at)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -246,7 +258,7 @@ func (tx *transaction) checkLimits() error {
 			return err
 		}
 	}
-	return datadir.CheckWritable(tx.path, tx.before.Phext.Exists())
+	return datadir.CheckWritable(tx.file, tx.before.Phext.Exists())
 }
 
 // reserveQuota finds room for the growth of the phext and of its names: for that of each

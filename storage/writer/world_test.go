@@ -255,6 +255,7 @@ type faults struct {
 	fail  map[string]error // by operation; every time, until it is taken away
 	calls int              // how many operations there were
 	crash int              // panics at that call; 0 = never
+	each  func(call int)   // is called before each operation, if it is set
 
 	syncing chan struct{} // if not nil, receives at the start of each sync, which then waits for that again
 }
@@ -287,6 +288,9 @@ func (f *faults) at(operation string) error {
 		return f.fail[operation]
 	}
 	f.calls++
+	if f.each != nil {
+		f.each(f.calls)
+	}
 	if f.calls == f.crash {
 		panic(errCrash{})
 	}
@@ -379,6 +383,8 @@ type child struct {
 	front    net.Listener // what the gateway talks to
 	back     net.Listener // the stand-in
 	group    sync.WaitGroup
+	dir      string // the data directory, which it keeps as the real SQ does
+	letGo    func() // of dir
 	retired  bool
 	stopOnce sync.Once
 }
@@ -425,7 +431,10 @@ func (f *fakeSQ) startLocked() {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sq := fakesq.New(fakesq.Config{Key: childKey, HasKey: true, DataDir: f.dataDir})
+	if c.dir, c.letGo, err = fsutil.HoldDir(f.dataDir); err != nil {
+		c.dir = f.dataDir // it is not there yet
+	}
+	sq := fakesq.New(fakesq.Config{Key: childKey, HasKey: true, DataDir: c.dir})
 	c.group.Go(func() { sq.Serve(c.back) })
 	c.group.Go(c.accept)
 	f.child = c
@@ -473,6 +482,7 @@ func (c *child) stop() {
 		_ = c.front.Close() // this is what ends the loops
 		_ = c.back.Close()
 		c.group.Wait()
+		c.letGo()
 	})
 }
 
@@ -512,7 +522,7 @@ func (a *attack) pass() []byte {
 // answer sends bytes to the gateway.
 func (a *attack) answer(b []byte) { _, _ = a.conn.Write(b) }
 
-func (a *attack) path() string { return filepath.Join(a.sq.dataDir, "n.phext") }
+func (a *attack) path() string { return filepath.Join(a.c.dir, "n.phext") }
 
 func (c *child) serve(conn *net.TCPConn) {
 	defer conn.Close()

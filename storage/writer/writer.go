@@ -193,7 +193,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	tx.addToUpload()
 	tx.removeOldFile()
 	tx.removeLostName()
-	tx.dir.MarkWritten()
+	tx.dir.MarkWritten(tx.at)
 	tx.publish()
 	tx.unlock()
 	return tx.awaitSync()
