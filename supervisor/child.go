@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"context"
+	"io/fs"
+	"os"
 	"os/exec"
 	"time"
 
@@ -38,6 +40,7 @@ type child struct {
 	port     int
 	key      string
 	version  string
+	place    fs.FileInfo // of the directory that it was started on
 	wasReady bool
 	startErr error
 
@@ -76,6 +79,13 @@ func (s *Supervisor) newChildLocked(p *slot) {
 }
 
 func (c *child) starting() bool { return c.state == StateStarting || c.state == StateBackoff }
+
+// displaced reports whether another directory is at the path of the child's own now, or
+// none, as when its disk was unmounted. The child would go on to use its own.
+func (c *child) displaced() bool {
+	now, err := os.Stat(c.dir)
+	return err != nil || !os.SameFile(now, c.place)
+}
 
 // leaving reports whether the child has been asked to go.
 func (c *child) leaving() bool { return c.ctx.Err() != nil }

@@ -79,6 +79,10 @@ type Config struct {
 	// Started reasons. It must not call the Supervisor.
 	OnStart func(dir, reason string)
 
+	// CheckDir, if set, says whether a child may be started on a directory. at is a path of
+	// it: dir itself, before it is made if need be, or the directory that was opened there.
+	CheckDir func(dir, at string) error
+
 	// For tests.
 	now           func() time.Time // clock of backoff and status
 	announceGrace time.Duration

@@ -26,6 +26,9 @@ func openDir(dir string) (*os.File, error) {
 // lockDir makes the directory if need be and locks it, for the child to inherit.
 // It stops an orphan of an earlier sqgate first, between two writes.
 func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) {
+	if err := s.checkDir(dir, dir); err != nil {
+		return nil, err
+	}
 	if err := fsutil.MakeDir(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -33,13 +36,29 @@ func (s *Supervisor) lockDir(ctx context.Context, dir string) (*os.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err = s.lock(ctx, f); err == nil {
+	if err = s.checkDir(dir, fsutil.FDPath(f)); err == nil {
+		err = s.lock(ctx, f)
+	}
+	if err == nil {
 		err = refuseForeignProcess(f)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// errDirRefused is the error of Config.CheckDir. It is no failure of SQ.
+var errDirRefused = errors.New("no SQ may be started on the directory")
+
+func (s *Supervisor) checkDir(dir, at string) error {
+	if s.config.CheckDir == nil {
+		return nil
+	}
+	if err := s.config.CheckDir(dir, at); err != nil {
+		return fmt.Errorf("%w: %w", errDirRefused, err)
+	}
+	return nil
 }
 
 // lock takes the lock on an open directory. It polls, because ctx cannot

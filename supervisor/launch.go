@@ -35,6 +35,9 @@ func (s *Supervisor) launch(c *child) error {
 	}
 	// The child has a copy; ours has nothing to lose.
 	defer func() { _ = lock.Close() }()
+	if c.place, err = lock.Stat(); err != nil {
+		return startError(c, err)
+	}
 	// Somebody may have removed the state directory meanwhile.
 	if err := makeDir(filepath.Join(s.config.WorkDir, sqFolder)); err != nil {
 		return startError(c, err)
@@ -138,12 +141,16 @@ func reap(cmd *exec.Cmd, out *output, exited chan<- struct{}, end context.Cancel
 	end()
 }
 
+// inheritedDir is the data directory of a child for itself: the one that it inherits as the
+// first of ExtraFiles, whatever is at its path later, such as the mount point below it.
+const inheritedDir = "/proc/self/fd/3"
+
 // command gives the child a session of its own. So the signals of a terminal do
 // not reach it, and the kernel does not send it HUP if it is frozen at the moment
 // at which this process dies.
 func (s *Supervisor) command(c *child, port int, lock *os.File, pidfd *int) *exec.Cmd {
 	argv := append([]string{}, s.config.Command...)
-	argv = append(argv, "host", strconv.Itoa(port), "--key", c.key, "--data-dir", c.dir)
+	argv = append(argv, "host", strconv.Itoa(port), "--key", c.key, "--data-dir", inheritedDir)
 	return &exec.Cmd{
 		Path: argv[0], Args: argv, Dir: s.config.WorkDir,
 		Env:    []string{envDataDir + "=" + c.dir, envParent + "=" + s.marker},

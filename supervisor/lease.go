@@ -39,12 +39,17 @@ func (l *Lease) end(suspicion string) {
 	if l.ended.Swap(true) {
 		return
 	}
+	l.giveBack(suspicion, suspicion != "")
+}
+
+// giveBack releases the child. It is to go if there is a reason.
+func (l *Lease) giveBack(reason string, suspect bool) {
 	s := l.supervisor
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if suspicion != "" {
-		l.child.suspect = true
-		s.drainLocked(l.child, suspicion)
+	if reason != "" {
+		l.child.suspect = l.child.suspect || suspect
+		s.drainLocked(l.child, reason)
 	}
 	s.releaseLocked(l.child)
 }
@@ -63,12 +68,19 @@ func (s *Supervisor) Lease(ctx context.Context, dir string) (*Lease, error) {
 			return nil, err
 		}
 		lease, wait, err := s.claimOrStart(dir)
-		if lease != nil || err != nil {
-			return lease, err
+		if lease == nil && err == nil {
+			lease, err = wait(ctx)
 		}
-		if lease, err = wait(ctx); lease != nil || err != nil {
-			return lease, err
+		if err != nil {
+			return nil, err
 		}
+		if lease == nil {
+			continue
+		}
+		if !lease.child.displaced() {
+			return lease, nil
+		}
+		lease.giveBack("another directory is at its path", false)
 	}
 }
 

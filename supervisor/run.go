@@ -137,7 +137,7 @@ func (s *Supervisor) finish(c *child, err error) {
 func (s *Supervisor) recordEndLocked(c *child, err error) {
 	b, now := &c.slot.backoff, s.config.now()
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, ErrHeld):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrHeld), errors.Is(err, errDirRefused):
 	case !c.wasReady && err == nil: // asked to go before it was ready
 	case !c.wasReady:
 		b.failed(now, err.Error())

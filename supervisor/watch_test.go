@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,8 +23,7 @@ func servers(dir string) []int {
 	pids, _ := procfs.PIDs()
 	var found []int
 	for _, pid := range pids {
-		line, err := os.ReadFile(procfs.Path(pid, "cmdline"))
-		if err == nil && strings.Contains(string(line), "\x00--data-dir\x00"+dir+"\x00") && alive(pid) {
+		if procfs.Environ(pid, envDataDir) == dir && alive(pid) {
 			found = append(found, pid)
 		}
 	}

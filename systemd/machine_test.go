@@ -176,7 +176,11 @@ func childrenOf(dir string) []child {
 	for _, line := range lines {
 		text, err := os.ReadFile(line)
 		args := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
-		if err != nil || len(args) < 7 || args[1] != "host" || args[len(args)-1] != dir {
+		if err != nil || len(args) < 7 || args[1] != "host" {
+			continue
+		}
+		of, _ := os.ReadFile(filepath.Join(filepath.Dir(line), "environ")) // of none, if it has ended
+		if args[len(args)-1] != dir && !strings.HasPrefix(string(of), "SQGATE_DATA_DIR="+dir+"\x00") {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(line))) // digits, by the pattern

@@ -166,6 +166,7 @@ func (s *service) makeChildren() error {
 		Command: command, WorkDir: s.workDir(), LogDir: s.o.logDir, Stderr: s.stderr, Logger: s.log,
 		PortLow: s.o.childPorts.low, PortHigh: s.o.childPorts.high,
 		IdleTimeout: s.o.idleTimeout, MaxChildren: s.o.maxChildren, Unconfined: !s.o.confine, Links: s.links, OnStart: s.metrics.Started,
+		CheckDir: func(dir, at string) error { return s.dirs.Of(dir).CheckIs(at) },
 	})
 	if err != nil {
 		return err

@@ -420,23 +420,23 @@ const origin = "1.1.1/1.1.1/1.1.1"
 // childrenOf is the pids of the SQ processes that serve a data directory, from
 // /proc.
 func childrenOf(dataDir string) []int {
-	return processesWith("\x00--data-dir\x00" + dataDir + "\x00")
+	return processesWith("SQGATE_DATA_DIR=" + dataDir + "\x00")
 }
 
 // endChildren kills the SQ processes with data below a directory of the test. A sqgate
 // that was killed has left them behind.
 func endChildren(dir string) {
-	for _, pid := range processesWith("\x00--data-dir\x00" + dir + "/") {
+	for _, pid := range processesWith("SQGATE_DATA_DIR=" + dir + "/") {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
 }
 
-// processesWith is the pids of the processes whose arguments, each with a NUL behind it,
-// have a part.
+// processesWith is the pids of the processes whose environment, each variable with a NUL
+// behind it, has a part.
 func processesWith(part string) (with []int) {
 	pids, _ := procfs.PIDs() // without /proc there is none
 	for _, pid := range pids {
-		text, err := os.ReadFile(procfs.Path(pid, "cmdline"))
+		text, err := os.ReadFile(procfs.Path(pid, "environ"))
 		if err == nil && bytes.Contains(text, []byte(part)) && !zombie(procfs.Path(pid, "")) {
 			with = append(with, pid)
 		}
