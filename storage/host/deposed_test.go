@@ -36,6 +36,7 @@ func TestAPausedHost(t *testing.T) {
 				if err := c.write(other, "n.phext", "after"); err != nil {
 					t.Fatal(err)
 				}
+				stops := a.stops.Load()
 				a.cut.Store(false)
 				d := a.dirs.Of(a.tenant.DataDir)
 				if d.Owned() != clockStops {
@@ -55,7 +56,6 @@ func TestAPausedHost(t *testing.T) {
 				if n := a.ds.Deposed(); clockStops && n != 1 {
 					t.Errorf("it was deposed %d times", n)
 				}
-				stops := a.stops.Load()
 				time.Sleep(4 * renewEvery)
 				if clockStops && a.stops.Load() == stops {
 					t.Error("its child was not stopped")
