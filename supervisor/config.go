@@ -27,8 +27,9 @@ const (
 	// bind its port ends long before that.
 	announceGrace = time.Second
 	// holderGrace is how long an unknown process may hold a directory's lock. It
-	// may be an sqgate between lock and spawn, or a process that it is forking.
-	holderGrace = time.Second
+	// may be an sqgate between lock and spawn, or a process that it is forking, or one that
+	// was killed: until the kernel is done with it, it holds the lock and is seen nowhere.
+	holderGrace = 5 * time.Second
 )
 
 // The reasons to start a child, as OnStart is told.
