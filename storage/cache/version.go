@@ -115,6 +115,7 @@ func (p *Version) With(at phext.Coordinate, text string) *Version { return p.Wit
 // WithPaced is With.
 func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *Version {
 	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
+	pace.Did(int(phext.ScrollSize) * p.Phext.Len()) // the list of scrolls was copied
 	if !p.Exists() {
 		next.names = newIndex() // all missing files share one version, and so one index
 	}
