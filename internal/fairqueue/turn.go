@@ -43,6 +43,14 @@ func (t *Turn) SetOwner(owner string) {
 	}
 }
 
+// Owner is whose the turns are.
+func (t *Turn) Owner() string {
+	if t == nil {
+		return ""
+	}
+	return t.owner
+}
+
 // Take waits for the turn, unless it was taken and not given back. An error is
 // ctx's, and means that it was not taken.
 func (t *Turn) Take(ctx context.Context) error {

@@ -38,7 +38,7 @@ func (c *conn) setReadDeadline(timeout time.Duration) {
 
 // fill waits for more bytes and reads them.
 func (c *conn) fill() error {
-	c.readErr = nil
+	c.readErr, c.waited = nil, false
 	if err := c.raw.Read(c.ready); err != nil {
 		return err
 	}
@@ -47,11 +47,15 @@ func (c *conn) fill() error {
 
 // readReady reads what has arrived, or returns false to wait for more. It takes
 // a buffer only now, so that a waiting connection has none. This is why it is a
-// callback of syscall.RawConn: net.Conn's Read would hold one. To read is work, too: it
-// is done in a turn of whoever asked last on this connection, since nobody can know yet
-// who asks now.
+// callback of syscall.RawConn: net.Conn's Read would hold one.
+//
+// To read is work, too. Nobody can know yet who asks now, so it is done in a turn of whoever
+// has asked on this connection until now or, if that is nobody or several, as where a proxy
+// is in front, in one of the connection's own. What has come at once needs none.
 func (c *conn) readReady(fd uintptr) bool {
-	_ = c.turn.Take(context.Background()) // waits only for what others do in their turns
+	if c.waited {
+		_ = c.turn.Take(context.Background()) // waits only for what others do in their turns
+	}
 	if c.buf == nil {
 		c.buf, c.n = buffers.Get().(*[bufferSize]byte), 0
 	}
@@ -65,6 +69,7 @@ func (c *conn) readReady(fd uintptr) bool {
 			c.dropBuffer()
 		}
 		c.turn.Give()
+		c.waited = true
 		return false
 	case err != nil:
 		c.readErr = err

@@ -26,6 +26,8 @@ type conn struct {
 	raw    syscall.RawConn
 	turn   *fairqueue.Turn
 	remote string
+	of     string        // owner of the turns of all requests so far
+	mixed  bool          // there are several, or none yet
 	base   *http.Request // what all requests of the connection have in common
 	closed func()        // from Config.Opened
 	done   chan struct{}
@@ -34,6 +36,7 @@ type conn struct {
 	buf     *[bufferSize]byte // nil while idle
 	n       int               // bytes of it that were read
 	readErr error
+	waited  bool                  // for what is read
 	waiting *memlimit.Reservation // for buf; nil = no request has come in pieces
 	ready   func(fd uintptr) bool
 	fields  *fields
@@ -54,8 +57,15 @@ func newConn(s *Server, tcp *net.TCPConn, closed func()) (*conn, error) {
 	}
 	c := &conn{server: s, tcp: tcp, raw: raw, turn: s.cfg.Turns.Turn(""), remote: tcp.RemoteAddr().String(), closed: closed, done: make(chan struct{})}
 	c.base = (&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.remote}).WithContext(fairqueue.WithTurn(context.Background(), c.turn))
-	c.ready = c.readReady
+	c.ready, c.mixed = c.readReady, true
 	return c, nil
+}
+
+// noteOwner notes whose request was answered. first says that there was none before.
+func (c *conn) noteOwner(first bool) {
+	owner := c.turn.Owner()
+	c.mixed = !first && (c.mixed || owner != c.of)
+	c.of = owner
 }
 
 // serve answers requests until the connection ends or is handed to net/http.
@@ -73,7 +83,7 @@ func (c *conn) serve() {
 		c.closed()
 	}()
 	timeout := c.server.cfg.Fallback.ReadHeaderTimeout
-	for c.await(timeout) {
+	for first := true; c.await(timeout); first = false {
 		p, v := c.read()
 		if v != complete || !c.server.cfg.Plain(p.path) {
 			handedOver = c.handOver()
@@ -83,6 +93,7 @@ func (c *conn) serve() {
 			return
 		}
 		c.dropBuffer()
+		c.noteOwner(first)
 		timeout = c.server.cfg.Fallback.IdleTimeout
 		if !c.state.CompareAndSwap(active, idle) || c.server.closing.Load() {
 			return
@@ -101,6 +112,9 @@ func (c *conn) closeIdle() {
 // connection has ended.
 func (c *conn) await(timeout time.Duration) bool {
 	c.setReadDeadline(timeout)
+	if c.mixed {
+		c.turn.SetOwner(c.remote)
+	}
 	return c.fill() == nil && c.state.CompareAndSwap(idle, active)
 }
 

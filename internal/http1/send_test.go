@@ -192,12 +192,13 @@ func TestNoTurnIsLost(t *testing.T) {
 	}
 }
 
-// A request is read in a turn of whoever asked last on its connection. So many requests
-// of one tenant that have arrived do not come before the one of another.
+// A request is read in a turn of whoever has asked on its connection. So many requests of
+// one tenant that have arrived do not come before the one of another, nor before one that
+// comes through a proxy.
 func TestARequestIsReadInATurn(t *testing.T) {
 	const many = 10
 	q, queue := withTurns(t, 1)
-	read := make(chan string, 2*(many+1))
+	read := make(chan string, 2*(many+2))
 	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
 		read <- r.URL.Path
 		mine(r, r.URL.Path)
@@ -207,18 +208,21 @@ func TestARequestIsReadInATurn(t *testing.T) {
 	for range many {
 		all = append(all, s.dial(t))
 	}
-	other := s.dial(t)
+	other, proxy := s.dial(t), s.dial(t)
 	ask := func(then func(c *client, path string)) {
 		for _, c := range all {
 			then(c, "/many")
 		}
 		then(other, "/other")
+		then(proxy, "/proxied")
 	}
-	ask(func(c *client, path string) {
+	first := func(c *client, path string) {
 		c.send(get(path))
 		c.expect(200, "GET "+path+" a ")
 		<-read
-	})
+	}
+	ask(first)
+	first(proxy, "/many")
 	busy := q.Turn("somebody else")
 	defer busy.Give()
 	take := func() {
@@ -228,17 +232,18 @@ func TestARequestIsReadInATurn(t *testing.T) {
 	}
 	take()
 	ask(func(c *client, path string) { c.send(get(path)) })
-	for q.Waiting() < many+1 {
+	for q.Waiting() < many+2 {
 		runtime.Gosched()
 	}
 	if len(read) > 0 {
 		t.Fatalf("%s was read without a turn", <-read)
 	}
 	busy.Give()
-	take() // each tenant has had its turn
-	for path := ""; path != "/other"; {
+	take() // each tenant has had its turn, and so has the proxy
+	for seen := map[string]bool{}; !seen["/other"] || !seen["/proxied"]; {
 		select {
-		case path = <-read:
+		case path := <-read:
+			seen[path] = true
 		case <-time.After(10 * time.Second):
 			t.Fatal("one tenant's request waits for many of another's")
 		}
