@@ -165,9 +165,7 @@ func dress(f *os.File, path string, mode fs.FileMode, keepMode, durable bool) er
 		return err
 	}
 	if !isNew && keepMode {
-		if err := copyAttributes(f, path); err != nil {
-			return err
-		}
+		copyAttributes(f, path)
 	}
 	if !durable {
 		return nil
@@ -176,12 +174,10 @@ func dress(f *os.File, path string, mode fs.FileMode, keepMode, durable bool) er
 }
 
 // copyAttributes gives f the extended attributes of the file at path, such as its access
-// list, but for those that a new file has of itself and those that this user may not set.
-func copyAttributes(f *os.File, path string) error {
-	names, err := attributesOf(path)
-	if err != nil {
-		return err
-	}
+// list, but for those that a new file has of itself. What cannot be copied is lost: in a
+// user namespace, for instance, a list that names somebody who is unknown there.
+func copyAttributes(f *os.File, path string) {
+	names, _ := attributesOf(path)
 	for _, name := range names {
 		size, err := unix.Lgetxattr(path, name, nil)
 		value := make([]byte, max(size, 0))
@@ -189,13 +185,9 @@ func copyAttributes(f *os.File, path string) error {
 			size, err = unix.Lgetxattr(path, name, value)
 		}
 		if err == nil {
-			err = unix.Fsetxattr(int(f.Fd()), name, value[:size], 0)
-		}
-		if err != nil && err != unix.EPERM {
-			return &fs.PathError{Op: "copy attribute " + name, Path: path, Err: err}
+			_ = unix.Fsetxattr(int(f.Fd()), name, value[:size], 0)
 		}
 	}
-	return nil
 }
 
 // copyOwner gives f the user and the group of model, unless it has them already.

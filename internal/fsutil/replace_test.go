@@ -204,7 +204,7 @@ func mustBe(t *testing.T, path, text string, mode fs.FileMode) {
 // TestResolve has symbolic links in front of parts that cannot be followed.
 func TestResolve(t *testing.T) {
 	dir := Resolve(t.TempDir())
-	for name, to := range map[string]string{"link": "real", "loop": "loop"} {
+	for name, to := range map[string]string{"link": "real", "loop": "loop", "away": "disk/data", "far": "link/../away"} {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -220,6 +220,8 @@ func TestResolve(t *testing.T) {
 		"link/new/one":   "real/new/one",
 		"link/file/none": "real/file/none",
 		"loop":           "loop",
+		"away":           "disk/data", // of a disk that is not mounted
+		"far/new":        "disk/data/new",
 	} {
 		if got := Resolve(filepath.Join(dir, path)); got != filepath.Join(dir, want) {
 			t.Errorf("%s: %s", path, got)
