@@ -215,7 +215,7 @@ type listeners struct {
 type lately struct{ now, before int }
 
 func (l *lately) most() int { return max(l.now, l.before) }
-func (l *lately) turn()     { *l = lately{before: l.now} }
+func (l *lately) next()     { *l = lately{before: l.now} }
 
 func newStreams() *streams {
 	return &streams{ending: make(chan struct{}), all: map[*stream]struct{}{}, each: map[string]*listeners{}}
@@ -243,9 +243,15 @@ func (s *streams) leave(one *stream) {
 	defer s.mu.Unlock()
 	delete(s.all, one)
 	s.inside--
-	of := s.each[one.caller.ID]
-	if of.inside--; of.inside == 0 {
-		delete(s.each, one.caller.ID)
+	s.each[one.caller.ID].inside--
+	s.forget(one.caller.ID)
+}
+
+// forget lets go of a tenant that nothing is to be known of any more. Until then, one whose
+// listeners come and go counts once.
+func (s *streams) forget(id string) {
+	if of := s.each[id]; of.inside == 0 && of.told == (lately{}) {
+		delete(s.each, id)
 	}
 }
 
@@ -265,9 +271,10 @@ func (s *streams) pauseAfter(one *stream, worked time.Duration) time.Duration {
 	defer s.mu.Unlock()
 	if now := time.Now(); now.Sub(s.period) >= heartbeat {
 		s.period = now
-		s.told.turn()
-		for _, of := range s.each {
-			of.told.turn()
+		s.told.next()
+		for id, of := range s.each {
+			of.told.next()
+			s.forget(id)
 		}
 	}
 	of := s.each[one.caller.ID]

@@ -345,11 +345,24 @@ func TestPauses(t *testing.T) {
 		if again := s.pauseAfter(lone, work); again != alone {
 			t.Errorf("%v long after they were told, and %v alone", again, alone)
 		}
+		for range 100 { // one whose listener comes and goes
+			one := listener("c")
+			s.pauseAfter(one, work)
+			s.leave(one)
+		}
+		if beside := s.pauseAfter(lone, work); beside != 2*alone {
+			t.Errorf("%v beside one that comes and goes, and %v alone", beside, alone)
+		}
 		for _, one := range append(many, lone) {
 			s.leave(one)
 		}
-		if s.inside != 0 || len(s.each) != 0 {
-			t.Errorf("%d are inside", s.inside)
+		one := listener("d")
+		for range 3 {
+			time.Sleep(heartbeat)
+			s.pauseAfter(one, work)
+		}
+		if s.inside != 1 || len(s.each) != 1 {
+			t.Errorf("%d are inside, of %d tenants", s.inside, len(s.each))
 		}
 	})
 }
