@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -21,6 +22,8 @@ var (
 	// ErrNotDurable is a write that stands, and that the journal on the disk may not have.
 	ErrNotDurable = apierror.New(apierror.NotKnown,
 		"the write was made, but could not be made safe against a power failure: look it up before you repeat it")
+	errAnswer = apierror.New(apierror.NotKnown,
+		"the write was made by an earlier request with this Idempotency-Key, but what that was answered cannot be read: look it up before you repeat it")
 )
 
 // IdempotencyKey is an Idempotency-Key as the journal has it. A directory may be shared,
@@ -46,6 +49,8 @@ func Repeated(j *journal.Journal, t *tenants.Tenant, key, digest string) (first 
 	}
 	first, was, known, err := j.Answered(t.UniqueID(), key)
 	switch {
+	case errors.Is(err, journal.ErrAnswer):
+		return "", true, fmt.Errorf("%w: %w", errAnswer, err)
 	case known && err != nil:
 		return "", true, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	case err != nil:

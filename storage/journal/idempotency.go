@@ -194,6 +194,9 @@ func (j *Journal) noteAnswersLocked(begin record, now int64) {
 	}
 }
 
+// ErrAnswer is an answer of Answered that cannot be read.
+var ErrAnswer = errors.New("what a request with this Idempotency-Key was answered cannot be read")
+
 // Answered returns the answer to the first request of a tenant with an
 // Idempotency-Key, and the digest of that request. An answer is kept for 24
 // hours, or until there are 65,536 newer ones in the data_dir; see mostAnswersAll for
@@ -211,7 +214,10 @@ func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok 
 	if err == nil {
 		m, err = got.in(from.read(got.offset))
 	}
-	if err == nil && j.cfg.Sync != Off {
+	if err != nil {
+		return "", "", true, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	if j.cfg.Sync != Off {
 		err = j.syncUpTo(got.end)
 	}
 	return m.Answer, m.Digest, true, err
@@ -233,7 +239,9 @@ func (j *Journal) findAnswer(k answerKey) (got answer, f *os.File, ok bool, err 
 	if !l.settled {
 		name = segmentName(j.seg.number)
 	}
-	f, err = os.Open(filepath.Join(j.dir, name))
+	if f, err = os.Open(filepath.Join(j.dir, name)); err != nil {
+		err = fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
 	return *l, f, true, err
 }
 
@@ -274,7 +282,11 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	if good < info.Size() {
 		j.cfg.Logger.Warn("answers to Idempotency-Keys are lost", "path", f.Name(), "bytes", info.Size()-good)
 	}
-	return a, errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		a.free()
+		return nil, err
+	}
+	return a, nil
 }
 
 // readAnswersLocked calls visit with each answer, oldest first. One that is damaged, or was
@@ -332,7 +344,7 @@ func (j *Journal) replaceAnswersLocked(a *answers, each func(visit func(*answer,
 	}
 	w := &answersWriter{each: each}
 	if err := j.cfg.replace(path, w, 0o600, j.cfg.Sync != Off); err != nil {
-		return fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err)
+		return errors.Join(fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err), j.findSettled(a))
 	}
 	written := map[*answer]bool{}
 	for i, l := range w.written {
@@ -344,6 +356,22 @@ func (j *Journal) replaceAnswersLocked(a *answers, each func(visit func(*answer,
 		}
 		return !written[l]
 	})
+	return nil
+}
+
+// findSettled finds the answers in answersFile again, of which it is not known whether it
+// was replaced.
+func (j *Journal) findSettled(a *answers) error {
+	now, err := j.loadAnswers()
+	defer now.free()
+	if err != nil {
+		return err
+	}
+	for _, l := range a.queue {
+		if there := now.byKey[l.key]; l.settled && there != nil {
+			l.offset = there.offset
+		}
+	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 func keyed(key, answer string) Mutation {
@@ -179,6 +183,55 @@ func TestAnswersThatAreDamaged(t *testing.T) {
 	rotate()
 	w.expect(t, "will", "k1", "")
 }
+
+// TestAnswersAreFoundAfterAFailure of which it is not known whether their file was replaced.
+func TestAnswersAreFoundAfterAFailure(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(keyed("old", "one"))
+	w.now = w.now.Add(answerAge / 2)
+	w.mutate(keyed("new", "two"))
+	w.j.mustRotate = true
+	w.mutate(update("a.phext", 1, "x"))
+	w.now = w.now.Add(answerAge * 3 / 4) // the old one is left out from now on
+	w.mutate(update("a.phext", 1, "y"))
+	replace := w.j.cfg.replace
+	w.j.cfg.replace = func(path string, content io.WriterTo, mode fs.FileMode, _ bool) error {
+		return errors.Join(fsutil.ReplaceFrom(path, content, mode, false), errDisk)
+	}
+	w.j.mu.Lock()
+	err := w.j.saveAnswersLocked()
+	w.j.cfg.replace = replace
+	w.j.mu.Unlock()
+	if !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	w.expect(t, "will", "old", "")
+	w.expect(t, "will", "new", "two")
+}
+
+// TestAJournalThatCannotBeOpenedTakesNoPlaces for answers, however often that is tried.
+func TestAJournalThatCannotBeOpenedTakesNoPlaces(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(keyed("k", "one"))
+	w.j.mustRotate = true
+	w.mutate(update("a.phext", 1, "x"))
+	w.must(w.j.Suspend())
+	floor := filepath.Join(w.j.dir, floorFile)
+	w.must(os.RemoveAll(floor))
+	w.must(os.Mkdir(floor, 0o700))
+	for range 10 {
+		if _, _, _, err := w.j.Answered("will", "k"); err == nil {
+			t.Fatal("it was opened")
+		}
+	}
+	if n := w.set.cfg.answersAll.Above(1); n > 0 {
+		t.Errorf("%d answers more are counted than there are", n)
+	}
+	w.must(os.Remove(floor))
+	w.expect(t, "will", "k", "one")
+}
+
+var errDisk = errors.New("the disk fails")
 
 // TestARepeatIsAsDurableAsTheFirst repeats a request before anything has synced
 // it: the answer must wait for a sync, and fail with it.
