@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"mirrorborn.us/sqgate/internal/strictjson"
 )
@@ -26,10 +28,22 @@ import (
 // Verifier verifies tokens with one key. Its methods may be called by many at a time.
 // A nil Verifier takes no token.
 type Verifier struct {
-	key    any
-	parser *jwt.Parser
-	claim  string
+	key      any
+	parser   *jwt.Parser
+	claim    string
+	now      func() time.Time
+	verified *lru.Cache[[sha256.Size]byte, verified] // by the SHA-256 of the token
 }
+
+// verified is a good token. A signature takes up to milliseconds to verify, and whoever
+// listens for long is looked at again and again.
+type verified struct {
+	Identity
+	expires time.Time
+}
+
+// mostVerified is how many good tokens are remembered.
+const mostVerified = 4096
 
 // Identity is what a token says.
 type Identity struct {
@@ -67,7 +81,8 @@ func Load(path, claim string, now func() time.Time) (*Verifier, error) {
 		return nil, fmt.Errorf("%s %w", path, err)
 	}
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{method}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(now), jwt.WithStrictDecoding())
-	return &Verifier{key, parser, claim}, nil
+	remembered, err := lru.New[[sha256.Size]byte, verified](mostVerified)
+	return &Verifier{key, parser, claim, now, remembered}, err
 }
 
 func readFile(path string) ([]byte, error) {
@@ -138,32 +153,55 @@ func (v *Verifier) Verify(token string) (Identity, error) {
 	if v == nil || len(token) > longestToken || strings.Count(token, ".") != 2 {
 		return Identity{}, errInvalid
 	}
+	sum := sha256.Sum256([]byte(token))
+	known, ok := v.verified.Get(sum)
+	if !ok {
+		var err error
+		if known, err = v.verify(token); err != nil {
+			return Identity{}, err
+		}
+		v.verified.Add(sum, known)
+	}
+	if !v.now().Before(known.expires) {
+		return Identity{}, ErrExpired
+	}
+	return known.Identity, nil
+}
+
+func (v *Verifier) verify(token string) (verified, error) {
 	claims := jwt.MapClaims{}
 	parsed, err := v.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return v.key, nil })
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return Identity{}, ErrExpired
+		return verified{}, ErrExpired
 	case err != nil:
-		return Identity{}, errInvalid
+		return verified{}, errInvalid
 	}
 	if _, critical := parsed.Header["crit"]; critical {
-		return Identity{}, errInvalid // it demands what this package does not know (RFC 7515, section 4.1.11)
+		return verified{}, errInvalid // it demands what this package does not know (RFC 7515, section 4.1.11)
 	}
 	if !v.clearlyNamed(token) {
-		return Identity{}, errInvalid
+		return verified{}, errInvalid
 	}
-	id := Identity{}
+	id := verified{}
 	id.Tenant, _ = claims[v.claim].(string)
 	access, limited := claims["access"]
 	id.ReadOnly = access == "read"
 	if id.Tenant == "" || limited && access != "read" && access != "read-write" {
-		return Identity{}, errInvalid
+		return verified{}, errInvalid
 	}
-	if issued, err := claims.GetIssuedAt(); err != nil {
-		return Identity{}, errInvalid
-	} else if issued != nil {
+	issued, err := claims.GetIssuedAt()
+	if err != nil {
+		return verified{}, errInvalid
+	}
+	if issued != nil {
 		id.IssuedAt = issued.Time
 	}
+	expires, err := claims.GetExpirationTime()
+	if err != nil || expires == nil {
+		return verified{}, errInvalid
+	}
+	id.expires = expires.Time
 	return id, nil
 }
 

@@ -270,3 +270,33 @@ func TestKeyFilesRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestAGoodTokenIsVerifiedOnce, until it expires. A bad one is never remembered.
+func TestAGoodTokenIsVerifiedOnce(t *testing.T) {
+	v, err := load(t, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := now
+	v.now = func() time.Time { return at }
+	token := sign(t, jwt.SigningMethodHS256, []byte(secret), good())
+	bad := token + "x"
+	for i := range 2 {
+		if id, err := v.Verify(token); err != nil || id.Tenant == "" {
+			t.Errorf("%+v, %v", id, err)
+		}
+		if _, err := v.Verify(bad); err == nil {
+			t.Error("a bad token is good")
+		}
+		if i == 0 {
+			v.key = []byte("another secret of the tests, of 40 chars") // which is not asked for again
+		}
+	}
+	if n := v.verified.Len(); n != 1 {
+		t.Errorf("%d are remembered", n)
+	}
+	at = at.Add(24 * time.Hour)
+	if _, err := v.Verify(token); err != ErrExpired {
+		t.Errorf("a day later: %v", err)
+	}
+}
