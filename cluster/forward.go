@@ -425,7 +425,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 			}
 		}
 		maps.DeleteFunc(f.silent, func(host string, _ time.Time) bool { return !alive[host] })
-		maps.DeleteFunc(f.requests, func(host string, _ *places) bool { return !alive[host] })
+		maps.DeleteFunc(f.requests, func(host string, p *places) bool { return !alive[host] && p.empty() })
 		f.mu.Unlock()
 	}
 }

@@ -27,6 +27,12 @@ func (p *places) take(owner string) (leave func(), ok bool) {
 	return func() { p.leave(owner) }, true
 }
 
+func (p *places) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken == 0
+}
+
 func (p *places) leave(owner string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

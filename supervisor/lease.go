@@ -81,6 +81,9 @@ func (s *Supervisor) Lease(ctx context.Context, dir string) (*Lease, error) {
 			return lease, nil
 		}
 		lease.giveBack("another directory is at its path", false)
+		if err := sleep(ctx, longestPause); err != nil { // it may go on coming and going
+			return nil, err
+		}
 	}
 }
 
