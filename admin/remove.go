@@ -146,22 +146,28 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if t.Enabled {
 		return 0, apierror.New(apierror.Conflict, "tenant %q is not deleted: delete it first, so that its present files are archived", t.ID)
 	}
-	before, err := t.OwnFiles()
-	if err != nil {
-		return 0, err
-	}
 	dir := a.Dirs.Of(t.DataDir)
 	at, letGo, err := dir.Hold()
 	if err != nil {
 		return 0, err
 	}
 	defer letGo()
+	before, err := t.OwnFiles()
+	if err == nil {
+		err = dir.Holds(at)
+	}
+	if err != nil {
+		return 0, err
+	}
 	// As OwnFiles: an archive has what SQ's json-export left, too.
 	own := func(name string) bool { return t.OwnFile(strings.TrimSuffix(name, ".json")) }
 	if files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own); err != nil {
 		return 0, err
 	}
 	after, err := t.OwnFiles()
+	if err == nil {
+		err = dir.Holds(at)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -64,6 +64,12 @@ func TestLinksInADataDirectory(t *testing.T) {
 		if got := g.get("will", "/api/v2/get?p=big"); got != "bigger\x17more" {
 			t.Errorf("through the link: %q", got)
 		}
+		// What replaces the file is one that the child may not open: it is started anew.
+		g.must("will", "POST", "/api/v2/batch?p=big", `{"operations":[{"op":"update","c":"1.1.1/1.1.1/1.1.2","s":"other"}]}`, 200)
+		g.must("will", "POST", at("insert", "big", "1.1.1/1.1.1/1.1.2"), "s", 200)
+		if got := g.get("will", "/api/v2/get?p=big"); got != "bigger\x17others" {
+			t.Errorf("after a batch: %q", got)
+		}
 		file := filepath.Join(t.TempDir(), "will.tar")
 		if out, err := g.operate("backup", "will", file); err == nil {
 			t.Errorf("a backup of phexts that cannot be read: %s", out)
@@ -76,9 +82,10 @@ func TestLinksInADataDirectory(t *testing.T) {
 		g.mustOperate("backup", "will", file)
 		g.must("will", "POST", at("insert", "big", origin), "!", 200)
 		g.mustOperate("restore", "will", "--from", file, "--yes")
+		g.must("will", "POST", at("insert", "big", "1.1.1/1.1.1/1.1.2"), "?", 200)
 		text, err := os.ReadFile(elsewhere)
 		info, failed := os.Lstat(filepath.Join(g.dataDir("will"), "big.phext"))
-		if string(text) != "bigger\x17more" || err != nil || failed != nil || info.Mode()&os.ModeSymlink == 0 {
+		if string(text) != "bigger\x17others?" || err != nil || failed != nil || info.Mode()&os.ModeSymlink == 0 {
 			t.Errorf("after a restore: %q %v, %v %v", text, err, info.Mode(), failed)
 		}
 	})

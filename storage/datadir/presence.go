@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +70,21 @@ func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
 	return reason, d.mark, err
 }
 
+// Replaces is where the file at a path is to be replaced. If it lies behind a link, the child
+// is stopped: it may open only those files there that it found when it was started.
+func (d *Dir) Replaces(path string) (target string, err error) {
+	target, err = d.dirs.Links.Target(path)
+	if err != nil || target == path {
+		return target, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return target, d.dirs.StopChild(ctx, d.Path, "a file behind a link is replaced")
+}
+
+// stopTimeout is how long the end of a child is awaited.
+const stopTimeout = 2 * time.Minute
+
 // MarkWritten marks the directory before a write of a phext in it is acknowledged. at is
 // what Hold returned for the write. It looks each time whether the mark is there, since
 // somebody may have removed the state directory. Reads do not look: with their rate, that
@@ -82,7 +99,13 @@ func (d *Dir) MarkWritten(at string) {
 	if d.marked.Load() || d.marked.Swap(true) {
 		return
 	}
-	if err := d.writeMark(at); err != nil { // a missing volume is then not told from an empty directory, no more
+	d.markOrWarn(at)
+}
+
+// markOrWarn marks the directory. If that fails, a missing volume is not told from an empty
+// directory, no more.
+func (d *Dir) markOrWarn(at string) {
+	if err := d.writeMark(at); err != nil {
 		d.dirs.Logger.Warn("a data directory could not be marked as seen", logkey.DataDir, d.Path, logkey.Error, err)
 	}
 }
@@ -105,12 +128,16 @@ func (d *Dir) writeMark(at string) error {
 	return fsutil.Replace(d.mark, text, 0o600, true)
 }
 
-// Forget removes the mark of a directory that was emptied on purpose.
+// Forget removes the mark of a directory that was emptied on purpose, unless it has phexts of
+// others.
 func (d *Dir) Forget() error {
-	d.marked.Store(false)
 	if d.mark == "" {
 		return nil
 	}
+	if what, err := lacks(d.Path, nil); what == "" && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	d.marked.Store(false)
 	return fsutil.IgnoreMissing(os.Remove(d.mark))
 }
 
@@ -174,12 +201,15 @@ func (d *Dir) CheckIs(at string) error {
 		return d.noAccess(err)
 	}
 	if reason == "" {
+		if id != markedIdentity(mark) { // it was moved, and what it was may be another's now
+			d.markOrWarn(at)
+		}
 		d.lastHere.Store(&id)
 		d.missing.Store(false)
 		return nil
 	}
 	if !d.missing.Swap(true) {
-		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark",
+		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark. If this is all that there is of it, remove the mark",
 			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", d.mark))
 	}
 	return errVolumeMissing
@@ -216,7 +246,8 @@ func (d *Dir) knownPhexts() ([]string, error) {
 }
 
 // absence says why a directory is not the one that was marked; "" = it is. One that was
-// moved has all phexts that are known, or any if known is nil.
+// moved has most phexts that are known, or any if known is nil. Somebody may have removed
+// some of them by hand.
 func absence(path, was string, identity func(string) (string, error), known func() ([]string, error)) (id, reason string, err error) {
 	id, err = identity(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -235,7 +266,8 @@ func absence(path, was string, identity func(string) (string, error), known func
 	return id, reason + ", and on another file system than before", nil
 }
 
-// lacks says what phexts a directory does not have, or "".
+// lacks says what phexts a directory does not have; "" = it has most of them. What they hold
+// is not looked at: after a power cut, it may be anything.
 func lacks(path string, known func() ([]string, error)) (what string, err error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -254,10 +286,9 @@ func lacks(path string, known func() ([]string, error)) (what string, err error)
 		return "", nil
 	}
 	all, err := known()
-	for _, name := range all {
-		if !here[name] {
-			return fmt.Sprintf("it lacks %s", name), err
-		}
+	missing := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return here[name] })
+	if len(missing) > len(all)/2 {
+		return fmt.Sprintf("it lacks %d of %d phexts, such as %s", len(missing), len(all), missing[0]), err
 	}
 	return "", err
 }

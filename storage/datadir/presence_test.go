@@ -101,6 +101,8 @@ func TestAPartOfTheDataIsNotAllOfIt(t *testing.T) {
 	w.keepMarks()
 	w.journalled("n.phext", "text")
 	w.journalled("other.phext", "other")
+	w.journalled("third.phext", "third")
+	w.journalled("removed.phext", "removed")
 	n, other := w.call("select", "p=n"), w.call("select", "p=other")
 	read := func(call *rewrite.Call) (string, error) {
 		v, err := w.dir.RecoveredView(t.Context(), call)
@@ -126,12 +128,17 @@ func TestAPartOfTheDataIsNotAllOfIt(t *testing.T) {
 		_, _, err = w.dir.Hold()
 		w.wantError(err, apierror.Unavailable, "not mounted")
 	}
-	if !strings.Contains(w.log.String(), "it lacks other.phext, and another directory than before") {
+	if !strings.Contains(w.log.String(), "it lacks 3 of 4 phexts, such as other.phext, and another directory than before") {
 		t.Errorf("the log does not say why: %s", w.log)
 	}
-	w.put("other.phext", "copied")
-	if text, err := read(other); err != nil || text != "copied" {
-		t.Errorf("when all of it is there: %q, %v", text, err)
+	w.put("other.phext", "other") // somebody has removed the others before
+	if text, err := read(other); err != nil || text != "other" {
+		t.Errorf("when most of it is there: %q, %v", text, err)
+	}
+	mark, err := w.dir.readMark()
+	w.check(err)
+	if now, err := identityOf(w.dir.Path); err != nil || markedIdentity(mark) != now {
+		t.Errorf("the mark of a directory that was moved is %q, and it is %q, %v", mark, now, err)
 	}
 }
 
@@ -189,6 +196,10 @@ func TestADirectoryThatWasEmptiedOnPurpose(t *testing.T) {
 	call := presenceCall(t, w)
 	if _, err := w.dir.RecoveredView(t.Context(), call); err != nil {
 		t.Fatal(err)
+	}
+	w.check(w.dir.Forget()) // one of several tenants was deleted
+	if mark, err := w.dir.readMark(); mark == nil || err != nil {
+		t.Errorf("the mark is gone, and a phext is there: %v", err)
 	}
 	w.check(os.RemoveAll(w.dir.Path))
 	w.check(w.dir.Forget())

@@ -706,7 +706,7 @@ func sizeOf(id fsutil.FileID) int64 {
 // directory yet.
 func (r *restore) replaceFile(path string, state journal.State) error {
 	if state.Exists {
-		target, err := r.Dirs.Links.Target(path)
+		target, err := r.dir.Replaces(path)
 		if err != nil {
 			return err
 		}

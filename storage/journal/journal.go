@@ -72,7 +72,8 @@ func (j *Journal) openLocked() error {
 	if j.isOpen {
 		return nil
 	}
-	j.files = map[string]*fileState{}
+	j.answers.free() // of an attempt that failed
+	j.files, j.answers = map[string]*fileState{}, nil
 	a, err := j.loadAnswers()
 	if err != nil {
 		return err

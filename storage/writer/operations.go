@@ -367,7 +367,7 @@ func (tx *transaction) replaceFile() error {
 	if err := fsutil.MakeDir(tx.at, dirMode); err != nil {
 		return err
 	}
-	target, err := tx.w.Dirs.Links.Target(tx.file)
+	target, err := tx.dir.Replaces(tx.file)
 	if err == nil {
 		err = tx.w.files.replace(target, tx.next)
 	}
