@@ -155,7 +155,7 @@ func TestPrometheusSeesFaults(t *testing.T) {
 	// An SQ that fails at each start for one tenant, once there is a file.
 	loop := filepath.Join(g.dir, "loop")
 	g.sq = filepath.Join(g.dir, "sq")
-	if err := os.WriteFile(g.sq, fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in */looping) [ ! -e %s ] || exit 1;; esac\nexec \"%s\" \"$@\"\n", loop, program), 0o700); err != nil {
+	if err := os.WriteFile(g.sq, fmt.Appendf(nil, "#!/bin/sh\ncase \"$SQGATE_DATA_DIR\" in */looping) [ ! -e %s ] || exit 1;; esac\nexec \"%s\" \"$@\"\n", loop, program), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	small := g.dataDir("small")
