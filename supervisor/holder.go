@@ -155,6 +155,9 @@ func servedBy(pid int) (fs.FileInfo, error) {
 		return nil, errServesNothing
 	}
 	dir := args[option+1]
+	if own, ok := strings.CutPrefix(dir, "/proc/self/"); ok { // as in inheritedDir
+		return os.Stat(procfs.Path(pid, own))
+	}
 	if !filepath.IsAbs(dir) {
 		return os.Stat(procfs.Path(pid, "cwd/"+dir))
 	}
