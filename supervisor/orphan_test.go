@@ -111,22 +111,37 @@ func TestLockedByAStranger(t *testing.T) {
 	mustLease(t, s, dir).Release()
 }
 
+// TestServedByHand has an SQ serve the directory that no sqgate has started: by its path, and
+// by way of a descriptor.
 func TestServedByHand(t *testing.T) {
-	s, dir := newSupervisor(t, nil), dataDir(t)
-	port, err := s.ports.reserve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	argv := append(sqCommand(), "host", fmt.Sprint(port), "--key", "k", "--data-dir", dir)
-	sq := exec.Command(argv[0], argv[1:]...)
-	sq.Dir = t.TempDir()
-	if err := sq.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sq.Process.Kill(); _ = sq.Wait() }()
-	eventually(t, "exec", func() bool { _, err := servedBy(sq.Process.Pid); return err == nil })
-	var failed *StartError
-	if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) || failed.Holder != sq.Process.Pid {
-		t.Errorf("Lease: %v", err)
+	for _, inherited := range []bool{false, true} {
+		s, dir := newSupervisor(t, nil), dataDir(t)
+		port, err := s.ports.reserve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		open, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer open.Close()
+		argv := append(sqCommand(), "host", fmt.Sprint(port), "--key", "k", "--data-dir", dir)
+		if inherited {
+			argv[len(argv)-1] = inheritedDir
+		}
+		sq := exec.Command(argv[0], argv[1:]...)
+		sq.Dir, sq.ExtraFiles = t.TempDir(), []*os.File{open}
+		if err := sq.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = sq.Process.Kill(); _ = sq.Wait() }()
+		eventually(t, "exec", func() bool { _, err := servedBy(sq.Process.Pid); return err == nil })
+		var failed *StartError
+		if _, err := s.Lease(soon(t), dir); !errors.As(err, &failed) || failed.Holder != sq.Process.Pid {
+			t.Errorf("inherited %v: Lease: %v", inherited, err)
+		}
 	}
 }
