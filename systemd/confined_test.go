@@ -13,7 +13,7 @@ const (
 // probeScript runs SQ. As the child of tenant second, it first tries what a hijacked
 // SQ would try. %s is a word that marks its lines in the journal.
 const probeScript = `#!/bin/sh
-for dir; do :; done
+dir=$SQGATE_DATA_DIR
 try() {
   what=$1
   if sh -c "$2" 2>/dev/null; then echo "%[1]s $what: done"; else echo "%[1]s $what: refused"; fi
