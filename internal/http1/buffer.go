@@ -22,6 +22,10 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // handed to net/http.
 const restTimeout = 500 * time.Millisecond
 
+// briefly is the wait where there is no room for the buffer meanwhile. The rest of an ordinary
+// request is on its way already.
+const briefly = 100 * time.Millisecond
+
 // coarseness is the fraction of a timeout by which its deadline may be early:
 // to move the deadline for each request costs more than it is worth.
 const coarseness = 16

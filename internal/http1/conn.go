@@ -131,11 +131,12 @@ func (c *conn) read() (plain, verdict) {
 			if c.waiting == nil {
 				c.waiting = memlimit.Reserve(c.server.cfg.HeaderMemory(c.tcp.RemoteAddr())...)
 			}
+			rest := restTimeout
 			if !c.waiting.Grow(bufferSize) {
-				return p, unusual
+				rest = briefly
 			}
 			defer c.waiting.Release()
-			c.setReadDeadline(restTimeout)
+			c.setReadDeadline(rest)
 		}
 		if c.fill() != nil {
 			return p, unusual
