@@ -25,7 +25,7 @@ func TestDialer(t *testing.T) {
 	}
 	g.must("will", "POST", at("update", "n", origin), "text", 200)
 	socket := filepath.Join(g.dir, "state", ".dialer")
-	if n := len(processesWith("\x00" + socket + "\x00")); n != 1 {
+	if n := len(processesWith("cmdline", "\x00"+socket+"\x00")); n != 1 {
 		t.Fatalf("there are %d dialers", n)
 	}
 	u := strings.TrimPrefix(server.URL[strings.Index(server.URL, "http://"):], "http://")
@@ -33,7 +33,7 @@ func TestDialer(t *testing.T) {
 		t.Errorf("the dialer connects for another process: %v, %v", c, err)
 	}
 	g.kill()
-	eventually(t, "the dialer ends with sqgate", func() bool { return len(processesWith("\x00"+socket+"\x00")) == 0 })
+	eventually(t, "the dialer ends with sqgate", func() bool { return len(processesWith("cmdline", "\x00"+socket+"\x00")) == 0 })
 }
 
 // TestDialerAnswers asks for what is allowed, and for what is not.

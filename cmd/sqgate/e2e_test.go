@@ -420,23 +420,23 @@ const origin = "1.1.1/1.1.1/1.1.1"
 // childrenOf is the pids of the SQ processes that serve a data directory, from
 // /proc.
 func childrenOf(dataDir string) []int {
-	return processesWith("SQGATE_DATA_DIR=" + dataDir + "\x00")
+	return processesWith("environ", "SQGATE_DATA_DIR="+dataDir+"\x00")
 }
 
 // endChildren kills the SQ processes with data below a directory of the test. A sqgate
 // that was killed has left them behind.
 func endChildren(dir string) {
-	for _, pid := range processesWith("SQGATE_DATA_DIR=" + dir + "/") {
+	for _, pid := range processesWith("environ", "SQGATE_DATA_DIR="+dir+"/") {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
 }
 
-// processesWith is the pids of the processes whose environment, each variable with a NUL
-// behind it, has a part.
-func processesWith(part string) (with []int) {
+// processesWith is the pids of the processes of which a file in /proc has a part: environ or
+// cmdline, where each variable or argument has a NUL behind it.
+func processesWith(file, part string) (with []int) {
 	pids, _ := procfs.PIDs() // without /proc there is none
 	for _, pid := range pids {
-		text, err := os.ReadFile(procfs.Path(pid, "environ"))
+		text, err := os.ReadFile(procfs.Path(pid, file))
 		if err == nil && bytes.Contains(text, []byte(part)) && !zombie(procfs.Path(pid, "")) {
 			with = append(with, pid)
 		}

@@ -255,7 +255,7 @@ func TestWebhookDialer(t *testing.T) {
 		t.Errorf("the dialer connects for another process: %v", c)
 	}
 	g.kill()
-	eventually(t, "the dialer ends with sqgate", func() bool { return len(processesWith("\x00"+socket+"\x00")) == 0 })
+	eventually(t, "the dialer ends with sqgate", func() bool { return len(processesWith("cmdline", "\x00"+socket+"\x00")) == 0 })
 }
 
 // TestWebhooksMove has a tenant move to another host, which tells the receiver that it
