@@ -341,6 +341,7 @@ func rewrite(out, r *http.Request, id string, to host.Peer, up *upload) {
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Forwarded", "X-Idempotency-Key"} {
 		out.Header.Del(name)
 	}
+	out.Trailer = nil                            // nobody looks at one, and http.Transport refuses names that net/http takes
 	if out.Header.Get("Idempotency-Key") == "" { // with one, http.Transport may send it twice
 		out.Header.Del("Idempotency-Key")
 	}

@@ -376,6 +376,21 @@ func TestTheTransportRepeatsNothingByItself(t *testing.T) {
 	}
 }
 
+// TestATrailerIsLeftOut, whatever its name: it says nothing of the other host.
+func TestATrailerIsLeftOut(t *testing.T) {
+	b := &bucket{owner: "b"}
+	a := b.join(t, "a", nil)
+	b.join(t, "b", tell)
+	r := httptest.NewRequest("POST", "/r", strings.NewReader("text"))
+	r.ContentLength, r.TransferEncoding, r.Trailer = -1, []string{"chunked"}, http.Header{"A b": nil}
+	if w, err := a.ask(t, r, true, never(t)); err != nil || w.Code != 200 {
+		t.Errorf("%v, %d %s", err, w.Code, w.Body)
+	}
+	if n := a.Counts(); n[Unreachable] != 0 {
+		t.Errorf("%v", n)
+	}
+}
+
 // TestOnlyHostsOfTheBucketGetIn tries a certificate that is not in the bucket, and none.
 func TestOnlyHostsOfTheBucketGetIn(t *testing.T) {
 	b := &bucket{owner: "b"}
