@@ -77,13 +77,19 @@ func (d *Dir) Replaces(path string) (target string, err error) {
 	if err != nil || target == path {
 		return target, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	return target, d.dirs.StopChild(ctx, d.Path, "a file behind a link is replaced")
+	return target, d.StopChild("a file behind a link is replaced")
 }
 
 // stopTimeout is how long the end of a child is awaited.
 const stopTimeout = 2 * time.Minute
+
+// StopChild returns when no SQ writes to the directory any more. A request that ends does not
+// end the wait.
+func (d *Dir) StopChild(reason string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return d.dirs.StopChild(ctx, d.Path, reason)
+}
 
 // MarkWritten marks the directory before a write of a phext in it is acknowledged. at is
 // what Hold returned for the write. It looks each time whether the mark is there, since

@@ -1,11 +1,9 @@
 package writer
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,9 +47,6 @@ func (tx *transaction) abort(cause error) outcome {
 	return tx.nothingHappened(cause)
 }
 
-// stopTimeout is how long the end of a child that failed is awaited.
-const stopTimeout = 2 * time.Minute
-
 // resolveFailure finds out what became of a write that went wrong on its way.
 // stands: the file holds it all the same. If not, it has not happened, or it is
 // left to recovery, and the commit has ended.
@@ -60,7 +55,7 @@ func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
 		// With the file's identity, so that the next edit by hand is noticed.
 		return false, tx.rolledBack(tx.pending.RolledBack(tx.before.Phext.ID), tx.before.Phext.ID, cause)
 	}
-	if err := tx.stopChild(); err != nil {
+	if err := tx.dir.StopChild("a write failed"); err != nil {
 		return false, tx.leaveUndecided(errors.Join(cause, err))
 	}
 	id, stands, err := tx.w.files.same(tx.file, tx.next, tx.pace)
@@ -72,13 +67,6 @@ func (tx *transaction) resolveFailure(cause error) (stands bool, out outcome) {
 	}
 	tx.written = id
 	return true, outcome{}
-}
-
-// stopChild returns when no SQ writes to the directory any more.
-func (tx *transaction) stopChild() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tx.ctx), stopTimeout)
-	defer cancel()
-	return tx.w.Dirs.StopChild(ctx, tx.dir.Path, "a write failed")
 }
 
 // rollBack makes the file what it was before the write.
