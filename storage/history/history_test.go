@@ -126,14 +126,20 @@ func TestRestoreIsDurable(t *testing.T) {
 	w.restore(Target{At: first, Phext: ptr("n")})
 	w.check(w.set.Close())
 	w.check(os.WriteFile(w.path("n.phext"), nil, 0o600)) // the power cut has left this
+	w.recoverAfterCut()
+	w.wantFiles("n.phext=one")
+}
+
+// recoverAfterCut recovers the directory, as a start after a power cut does.
+func (w *world) recoverAfterCut() {
+	w.Helper()
 	set, err := journal.New(w.config("after the power cut"))
 	w.check(err)
 	j, err := set.Of(w.Dirs.Of(w.tenant.DataDir).Path)
 	w.check(err)
-	_, err = j.Recover(t.Context())
+	_, err = j.Recover(w.Context())
 	w.check(err)
 	w.check(set.Close())
-	w.wantFiles("n.phext=one")
 }
 
 // TestRestoreUnderAnotherName leaves the phext as it is, and takes its names along.

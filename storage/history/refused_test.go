@@ -82,13 +82,7 @@ func TestARestoreThatFailsTakesTheNamesBack(t *testing.T) {
 				w.check(os.Truncate(path, size))
 			}
 		}
-		set, err := journal.New(w.config("after the power cut"))
-		w.check(err)
-		j, err := set.Of(w.Dirs.Of(w.tenant.DataDir).Path)
-		w.check(err)
-		_, err = j.Recover(t.Context())
-		w.check(err)
-		w.check(set.Close())
+		w.recoverAfterCut()
 		if got := w.files(); got != before {
 			t.Errorf("reading %d failed: after a power cut there is %.100q", reading, got)
 		}

@@ -109,9 +109,6 @@ type End struct {
 	upTo place
 }
 
-// Now is the Position behind all changes that are announced.
-func (j *Journal) Now() Position { return j.End().Position }
-
 // End is where the changes end that are announced.
 func (j *Journal) End() End {
 	j.mu.Lock()

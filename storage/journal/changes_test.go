@@ -57,7 +57,7 @@ func TestChangesModel(t *testing.T) {
 			at   Position
 			seen int
 		}
-		cursors := []given{{j.Now(), 0}, {Position{}, 0}}
+		cursors := []given{{j.End().Position, 0}, {Position{}, 0}}
 		live, seen := Position{}, 0
 		files := []string{"a.phext", "b.phext"}
 		state := map[string]State{}
@@ -129,7 +129,7 @@ func TestChangesModel(t *testing.T) {
 				cursors = append(cursors, given{c.Position, seen + i + 1})
 			}
 			live, seen = next, len(want)
-			cursors = append(cursors, given{j.Now(), len(want)})
+			cursors = append(cursors, given{j.End().Position, len(want)})
 		}
 		for _, c := range cursors {
 			if got, _, _ := listenTo(t, j, c.at, 50); !slices.Equal(got, want[c.seen:]) {
@@ -162,7 +162,7 @@ func TestChangesOfALostEnd(t *testing.T) {
 	}
 	p.Announce()
 	_, all, _ := listenTo(t, j, Position{}, 10)
-	now := j.Now()
+	now := j.End().Position
 	if err := j.seg.f.Truncate(begun); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestChangesThatAreGone(t *testing.T) {
 	e := newWorld(t, t.TempDir(), func(c *Config) { c.History = 0 })
 	e.tune = func(s *settings) { s.segmentMax = 1 }
 	j := restarted(e)
-	none := j.Now()
+	none := j.End().Position
 	var first Position
 	for i := range 4 {
 		m := Mutation{File: "a.phext", Op: Update, At: phext.Origin(), Text: "text", Tenant: "t", Note: fmt.Sprint(i)}
@@ -198,7 +198,7 @@ func TestChangesThatAreGone(t *testing.T) {
 		}
 		p.Announce()
 		if i == 0 {
-			first = j.Now()
+			first = j.End().Position
 		}
 	}
 	expect := func(what string, from Position, want error) {
@@ -207,7 +207,7 @@ func TestChangesThatAreGone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
-	last := j.Now()
+	last := j.End().Position
 	expect("the first change is pruned", first, ErrBeyondHistory)
 	expect("from when there was nothing", none, ErrBeyondHistory)
 	expect("the last one", last, nil)
@@ -224,7 +224,7 @@ func TestChangesThatAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("forgotten", last, ErrBeyondHistory)
-	last = j.Now()
+	last = j.End().Position
 	expect("now, in the same process", last, nil)
 	if err := j.ForgetChanges(); err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func TestChangesThatAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("forgotten, after a restart", last, ErrBeyondHistory)
-	expect("now", j.Now(), nil)
+	expect("now", j.End().Position, nil)
 }
 
 // TestAChangeThatEndsLate is about a file that waits for room while another one is
@@ -255,7 +255,7 @@ func TestAChangeThatEndsLate(t *testing.T) {
 	late := begin("late.phext")
 	end(begin("other.phext"), "other.phext")
 	_, all, next := listenTo(t, w.j, Position{}, 10)
-	cursors := []Position{all[0].Position, next, w.j.Now()}
+	cursors := []Position{all[0].Position, next, w.j.End().Position}
 	end(late, "late.phext")
 	for _, from := range cursors {
 		if got, _, _ := listenTo(t, w.j, from, 10); !slices.Contains(got, "updatelate.phext") {
