@@ -152,10 +152,13 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 		return 0, err
 	}
 	defer letGo()
-	before, err := t.OwnFiles()
-	if err == nil {
-		err = dir.Holds(at)
+	filesNow := func() (names []string, err error) {
+		if names, err = t.OwnFiles(); err == nil {
+			err = dir.Holds(at)
+		}
+		return names, err
 	}
+	before, err := filesNow()
 	if err != nil {
 		return 0, err
 	}
@@ -164,10 +167,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own); err != nil {
 		return 0, err
 	}
-	after, err := t.OwnFiles()
-	if err == nil {
-		err = dir.Holds(at)
-	}
+	after, err := filesNow()
 	if err != nil {
 		return 0, err
 	}

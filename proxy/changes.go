@@ -189,7 +189,7 @@ type stream struct {
 	whole   bool          // all was sent that was asked for
 	ended   chan struct{} // closed when it may not listen any more
 	once    sync.Once
-	told    time.Time // the period in which it was last told of changes
+	toldIn  time.Time // the period in which it was last told of changes
 }
 
 // streams are all who listen.
@@ -278,8 +278,8 @@ func (s *streams) pauseAfter(one *stream, worked time.Duration) time.Duration {
 		}
 	}
 	of := s.each[one.caller.ID]
-	if one.told != s.period {
-		one.told = s.period
+	if one.toldIn != s.period {
+		one.toldIn = s.period
 		if of.told.now++; of.told.now == 1 {
 			s.told.now++
 		}

@@ -67,8 +67,8 @@ func (i *requestInfo) group() string {
 	return ""
 }
 
-// owner is whose places the request takes on its way to another host: the caller's, or those
-// of who reads what the tenant has made public.
+// owner is whose places the request takes on its way to another host. They are the caller's.
+// Without one, they are those of all public reads of the tenant.
 func (i *requestInfo) owner() string {
 	if i.caller == nil {
 		return publicReaders + i.tenant.ID

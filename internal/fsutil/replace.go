@@ -44,9 +44,9 @@ func IDOf(info fs.FileInfo) (FileID, error) {
 // file after a crash may remove it.
 const Temporary = ".sqgate-"
 
-// Replace puts a file with text in the place of path. It keeps the mode, the owner
-// and the extended attributes of a file that is there. A new file has mode, less the umask, and the
-// owner of its directory if this user may set it. If durable, Replace returns
+// Replace puts a file with text in the place of path. It keeps the mode, the owner and
+// the extended attributes of a file that is there. A new file has mode, less the umask,
+// and the owner of its directory if this user may set it. If durable, Replace returns
 // when the file and its name are on the disk.
 func Replace(path, text string, mode fs.FileMode, durable bool) error {
 	return ReplaceFrom(path, strings.NewReader(text), mode, durable)

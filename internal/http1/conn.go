@@ -37,7 +37,7 @@ type conn struct {
 	n       int               // bytes of it that were read
 	readErr error
 	waited  bool                  // for what is read
-	waiting *memlimit.Reservation // for buf; nil = no request has come in pieces
+	room    *memlimit.Reservation // for buf; nil = no request has come in pieces
 	ready   func(fd uintptr) bool
 	fields  *fields
 	until   time.Time // read deadline that is set
@@ -128,14 +128,14 @@ func (c *conn) read() (plain, verdict) {
 			return p, v
 		}
 		if !waited {
-			if c.waiting == nil {
-				c.waiting = memlimit.Reserve(c.server.cfg.HeaderMemory(c.tcp.RemoteAddr())...)
+			if c.room == nil {
+				c.room = memlimit.Reserve(c.server.cfg.HeaderMemory(c.tcp.RemoteAddr())...)
 			}
 			rest := restTimeout
-			if !c.waiting.Grow(bufferSize) {
+			if !c.room.Grow(bufferSize) {
 				rest = briefly
 			}
-			defer c.waiting.Release()
+			defer c.room.Release()
 			c.setReadDeadline(rest)
 		}
 		if c.fill() != nil {
