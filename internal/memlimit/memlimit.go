@@ -4,6 +4,7 @@
 package memlimit
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,10 @@ type Budget struct {
 	reclaim func() bool
 	level   int64
 	above   func()
+
+	garbage    atomic.Int64 // what was given back since the last collection
+	mostLeft   int64        // of garbage; 0 = it is not counted
+	collecting sync.Mutex
 }
 
 // NewBudget makes a budget of limit bytes, or whatever the caller counts.
@@ -28,6 +33,11 @@ func (b *Budget) OnShortage(reclaim func() bool) { b.reclaim = reclaim }
 // OnLevel has above called each time that something was taken and more than level is
 // held then. It is set before the budget is used.
 func (b *Budget) OnLevel(level int64, above func()) { b.level, b.above = level, above }
+
+// CountGarbage has bytes that were given back count until they are collected, but for
+// mostLeft of them: else more than the limit is in memory where the garbage collector
+// does not keep up. It is set before the budget is used.
+func (b *Budget) CountGarbage(mostLeft int64) { b.mostLeft = mostLeft }
 
 // Above is how much more than level is held.
 func (b *Budget) Above(level int64) int64 { return max(0, b.used.Load()-level) }
@@ -47,6 +57,7 @@ func (b *Budget) Take(n int64) bool {
 		}
 		if b.used.CompareAndSwap(used, used+n) {
 			b.watch(n, used+n)
+			b.collect()
 			return true
 		}
 	}
@@ -62,14 +73,41 @@ func (b *Budget) watch(n, used int64) {
 	}
 }
 
+// collect has garbage collected if what is held and more than mostLeft of what was given
+// back do not fit together.
+func (b *Budget) collect() {
+	if b.mostLeft == 0 || !b.isFull() {
+		return
+	}
+	b.collecting.Lock()
+	defer b.collecting.Unlock()
+	if !b.isFull() {
+		return // somebody else has done it
+	}
+	given := b.garbage.Load()
+	runtime.GC()
+	b.garbage.Add(-given)
+}
+
+func (b *Budget) isFull() bool {
+	garbage := b.garbage.Load()
+	return garbage > b.mostLeft && b.used.Load()+garbage-b.mostLeft > b.limit
+}
+
 // Give returns n.
-func (b *Budget) Give(n int64) { b.used.Add(-n) }
+func (b *Budget) Give(n int64) {
+	if b.used.Add(-n); b.mostLeft > 0 {
+		b.garbage.Add(n)
+	}
+}
 
 // takeAll takes an amount from each budget, or nothing from any.
 func takeAll(budgets []*Budget, amount func(*Budget) int64) bool {
 	for i, b := range budgets {
 		if !b.Take(amount(b)) {
-			giveAll(budgets[:i], amount)
+			for _, b := range budgets[:i] {
+				b.used.Add(-amount(b)) // nothing was made, so this is no garbage
+			}
 			return false
 		}
 	}
@@ -101,7 +139,9 @@ func Reserve(budgets ...*Budget) *Reservation { return &Reservation{budgets: bud
 // Grow raises the reservation to n in all, or leaves it as it was. A smaller n lowers it.
 func (r *Reservation) Grow(n int64) bool {
 	more := n - r.held
-	if !takeAll(r.budgets, func(*Budget) int64 { return more }) {
+	if more < 0 {
+		giveAll(r.budgets, func(*Budget) int64 { return -more })
+	} else if !takeAll(r.budgets, func(*Budget) int64 { return more }) {
 		return false
 	}
 	r.held = n

@@ -18,6 +18,41 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestGarbage has what was given back collected when it has no place beside what is held.
+func TestGarbage(t *testing.T) {
+	b := NewBudget(10)
+	b.CountGarbage(2)
+	collections := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	take := func(n int64, collects bool) {
+		t.Helper()
+		before := collections()
+		if !b.Take(n) {
+			t.Fatalf("there is no room for %d", n)
+		}
+		if got := collections() != before; got != collects {
+			t.Errorf("garbage was collected: %v, want %v", got, collects)
+		}
+	}
+	take(6, false)
+	b.Give(3)
+	take(6, false) // 9, and 3 that were given back, of which 2 may be left
+	take(1, true)
+	b.Give(2)
+	take(2, false) // no more than may be left
+	if taken := takeAll([]*Budget{b, NewBudget(0)}, func(b *Budget) int64 { return b.limit }); taken || b.garbage.Load() != 2 {
+		t.Error("what was not taken counts as garbage")
+	}
+	r := Reserve(b)
+	b.Give(10)
+	if r.Grow(5); !r.Grow(1) || b.garbage.Load() != 4 {
+		t.Errorf("%d were given back", b.garbage.Load())
+	}
+}
+
 func TestALevel(t *testing.T) {
 	b, calls := NewBudget(10), 0
 	b.OnLevel(5, func() { calls++ })

@@ -54,6 +54,9 @@ const (
 // leastBeside is the least memory, in bytes, that there is beside the largest phext.
 const leastBeside = 64 << 20
 
+// mostGarbage is how many bytes of Answers may be garbage beyond what it has room for.
+const mostGarbage = 32 << 20
+
 // Dirs is every data directory that was asked for. An entry stays for good: if
 // one were dropped while a request waits for it, there would be two queues for
 // one directory. There are as many as the tenants file ever named.
@@ -90,6 +93,7 @@ func New(c Config) *Dirs {
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	ds.Answers.OnShortage(ds.Cache.Collect)
+	ds.Answers.CountGarbage(mostGarbage)
 	unshared := ds.Answers.Limit() - c.ReadMemory
 	ds.Cache.Taken = func() int64 { return ds.Answers.Above(unshared) }
 	ds.Answers.OnLevel(unshared, ds.Cache.Shrink)
