@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/jwtauth"
+	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
@@ -109,7 +110,7 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 		case who.scoped != nil:
 			who.scope = who.scoped.Scope
 		case !ok:
-			if who.caller, who.scope, err = g.byToken(key, known); err != nil {
+			if who.caller, who.scope, err = g.byToken(key, known, r); err != nil {
 				return access{}, err
 			}
 			ok = true
@@ -131,8 +132,11 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 
 // byToken is the tenant that a JSON Web Token names, and what it allows. A token that was
 // issued to an earlier tenant with the same id is wrong.
-func (g *Gateway) byToken(token string, known *tenants.Snapshot) (*tenants.Tenant, *rewrite.Scope, error) {
-	id, err := g.Tokens.Verify(token)
+//
+// To verify a token may take milliseconds, and nobody knows yet who asks. So it is done in
+// turns of the client's address.
+func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request) (*tenants.Tenant, *rewrite.Scope, error) {
+	id, err := g.Tokens.Verify(token, func(work func()) { infoOf(r).turn.Do(keylimit.Sender(r).String(), work) })
 	if errors.Is(err, jwtauth.ErrExpired) {
 		return nil, nil, errExpiredToken
 	}

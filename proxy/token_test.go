@@ -4,12 +4,15 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -130,6 +133,39 @@ func TestWrongTokensAreLimited(t *testing.T) {
 	}
 	if answer := w.ask("GET", third, "", "Authorization", "Bearer "+tokenFor(t, jwt.MapClaims{"tenant": "will"})); answer.Code != 200 {
 		t.Errorf("a good one: %d %s", answer.Code, answer.Body)
+	}
+}
+
+// TestTokensAreVerifiedInTurns, so that bad ones keep nobody else waiting.
+func TestTokensAreVerifiedInTurns(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	w.takeTokens()
+	var verified atomic.Bool
+	var err error
+	w.Tokens, err = jwtauth.Load(filepath.Join(w.root, "jwt-key"), "tenant", func() time.Time {
+		verified.Store(true)
+		return time.Now()
+	})
+	w.check(err)
+	queue, err := fairqueue.New(1)
+	w.check(err)
+	defer func() { w.check(queue.Close()) }()
+	other := queue.Turn("another tenant")
+	w.check(other.Take(t.Context()))
+	r := w.request("GET", third, "", "Authorization", "Bearer "+tokenFor(t, jwt.MapClaims{"tenant": "will", "exp": 1}))
+	answered := make(chan int)
+	go func() {
+		answered <- w.serve(r.WithContext(fairqueue.WithTurn(r.Context(), queue.Turn("a connection")))).Code
+	}()
+	for queue.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	if verified.Load() {
+		t.Error("it was verified while another had the only turn")
+	}
+	other.Give()
+	if status := <-answered; status != 401 || !verified.Load() {
+		t.Errorf("%d, verified: %v", status, verified.Load())
 	}
 }
 

@@ -70,6 +70,16 @@ func (t *Turn) Give() {
 	}
 }
 
+// Do does work in a turn of another owner, or in the one that is held.
+func (t *Turn) Do(owner string, work func()) {
+	if t != nil && !t.held {
+		other := t.queue.Turn(owner)
+		other.retake()
+		defer other.Give()
+	}
+	work()
+}
+
 // Worked counts work of so many bytes. After each Piece of it, it lets others go first:
 // a turn that is held is given back and taken again. Without one, as in work that
 // waits for the disk now and then, it only waits for its turn. So whoever calls it must

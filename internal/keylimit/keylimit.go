@@ -53,7 +53,7 @@ func newLimiter(burst int, interval time.Duration, now func() time.Time) *Limite
 
 // Count counts a wrong key, or a request, against the sender of r. It returns how
 // long that sender has to wait before the next one, or 0 if it need not wait.
-func (l *Limiter) Count(r *http.Request) (wait time.Duration) { return l.add(clientAddress(r)) }
+func (l *Limiter) Count(r *http.Request) (wait time.Duration) { return l.add(Sender(r)) }
 
 func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	limiter, ok := l.byAddress.Get(address)
@@ -69,8 +69,8 @@ func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	return wait
 }
 
-// clientAddress is the address that a request counts against.
-func clientAddress(r *http.Request) netip.Addr {
+// Sender is the address that a request counts against.
+func Sender(r *http.Request) netip.Addr {
 	address := Client(r)
 	if !address.IsValid() {
 		return address // all clients of a Unix socket count as one

@@ -34,7 +34,7 @@ func TestClientAddress(t *testing.T) {
 		{"IPv6", "[2001:db8:1:2:9::1]:5", "", "2001:db8:1:2::"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := clientAddress(request(test.remote, test.forwarded)).String(); got != test.want {
+			if got := Sender(request(test.remote, test.forwarded)).String(); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
