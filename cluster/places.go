@@ -3,8 +3,8 @@ package cluster
 import "sync"
 
 // places are those of requests that are on their way to other hosts. No owner gets more of
-// them than are left free then. One alone has half of all; of several that want more, each
-// comes to have the same part, and one such part is left for the next.
+// them than are left free then. The last ones, a part of all, are for owners that have none.
+// One alone has nearly half of all; several that want more come to have the same part.
 type places struct {
 	most int
 
@@ -13,13 +13,20 @@ type places struct {
 	by    map[string]int // by owner
 }
 
+// firstPart is the part of all places that are for owners that have none.
+const firstPart = 8
+
 func newPlaces(most int) *places { return &places{most: most, by: map[string]int{}} }
 
 // take takes a place, or refuses to, and never waits.
 func (p *places) take(owner string) (leave func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.by[owner] >= p.most-p.taken {
+	free := p.most - p.taken
+	if p.by[owner] > 0 {
+		free -= p.most / firstPart
+	}
+	if p.by[owner] >= free {
 		return nil, false
 	}
 	p.taken++
