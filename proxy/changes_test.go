@@ -278,9 +278,12 @@ func TestAPollThatIsCutIsNotWhole(t *testing.T) {
 
 // TestOneTenantsListenersKeepNobodyWaiting, however many they are and whatever they read.
 func TestOneTenantsListenersKeepNobodyWaiting(t *testing.T) {
-	w := newWorld(t, options{others: neighbours(t.TempDir())})
+	dir := t.TempDir()
+	shared := map[string]any{"id": "eve", "api_key": "key-of-eve-is-long", "data_dir": dir, "shared_data_dir": true}
+	w := newWorld(t, options{tenant: map[string]any{"data_dir": dir, "shared_data_dir": true}, others: append(neighbours(t.TempDir()), shared)})
+	w.dir = w.Dirs.Of(dir)
 	w.check(w.dir.Recover(t.Context()))
-	w.change("notes.phext", phext.Origin(), "text")
+	w.change("will.notes.phext", phext.Origin(), "text")
 	open := func(id string) *changes.Feed {
 		feed, err := w.Changes.Open(t.Context(), w.tenantNamed(id), changes.Selection{Call: w.callForChanges()}, nil)
 		w.check(err)
@@ -301,8 +304,10 @@ func TestOneTenantsListenersKeepNobodyWaiting(t *testing.T) {
 	<-reading
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, _, err := open("other").Next(ctx, nil, func(changes.Change) {}); err != nil {
-		t.Errorf("another tenant: %v", err)
+	for _, id := range []string{"other", "eve"} {
+		if _, _, err := open(id).Next(ctx, nil, func(changes.Change) {}); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 	close(goOn)
 	for range cap(ended) {

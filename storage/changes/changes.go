@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -22,8 +23,9 @@ import (
 
 // Service has the changes of all tenants.
 type Service struct {
-	Dirs    *datadir.Dirs
-	reading *semaphore.Weighted
+	Dirs     *datadir.Dirs
+	reading  *semaphore.Weighted
+	byTenant sync.Map // *semaphore.Weighted of one, by the tenant's id: taken before reading
 }
 
 // readsAtOnce is how many listeners may read a journal at a time: each may have a
@@ -31,7 +33,9 @@ type Service struct {
 const readsAtOnce = 4
 
 // New makes a Service; it starts nothing.
-func New(dirs *datadir.Dirs) *Service { return &Service{dirs, semaphore.NewWeighted(readsAtOnce)} }
+func New(dirs *datadir.Dirs) *Service {
+	return &Service{Dirs: dirs, reading: semaphore.NewWeighted(readsAtOnce)}
+}
 
 // Change is something that was done to a phext.
 type Change struct {
@@ -154,13 +158,15 @@ func (f *Feed) check(ctx context.Context, turn *fairqueue.Turn) error {
 	})
 }
 
-// read does work on the journal while few others do. Those of one directory wait for each
-// other first, so that they do not keep the others waiting, however many they are.
+// read does work on the journal while few others do. Those who listen to one tenant wait for
+// each other first, so that they do not keep the others waiting, however many they are.
 func (f *Feed) read(ctx context.Context, work func() error) error {
-	if err := f.dir.Listening.Acquire(ctx, 1); err != nil {
+	turns, _ := f.service.byTenant.LoadOrStore(f.tenant.ID, semaphore.NewWeighted(1))
+	own := turns.(*semaphore.Weighted)
+	if err := own.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer f.dir.Listening.Release(1)
+	defer own.Release(1)
 	if err := f.service.reading.Acquire(ctx, 1); err != nil {
 		return err
 	}

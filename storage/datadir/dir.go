@@ -43,8 +43,6 @@ type Dir struct {
 	Sending *memlimit.Shared
 	// Searches are those of this directory that run at a time, and looks into its past.
 	Searches *memlimit.Budget
-	// Listening is taken while the journal is read for one who listens for changes.
-	Listening *semaphore.Weighted
 
 	inUse *memlimit.Shared // versions of phexts that somebody uses, see Use
 

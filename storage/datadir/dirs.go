@@ -120,8 +120,8 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		d = &Dir{
 			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
 			memory:   memlimit.NewBudget(ds.mostOfOne),
-			Searches: memlimit.NewBudget(searchesAtOnce), Listening: semaphore.NewWeighted(1),
-			queue: semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+			Searches: memlimit.NewBudget(searchesAtOnce),
+			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
 		}
 		d.memory.OnShortage(ds.Cache.Collect)
 		d.Sending = memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/sendingPart), d.memory, ds.Answers)
