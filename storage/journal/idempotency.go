@@ -28,12 +28,13 @@ const answerAge = 24 * time.Hour
 // answersFile holds the answers of all segments but the newest.
 const answersFile = "answers"
 
-// mostAnswerBytes is how long all answers to Idempotency-Keys of a data_dir may be
+// mostAnswerBytes is how many bytes all answers to Idempotency-Keys of a data_dir may have
 // together. Those of single writes are short and never too many: it is the answers to
 // batches that are long.
 const (
 	mostAnswerBytes = 16 << 20
-	shortAnswer     = 256 // bytes
+	keptAnswerBytes = mostAnswerBytes - mostAnswerBytes/16 // once they were longer: it takes a while to find out which
+	shortAnswer     = 256
 )
 
 // What is known of an answer takes about 128 bytes of memory. So these are 8 MiB for a
@@ -64,7 +65,10 @@ func AnswersToForget(n int, answer func(i int) (of AnswerWriter, size int)) map[
 		}
 	}
 	forget := map[int]bool{}
-	for all > mostAnswerBytes && len(long) > 0 {
+	if all <= mostAnswerBytes {
+		return forget
+	}
+	for all > keptAnswerBytes && len(long) > 0 {
 		var most AnswerWriter
 		for of := range long {
 			if bytes[of] > bytes[most] || bytes[of] == bytes[most] && of < most { // the same ones each time

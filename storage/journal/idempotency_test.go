@@ -104,6 +104,18 @@ func TestAnswersTakeNoMemory(t *testing.T) {
 	}
 }
 
+// TestAnswersAreForgottenManyAtATime, since all are looked at for that.
+func TestAnswersAreForgottenManyAtATime(t *testing.T) {
+	const n, size = 2048, 16 << 10
+	forget := AnswersToForget(n, func(int) (AnswerWriter, int) { return 1, size })
+	if left := (n - len(forget)) * size; left > keptAnswerBytes || left < keptAnswerBytes-size {
+		t.Errorf("%d bytes are left", left)
+	}
+	if forget = AnswersToForget(mostAnswerBytes/size, func(int) (AnswerWriter, int) { return 1, size }); len(forget) > 0 {
+		t.Errorf("%d are forgotten, although there is room", len(forget))
+	}
+}
+
 // TestTheAnswerToALongText is found without the text.
 func TestTheAnswerToALongText(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))

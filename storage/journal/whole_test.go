@@ -180,7 +180,7 @@ func TestAnswersToBatches(t *testing.T) {
 	for n := range made {
 		got, _, ok, err := w.j.Answered("t", fmt.Sprint(n))
 		w.must(err)
-		if kept := n >= 3; ok != kept || kept && got != answer(n) {
+		if kept := n >= 4; ok != kept || kept && got != answer(n) {
 			t.Errorf("answer %d: %v, %d bytes", n, ok, len(got))
 		}
 	}
