@@ -196,18 +196,23 @@ func StateOf(v *cache.Version) journal.State {
 // the journal knows: somebody else has changed the file, and that is to be part
 // of its history.
 func RecordEdit(j *journal.Journal, file string, now *cache.Version) error {
-	if last, known := j.LastSeen(file); !known || last == now.ID {
-		return nil
-	}
-	return j.RecordEdit(file, StateOf(now), now.ID)
+	return recordEdit(j, file, func() journal.State { return StateOf(now) }, now.ID)
 }
 
 // RecordEditOf is RecordEdit for a state of the file that was not read into memory.
 func RecordEditOf(j *journal.Journal, file string, now journal.State, id fsutil.FileID) error {
-	if last, known := j.LastSeen(file); !known || last == id {
+	return recordEdit(j, file, func() journal.State { return now }, id)
+}
+
+func recordEdit(j *journal.Journal, file string, now func() journal.State, id fsutil.FileID) error {
+	last, known := j.LastSeen(file)
+	switch {
+	case !known:
+		return j.NoteIdentity(file, id)
+	case last == id:
 		return nil
 	}
-	return j.RecordEdit(file, now, id)
+	return j.RecordEdit(file, now(), id)
 }
 
 // SizeOf is the size of a version's file in bytes, or -1 if there is none.

@@ -30,7 +30,7 @@ type Pending struct {
 }
 
 // Begin records m before anybody carries it out. If the newest segment has no
-// checkpoint of the file, Begin asks before for the current state; before must
+// checkpoint of the file, or nobody knows whether the file is what the segment says, Begin asks before for the current state; before must
 // not call the journal.
 //
 // When Begin returns, the state that the file may lose is on disk. With the
@@ -83,7 +83,7 @@ func (j *Journal) start(all []Mutation, whole bool, before func() (State, error)
 	}
 	defer j.mu.Unlock()
 	file, records := all[0].File, make([]record, 0, len(all)+1)
-	if t := j.files[file]; t == nil || !t.hasCheckpoint || len(t.pending) > 0 || t.mustRollBack {
+	if t := j.files[file]; t == nil || !t.hasCheckpoint || !t.known || len(t.pending) > 0 || t.mustRollBack {
 		state, err := before()
 		if err != nil {
 			return nil, fmt.Errorf("reading %s for its checkpoint: %w", file, err)

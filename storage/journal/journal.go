@@ -55,6 +55,7 @@ type fileState struct {
 	known         bool          // whether lastSeen is known
 	mustRollBack  bool          // a mutation was left to recovery
 	pending       []record      // mutations that have not ended, in order, without their text
+	segment       uint64        // the newest one that has a record of it
 }
 
 // tickLocked returns the current time, but later than any that it returned
@@ -118,6 +119,7 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 		j.seg.info, err = f.Stat()
 	}
 	if err == nil {
+		j.files = j.seenBefore(number)
 		err = j.loadLocked()
 	}
 	if err != nil {
@@ -153,11 +155,12 @@ func (j *Journal) noteLocked(r record) {
 		return
 	}
 	t := j.fileLocked(r.m.File)
+	t.segment = j.seg.number
 	switch r.kind {
 	case checkpoint, edited:
 		j.seg.checkpointBytes += r.content.size
 		j.seg.inlineBytes += int64(len(r.content.text))
-		*t = fileState{hasCheckpoint: true, lastSeen: r.id, known: r.idKnown}
+		*t = fileState{hasCheckpoint: true, lastSeen: r.id, known: r.idKnown, segment: j.seg.number}
 	case seen:
 		t.lastSeen, t.known, t.mustRollBack = r.id, r.idKnown, false
 	case begun, begunAll:

@@ -49,6 +49,9 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err != nil {
 		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
 	}
+	if err := j.renumber(at); err != nil {
+		return report, err
+	}
 	return report, j.orNoRoom(j.afterRecovery(), map[string]int64{})
 }
 
@@ -146,8 +149,12 @@ func (j *Journal) afterRecovery() error {
 	if err := j.openLocked(); err != nil || j.seg == nil {
 		return err
 	}
-	if j.seg.boot != j.cfg.BootID && len(j.files) > 0 {
-		return j.rotateLocked()
+	if j.seg.boot != j.cfg.BootID {
+		for _, t := range j.files {
+			if t.segment == j.seg.number {
+				return j.rotateLocked()
+			}
+		}
 	}
 	if err := j.syncCheckpointsLocked(); err != nil {
 		return err

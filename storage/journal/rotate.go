@@ -86,22 +86,17 @@ func (j *Journal) rotateLocked() error {
 			j.cfg.Logger.Error("closing a segment of the journal", "data_dir", j.dataDir, "error", err)
 		}
 	}
-	j.seg, j.files, j.mustRotate = next, carryOver(j.files), false
+	j.seg, j.mustRotate = next, false
 	if err := j.prune(); err != nil {
 		j.cfg.Logger.Error("pruning the journal", "data_dir", j.dataDir, "error", err)
 	}
-	return nil
-}
-
-// carryOver returns what is still known of the files when a segment ends.
-func carryOver(files map[string]*fileState) map[string]*fileState {
-	next := map[string]*fileState{}
-	for file, t := range files {
-		if t.known && len(t.pending) == 0 {
-			next[file] = &fileState{lastSeen: t.lastSeen, known: true}
-		}
+	oldest := next.number
+	if numbers, _, err := segments(j.dir); err == nil && len(numbers) > 0 {
+		oldest = numbers[0]
 	}
-	return next
+	j.files = carryOver(j.files, oldest)
+	j.saveSeen(next.number, j.files)
+	return nil
 }
 
 // makeDurableLocked syncs what recovery could bring back only from the newest
