@@ -61,14 +61,20 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if t, err = a.unchanged(t); err != nil {
 		return "", 0, err
 	}
-	names, err := t.OwnFiles()
+	dir := a.Dirs.Of(t.DataDir)
+	at, letGo, err := dir.Hold() // where its disk is unmounted, no file is gone
 	if err != nil {
 		return "", 0, err
 	}
-	if archive, err = a.archives.Create(t.ArchiveID(), t.DataDir, names); err != nil {
+	defer letGo()
+	names, err := t.OwnFilesIn(at)
+	if err != nil {
 		return "", 0, err
 	}
-	if err := errors.Join(a.History.FilesReplaced(t, names, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), a.Dirs.Of(t.DataDir).Forget()); err != nil {
+	if archive, err = a.archives.Create(t.ArchiveID(), at, names); err != nil {
+		return "", 0, err
+	}
+	if err := errors.Join(a.History.FilesReplaced(t, at, names, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), dir.Forget()); err != nil {
 		return "", 0, err
 	}
 	return archive, len(names), a.setArchived(t.ID, true)
@@ -152,13 +158,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 		return 0, err
 	}
 	defer letGo()
-	filesNow := func() (names []string, err error) {
-		if names, err = t.OwnFiles(); err == nil {
-			err = dir.Holds(at)
-		}
-		return names, err
-	}
-	before, err := filesNow()
+	before, err := t.OwnFilesIn(at)
 	if err != nil {
 		return 0, err
 	}
@@ -167,11 +167,11 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own); err != nil {
 		return 0, err
 	}
-	after, err := filesNow()
+	after, err := t.OwnFilesIn(at)
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(a.History.FilesReplaced(t, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t)); err != nil {
+	if err := errors.Join(a.History.FilesReplaced(t, at, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t)); err != nil {
 		return 0, err
 	}
 	dir.MarkWritten(at)

@@ -97,8 +97,11 @@ func (t *Tenant) OwnFile(name string) bool {
 // OwnFiles returns the base names of the tenant's phexts and of the copies that
 // SQ's json-export left beside them. There are none if there is no directory.
 // Symbolic links are among them if the tenant has FollowLinks.
-func (t *Tenant) OwnFiles() ([]string, error) {
-	entries, err := os.ReadDir(t.DataDir)
+func (t *Tenant) OwnFiles() ([]string, error) { return t.OwnFilesIn(t.DataDir) }
+
+// OwnFilesIn is OwnFiles where the path at leads to the directory.
+func (t *Tenant) OwnFilesIn(at string) ([]string, error) {
+	entries, err := os.ReadDir(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -25,6 +26,8 @@ import (
 // no manifest, and one that was changed does not match it.
 const manifestName = "MANIFEST.json"
 
+var errVanished = errors.New("its file vanished during the backup, and the journal has nothing of it")
+
 // manifest has the incarnation last, because versions that do not know it read no
 // further than the files. Their backups have none, and those of a tenant without one
 // have "".
@@ -43,28 +46,29 @@ type manifestFile struct {
 
 // moment is a directory's files as they stood at one time.
 type moment struct {
-	at    time.Time
-	files []string
-	ids   map[string]fsutil.FileID
+	journal    *journal.Journal
+	created    time.Time
+	at         time.Time // the same for the journal: what it has up to then is as old
+	dir        string    // the path by which the directory is held
+	files      []string
+	ids        map[string]fsutil.FileID
+	unrecorded map[string]error // files whose state the journal could not be told
 }
 
 // Backup writes a backup of the tenant's phexts, all as they stood at one moment.
 // Writes wait only while the files are listed; a phext that is written to during
 // the backup is read from the journal. One phext at a time is in memory.
 func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) error {
-	m, err := s.moment(ctx, t)
+	m, letGo, err := s.moment(ctx, t)
 	if err != nil {
 		return err
 	}
-	j, err := s.journalOf(t)
-	if err != nil {
-		return err
-	}
+	defer letGo()
 	turn := s.turn()
 	defer turn.Give()
-	tw, list := tar.NewWriter(turn.Writer(out)), manifest{Tenant: t.ID, Created: m.at, Files: []manifestFile{}, Incarnation: t.IncarnationText()}
+	tw, list := tar.NewWriter(turn.Writer(out)), manifest{Tenant: t.ID, Created: m.created, Files: []manifestFile{}, Incarnation: t.IncarnationText()}
 	for _, name := range m.files {
-		f, err := s.addPhext(ctx, turn, tw, j, t, m, name)
+		f, err := s.addPhext(ctx, turn, tw, t, m, name)
 		if err != nil {
 			return fmt.Errorf("phext %q: %w", phextName(t, name), err)
 		}
@@ -74,34 +78,76 @@ func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	if err := addFile(tw, manifestName, journal.State{Text: string(text)}, m.at, io.Discard, turn); err != nil {
+	if err := addFile(tw, manifestName, journal.State{Text: string(text)}, m.created, io.Discard, turn); err != nil {
 		return err
 	}
 	return tw.Close()
 }
 
-func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, err error) {
+// moment holds the directory until letGo is called: where its disk is unmounted meanwhile, a
+// phext is not gone.
+func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, letGo func(), err error) {
 	release, err := s.Dirs.LockExclusive(ctx, t.DataDir)
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
 	defer release()
-	m = moment{at: time.Now(), ids: map[string]fsutil.FileID{}}
-	if m.files, err = phextFiles(t); err != nil {
-		return m, err
+	m = moment{created: time.Now(), ids: map[string]fsutil.FileID{}, unrecorded: map[string]error{}}
+	if m.journal, err = s.journalOf(t); err != nil {
+		return m, nil, err
 	}
-	for _, name := range m.files {
-		if m.ids[name], err = s.Dirs.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, name)); err != nil {
-			return m, fmt.Errorf("phext %q: %w", phextName(t, name), err)
+	dir := s.Dirs.Of(t.DataDir)
+	if m.dir, letGo, err = dir.Hold(); err != nil {
+		return m, nil, err
+	}
+	defer func() {
+		if err != nil {
+			letGo()
+		}
+	}()
+	files, err := phextFiles(t, m.dir)
+	if err != nil {
+		return m, nil, err
+	}
+	for _, name := range files {
+		id, err := s.Dirs.Identify(filepath.Join(m.dir, name))
+		if err != nil {
+			return m, nil, fmt.Errorf("phext %q: %w", phextName(t, name), err)
+		}
+		if !id.Exists() {
+			continue // somebody has removed it just now
+		}
+		m.files, m.ids[name] = append(m.files, name), id
+		if err := s.recordEdit(m.journal, dir, name, id); err != nil {
+			m.unrecorded[name] = err
 		}
 	}
-	return m, nil
+	m.at, err = m.journal.Moment()
+	return m, letGo, err
 }
 
-func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Writer, j *journal.Journal, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
+// recordEdit has the journal know what somebody else has made of a file, or it would have
+// what was before that when the next write comes.
+func (s *Service) recordEdit(j *journal.Journal, dir *datadir.Dir, name string, id fsutil.FileID) error {
+	if last, known := j.LastSeen(name); !known || last == id {
+		return nil
+	}
+	charge := dir.NewCharge()
+	defer charge.Release()
+	now, err := s.Dirs.NewestFile(filepath.Join(dir.Path, name))
+	if err == nil && !now.Counted() {
+		err = charge.Texts(now.Memory())
+	}
+	if err != nil || now.ID != id { // else it is not that directory's any more
+		return err
+	}
+	return datadir.RecordEdit(j, name, now)
+}
+
+func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Writer, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
 	charge := s.Dirs.Of(t.DataDir).NewCharge()
 	defer charge.Release()
-	state, err := s.stateAt(j, t, m, name, charge)
+	state, err := s.stateAt(t, m, name, charge)
 	if err != nil {
 		return f, err
 	}
@@ -111,12 +157,12 @@ func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Wr
 	defer turn.Give()
 	sum := sha256.New()
 	f = manifestFile{Name: phextName(t, name) + phext.Extension, Size: state.Size()}
-	err = addFile(tw, f.Name, state, m.at, sum, turn)
+	err = addFile(tw, f.Name, state, m.created, sum, turn)
 	f.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return f, err
 }
 
-func (s *Service) stateAt(j *journal.Journal, t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (journal.State, error) {
+func (s *Service) stateAt(t *tenants.Tenant, m moment, name string, charge *datadir.Charge) (journal.State, error) {
 	now, err := s.Dirs.File(filepath.Join(s.Dirs.Of(t.DataDir).Path, name))
 	if err != nil {
 		return journal.State{}, err
@@ -127,7 +173,42 @@ func (s *Service) stateAt(j *journal.Journal, t *tenants.Tenant, m moment, name 
 		}
 		return datadir.StateOf(now), err
 	}
-	return stateAt(j, name, m.at, nil, charge)
+	return m.state(name, charge)
+}
+
+// state is what a file held that is not at its path any more. charge has its text.
+func (m *moment) state(name string, charge *datadir.Charge) (state journal.State, err error) {
+	if err := m.unrecorded[name]; err != nil {
+		return state, err
+	}
+	state, known, err := m.journal.KnownAt(name, m.at, nil, charge)
+	if err == nil && !known {
+		state, known, err = m.unknown(name, charge)
+	}
+	switch {
+	case err != nil:
+		return state, err
+	case !known && !state.Exists:
+		return state, errVanished
+	}
+	if state.Source == nil { // else it is made of what was read
+		charge.KeepText(state.Size())
+	}
+	return state, nil
+}
+
+// unknown is a file of which the journal has nothing. If that has it by now, it is being
+// written, and what was read of it does not count.
+func (m *moment) unknown(name string, charge *datadir.Charge) (state journal.State, known bool, err error) {
+	now, err := m.journal.Current(m.dir, name, charge)
+	if err != nil {
+		return state, false, err
+	}
+	state, known, err = m.journal.KnownAt(name, m.at, nil, charge)
+	if err == nil && !known {
+		state = now
+	}
+	return state, known, err
 }
 
 // addFile adds a file to the tar. What it holds is written to sum too.

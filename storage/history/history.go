@@ -19,6 +19,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
@@ -274,21 +275,21 @@ func query(t *tenants.Tenant, sel Selection) (q journal.Query, call *rewrite.Cal
 }
 
 // FilesReplaced journals that files of a tenant were taken out of its directory,
-// or put into it, while the caller had it locked. Otherwise recovery would take
-// the first for lost, and the others for what a power cut left. key is the
+// or put into it, while the caller had it locked, and held it as at. Otherwise recovery
+// would take the first for lost, and the others for what a power cut left. key is the
 // fingerprint of the key of whoever asked for it, and note says what was done. Files
 // that the journal does not know are left out.
-func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note string) error {
+func (s *Service) FilesReplaced(t *tenants.Tenant, at string, files []string, key, note string) error {
 	j, err := s.journalOf(t)
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
 		if last, known := j.LastSeen(file); known {
-			err = errors.Join(err, s.fileReplaced(t, j, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
+			err = errors.Join(err, s.fileReplaced(t, j, at, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))
 		}
 	}
-	if err := errors.Join(err, j.Suspend(), s.upload(t, files)); err != nil {
+	if err := errors.Join(err, j.Suspend(), s.upload(t, at, files)); err != nil {
 		return err
 	}
 	return j.AnnounceAll()
@@ -296,7 +297,7 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, files []string, key, note str
 
 // upload has the bucket know what became of files, and of those that somebody removed
 // before. So many bytes of them are in memory at a time, and one file more.
-func (s *Service) upload(t *tenants.Tenant, files []string) error {
+func (s *Service) upload(t *tenants.Tenant, at string, files []string) error {
 	const atOnce = 8 << 20
 	dir := s.Dirs.Of(t.DataDir)
 	return dir.Upload(func(r *datadir.Replica) (err error) {
@@ -306,7 +307,7 @@ func (s *Service) upload(t *tenants.Tenant, files []string) error {
 			}
 		}
 		for _, file := range files {
-			now, failed := s.Dirs.NewestFile(filepath.Join(dir.Path, file))
+			now, failed := s.newestIn(dir, at, file)
 			if failed == nil {
 				failed = r.RecordEdit(file, now)
 			}
@@ -322,8 +323,8 @@ func (s *Service) upload(t *tenants.Tenant, files []string) error {
 // fileReplaced journals what became of a file as a mutation that is done already. If
 // the segment does not know the state before, it gets the one after: earlier segments
 // have what was before.
-func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, last fsutil.FileID, m journal.Mutation) error {
-	now, err := s.Dirs.NewestFile(filepath.Join(s.Dirs.Of(t.DataDir).Path, m.File))
+func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, at string, last fsutil.FileID, m journal.Mutation) error {
+	now, err := s.newestIn(s.Dirs.Of(t.DataDir), at, m.File)
 	if err != nil || now.ID == last {
 		return err
 	}
@@ -339,9 +340,24 @@ func (s *Service) fileReplaced(t *tenants.Tenant, j *journal.Journal, last fsuti
 	return pending.Done(now.ID)
 }
 
-// phextFiles are the tenant's phexts in its directory now, by file name.
-func phextFiles(t *tenants.Tenant) ([]string, error) {
-	all, err := t.OwnFiles()
+// newestIn is the newest version of a file in a directory that is held as at. If that is not
+// at its path any more, its files are not gone.
+func (s *Service) newestIn(dir *datadir.Dir, at, file string) (*cache.Version, error) {
+	id, err := s.Dirs.Identify(filepath.Join(at, file))
+	if err != nil || !id.Exists() {
+		return cache.Missing(), err
+	}
+	now, err := s.Dirs.NewestFile(filepath.Join(dir.Path, file))
+	if err == nil && now.ID != id {
+		err = dir.Holds(at)
+	}
+	return now, err
+}
+
+// phextFiles are the tenant's phexts in its directory now, by file name. The path at leads
+// to the directory: where that vanishes, they are not gone.
+func phextFiles(t *tenants.Tenant, at string) ([]string, error) {
+	all, err := t.OwnFilesIn(at)
 	var names []string
 	for _, name := range all {
 		if strings.HasSuffix(name, phext.Extension) {

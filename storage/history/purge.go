@@ -30,17 +30,23 @@ func (s *Service) Purge(ctx context.Context, t *tenants.Tenant) error {
 // tenant's phexts by hand: until that is noticed, they would seem to be there still,
 // and the new tenant's directory could be restored to that.
 func (s *Service) NoteRemoved(t *tenants.Tenant) error {
-	s.Dirs.Of(t.DataDir).Disown() // it was for the earlier tenant
+	dir := s.Dirs.Of(t.DataDir)
+	dir.Disown() // it was for the earlier tenant
 	j, err := s.journalOf(t)
 	if err != nil {
 		return err
 	}
-	files, err := j.FilesAt(time.Unix(0, math.MaxInt64))
+	at, letGo, err := dir.Hold() // where a disk vanishes, nothing was removed
+	if err != nil {
+		return err
+	}
+	defer letGo()
+	files, err := j.FilesAt(at, time.Unix(0, math.MaxInt64))
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		id, e := fsutil.Identify(filepath.Join(s.Dirs.Of(t.DataDir).Path, file))
+		id, e := fsutil.Identify(filepath.Join(at, file))
 		if e == nil && !id.Exists() && t.OwnFile(file) {
 			e = j.RecordEdit(file, journal.State{}, id)
 		}

@@ -44,7 +44,7 @@ func afterAPowerCut(t *testing.T, replaced string, told bool) string {
 		w.check(os.WriteFile(w.path("notes.phext"), []byte(replaced), 0o600))
 	}
 	if told {
-		w.check(w.FilesReplaced(w.tenant, []string{"notes.phext", "unknown.phext"}, "", ""))
+		w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, []string{"notes.phext", "unknown.phext"}, "", ""))
 	}
 	w.check(w.set.Close())
 
@@ -66,15 +66,15 @@ func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	files := []string{"notes.phext", "unknown.phext"}
 	w.check(os.Remove(w.path("notes.phext")))
 	before := w.syncs.Load()
-	w.check(w.FilesReplaced(w.tenant, files, "a key", "deleted"))
+	w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, files, "a key", "deleted"))
 	if w.syncs.Load() == before {
 		t.Error("a power cut would lose that they were replaced")
 	}
 	for _, file := range files {
 		w.check(os.WriteFile(w.path(file), []byte("from an archive"), 0o600))
 	}
-	w.check(w.FilesReplaced(w.tenant, files, "a key", "restored"))
-	w.check(w.FilesReplaced(w.tenant, files, "a key", "nothing"))
+	w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, files, "a key", "restored"))
+	w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, files, "a key", "nothing"))
 	page, err := w.Events(w.Context(), w.tenant, Selection{Limit: MostEvents})
 	w.check(err)
 	defer page.Release()

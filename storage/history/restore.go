@@ -91,7 +91,7 @@ func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
 	case r.target.At.After(time.Now()):
 		return nil, errFuture
 	}
-	if r.then, err = r.Service.then(ctx, r.dir, r.journal, r.turn, r.target.At); err != nil {
+	if r.then, err = r.Service.then(ctx, r.dir, r.at, r.journal, r.turn, r.target.At); err != nil {
 		return nil, err
 	}
 	r.then.early = r.early
@@ -207,15 +207,6 @@ func (r *restore) planThen(ctx context.Context, from, to []string) (changes []ch
 	return changes, release, nil
 }
 
-// stateAt is what a file held at a moment. charge has its text.
-func stateAt(j *journal.Journal, file string, at time.Time, turn *fairqueue.Turn, charge *datadir.Charge) (journal.State, error) {
-	state, err := j.AtWithin(file, at, turn, charge)
-	if state.Source == nil { // else it is made of what was read
-		charge.KeepText(state.Size())
-	}
-	return state, err
-}
-
 // files are the files to look up in the history, and those that they become.
 func (r *restore) files(ctx context.Context) (from, to []string, err error) {
 	call, err := locate(r.tenant, *r.target.Phext, "")
@@ -248,7 +239,7 @@ func (r *restore) allFiles() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := phextFiles(r.tenant)
+	now, err := phextFiles(r.tenant, r.at)
 	if err != nil {
 		return nil, err
 	}
@@ -471,6 +462,9 @@ func (r *restore) apply(changes ...change) error {
 	if r.own != nil {
 		answer = r.own.Answer(shown(changes...))
 		r.result.Answer = answer
+	}
+	if err := r.dir.Holds(r.at); err != nil { // a phext that vanished with its disk is no change
+		return err
 	}
 	changes = slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return !c.Changed })
 	if r.target.DryRun {

@@ -92,7 +92,7 @@ func (r *restore) filesOf(b *received) (files []string, err error) {
 	if r.target.Phext != nil && !found {
 		return nil, apierror.New(apierror.NotFound, "the backup has no phext %.80q, so nothing was changed", *r.target.Phext)
 	}
-	now, err := phextFiles(r.tenant)
+	now, err := phextFiles(r.tenant, r.at)
 	if err != nil {
 		return nil, err
 	}

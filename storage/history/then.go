@@ -3,11 +3,13 @@ package history
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -19,6 +21,8 @@ import (
 // or, of the time before this machine had the directory, as the bucket does.
 type then struct {
 	at      time.Time
+	dir     string // the path by which the directory is held
+	links   fsutil.Links
 	journal *journal.Journal
 	turn    *fairqueue.Turn // for its work
 	bucket  *replica.State  // nil = the journal knows
@@ -34,8 +38,8 @@ type early struct {
 }
 
 // then finds out who knows what a directory was. The caller has it locked.
-func (s *Service) then(ctx context.Context, d *datadir.Dir, j *journal.Journal, turn *fairqueue.Turn, at time.Time) (*then, error) {
-	t := &then{at: at, journal: j, turn: turn}
+func (s *Service) then(ctx context.Context, d *datadir.Dir, held string, j *journal.Journal, turn *fairqueue.Turn, at time.Time) (*then, error) {
+	t := &then{at: at, dir: held, links: s.Dirs.Links, journal: j, turn: turn}
 	r, err := d.Replica()
 	if r == nil || r.Past == nil || err != nil {
 		return t, err
@@ -65,17 +69,7 @@ func errBeyondBucket(at time.Time) error {
 // state is what a file held. charge has its text.
 func (t *then) state(ctx context.Context, file string, charge *datadir.Charge) (state journal.State, err error) {
 	if t.bucket == nil {
-		if e, ok := t.early[file]; ok {
-			if e.known {
-				return e.state, nil
-			}
-			if _, written := t.journal.LastSeen(file); !written {
-				state, err = t.journal.Current(file, charge)
-				charge.KeepText(state.Size())
-				return state, err
-			}
-		}
-		return stateAt(t.journal, file, t.at, t.turn, charge)
+		return t.inJournal(file, charge)
 	}
 	if f := t.bucket.Files[file]; f != nil {
 		if err := charge.Texts(2*f.Size() + f.Memory()); err != nil { // compressed, and as it is
@@ -87,10 +81,46 @@ func (t *then) state(ctx context.Context, file string, charge *datadir.Charge) (
 	return state, err
 }
 
+func (t *then) inJournal(file string, charge *datadir.Charge) (state journal.State, err error) {
+	e, looked := t.early[file]
+	if looked && !e.known {
+		_, written := t.journal.LastSeen(file)
+		looked = !written
+	}
+	edited := t.wasEdited(file)
+	if !looked && !edited {
+		e.state, e.known, err = t.journal.KnownAt(file, t.at, t.turn, charge)
+	}
+	switch {
+	case err == nil && (edited || !e.known):
+		state, err = t.journal.Current(t.dir, file, charge)
+	case looked:
+		return e.state, nil // it is charged already
+	default:
+		state = e.state
+	}
+	if state.Source == nil { // else it is made of what was read
+		charge.KeepText(state.Size())
+	}
+	return state, err
+}
+
+// wasEdited says whether a file was already what it is now, and somebody else has made it
+// that, which the journal does not know yet. The time is that of the last change of the file
+// or its attributes: nobody can set it.
+func (t *then) wasEdited(file string) bool {
+	id, err := t.links.Identify(filepath.Join(t.dir, file))
+	if err != nil || !id.Exists() || time.Unix(0, id.Ctime).After(t.at) {
+		return false
+	}
+	last, _ := t.journal.LastSeen(file)
+	return last != id
+}
+
 // files are the names of those that there were.
 func (t *then) files() (files []string, err error) {
 	if t.bucket == nil {
-		return t.journal.FilesAt(t.at)
+		return t.journal.FilesAt(t.dir, t.at)
 	}
 	for name, f := range t.bucket.Files {
 		if f.Exists() {

@@ -43,7 +43,7 @@ func TestWhatTheOperatorDoesIsInTheBucket(t *testing.T) {
 		a.check(err)
 		a.check(os.Remove(a.path("removed.phext")))
 		a.check(os.WriteFile(a.path("brought back.phext"), []byte("from an archive"), 0o600))
-		a.check(service.FilesReplaced(a.tenant, []string{"removed.phext", "brought back.phext"}, "", "archive"))
+		a.check(service.FilesReplaced(a.tenant, a.tenant.DataDir, []string{"removed.phext", "brought back.phext"}, "", "archive"))
 		release()
 		a.end()
 		next := newMachine(t, b, "b")

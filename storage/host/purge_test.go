@@ -33,7 +33,7 @@ func (m *machine) delete() {
 	for _, file := range files {
 		m.check(os.Remove(m.path(file)))
 	}
-	m.check(m.service().FilesReplaced(m.tenant, files, "", "the tenant was deleted"))
+	m.check(m.service().FilesReplaced(m.tenant, m.tenant.DataDir, files, "", "the tenant was deleted"))
 }
 
 // purge is what purging will does to the bucket and the journal.

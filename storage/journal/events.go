@@ -155,8 +155,8 @@ func eventFrom(b record, at int64) Event {
 
 // FilesAt returns the names of the files that existed at t, sorted: those of
 // which the journal knows that, and those in the data_dir that it does not
-// know. The error is ErrBeyondHistory if t is before what is kept.
-func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
+// know. The path at leads to that. The error is ErrBeyondHistory if t is before what is kept.
+func (j *Journal) FilesAt(at string, t time.Time) (files []string, err error) {
 	v, err := j.past(nil)
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (j *Journal) FilesAt(t time.Time) (files []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := addPresent(there, j.dataDir, j.cfg.Links); err != nil {
+	if err := addPresent(there, at, j.cfg.Links); err != nil {
 		return nil, err
 	}
 	for file, exists := range there {

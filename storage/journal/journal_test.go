@@ -76,7 +76,7 @@ func TestFilesOfAMoment(t *testing.T) {
 		between.Add(time.Minute): {"new.phext", "old.phext"},
 		w.now.Add(time.Minute):   {"new.phext"},
 	} {
-		if got, err := w.j.FilesAt(moment); err != nil || !slices.Equal(got, want) {
+		if got, err := w.j.FilesAt(w.data, moment); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v: %v, %v, want %v", moment, got, err, want)
 		}
 	}
@@ -192,7 +192,7 @@ func TestWhatACallerIsToldOfAMomentThatIsGone(t *testing.T) {
 	w.mutate(update("a.phext", 1, "x"))
 	moment := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	_, of := w.j.At("a.phext", moment)
-	_, all := w.j.FilesAt(moment)
+	_, all := w.j.FilesAt(w.data, moment)
 	for message, err := range map[string]error{
 		"a.phext at that moment: 2001-02-03T04:05:06Z is further back than the journal goes":   of,
 		"the files at that moment: 2001-02-03T04:05:06Z is further back than the journal goes": all,

@@ -37,14 +37,14 @@ func TestAReplayAsksForMemory(t *testing.T) {
 	}
 	const lists = (1 + copies) * scrolls * phext.ScrollSize
 	m := &counted{most: 2 * lists}
-	got, err := w.j.AtWithin("a.phext", w.now.Add(1e9), nil, m)
+	got, _, err := w.j.KnownAt("a.phext", w.now.Add(1e9), nil, m)
 	if err != nil || got != w.read("a.phext") {
 		t.Errorf("%d bytes, %v", len(got.Text), err)
 	}
 	if m.texts < 2*int64(len(many)) || m.scrolls < lists {
 		t.Errorf("%+v", m)
 	}
-	if _, err := w.j.AtWithin("a.phext", w.now.Add(1e9), nil, &counted{most: lists / 2}); !errors.Is(err, errFull) {
+	if _, _, err := w.j.KnownAt("a.phext", w.now.Add(1e9), nil, &counted{most: lists / 2}); !errors.Is(err, errFull) {
 		t.Errorf("without memory: %v", err)
 	}
 }

@@ -128,7 +128,7 @@ func (m *model) renameAside(t *rapid.T, before State, all ...Mutation) {
 
 func (m *model) check(t *rapid.T) {
 	moment := m.now.Add(-time.Duration(rapid.Int64Range(-5, 400).Draw(t, "seconds ago")) * time.Second)
-	there, err := m.j.FilesAt(moment)
+	there, err := m.j.FilesAt(m.data, moment)
 	m.must(err)
 	for _, file := range m.files {
 		got, err := m.j.At(file, moment)

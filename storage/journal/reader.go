@@ -148,30 +148,24 @@ func (j *Journal) Reaches(t time.Time) (bool, error) {
 	return !gone, err
 }
 
-// At returns the state of a file at t, after all mutations that were done by
-// then. The error is ErrBeyondHistory if t is before what is kept.
-//
-// If the journal knows of no change before t, the state is that of the first
-// checkpoint after t. If it knows of no change at all, it is the file in the
-// data_dir.
-func (j *Journal) At(file string, t time.Time) (state State, err error) {
-	state, err = j.AtWithin(file, t, nil, nil)
+// At is KnownAt and, if the journal knows of no change at all, the file in the data_dir.
+func (j *Journal) At(file string, t time.Time) (State, error) {
+	state, known, err := j.KnownAt(file, t, nil, nil)
+	if err == nil && !known {
+		return j.Current(j.dataDir, file, nil)
+	}
 	return state.Whole(), err
 }
 
-// AtWithin is At within some memory, which is asked for at least what it takes. Only the
-// text of the state stays in use afterwards. A nil turn is one of the operator's.
-func (j *Journal) AtWithin(file string, t time.Time, turn *fairqueue.Turn, memory Memory) (state State, err error) {
-	state, known, err := j.KnownAt(file, t, turn, memory)
-	if err == nil && !known {
-		state, err = j.Current(file, memory)
-	}
-	return state, err
-}
-
-// KnownAt is AtWithin as far as the journal knows, which does not look at the file: nobody
-// has to keep others from writing to it. If known is false, the journal has no change of
-// the file at all.
+// KnownAt returns the state of a file at t, after all mutations that were done by
+// then. The error is ErrBeyondHistory if t is before what is kept.
+//
+// If the journal knows of no change before t, the state is that of the first
+// checkpoint after t. If known is false, it has no change of the file at all. It does not
+// look at the file: nobody has to keep others from writing to it.
+//
+// The memory is asked for at least what it takes. Only the text of the state stays in use
+// afterwards. A nil turn is one of the operator's.
 func (j *Journal) KnownAt(file string, t time.Time, turn *fairqueue.Turn, memory Memory) (state State, known bool, err error) {
 	if err := checkName(file); err != nil {
 		return State{}, false, err
@@ -188,9 +182,20 @@ func (j *Journal) KnownAt(file string, t time.Time, turn *fairqueue.Turn, memory
 	return v.at(file, unixNano(t))
 }
 
-// Current is the file in the data_dir, within some memory.
-func (j *Journal) Current(file string, memory Memory) (State, error) {
-	path := filepath.Join(j.dataDir, file)
+// Moment is a time that is later than everything that is recorded, and earlier than
+// everything that will be, also if somebody has set the clock back.
+func (j *Journal) Moment() (time.Time, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(0, j.tickLocked()), nil
+}
+
+// Current is the file as it is now, within some memory. The path at leads to the data_dir.
+func (j *Journal) Current(at, file string, memory Memory) (State, error) {
+	path := filepath.Join(at, file)
 	if memory != nil {
 		id, err := j.cfg.Links.Identify(path)
 		if err = errors.Join(err, memory.Texts(id.Size)); err != nil {
