@@ -482,22 +482,23 @@ func (r *restore) apply(changes ...change) error {
 	}
 	defer r.freeze(changes)()
 	began := r.began
-	for i, c := range changes {
-		if i == 2 { // names that were written before
-			if c.now, err = r.now(c.file); err != nil {
+	all := stepsOf(changes)
+	for i, step := range all {
+		if step.again {
+			if step.now, err = r.now(step.file); err != nil {
 				return err
 			}
 		}
-		m := r.mutation(c, r.note)
-		if r.own != nil && i == len(changes)-1 { // only then is it all done
+		m := r.mutation(step.change, r.note)
+		if r.own != nil && i == len(all)-1 { // only then is it all done
 			r.own.remember(&m, answer)
 		}
-		changed, err := r.write(m, c)
+		changed, err := r.write(m, step.change)
 		r.began = r.began || changed
 		switch {
 		case err == nil:
-		case i == 1 && !changed && isNames(changes[0].file):
-			failed := r.takeBack(changes[0])
+		case step.namesBefore != nil && !changed:
+			failed := r.takeBack(*step.namesBefore)
 			r.began = began || failed != nil
 			return errors.Join(err, failed)
 		default:
@@ -505,6 +506,31 @@ func (r *restore) apply(changes ...change) error {
 		}
 	}
 	return nil
+}
+
+// step is a change among those that belong together.
+type step struct {
+	change
+	again       bool    // its file was changed by a step before
+	namesBefore *change // of the phext of this step, made by the step before; nil = none
+}
+
+// stepsOf are the steps that make changes of a phext and its names, in their order.
+func stepsOf(changes []change) (all []step) {
+	var names *change
+	for _, c := range changes {
+		one := step{change: c}
+		switch {
+		case !isNames(c.file):
+			one.namesBefore = names
+		case names != nil:
+			one.again = true
+		default:
+			names = &c
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // withFewerNames sees to it that a name never has another's scroll, whenever a restore is

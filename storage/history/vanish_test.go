@@ -200,3 +200,24 @@ func TestARestoreDoesNotTakeAMissingDiskForNoPhexts(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesReplacedWhereTheDiskVanishes: what is in the directory that was held counts.
+func TestFilesReplacedWhereTheDiskVanishes(t *testing.T) {
+	w := newWorld(t)
+	w.update("here.phext", 1, "one")
+	w.update("removed.phext", 1, "one")
+	dir := w.Dirs.Of(w.tenant.DataDir)
+	at, release, err := dir.Hold()
+	w.check(err)
+	defer release()
+	w.byHand("here.phext", "from an archive")
+	w.check(os.Remove(w.path("removed.phext")))
+	w.check(os.Rename(dir.Path, dir.Path+" elsewhere"))
+	w.check(os.Mkdir(dir.Path, 0o700))
+	if err := w.FilesReplaced(w.tenant, at, []string{"here.phext", "removed.phext"}, "", "replaced"); err == nil {
+		t.Error("it was found out what a phext is that is not there")
+	}
+	if got := w.events(nil, ""); got != "update here, update removed, remove removed" {
+		t.Errorf("the history has %q", got)
+	}
+}
