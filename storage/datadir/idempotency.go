@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -59,4 +60,21 @@ func Repeated(j *journal.Journal, t *tenants.Tenant, key, digest string) (first 
 		return "", true, ErrKeyReused
 	}
 	return first, known, nil
+}
+
+// answersOnly is the file of mutations that change nothing, and have an answer to keep. It
+// is no phext's, never exists, and is removed again and again: so every journal and every
+// log in a bucket has a place for it.
+const answersOnly = ".answered"
+
+// Remember has the journal keep the answer to a request that had nothing to change, or its
+// repeat could change what others have written since. m says whose it is and what it is.
+// The mutation that is returned has been done, and is to go to the bucket with KnownFile{}.
+func Remember(j *journal.Journal, m journal.Mutation) (journal.Mutation, *journal.Pending, error) {
+	m.File, m.Op = answersOnly, journal.Remove
+	pending, err := j.Begin(m, func() (journal.State, error) { return journal.State{}, nil })
+	if err == nil {
+		err = pending.Done(fsutil.FileID{})
+	}
+	return m, pending, err
 }

@@ -189,6 +189,33 @@ func TestRestoreOwnUnderANewName(t *testing.T) {
 	w.wantFiles("m.phext=one n.phext=one")
 }
 
+// TestRestoreOwnOfNothing has its answer kept, too: its repeat must not take back what was
+// written since. It is in no history.
+func TestRestoreOwnOfNothing(t *testing.T) {
+	w := newWorld(t)
+	then := w.update("n.phext", 1, "one")
+	before := w.past("", rewrite.Everything)
+	own := w.own(`"phext": "n"`, then)
+	own.IdempotencyKey = "once"
+	first, err := w.RestoreOwn(t.Context(), w.tenant, own)
+	if err != nil || first.Changed {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if got := w.past("", rewrite.Everything); got != before {
+		t.Errorf("the history has %q, and had %q", got, before)
+	}
+	if all, err := w.list(w.tenant, Selection{}); err != nil || len(all) != 1 {
+		t.Errorf("the operator sees %+v, %v", all, err)
+	}
+	w.update("n.phext", 1, "two")
+	w.untouched(func() {
+		again, err := w.RestoreOwn(t.Context(), w.tenant, own)
+		if err != nil || again.Answer != first.Answer || again.Changed {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+}
+
 // TestRestoreOwnOnce repeats restores with an Idempotency-Key, also after a restart.
 func TestRestoreOwnOnce(t *testing.T) {
 	w := newWorld(t)

@@ -467,8 +467,11 @@ func (r *restore) apply(changes ...change) error {
 		return err
 	}
 	changes = slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return !c.Changed })
-	if r.target.DryRun {
+	switch {
+	case r.target.DryRun:
 		return nil
+	case len(changes) == 0:
+		return r.remember(answer)
 	}
 	release, err := r.reserve(changes)
 	if err != nil {
@@ -506,6 +509,23 @@ func (r *restore) apply(changes ...change) error {
 		}
 	}
 	return nil
+}
+
+// remember keeps the answer to a restore that has nothing to change.
+func (r *restore) remember(answer string) error {
+	if r.own == nil || r.own.IdempotencyKey == "" {
+		return nil
+	}
+	m := journal.Mutation{Tenant: r.tenant.UniqueID(), Key: r.target.Key}
+	r.own.remember(&m, answer)
+	m, pending, err := datadir.Remember(r.journal, m)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pending.Sync(), r.dir.Upload(func(b *datadir.Replica) error {
+		b.Add([]journal.Mutation{m}, datadir.KnownFile{}, pending.Time())
+		return nil
+	}))
 }
 
 // step is a change among those that belong together.

@@ -4,12 +4,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
@@ -103,6 +105,46 @@ func TestWhatACheckpointKeeps(t *testing.T) {
 			t.Errorf("the next day: %+v", n)
 		}
 	})
+}
+
+// TestAnAnswerToNothingIsInTheBucket, and no file is made of it.
+func TestAnAnswerToNothingIsInTheBucket(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := bucket.NewMemory()
+			a := newMachine(t, b, "a")
+			synctest.Wait()
+			a.write("n.phext", "text", "", true)
+			d, j, unlock, err := a.lock("n.phext")
+			a.check(err)
+			m, p, err := datadir.Remember(j, journal.Mutation{Tenant: a.tenant.UniqueID(), Idempotency: "key", Digest: "d", Answer: "done"})
+			a.check(err)
+			a.check(p.Sync())
+			a.check(d.Upload(func(r *datadir.Replica) error {
+				r.Add([]journal.Mutation{m}, datadir.KnownFile{}, p.Time())
+				return nil
+			}))
+			unlock()
+			if compacted {
+				a.compact()
+			}
+			a.end()
+			next := newMachine(t, b, "b")
+			defer next.end()
+			synctest.Wait()
+			next.check(next.serve())
+			j, err = next.dirs.JournalOf(next.dirs.Of(next.tenant.DataDir))
+			next.check(err)
+			if text, _, ok, err := j.Answered("will", "key"); text != "done" || !ok || err != nil {
+				t.Errorf("compacted %v: %q, %v, %v", compacted, text, ok, err)
+			}
+			next.want("n.phext", "text")
+			entries, err := os.ReadDir(next.path(""))
+			if err != nil || len(entries) != 1 {
+				t.Errorf("compacted %v: %v, %v", compacted, entries, err)
+			}
+		})
+	}
 }
 
 // TestInitKeepsAnswers to requests that are repeated afterwards, also on another machine.

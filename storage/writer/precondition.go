@@ -7,6 +7,7 @@ import (
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -55,7 +56,35 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 		err = tx.countAnswer(len(first))
 	}
 	m.result.Body = []byte(first)
+	tx.repeats = known
 	return known, err
+}
+
+// endAnswered ends a commit that has nothing to write. The answer is kept like that to a
+// write: others may write what a repeat would change.
+func (tx *transaction) endAnswered() outcome {
+	m := tx.lead
+	if m.IdempotencyKey == "" || tx.repeats {
+		tx.unlock()
+		return outcome{}
+	}
+	kept := journal.Mutation{
+		Tenant: m.writer().UniqueID(), Key: m.KeyName,
+		Idempotency: m.idempotency(), Digest: m.digest(), Answer: string(m.result.Body),
+	}
+	err := tx.recorded(func() (err error) {
+		kept, tx.pending, err = datadir.Remember(tx.journal, kept)
+		return err
+	})
+	if err != nil {
+		return tx.abort(err)
+	}
+	if tx.replica != nil {
+		tx.replica.Add([]journal.Mutation{kept}, datadir.KnownFile{}, tx.pending.Time())
+	}
+	tx.startSync()
+	tx.unlock()
+	return tx.awaitSync()
 }
 
 // digest tells one mutation from another.

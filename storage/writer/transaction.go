@@ -41,6 +41,7 @@ type transaction struct {
 	joined  []*mutation // that wait for the outcome: the other members, and those that were refused
 	unlock  func()      // gives the directory to the next one
 	ended   bool        // unlock was called
+	repeats bool        // lead was answered before
 
 	path, namesPath string
 	at              string // the path by which dir is written, see datadir.Dir.Hold
@@ -296,12 +297,20 @@ func (tx *transaction) freezeReaders() error {
 	return nil
 }
 
-func (tx *transaction) beginJournal() (err error) {
+func (tx *transaction) beginJournal() error {
 	begin := tx.journal.BeginBatch
 	if tx.isBatch() {
 		begin = tx.journal.BeginAll
 	}
-	tx.pending, err = begin(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+	return tx.recorded(func() (err error) {
+		tx.pending, err = begin(tx.entries(), func() (journal.State, error) { return datadir.StateOf(tx.before.Phext), nil })
+		return err
+	})
+}
+
+// recorded records something in the journal, and remembers why it could not.
+func (tx *transaction) recorded(begin func() error) error {
+	err := begin()
 	if err != nil && apierror.From(err) == nil {
 		err = fmt.Errorf("%w: %w", errNotRecorded, err)
 		tx.w.notRecorded.Store(&err)

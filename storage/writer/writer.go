@@ -153,9 +153,14 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 		tx.resolveName,
 		tx.apply,
 	} {
-		if answered, err := step(); answered || err != nil {
+		answered, err := step()
+		switch {
+		case err != nil:
 			tx.unlock()
 			return outcome{err: err}
+		case answered:
+			defer tx.syncing.Wait()
+			return tx.endAnswered()
 		}
 	}
 	tx.leadBatch()
