@@ -23,7 +23,7 @@ var (
 	errNotKept = apierror.New(apierror.Conflict,
 		"this phext cannot be written, since its delimiters count past 999: nothing was changed; a key for the whole phext is told which scrolls are concerned")
 	errNoRoomForNames = apierror.New(apierror.QuotaExceeded,
-		"the last coordinate of the phext is taken, and new names come behind it: delete the scroll at 999.999.999/999.999.999/999.999.999")
+		"the last coordinate of the phext is taken, and a new name would come behind it: nothing was changed; delete 999.999.999/999.999.999/999.999.999, after you have written its scroll elsewhere, if you need it")
 )
 
 func errAnswerTooLarge(most int, kept bool) error {

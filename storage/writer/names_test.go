@@ -85,13 +85,34 @@ func TestNamesKeepTheirPlaces(t *testing.T) {
 	}
 }
 
+// TestThereIsNoRoomForNames until the scroll is deleted that the error names, or the name
+// that a crash has left there without one.
 func TestThereIsNoRoomForNames(t *testing.T) {
-	w := newWorld(t)
-	w.must(step{rewrite.Update, "999.999.999/999.999.999/999.999.999", "last"})
-	_, err := w.commit(named(rewrite.Update, "a.name", "a"))
-	w.wantError(err, apierror.QuotaExceeded)
-	if w.file("n.names.phext") != "-" {
-		t.Error("a name was written")
+	const last = "999.999.999/999.999.999/999.999.999"
+	for name, fill := range map[string]func(w *world){
+		"a scroll": func(w *world) { w.must(step{rewrite.Update, last, "last"}) },
+		"a name": func(w *world) {
+			at := phext.Origin().LastWith(0)
+			w.check(os.WriteFile(w.path("n.names.phext"), []byte(phext.Parse("").With(at, "stale.name").Render()), 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			fill(w)
+			before := w.file("n.names.phext")
+			_, err := w.commit(named(rewrite.Update, "a.name", "a"))
+			w.wantError(err, apierror.QuotaExceeded)
+			if !strings.Contains(err.Error(), "delete "+last) {
+				t.Error(err)
+			}
+			if w.file("n.names.phext") != before {
+				t.Error("a name was written")
+			}
+			w.must(step{rewrite.Delete, last, ""}, named(rewrite.Update, "a.name", "a"))
+			if got := w.byName("a.name"); got != "a" {
+				t.Errorf("then the name is %q", got)
+			}
+		})
 	}
 }
 
