@@ -221,3 +221,31 @@ func TestFilesReplacedWhereTheDiskVanishes(t *testing.T) {
 		t.Errorf("the history has %q", got)
 	}
 }
+
+// TestAnEditCountsFromWhenItWasMade, whether it was noticed since or not.
+func TestAnEditCountsFromWhenItWasMade(t *testing.T) {
+	for name, noticed := range map[string]bool{"noticed by a write": true, "not noticed": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			before := w.update("n.phext", 1, "one")
+			w.update("new.phext", 1, "x")
+			w.check(os.Remove(w.path("new.phext")))
+			w.commit("new.phext", 1, "y")
+			w.byHand("n.phext", "by hand")
+			w.byHand("new.phext", "new by hand")
+			then := time.Now()
+			if noticed {
+				w.now = then.Add(time.Minute)
+				w.commit("n.phext", 1, "after")
+				w.commit("new.phext", 1, "after")
+				w.check(os.Remove(w.path("new.phext")))
+			}
+			w.restore(Target{At: then})
+			w.wantFiles("n.phext=by hand new.phext=new by hand")
+			w.restore(Target{At: before, Phext: ptr("n")})
+			if got := w.file("n.phext"); got != "one" {
+				t.Errorf("before the edit it was %q", got)
+			}
+		})
+	}
+}
