@@ -26,7 +26,7 @@ import (
 // no manifest, and one that was changed does not match it.
 const manifestName = "MANIFEST.json"
 
-var errVanished = errors.New("its file vanished during the backup, and the journal has nothing of it")
+var errVanished = errors.New("its file vanished during the backup, and the journal does not have it")
 
 // manifest has the incarnation last, because versions that do not know it read no
 // further than the files. Their backups have none, and those of a tenant without one
@@ -117,8 +117,8 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, letG
 		if !id.Exists() {
 			continue // somebody has removed it just now
 		}
-		m.files, m.ids[name] = append(m.files, name), id
-		if err := s.recordEdit(m.journal, dir, name, id); err != nil {
+		m.files = append(m.files, name)
+		if m.ids[name], err = s.recordEdit(m, dir, name, id); err != nil {
 			m.unrecorded[name] = err
 		}
 	}
@@ -127,21 +127,21 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, letG
 }
 
 // recordEdit has the journal know what somebody else has made of a file, or it would have
-// what was before that when the next write comes.
-func (s *Service) recordEdit(j *journal.Journal, dir *datadir.Dir, name string, id fsutil.FileID) error {
-	if last, known := j.LastSeen(name); !known || last == id {
-		return nil
+// what was before that when the next write comes. It returns which file that is now.
+func (s *Service) recordEdit(m moment, dir *datadir.Dir, name string, id fsutil.FileID) (fsutil.FileID, error) {
+	if last, known := m.journal.LastSeen(name); !known || last == id {
+		return id, nil
 	}
 	charge := dir.NewCharge()
 	defer charge.Release()
-	now, err := s.Dirs.NewestFile(filepath.Join(dir.Path, name))
+	now, err := s.newestIn(dir, m.dir, name)
 	if err == nil && !now.Counted() {
 		err = charge.Texts(now.Memory())
 	}
-	if err != nil || now.ID != id { // else it is not that directory's any more
-		return err
+	if err != nil {
+		return id, err
 	}
-	return datadir.RecordEdit(j, name, now)
+	return now.ID, datadir.RecordEdit(m.journal, name, now)
 }
 
 func (s *Service) addPhext(ctx context.Context, turn *fairqueue.Turn, tw *tar.Writer, t *tenants.Tenant, m moment, name string) (f manifestFile, err error) {
@@ -167,7 +167,7 @@ func (s *Service) stateAt(t *tenants.Tenant, m moment, name string, charge *data
 	if err != nil {
 		return journal.State{}, err
 	}
-	if now.ID == m.ids[name] {
+	if now.Exists() && now.ID == m.ids[name] {
 		if !now.Counted() {
 			err = charge.Texts(now.Memory()) // it may leave the cache meanwhile
 		}
@@ -183,12 +183,12 @@ func (m *moment) state(name string, charge *datadir.Charge) (state journal.State
 	}
 	state, known, err := m.journal.KnownAt(name, m.at, nil, charge)
 	if err == nil && !known {
-		state, known, err = m.unknown(name, charge)
+		state, err = m.unknown(name, charge)
 	}
 	switch {
 	case err != nil:
 		return state, err
-	case !known && !state.Exists:
+	case !state.Exists: // which it did
 		return state, errVanished
 	}
 	if state.Source == nil { // else it is made of what was read
@@ -199,16 +199,16 @@ func (m *moment) state(name string, charge *datadir.Charge) (state journal.State
 
 // unknown is a file of which the journal has nothing. If that has it by now, it is being
 // written, and what was read of it does not count.
-func (m *moment) unknown(name string, charge *datadir.Charge) (state journal.State, known bool, err error) {
+func (m *moment) unknown(name string, charge *datadir.Charge) (journal.State, error) {
 	now, err := m.journal.Current(m.dir, name, charge)
 	if err != nil {
-		return state, false, err
+		return now, err
 	}
-	state, known, err = m.journal.KnownAt(name, m.at, nil, charge)
-	if err == nil && !known {
-		state = now
+	state, known, err := m.journal.KnownAt(name, m.at, nil, charge)
+	if known || err != nil {
+		return state, err
 	}
-	return state, known, err
+	return now, nil
 }
 
 // addFile adds a file to the tar. What it holds is written to sum too.
