@@ -107,14 +107,15 @@ func (t *then) inJournal(file string, charge *datadir.Charge) (state journal.Sta
 
 // wasEdited says whether a file was already what it is now, and somebody else has made it
 // that, which the journal does not know yet. The time is that of the last change of the file
-// or its attributes: nobody can set it.
+// or its attributes, which nobody can set. A file that is older than what the journal knows
+// is from an earlier state of its whole file system, and was not there at the time.
 func (t *then) wasEdited(file string) bool {
 	id, err := t.links.Identify(filepath.Join(t.dir, file))
 	if err != nil || !id.Exists() || time.Unix(0, id.Ctime).After(t.at) {
 		return false
 	}
 	last, _ := t.journal.LastSeen(file)
-	return last != id
+	return last != id && last.Ctime <= id.Ctime
 }
 
 // files are the names of those that there were.

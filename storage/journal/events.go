@@ -202,7 +202,7 @@ func noteExistence(there map[string]bool, pending map[string][]record, r record,
 	_, known := there[file]
 	switch r.kind {
 	case checkpoint, edited:
-		if r.holdsAt(t) || !known {
+		if r.time <= t || !known {
 			there[strings.Clone(file)] = r.content.exists
 		}
 	case begun:

@@ -104,13 +104,6 @@ func (r record) mutations() []Mutation {
 	return all
 }
 
-// holdsAt says whether what the record says was so at t already. An edit is noticed later than
-// it is made: the time of the last change of the file or its attributes counts, which nobody
-// can set.
-func (r record) holdsAt(t int64) bool {
-	return r.time <= t || r.kind == edited && r.idKnown && r.id.Exists() && r.id.Ctime <= t
-}
-
 // last is the number of the last mutation that the record is about.
 func (r record) last() uint64 { return r.seq + uint64(max(1, len(r.all), r.count)) - 1 }
 

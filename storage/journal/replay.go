@@ -38,7 +38,7 @@ type step struct {
 
 // add takes a record into account, unless it is later than until.
 func (t *fileLog) add(r record, until int64) {
-	if !r.holdsAt(until) {
+	if r.time > until {
 		if t.first == 0 && (r.kind == checkpoint || r.kind == edited) {
 			t.first, t.firstSize = r.offset, r.content.size
 		}
