@@ -29,7 +29,7 @@ func (t *takeOver) readAhead(m mark, o object.Owner) {
 // keepAhead finds what is ahead of the log, which is all that differs from it, and is to be
 // uploaded: known is what there is then. If nothing is here, the disk was lost, and that is
 // not to empty the log.
-func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known map[string]datadir.KnownFile, ahead []journal.Mutation, err error) {
+func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known map[string]datadir.KnownFile, ahead []string, err error) {
 	if !t.ahead || len(t.there) == 0 {
 		return nil, nil, nil
 	}
@@ -39,21 +39,13 @@ func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known m
 			return nil, nil, err
 		}
 		path := filepath.Join(t.d.Path, name)
-		now, err := journal.ReadState(t.Links, path)
+		now, id, err := t.sumsOf(path)
 		if err != nil {
 			return nil, nil, err
 		}
-		id, err := t.Links.Identify(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		known[name] = datadir.KnownFile{ID: id, State: replica.FileState(now)}
-		if !state.Files[name].Is(replica.SumsOf(now)) {
-			m := journal.Mutation{File: name, Op: journal.Replace, Text: now.Text, Note: "ahead of the bucket"}
-			if !now.Exists {
-				m.Op = journal.Remove
-			}
-			ahead = append(ahead, m)
+		known[name] = datadir.KnownFile{ID: id, State: now.FileState}
+		if !state.Files[name].Is(now) {
+			ahead = append(ahead, name)
 		}
 	}
 	return known, ahead, nil
@@ -69,19 +61,39 @@ func (t *takeOver) names(state *replica.State) map[string]*replica.File {
 	return state.Files
 }
 
-// uploadAhead uploads what is ahead. Without a Lag it returns when that is in the log.
-func (t *takeOver) uploadAhead(r *datadir.Replica, ahead []journal.Mutation) error {
-	for _, m := range ahead {
-		if err := r.Fits(int64(len(m.Text))); err != nil {
+// uploadAhead uploads what is ahead. It has few of the texts in memory at a time. Without a
+// Lag it returns when all is in the log.
+func (t *takeOver) uploadAhead(ctx context.Context, r *datadir.Replica, ahead []string) error {
+	for i, name := range ahead {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r.Add([]journal.Mutation{m}, r.Known[m.File], 0)
+		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
+		if err != nil {
+			return err
+		}
+		if err := r.Fits(now.Size()); err != nil {
+			return err
+		}
+		m := journal.Mutation{File: name, Op: journal.Replace, Text: now.Text, Note: "ahead of the bucket"}
+		if !now.Exists {
+			m.Op = journal.Remove
+		}
+		known := r.Known[name]
+		known.State = replica.FileState(now)
+		r.Add([]journal.Mutation{m}, known, 0)
+		if r.Added() < uploadTogether && i < len(ahead)-1 {
+			continue
+		}
+		if err := r.Uploaded().Wait(); err != nil {
+			return err
+		}
 	}
-	if len(ahead) == 0 {
-		return nil
-	}
-	return r.Uploaded().Wait()
+	return nil
 }
+
+// uploadTogether is how many bytes of texts that are ahead go on their way together.
+const uploadTogether = 8 << 20
 
 // ServeWithout notes that this host serves without the bucket that it was in: what is
 // acknowledged from now on is ahead of it.

@@ -33,28 +33,39 @@ const (
 type fetching struct {
 	once                             sync.Once
 	background, asked, looks, memory *semaphore.Weighted
+	logs                             *replica.Memory
 	running                          sync.WaitGroup
 }
 
-// acquire waits for a place, and for memory.
-func (f *fetching) acquire(ctx context.Context, asked bool, memory int64) (release func(), err error) {
+// bounds is f when its bounds are set.
+func (f *fetching) bounds() *fetching {
 	f.once.Do(func() {
 		f.background, f.asked = semaphore.NewWeighted(fetchesInBackground), semaphore.NewWeighted(fetchesAsked)
 		f.looks, f.memory = semaphore.NewWeighted(looksInBackground), semaphore.NewWeighted(fetchMemory)
+		f.logs = replica.NewMemory()
 	})
-	places := f.background
+	return f
+}
+
+// place waits for a place.
+func (f *fetching) place(ctx context.Context, asked bool) (release func(), err error) {
+	places := f.bounds().background
 	if asked {
 		places = f.asked
 	}
 	if err := places.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	memory = min(memory, fetchMemory)
-	if err := f.memory.Acquire(ctx, memory); err != nil {
-		places.Release(1)
+	return func() { places.Release(1) }, nil
+}
+
+// room waits for memory. Whoever has some waits for no directory, and for no more of it.
+func (f *fetching) room(ctx context.Context, bytes int64) (release func(), err error) {
+	bytes = min(bytes, fetchMemory)
+	if err := f.memory.Acquire(ctx, bytes); err != nil {
 		return nil, err
 	}
-	return func() { f.memory.Release(memory); places.Release(1) }, nil
+	return func() { f.memory.Release(bytes) }, nil
 }
 
 // fetch makes the files of a directory what a state says.
@@ -92,7 +103,7 @@ func (t *takeOver) newFetch(ctx context.Context, state *replica.State, m mark, k
 // get looks at a file, and fetches it if it is not what the log says.
 func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.Fetched, err error) {
 	file := f.state.Files[name]
-	release, err := f.fetching.acquire(ctx, asked, file.Memory())
+	release, err := f.fetching.place(ctx, asked)
 	if err != nil {
 		return got, err
 	}
@@ -146,6 +157,11 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 			}
 			return want, true, err
 		}
+		giveBack, err := f.fetching.room(ctx, now.Size+file.Size())
+		if err != nil {
+			return want, false, err
+		}
+		defer giveBack()
 		left, ok := f.left[name]
 		want.ID, err = f.adopt(at, name, temp, file.Was(now) || ok && left == now.FileState)
 		return want, true, err
@@ -160,7 +176,12 @@ func (f *fetch) look(ctx context.Context, path string, asked bool) (replica.Sums
 		}
 		defer f.fetching.looks.Release(1)
 	}
-	in, id, err := f.Links.Open(path)
+	return f.sumsOf(path)
+}
+
+// sumsOf says what a file here holds, without having it in memory.
+func (t *takeOver) sumsOf(path string) (replica.Sums, fsutil.FileID, error) {
+	in, id, err := t.Links.Open(path)
 	if err != nil {
 		return replica.Sums{}, fsutil.FileID{}, fsutil.IgnoreMissing(err)
 	}
@@ -177,7 +198,11 @@ func (f *fetch) download(ctx context.Context, at, name string) (temp string, lef
 	if err != nil {
 		return "", left, err
 	}
-	left, err = f.state.WriteTo(ctx, name, out)
+	release, err := f.fetching.room(ctx, f.state.Files[name].Memory())
+	if err == nil {
+		left, err = f.state.WriteTo(ctx, name, out)
+		release()
+	}
 	if err == nil {
 		err = fsutil.SetModeAndOwner(out, filepath.Join(at, name), fsutil.NewFileMode)
 	}

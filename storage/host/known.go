@@ -39,7 +39,7 @@ func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name, Of: of, Host: ds.Name, Incarnation: ds.Incarnation}}
+	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name, Of: of, Host: ds.Name, Incarnation: ds.Incarnation, Memory: ds.fetching.bounds().logs}}
 	t.there, err = phextsIn(d.Path)
 	return t, err
 }

@@ -144,7 +144,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	one.uploader, one.endFetch = r.Uploader, fetch.End
 	one.compacted.Store(state.Checkpoint)
 	ds.keep(t.dir.Name, one)
-	if err := t.uploadAhead(r, ahead); err != nil {
+	if err := t.uploadAhead(ctx, r, ahead); err != nil {
 		return nil, err
 	}
 	mark.Ahead, mark.Whole = ds.Lag > 0, fetch.Done()
@@ -227,11 +227,11 @@ func (t *takeOver) stateNow(ctx context.Context) (*replica.State, error) {
 // checkSame refuses phexts that are not just what the bucket has.
 func (t *takeOver) checkSame(state *replica.State) error {
 	for _, name := range t.there {
-		now, err := journal.ReadState(t.Links, filepath.Join(t.d.Path, name))
+		now, _, err := t.sumsOf(filepath.Join(t.d.Path, name))
 		if err != nil {
 			return err
 		}
-		if f := state.Files[name]; f == nil || !f.Is(replica.SumsOf(now)) {
+		if f := state.Files[name]; f == nil || !f.Is(now) {
 			return ErrNotInBucket
 		}
 	}

@@ -105,34 +105,53 @@ func (s State) After(m Mutation) State { return s.AfterAll([]Mutation{m}) }
 // AfterAll returns the state after one mutation after the other. It parses and renders
 // as rarely as it can.
 func (s State) AfterAll(all []Mutation) State {
-	var p *phext.Phext // what s holds and the scrolls since, unless it is nil
+	p := Progress{state: s}
 	for _, m := range all {
-		switch m.Op {
-		case Remove:
-			s, p = State{}, nil
-			continue
-		case Replace:
-			s, p = State{Text: m.Text, Exists: true}, nil
-			continue
-		}
-		if p == nil {
-			p = phext.Parse(s.Text)
-		}
-		text := m.Text
-		switch old, _ := p.Select(m.At); m.Op {
-		case Insert:
-			text = old + text
-		case Delete:
-			text = ""
-		}
-		if p = p.With(m.At, text); phext.HasDelimiter(text) {
-			s, p = State{Text: p.Render(), Exists: true}, nil // it is several scrolls to whoever parses it next
-		}
+		p.Apply(m)
 	}
-	if p != nil {
-		s = State{Text: p.Render(), Exists: true}
+	return p.State()
+}
+
+// Progress is AfterAll for mutations that come one by one.
+type Progress struct {
+	state State
+	phext *phext.Phext // what the state holds and the scrolls since, unless it is nil
+}
+
+// NewProgress begins with a state.
+func NewProgress(s State) *Progress { return &Progress{state: s} }
+
+// Apply makes a mutation.
+func (p *Progress) Apply(m Mutation) {
+	switch m.Op {
+	case Remove:
+		*p = Progress{}
+		return
+	case Replace:
+		*p = Progress{state: State{Text: m.Text, Exists: true}}
+		return
 	}
-	return s
+	if p.phext == nil {
+		p.phext, p.state = phext.Parse(p.state.Text), State{}
+	}
+	text := m.Text
+	switch old, _ := p.phext.Select(m.At); m.Op {
+	case Insert:
+		text = old + text
+	case Delete:
+		text = ""
+	}
+	if p.phext = p.phext.With(m.At, text); phext.HasDelimiter(text) {
+		*p = Progress{state: State{Text: p.phext.Render(), Exists: true}} // it is several scrolls to whoever parses it next
+	}
+}
+
+// State is the state after all of them.
+func (p *Progress) State() State {
+	if p.phext != nil {
+		return State{Text: p.phext.Render(), Exists: true}
+	}
+	return p.state
 }
 
 // ReadState reads the file at path. It follows the links that links follows.

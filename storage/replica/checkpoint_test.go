@@ -59,7 +59,7 @@ func keys(t testing.TB, d *Directory, prefix string) string {
 			if err := h.UnmarshalText([]byte(hash)); err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, string(must(d.ReadFile(t.Context(), h))(t)))
+			all = append(all, must(d.ReadFile(t.Context(), object.File{Hash: h}))(t))
 			continue
 		}
 		all = append(all, fmt.Sprint(must(seqOf(e.Key))(t)))
@@ -87,7 +87,7 @@ func TestCheckpoints(t *testing.T) {
 			t.Fatal(all)
 		}
 		c := must(d.ReadCheckpoint(t.Context(), 3))(t)
-		if text := must(d.ReadFile(t.Context(), c.Files[1].Hash))(t); string(text) != "three" {
+		if text := must(d.ReadFile(t.Context(), c.Files[1]))(t); text != "three" {
 			t.Errorf("%q", text)
 		}
 		// Half a day later, what is named is written again first.

@@ -8,6 +8,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Directory struct {
 	Holds func() bool
 	// Now is this host's clock, for the times in records; nil = time.Now.
 	Now func() time.Time
+	// Memory is that of all directories of the process; nil = there is this one only.
+	Memory *Memory
 }
 
 func (d *Directory) key(name string) string { return "dirs/" + d.Name + "/" + name }
@@ -162,30 +165,44 @@ func (d *Directory) Owner(ctx context.Context) (o object.Owner, etag string, err
 
 // Record is an object of the log.
 type Record struct {
-	Seq uint64
+	Seq   uint64
+	Bytes int64 // of its payload
 	object.Log
 }
 
-// readAhead is how many objects of the log are fetched at a time.
-const readAhead = 16
+// How much of the log is fetched before it is asked for: so many objects at a time, and of
+// each of them so many bytes.
+const (
+	readAhead = 16
+	headAhead = 64 << 10
+)
 
 // Read returns the log's objects after one number and up to another. The last pair has
-// an error if one cannot be had, is damaged, or cannot stand where it does.
+// an error if one cannot be had, is damaged, or cannot stand where it does. One of them is
+// in memory at a time, until the next one is asked for.
 func (d *Directory) Read(ctx context.Context, after, upTo uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var epoch uint64
 		for next := after + 1; next <= upTo; next += readAhead {
-			var logs [readAhead]object.Log
+			var begun [readAhead]begunLog
 			var errs [readAhead]error
 			n := min(readAhead, upTo-next+1)
 			var wg sync.WaitGroup
 			for i := range n {
-				wg.Go(func() { logs[i], errs[i] = d.readLog(ctx, next+i) })
+				wg.Go(func() { begun[i], errs[i] = d.beginLog(ctx, next+i) })
 			}
 			wg.Wait()
+			more := true
 			for i := range n {
-				r := Record{next + i, logs[i]}
-				err := errs[i]
+				if !more {
+					begun[i].end()
+					continue
+				}
+				r := Record{Seq: next + i, Bytes: begun[i].bytes()}
+				release, err := func() {}, errs[i]
+				if err == nil {
+					r.Log, release, err = begun[i].decode(ctx)
+				}
 				if errors.Is(err, bucket.ErrNotFound) {
 					err = fmt.Errorf("%w: number %d of %s is missing", ErrBroken, r.Seq, d.Name)
 				}
@@ -193,23 +210,112 @@ func (d *Directory) Read(ctx context.Context, after, upTo uint64) iter.Seq2[Reco
 					err = fmt.Errorf("%w: number %d of %s is of epoch %d, after epoch %d", ErrBroken, r.Seq, d.Name, r.Epoch, epoch)
 				}
 				epoch = r.Epoch
-				if !yield(r, err) || err != nil {
-					return
-				}
+				more = yield(r, err) && err == nil
+				release()
+			}
+			if !more {
+				return
 			}
 		}
 	}
 }
 
-func (d *Directory) readLog(ctx context.Context, seq uint64) (l object.Log, err error) {
-	o, err := d.get(ctx, d.logKey(seq))
-	if err == nil {
-		l, err = object.Decode[object.Log](o.Body)
-	}
+// begunLog is an object of the log of which the beginning was fetched.
+type begunLog struct {
+	d    *Directory
+	seq  uint64
+	head []byte
+	rest io.ReadCloser // nil = head is all of it
+}
+
+// beginLog begins to fetch an object of the log.
+func (d *Directory) beginLog(ctx context.Context, seq uint64) (b begunLog, err error) {
+	b = begunLog{d: d, seq: seq}
+	err = d.retry(ctx, d.logKey(seq), func() error {
+		in, err := d.Bucket.Open(ctx, d.logKey(seq))
+		if err != nil {
+			return err
+		}
+		b.head, err = io.ReadAll(io.LimitReader(in, headAhead))
+		if err == nil && len(b.head) == headAhead {
+			b.rest = in
+			return nil
+		}
+		_ = in.Close() // it was only read
+		return err
+	})
+	return b, b.explain(err)
+}
+
+func (b *begunLog) explain(err error) error {
 	if err != nil {
-		return object.Log{}, fmt.Errorf("number %d of the log of %s: %w", seq, d.Name, err)
+		err = fmt.Errorf("number %d of the log of %s: %w", b.seq, b.d.Name, err)
 	}
-	return l, nil
+	return err
+}
+
+// bytes is how many the payload has.
+func (b *begunLog) bytes() int64 { return object.PayloadSize(b.head) }
+
+// end is for whoever does not want the rest.
+func (b *begunLog) end() {
+	if b.rest != nil {
+		_ = b.rest.Close() // it was only read
+	}
+	b.rest, b.head = nil, nil
+}
+
+// decode returns the object, when there is memory for it. release is for when its texts are
+// not needed any more, and may always be called.
+func (b *begunLog) decode(ctx context.Context) (l object.Log, release func(), err error) {
+	defer b.end()
+	release, err = b.d.Memory.decode(ctx, b.bytes())
+	if err != nil {
+		return l, func() {}, b.explain(err)
+	}
+	body := b.head
+	if b.rest != nil {
+		body, err = b.whole(ctx)
+	}
+	if err == nil {
+		l, err = object.Decode[object.Log](body)
+	}
+	return l, release, b.explain(err)
+}
+
+// whole is the whole object. If too much time has gone by for what was begun, say, it is
+// fetched again.
+func (b *begunLog) whole(ctx context.Context) ([]byte, error) {
+	body := bytes.NewBuffer(make([]byte, 0, len(b.head)+bytes.MinRead))
+	_, _ = body.Write(b.head) // which takes everything
+	if _, err := body.ReadFrom(b.rest); err == nil {
+		return body.Bytes(), nil
+	}
+	o, err := b.d.get(ctx, b.d.logKey(b.seq))
+	return o.Body, err
+}
+
+// useLog has use look at an object of the log, and keep nothing of it that is large.
+func (d *Directory) useLog(ctx context.Context, seq uint64, use func(object.Log) error) error {
+	b, err := d.beginLog(ctx, seq)
+	if err != nil {
+		return err
+	}
+	l, release, err := b.decode(ctx)
+	defer release()
+	if err != nil {
+		return err
+	}
+	return use(l)
+}
+
+// readLog returns an object of the log without its groups.
+func (d *Directory) readLog(ctx context.Context, seq uint64) (l object.Log, err error) {
+	err = d.useLog(ctx, seq, func(all object.Log) error {
+		l, l.Groups = all, nil
+		return nil
+	})
+	return l, err
 }
 
 // End returns the number of the last object of the log, as lists have it. It takes
@@ -304,13 +410,20 @@ func (d *Directory) copyFile(ctx context.Context, h object.Hash, f *os.File) (le
 }
 
 // ReadFile returns the text of a phext that a checkpoint names.
-func (d *Directory) ReadFile(ctx context.Context, h object.Hash) (text []byte, err error) {
-	o, err := d.get(ctx, d.fileKey(h))
-	if err == nil {
-		text, err = object.DecodeFile(o.Body, h)
-	}
+func (d *Directory) ReadFile(ctx context.Context, f object.File) (string, error) {
+	var text strings.Builder
+	err := d.retry(ctx, d.fileKey(f.Hash), func() error {
+		in, err := d.Bucket.Open(ctx, d.fileKey(f.Hash))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = in.Close() }() // it was only read
+		text.Reset()
+		text.Grow(int(max(0, min(f.Size, object.PayloadMax))))
+		return object.CopyFile(&text, in, f.Hash)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("a file of %s: %w", d.Name, err)
+		return "", fmt.Errorf("a file of %s: %w", d.Name, err)
 	}
-	return text, nil
+	return text.String(), nil
 }

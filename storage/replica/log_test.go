@@ -2,10 +2,15 @@ package replica
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -368,5 +373,75 @@ func TestBrokenLog(t *testing.T) {
 	}
 	if err := read(); !errors.Is(err, ErrBroken) {
 		t.Error("missing:", err)
+	}
+}
+
+// breaking is a bucket whose streams break behind what is fetched ahead, and that counts
+// those that are open.
+type breaking struct {
+	bucket.Bucket
+	open   atomic.Int64
+	breaks bool
+}
+
+func (b *breaking) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	in, err := b.Bucket.Open(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	b.open.Add(1)
+	s := &stream{Reader: in, bucket: b}
+	if b.breaks {
+		s.Reader = io.MultiReader(io.LimitReader(in, headAhead), iotest.ErrReader(bucket.ErrTemporary))
+	}
+	return s, nil
+}
+
+type stream struct {
+	io.Reader
+	bucket *breaking
+	closed bool
+}
+
+func (s *stream) Close() error {
+	if !s.closed {
+		s.bucket.open.Add(-1)
+	}
+	s.closed = true
+	return nil
+}
+
+// TestReadOfLargeObjects reads a log whose objects are larger than what is fetched ahead,
+// also if that breaks off, and also only the beginning of it.
+func TestReadOfLargeObjects(t *testing.T) {
+	for _, breaks := range []bool{false, true} {
+		b := &breaking{Bucket: bucket.NewMemory(), breaks: breaks}
+		d := newDirectory(b, "a")
+		l := takeOver(t, d)
+		var want []string
+		random := rand.NewChaCha8([32]byte{})
+		for i := range 2*readAhead + 3 {
+			text := make([]byte, headAhead+i%3*headAhead)
+			_, _ = random.Read(text) // never fails
+			want = append(want, hex.EncodeToString(text))
+			appendTexts(t, l, want[i])
+		}
+		for _, most := range []int{len(want), readAhead + 1} {
+			n := 0
+			for r, err := range d.Read(t.Context(), 1, l.End()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := r.Groups[0].Mutations[0].Text; got != want[n] || r.Bytes < int64(len(got)) {
+					t.Errorf("breaks: %v, number %d has %d bytes, and a payload of %d", breaks, r.Seq, len(got), r.Bytes)
+				}
+				if n++; n == most {
+					break
+				}
+			}
+			if open := b.open.Load(); n != most || open != 0 {
+				t.Errorf("%d objects were read, and %d streams are open", n, open)
+			}
+		}
 	}
 }

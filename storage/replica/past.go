@@ -71,7 +71,7 @@ func (d *Directory) StateThen(ctx context.Context, at time.Time) (*State, error)
 			if g.Time > at.UnixNano() {
 				return s, nil
 			}
-			s.add(g)
+			s.add(r, g)
 		}
 		if len(r.Groups) == 0 {
 			break

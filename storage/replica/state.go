@@ -7,10 +7,13 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/semaphore"
 
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -25,17 +28,32 @@ type State struct {
 	Calls   []object.CallCounts
 	// Checkpoint is the number of the checkpoint before; 0 = there is none.
 	Checkpoint uint64
+	// Read is how many bytes the objects of the log after the checkpoint have, as they are
+	// in memory: what everybody has to read who wants to know what the log says.
+	Read int64
 
 	d    *Directory
-	time int64 // of the object at Seq; 0 = it was not read
-	last int64 // see LastChange
+	time int64         // of the object at Seq; 0 = it was not read
+	last int64         // see LastChange
+	kept *atomic.Int64 // bytes of the mutations that changes have
 }
 
 // File is what the log says of a file. The zero File does not exist.
 type File struct {
-	base      *object.File       // in the checkpoint; nil = it has none, or it is not needed
-	mutations []journal.Mutation // since base, in their order
-	states    []object.FileState // after each group of them, and of earlier ones
+	base    *object.File       // in the checkpoint; nil = it has none, or it is not needed
+	changes []change           // since base, in their order
+	states  []object.FileState // after each group of them, and of earlier ones
+	largest int64              // bytes of the largest of states
+	object  int64              // bytes of the payload of the largest object that has to be read again
+}
+
+// change is what one object of the log did to a file: its first groups of it. mutations are
+// those, if they are small; else they are read again.
+type change struct {
+	seq       uint64
+	groups    int
+	mutations []journal.Mutation
+	again     bool
 }
 
 // How long an answer is needed, and how many are kept of a directory. The journal has
@@ -48,7 +66,10 @@ const (
 // StateAt returns what the log says at a number, which it has reached. It reads the
 // checkpoint before that, and the log behind it, but no file.
 func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
-	s := &State{Seq: seq, Files: map[string]*File{}, d: d}
+	s := &State{Seq: seq, Files: map[string]*File{}, d: d, kept: new(atomic.Int64)}
+	if d.Memory != nil {
+		runtime.AddCleanup(s, func(kept *atomic.Int64) { d.Memory.give(kept.Load()) }, s.kept)
+	}
 	checkpoints, err := d.Checkpoints(ctx)
 	if err != nil {
 		return nil, err
@@ -75,9 +96,7 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 		s.read(r)
 	}
-	for len(s.Answers) > answersMax || len(s.Answers) > 0 && s.time-s.Answers[0].Time >= int64(answerAge) {
-		s.Answers = s.Answers[1:]
-	}
+	s.dropAnswers()
 	forget := journal.AnswersToForget(len(s.Answers), func(i int) (journal.AnswerWriter, int) {
 		a := s.Answers[i]
 		return journal.AnswerWriterOf(a.Tenant, a.Idempotency), len(a.Answer)
@@ -92,9 +111,21 @@ func (s *State) read(r Record) {
 		s.Belongs(r.Of)
 	}
 	for _, g := range r.Groups {
-		s.add(g)
+		s.add(r, g)
 	}
-	s.time = r.Time
+	s.time, s.Read = r.Time, s.Read+r.Bytes
+	if len(s.Answers) > 2*answersMax {
+		s.dropAnswers()
+	}
+}
+
+// dropAnswers drops those that are too old, or too many.
+func (s *State) dropAnswers() {
+	n := max(0, len(s.Answers)-answersMax)
+	for n < len(s.Answers) && s.time-s.Answers[n].Time >= int64(answerAge) {
+		n++
+	}
+	s.Answers = slices.Clone(s.Answers[n:])
 }
 
 // LastChange is when the last mutation was done for a tenant, as Journal.LastChange; 0 =
@@ -113,7 +144,8 @@ func (s *State) Belongs(of string) {
 	}
 }
 
-func (s *State) add(g object.Group) {
+// add takes a group of an object into account. The groups of one object follow each other.
+func (s *State) add(r Record, g object.Group) {
 	f := s.Files[g.File()]
 	if f == nil {
 		f = &File{}
@@ -122,16 +154,53 @@ func (s *State) add(g object.Group) {
 	if g.Mutations[0].Tenant != "" {
 		s.last = g.Time
 	}
+	var size int64
 	for _, m := range g.Mutations {
 		if m.Op == journal.Replace || m.Op == journal.Remove {
-			f.base, f.mutations = nil, nil // what was before makes no difference
+			f.forget(r.Seq) // what was before makes no difference
 		}
-		f.mutations = append(f.mutations, m)
 		if m.Idempotency != "" {
 			s.Answers = append(s.Answers, object.Answer{Time: g.Time, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer})
 		}
+		size += mutationBeside + int64(len(m.Text))
+	}
+	c := f.changeOf(r.Seq)
+	c.groups++
+	if !c.again && s.keep(size) {
+		c.mutations = append(c.mutations, g.Mutations...)
+	} else {
+		c.again, c.mutations = true, nil
+		f.object = max(f.object, r.Bytes)
 	}
 	f.states = append(f.states, g.After)
+	f.largest = max(f.largest, g.After.Size)
+}
+
+// keep says whether the mutations of a group may be kept, which have so many bytes.
+func (s *State) keep(size int64) bool {
+	if size > smallGroup || s.kept.Load()+size > mutationsKeptOfOne || !s.d.Memory.keep(size) {
+		return false
+	}
+	s.kept.Add(size)
+	return true
+}
+
+// forget drops what was before the object with a number.
+func (f *File) forget(seq uint64) {
+	f.base = nil
+	if n := len(f.changes); n > 0 && f.changes[n-1].seq == seq {
+		f.changes = f.changes[n-1:]
+	} else {
+		f.changes = nil
+	}
+}
+
+// changeOf is what the object with a number did, which is the last one so far.
+func (f *File) changeOf(seq uint64) *change {
+	if n := len(f.changes); n == 0 || f.changes[n-1].seq != seq {
+		f.changes = append(f.changes, change{seq: seq})
+	}
+	return &f.changes[len(f.changes)-1]
 }
 
 // Exists says whether there is to be such a file.
@@ -209,20 +278,17 @@ func FileState(state journal.State) object.FileState {
 // it is to be.
 func (f *File) Memory() (n int64) {
 	if f.base != nil {
-		if len(f.mutations) == 0 {
+		if len(f.changes) == 0 {
 			return 0
 		}
-		n = 2 * f.base.Size // compressed, too
+		n = f.base.Size
 	}
-	for _, m := range f.mutations {
-		n += int64(len(m.Text))
-	}
-	return n + f.Size()
+	return n + f.largest + f.Size() + f.object
 }
 
 // WriteTo makes an empty file on the disk what the log says, and returns what it holds.
 func (s *State) WriteTo(ctx context.Context, name string, out *os.File) (object.FileState, error) {
-	if f := s.Files[name]; f != nil && f.base != nil && len(f.mutations) == 0 {
+	if f := s.Files[name]; f != nil && f.base != nil && len(f.changes) == 0 {
 		return s.d.copyFile(ctx, f.base.Hash, out)
 	}
 	state, err := s.Content(ctx, name)
@@ -232,25 +298,54 @@ func (s *State) WriteTo(ctx context.Context, name string, out *os.File) (object.
 	return FileState(state), err
 }
 
-// Content is what a file is to be, and fetches its text from the checkpoint if that is
-// needed. The error is ErrBroken if that is not what the log says.
+// Content is what a file is to be, and fetches texts from the checkpoint and the log if they
+// are needed. The error is ErrBroken if that is not what the log says.
 func (s *State) Content(ctx context.Context, name string) (state journal.State, err error) {
 	f := s.Files[name]
 	if f == nil {
 		return journal.State{}, nil
 	}
 	if f.base != nil {
-		text, err := s.d.ReadFile(ctx, f.base.Hash)
+		text, err := s.d.ReadFile(ctx, *f.base)
 		if err != nil {
 			return journal.State{}, err
 		}
-		state = journal.State{Text: string(text), Exists: true}
+		state = journal.State{Text: text, Exists: true}
 	}
-	state = state.AfterAll(f.mutations).Whole()
+	progress := journal.NewProgress(state)
+	for _, c := range f.changes {
+		if err := s.apply(ctx, progress, name, c); err != nil {
+			return journal.State{}, err
+		}
+	}
+	state = progress.State()
 	if !f.Is(SumsOf(state)) {
 		return journal.State{}, fmt.Errorf("%w: %s of %s is not what its checksum says at number %d", ErrBroken, name, s.d.Name, s.Seq)
 	}
 	return state, nil
+}
+
+// apply makes the mutations of a change.
+func (s *State) apply(ctx context.Context, p *journal.Progress, name string, c change) error {
+	for _, m := range c.mutations {
+		p.Apply(m)
+	}
+	if !c.again {
+		return nil
+	}
+	return s.d.useLog(ctx, c.seq, func(l object.Log) error {
+		left := c.groups
+		for _, g := range l.Groups {
+			if g.File() != name || left == 0 {
+				continue
+			}
+			left--
+			for _, m := range g.Mutations {
+				p.Apply(m)
+			}
+		}
+		return nil
+	})
 }
 
 // Compact writes a checkpoint of what the log says now, so that nobody has to read what
@@ -267,10 +362,16 @@ func (l *Log) Compact(ctx context.Context, local func(name string) (journal.Stat
 	if err != nil || s.Checkpoint == seq {
 		return seq, err
 	}
+	memory := semaphore.NewWeighted(textsAtOnce)
 	content := func(name string) (journal.State, error) {
 		if now, err := local(name); err == nil && s.Files[name].Is(SumsOf(now)) {
 			return now.Whole(), nil
 		}
+		size := min(s.Files[name].Memory(), textsAtOnce)
+		if err := memory.Acquire(ctx, size); err != nil {
+			return journal.State{}, err
+		}
+		defer memory.Release(size)
 		return s.Content(ctx, name)
 	}
 	if calls == nil {
@@ -278,7 +379,7 @@ func (l *Log) Compact(ctx context.Context, local func(name string) (journal.Stat
 	}
 	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: s.Of, Time: s.time, Answers: s.Answers, Calls: calls}
 	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
-		if f := s.Files[name]; f.base != nil && len(f.mutations) == 0 {
+		if f := s.Files[name]; f.base != nil && len(f.changes) == 0 {
 			c.Files = append(c.Files, *f.base)
 			continue
 		}

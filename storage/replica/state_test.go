@@ -4,16 +4,81 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/journal"
 )
+
+// memoryFor has so many bytes for mutations that are kept. All others are read again.
+func memoryFor(kept int64) *Memory {
+	m := NewMemory()
+	m.kept = memlimit.NewBudget(kept)
+	return m
+}
+
+// TestStateThenOfAPartOfAnObject has objects of several groups, and asks for the states
+// between them, which are in no object.
+func TestStateThenOfAPartOfAnObject(t *testing.T) {
+	for _, kept := range []int64{0, mutationsKept} {
+		d := newDirectory(bucket.NewMemory(), "a")
+		now := int64(1)
+		d.Now, d.Memory = func() time.Time { return time.Unix(0, now) }, memoryFor(kept)
+		l := takeOver(t, d)
+		file, want, states := journal.State{}, "", map[int64]string{1: ""}
+		for range 5 {
+			var groups []object.Group
+			for range 4 {
+				now += 10
+				m := journal.Mutation{File: "a.phext", Op: journal.Insert, At: phext.Origin(), Text: fmt.Sprint(now, " ")}
+				if now%150 == 1 {
+					m.Op, want = journal.Replace, ""
+				}
+				want += m.Text
+				file = file.After(m)
+				groups = append(groups, object.Group{Time: now, Mutations: []journal.Mutation{m}, After: FileState(file)})
+				other := group("other")
+				other.Time, other.Mutations[0].File = now, "b.phext"
+				groups, states[now] = append(groups, other), want
+			}
+			now++
+			must(l.Append(t.Context(), groups))(t)
+		}
+		for at, want := range states {
+			s := must(d.StateThen(t.Context(), time.Unix(0, at)))(t)
+			if got := must(s.Content(t.Context(), "a.phext"))(t); got.Text != want {
+				t.Errorf("at %d %q, want %q", at, got.Text, want)
+			}
+		}
+	}
+}
+
+// TestMemoryOfStates gives back what states that nobody has any more kept.
+func TestMemoryOfStates(t *testing.T) {
+	d := newDirectory(bucket.NewMemory(), "a")
+	d.Memory = memoryFor(mutationsKept)
+	l := takeOver(t, d)
+	appendTexts(t, l, "one", "two", "three")
+	s := must(d.StateAt(t.Context(), l.End()))(t)
+	if s.kept.Load() == 0 || d.Memory.kept.Above(0) != s.kept.Load() {
+		t.Errorf("%d bytes are kept, and %d taken", s.kept.Load(), d.Memory.kept.Above(0))
+	}
+	runtime.KeepAlive(s)
+	for i := 0; d.Memory.kept.Above(0) > 0; i++ {
+		if i == 10000 {
+			t.Fatal("nothing was given back")
+		}
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
 
 // TestStateAt makes mutations of some files, with checkpoints between them, and looks at
 // what the log says after each. What is fetched is only the files that are asked for.
@@ -21,6 +86,7 @@ func TestStateAt(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := bucket.NewMemory()
 		d := newDirectory(m, "a")
+		d.Memory = memoryFor(rapid.SampledFrom([]int64{0, 3 * mutationBeside, mutationsKept}).Draw(rt, "kept"))
 		l := takeOver(t, d)
 		model := map[string]journal.State{}
 		var states []map[string]journal.State // by number - 1

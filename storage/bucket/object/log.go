@@ -3,6 +3,8 @@ package object
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/storage/journal"
 )
@@ -40,8 +42,29 @@ type FileState struct {
 func (l *Log) kind() kind { return kindLog }
 
 func (l *Log) marshal() ([]byte, error) {
+	b := make([]byte, 0, l.sizeAtMost())
+	err := l.write(func(piece string) { b = append(b, piece...) })
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// marshalsTo says whether marshal would return a payload.
+func (l *Log) marshalsTo(payload []byte) (bool, error) {
+	rest, same := unsafe.String(unsafe.SliceData(payload), len(payload)), true
+	err := l.write(func(piece string) {
+		var found bool
+		rest, found = strings.CutPrefix(rest, piece)
+		same = same && found
+	})
+	return same && rest == "", err
+}
+
+// write calls put with all that marshal returns. Who is called keeps no piece of it.
+func (l *Log) write(put func(piece string)) error {
 	if l.Opens && len(l.Groups) > 0 {
-		return nil, fmt.Errorf("a record that opens an epoch and has mutations %w", ErrInvalid)
+		return fmt.Errorf("a record that opens an epoch and has mutations %w", ErrInvalid)
 	}
 	b := binary.AppendUvarint(nil, l.Epoch)
 	b = appendBool(b, l.Opens)
@@ -50,9 +73,13 @@ func (l *Log) marshal() ([]byte, error) {
 	}
 	b = binary.AppendVarint(b, l.Time)
 	b = binary.AppendUvarint(b, uint64(len(l.Groups)))
+	flush := func() {
+		put(unsafe.String(unsafe.SliceData(b), len(b)))
+		b = b[:0]
+	}
 	for _, g := range l.Groups {
 		if len(g.Mutations) == 0 {
-			return nil, fmt.Errorf("a group without mutations %w", ErrInvalid)
+			return fmt.Errorf("a group without mutations %w", ErrInvalid)
 		}
 		b = binary.AppendVarint(b, g.Time)
 		b = binary.AppendVarint(appendBool(b, g.After.Exists), g.After.Size)
@@ -60,15 +87,32 @@ func (l *Log) marshal() ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(len(g.Mutations)))
 		for _, m := range g.Mutations {
 			if m.File != g.File() {
-				return nil, fmt.Errorf("a group of %q and %q %w", g.File(), m.File, ErrInvalid)
+				return fmt.Errorf("a group of %q and %q %w", g.File(), m.File, ErrInvalid)
 			}
 			if err := m.Check(); err != nil {
-				return nil, fmt.Errorf("a mutation %w: %w", ErrInvalid, err)
+				return fmt.Errorf("a mutation %w: %w", ErrInvalid, err)
 			}
-			b = m.Append(b)
+			b = m.AppendHead(b)
+			flush()
+			put(m.Text)
+			b = m.AppendEnd(b)
 		}
 	}
-	return b, nil
+	flush()
+	return nil
+}
+
+// sizeAtMost is about how many bytes marshal returns, so that they are allocated once.
+func (l *Log) sizeAtMost() int {
+	const ofNumbers = 128
+	n := ofNumbers + len(l.Of) + len(l.Host) + len(l.Incarnation) + len(l.Nonce)
+	for _, g := range l.Groups {
+		n += ofNumbers
+		for _, m := range g.Mutations {
+			n += ofNumbers + len(m.File) + len(m.Text) + len(m.Tenant) + len(m.Key) + len(m.Note) + len(m.Idempotency) + len(m.Digest) + len(m.Answer) + len(m.ETag)
+		}
+	}
+	return n
 }
 
 func appendBool(b []byte, v bool) []byte {
@@ -78,11 +122,13 @@ func appendBool(b []byte, v bool) []byte {
 	return append(b, 0)
 }
 
+// unmarshal makes no copy of a text that is most of the payload. All else is copied, so that
+// whoever keeps some of it does not keep the payload. Nobody changes that any more.
 func (l *Log) unmarshal(payload []byte) error {
-	in := decoder{rest: string(payload)}
+	in := decoder{rest: unsafe.String(unsafe.SliceData(payload), len(payload)), copied: len(payload) / 2}
 	l.Epoch, l.Opens = in.uvarint(), in.bool()
 	for _, s := range []*string{&l.Of, &l.Host, &l.Incarnation, &l.Nonce} {
-		*s = in.take(in.uvarint())
+		*s = strings.Clone(in.take(in.uvarint()))
 	}
 	l.Time = in.varint()
 	// A number is not believed before there is something behind it.
@@ -103,8 +149,9 @@ func (l *Log) unmarshal(payload []byte) error {
 
 // decoder reads the parts of a payload. After an error it reads only zeros.
 type decoder struct {
-	rest string
-	bad  bool
+	rest   string
+	bad    bool
+	copied int // texts of up to so many bytes are
 }
 
 func (in *decoder) take(n uint64) (s string) {
@@ -138,5 +185,11 @@ func (in *decoder) mutation() journal.Mutation {
 		in.bad = true
 	}
 	in.rest = rest
+	for _, s := range []*string{&m.File, &m.Tenant, &m.Key, &m.Note, &m.Idempotency, &m.Digest, &m.Answer, &m.ETag} {
+		*s = strings.Clone(*s)
+	}
+	if len(m.Text) <= in.copied {
+		m.Text = strings.Clone(m.Text)
+	}
 	return m
 }

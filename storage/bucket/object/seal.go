@@ -127,6 +127,22 @@ func unseal(k kind, b []byte) (payload []byte, err error) {
 	return decompress(body[len(magic)+2:])
 }
 
+// HeadMax is how many bytes of an object PayloadSize looks at, at most.
+const HeadMax = len(magic) + 2 + binary.MaxVarintLen64
+
+// PayloadSize is how many bytes the payload of an object has, of which b has the beginning:
+// what it takes in memory as soon as it is read. It is 0 if b is no object.
+func PayloadSize(b []byte) int64 {
+	if len(b) < len(magic)+2 {
+		return 0
+	}
+	size, n := binary.Uvarint(b[len(magic)+2 : min(len(b), HeadMax)])
+	if n <= 0 || size > PayloadMax {
+		return 0
+	}
+	return int64(size)
+}
+
 // decompress allocates no more than the length that is announced, and that no more
 // than PayloadMax.
 func decompress(b []byte) ([]byte, error) {
@@ -184,11 +200,21 @@ func Decode[T any, P contentOf[T]](b []byte) (v T, err error) {
 		var none T
 		return none, err
 	}
-	if again, err := p.marshal(); err != nil || !bytes.Equal(again, payload) || versionOf(p) != b[len(magic)] {
+	if same, err := marshalsTo(p, payload); err != nil || !same || versionOf(p) != b[len(magic)] {
 		var none T
 		return none, fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
 	}
 	return v, nil
+}
+
+// marshalsTo says whether v would be marshaled to a payload, without making that again if it
+// may be large.
+func marshalsTo(v content, payload []byte) (bool, error) {
+	if l, ok := v.(*Log); ok {
+		return l.marshalsTo(payload)
+	}
+	again, err := v.marshal()
+	return bytes.Equal(again, payload), err
 }
 
 // unsealTo writes the payload of an object that comes piece by piece to w, as far as it

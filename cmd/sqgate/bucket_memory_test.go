@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/storage/replica"
+)
+
+// TestMemoryOfALogThatIsSmallOnlyCompressed starts sqgate with a log of 24 texts of 32 MB, or 60
+// with SQTEST_MEMORY, that takes a MB in the bucket: on the disk that had the directory, again there, and on an
+// empty one. What it holds meanwhile is bounded.
+func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it takes several times the memory")
+	}
+	t.Parallel()
+	const size, most = 32 << 20, 300 << 20
+	texts := 24
+	if os.Getenv("SQTEST_MEMORY") != "" {
+		texts = 60
+	}
+	g, dir := startWithBucket(t, builtin, "will")
+	g.must("will", "POST", at("update", "n", origin), "text", 200)
+	g.stop()
+	began := time.Now()
+	appendTexts(t, dir, "will", texts, size)
+	idle := 0
+	look := func(what string, more int) {
+		t.Helper()
+		peak := g.memory(t, "VmHWM:")
+		t.Logf("%s: %d MB at most, and %d MB when idle", what, peak>>20, idle>>20)
+		if peak-idle > more {
+			t.Errorf("%s took %d MB more than %d MB", what, (peak-idle)>>20, idle>>20)
+		}
+	}
+	for _, what := range []string{"a start", "another start", "a start on an empty disk"} {
+		if strings.HasSuffix(what, "empty disk") {
+			g.wipe()
+			g.start()
+		} else {
+			g.start()
+		}
+		if idle == 0 {
+			idle = g.memory(t, "VmHWM:")
+		}
+		g.awaitOwner("will")
+		look(what, most)
+		if got := g.get("will", at("select", "n", origin)); got != strings.Repeat("x", size) {
+			t.Errorf("%s: %d bytes", what, len(got))
+		}
+		g.stop()
+	}
+	g.start()
+	g.awaitOwner("will")
+	if events := g.history("will"); len(events) != 1+texts {
+		t.Errorf("%d events", len(events))
+	}
+	look("history", most)
+	eventually(t, "the log is compacted", func() bool {
+		all, err := filepath.Glob(filepath.Join(dir, "v1", "dirs", "will", "checkpoint", "*"))
+		return err == nil && len(all) > 0
+	})
+	look("compaction", most)
+	g.manage("POST", "tenants/will/restore", fmt.Sprintf(`{"phext":"n","at":%q,"to":"then"}`, began.UTC().Format(time.RFC3339Nano)), 200)
+	if got := g.get("will", at("select", "then", origin)); got != "text" {
+		t.Errorf("restored: %d bytes", len(got))
+	}
+	g.manage("POST", "tenants/will/restore", fmt.Sprintf(`{"phext":"n","at":%q,"to":"last"}`, time.Now().UTC().Format(time.RFC3339Nano)), 200)
+	look("restores", most)
+}
+
+// appendTexts overwrites a scroll in the log of a directory, whose owner has ended.
+func appendTexts(t *testing.T, dir, name string, n, size int) {
+	t.Helper()
+	b, err := bucket.Open("file://"+dir, bucket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := phext.ParseCoordinate(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &replica.Directory{Bucket: b, Name: name, Host: "another", Incarnation: "another"}
+	end, err := d.End(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := d.StateAt(t.Context(), end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Of = now.Of
+	owner, etag, err := d.Owner(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := d.TakeOver(t.Context(), owner, etag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		letter := "x"
+		if i < n-1 {
+			letter = string(rune('a' + i%20))
+		}
+		m := journal.Mutation{File: "n.phext", Op: journal.Update, At: at, Text: strings.Repeat(letter, size), Tenant: now.Of, Key: "k"}
+		g := object.Group{Time: time.Now().UnixNano(), Mutations: []journal.Mutation{m}, After: replica.FileState(journal.State{}.After(m))}
+		if _, err := log.Append(t.Context(), []object.Group{g}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Release(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+}
