@@ -119,7 +119,7 @@ const (
 // shorten writes a checkpoint, so that whoever takes the directory over has little to read
 // while everybody waits. Here it is still served meanwhile.
 func (ds *Directories) shorten(ctx context.Context, one *kept) {
-	if one.log.End()-one.compacted.Load() <= mostToRead && one.log.Appended()-one.appended.Load() <= mostBytesToRead {
+	if one.log.End()-one.compacted.Load() <= mostToRead && one.grown() <= mostBytesToRead {
 		return
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < timeToHandOver+shortenWithin {

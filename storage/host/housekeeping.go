@@ -19,10 +19,13 @@ import (
 
 // A log is compacted when it has compactAfter objects or compactBytes more than at the last
 // time, so that a take-over has little to read, and once a day if it has any, so that what is older
-// than the history can be removed. A log that does not grow costs no request.
+// than the history can be removed. A log that does not grow costs no request. Bytes are those
+// that a reader has in memory. If it has bytesToWait more, it is compacted before anything
+// is appended: a log is never much longer, however fast it grows.
 const (
 	compactAfter  = 1000
 	compactBytes  = 64 << 20
+	bytesToWait   = 8 * compactBytes
 	compactEvery  = 24 * time.Hour
 	lookAtLogs    = 10 * time.Second
 	compactWithin = 10 * time.Minute
@@ -32,6 +35,7 @@ const (
 type housekeeping struct {
 	mu      sync.Mutex
 	maximum int64            // another compactBytes, in tests
+	waiting gate             // of those who wait for it, one log is compacted at a time
 	logs    map[string]*kept // by name in the bucket
 }
 
@@ -44,8 +48,10 @@ type kept struct {
 	ownership context.Context          // ends with it
 	end       context.CancelFunc
 	endFetch  func()        // ends what comes in the background
+	fetched   func() bool   // says whether nothing comes any more
 	compacted atomic.Uint64 // number of the last checkpoint
-	appended  atomic.Int64  // bytes of the log at that time
+	appended  atomic.Int64  // bytes of the log at that time, as Log.Appended; below 0 = before this ownership
+	tried     atomic.Int64  // the same of the last time that it was to be compacted
 	since     atomic.Int64  // when it was begun, by the clock of the host
 }
 
@@ -94,7 +100,7 @@ func (ds *Directories) due(now time.Duration) (due []*kept) {
 		case one.ownership.Err() != nil || !one.lease.holds():
 			one.end()
 			delete(k.logs, name)
-		case grown >= compactAfter || one.log.Appended()-one.appended.Load() >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-time.Duration(one.since.Load()) >= compactEvery:
+		case grown >= compactAfter || one.grown() >= cmp.Or(k.maximum, compactBytes) || grown > 0 && now-time.Duration(one.since.Load()) >= compactEvery:
 			due = append(due, one)
 		}
 	}
@@ -155,12 +161,33 @@ func (ds *Directories) Keep(ctx context.Context) {
 	}
 }
 
+// grown is how many bytes the log has since it was compacted.
+func (one *kept) grown() int64 { return one.log.Appended() - one.appended.Load() }
+
+// append is Log.Append, for which a log that is too long is compacted first. If that fails, it
+// is appended to all the same.
+func (ds *Directories) append(ctx context.Context, one *kept, groups []object.Group) (seq uint64, err error) {
+	most := int64(bytesToWait)
+	if k := &ds.housekeeping; k.maximum > 0 {
+		most = k.maximum * bytesToWait / compactBytes
+	}
+	if one.grown() >= most && one.log.Appended()-one.tried.Load() >= most && ds.housekeeping.waiting.enter(ctx) == nil {
+		err := ds.compact(ctx, one)
+		ds.housekeeping.waiting.leave()
+		if err != nil && ctx.Err() == nil {
+			ds.Logger.Warn("a long log of a directory in the bucket was not compacted before it was appended to", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))
+		}
+	}
+	return one.log.Append(ctx, groups)
+}
+
 func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	ctx, cancel := context.WithTimeout(ctx, compactWithin)
 	defer cancel()
 	defer context.AfterFunc(one.ownership, cancel)()
 	one.since.Store(int64(ds.clock())) // also after an error: it is tried again when the log has grown
 	appended := one.log.Appended()
+	one.tried.Store(appended)
 	seq, err := one.log.Compact(ctx, func(file string) (journal.State, error) {
 		return journal.ReadState(ds.Links, filepath.Join(one.path, file))
 	}, ds.callsOf(one.tenants()))
@@ -169,6 +196,9 @@ func (ds *Directories) compact(ctx context.Context, one *kept) error {
 	}
 	one.compacted.Store(seq)
 	one.appended.Store(appended)
+	if !one.fetched() {
+		return nil // what comes still needs the log
+	}
 	removed, err := one.log.Prune(ctx, ds.History)
 	ds.Logger.Debug("the log of a directory in the bucket was compacted", slog.String(logkey.DataDir, one.path),
 		slog.Uint64("position", seq), slog.Int("removed", removed))

@@ -195,3 +195,43 @@ func TestALogOfManyBytes(t *testing.T) {
 		}
 	})
 }
+
+// TestALogThatIsSmallOnlyCompressed is compacted by what a reader has in memory, also by what
+// was written before a start. If it grows too fast, writes wait for that.
+func TestALogThatIsSmallOnlyCompressed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", history: time.Hour}
+		m.start()
+		synctest.Wait()
+		const each, due = 16 << 10, 64 << 10
+		text := strings.Repeat("x", each)
+		m.ds.housekeeping.maximum = due
+		for range due/each - 1 {
+			m.write("n.phext", text, "", true)
+		}
+		time.Sleep(lookAtLogs + time.Second)
+		synctest.Wait()
+		if n := objects(t, b, "checkpoint"); n != 0 {
+			t.Errorf("%d checkpoints of a log that is short", n)
+		}
+		m.end()
+		m.start()
+		defer func() { m.end() }()
+		synctest.Wait()
+		m.ds.housekeeping.maximum = due
+		m.write("n.phext", text, "", true)
+		time.Sleep(lookAtLogs + time.Second)
+		synctest.Wait()
+		if n := objects(t, b, "checkpoint"); n != 1 {
+			t.Errorf("%d checkpoints of a log that is long since before the start", n)
+		}
+		begun := time.Now()
+		for range bytesToWait/compactBytes*due/each + 1 {
+			m.write("n.phext", text, "", true)
+		}
+		if n, took := objects(t, b, "checkpoint"), time.Since(begun); n != 2 || took >= lookAtLogs {
+			t.Errorf("%d checkpoints of a log that grew fast, within %v", n, took)
+		}
+	})
+}

@@ -138,11 +138,13 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	one := &kept{log: log, lease: lease, path: d.Path, tenants: t.tenants, ownership: ownership, end: end}
 	one.since.Store(int64(ds.clock()))
 	r := datadir.NewReplica(d, datadir.Ownership{
-		Uploader: replica.NewUploader(lease.ctx, log), Holds: lease.holds, End: func() { ds.endOwnership(t.dir.Name, one) }, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
+		Uploader: replica.NewUploader(lease.ctx, func(ctx context.Context, groups []object.Group) (uint64, error) { return ds.append(ctx, one, groups) }), Holds: lease.holds, End: func() { ds.endOwnership(t.dir.Name, one) }, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
 		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },
 	})
-	one.uploader, one.endFetch = r.Uploader, fetch.End
+	one.uploader, one.endFetch, one.fetched = r.Uploader, fetch.End, fetch.Done
 	one.compacted.Store(state.Checkpoint)
+	one.appended.Store(-state.Read)
+	one.tried.Store(-state.Read)
 	ds.keep(t.dir.Name, one)
 	if err := t.uploadAhead(ctx, r, ahead); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ type Log struct {
 	epoch uint64
 
 	known    atomic.Uint64 // number of the last object that is known to be there
-	appended atomic.Int64  // bytes of all objects that were appended here
+	appended atomic.Int64  // bytes of all objects that were appended here, as a reader has them in memory
 
 	mu        sync.Mutex
 	end       uint64 // number of the last object
@@ -149,7 +149,7 @@ func (l *Log) create(ctx context.Context, record object.Log) error {
 		return err
 	}
 	l.end++
-	l.appended.Add(int64(len(body)))
+	l.appended.Add(object.PayloadSize(body))
 	l.known.Store(l.end)
 	return nil
 }
@@ -161,8 +161,8 @@ func (l *Log) Epoch() uint64 { return l.epoch }
 // upload.
 func (l *Log) End() uint64 { return l.known.Load() }
 
-// Appended is how many bytes all objects have that were appended here. It waits for no
-// upload.
+// Appended is how many bytes all objects have that were appended here, as whoever reads them
+// has them in memory: in the bucket, they may take much less. It waits for no upload.
 func (l *Log) Appended() int64 { return l.appended.Load() }
 
 // Append appends one object with all groups, and returns its number when it is in the

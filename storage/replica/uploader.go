@@ -40,9 +40,10 @@ type submission struct {
 	at      time.Time // when it was handed over
 }
 
-// NewUploader makes an uploader for a log. lease ends with this host's lease.
-func NewUploader(lease context.Context, l *Log) *Uploader {
-	return &Uploader{lease: lease, append: l.Append}
+// NewUploader makes an uploader for a log, of which it gets the Append. lease ends with this
+// host's lease.
+func NewUploader(lease context.Context, append func(context.Context, []object.Group) (seq uint64, err error)) *Uploader {
+	return &Uploader{lease: lease, append: append}
 }
 
 // Submit hands a group over. The channel gets nil once the group and all that were

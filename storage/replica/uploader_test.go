@@ -22,7 +22,7 @@ func TestUploader(t *testing.T) {
 		l := takeOver(t, d)
 		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: 50 * time.Millisecond} }
 		m.Calls()
-		u := NewUploader(t.Context(), l)
+		u := NewUploader(t.Context(), l.Append)
 		var results []<-chan error
 		told := func() (n int) {
 			for _, r := range results {
@@ -79,7 +79,7 @@ func testUploaderAndItsWriters(t *testing.T, pause time.Duration) {
 			m := bucket.NewMemory()
 			l := takeOver(t, newDirectory(m, "a"))
 			m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: upload} }
-			u := NewUploader(t.Context(), l)
+			u := NewUploader(t.Context(), l.Append)
 			begun := time.Now()
 			var all sync.WaitGroup
 			for i := range writers {
@@ -118,7 +118,7 @@ func TestUploaderInOrder(t *testing.T) {
 			n++
 			return []bucket.Fault{{Delay: time.Second}, {Lose: bucket.ErrUnknownOutcome}, {Refuse: bucket.ErrTemporary}, {Twice: true}}[n%4]
 		}
-		u := NewUploader(t.Context(), l)
+		u := NewUploader(t.Context(), l.Append)
 		var results []<-chan error
 		var want []string
 		for i := range 20 {
@@ -149,7 +149,7 @@ func TestSettled(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m := bucket.NewMemory()
 			l := takeOver(t, newDirectory(m, "a"))
-			u := NewUploader(t.Context(), l)
+			u := NewUploader(t.Context(), l.Append)
 			if err := <-u.Settled(); err != nil {
 				t.Error("before anything was submitted:", err)
 			}
@@ -193,7 +193,7 @@ func TestUploaderOfADeposedOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := bucket.NewMemory()
 		l := takeOver(t, newDirectory(m, "a"))
-		u := NewUploader(t.Context(), l)
+		u := NewUploader(t.Context(), l.Append)
 		takeOver(t, newDirectory(m, "b"))
 		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: time.Second} }
 		first := u.Submit(group("1"))
@@ -222,7 +222,7 @@ func TestUploaderWithoutABucket(t *testing.T) {
 		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Refuse: bucket.ErrTemporary} }
 		lease, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
-		u := NewUploader(lease, l)
+		u := NewUploader(lease, l.Append)
 		begun := time.Now()
 		for _, result := range []<-chan error{u.Submit(group("1")), u.Submit(group("2"))} {
 			if err := <-result; !errors.Is(err, ErrLeaseEnded) {

@@ -171,7 +171,7 @@ func (b *bucketWorld) takeOver() func(context.Context, *datadir.Dir) (*datadir.R
 			}
 			known[name] = datadir.KnownFile{ID: id, State: versionOf(state)}
 		}
-		return datadir.NewReplica(d, datadir.Ownership{Uploader: replica.NewUploader(b.lease, log), Holds: b.holds, Of: "will", Known: known}), nil
+		return datadir.NewReplica(d, datadir.Ownership{Uploader: replica.NewUploader(b.lease, log.Append), Holds: b.holds, Of: "will", Known: known}), nil
 	}
 }
 
