@@ -79,6 +79,11 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 		return err
 	}
 	defer release()
+	if a.Directories != nil {
+		if err := a.Directories.ClearEarlier(r.Context(), a.Dirs.Of(dir), *e.ID); err != nil {
+			return err
+		}
+	}
 	if err := a.History.NoteRemoved(&tenants.Tenant{ID: *e.ID, DataDir: dir}); err != nil {
 		return err
 	}

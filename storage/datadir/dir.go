@@ -116,6 +116,16 @@ func (d *Dir) lockForWrite(ctx context.Context) (unlock func(), err error) {
 	return d.lock(ctx, ReadsAtOnce)
 }
 
+// LockUnserved takes a directory alone that this host does not serve, and recovers nothing.
+// The error is ErrBusy if it is served.
+func (d *Dir) LockUnserved(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = d.lockForWrite(ctx); err == nil && d.replica.Load() != nil {
+		unlock()
+		return nil, ErrBusy
+	}
+	return unlock, err
+}
+
 // lock makes no context to wait with where there is nothing to wait for.
 func (d *Dir) lock(ctx context.Context, weight int64) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {

@@ -138,9 +138,10 @@ func (ds *Directories) KeepLease(ctx context.Context) error {
 	return ds.Run(uploaded)
 }
 
-// Keep compacts logs, one at a time, and removes what is older than the history, until
-// ctx ends. Then it waits for the uploads under way: nothing may be written any more.
+// Keep compacts logs, one at a time, removes what is older than the history, and what was
+// purged at other hosts, until ctx ends. Then it waits for the uploads under way: nothing may be written any more.
 func (ds *Directories) Keep(ctx context.Context) {
+	var seen *tenants.Snapshot
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,6 +154,7 @@ func (ds *Directories) Keep(ctx context.Context) {
 				ds.Logger.Warn("not all directories could be handed over", slog.Any(logkey.Error, err))
 			}
 		}
+		seen = ds.clearPurged(ctx, seen)
 		for _, one := range ds.due(ds.clock()) {
 			if err := ds.compact(ctx, one); err != nil && ctx.Err() == nil {
 				ds.Logger.Warn("the log of a directory in the bucket was not compacted", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))

@@ -74,7 +74,7 @@ func (ds *Directories) initOne(ctx context.Context, dirs *datadir.Dirs, d *datad
 	if err != nil {
 		return err
 	}
-	mark, err := t.readMark()
+	mark, _, err := t.readMark()
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			ds.Logger.Warn("it is not known whether the bucket has a directory", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 			continue // whoever asks for it is told
 		}
-		mark, err := t.readMark()
+		mark, earlier, err := t.readMark()
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 		group.Go(func() error {
 			owner, _, err := t.dir.Owner(ctx)
 			if err == nil {
-				err = t.checkKnown(ctx, marked && owner.Epoch > 0)
+				err = t.checkKnown(ctx, marked && owner.Epoch > 0 || earlier.isOld(owner))
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.Path, err)
@@ -90,7 +90,7 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 	behind := map[*datadir.Dir]bool{}
 	for _, d := range ds.all(dirs) {
 		if t, err := ds.newTakeOver(d); err == nil {
-			if mark, err := t.readMark(); mark.Ahead || err != nil {
+			if mark, _, err := t.readMark(); mark.Ahead || err != nil {
 				behind[d] = true
 			}
 		}

@@ -28,12 +28,17 @@ type mark struct {
 
 func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Name) }
 
-// readMark is the zero mark if the directory was another tenant's, too.
-func (t *takeOver) readMark() (m mark, err error) {
-	if m, err = readMarkFile(t.markPath()); err != nil || m.Of != t.dir.Of || m.Path != t.d.Path {
-		return mark{}, err
+// readMark is the mark of the tenant whose directory it is, and that of an earlier one with
+// the same id: at most one of them is not zero.
+func (t *takeOver) readMark() (m, earlier mark, err error) {
+	m, err = readMarkFile(t.markPath())
+	switch {
+	case err != nil || m.Path != t.d.Path:
+		return mark{}, mark{}, err
+	case m.Of != t.dir.Of:
+		return mark{}, m, nil
 	}
-	return m, nil
+	return m, mark{}, nil
 }
 
 func readMarkFile(path string) (m mark, err error) {

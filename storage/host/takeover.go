@@ -96,11 +96,11 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if !ds.mayClaim(owner) {
 		return nil, errOwned
 	}
-	mark, err := t.readMark()
+	mark, earlier, err := t.readMark()
 	if err != nil {
 		return nil, err
 	}
-	if err := t.checkKnown(ctx, mark.Epoch > 0 && owner.Epoch > 0); err != nil {
+	if err := t.checkKnown(ctx, mark.Epoch > 0 && owner.Epoch > 0 || earlier.isOld(owner)); err != nil {
 		return nil, err
 	}
 	if err := ds.awaitEnd(ctx, owner); err != nil {
@@ -110,6 +110,11 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	log, err := t.dir.TakeOver(ctx, owner, etag)
 	if err != nil {
 		return nil, err
+	}
+	if earlier.isOld(owner) {
+		if err := t.clearEarlier(ctx, earlier); err != nil {
+			return nil, err
+		}
 	}
 	alone := owner.Epoch == mark.Epoch
 	t.left = mark.Left

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,11 +71,31 @@ func (j *Journal) quarantine(in io.Reader, reason, file string) (string, error) 
 	return out.Name(), nil
 }
 
-// createQuarantineFile creates a file with a name that is not taken.
-func (j *Journal) createQuarantineFile(reason, file string) (*os.File, error) {
+// moveToQuarantine moves a directory to a name that is not taken.
+func (j *Journal) moveToQuarantine(dir, reason string) error {
+	name := j.quarantineName(reason, "journal")
+	for n := 0; ; n++ {
+		path := name
+		if n > 0 {
+			path = fmt.Sprintf("%s.%d", name, n)
+		}
+		err := os.Rename(dir, path)
+		if !errors.Is(err, fs.ErrExist) {
+			return errors.Join(err, j.cfg.syncDir(j.cfg.Quarantine))
+		}
+	}
+}
+
+// quarantineName is the path of something in the quarantine, which may be taken.
+func (j *Journal) quarantineName(reason, file string) string {
 	stamp := j.cfg.Now().UTC().Format("20060102T150405.000000000Z")
 	name := stamp + "-" + reason + "-" + printable(j.dataDir) + "-" + file
-	name = filepath.Join(j.cfg.Quarantine, name[:min(len(name), 240)])
+	return filepath.Join(j.cfg.Quarantine, name[:min(len(name), 240)])
+}
+
+// createQuarantineFile creates a file with a name that is not taken.
+func (j *Journal) createQuarantineFile(reason, file string) (*os.File, error) {
+	name := j.quarantineName(reason, file)
 	for n := 0; ; n++ {
 		path := name
 		if n > 0 {

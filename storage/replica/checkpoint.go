@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -182,6 +184,9 @@ func (l *Log) Purge(ctx context.Context) error {
 	}
 	defer l.housekeeping.Release(1)
 	l.purged = seq
+	if err := l.notePurged(ctx); err != nil { // before anything is removed
+		return err
+	}
 	body, err := object.Encode(&object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: l.d.Of, Time: l.d.now().UnixNano()})
 	if err != nil {
 		return err
@@ -203,6 +208,39 @@ func (l *Log) Purge(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// purgedKey is that of an object that stays, and says in which epoch a tenant was purged. It
+// has the form of an owner.
+func (d *Directory) purgedKey(of string) string {
+	sum := sha256.Sum256([]byte(of))
+	return d.key("purged/" + hex.EncodeToString(sum[:]))
+}
+
+// notePurged is for other hosts, which may have copies.
+func (l *Log) notePurged(ctx context.Context) error {
+	if l.d.Of == "" {
+		return nil
+	}
+	body, err := object.Encode(&object.Owner{Epoch: l.epoch})
+	if err != nil {
+		return err
+	}
+	return l.d.put(ctx, l.d.purgedKey(l.d.Of), body)
+}
+
+// IsPurged says whether a tenant, by its UniqueID, was purged in an epoch of the directory or
+// later: one without an incarnation may have come back since.
+func (d *Directory) IsPurged(ctx context.Context, of string, epoch uint64) (bool, error) {
+	o, err := d.get(ctx, d.purgedKey(of))
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	at, err := object.Decode[object.Owner](o.Body)
+	return err == nil && epoch <= at.Epoch, err
 }
 
 // remove removes an object. Who was deposed in the meantime must not remove what another

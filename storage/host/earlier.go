@@ -1,0 +1,165 @@
+package host
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/replica"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// An id may be used again for another tenant. Hosts that had the directory of the one before,
+// and gave it away, still have its files and its journal: old copies of what was in the
+// bucket. The next tenant must see nothing of them.
+
+// isOld says whether what is here of the ownership that the mark is of is no more than an old
+// copy: others have had the directory since. owner is who had it last.
+func (m mark) isOld(owner object.Owner) bool { return m.Epoch > 0 && owner.Epoch > m.Epoch }
+
+// ClearEarlier sets aside what is here of a tenant whose id is to be used again at a data
+// directory, if that is no more than an old copy of what was in the bucket. No tenant has the
+// id, and the caller has the directory locked.
+func (ds *Directories) ClearEarlier(ctx context.Context, d *datadir.Dir, id string) error {
+	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: id}}
+	m, err := readMarkFile(t.markPath())
+	if err != nil || m.Path != d.Path {
+		return err
+	}
+	owner, _, err := t.dir.Owner(ctx)
+	if err != nil || !m.isOld(owner) {
+		return err
+	}
+	if err := t.clearEarlier(ctx, m); err != nil {
+		return err
+	}
+	return fsutil.IgnoreMissing(os.Remove(t.markPath()))
+}
+
+// clearPurged removes what is here of tenants that were purged at other hosts. It looks for
+// them when the tenants have changed since the snapshot before, which costs a request for
+// each that was here and is gone. The snapshot that it returns is that of now, unless it has
+// to look again.
+func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot) *tenants.Snapshot {
+	now := ds.Tenants()
+	if now == before || ds.Dirs == nil {
+		return now
+	}
+	entries, err := os.ReadDir(ds.MarkDir)
+	if fsutil.IgnoreMissing(err) != nil {
+		ds.Logger.Warn("it is not known which directories were in the bucket", slog.Any(logkey.Error, err))
+		return before
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		m, err := readMarkFile(filepath.Join(ds.MarkDir, e.Name()))
+		if err == nil && ds.isGone(e.Name(), m, now) {
+			err = ds.clearIfPurged(ctx, e.Name(), m)
+		}
+		if err != nil && ctx.Err() == nil {
+			ds.Logger.Warn("what is here of a tenant that is gone is left for now", slog.String("directory", e.Name()), slog.Any(logkey.Error, err))
+			now = before
+		}
+	}
+	return now
+}
+
+// isGone says whether the tenant that a mark is of is not there any more, and nobody but a
+// later one with its id has the directory.
+func (ds *Directories) isGone(name string, m mark, now *tenants.Snapshot) bool {
+	if m.Epoch == 0 || m.Of == "" {
+		return false
+	}
+	if t, ok := now.ByID(name); ok && t.UniqueID() == m.Of {
+		return false
+	}
+	for _, t := range ds.tenantsOf(ds.Dirs.Of(m.Path)) {
+		if t.ID != name {
+			return false
+		}
+	}
+	return true
+}
+
+func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) error {
+	d := ds.Dirs.Of(m.Path)
+	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name}}
+	if purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch); !purged || err != nil {
+		return err
+	}
+	unlock, err := d.LockUnserved(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Meanwhile it may have been taken over for the next one.
+	if again, err := readMarkFile(t.markPath()); err != nil || again.Of != m.Of {
+		return err
+	}
+	if err := t.clearEarlier(ctx, m); err != nil {
+		return err
+	}
+	return fsutil.IgnoreMissing(os.Remove(t.markPath()))
+}
+
+// clearEarlier moves the journal, and then the files, to the quarantine, or removes them if the
+// earlier tenant was purged. It can be repeated. The mark stays.
+func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
+	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
+	if err != nil {
+		return err
+	}
+	files, err := filesOfTenant(t.d.Path)
+	if err != nil {
+		return err
+	}
+	at, letGo, err := t.d.Hold()
+	if err != nil {
+		return err
+	}
+	defer letGo()
+	if purged {
+		err = t.Journal.Purge(t.d.Path)
+		for _, file := range files {
+			if err == nil {
+				err = fsutil.IgnoreMissing(os.Remove(filepath.Join(at, file)))
+			}
+		}
+	} else {
+		err = t.Journal.SetAside(t.d.Path, at, files)
+	}
+	if err != nil {
+		return err
+	}
+	t.there = nil
+	said := "an id is used again, and what was here of the earlier tenant was set aside: the journal, and phexts as the bucket had them"
+	if purged {
+		said = "a tenant was purged at another host, and what was here of it is removed"
+	}
+	t.Logger.Warn(said, slog.String(logkey.DataDir, t.d.Path), slog.String("tenant", m.Of), slog.Int("files", len(files)))
+	return nil
+}
+
+// filesOfTenant are the names of the phexts in a directory, and of the copies that SQ's
+// json-export left beside them.
+func filesOfTenant(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fsutil.IgnoreMissing(err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(strings.TrimSuffix(e.Name(), ".json"), phext.Extension) && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}

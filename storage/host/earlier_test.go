@@ -1,0 +1,197 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// TestAnIDThatIsUsedAgainAtAnotherHost has a tenant at two hosts, and gives its id to another
+// one at the second. When that one comes to the first, which still has files and a journal
+// of the earlier tenant, it is served there, and nothing of them is seen. They are set aside,
+// or are gone if the earlier tenant was purged.
+func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
+	for _, purged := range []bool{false, true} {
+		for _, served := range []bool{false, true} {
+			t.Run(map[bool]string{false: "removed by hand", true: "purged"}[purged]+map[bool]string{false: ", first served here", true: ", served elsewhere before"}[served], func(t *testing.T) {
+				inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+					a, b := c.hosts["a"], c.hosts["b"]
+					begin := func() {
+						now := tenants.NewIncarnation(time.Now())
+						for _, m := range c.hosts {
+							m.incarnation = now
+							m.setTenants()
+						}
+					}
+					begin()
+					a.write("secret.phext", "secret", "key", true)
+					a.check(os.WriteFile(a.path("secret.phext.json"), []byte("secret"), 0o600))
+					a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+					b.write("secret.phext", "newer secret", "", true)
+					b.delete()
+					if purged {
+						b.check(b.purge())
+					}
+					time.Sleep(time.Second)
+					begin()
+					if served {
+						b.write("mine.phext", "mine", "", true)
+					}
+					b.check(b.ds.HandOver(t.Context(), b.tenant.DataDir, "a"))
+					a.check(a.ds.CheckKnown(t.Context(), a.dirs))
+					a.check(a.serve())
+					a.want("mine.phext", map[bool]string{true: "mine"}[served])
+					for _, file := range []string{"secret.phext", "secret.phext.json"} {
+						if _, err := os.Stat(a.path(file)); !errors.Is(err, os.ErrNotExist) {
+							t.Errorf("%s is still there: %v", file, err)
+						}
+					}
+					j, err := a.dirs.JournalOf(a.dirs.Of(a.tenant.DataDir))
+					a.check(err)
+					events, err := j.History(journal.Query{Limit: 100})
+					a.check(err)
+					for _, e := range events {
+						if strings.Contains(e.File, "secret") {
+							t.Errorf("in the history: %+v", e)
+						}
+					}
+					all := ""
+					for _, path := range a.quarantined() {
+						text, _ := os.ReadFile(path) // a journal is a directory
+						all += filepath.Base(path) + ": " + string(text) + "\n"
+					}
+					for _, what := range []string{"secret.phext: secret", "secret.phext.json: secret", "data-journal"} {
+						if strings.Contains(all, what) == purged {
+							t.Errorf("purged %v, and set aside: %s", purged, all)
+						}
+					}
+					a.write("mine.phext", "from here", "", true)
+					a.end()
+					a.start()
+					synctest.Wait()
+					a.check(a.ds.CheckKnown(t.Context(), a.dirs))
+					a.check(a.serve())
+					a.want("mine.phext", "from here")
+				})
+			})
+		}
+	}
+}
+
+// TestPurgedElsewhere removes what this host has of a tenant that was purged at another one,
+// also if that was while it was down, and whether the id is used again or not. A tenant that
+// was only taken out of the tenants file keeps everything.
+func TestPurgedElsewhere(t *testing.T) {
+	for _, test := range []struct{ purged, again, down bool }{{true, false, false}, {true, true, false}, {true, false, true}, {true, true, true}, {false, false, false}, {false, true, true}} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+				a, b := c.hosts["a"], c.hosts["b"]
+				set := func() {
+					a.setTenants()
+					b.setTenants()
+				}
+				a.incarnation = tenants.NewIncarnation(time.Now())
+				b.incarnation = a.incarnation
+				set()
+				a.write("secret.phext", "secret", "", true)
+				a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+				b.write("secret.phext", "newer secret", "", true)
+				dir := a.tenant.DataDir
+				if test.down {
+					a.end()
+				}
+				b.delete()
+				if test.purged {
+					b.check(b.purge())
+				}
+				time.Sleep(lookAtLogs + time.Second)
+				synctest.Wait()
+				if _, err := os.Stat(a.path("secret.phext")); err != nil {
+					t.Error("it is removed while there is such a tenant:", err)
+				}
+				later := &machine{TB: t, root: t.TempDir(), incarnation: tenants.NewIncarnation(time.Now())}
+				if later.setTenants(); !test.again {
+					snapshot, err := tenants.Parse([]byte(`{"tenants":[]}`))
+					a.check(err)
+					later.snapshot.Store(snapshot)
+				} else {
+					a.incarnation = later.incarnation
+					a.setTenants()
+					later.snapshot.Store(a.snapshot.Load())
+				}
+				if test.down {
+					a.start()
+				}
+				a.snapshot.Store(later.snapshot.Load())
+				time.Sleep(2 * (lookAtLogs + time.Second))
+				synctest.Wait()
+				j, err := a.journal.Of(a.dirs.Of(dir).Path)
+				a.check(err)
+				files, err := j.FilesAt(time.Now())
+				a.check(err)
+				if _, err := os.Stat(a.path("secret.phext")); errors.Is(err, os.ErrNotExist) != test.purged || len(files) > 0 == test.purged {
+					t.Errorf("the phext: %v; in the journal: %q", err, files)
+				}
+				if aside := a.quarantined(); len(aside) > 0 {
+					t.Errorf("set aside: %q", aside)
+				}
+				b.check(b.ds.HandOver(t.Context(), b.tenant.DataDir, "a"))
+			})
+		})
+	}
+}
+
+// TestPurgedAndBack has a tenant without an incarnation purged, and another one like it made and
+// taken out of the tenants file: that one was not purged.
+func TestPurgedAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, bucket.NewMemory(), "a")
+		defer func() { m.end() }()
+		synctest.Wait()
+		m.write("n.phext", "one", "", true)
+		m.delete()
+		m.check(m.purge())
+		m.write("n.phext", "two", "", true)
+		snapshot, err := tenants.Parse([]byte(`{"tenants":[]}`))
+		m.check(err)
+		m.end()
+		m.start()
+		m.snapshot.Store(snapshot)
+		time.Sleep(2 * (lookAtLogs + time.Second))
+		synctest.Wait()
+		m.want("n.phext", "two")
+	})
+}
+
+// TestAnIDThatIsUsedAgainWhereItWas does not take what nobody has taken over since for an old
+// copy: nothing is set aside, and nothing is served.
+func TestAnIDThatIsUsedAgainWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{TB: t, root: t.TempDir(), bucket: bucket.NewMemory(), name: "a", incarnation: tenants.NewIncarnation(time.Now())}
+		m.start()
+		synctest.Wait()
+		m.write("n.phext", "the only copy", "", true)
+		m.end()
+		time.Sleep(time.Second)
+		m.incarnation = tenants.NewIncarnation(time.Now())
+		m.start()
+		defer func() { m.end() }()
+		synctest.Wait()
+		if err := m.ds.CheckKnown(t.Context(), m.dirs); !errors.Is(err, ErrNotInBucket) {
+			t.Error(err)
+		}
+		if err := m.serve(); err == nil {
+			t.Error("it is served")
+		}
+		m.want("n.phext", "the only copy")
+	})
+}
