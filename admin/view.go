@@ -75,10 +75,21 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 		v.Error = full.Error()
 	} else if reason, mark, e := a.Dirs.Absence(t.DataDir); reason != "" || e != nil {
 		v.Error = errAbsent(reason, mark, e).Error()
+	} else if e := a.refused(t); e != nil {
+		v.Error = e.Error()
 	} else if e := Unwritable(t); err == nil && e != nil {
 		v.Error = e.Error()
 	}
 	return v, err
+}
+
+// refused is why a tenant would not be served here because of what the bucket has; nil = it
+// would be.
+func (a *API) refused(t *tenants.Tenant) error {
+	if a.Directories == nil {
+		return nil
+	}
+	return a.Directories.Refused()[a.Dirs.Of(t.DataDir).Path]
 }
 
 // errAbsent tells why a tenant is not served at all, in the words of the log.

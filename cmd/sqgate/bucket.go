@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
 	hosts "mirrorborn.us/sqgate/storage/host"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // bucketOptions is the flags of a bucket.
@@ -130,15 +134,35 @@ func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
 }
 
 // try is open for the command check, which may find the unit's credential where systemd
-// has it from.
-func (o *bucketOptions) try(out io.Writer) error {
+// has it from. It says which directories would not be served.
+func (o *bucketOptions) try(out io.Writer, known *tenants.Snapshot, markDir string) error {
 	o.credentials = o.unitCredentials()
-	if _, err := o.open(bucket.Options{}); err != nil {
+	b, err := o.open(bucket.Options{})
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(out, "the bucket: can be written and read, and honours conditions")
+	if _, err := fmt.Fprintln(out, "the bucket: can be written and read, and honours conditions"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tryWithin)
+	defer cancel()
+	directories := &hosts.Directories{Host: &hosts.Host{Bucket: b, Logger: slog.New(slog.DiscardHandler)}, Tenants: func() *tenants.Snapshot { return known }, MarkDir: markDir}
+	err = directories.CheckKnown(ctx, datadir.New(datadir.Config{Tenants: directories.Tenants, Logger: directories.Logger}))
+	if errors.Is(err, hosts.ErrNotInBucket) {
+		_, err = fmt.Fprintln(out, "- the bucket knows none of the phexts that are here, and serve does not start with it: for the first, run `sqgate bucket init`")
+		return err
+	}
+	refused := directories.Refused()
+	for _, path := range slices.Sorted(maps.Keys(refused)) {
+		if _, err := fmt.Fprintf(out, "- %s is not served: %v\n", path, refused[path]); err != nil {
+			return err
+		}
+	}
 	return err
 }
+
+// tryWithin is how long it may take to look for what the bucket does not know.
+const tryWithin = time.Minute
 
 // openBucket opens the bucket, if there is to be one, and has the tenants file made from
 // it where there is none.

@@ -168,3 +168,39 @@ func TestCheckTriesTheBucket(t *testing.T) {
 		}
 	}
 }
+
+// TestADirectoryThatTheBucketDoesNotKnow is named by check, by the log and by the status, and
+// keeps nobody else from being served.
+func TestADirectoryThatTheBucketDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	g, bucket := startWithBucket(t, builtin, "will", "emi")
+	g.must("will", "POST", at("update", "n", origin), "will", 200)
+	g.stop()
+	unknown := g.dataDir("emi")
+	if err := os.MkdirAll(unknown, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(unknown, "n.phext"), []byte("emi"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, status := sqgateOutput(t, []string{"SQGATE_BUCKET=file://" + bucket}, "check", "--config", g.configPath(), "--state-dir", filepath.Join(g.dir, "state"))
+	if want := "- " + unknown + " is not served: "; status != 0 || !strings.Contains(out, want) || strings.Contains(out, g.dataDir("will")+" is not") {
+		t.Errorf("%d %q, want %q", status, out, want)
+	}
+	g.start()
+	g.awaitOwner("will")
+	if got := g.get("will", at("select", "n", origin)); got != "will" {
+		t.Errorf("%q", got)
+	}
+	if r, err := g.do("emi", "GET", at("select", "n", origin), ""); err != nil || r.status != 503 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, path := range []string{"tenants/emi/stats", "tenants"} {
+		if said := g.managed("GET", path, "", 200).body; strings.Count(said, "sqgate bucket init") != 1 {
+			t.Error(said)
+		}
+	}
+	if log := g.log.String(); !strings.Contains(log, "a directory is not served, because it is not what the bucket has") {
+		t.Error(log)
+	}
+}

@@ -195,3 +195,29 @@ func TestAnIDThatIsUsedAgainWhereItWas(t *testing.T) {
 		m.want("n.phext", "the only copy")
 	})
 }
+
+// TestOneDirectoryThatTheBucketDoesNotKnow keeps nobody from the others.
+func TestOneDirectoryThatTheBucketDoesNotKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{TB: t, root: t.TempDir(), bucket: bucket.NewMemory(), name: "a", idle: 1}
+		m.start()
+		synctest.Wait()
+		m.write("n.phext", "text", "", true)
+		m.end()
+		unknown := filepath.Join(m.root, "srv", "idle0")
+		m.check(os.MkdirAll(unknown, 0o700))
+		m.check(os.WriteFile(filepath.Join(unknown, "x.phext"), []byte("unknown"), 0o600))
+		m.start()
+		defer func() { m.end() }()
+		synctest.Wait()
+		m.check(m.ds.CheckKnown(t.Context(), m.dirs))
+		if log := m.log.String(); !strings.Contains(log, "a directory is not served") || !strings.Contains(log, unknown) {
+			t.Error(log)
+		}
+		m.check(m.serve())
+		m.want("n.phext", "text")
+		if _, err := m.dirs.LockExclusive(t.Context(), unknown); err == nil {
+			t.Error("it is served")
+		}
+	})
+}

@@ -44,13 +44,28 @@ func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 	return t, err
 }
 
-// CheckKnown returns ErrNotInBucket if a directory has phexts that the bucket does not
-// know. Directories that were in this bucket before cost no request, but the first of them
-// is asked for, to see whether it is this bucket.
+// CheckKnown looks for directories with phexts that the bucket does not know. They are logged,
+// and not served. If it knows none at all, the error is ErrNotInBucket: it is an empty one,
+// or another. Directories that were in this bucket before cost no request, but the first of
+// them is asked for, to see whether it is this bucket.
 func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error {
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(directoriesAtOnce)
-	anyMarked := false
+	var mu sync.Mutex
+	var first error
+	known, anyMarked := false, false
+	note := func(d *datadir.Dir, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ds.refused.note(d.Path, err)
+		if known = known || err == nil; err == nil {
+			return
+		}
+		ds.Logger.Error("a directory is not served, because it is not what the bucket has", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
+		if first == nil || !errors.Is(first, ErrNotInBucket) {
+			first = fmt.Errorf("%s: %w", d.Path, err)
+		}
+	}
 	for _, d := range ds.all(dirs) {
 		t, err := ds.newTakeOver(d)
 		if err != nil {
@@ -59,7 +74,8 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 		}
 		mark, earlier, err := t.readMark()
 		if err != nil {
-			return err
+			note(d, err)
+			continue
 		}
 		marked := mark.Epoch > 0
 		if len(t.there) == 0 || marked && anyMarked {
@@ -71,13 +87,45 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			if err == nil {
 				err = t.checkKnown(ctx, marked && owner.Epoch > 0 || earlier.isOld(owner))
 			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", d.Path, err)
-			}
+			note(d, err)
 			return nil
 		})
 	}
-	return group.Wait()
+	_ = group.Wait() // there are no errors
+	if known {
+		return nil
+	}
+	return first
+}
+
+// refused are the directories that are not served because the bucket does not know what is
+// here, by path.
+type refused struct {
+	mu  sync.Mutex
+	why map[string]error
+}
+
+// note takes down how a look at a directory has ended. One that could not be made says nothing.
+func (r *refused) note(path string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(r.why, path)
+	case errors.Is(err, ErrNotInBucket):
+		if r.why == nil {
+			r.why = map[string]error{}
+		}
+		r.why[path] = err
+	}
+}
+
+// Refused are the directories that this host would not serve, by path: the bucket does not
+// know what is here.
+func (ds *Directories) Refused() map[string]error {
+	ds.refused.mu.Lock()
+	defer ds.refused.mu.Unlock()
+	return maps.Clone(ds.refused.why)
 }
 
 // catchUpEvery is how often it is tried to take directories over that have to be.

@@ -43,6 +43,7 @@ type Directories struct {
 	counts       counts
 	routes       routes
 	names        names
+	refused      refused
 	fetching     fetching
 	marks        sync.Mutex // for their files
 	lock         *os.File
@@ -66,6 +67,7 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	defer cancel()
 	defer context.AfterFunc(lease.ctx, cancel)()
 	r, err := ds.takeOver(ctx, d, lease)
+	ds.refused.note(d.Path, err)
 	if err != nil && !lease.holds() {
 		err = errors.Join(replica.ErrNoLease, err)
 	}
