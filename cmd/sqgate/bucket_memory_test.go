@@ -3,11 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/s3test"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -23,16 +23,28 @@ func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
 		t.Skip("it takes several times the memory")
 	}
 	t.Parallel()
-	const size, most = 32 << 20, 300 << 20
-	texts := 24
-	if os.Getenv("SQTEST_MEMORY") != "" {
-		texts = 60
+	if os.Getenv("SQTEST_MEMORY") == "" {
+		testMemoryOfALog(t, "file://"+t.TempDir(), 24)
+		return
 	}
-	g, dir := startWithBucket(t, builtin, "will")
+	t.Run("file", func(t *testing.T) { testMemoryOfALog(t, "file://"+t.TempDir(), 60) })
+	t.Run("S3", func(t *testing.T) { testMemoryOfALog(t, s3test.Start(t).URL, 60) })
+}
+
+func testMemoryOfALog(t *testing.T, url string, texts int) {
+	const size, most = 32 << 20, 300 << 20
+	g := newGate(t, builtin, "will")
+	g.args = []string{"--bucket", url}
+	g.start()
+	g.awaitOwner("will")
+	b, err := bucket.Open(url, bucket.Options{Dial: g.on.dialer()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	g.must("will", "POST", at("update", "n", origin), "text", 200)
 	g.stop()
 	began := time.Now()
-	appendTexts(t, dir, "will", texts, size)
+	appendTexts(t, b, "will", texts, size)
 	idle := 0
 	look := func(what string, more int) {
 		t.Helper()
@@ -66,7 +78,7 @@ func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
 	}
 	look("history", most)
 	eventually(t, "the log is compacted", func() bool {
-		all, err := filepath.Glob(filepath.Join(dir, "v1", "dirs", "will", "checkpoint", "*"))
+		all, _, err := b.List(t.Context(), "dirs/will/checkpoint/", "", 1)
 		return err == nil && len(all) > 0
 	})
 	look("compaction", most)
@@ -79,12 +91,8 @@ func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
 }
 
 // appendTexts overwrites a scroll in the log of a directory, whose owner has ended.
-func appendTexts(t *testing.T, dir, name string, n, size int) {
+func appendTexts(t *testing.T, b bucket.Bucket, name string, n, size int) {
 	t.Helper()
-	b, err := bucket.Open("file://"+dir, bucket.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	at, err := phext.ParseCoordinate(origin)
 	if err != nil {
 		t.Fatal(err)
