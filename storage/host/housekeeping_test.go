@@ -235,3 +235,31 @@ func TestALogThatIsSmallOnlyCompressed(t *testing.T) {
 		}
 	})
 }
+
+// TestALongLogThatCannotBeCompacted keeps nobody from writing, and is not tried at each write.
+func TestALongLogThatCannotBeCompacted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b, "a")
+		defer m.end()
+		synctest.Wait()
+		const each, due = 16 << 10, 64 << 10
+		m.ds.housekeeping.maximum = due
+		var tries atomicCount
+		tries.next() // the number of the one that follows
+		b.Fault = func(op bucket.Op, key string) bucket.Fault {
+			if op == bucket.OpPut && strings.Contains(key, "/checkpoint/") {
+				tries.next()
+				return bucket.Fault{Refuse: os.ErrPermission}
+			}
+			return bucket.Fault{}
+		}
+		const writes = 3 * bytesToWait / compactBytes * due / each
+		for range writes {
+			m.write("n.phext", strings.Repeat("x", each), "", true)
+		}
+		if n := tries.next() - 2; n < 2 || n > 3 {
+			t.Errorf("%d writes to a log that cannot be compacted have tried that %d times", writes, n)
+		}
+	})
+}
