@@ -30,7 +30,7 @@ func (m mark) isOld(owner object.Owner) bool { return m.Epoch > 0 && owner.Epoch
 func (ds *Directories) ClearEarlier(ctx context.Context, d *datadir.Dir, id string) error {
 	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: id}}
 	m, err := readMarkFile(t.markPath())
-	if err != nil || m.Path != d.Path {
+	if err != nil || m.Path != d.Path || len(ds.tenantsOf(d)) > 0 { // by now, all there may be others'
 		return err
 	}
 	owner, _, err := t.dir.Owner(ctx)

@@ -136,7 +136,7 @@ func TestPurgedElsewhere(t *testing.T) {
 				synctest.Wait()
 				j, err := a.journal.Of(a.dirs.Of(dir).Path)
 				a.check(err)
-				files, err := j.FilesAt(time.Now())
+				files, err := j.FilesAt(a.dirs.Of(dir).Path, time.Now())
 				a.check(err)
 				if _, err := os.Stat(a.path("secret.phext")); errors.Is(err, os.ErrNotExist) != test.purged || len(files) > 0 == test.purged {
 					t.Errorf("the phext: %v; in the journal: %q", err, files)
