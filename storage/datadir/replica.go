@@ -239,8 +239,8 @@ func (r *Replica) Uploaded() Uploading {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, g := range r.added {
-		r.Uploader.Submit(g)
+	if len(r.added) > 0 {
+		r.Uploader.Submit(r.added...)
 	}
 	r.added = nil
 	return Uploading{r, r.Uploader.Settled()}

@@ -46,11 +46,12 @@ func NewUploader(lease context.Context, append func(context.Context, []object.Gr
 	return &Uploader{lease: lease, append: append}
 }
 
-// Submit hands a group over. The channel gets nil once the group and all that were
-// submitted before it are in the bucket, or an error of Log.Append. It never waits,
-// and the order of the calls is the order in the log. After Wait, nothing may be
+// Submit hands groups over, of which there is one at least. They go into one object
+// together, if their texts are not too large for that. The channel gets nil once they and
+// all that were submitted before them are in the bucket, or an error of Log.Append. It never
+// waits, and the order of the calls is the order in the log. After Wait, nothing may be
 // submitted.
-func (u *Uploader) Submit(g object.Group) (result <-chan error) {
+func (u *Uploader) Submit(groups ...object.Group) (result <-chan error) {
 	told := make(chan error, 1)
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -58,8 +59,13 @@ func (u *Uploader) Submit(g object.Group) (result <-chan error) {
 		told <- u.failed
 		return told
 	}
-	u.bytes += textSize(g)
-	u.waiting = append(u.waiting, submission{g, []chan error{told}, time.Now()})
+	now := time.Now()
+	for _, g := range groups {
+		u.bytes += textSize(g)
+		u.waiting = append(u.waiting, submission{group: g, at: now})
+	}
+	last := &u.waiting[len(u.waiting)-1]
+	last.results = append(last.results, told)
 	if !u.running {
 		u.running = true
 		u.idle.Go(u.upload)
