@@ -100,6 +100,30 @@ func walkRecords(r io.ReaderAt, size int64, visit func(record) error) (good int6
 	}
 }
 
+// nextIntact returns where the first whole record of a kind begins behind from, or size if
+// there is none: the length of a damaged record cannot be trusted. No record is inside
+// another one, since its length has a NUL and no text of an answer has one.
+func nextIntact(r io.ReaderAt, from, size int64, wanted kind) (int64, error) {
+	in := bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), edge)
+	for off := from; ; {
+		if _, err := in.Discard(1); err != nil {
+			return size, unlessShort(err)
+		}
+		off++
+		head, err := in.Peek(frameHead + 1)
+		if err != nil {
+			return size, unlessShort(err)
+		}
+		length := int64(binary.LittleEndian.Uint32(head))
+		if kind(head[frameHead]) != wanted || length == 0 || length > size-off-frameHead {
+			continue
+		}
+		if rec, n, err := nextRecord(io.NewSectionReader(r, off, size-off), size-off, math.MaxInt64); err != nil || n > 0 && rec.kind == wanted {
+			return off, err
+		}
+	}
+}
+
 // A record of more than mostKept bytes is walked past in pieces. Only a mutation can
 // be so long, by its text: a checkpoint of that size has a file of its own. Of its two
 // ends, so much is kept as the rest of a mutation needs, in bytes.
@@ -250,7 +274,10 @@ func (r *recordReader) read(off int64) (record, error) {
 		rec, n, err = nextRecord(r.from(off), r.size-off, math.MaxInt64)
 	}
 	if err == nil && n == 0 {
-		r.at, err = -1, fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
+		err = fmt.Errorf("the record at %d of the journal %w", off, ErrDamaged)
+	}
+	if err != nil {
+		r.in = nil // nobody knows where it is
 	}
 	return rec, err
 }

@@ -275,22 +275,41 @@ func (j *Journal) loadAnswers() (*answers, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	good, err := walkRecords(f, info.Size(), func(r record) error {
-		if r.kind == answered {
-			n := answerOf(r.m, r.time)
-			n.offset, n.settled = r.offset, true
-			a.add(n)
-		}
-		return nil
+	lost, err := walkAnswers(f, info.Size(), func(r record) {
+		n := answerOf(r.m, r.time)
+		n.offset, n.settled = r.offset, true
+		a.add(n)
 	})
-	if good < info.Size() {
-		j.cfg.Logger.Warn("answers to Idempotency-Keys are lost", "path", f.Name(), "bytes", info.Size()-good)
+	if lost > 0 {
+		j.cfg.Logger.Warn("answers to Idempotency-Keys are lost", "path", f.Name(), "bytes", lost)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		a.free()
 		return nil, err
 	}
 	return a, nil
+}
+
+// walkAnswers calls visit with each answer in the first size bytes of r that is whole, and
+// returns how many bytes are not.
+func walkAnswers(r io.ReaderAt, size int64, visit func(record)) (lost int64, err error) {
+	for from := int64(0); from < size; {
+		good, err := walkRecords(io.NewSectionReader(r, from, size-from), size-from, func(rec record) error {
+			if rec.offset += from; rec.kind == answered {
+				visit(rec)
+			}
+			return nil
+		})
+		damage := from + good
+		if err != nil || damage == size {
+			return lost, err
+		}
+		if from, err = nextIntact(r, damage, size, answered); err != nil {
+			return lost, err
+		}
+		lost += from - damage
+	}
+	return lost, nil
 }
 
 // readAnswersLocked calls visit with each answer, oldest first. One that is damaged, or was

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -266,4 +267,55 @@ func TestARepeatIsAsDurableAsTheFirst(t *testing.T) {
 		}
 		s.fail = nil
 	}
+}
+
+// TestADamagedAnswerIsLostAlone damages each byte of the file with the answers: as it is read
+// at a start, and as it is written again by a journal that is in use.
+func TestADamagedAnswerIsLostAlone(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off }))
+	const n = 5
+	for i := range n {
+		w.mutate(keyed(fmt.Sprint("k", i), fmt.Sprint("answer ", i)))
+	}
+	w.j.mustRotate = true
+	w.mutate(update("a.phext", 1, "in the next segment"))
+	path := filepath.Join(w.j.dir, answersFile)
+	whole, err := os.ReadFile(path)
+	w.must(err)
+	left := func() (all []string) {
+		for i := range n {
+			got, _, ok, err := w.j.Answered("will", fmt.Sprint("k", i))
+			if want := fmt.Sprint("answer ", i); ok && err == nil && got == want {
+				all = append(all, got)
+			} else if ok && err == nil {
+				t.Fatalf("%q instead of %q", got, want)
+			}
+		}
+		return all
+	}
+	for at := range whole {
+		w.must(os.WriteFile(path, whole, 0o600))
+		w.must(w.j.Suspend())
+		if all := left(); len(all) != n {
+			t.Fatalf("%q are there before the damage", all)
+		}
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 0xa5
+		w.must(os.WriteFile(path, damaged, 0o600))
+		w.must(w.j.saveAnswers())
+		if all := left(); len(all) < n-1 {
+			t.Fatalf("byte %d is damaged while the journal is in use: only %q are left", at, all)
+		}
+		w.must(os.WriteFile(path, damaged, 0o600))
+		w.must(w.j.Suspend())
+		if all := left(); len(all) < n-1 {
+			t.Fatalf("byte %d is damaged at a start: only %q are left", at, all)
+		}
+	}
+}
+
+func (j *Journal) saveAnswers() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.saveAnswersLocked()
 }
