@@ -42,7 +42,7 @@ func (b *builder) build(list []json.RawMessage, reload bool) {
 	b.keys, b.writers = make(map[digest]keyUse, n), map[*Tenant]*[]*string{}
 	b.snapshot = &Snapshot{
 		all: make([]*Tenant, 0, n), byID: make(map[string]*Tenant, n), byKey: make(map[digest]*Tenant, n),
-		byPathKey: map[digest]*Tenant{}, byScopedKey: map[digest]keyOf{}, reloadOnChange: reload,
+		byPathKey: map[digest]*Tenant{}, byScopedKey: map[digest]keyOf{}, byDir: make(map[string][]*Tenant, n), reloadOnChange: reload,
 	}
 	for i, raw := range list {
 		b.index, b.id = i+1, ""
@@ -279,6 +279,10 @@ func (b *builder) checkDirectories() {
 			continue // already refused
 		}
 		dir := fsutil.Resolve(t.DataDir)
+		b.snapshot.byDir[dir] = append(b.snapshot.byDir[dir], t)
+		if t.DataDir != dir {
+			b.snapshot.byDir[t.DataDir] = append(b.snapshot.byDir[t.DataDir], t)
+		}
 		other, taken := first[dir]
 		if !taken {
 			first[dir] = i

@@ -141,6 +141,7 @@ type Snapshot struct {
 	byPathKey      map[digest]*Tenant
 	archived       int // how many of them are
 	byScopedKey    map[digest]keyOf
+	byDir          map[string][]*Tenant // by DataDir, and by what that led to when the file was read
 	reloadOnChange bool
 	refusal        *apierror.Error // nil once a file is in force
 }
@@ -192,6 +193,10 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 	t, ok := s.byID[id]
 	return t, ok
 }
+
+// At returns the tenants whose data_dir is this path, or led to it when the file was read,
+// in the file's order. Archived ones are among them. The slice must not be changed.
+func (s *Snapshot) At(dir string) []*Tenant { return s.byDir[dir] }
 
 // All returns the tenants in the file's order. The slice must not be changed.
 func (s *Snapshot) All() []*Tenant { return s.all }

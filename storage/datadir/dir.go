@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // ReadsAtOnce is how many reads may be at one child at a time. SQ answers one
@@ -55,9 +57,12 @@ type Dir struct {
 	searchers sync.Map // the same of Searches, see EnterSearch
 
 	recovered atomic.Bool
-	replica   atomic.Pointer[Replica] // nil = there is no bucket, or this host does not own the directory
-	leftovers atomic.Bool             // of an ownership that was lost, see dropLost
-	losing    sync.Mutex              // keeps a take-over waiting until Lose has noted all of a loss
+	owners    atomic.Pointer[journal.Owners]   // for whom it is, or is to be, recovered; nil = it never was
+	ownersIn  atomic.Pointer[tenants.Snapshot] // has them
+	spellings []string                         // of Path; see Dirs.Of
+	replica   atomic.Pointer[Replica]          // nil = there is no bucket, or this host does not own the directory
+	leftovers atomic.Bool                      // of an ownership that was lost, see dropLost
+	losing    sync.Mutex                       // keeps a take-over waiting until Lose has noted all of a loss
 	// handingOver is closed when a hand-over under way is over; nil = there is none.
 	handingOver atomic.Pointer[chan struct{}]
 	behind      atomic.Bool   // writes were acknowledged that the bucket may not have, and that nobody uploads
@@ -149,9 +154,42 @@ func (d *Dir) wait(ctx context.Context, weight int64) error {
 	return err
 }
 
-// Recovered says whether the files are known to be what the journal says and, with a
-// bucket, whether this host owns the directory.
-func (d *Dir) Recovered() bool { return d.recovered.Load() && d.owned() }
+// Recovered says whether the files are known to be what the journal says, for those who have
+// the directory now, and, with a bucket, whether this host owns the directory.
+func (d *Dir) Recovered() bool { return d.recovered.Load() && d.owned() && d.hasSameOwners() }
+
+// hasSameOwners says whether the directory was recovered for those who have it now. Nobody
+// may have it meanwhile.
+func (d *Dir) hasSameOwners() bool {
+	now, was := d.dirs.Tenants(), d.owners.Load()
+	if now == nil || d.ownersIn.Load() == now {
+		return true
+	}
+	owners := d.ownersAt(now)
+	if len(owners.Tenants) > 0 && (was == nil || was.Shared != owners.Shared || !slices.Equal(was.Tenants, owners.Tenants)) {
+		return false
+	}
+	d.ownersIn.Store(now)
+	return true
+}
+
+// ownersAt are those who have the directory, whether they are enabled, disabled or archived.
+func (d *Dir) ownersAt(now *tenants.Snapshot) (owners journal.Owners) {
+	d.dirs.mu.RLock()
+	defer d.dirs.mu.RUnlock()
+	for _, path := range append(slices.Clone(d.spellings), d.Path) {
+		for _, t := range now.At(path) {
+			if other, ok := d.dirs.bySpelling[t.DataDir]; ok && other != d {
+				continue // what the path leads to has changed since
+			}
+			if id := t.UniqueID(); !slices.Contains(owners.Tenants, id) {
+				owners.Tenants, owners.Shared = append(owners.Tenants, id), owners.Shared || t.SharedDataDir
+			}
+		}
+	}
+	slices.Sort(owners.Tenants)
+	return owners
+}
 
 // MarkUnrecovered has the next request of the directory recover its files before it looks
 // at them.

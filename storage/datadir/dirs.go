@@ -129,6 +129,7 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		ds.byPath[path] = d
 	}
 	ds.bySpelling[dataDir] = d
+	d.spellings = append(d.spellings, dataDir)
 	return d
 }
 

@@ -143,7 +143,16 @@ func (d *Dir) Forget() error {
 	if what, err := lacks(d.Path, nil); what == "" && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	return d.forgetMark()
+}
+
+// forgetMark is for a directory of which nothing is known any more.
+func (d *Dir) forgetMark() error {
 	d.marked.Store(false)
+	d.lastHere.Store(nil)
+	if d.mark == "" {
+		return nil
+	}
 	return fsutil.IgnoreMissing(os.Remove(d.mark))
 }
 

@@ -44,6 +44,10 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
+	d.recovered.Store(false) // it may have been for others
+	if err := d.claim(); err != nil {
+		return d.notRecovered(ctx, err)
+	}
 	if err := d.CheckPresent(); err != nil {
 		return err // recovery would write the phexts to another disk
 	}
@@ -62,6 +66,30 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	}
 	d.recovered.Store(true)
 	return nil
+}
+
+// claim has the journal know whose the directory is. If it was of others, nothing is known of
+// the directory any more.
+func (d *Dir) claim() error {
+	now := d.dirs.Tenants()
+	if now == nil {
+		return nil
+	}
+	owners := d.ownersAt(now)
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return err
+	}
+	others, err := j.Claim(owners)
+	if others {
+		d.waiting.Store(nil)
+		err = errors.Join(err, d.forgetMark())
+	}
+	if err == nil {
+		d.owners.Store(&owners)
+		d.ownersIn.Store(now)
+	}
+	return err
 }
 
 // notRecovered logs why a directory is not recovered, and returns what callers are told.
@@ -101,7 +129,7 @@ func (d *Dir) recoverFor(ctx context.Context, call *rewrite.Call) error {
 // and the names in it.
 func (d *Dir) isWhole(call *rewrite.Call) bool {
 	full := d.waiting.Load()
-	if full == nil || full.Files == nil {
+	if full == nil || full.Files == nil || !d.hasSameOwners() {
 		return false
 	}
 	_, torn := full.Files[filepath.Base(call.FilePath(d.Path))]

@@ -19,6 +19,7 @@ func TestAFullDiskKeepsOnlyTornPhextsWaiting(t *testing.T) {
 		w.put("torn.phext", "torn")
 		w.put("named.phext", "named")
 		full := &journal.NoRoomError{Dir: w.dir.Path, Files: map[string]int64{"torn.phext": 100, "named.names.phext": 20}}
+		w.check(w.dir.claim())
 		w.wantError(w.dir.notRecovered(t.Context(), full), apierror.Unavailable, "disk of this service is full")
 		w.stopErr = full // as if there were still no room
 		v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=whole"))

@@ -135,6 +135,11 @@ const floorFile = "changes-from"
 // ForgetChanges makes all positions until now invalid, durably: what was done until now
 // is not all that became of the files, or not what became of them.
 func (j *Journal) ForgetChanges() error {
+	return j.forgetChanges(func(Position) error { return nil })
+}
+
+// forgetChanges calls note with the Position from which on there are changes.
+func (j *Journal) forgetChanges(note func(from Position) error) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
@@ -152,7 +157,7 @@ func (j *Journal) ForgetChanges() error {
 	}
 	j.changes.floor, j.changes.rotated = p, place{}
 	j.announceLocked(j.seg.place(), p)
-	return nil
+	return note(p)
 }
 
 func (j *Journal) readFloor() (p Position, err error) {

@@ -31,9 +31,11 @@ type Journal struct {
 	seg        *segment // the newest one; nil if there is none yet, or if not isOpen
 	files      map[string]*fileState
 	answers    *answers
-	mustRotate bool  // the next mutation begins a new segment
-	format     byte  // of the next segment, at least
-	lastTime   int64 // of the latest record, in nanoseconds since 1970
+	mustRotate bool   // the next mutation begins a new segment
+	format     byte   // of the next segment, at least
+	from       uint64 // the first segment that is of those who have the data_dir; see ownerFile
+	claim      *claim // of those who have it now; nil = it is as it was
+	lastTime   int64  // of the latest record, in nanoseconds since 1970
 
 	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
 	lostFrom, lostUpTo uint64 // the range of bytes that a failed sync may have lost
@@ -83,6 +85,13 @@ func (j *Journal) openLocked() error {
 	if j.changes.floor, err = j.readFloor(); err != nil {
 		return err
 	}
+	note, err := j.cfg.noteOf(j.dir)
+	if err != nil {
+		return err
+	}
+	if note != nil {
+		j.from = note.From
+	}
 	if err := j.openNewestLocked(); err != nil {
 		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}
@@ -93,7 +102,7 @@ func (j *Journal) openLocked() error {
 func (j *Journal) openNewestLocked() error {
 	for {
 		numbers, _, err := segments(j.dir)
-		if err != nil || len(numbers) == 0 {
+		if err != nil || len(numbers) == 0 || numbers[len(numbers)-1] < j.from {
 			return err
 		}
 		if opened, err := j.openSegmentLocked(numbers[len(numbers)-1]); err != nil || opened {

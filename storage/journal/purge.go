@@ -57,6 +57,8 @@ func (j *Journal) remove(rename func(dir string) error) error {
 	if err := fsutil.IgnoreMissing(rename(j.dir)); err != nil {
 		return err
 	}
+	j.cfg.dropNote(j.dir)
+	j.from, j.claim = 0, nil
 	j.mustRotate, j.changes.announced, j.changes.last, j.sealer = false, place{}, Position{}, nil
 	j.pruneDue.Store(false)
 	return fsutil.IgnoreMissing(j.cfg.syncDir(j.cfg.Dir))

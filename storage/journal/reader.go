@@ -17,6 +17,7 @@ import (
 type view struct {
 	j        *Journal
 	segments []*segmentView
+	oldest   uint64          // number of the first segment that may be read; those before it are of others
 	turn     *fairqueue.Turn // held, except while the disk is waited for; nil = there is none
 	memory   Memory
 	scrolls  int64 // bytes that memory.Scrolls has granted
@@ -38,7 +39,7 @@ type Memory interface {
 func (j *Journal) view(newestOnly bool) (*view, error) {
 	j.pruneMu.RLock()
 	v := &view{j: j}
-	newest, end, err := j.extent()
+	newest, end, err := v.extent()
 	if err == nil {
 		err = v.open(newest, end, newestOnly)
 	}
@@ -64,12 +65,14 @@ func (j *Journal) past(turn *fairqueue.Turn) (*view, error) {
 
 // extent returns the number of the newest segment, and the bytes of its
 // records.
-func (j *Journal) extent() (number uint64, end int64, err error) {
+func (v *view) extent() (number uint64, end int64, err error) {
+	j := v.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.openLocked(); err != nil || j.seg == nil {
 		return 0, 0, err
 	}
+	v.oldest = j.from
 	return j.seg.number, j.seg.end, nil
 }
 
@@ -79,7 +82,7 @@ func (v *view) open(newest uint64, end int64, newestOnly bool) error {
 		switch {
 		case n == newest:
 			v.segments = append(v.segments, &segmentView{n, end})
-		case n < newest && !newestOnly:
+		case n >= v.oldest && n < newest && !newestOnly:
 			v.segments = append(v.segments, &segmentView{number: n})
 		}
 	}
@@ -130,7 +133,7 @@ func (v *view) beyond(t int64) (bool, error) {
 		}
 		head, whole, err := readHeader(f)
 		if err = errors.Join(err, f.Close()); err != nil || whole {
-			pruned := i > 0 || o.number > 1
+			pruned := i > 0 || o.number > max(1, v.oldest)
 			return t < head.time && (pruned || t < v.j.cfg.Now().UnixNano()-int64(v.j.cfg.History)), err
 		}
 	}

@@ -36,6 +36,13 @@ func (j *Journal) Recover(ctx context.Context) (Report, error) { return j.Recove
 
 // RecoverAt is Recover where the path at leads to the data_dir, which the caller holds open.
 func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err error) {
+	c := j.claimed()
+	if c != nil && c.idle {
+		return report, nil // it is not known whose the files are
+	}
+	if err := c.look(at); err != nil {
+		return report, err
+	}
 	if err := j.removeTemporary(at); err != nil {
 		return Report{}, err
 	}
@@ -43,7 +50,7 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err != nil {
 		return Report{}, j.orNoRoom(err, nil)
 	}
-	report, err = v.recoverAll(ctx, at)
+	report, err = v.recoverAll(ctx, at, c)
 	v.close()
 	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
 	if err != nil {
@@ -52,18 +59,24 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err := j.renumber(at); err != nil {
 		return report, err
 	}
-	return report, j.orNoRoom(j.afterRecovery(), map[string]int64{})
+	if err = j.afterRecovery(); err == nil {
+		err = j.settleClaim(at)
+	}
+	return report, j.orNoRoom(err, map[string]int64{})
 }
 
 // recoverAll recovers every file that the newest segment knows, and every file
 // that was renamed aside.
-func (v *view) recoverAll(ctx context.Context, at string) (report Report, err error) {
+func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Report, err error) {
 	aside, err := v.j.renamedAside(at)
 	if err != nil {
 		return report, err
 	}
 	r := v.j.recovery(v, at, &report)
 	logs := map[string]*fileLog{}
+	if c != nil && c.anew {
+		r.segment = nil
+	}
 	if r.segment != nil {
 		if logs, err = v.fileLogs(r.segment); err != nil {
 			return report, err
@@ -79,8 +92,14 @@ func (v *view) recoverAll(ctx context.Context, at string) (report Report, err er
 		if ctx.Err() != nil {
 			return report, errors.Join(err, ctx.Err())
 		}
-		r.needed = 0
-		if failed := r.file(file, logs[file], aside[file]); failed != nil {
+		log := logs[file]
+		if r.needed, r.standing = 0, c.of(file); r.standing == foreign {
+			if !aside[file] {
+				continue
+			}
+			log = nil
+		}
+		if failed := r.file(file, log, aside[file]); failed != nil {
 			if p := (*fs.PathError)(nil); errors.As(failed, &p) {
 				p.Path = strings.Replace(p.Path, at, v.j.dataDir, 1) // the operator is told of it
 			}
@@ -109,6 +128,7 @@ type recovery struct {
 	recordsLost    bool         // the same, or a power cut has cut off its end
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
+	standing       standing                         // of the present file
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

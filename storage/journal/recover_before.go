@@ -161,7 +161,7 @@ const longestWrite = time.Minute
 // under way is in the newest segment. Without one, what is there may be torn,
 // unless it was written long after the other was renamed.
 func (f *fileRecovery) unknownFile() error {
-	torn := f.segment == nil || f.recordsLost
+	torn := f.segment == nil || f.recordsLost || f.standing == foreign
 	if renamed, err := f.view.j.cfg.Links.Identify(BeforePath(f.place)); err == nil && f.id.Mtime-renamed.Ctime > int64(longestWrite) {
 		torn = false
 	}

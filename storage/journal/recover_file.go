@@ -46,6 +46,9 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if err := f.replay(); err != nil {
 		return f.checkpointDamaged(err, aside)
 	}
+	if f.standing == returned {
+		return f.keepReturned(aside)
+	}
 	if aside {
 		if done, err := f.resolveBefore(); done || err != nil {
 			return err
@@ -180,6 +183,29 @@ func (f *fileRecovery) complete(id fsutil.FileID) error {
 	}
 	f.report.Completed += len(f.batch)
 	return nil
+}
+
+// keepReturned takes the file for what its owner made of it where this journal did not see
+// it. What was pending here is not made any more.
+func (f *fileRecovery) keepReturned(aside bool) error {
+	if aside {
+		if err := f.restoreWithoutJournal("the file may have been changed elsewhere", false); err != nil {
+			return err
+		}
+	}
+	same := f.found.Equals(f.want)
+	switch {
+	case same && len(f.log.pending) > 0:
+		return f.complete(f.id)
+	case same:
+		return f.record(record{kind: seen, id: f.id, idKnown: true})
+	case !f.found.isUTF8():
+		return f.repair("not-utf8", true)
+	}
+	if err := f.recordEnd(record{kind: aborted}); err != nil {
+		return err
+	}
+	return f.keepEdit()
 }
 
 // recoverIdle recovers a file without pending mutations that is not in the state

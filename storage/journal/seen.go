@@ -89,6 +89,7 @@ func (j *Journal) seenBefore(number uint64) map[string]*fileState {
 
 func (j *Journal) readSeen(number uint64) (map[string]*fileState, error) {
 	numbers, _, err := segments(j.dir)
+	numbers = slices.DeleteFunc(numbers, func(n uint64) bool { return n < j.from }) // which are of others
 	if err != nil || len(numbers) == 0 || numbers[0] >= number {
 		return map[string]*fileState{}, err
 	}

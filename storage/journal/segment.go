@@ -176,5 +176,8 @@ func (j *Journal) establishDir() error {
 	if err := j.cfg.replace(path, strings.NewReader(j.dataDir+"\n"), 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
 	}
+	if err := j.cfg.writeKnownNote(j.dir); err != nil {
+		return err
+	}
 	return j.cfg.syncDir(j.cfg.Dir)
 }

@@ -33,6 +33,7 @@ type settings struct {
 	segmentMax int64            // bytes of records, without checkpoints, after which a segment ends
 	answersMax int              // how many answers to Idempotency-Keys of a data_dir are kept
 	answersAll *memlimit.Budget // the same of all data_dirs
+	owners     *ownerNotes      // of all journals
 
 	// The file system, which fails or is faster in tests.
 	syncPhext func(phext *os.File) error
@@ -49,7 +50,7 @@ func New(c Config) (*Set, error) {
 	}
 	return &Set{
 		cfg: settings{
-			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll),
+			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll), owners: &ownerNotes{},
 			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.ReplaceFrom,
 		},
 		journals: map[string]*Journal{},

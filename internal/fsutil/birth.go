@@ -1,0 +1,29 @@
+package fsutil
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// BirthOf is when a directory was made, which tells it from another one at the same path,
+// also from a copy of it. It is "" if there is none, or if its file system does not keep that.
+func BirthOf(dir string) (string, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st)
+	for err == unix.EINTR {
+		err = unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOSYS):
+		return "", nil
+	case err != nil:
+		return "", &os.PathError{Op: "statx", Path: dir, Err: err}
+	case st.Mask&unix.STATX_BTIME == 0, st.Btime.Sec == 0:
+		return "", nil
+	}
+	return strconv.FormatInt(st.Btime.Sec, 10) + "." + strconv.FormatUint(uint64(st.Btime.Nsec), 10), nil
+}

@@ -1,0 +1,354 @@
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// A journal is that of a path, and the path may be given to others: tenants move, with
+// their files, and may come back. So the journal has a note of whose it is. Nothing of it
+// is shown to others, and it repairs no file that others, or a journal at another path,
+// may have changed since.
+
+// ownerFile has the note.
+const ownerFile = "owner"
+
+// Owners are the tenants whose data_dir it is.
+type Owners struct {
+	Tenants []string // their UniqueIDs, sorted
+	Shared  bool     // each has only the files that begin with its id and a dot
+}
+
+// ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
+type ownerNote struct {
+	Tenants   []string `json:"tenants"`
+	Away      []string `json:"away,omitempty"` // were among them, and may have changed their files since
+	Shared    bool     `json:"shared,omitempty"`
+	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
+	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
+}
+
+func (n *ownerNote) knows(tenant string) bool {
+	return slices.Contains(n.Tenants, tenant) || slices.Contains(n.Away, tenant)
+}
+
+func (n *ownerNote) equals(m *ownerNote) bool {
+	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From &&
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
+}
+
+// without is the note when tenants have another data_dir.
+func (n *ownerNote) without(tenants []string) *ownerNote {
+	gone := func(t string) bool { return slices.Contains(tenants, t) }
+	if !slices.ContainsFunc(n.Tenants, gone) {
+		return n
+	}
+	left := *n
+	left.Tenants, left.Away = nil, slices.Clone(n.Away)
+	for _, t := range n.Tenants {
+		if gone(t) {
+			left.Away = append(left.Away, t)
+		} else {
+			left.Tenants = append(left.Tenants, t)
+		}
+	}
+	return &left
+}
+
+// ownerNotes are those of all journals of a Set, by the journal's directory. They are read
+// when the first is asked for.
+type ownerNotes struct {
+	mu sync.Mutex
+	of map[string]*ownerNote // nil = they were not read yet
+}
+
+// noteOf is the note of a journal, or nil.
+func (s *settings) noteOf(dir string) (*ownerNote, error) {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	if err := s.readNotesLocked(); err != nil {
+		return nil, err
+	}
+	return s.owners.of[dir], nil
+}
+
+func (s *settings) readNotesLocked() error {
+	if s.owners.of != nil {
+		return nil
+	}
+	entries, err := os.ReadDir(s.Dir)
+	if fsutil.IgnoreMissing(err) != nil {
+		return fmt.Errorf("looking for journals: %w", err)
+	}
+	all := map[string]*ownerNote{}
+	for _, e := range entries {
+		dir := filepath.Join(s.Dir, e.Name())
+		text, err := os.ReadFile(filepath.Join(dir, ownerFile))
+		if errors.Is(err, fs.ErrNotExist) || !e.IsDir() {
+			continue
+		}
+		n := &ownerNote{}
+		if err == nil {
+			err = json.Unmarshal(text, n)
+		}
+		if err != nil {
+			return fmt.Errorf("whose the journal in %s is: %w", dir, err)
+		}
+		all[dir] = n
+	}
+	s.owners.of = all
+	return nil
+}
+
+// setNote notes whose a journal is. While the journal has no directory, it is noted in memory.
+func (s *settings) setNote(dir string, n *ownerNote) error {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	return s.setNoteLocked(dir, n)
+}
+
+func (s *settings) setNoteLocked(dir string, n *ownerNote) error {
+	if err := s.readNotesLocked(); err != nil {
+		return err
+	}
+	if n.equals(s.owners.of[dir]) {
+		return nil
+	}
+	if err := s.writeNote(dir, n); fsutil.IgnoreMissing(err) != nil {
+		return err
+	}
+	kept := *n
+	s.owners.of[dir] = &kept
+	return nil
+}
+
+// writeNote fails if there is no directory.
+func (s *settings) writeNote(dir string, n *ownerNote) error {
+	text, err := json.Marshal(n)
+	if err == nil {
+		_, err = os.Stat(dir)
+	}
+	if err == nil {
+		err = s.replace(filepath.Join(dir, ownerFile), strings.NewReader(string(text)+"\n"), 0o600, true)
+	}
+	if err != nil {
+		return fmt.Errorf("noting whose the journal is: %w", err)
+	}
+	return nil
+}
+
+// writeKnownNote writes the note that is in memory into a directory that was just made.
+func (s *settings) writeKnownNote(dir string) error {
+	n, err := s.noteOf(dir)
+	if n == nil || err != nil {
+		return err
+	}
+	return s.writeNote(dir, n)
+}
+
+func (s *settings) dropNote(dir string) {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	delete(s.owners.of, dir)
+}
+
+// leaveOthers notes in all other journals that tenants have left them.
+func (s *settings) leaveOthers(dir string, tenants []string) error {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	if err := s.readNotesLocked(); err != nil {
+		return err
+	}
+	for other, n := range s.owners.of {
+		if other == dir {
+			continue
+		}
+		if err := s.setNoteLocked(other, n.without(tenants)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claim says what the journal means for those who have the data_dir now.
+type claim struct {
+	before *ownerNote
+	now    ownerNote
+	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew   bool // nothing in the journal is of theirs
+	moved  bool // the directory is another one than before
+}
+
+// standing is what the journal means for a file.
+type standing int
+
+const (
+	usual    standing = iota // it says what the file should hold
+	returned                 // it is of its owner, who may have changed it elsewhere since
+	foreign                  // it is of somebody else
+)
+
+// Claim says whose the data_dir is now. Nobody else uses the journal or changes the data_dir
+// until the next Recover, which goes by it and notes it. others says that the journal was
+// of others: it begins anew then, and nobody sees any more what was before.
+func (j *Journal) Claim(now Owners) (others bool, err error) {
+	before, err := j.cfg.noteOf(j.dir)
+	if err != nil {
+		return false, err
+	}
+	c := &claim{before: before, now: ownerNote{Tenants: now.Tenants, Shared: now.Shared}}
+	switch {
+	case before == nil && len(now.Tenants) == 0:
+		c = nil
+	case before == nil: // it is taken for theirs, as an earlier version would
+	case len(now.Tenants) == 0:
+		c.idle = true
+	case before.isOf(now):
+		c.now.From = before.From
+		for _, t := range slices.Concat(before.Tenants, before.Away) {
+			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
+				c.now.Away = append(c.now.Away, t)
+			}
+		}
+	default:
+		c.anew = true
+	}
+	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
+		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {
+			return false, err
+		}
+	}
+	if c != nil && c.anew {
+		if err := j.beginAnew(c); err != nil {
+			return false, err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.claim = c
+	return c != nil && c.anew, nil
+}
+
+// isOf says whether any of the journal is of those who have the data_dir now. One who has a
+// directory alone that others shared would see their files as its own.
+func (n *ownerNote) isOf(now Owners) bool {
+	if !now.Shared && n.Shared && len(n.Tenants)+len(n.Away) > 1 {
+		return false
+	}
+	return slices.ContainsFunc(now.Tenants, n.knows)
+}
+
+// claimed is the claim that is not settled yet, or nil.
+func (j *Journal) claimed() *claim {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.claim
+}
+
+// beginAnew hides all that the journal has until now.
+func (j *Journal) beginAnew(c *claim) error {
+	return j.forgetChanges(func(p Position) error {
+		j.cfg.Logger.Warn("a data_dir was another tenant's before: its journal begins anew, and shows nothing of that",
+			"data_dir", j.dataDir, "tenants", c.now.Tenants, "before", c.before.Tenants)
+		c.now.From, j.from, j.files = p.Segment, p.Segment, map[string]*fileState{}
+		return j.cfg.setNote(j.dir, &c.now)
+	})
+}
+
+// of says what the journal means for a file. In a shared directory, the names of the files
+// say whose they are.
+func (c *claim) of(file string) standing {
+	if c == nil || c.before == nil {
+		return usual
+	}
+	if c.anew || c.idle {
+		return foreign
+	}
+	owner := ""
+	if c.now.Shared {
+		owner = ownerIn(c.now.Tenants, file)
+		if owner == "" && c.before.Shared && (ownerIn(c.before.Tenants, file) != "" || ownerIn(c.before.Away, file) != "") {
+			return foreign
+		}
+	}
+	if owner == "" && !c.before.Shared && len(c.before.Tenants)+len(c.before.Away) == 1 { // all is of this one
+		owner = slices.Concat(c.before.Tenants, c.before.Away)[0]
+	}
+	if owner == "" && !c.now.Shared {
+		owner = c.now.Tenants[0]
+	}
+	switch {
+	case owner != "" && !c.before.knows(owner):
+		return foreign
+	case c.moved, owner != "" && !slices.Contains(c.before.Tenants, owner):
+		return returned
+	}
+	return usual
+}
+
+// ownerIn is the UniqueID of the one whose files begin as this one does, or "".
+func ownerIn(tenants []string, file string) string {
+	for _, t := range tenants {
+		if id, _, _ := strings.Cut(t, "/"); strings.HasPrefix(file, id+".") {
+			return t
+		}
+	}
+	return ""
+}
+
+// look finds out whether the data_dir, to which the path at leads, is another directory than
+// the one that was noted. A copy has another time of birth, and a disk that gets another
+// device number has not. One that is not there was never replaced: recovery makes it again.
+func (c *claim) look(at string) error {
+	if c == nil {
+		return nil
+	}
+	birth, err := fsutil.BirthOf(at)
+	if err != nil {
+		return err
+	}
+	c.now.Directory = birth
+	c.moved = c.before != nil && birth != "" && c.before.Directory != "" && birth != c.before.Directory
+	return nil
+}
+
+// settleClaim notes whose the journal is, after a recovery that went by that. The newest
+// segment must say nothing then of files that are not theirs, since it will be the journal
+// of those whom the note has.
+func (j *Journal) settleClaim(at string) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c := j.claim
+	if c == nil {
+		return nil
+	}
+	if birth, err := fsutil.BirthOf(at); err == nil {
+		c.now.Directory = birth // recovery may have made it
+	}
+	if err := j.openLocked(); err != nil {
+		return err
+	}
+	if c.before != nil && !c.anew && j.seg != nil && !slices.Equal(c.before.Tenants, c.now.Tenants) {
+		for file := range j.files {
+			if c.of(file) == foreign {
+				delete(j.files, file)
+			}
+		}
+		if err := j.rotateLocked(); err != nil {
+			return err
+		}
+	}
+	j.claim = nil
+	return j.cfg.setNote(j.dir, &c.now)
+}

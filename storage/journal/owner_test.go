@@ -1,0 +1,117 @@
+package journal
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWhoseAFileIs tells files of those who left, came and came back from those of the others.
+func TestWhoseAFileIs(t *testing.T) {
+	alone := func(tenants ...string) *ownerNote { return &ownerNote{Tenants: tenants} }
+	shared := func(away string, tenants ...string) *ownerNote {
+		n := &ownerNote{Tenants: tenants, Shared: true}
+		if away != "" {
+			n.Away = []string{away}
+		}
+		return n
+	}
+	for _, test := range []struct {
+		name   string
+		before *ownerNote
+		now    Owners
+		anew   bool
+		of     map[string]standing
+	}{
+		{"nobody has noted", nil, Owners{Tenants: []string{"a"}}, false, map[string]standing{"n.phext": usual, "b.n.phext": usual}},
+		{"the same one", alone("a/1"), Owners{Tenants: []string{"a/1"}}, false, map[string]standing{"n.phext": usual, "b.n.phext": usual}},
+		{"another one", alone("a/1"), Owners{Tenants: []string{"b"}}, true, map[string]standing{"n.phext": foreign}},
+		{"another one with the id", alone("a/1"), Owners{Tenants: []string{"a/2"}}, true, map[string]standing{"a.n.phext": foreign}},
+		{"one who is back", &ownerNote{Away: []string{"a"}}, Owners{Tenants: []string{"a"}}, false, map[string]standing{"n.phext": returned}},
+		{"one who shares it now", alone("a"), Owners{[]string{"a", "b"}, true}, false,
+			map[string]standing{"n.phext": usual, "a.n.phext": usual, "b.n.phext": foreign}},
+		{"one who is back and shares it now", &ownerNote{Away: []string{"a"}}, Owners{[]string{"a", "b"}, true}, false,
+			map[string]standing{"n.phext": returned, "a.n.phext": returned, "b.n.phext": foreign}},
+		{"one who is left of several", shared("", "a", "b"), Owners{Tenants: []string{"a"}}, true, map[string]standing{"b.n.phext": foreign}},
+		{"one who was alone there", shared("", "a"), Owners{Tenants: []string{"a"}}, false, map[string]standing{"a.n.phext": usual}},
+		{"several", shared("", "a", "ab", "c/1", "d"), Owners{[]string{"a", "ab", "c/2", "e"}, true}, false, map[string]standing{
+			"a.n.phext": usual, "ab.n.phext": usual, "c.n.phext": foreign, "d.n.phext": foreign, "e.n.phext": foreign, "nobodys.phext": usual}},
+		{"one of several who is back", shared("b", "a"), Owners{[]string{"a", "b"}, true}, false,
+			map[string]standing{"a.n.phext": usual, "b.n.phext": returned}},
+		{"all others", shared("", "a", "b"), Owners{[]string{"c", "d"}, true}, true, map[string]standing{"a.n.phext": foreign}},
+		{"nobody now", alone("a"), Owners{}, false, map[string]standing{"n.phext": foreign}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.mutate(update("x.phext", 1, "x"))
+			if test.before != nil {
+				w.must(w.set.cfg.setNote(w.j.dir, test.before))
+			}
+			if anew, err := w.j.Claim(test.now); anew != test.anew || err != nil {
+				t.Errorf("it begins anew: %v, %v", anew, err)
+			}
+			for file, want := range test.of {
+				if got := w.j.claim.of(file); got != want {
+					t.Errorf("%s: %d, want %d", file, got, want)
+				}
+			}
+			w.recover()
+			w.reopen()
+			n, err := w.set.cfg.noteOf(w.j.dir)
+			w.must(err)
+			want := test.now
+			if len(want.Tenants) == 0 {
+				want.Tenants = test.before.Tenants
+			}
+			if n == nil || strings.Join(n.Tenants, " ") != strings.Join(want.Tenants, " ") || n.Shared != want.Shared {
+				t.Errorf("it is noted as %+v", n)
+			}
+		})
+	}
+}
+
+// TestNothingBringsTheFormerOwnersBack damages the segment with which a journal began anew.
+func TestNothingBringsTheFormerOwnersBack(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("secret.phext", 1, "will's"))
+	w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Tenants: []string{"will"}}))
+	if _, err := w.j.Claim(Owners{Tenants: []string{"mary"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.must(os.Remove(w.path("secret.phext")))
+	w.recover()
+	newest := w.newest()
+	w.must(w.set.Close())
+	w.must(os.WriteFile(newest, []byte("no segment"), 0o600))
+	w.cfg.BootID = "boot-2"
+	w.open()
+	if _, err := w.j.Claim(Owners{Tenants: []string{"mary"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.recover()
+	if all, err := w.j.History(Query{}); err != nil || len(all) > 0 {
+		t.Errorf("the history has %v, %v", all, err)
+	}
+	if s := w.read("secret.phext"); s.Exists {
+		t.Errorf("%q is back", s.Text)
+	}
+	w.mutate(update("n.phext", 1, "mary's"))
+	if all, err := w.j.History(Query{}); err != nil || len(all) != 1 {
+		t.Errorf("the history has %v, %v", all, err)
+	}
+}
+
+// TestANoteThatCannotBeRead is no reason to show anything.
+func TestANoteThatCannotBeRead(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("n.phext", 1, "text"))
+	w.must(os.WriteFile(filepath.Join(w.j.dir, ownerFile), []byte("{"), 0o600))
+	w.reopen()
+	if _, err := w.j.History(Query{}); err == nil || !strings.Contains(err.Error(), w.j.dir) {
+		t.Errorf("the history: %v", err)
+	}
+	if _, err := w.j.Claim(Owners{Tenants: []string{"will"}}); err == nil {
+		t.Error("it is claimed")
+	}
+}
