@@ -179,6 +179,11 @@ func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err e
 	if after != id || opened != id || err != nil {
 		return Missing(), false, err
 	}
+	if c.Check != nil {
+		if err := c.Check(path); err != nil {
+			return nil, false, err
+		}
+	}
 	pace := phext.Pace(turn.Pace())
 	if !pace.IsText(text) {
 		return nil, false, ErrNotText

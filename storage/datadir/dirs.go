@@ -78,6 +78,7 @@ type Dirs struct {
 	mu         sync.RWMutex
 	byPath     map[string]*Dir
 	bySpelling map[string]*Dir
+	byNode     map[node]*Dir // those that were opened
 }
 
 // New makes a Dirs; it looks at no directory.
@@ -88,10 +89,11 @@ func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(largest + beside),
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{},
+		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, byNode: map[node]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
+	ds.Cache.Check = func(path string) error { dir := filepath.Dir(path); return ds.Of(dir).checkOwn(dir) }
 	ds.Answers.OnShortage(ds.Cache.Collect)
 	ds.Answers.CountGarbage(mostGarbage)
 	unshared := ds.Answers.Limit() - c.ReadMemory

@@ -40,6 +40,8 @@ var (
 		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")
 	errNoAccess = apierror.RetryIn(30*time.Second, apierror.Unavailable,
 		"this service may not open this tenant's files, so they are neither read nor changed until its operator gives it the right to: its log says more")
+	errOthers = apierror.RetryIn(30*time.Second, apierror.Unavailable,
+		"this tenant's data directory leads to another one, so nothing is read or changed until the operator of this service puts that right: its log says more")
 	errNoRoom = apierror.RetryIn(30*time.Second, apierror.Unavailable,
 		"the disk of this service is full, so a failed write could not be put in order yet: nothing is lost, and nothing was changed; try again later")
 )

@@ -192,8 +192,11 @@ func (d *Dir) CheckPresent() error {
 }
 
 // CheckIs is CheckPresent for what at leads to: Path, or the directory that was opened
-// there.
+// there. It is also an error if that is another one's.
 func (d *Dir) CheckIs(at string) error {
+	if err := d.checkOwn(at); err != nil {
+		return err
+	}
 	if d.mark == "" {
 		return nil
 	}

@@ -108,7 +108,9 @@ func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error)
 	case d.SeenBySQ(path, id):
 		return id, false, nil
 	}
-	id, err = d.checkText(path)
+	if id, err = d.checkText(path); err == nil {
+		err = d.checkOwn(filepath.Dir(path))
+	}
 	return id, err == nil, unfitFor(err)
 }
 

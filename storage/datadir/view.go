@@ -237,6 +237,9 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if err := d.checkOwn(d.Path); err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, e := range entries {
 		file := e.Name()

@@ -1,0 +1,68 @@
+package datadir
+
+import (
+	"log/slog"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// While sqgate runs, somebody may put a link or a mount into the place of a data directory
+// that leads to another tenant's. A reload refuses such a tenants file, but no reload need
+// come. So whoever opens a directory, or a file that was not read before, looks whether it
+// is still the directory that it was, and whose it is if it is not.
+
+// node is which directory a path leads to.
+type node struct{ dev, ino uint64 }
+
+func nodeOf(path string) (n node, ok bool) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	for err == unix.EINTR {
+		err = unix.Stat(path, &st)
+	}
+	return node{st.Dev, st.Ino}, err == nil
+}
+
+// checkOwn is an error if at, which is Path or leads to what was opened there, leads to
+// the directory of another one. What is not there is for others to tell.
+func (d *Dir) checkOwn(at string) error {
+	here, ok := nodeOf(at)
+	if last := d.node.Load(); !ok || last != nil && *last == here {
+		return nil
+	}
+	if other := d.dirs.holder(d, here); other != "" {
+		if !d.isOthers.Swap(true) {
+			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate",
+				slog.String(logkey.DataDir, d.Path), slog.String("leads_to", other))
+		}
+		return errOthers
+	}
+	now := here // or each call would take memory for here
+	d.node.Store(&now)
+	d.isOthers.Store(false)
+	return nil
+}
+
+// holder is the path of another data directory to which that of d leads, or "". Behind a link,
+// it need not be in use yet.
+func (ds *Dirs) holder(d *Dir, here node) string {
+	path := fsutil.Resolve(d.Path)
+	known := ds.Tenants()
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if path != d.Path && known != nil && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
+		return path
+	}
+	if other := ds.byNode[here]; other != nil && other != d {
+		if now, ok := nodeOf(other.Path); ok && now == here {
+			return other.Path
+		}
+	}
+	ds.byNode[here] = d
+	return ""
+}

@@ -1,0 +1,122 @@
+package datadir
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
+)
+
+// TestADirectoryThatBecomesAnothers puts something that leads to mary's directory into the place
+// of will's, while nobody reloads the tenants file.
+func TestADirectoryThatBecomesAnothers(t *testing.T) {
+	for _, how := range []string{"a link", "a link above it", "a mount"} {
+		for _, opened := range []bool{true, false} {
+			name := how + ", and hers is in use"
+			if !opened {
+				name = how + ", and hers is not in use yet"
+			}
+			t.Run(name, func(t *testing.T) {
+				if how == "a mount" && !opened {
+					t.Skip("a mount is found out once both are in use")
+				}
+				w := newWorld(t)
+				w.keepMarks()
+				above := filepath.Join(w.root, "above")
+				will, mary := filepath.Join(above, "data"), filepath.Join(w.root, "mary", "data")
+				w.check(os.MkdirAll(will, 0o700))
+				w.check(os.MkdirAll(mary, 0o700))
+				w.setTenants(strings.NewReplacer(filepath.Join(w.root, "data"), will).Replace(w.entry("")),
+					strings.NewReplacer(filepath.Join(w.root, "data"), mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
+				w.tenant, _ = w.current.Load().ByID("will")
+				w.dir = w.Of(will)
+				hers, _ := w.current.Load().ByID("mary")
+				w.put("n.phext", "will's")
+				w.check(os.WriteFile(filepath.Join(mary, "n.phext"), []byte("mary's"), 0o600))
+				w.check(os.WriteFile(filepath.Join(mary, "secret.phext"), []byte("mary's"), 0o600))
+				n, secret, none := w.call("select", "p=n"), w.call("select", "p=secret"), w.call("select", "p=none")
+				read := func(d *Dir, call *rewrite.Call) string {
+					t.Helper()
+					v, err := d.RecoveredView(t.Context(), call)
+					w.check(err)
+					return v.Phext.Text()
+				}
+				if got := read(w.dir, n); got != "will's" {
+					t.Fatalf("will has %q", got)
+				}
+				if opened && read(w.Of(mary), n) != "mary's" {
+					t.Fatal("mary does not have hers")
+				}
+
+				var undo func() error
+				switch how {
+				case "a link":
+					w.check(os.Rename(will, will+".aside"))
+					w.check(os.Symlink(mary, will))
+					undo = func() error { return errors.Join(os.Remove(will), os.Rename(will+".aside", will)) }
+				case "a link above it":
+					w.check(os.Rename(above, above+".aside"))
+					w.check(os.Symlink(filepath.Dir(mary), above))
+					undo = func() error { return errors.Join(os.Remove(above), os.Rename(above+".aside", above)) }
+				case "a mount":
+					if err := unix.Mount(mary, will, "", unix.MS_BIND, ""); err != nil {
+						t.Skip("nothing can be mounted: ", err)
+					}
+					undo = func() error { return unix.Unmount(will, unix.MNT_DETACH) }
+				}
+				undone := false
+				t.Cleanup(func() {
+					if !undone {
+						w.check(undo())
+					}
+				})
+				refused := func(what string, err error) {
+					t.Helper()
+					if e := apierror.From(err); e == nil || e.Kind != apierror.Unavailable || !strings.Contains(e.Message, "leads to another one") {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				for range 2 {
+					for what, call := range map[string]*rewrite.Call{"her phext of the same name": n, "her phext": secret, "a phext that nobody has": none} {
+						_, err := w.dir.RecoveredView(t.Context(), call)
+						refused(what, err)
+						_, _, err = w.dir.CheckForSQ(call.FilePath(w.dir.Path))
+						refused(what+", by SQ", err)
+					}
+					_, err := w.dir.Phexts(t.Context(), n)
+					refused("a list", err)
+					_, letGo, err := w.dir.Hold()
+					letGo()
+					refused("a write", err)
+					unlock, err := w.LockExclusive(t.Context(), will)
+					if err == nil {
+						unlock()
+					}
+					refused("a backup", err)
+					if got := read(w.Of(mary), secret); got != "mary's" {
+						t.Errorf("mary has %q", got)
+					}
+				}
+				w.dir.MarkUnrecovered()
+				refused("recovery", w.dir.Recover(t.Context()))
+				unlock, err := w.Of(mary).LockForWrite(t.Context(), hers, nil)
+				w.check(err)
+				unlock()
+				if got := w.log.String(); strings.Count(got, "leads to another data directory") != 1 || !strings.Contains(got, "data_dir="+w.dir.Path) || !strings.Contains(got, "leads_to="+mary) {
+					t.Errorf("the log: %s", got)
+				}
+				undone = true
+				w.check(undo())
+				if got := read(w.dir, n); got != "will's" {
+					t.Errorf("when it is put right, will has %q", got)
+				}
+			})
+		}
+	}
+}
