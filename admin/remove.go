@@ -158,6 +158,7 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 		return 0, err
 	}
 	defer letGo()
+	defer func() { err = fsutil.Named(err, at, dir.Path) }()
 	before, err := t.OwnFilesIn(at)
 	if err != nil {
 		return 0, err

@@ -78,6 +78,7 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 // explain is the error of a restore of the operator. ErrMoved would say that nothing was
 // changed.
 func (r *restore) explain(err error) error {
+	err = fsutil.Named(err, r.at, r.dir.Path)
 	if r.began && errors.Is(err, datadir.ErrMoved) {
 		return fmt.Errorf("%w: %w", errNotKnown, err)
 	}
@@ -85,6 +86,7 @@ func (r *restore) explain(err error) error {
 }
 
 func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
+	defer func() { err = fsutil.Named(err, r.at, r.dir.Path) }()
 	switch {
 	case r.target.At.Before(r.tenant.Incarnation):
 		return nil, errBeforeTenant

@@ -112,8 +112,9 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 	if err != nil {
 		return got, err
 	}
+	known := func(err error) error { return fsutil.Named(err, at, f.d.Path) } // to the operator
 	defer func() {
-		if err != nil {
+		if err = known(err); err != nil {
 			letGo()
 		}
 	}()
@@ -131,7 +132,7 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 	if file.Is(now) {
 		return datadir.Fetched{Discard: letGo, Place: func() (datadir.KnownFile, bool, error) {
 			defer letGo()
-			return datadir.KnownFile{ID: id, State: now.FileState}, false, unchanged()
+			return datadir.KnownFile{ID: id, State: now.FileState}, false, known(unchanged())
 		}}, nil
 	}
 	temp, want := "", datadir.KnownFile{}
@@ -149,13 +150,13 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 	return datadir.Fetched{Discard: discard, Place: func() (datadir.KnownFile, bool, error) {
 		defer discard()
 		if err := unchanged(); err != nil {
-			return datadir.KnownFile{}, false, err
+			return datadir.KnownFile{}, false, known(err)
 		}
 		if !now.Exists && f.unknown {
 			if err = os.Rename(temp, path); err == nil {
 				want.ID, err = f.Links.Identify(path)
 			}
-			return want, true, err
+			return want, true, known(err)
 		}
 		giveBack, err := f.fetching.room(ctx, now.Size+file.Size())
 		if err != nil {
@@ -164,7 +165,7 @@ func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.F
 		defer giveBack()
 		left, ok := f.left[name]
 		want.ID, err = f.adopt(at, name, temp, file.Was(now) || ok && left == now.FileState)
-		return want, true, err
+		return want, true, known(err)
 	}}, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -36,6 +35,7 @@ func (j *Journal) Recover(ctx context.Context) (Report, error) { return j.Recove
 
 // RecoverAt is Recover where the path at leads to the data_dir, which the caller holds open.
 func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err error) {
+	defer func() { err = fsutil.Named(err, at, j.dataDir) }()
 	c := j.claimed()
 	if c != nil && c.idle {
 		return report, nil // it is not known whose the files are
@@ -100,9 +100,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			log = nil
 		}
 		if failed := r.file(file, log, aside[file]); failed != nil {
-			if p := (*fs.PathError)(nil); errors.As(failed, &p) {
-				p.Path = strings.Replace(p.Path, at, v.j.dataDir, 1) // the operator is told of it
-			}
+			failed = r.named(failed)
 			err = errors.Join(err, fmt.Errorf("%s: %w", file, failed))
 			waiting[file], others = r.needed, others || !isFull(failed)
 		}

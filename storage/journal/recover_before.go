@@ -84,7 +84,7 @@ func (f *fileRecovery) writtenByHand() bool {
 }
 
 func (f *fileRecovery) logUnreadable(err error) {
-	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be read; it is left alone", "path", BeforePath(f.path), "error", err)
+	f.view.j.cfg.Logger.Error("a phext that was renamed aside cannot be read; it is left alone", "path", BeforePath(f.path), "error", f.named(err))
 }
 
 // removeBefore removes the file that was renamed aside, if there is one.

@@ -21,6 +21,9 @@ type fileRecovery struct {
 	batch        []Mutation    // the pending ones
 }
 
+// named is err with the paths that the operator knows.
+func (r *recovery) named(err error) error { return fsutil.Named(err, r.dataDir, r.view.j.dataDir) }
+
 // file recovers one file. log is nil if the journal does not know the file;
 // aside says whether one was left at BeforePath.
 func (r *recovery) file(name string, log *fileLog, aside bool) error {
@@ -64,7 +67,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 // followed. Nothing reads or writes it until somebody puts the file back. The
 // other files of the directory are none the worse for it.
 func (f *fileRecovery) leaveUnfit(cause error) error {
-	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one; it is left alone", "path", f.path, "error", cause)
+	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one; it is left alone", "path", f.path, "error", f.named(cause))
 	if f.log == nil {
 		return nil
 	}
@@ -106,7 +109,7 @@ func (f *fileRecovery) checkpointDamaged(cause error, aside bool) error {
 	if !f.found.Exists || !f.found.isUTF8() {
 		return cause
 	}
-	f.view.j.cfg.Logger.Error("a phext cannot be checked, because its checkpoint is damaged", "path", f.path, "error", cause)
+	f.view.j.cfg.Logger.Error("a phext cannot be checked, because its checkpoint is damaged", "path", f.path, "error", f.named(cause))
 	return f.keepEdit()
 }
 
@@ -268,7 +271,7 @@ func (f *fileRecovery) repair(reason string, unique bool) error {
 		return err
 	}
 	if err != nil {
-		f.view.j.cfg.Logger.Error("a torn file could not be quarantined", "path", f.path, "error", err)
+		f.view.j.cfg.Logger.Error("a torn file could not be quarantined", "path", f.path, "error", f.named(err))
 	}
 	if err := f.put(); err != nil {
 		f.dropCopy(quarantined)

@@ -32,7 +32,7 @@ func (tx *transaction) sendToSQ() error {
 	if err != nil {
 		tx.w.Logger.LogAttrs(tx.ctx, slog.LevelWarn, "the database did not answer",
 			slog.String(logkey.Request, tx.lead.ID), slog.String(logkey.Tenant, tx.lead.Tenant.ID),
-			slog.String(logkey.Op, string(tx.lead.Call.Op)), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, err))
+			slog.String(logkey.Op, string(tx.lead.Call.Op)), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, tx.named(err)))
 	}
 	return err
 }

@@ -453,5 +453,8 @@ func (tx *transaction) awaitUpload(out outcome) outcome {
 
 func (tx *transaction) log(message string, err error) {
 	tx.w.Logger.LogAttrs(tx.ctx, slog.LevelError, message, slog.String(logkey.Request, tx.lead.ID),
-		slog.String(logkey.Tenant, tx.lead.Tenant.ID), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, err))
+		slog.String(logkey.Tenant, tx.lead.Tenant.ID), slog.String(logkey.DataDir, tx.dir.Path), slog.Any(logkey.Error, tx.named(err)))
 }
+
+// named is err with the paths that the operator knows.
+func (tx *transaction) named(err error) error { return fsutil.Named(err, tx.at, tx.dir.Path) }

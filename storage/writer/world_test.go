@@ -63,6 +63,11 @@ func newWorldWith(t *testing.T, b *bucketWorld) *world {
 	if err := os.Mkdir(filepath.Join(w.root, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if log := w.log.String(); strings.Contains(log, "/proc/self/fd/") {
+			t.Errorf("the log names a file as nobody can find it: %s", log)
+		}
+	})
 	w.open()
 	w.must(update(1, "one"), update(2, "two"), update(3, "three"))
 	return w
@@ -315,7 +320,7 @@ func (f *faults) around(real fileSystem) fileSystem {
 			operation = "rename back"
 		}
 		if err := f.at(operation); err != nil {
-			return err
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 		}
 		return real.rename(from, to)
 	}
@@ -325,31 +330,31 @@ func (f *faults) around(real fileSystem) fileSystem {
 			operation = "remove before"
 		}
 		if err := f.at(operation); err != nil {
-			return err
+			return &os.PathError{Op: "remove", Path: path, Err: err}
 		}
 		return real.remove(path)
 	}
 	guarded.same = func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
 		if err := f.at("same"); err != nil {
-			return fsutil.FileID{}, false, err
+			return fsutil.FileID{}, false, &os.PathError{Op: "lstat", Path: path, Err: err}
 		}
 		return real.same(path, v, pace)
 	}
 	guarded.identify = func(path string) (fsutil.FileID, error) {
 		if err := f.at("identify"); err != nil {
-			return fsutil.FileID{}, err
+			return fsutil.FileID{}, &os.PathError{Op: "lstat", Path: path, Err: err}
 		}
 		return real.identify(path)
 	}
 	guarded.replace = func(path string, content io.WriterTo) error {
 		if err := f.at("replace"); err != nil {
-			return err
+			return fmt.Errorf("writing: %w", &os.PathError{Op: "open", Path: path, Err: err})
 		}
 		return real.replace(path, content)
 	}
 	guarded.storeNames = func(path string, now, next *cache.Version, at phext.Coordinate) error {
 		if err := f.at("names"); err != nil {
-			return err
+			return fmt.Errorf("writing: %w", &os.PathError{Op: "open", Path: path, Err: err})
 		}
 		return real.storeNames(path, now, next, at)
 	}

@@ -138,6 +138,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	out.err = errNotKnown // what the others are told if this panics
 	defer func() {
 		tx.endAfterPanic()
+		out.err = tx.named(out.err)
 		out = tx.awaitUpload(out) // also of an earlier write, on which a refusal may rest
 		tx.announce(out)
 		tx.tellOthers(out)
