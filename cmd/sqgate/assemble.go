@@ -128,14 +128,28 @@ func (s *service) openTenants() (err error) {
 
 // warnUnwritable logs whose writes will fail. Reads work, so they are served.
 func (s *service) warnUnwritable(list []*tenants.Tenant) {
+	dirs := s.dirs
+	if dirs == nil { // they are made later
+		dirs = lookingAt(s.o, s.store.Current)
+	}
 	for _, t := range list {
-		if reason, _, _ := datadir.Absence(filepath.Join(s.o.stateDir, marksDir), t.DataDir); reason != "" {
+		if reason, _, _ := dirs.Absence(t.DataDir); reason != "" {
 			continue // that a disk is missing is said where it is found out
 		}
 		if err := admin.Unwritable(t); err != nil {
 			s.log.Warn("a tenant cannot write", logkey.Tenant, t.ID, logkey.DataDir, t.DataDir, logkey.Error, err)
 		}
 	}
+}
+
+// lookingAt looks whether data directories are there, and changes nothing.
+func lookingAt(o *options, known func() *tenants.Snapshot) *datadir.Dirs {
+	quiet := slog.New(slog.DiscardHandler)
+	set, err := journal.New(journal.Config{Dir: filepath.Join(o.stateDir, "journal"), Quarantine: filepath.Join(o.stateDir, "quarantine"), Logger: quiet})
+	if err != nil {
+		return datadir.Looking(datadir.Config{Tenants: known, Logger: quiet}) // there are no marks
+	}
+	return datadir.Looking(datadir.Config{Tenants: known, Journal: set, MarkDir: filepath.Join(o.stateDir, marksDir), Logger: quiet})
 }
 
 // changed is called after every reload that changed something.

@@ -29,6 +29,7 @@ type inspector struct {
 	access   func(path string, mode uint32) error    // a field, since only root can mount
 	can      func(test, path string) bool            // the user that serves; a field, since only root can ask that of others
 	entered  map[string]bool
+	dirs     *datadir.Dirs // to look at
 	warnings []string
 }
 
@@ -44,6 +45,7 @@ func (i *inspector) inspect(known *tenants.Snapshot) []string {
 		i.warn("the state directory, %s, is on a file system that is mounted read-only: no write is possible, and sqgate cannot be started", i.o.stateDir)
 	}
 	i.program()
+	i.dirs = lookingAt(i.o, func() *tenants.Snapshot { return known })
 	for _, t := range known.All() {
 		if !t.Archived {
 			i.dataDir(t)
@@ -109,7 +111,7 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 	}
 	i.places(t, warn)
 	i.reachable(t, warn)
-	if reason, _, _ := datadir.Absence(filepath.Join(i.o.stateDir, marksDir), t.DataDir); reason != "" { // without the right to read marks, there are none
+	if reason, _, _ := i.dirs.Absence(t.DataDir); reason != "" { // without the right to read marks, there are none
 		warn("is missing, and has had phexts (%s): mount its disk, or correct the path; until then calls are answered 503", reason)
 		return
 	}

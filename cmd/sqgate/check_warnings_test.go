@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -51,6 +53,33 @@ func TestCheckWarns(t *testing.T) {
 			}
 			p.mkdir(t, "data")
 		}, `tenant "will": data_dir /data is missing, and has had phexts (it is empty, and another directory than before, on the same file system): mount its disk, or correct the path; until then calls are answered 503`},
+		"a part of the data": {func(t *testing.T, p *place) {
+			p.journalled(t, "will", "a.phext", "b.phext", "c.phext")
+			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
+				t.Fatal(err)
+			}
+			p.mkdir(t, "data")
+			p.put(t, "data/a.phext")
+			p.chmod(t, "data", 0o700)
+		}, `tenant "will": data_dir /data is missing, and has had phexts (it lacks 2 of 3 phexts, such as b.phext, and another directory than before, on the same file system): mount its disk, or correct the path; until then calls are answered 503`},
+		"all of the data, in another directory": {func(t *testing.T, p *place) {
+			p.journalled(t, "will", "a.phext", "b.phext", "c.phext")
+			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
+				t.Fatal(err)
+			}
+			p.mkdir(t, "data")
+			for _, name := range []string{"data/a.phext", "data/b.phext"} { // somebody has removed the third before
+				p.put(t, name)
+			}
+		}, ""},
+		"the directory of another one before": {func(t *testing.T, p *place) {
+			p.journalled(t, "mary", "a.phext", "b.phext", "c.phext")
+			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
+				t.Fatal(err)
+			}
+			p.mkdir(t, "data")
+			p.put(t, "data/a.phext")
+		}, ""},
 		"outside of the unit's places": {func(_ *testing.T, p *place) { p.writable = []string{"elsewhere"} },
 			`tenant "will": data_dir /data is outside of what sq.service may write to, so that every write fails: ` + "`systemctl edit sq.service`, write ReadWritePaths=-/data below [Service], and restart it"},
 		"in a place that the unit does not see": {func(_ *testing.T, p *place) { p.hidden = []string{""} },
@@ -130,6 +159,36 @@ func TestCheckWarns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// journalled has a tenant write phexts, as sqgate does, and then stop.
+func (p *place) journalled(t *testing.T, tenant string, files ...string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := journal.New(journal.Config{Dir: p.path("state/journal"), Quarantine: p.path("state/quarantine"), Logger: slog.New(slog.DiscardHandler)})
+	must(err)
+	j, err := set.Of(p.path("data"))
+	must(err)
+	_, err = j.Claim(journal.Owners{Tenants: []string{tenant}})
+	must(err)
+	_, err = j.Recover(t.Context())
+	must(err)
+	for _, file := range files {
+		pending, err := j.Begin(journal.Mutation{File: file, Op: journal.Replace, Text: "text", Tenant: tenant}, func() (journal.State, error) { return journal.State{}, nil })
+		must(err)
+		p.put(t, "data/"+file)
+		id, err := fsutil.Identify(p.path("data/" + file))
+		must(err)
+		must(pending.Done(id))
+	}
+	must(set.Close())
+	d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+	d.MarkWritten(d.Path)
 }
 
 // place is a host's directories, and who owns them where that is not whoever serves.

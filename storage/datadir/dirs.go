@@ -69,6 +69,7 @@ type Dirs struct {
 	missing  *cache.Version
 	identity func(path string) (id string, err error) // another one in tests
 
+	onlyLooks  bool          // see Looking
 	mostOfOne  int64         // bytes of Answers that one directory may take
 	recovering chan struct{} // has a place for the one who recovers a large phext
 	lost       chan struct{} // has one when an ownership was lost
@@ -99,6 +100,14 @@ func New(c Config) *Dirs {
 	unshared := ds.Answers.Limit() - c.ReadMemory
 	ds.Cache.Taken = func() int64 { return ds.Answers.Above(unshared) }
 	ds.Answers.OnLevel(unshared, ds.Cache.Shrink)
+	return ds
+}
+
+// Looking is for Absence, and nothing else, where another process may have the directories,
+// or has not taken them into use yet. It changes nothing.
+func Looking(c Config) *Dirs {
+	ds := New(c)
+	ds.onlyLooks = true
 	return ds
 }
 

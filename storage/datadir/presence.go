@@ -35,36 +35,28 @@ func (ds *Dirs) markPath(dir string) string {
 	if ds.MarkDir == "" {
 		return ""
 	}
-	return markIn(ds.MarkDir, dir)
-}
-
-func markIn(markDir, dir string) string {
 	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join(markDir, hex.EncodeToString(sum[:16]))
+	return filepath.Join(ds.MarkDir, hex.EncodeToString(sum[:16]))
 }
 
-// Absence says why a data directory with a mark in markDir is not the one that has had
-// phexts, as if its disk were not mounted, and where the mark is; "" = it is there, or
-// has no mark.
-func Absence(markDir, dataDir string) (reason, mark string, err error) {
-	path := fsutil.Resolve(dataDir)
-	mark = markIn(markDir, path)
-	text, err := os.ReadFile(mark)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", mark, nil
-	}
-	if err == nil {
-		_, reason, err = absence(path, markedIdentity(text), identityOf, nil)
-	}
-	return reason, mark, err
-}
-
-// Absence is that of a data directory of these.
+// Absence says why a data directory with a mark is not the one that has had phexts, as if its
+// disk were not mounted, and where the mark is; "" = it is there, or has no mark. What is
+// known of another tenant, which had the path before, does not count.
 func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
 	d := ds.Of(dataDir)
 	text, err := d.readMark()
 	if text == nil || err != nil {
 		return "", d.mark, err
+	}
+	if known := ds.Tenants(); known != nil {
+		j, err := ds.JournalOf(d)
+		theirs := false
+		if err == nil {
+			theirs, err = j.IsOf(d.ownersAt(known))
+		}
+		if !theirs || err != nil {
+			return "", d.mark, err
+		}
 	}
 	_, reason, err = absence(d.Path, markedIdentity(text), ds.identity, d.knownPhexts)
 	return reason, d.mark, err
@@ -140,7 +132,7 @@ func (d *Dir) Forget() error {
 	if d.mark == "" {
 		return nil
 	}
-	if what, err := lacks(d.Path, nil); what == "" && !errors.Is(err, fs.ErrNotExist) {
+	if here, err := phextsIn(d.Path); len(here) > 0 || fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
 	return d.forgetMark()
@@ -260,12 +252,14 @@ func (d *Dir) knownPhexts() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.dirs.onlyLooks {
+		return j.PeekPhexts()
+	}
 	return j.Phexts()
 }
 
 // absence says why a directory is not the one that was marked; "" = it is. One that was
-// moved has most phexts that are known, or any if known is nil. Somebody may have removed
-// some of them by hand.
+// moved has most phexts that are known. Somebody may have removed some of them by hand.
 func absence(path, was string, identity func(string) (string, error), known func() ([]string, error)) (id, reason string, err error) {
 	id, err = identity(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -287,21 +281,12 @@ func absence(path, was string, identity func(string) (string, error), known func
 // lacks says what phexts a directory does not have; "" = it has most of them. What they hold
 // is not looked at: after a power cut, it may be anything.
 func lacks(path string, known func() ([]string, error)) (what string, err error) {
-	entries, err := os.ReadDir(path)
+	here, err := phextsIn(path)
 	if err != nil {
 		return "", err
 	}
-	here := map[string]bool{}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), phext.Extension) {
-			here[e.Name()] = true
-		}
-	}
 	if len(here) == 0 {
 		return "it is empty", nil
-	}
-	if known == nil {
-		return "", nil
 	}
 	all, err := known()
 	missing := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return here[name] })
@@ -309,6 +294,18 @@ func lacks(path string, known func() ([]string, error)) (what string, err error)
 		return fmt.Sprintf("it lacks %d of %d phexts, such as %s", len(missing), len(all), missing[0]), err
 	}
 	return "", err
+}
+
+// phextsIn are the names of the phexts' files in a directory.
+func phextsIn(path string) (map[string]bool, error) {
+	entries, err := os.ReadDir(path)
+	here := map[string]bool{}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), phext.Extension) {
+			here[e.Name()] = true
+		}
+	}
+	return here, err
 }
 
 // identityOf identifies a directory by its file system and, behind a slash, its

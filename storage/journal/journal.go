@@ -224,13 +224,58 @@ func (j *Journal) Phexts() (names []string, err error) {
 	if err := j.openLocked(); err != nil {
 		return nil, err
 	}
-	for name, t := range j.files {
+	return phextsOf(j.files), nil
+}
+
+func phextsOf(files map[string]*fileState) (names []string) {
+	for name, t := range files {
 		if t.known && t.lastSeen.Exists() {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return names, nil
+	return names
+}
+
+// PeekPhexts is Phexts as after a start. It changes nothing, and so may be called while
+// another process has the journal.
+func (j *Journal) PeekPhexts() ([]string, error) {
+	numbers, _, err := segments(j.dir)
+	note, noteErr := j.cfg.noteOf(j.dir)
+	if err = errors.Join(err, noteErr); err != nil {
+		return nil, err
+	}
+	for _, n := range slices.Backward(numbers) {
+		if note != nil && n < note.From {
+			break
+		}
+		look := &Journal{cfg: j.cfg, files: map[string]*fileState{}, answers: j.cfg.newAnswers()}
+		whole, err := look.peek(filepath.Join(j.dir, segmentName(n)))
+		look.answers.free()
+		if whole || err != nil {
+			return phextsOf(look.files), err
+		}
+	}
+	return nil, nil
+}
+
+// peek reads a segment. It is false if that has no header: the one before it is the newest.
+func (j *Journal) peek(path string) (whole bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if _, whole, err = readHeader(f); !whole || err != nil {
+		return whole, err
+	}
+	j.seg = &segment{}
+	_, err = walkRecords(f, info.Size(), func(r record) error { j.noteLocked(r); return nil })
+	return true, err
 }
 
 // LastSeen returns the identity that the file had after the last mutation,

@@ -238,6 +238,13 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	return c != nil && c.anew, nil
 }
 
+// IsOf says whether the journal is of any of those who have the data_dir now, as far as it
+// notes that.
+func (j *Journal) IsOf(now Owners) (bool, error) {
+	n, err := j.cfg.noteOf(j.dir)
+	return n == nil || len(now.Tenants) == 0 || n.isOf(now), err
+}
+
 // isOf says whether any of the journal is of those who have the data_dir now. One who has a
 // directory alone that others shared would see their files as its own.
 func (n *ownerNote) isOf(now Owners) bool {

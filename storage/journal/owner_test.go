@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,4 +116,46 @@ func TestANoteThatCannotBeRead(t *testing.T) {
 	if _, err := w.j.Claim(Owners{Tenants: []string{"will"}}); err == nil {
 		t.Error("it is claimed")
 	}
+}
+
+// TestPeekChangesNothing looks at a journal that another process may be writing.
+func TestPeekChangesNothing(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	for _, file := range []string{"b.phext", "a.phext", "gone.phext"} {
+		w.mutate(update(file, 1, "text"))
+	}
+	w.mutate(Mutation{File: "gone.phext", Op: Remove})
+	f, err := os.OpenFile(w.newest(), os.O_WRONLY|os.O_APPEND, 0)
+	w.must(err)
+	_, err = f.WriteString("a record that is being written")
+	w.must(errors.Join(err, f.Close()))
+	w.must(os.WriteFile(filepath.Join(w.j.dir, segmentName(2)), nil, 0o600)) // a segment that is being made
+	before := w.journalFiles()
+	other, err := New(w.cfg)
+	w.must(err)
+	j, err := other.Of(w.data)
+	w.must(err)
+	if names, err := j.PeekPhexts(); err != nil || strings.Join(names, " ") != "a.phext b.phext" {
+		t.Errorf("it knows %q, %v", names, err)
+	}
+	if theirs, err := j.IsOf(Owners{Tenants: []string{"will"}}); !theirs || err != nil {
+		t.Errorf("%v, %v", theirs, err)
+	}
+	if after := w.journalFiles(); after != before {
+		t.Errorf("before: %s\nafter: %s", before, after)
+	}
+	w.must(os.Remove(filepath.Join(w.j.dir, segmentName(2))))
+}
+
+// journalFiles are all files of the journal with what they hold.
+func (w *world) journalFiles() (all string) {
+	w.t.Helper()
+	entries, err := os.ReadDir(w.j.dir)
+	w.must(err)
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(w.j.dir, e.Name()))
+		w.must(err)
+		all += fmt.Sprintf("%s: %q\n", e.Name(), text)
+	}
+	return all
 }
