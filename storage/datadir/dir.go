@@ -168,8 +168,14 @@ func (d *Dir) hasSameOwners() bool {
 		return true
 	}
 	owners := d.ownersAt(now)
-	if len(owners.Tenants) > 0 && (was == nil || was.Shared != owners.Shared || !slices.Equal(was.Tenants, owners.Tenants)) {
-		return false
+	if len(owners.Tenants) > 0 {
+		if was == nil || was.Shared != owners.Shared || !slices.Equal(was.Tenants, owners.Tenants) {
+			return false
+		}
+		j, err := d.dirs.JournalOf(d)
+		if err != nil || !j.IsNoted(owners) { // one of them had another directory meanwhile
+			return false
+		}
 	}
 	d.ownersIn.Store(now)
 	return true

@@ -44,9 +44,13 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
-	d.recovered.Store(false) // it may have been for others
-	if err := d.claim(); err != nil {
+	was, before := d.recovered.Swap(false), d.owners.Load() // it may have been for others
+	others, err := d.claim()
+	if err != nil {
 		return d.notRecovered(ctx, err)
+	}
+	if now := d.owners.Load(); was && d.owned() && !others && before != nil && before.Shared && now.Shared {
+		return d.shareAnew(ctx)
 	}
 	if err := d.CheckPresent(); err != nil {
 		return err // recovery would write the phexts to another disk
@@ -68,19 +72,33 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	return nil
 }
 
+// shareAnew is for a directory that some tenants share all the time, while others came or
+// went: those who stay do not notice.
+func (d *Dir) shareAnew(ctx context.Context) error {
+	j, err := d.dirs.JournalOf(d)
+	if err == nil {
+		err = j.SettleClaim(d.Path)
+	}
+	if err != nil {
+		return d.notRecovered(ctx, err)
+	}
+	d.recovered.Store(true)
+	return nil
+}
+
 // claim has the journal know whose the directory is. If it was of others, nothing is known of
 // the directory any more.
-func (d *Dir) claim() error {
+func (d *Dir) claim() (others bool, err error) {
 	now := d.dirs.Tenants()
 	if now == nil {
-		return nil
+		return false, nil
 	}
 	owners := d.ownersAt(now)
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
-		return err
+		return false, err
 	}
-	others, err := j.Claim(owners)
+	others, err = j.Claim(owners)
 	if others {
 		d.waiting.Store(nil)
 		err = errors.Join(err, d.forgetMark())
@@ -89,7 +107,7 @@ func (d *Dir) claim() error {
 		d.owners.Store(&owners)
 		d.ownersIn.Store(now)
 	}
-	return err
+	return others, err
 }
 
 // notRecovered logs why a directory is not recovered, and returns what callers are told.

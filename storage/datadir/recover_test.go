@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"io/fs"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,8 @@ func TestAFullDiskKeepsOnlyTornPhextsWaiting(t *testing.T) {
 		w.put("torn.phext", "torn")
 		w.put("named.phext", "named")
 		full := &journal.NoRoomError{Dir: w.dir.Path, Files: map[string]int64{"torn.phext": 100, "named.names.phext": 20}}
-		w.check(w.dir.claim())
+		_, err := w.dir.claim()
+		w.check(err)
 		w.wantError(w.dir.notRecovered(t.Context(), full), apierror.Unavailable, "disk of this service is full")
 		w.stopErr = full // as if there were still no room
 		v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=whole"))
@@ -88,4 +90,35 @@ func ignoreWaiting(err error) error {
 		return nil
 	}
 	return err
+}
+
+// TestWhoSharesADirectoryMayChange while those who stay have their child run on.
+func TestWhoSharesADirectoryMayChange(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	will := w.entry(`,"shared_data_dir":true`)
+	mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
+	w.setTenants(will)
+	w.check(w.dir.Recover(t.Context()))
+	w.journalled("will.n.phext", "will's")
+	before := w.stops
+	for _, entries := range [][]string{{will, mary}, {will}, {will, mary}} {
+		w.setTenants(entries...)
+		if w.dir.Recovered() {
+			t.Errorf("%d tenants are as good as those before", len(entries))
+		}
+		w.check(w.dir.Recover(t.Context()))
+		if !w.dir.Recovered() || w.stops != before {
+			t.Errorf("with %d tenants, the child is stopped, or nobody is served", len(entries))
+		}
+		w.setTenants(entries...) // a reload that changes nothing of this
+		if !w.dir.Recovered() {
+			t.Error("the same tenants are others")
+		}
+	}
+	w.setTenants(w.entry("")) // will has it alone, and is not to see mary's phexts
+	w.check(w.dir.Recover(t.Context()))
+	if w.stops == before {
+		t.Error("a child that others have used goes on")
+	}
 }

@@ -245,6 +245,12 @@ func (j *Journal) IsOf(now Owners) (bool, error) {
 	return n == nil || len(now.Tenants) == 0 || n.isOf(now), err
 }
 
+// IsNoted says whether all of them are noted as those who have the data_dir.
+func (j *Journal) IsNoted(now Owners) bool {
+	n, err := j.cfg.noteOf(j.dir)
+	return err == nil && n != nil && !slices.ContainsFunc(now.Tenants, func(t string) bool { return !slices.Contains(n.Tenants, t) })
+}
+
 // isOf says whether any of the journal is of those who have the data_dir now. One who has a
 // directory alone that others shared would see their files as its own.
 func (n *ownerNote) isOf(now Owners) bool {
@@ -328,10 +334,11 @@ func (c *claim) look(at string) error {
 	return nil
 }
 
-// settleClaim notes whose the journal is, after a recovery that went by that. The newest
-// segment must say nothing then of files that are not theirs, since it will be the journal
-// of those whom the note has.
-func (j *Journal) settleClaim(at string) error {
+// SettleClaim notes whose the journal is, after a recovery that went by that, or where
+// nothing was to be recovered. The newest segment must say nothing then of files that are not
+// theirs, since it will be the journal of those whom the note has. The path at leads to the
+// data_dir.
+func (j *Journal) SettleClaim(at string) error {
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()

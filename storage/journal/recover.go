@@ -60,7 +60,7 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 		return report, err
 	}
 	if err = j.afterRecovery(); err == nil {
-		err = j.settleClaim(at)
+		err = j.SettleClaim(at)
 	}
 	return report, j.orNoRoom(err, map[string]int64{})
 }
