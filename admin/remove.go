@@ -67,6 +67,7 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 		return "", 0, err
 	}
 	defer letGo()
+	defer func() { err = fsutil.Named(err, at, dir.Path) }()
 	names, err := t.OwnFilesIn(at)
 	if err != nil {
 		return "", 0, err

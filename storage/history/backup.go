@@ -58,8 +58,9 @@ type moment struct {
 // Backup writes a backup of the tenant's phexts, all as they stood at one moment.
 // Writes wait only while the files are listed; a phext that is written to during
 // the backup is read from the journal. One phext at a time is in memory.
-func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) error {
+func (s *Service) Backup(ctx context.Context, t *tenants.Tenant, out io.Writer) (err error) {
 	m, letGo, err := s.moment(ctx, t)
+	defer func() { err = fsutil.Named(err, m.dir, s.Dirs.Of(t.DataDir).Path) }()
 	if err != nil {
 		return err
 	}

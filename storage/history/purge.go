@@ -29,7 +29,7 @@ func (s *Service) Purge(ctx context.Context, t *tenants.Tenant) error {
 // gets, and that the caller has frozen. Somebody may have removed an earlier
 // tenant's phexts by hand: until that is noticed, they would seem to be there still,
 // and the new tenant's directory could be restored to that.
-func (s *Service) NoteRemoved(t *tenants.Tenant) error {
+func (s *Service) NoteRemoved(t *tenants.Tenant) (err error) {
 	dir := s.Dirs.Of(t.DataDir)
 	dir.Disown() // it was for the earlier tenant
 	j, err := s.journalOf(t)
@@ -41,6 +41,7 @@ func (s *Service) NoteRemoved(t *tenants.Tenant) error {
 		return err
 	}
 	defer letGo()
+	defer func() { err = fsutil.Named(err, at, dir.Path) }()
 	files, err := j.FilesAt(at, time.Unix(0, math.MaxInt64))
 	if err != nil {
 		return err

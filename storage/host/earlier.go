@@ -113,7 +113,7 @@ func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) e
 
 // clearEarlier moves the journal, and then the files, to the quarantine, or removes them if the
 // earlier tenant was purged. It can be repeated. The mark stays.
-func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
+func (t *takeOver) clearEarlier(ctx context.Context, m mark) (err error) {
 	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
 	if err != nil {
 		return err
@@ -127,6 +127,7 @@ func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
 		return err
 	}
 	defer letGo()
+	defer func() { err = fsutil.Named(err, at, t.d.Path) }()
 	if purged {
 		err = t.Journal.Purge(t.d.Path)
 		for _, file := range files {

@@ -249,8 +249,12 @@ func (j *Journal) PeekPhexts() ([]string, error) {
 		if note != nil && n < note.From {
 			break
 		}
-		look := &Journal{cfg: j.cfg, files: map[string]*fileState{}, answers: j.cfg.newAnswers()}
-		whole, err := look.peek(filepath.Join(j.dir, segmentName(n)))
+		look := &Journal{cfg: j.cfg, answers: j.cfg.newAnswers()}
+		if look.files, err = j.loadSeen(n); look.files == nil {
+			look.files = map[string]*fileState{}
+		}
+		whole, failed := look.peek(filepath.Join(j.dir, segmentName(n)))
+		err = errors.Join(err, failed)
 		look.answers.free()
 		if whole || err != nil {
 			return phextsOf(look.files), err

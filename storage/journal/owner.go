@@ -67,8 +67,9 @@ func (n *ownerNote) without(tenants []string) *ownerNote {
 // ownerNotes are those of all journals of a Set, by the journal's directory. They are read
 // when the first is asked for.
 type ownerNotes struct {
-	mu sync.Mutex
-	of map[string]*ownerNote // nil = they were not read yet
+	mu      sync.Mutex
+	of      map[string]*ownerNote // nil = they were not read yet
+	damaged map[string]error      // of those that cannot be read
 }
 
 // noteOf is the note of a journal, or nil.
@@ -78,7 +79,7 @@ func (s *settings) noteOf(dir string) (*ownerNote, error) {
 	if err := s.readNotesLocked(); err != nil {
 		return nil, err
 	}
-	return s.owners.of[dir], nil
+	return s.owners.of[dir], s.owners.damaged[dir]
 }
 
 func (s *settings) readNotesLocked() error {
@@ -89,7 +90,7 @@ func (s *settings) readNotesLocked() error {
 	if fsutil.IgnoreMissing(err) != nil {
 		return fmt.Errorf("looking for journals: %w", err)
 	}
-	all := map[string]*ownerNote{}
+	s.owners.of, s.owners.damaged = map[string]*ownerNote{}, map[string]error{}
 	for _, e := range entries {
 		dir := filepath.Join(s.Dir, e.Name())
 		text, err := os.ReadFile(filepath.Join(dir, ownerFile))
@@ -101,11 +102,11 @@ func (s *settings) readNotesLocked() error {
 			err = json.Unmarshal(text, n)
 		}
 		if err != nil {
-			return fmt.Errorf("whose the journal in %s is: %w", dir, err)
+			s.owners.damaged[dir] = fmt.Errorf("%s, which says whose the journal is, cannot be read: %w", filepath.Join(dir, ownerFile), err)
+			continue
 		}
-		all[dir] = n
+		s.owners.of[dir] = n
 	}
-	s.owners.of = all
 	return nil
 }
 
@@ -159,6 +160,7 @@ func (s *settings) dropNote(dir string) {
 	s.owners.mu.Lock()
 	defer s.owners.mu.Unlock()
 	delete(s.owners.of, dir)
+	delete(s.owners.damaged, dir)
 }
 
 // leaveOthers notes in all other journals that tenants have left them.

@@ -159,3 +159,26 @@ func (w *world) journalFiles() (all string) {
 	}
 	return all
 }
+
+// TestADamagedNote keeps nobody but the directory that it is of from their journals.
+func TestADamagedNote(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
+	w.must(err)
+	w.mutate(update("a.phext", 1, "text"))
+	note := filepath.Join(w.j.dir, ownerFile)
+	w.must(os.WriteFile(note, []byte("{"), 0o600))
+	set, err := New(w.cfg)
+	w.must(err)
+	defer func() { w.must(set.Close()) }()
+	damaged, err := set.Of(w.data)
+	w.must(err)
+	if _, err := damaged.Claim(Owners{Tenants: []string{"will"}}); err == nil || !strings.Contains(err.Error(), note) {
+		t.Errorf("a damaged note: %v", err)
+	}
+	other, err := set.Of(t.TempDir())
+	w.must(err)
+	if _, err := other.Claim(Owners{Tenants: []string{"eve"}}); err != nil {
+		t.Errorf("another journal: %v", err)
+	}
+}
