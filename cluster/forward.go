@@ -17,6 +17,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/host"
 )
@@ -49,7 +50,7 @@ const (
 // Limits of what is on its way to other hosts, and of the connections to one. idleTimeout is
 // less than the other end waits.
 const (
-	mostRequests = 1024 // to one host; places says how many of them are one tenant's
+	mostRequests = 1024 // to one host; of which a tenant has no more than half, see memlimit.Shares
 	mostStreams  = 2048 // to all hosts; likewise
 	mostIdle     = 256
 	idleTimeout  = time.Minute
@@ -99,22 +100,22 @@ var Results = []string{Answered, NotOwner, Unreachable, Lost}
 type Forwarder struct {
 	Config
 	transport *http.Transport
-	streams   *places // all of them, of answers without an end
+	streams   *memlimit.Shares // all of them, of answers without an end
 
 	mu       sync.Mutex
 	counts   map[string]int64
-	under    map[*attempt]string  // way, with the fingerprint of the host
-	silent   map[string]time.Time // until when the host with a fingerprint is left alone
-	requests map[string]*places   // of all others to the host with a fingerprint
+	under    map[*attempt]string         // way, with the fingerprint of the host
+	silent   map[string]time.Time        // until when the host with a fingerprint is left alone
+	requests map[string]*memlimit.Shares // of all others to the host with a fingerprint
 }
 
 // New makes a Forwarder. Run ends its requests to hosts that have died.
 func New(c Config) *Forwarder {
 	f := &Forwarder{
-		Config: c, streams: newPlaces(mostStreams),
-		counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}, requests: map[string]*places{},
+		Config: c, streams: memlimit.NewShares(mostStreams, mostStreams/2),
+		counts: map[string]int64{}, under: map[*attempt]string{}, silent: map[string]time.Time{}, requests: map[string]*memlimit.Shares{},
 	}
-	f.transport = &http.Transport{ // which would let a request wait for a connection without an end: places bound them
+	f.transport = &http.Transport{ // which would let a request wait for a connection without an end: the places are bounded
 		DialTLSContext: f.dial, DisableCompression: true, ExpectContinueTimeout: inviteTimeout,
 		MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout,
 	}
@@ -127,19 +128,19 @@ func (f *Forwarder) place(c *Call, to host.Peer) (leave func(), err error) {
 	if !c.Endless {
 		of, full = f.requestsTo(to.Fingerprint), errTooMany
 	}
-	leave, ok := of.take(c.Owner)
-	if !ok {
+	share := of.Of(c.Owner)
+	if !share.Take(1) {
 		return nil, full
 	}
-	return leave, nil
+	return func() { share.Give(1) }, nil
 }
 
-func (f *Forwarder) requestsTo(fingerprint string) *places {
+func (f *Forwarder) requestsTo(fingerprint string) *memlimit.Shares {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.requests[fingerprint]
 	if p == nil {
-		p = newPlaces(mostRequests)
+		p = memlimit.NewShares(mostRequests, mostRequests/2)
 		f.requests[fingerprint] = p
 	}
 	return p
@@ -426,7 +427,7 @@ func (f *Forwarder) Run(ctx context.Context) {
 			}
 		}
 		maps.DeleteFunc(f.silent, func(host string, _ time.Time) bool { return !alive[host] })
-		maps.DeleteFunc(f.requests, func(host string, p *places) bool { return !alive[host] && p.empty() })
+		maps.DeleteFunc(f.requests, func(host string, p *memlimit.Shares) bool { return !alive[host] && p.Used() == 0 })
 		f.mu.Unlock()
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/storage/host"
 )
@@ -258,16 +259,12 @@ func TestADirectoryMovesAwayMeanwhile(t *testing.T) {
 	}
 }
 
-// fill takes all places that owners can have, but for a few.
-func (p *places) fill(t *testing.T, owners ...string) {
+// fill takes all places that owners can have.
+func fill(t *testing.T, all *memlimit.Shares, owners ...string) {
 	t.Helper()
 	for _, owner := range owners {
-		for {
-			leave, ok := p.take(owner)
-			if !ok {
-				break
-			}
-			t.Cleanup(leave)
+		for share := all.Of(owner); share.Take(1); {
+			t.Cleanup(func() { share.Give(1) })
 		}
 	}
 }
@@ -281,8 +278,8 @@ func TestWhatSomeTakeLeavesAPlaceForTheNext(t *testing.T) {
 	b.join(t, "c", tell)
 	to := b.peers[1].Fingerprint
 	all := []string{"greedy", "too", "three"}
-	a.requestsTo(to).fill(t, all...)
-	a.streams.fill(t, all...)
+	fill(t, a.requestsTo(to), all...)
+	fill(t, a.streams, all...)
 	ask := func(owner string, endless bool) error {
 		return a.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/r", nil), Call{Dir: "d", ID: "0123456789abcdef", Owner: owner, Endless: endless})
 	}
@@ -308,8 +305,8 @@ func TestWhatSomeTakeLeavesAPlaceForTheNext(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := len(a.streams.by); a.streams.taken < mostStreams*3/5 || n != len(all) {
-		t.Errorf("%d owners have %d places", n, a.streams.taken)
+	if n := a.streams.Used(); n < mostStreams*3/5 || n == mostStreams {
+		t.Errorf("%d places are taken", n)
 	}
 }
 
@@ -343,13 +340,13 @@ func TestStreamsTakeNoPlacesOfOthers(t *testing.T) {
 			t.Fatal("a stream did not begin")
 		}
 	}
-	if n := len(a.requestsTo(b.peers[0].Fingerprint).by); n != 0 || a.streams.taken != cap(begun) {
-		t.Errorf("%d have places of others, %d those of streams", n, a.streams.taken)
+	if n := a.requestsTo(b.peers[0].Fingerprint).Used(); n != 0 || a.streams.Used() != int64(cap(begun)) {
+		t.Errorf("%d places of others, and %d of streams", n, a.streams.Used())
 	}
 	leave()
 	streams.Wait()
-	if a.streams.taken != 0 {
-		t.Errorf("%d places were kept", a.streams.taken)
+	if n := a.streams.Used(); n != 0 {
+		t.Errorf("%d places were kept", n)
 	}
 	if n := a.Counts(); n[Lost] != 0 || n[Unreachable] != 0 || len(a.view.unreachable) != 0 {
 		t.Errorf("%v, unreachable %v", n, a.view.unreachable)

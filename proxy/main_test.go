@@ -170,12 +170,10 @@ func (w *world) wantAllFree() {
 			w.Fatal("memory is still reserved")
 		}
 	}
-	if !w.Dirs.Bodies.Take(w.Dirs.Bodies.Limit()) || !w.dir.Bodies.Take(w.dir.Bodies.Limit()) {
+	if w.Dirs.Bodies.Used() != 0 || w.dir.Bodies.Used() != 0 {
 		w.Error("memory is still reserved")
 	}
 	w.Dirs.Answers.Give(w.Dirs.Answers.Limit())
-	w.Dirs.Bodies.Give(w.Dirs.Bodies.Limit())
-	w.dir.Bodies.Give(w.dir.Bodies.Limit())
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	unlock, err := w.Dirs.LockExclusive(ctx, w.dir.Path)

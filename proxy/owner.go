@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"mirrorborn.us/sqgate/cluster"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -84,7 +85,8 @@ func (g *Gateway) enterToSendOn(r *http.Request) (leave func(), err error) {
 	if err != nil || kept <= uncounted || pace.Came(r) {
 		return leaveDir, err
 	}
-	body := dir.ReserveBody()
+	budgets := dir.BodyBudgets(info.group(), info.owner())
+	body := memlimit.Reserve(budgets[:]...)
 	if !body.Grow(kept) {
 		leaveDir()
 		return nil, datadir.ErrBusy

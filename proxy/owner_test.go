@@ -263,16 +263,16 @@ func TestRequestsOnTheirWayAreBounded(t *testing.T) {
 	for _, leave := range leaves {
 		leave()
 	}
-	bodies := a.dir.Bodies.Limit()
-	a.dir.Bodies.Take(bodies)
+	bodies, all := a.dir.Bodies.Limit(), a.dir.Bodies.Of("")
+	all.Take(bodies)
 	if r := a.serve(a.request("POST", "/api/v2/update"+toNotes, strings.Repeat("x", 60_000))); r.Code != 503 || len(b.observed) != 0 {
 		t.Errorf("a body that has no room: %d %s", r.Code, r.Body)
 	}
-	a.dir.Bodies.Give(bodies)
-	if r := a.serve(a.request("POST", "/api/v2/update"+toNotes, strings.Repeat("x", 60_000))); r.Code != 200 || !a.dir.Bodies.Take(bodies) {
+	all.Give(bodies)
+	if r := a.serve(a.request("POST", "/api/v2/update"+toNotes, strings.Repeat("x", 60_000))); r.Code != 200 || !all.Take(bodies) {
 		t.Errorf("a body that has room: %d %s", r.Code, r.Body)
 	}
-	a.dir.Bodies.Give(bodies)
+	all.Give(bodies)
 	if r := a.serve(a.request("GET", "/api/v2/select"+toNotes, "")); r.Code != 200 {
 		t.Errorf("%d %s", r.Code, r.Body)
 	}

@@ -31,7 +31,7 @@ func TestAnObjectTakesItsSize(t *testing.T) {
 		}
 		dir := w.dir
 		all := w.Dirs.Answers.Limit()
-		release, ok := dir.Sending.Take(t, all) // the part of this directory
+		release, ok := dir.Send("", t, all) // the part of this directory
 		if !ok {
 			t.Fatal("something is reserved")
 		}

@@ -27,7 +27,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info.op = head.Op
-	head.Pace = info.turn.Pace()
+	head.Pace, head.Group = info.turn.Pace(), info.group()
 	if info.isPublic() {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}
@@ -56,7 +56,8 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		info.leave = leave
 	}
 	defer leave()
-	body := dir.ReserveBody()
+	budgets := dir.BodyBudgets(info.group(), info.owner())
+	body := memlimit.Reserve(budgets[:]...)
 	defer body.Release()
 	call, err := g.parse(r, head, body)
 	if err == nil {

@@ -227,7 +227,7 @@ func TestErrors(t *testing.T) {
 				}
 			}
 		}, "GET", "/api/v2/toc?p=notes", "", 503, "unavailable"},
-		{"no memory for a body", func(w *world) { w.Dirs.Bodies.Take(w.Dirs.Bodies.Limit()) }, "POST", "/api/v2/update?p=notes", large[:500000], 503, "unavailable"},
+		{"no memory for a body", func(w *world) { w.Dirs.Bodies.Of("").Take(w.Dirs.Bodies.Limit()) }, "POST", "/api/v2/update?p=notes", large[:500000], 503, "unavailable"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"quota_mb": 1}})
@@ -240,7 +240,7 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%v", answer.Header())
 			}
 			if test.name == "no memory for a body" {
-				w.Dirs.Bodies.Give(w.Dirs.Bodies.Limit())
+				w.Dirs.Bodies.Of("").Give(w.Dirs.Bodies.Limit())
 			}
 			w.wantAllFree()
 			if !strings.Contains(w.requestLine(), "code="+test.code) {

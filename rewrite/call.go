@@ -35,6 +35,7 @@ type Call struct {
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
+	Group     string     // as whose the answer counts while it is sent; see Head
 	tenant    Tenant
 	scope     *Scope // of the caller, from Authorize on; nil = Everything
 }
@@ -59,7 +60,10 @@ type Head struct {
 	Op Op
 	// Pace is told how far long work has come, of Call and of what the call then needs.
 	// nil = nobody wants to know.
-	Pace   phext.Pace
+	Pace phext.Pace
+	// Group is those with whom the caller shares what one directory may take; "" = it is the
+	// tenant itself, alone in its directory. See datadir.Dir.Enter.
+	Group  string
 	does   Op // what a Call of it does
 	method string
 	route  route
@@ -145,7 +149,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	c := &Call{Op: h.does, Scroll: scroll, History: history, Pace: h.Pace, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, History: history, Pace: h.Pace, Group: h.Group, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}

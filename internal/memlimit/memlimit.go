@@ -18,6 +18,9 @@ type Budget struct {
 	level   int64
 	above   func()
 
+	shares *Shares // of which this is what owner has; nil = none
+	owner  string
+
 	garbage    atomic.Int64 // what was given back since the last collection
 	mostLeft   int64        // of garbage; 0 = it is not counted
 	collecting sync.Mutex
@@ -47,6 +50,9 @@ func (b *Budget) Limit() int64 { return b.limit }
 
 // Take reserves n, or nothing.
 func (b *Budget) Take(n int64) bool {
+	if b.shares != nil {
+		return b.shares.take(b, n)
+	}
 	for {
 		used := b.used.Load()
 		if n > b.limit-used {
@@ -96,9 +102,22 @@ func (b *Budget) isFull() bool {
 
 // Give returns n.
 func (b *Budget) Give(n int64) {
+	if b.shares != nil {
+		b.shares.give(b, n)
+		return
+	}
 	if b.used.Add(-n); b.mostLeft > 0 {
 		b.garbage.Add(n)
 	}
+}
+
+// putBack returns n of which nothing was used: it is no garbage.
+func (b *Budget) putBack(n int64) {
+	if b.shares != nil {
+		b.shares.give(b, n)
+		return
+	}
+	b.used.Add(-n)
 }
 
 // takeAll takes an amount from each budget, or nothing from any.
@@ -106,7 +125,7 @@ func takeAll(budgets []*Budget, amount func(*Budget) int64) bool {
 	for i, b := range budgets {
 		if !b.Take(amount(b)) {
 			for _, b := range budgets[:i] {
-				b.used.Add(-amount(b)) // nothing was made, so this is no garbage
+				b.putBack(amount(b))
 			}
 			return false
 		}
@@ -161,9 +180,7 @@ func (r *Reservation) Release() {
 	if r.held == 0 {
 		return // as of most requests, which are small
 	}
-	for _, b := range r.budgets {
-		b.Give(r.held)
-	}
+	giveAll(r.budgets, func(*Budget) int64 { return r.held })
 	r.held = 0
 }
 

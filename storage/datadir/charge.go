@@ -9,9 +9,10 @@ import (
 // and answers, and in the memory of all. Neighbours always have the rest.
 func (d *Dir) Reserve() *memlimit.Reservation { return memlimit.Reserve(d.memory, d.dirs.Answers) }
 
-// ReserveBody is Reserve for a request body, for which there are budgets of its own too.
-func (d *Dir) ReserveBody() *memlimit.Reservation {
-	return memlimit.Reserve(d.dirs.Bodies, d.Bodies, d.memory, d.dirs.Answers)
+// BodyBudgets are those of a request body, for memlimit.Reserve: beside those of Reserve, what
+// the group has in this directory, see Enter, and the caller, by its id, in all.
+func (d *Dir) BodyBudgets(group, caller string) [4]*memlimit.Budget {
+	return [...]*memlimit.Budget{d.dirs.bodiesOf(caller), d.group(group).bodies, d.memory, d.dirs.Answers}
 }
 
 // Admit makes room for so many bytes in memory. The error is ErrBusy, or ErrTooLarge if

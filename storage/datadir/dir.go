@@ -38,11 +38,8 @@ type Dir struct {
 	// Path is the directory with symbolic links resolved. It is the path under
 	// which its child and its journal are known.
 	Path string
-	// Bodies is this directory's part of the memory for request bodies.
-	Bodies *memlimit.Budget
-	// Sending is what answers on their way to clients keep in memory, within this
-	// directory's part of Dirs.Answers.
-	Sending *memlimit.Shared
+	// Bodies is this directory's part of the memory for request bodies, by group; see Enter.
+	Bodies *memlimit.Shares
 	// Searches are those of this directory that run at a time, and looks into its past.
 	Searches *memlimit.Budget
 
@@ -51,10 +48,15 @@ type Dir struct {
 	dirs   *Dirs
 	memory *memlimit.Budget    // this directory's part of Dirs.Answers
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out
-	inside *memlimit.Budget    // requests, up to mostInside
-	groups sync.Map            // of memlimit.Budget by group, see Enter; as many as the tenants file ever named
 
-	searchers sync.Map // the same of Searches, see EnterSearch
+	// What those who share the directory divide between them.
+	groups  sync.Map         // of *group by name; as many as the tenants file ever named
+	alone   *group           // ""
+	inside  *memlimit.Shares // requests, up to mostInside
+	sending *memlimit.Shares // what answers on their way to clients keep in memory, see Send
+	sent    *memlimit.Shared // the same for all of them
+
+	searchers sync.Map // of memlimit.Budget by group, see EnterSearch
 
 	recovered atomic.Bool
 	owners    atomic.Pointer[journal.Owners]   // for whom it is, or is to be, recovered; nil = it never was
@@ -77,21 +79,53 @@ type Dir struct {
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }
 
+// group is what those have of a directory who share it with others. That of "" are those
+// whose it is alone.
+type group struct {
+	inside, bodies *memlimit.Budget
+	sending        *memlimit.Shared
+}
+
+func (d *Dir) newGroup(name string) *group {
+	return &group{d.inside.Of(name), d.Bodies.Of(name), memlimit.NewShared(d.sending.Of(name))}
+}
+
+func (d *Dir) group(name string) *group {
+	if name == "" {
+		return d.alone
+	}
+	g, ok := d.groups.Load(name)
+	if !ok {
+		g, _ = d.groups.LoadOrStore(name, d.newGroup(name))
+	}
+	return g.(*group)
+}
+
 // Enter lets a request into the gateway, or refuses it if too many are inside. A
 // group, if it is not "", is those who share the directory with others: all of one
 // group have no more than half of the places.
 func (d *Dir) Enter(group string) (leave func(), err error) {
-	if group == "" {
-		if !d.inside.Take(1) {
-			return nil, errQueueFull
-		}
-		return func() { d.inside.Give(1) }, nil
-	}
-	place := memlimit.Reserve(d.inside, budgetOf(&d.groups, group, mostInside/2))
-	if !place.Grow(1) {
+	share := d.group(group).inside
+	if !share.Take(1) {
 		return nil, errQueueFull
 	}
-	return place.Release, nil
+	return func() { share.Give(1) }, nil
+}
+
+// Send counts an answer, or what it keeps in memory, of so many bytes until it is sent. What
+// is sent several times is in memory once, and counts for each group that it is sent to. ok
+// is false if there is no room; see memlimit.Shared.
+func (d *Dir) Send(group string, thing any, bytes int64) (release func(), ok bool) {
+	own, ok := d.group(group).sending.Take(thing, bytes)
+	if !ok {
+		return nil, false
+	}
+	all, ok := d.sent.Take(thing, bytes)
+	if !ok {
+		own()
+		return nil, false
+	}
+	return func() { all(); own() }, true
 }
 
 // EnterSearch is Enter for what takes one of Searches later: of those too, a group has no

@@ -3,6 +3,7 @@ package datadir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // TestReadsShareAndAWriteIsAlone, and whoever came first is served first: reads
@@ -130,27 +132,68 @@ func TestEnterHasALimit(t *testing.T) {
 	leave()
 }
 
-// TestAGroupHasHalfOfThePlaces: readers without a key, or one of those who share the
-// directory, keep nobody else out.
-func TestAGroupHasHalfOfThePlaces(t *testing.T) {
+// TestGroupsLeavePlaces: readers without a key, or those who share the directory, keep nobody
+// else out, however many they are.
+func TestGroupsLeavePlaces(t *testing.T) {
 	w := newWorld(t)
 	var leaves []func()
-	for range mostInside / 2 {
-		leave, err := w.dir.Enter("a group")
-		w.check(err)
-		leaves = append(leaves, leave)
+	fill := func(group string) (n int) {
+		for {
+			leave, err := w.dir.Enter(group)
+			if err != nil {
+				w.wantError(err, apierror.Unavailable, "too many requests")
+				return n
+			}
+			leaves, n = append(leaves, leave), n+1
+		}
 	}
-	_, err := w.dir.Enter("a group")
-	w.wantError(err, apierror.Unavailable, "too many requests")
-	for _, group := range []string{"", "another"} {
-		leave, err := w.dir.Enter(group)
-		w.check(err)
+	if n := fill("a group"); n != mostInside/2 {
+		t.Errorf("one group has %d places", n)
+	}
+	fill("another")
+	if n := fill("a third"); n == 0 {
+		t.Error("two groups leave none")
+	}
+	if n := fill(""); n < mostInside/10 {
+		t.Errorf("they leave %d to whom the directory is of", n)
+	}
+	for _, leave := range leaves {
 		leave()
 	}
-	leaves[0]()
-	leave, err := w.dir.Enter("a group")
-	w.check(err)
-	leave()
+	if n := fill("a third"); n != mostInside/2 {
+		t.Errorf("then a group has %d places", n)
+	}
+}
+
+// TestGroupsLeaveRoomToSend whatever others do not take.
+func TestGroupsLeaveRoomToSend(t *testing.T) {
+	w := newWorld(t)
+	for _, size := range []int64{64 << 10, 4 << 20, 30 << 20} {
+		var held []func()
+		for _, group := range []string{"a", "b"} {
+			for {
+				release, ok := w.dir.Send(group, new(byte), size)
+				if !ok {
+					break
+				}
+				held = append(held, release)
+			}
+		}
+		for _, group := range []string{"", "c"} {
+			release, ok := w.dir.Send(group, new(byte), 64<<10)
+			if !ok {
+				t.Errorf("beside answers of %d bytes, there is no room for %q", size, group)
+				continue
+			}
+			release()
+		}
+		for _, release := range held {
+			release()
+		}
+	}
+	if w.Answers.Above(0) != 0 || w.dir.sending.Used() != 0 {
+		t.Error("something was not given back")
+	}
 }
 
 // TestOneDirHowever its path is spelled.
@@ -170,11 +213,42 @@ func TestOneDirHowever(t *testing.T) {
 	}
 }
 
-// TestADirsBodies are a part of everybody's.
-func TestADirsBodies(t *testing.T) {
+func reserveBody(d *Dir, group, caller string) *memlimit.Reservation {
+	budgets := d.BodyBudgets(group, caller)
+	return memlimit.Reserve(budgets[:]...)
+}
+
+// TestBodies of one directory, of one caller and of one group are a part of everybody's.
+func TestBodies(t *testing.T) {
 	w := newWorld(t)
-	if w.Bodies.Limit() != bodiesAtOnce<<20 || w.dir.Bodies.Limit() != bodiesAtOnce<<20/bodiesPart {
+	all := int64(bodiesAtOnce << 20)
+	if w.Bodies.Limit() != all || w.dir.Bodies.Limit() != all/bodiesPart {
 		t.Errorf("%d of %d", w.dir.Bodies.Limit(), w.Bodies.Limit())
+	}
+	if !reserveBody(w.dir, "guest", "guest").Fits(1 << 20) {
+		t.Error("the largest body has no room in a directory that others use, too")
+	}
+	var others []*Dir
+	for n := range 4 {
+		others = append(others, w.Of(filepath.Join(w.root, fmt.Sprint("other", n))))
+	}
+	fill := func(d *Dir, group, caller string) (n int64) {
+		for r := reserveBody(d, group, caller); r.Grow(n + 4<<10); n += 4 << 10 {
+		}
+		return n
+	}
+	var mine int64
+	for _, d := range others[:3] {
+		mine += fill(d, "will", "will") // as a writer of each
+	}
+	if mine > all/bodiesPart {
+		t.Errorf("one caller has %d of %d", mine, all)
+	}
+	for n, d := range others {
+		fill(d, "", fmt.Sprint("owner", n))
+	}
+	if n := fill(w.dir, "", "next"); n < 64<<10 {
+		t.Errorf("they leave %d bytes", n)
 	}
 }
 

@@ -43,8 +43,9 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// How many bodies of the largest size may be in memory at once, and the fractions of
-// all bodies, and of all answers that are being sent, that those of one directory may take.
+// How many bodies of the largest size may be in memory at once, the fraction of them that
+// those of one directory, and of one caller, may take, and that of all answers that those to
+// the callers of one directory may.
 const (
 	bodiesAtOnce = 8
 	bodiesPart   = 4
@@ -63,7 +64,7 @@ const mostGarbage = 32 << 20
 type Dirs struct {
 	Config
 	Cache   *cache.Cache     // the parsed phexts of all directories
-	Bodies  *memlimit.Budget // request bodies of all directories
+	Bodies  *memlimit.Shares // request bodies of all directories, by caller
 	Answers *memlimit.Budget // large bodies too, answers while they are made and sent, and files while they are read
 
 	missing  *cache.Version
@@ -79,7 +80,8 @@ type Dirs struct {
 	mu         sync.RWMutex
 	byPath     map[string]*Dir
 	bySpelling map[string]*Dir
-	byNode     map[node]*Dir // those that were opened
+	callers    map[string]*memlimit.Budget // of Bodies; as many as the tenants file ever named
+	byNode     map[node]*Dir               // those that were opened
 }
 
 // New makes a Dirs; it looks at no directory.
@@ -88,9 +90,9 @@ func New(c Config) *Dirs {
 	// it has when others need that. So both together never take more.
 	largest, beside := max(c.MaxBody, cache.Largest), max(c.ReadMemory, leastBeside)
 	ds := &Dirs{
-		Config: c, Bodies: memlimit.NewBudget(bodiesAtOnce * c.MaxBody), Answers: memlimit.NewBudget(largest + beside),
+		Config: c, Bodies: memlimit.NewShares(bodiesAtOnce*c.MaxBody, bodiesAtOnce*c.MaxBody/bodiesPart), Answers: memlimit.NewBudget(largest + beside),
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, byNode: map[node]*Dir{},
+		missing: cache.Missing(), identity: identityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[node]*Dir{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
@@ -129,19 +131,40 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	d, ok = ds.byPath[path]
 	if !ok {
 		d = &Dir{
-			Path: path, mark: ds.markPath(path), Bodies: memlimit.NewBudget(ds.Bodies.Limit() / bodiesPart), dirs: ds,
+			Path: path, mark: ds.markPath(path), dirs: ds,
 			memory:   memlimit.NewBudget(ds.mostOfOne),
 			Searches: memlimit.NewBudget(searchesAtOnce),
-			queue:    semaphore.NewWeighted(ReadsAtOnce), inside: memlimit.NewBudget(mostInside),
+			queue:    semaphore.NewWeighted(ReadsAtOnce),
+			inside:   memlimit.NewShares(mostInside, mostInside/2),
 		}
 		d.memory.OnShortage(ds.Cache.Collect)
-		d.Sending = memlimit.NewShared(memlimit.NewBudget(ds.Answers.Limit()/sendingPart), d.memory, ds.Answers)
+		bodies, sending := ds.Bodies.Limit()/bodiesPart, ds.Answers.Limit()/sendingPart
+		d.Bodies = memlimit.NewShares(bodies, bodies*3/4) // in which the largest body has room
+		d.sending, d.sent = memlimit.NewShares(sending, sending/2), memlimit.NewShared(d.memory, ds.Answers)
+		d.alone = d.newGroup("")
 		d.inUse = memlimit.NewShared(d.memory, ds.Answers)
 		ds.byPath[path] = d
 	}
 	ds.bySpelling[dataDir] = d
 	d.spellings = append(d.spellings, dataDir)
 	return d
+}
+
+// bodiesOf is what a caller has of Bodies.
+func (ds *Dirs) bodiesOf(caller string) *memlimit.Budget {
+	ds.mu.RLock()
+	share := ds.callers[caller]
+	ds.mu.RUnlock()
+	if share != nil {
+		return share
+	}
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if share = ds.callers[caller]; share == nil {
+		share = ds.Bodies.Of(caller)
+		ds.callers[caller] = share
+	}
+	return share
 }
 
 // Sibling is the directory at another path.

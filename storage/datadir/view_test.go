@@ -297,7 +297,7 @@ func TestOneDirectoryLeavesMemoryToOthers(t *testing.T) {
 	if _, err := w.File(filepath.Join(other.Path, "n.phext")); err != nil {
 		t.Errorf("the other one: %v", err)
 	}
-	body := other.ReserveBody()
+	body := reserveBody(other, "", "other")
 	if !body.Grow(w.MaxBody) {
 		t.Error("the other one finds no room for a body")
 	}

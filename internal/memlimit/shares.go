@@ -1,0 +1,63 @@
+package memlimit
+
+import "sync"
+
+// Shares is a limit that is divided between owners, so that few of them cannot keep the
+// others out. None has more than most, and the last eighth is for those who have little:
+// no more than an eighth of what is free then.
+type Shares struct {
+	limit, most int64
+
+	mu   sync.Mutex
+	used int64
+	by   map[string]int64 // by owner
+}
+
+const eighth = 8
+
+// NewShares divides limit, of which no owner has more than most.
+func NewShares(limit, most int64) *Shares {
+	return &Shares{limit: limit, most: most, by: map[string]int64{}}
+}
+
+// Limit is the most that all together may have.
+func (s *Shares) Limit() int64 { return s.limit }
+
+// Used is what all have.
+func (s *Shares) Used() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
+}
+
+// Of is the budget of an owner. That of "" is bounded by the limit alone. It knows no
+// shortage, level or garbage.
+func (s *Shares) Of(owner string) *Budget {
+	if owner == "" {
+		return &Budget{limit: s.limit, shares: s}
+	}
+	return &Budget{limit: s.most, shares: s, owner: owner}
+}
+
+func (s *Shares) take(b *Budget, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free, mine := s.limit-s.used, s.by[b.owner]+n
+	if b.owner != "" && mine > max(1, free/eighth) {
+		free -= s.limit / eighth
+	}
+	if n > free || mine > b.limit {
+		return false
+	}
+	s.used, s.by[b.owner] = s.used+n, mine
+	return true
+}
+
+func (s *Shares) give(b *Budget, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used -= n
+	if s.by[b.owner] -= n; s.by[b.owner] == 0 {
+		delete(s.by, b.owner)
+	}
+}
