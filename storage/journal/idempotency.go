@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -22,28 +23,30 @@ import (
 // Answers to Idempotency-Keys are on the disk: in the records of their mutations in the
 // newest segment, and in answersFile. Only where each of them is, is in memory.
 
-// answerAge is how long a repeated request gets the first answer.
-const answerAge = 24 * time.Hour
+// AnswerAge is how long a repeated request gets the first answer.
+const AnswerAge = 24 * time.Hour
 
 // answersFile holds the answers of all segments but the newest.
 const answersFile = "answers"
 
 // mostAnswerBytes is how many bytes all answers to Idempotency-Keys of a data_dir may have
-// together. Those of single writes are short and never too many: it is the answers to
-// batches that are long.
+// together. It is the answers to batches that are long, and those are forgotten first.
 const (
 	mostAnswerBytes = 16 << 20
-	keptAnswerBytes = mostAnswerBytes - mostAnswerBytes/16 // once they were longer: it takes a while to find out which
 	shortAnswer     = 256
 )
 
 // What is known of an answer takes about 128 bytes of memory. So these are 8 MiB for a
-// data_dir and, for all of them, 64 MiB and 128 KiB each.
+// data_dir and, for all of them, 64 MiB and 136 KiB each.
 const (
 	mostAnswers    = 1 << 16 // of a data_dir
-	mostAnswersAll = 1 << 19 // of all data_dirs; one that has more than sureAnswers then forgets its oldest
+	mostAnswersAll = 1 << 19 // of all data_dirs; above that, one that has more than its sureAnswers forgets some
 	sureAnswers    = 1 << 10
 )
+
+// fewer is how many are kept of the most that there may be, once there are more. Which ones
+// takes a look at all of them, so that many are forgotten at a time.
+func fewer(most int) int { return most - most/16 }
 
 // AnswerWriter tells apart whose answers are counted together: those of one key of a tenant.
 type AnswerWriter uint64
@@ -53,41 +56,71 @@ func AnswerWriterOf(tenant, idempotency string) AnswerWriter {
 	return AnswerWriter(xxh3.HashString(tenant + "\x00" + idempotency[:strings.LastIndexByte(idempotency, 0)+1]))
 }
 
-// AnswersToForget says which of n answers, oldest first, are too long to be kept together.
-// They are the oldest long ones of the key that has the most. So nobody has the answers of
-// others forgotten, whose repeats would be made again. size is in bytes.
-func AnswersToForget(n int, answer func(i int) (of AnswerWriter, size int)) map[int]bool {
-	all, long, bytes := 0, map[AnswerWriter][]int{}, map[AnswerWriter]int{}
+// AnswersFit says whether a data_dir keeps so many answers, which have so many bytes.
+func AnswersFit(n, bytes int) bool { return n <= mostAnswers && bytes <= mostAnswerBytes }
+
+// AnswersToForget says which of n answers, oldest first, are forgotten where AnswersFit says
+// no: always the next one of the key that has the most, by number and then by bytes. So nobody
+// has the answers of others forgotten, whose repeats would be made again. The next one is the
+// oldest, but long ones come before short ones where bytes count. size is in bytes.
+func AnswersToForget(n int, answer func(i int) (of AnswerWriter, size int)) []bool {
+	keep := n
+	if n > mostAnswers {
+		keep = fewer(mostAnswers)
+	}
+	return answersToForget(n, keep, answer)
+}
+
+// answersToForget is AnswersToForget of which at most keep are left.
+func answersToForget(n, keep int, answer func(i int) (of AnswerWriter, size int)) []bool {
+	writer, sizes, newest := make([]AnswerWriter, n), make([]int, n), make([]int, n)
 	for i := range n {
-		of, size := answer(i)
-		if all += size; size > shortAnswer {
-			long[of], bytes[of] = append(long[of], i), bytes[of]+size
-		}
+		writer[i], sizes[i] = answer(i)
+		newest[i] = n - 1 - i
 	}
-	forget := map[int]bool{}
-	if all <= mostAnswerBytes {
-		return forget
+	forget := make([]bool, n)
+	forgetOfMost(forget, newest, n-keep, writer, func(int) int { return 1 })
+	var short, long []int
+	bytes := 0
+	for _, i := range newest {
+		switch {
+		case forget[i]:
+			continue
+		case sizes[i] > shortAnswer:
+			long = append(long, i)
+		default:
+			short = append(short, i)
+		}
+		bytes += sizes[i]
 	}
-	for all > keptAnswerBytes && len(long) > 0 {
-		var most AnswerWriter
-		for of := range long {
-			if bytes[of] > bytes[most] || bytes[of] == bytes[most] && of < most { // the same ones each time
-				most = of
-			}
-		}
-		first := long[most][0]
-		forget[first] = true
-		_, size := answer(first)
-		all, bytes[most] = all-size, bytes[most]-size
-		if long[most] = long[most][1:]; len(long[most]) == 0 {
-			delete(long, most)
-		}
+	if bytes > mostAnswerBytes {
+		forgetOfMost(forget, append(short, long...), bytes-fewer(mostAnswerBytes), writer, func(i int) int { return sizes[i] })
 	}
 	return forget
 }
 
-// answers are where the first answers to each Idempotency-Key are. When there are more than
-// limit, the oldest are forgotten, and when they are too long, those of AnswersToForget.
+// forgetOfMost forgets answers that weigh as much as there is too much, each time the next
+// one of the writer whose answers weigh the most. last are all answers, a writer's next one
+// last.
+func forgetOfMost(forget []bool, last []int, tooMuch int, writer []AnswerWriter, weight func(i int) int) {
+	type turn struct{ most, i int } // an answer is the next one when those of its writer weigh most
+	turns, weights := make([]turn, len(last)), map[AnswerWriter]int{}
+	for k, i := range last {
+		weights[writer[i]] += weight(i)
+		turns[k] = turn{weights[writer[i]], i}
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return cmp.Or(cmp.Compare(b.most, a.most), cmp.Compare(a.i, b.i)) })
+	for _, t := range turns {
+		if tooMuch <= 0 {
+			return
+		}
+		forget[t.i] = true
+		tooMuch -= weight(t.i)
+	}
+}
+
+// answers are where the first answers to each Idempotency-Key are. When there are too many, or
+// they are too long, those of AnswersToForget are forgotten.
 type answers struct {
 	limit int
 	all   *memlimit.Budget // number of answers of all data_dirs
@@ -143,34 +176,41 @@ func (a *answers) add(n *answer) {
 
 func (a *answers) find(k answerKey, now int64) (*answer, bool) {
 	got := a.byKey[k]
-	return got, got != nil && now-got.time < int64(answerAge)
+	return got, got != nil && now-got.time < int64(AnswerAge)
 }
 
+// trim forgets answers that are too old, and then those that are too many or too long.
 func (a *answers) trim(now int64) {
-	for len(a.queue) > 0 && (a.tooMany() || now-a.queue[0].time >= int64(answerAge)) {
+	for len(a.queue) > 0 && now-a.queue[0].time >= int64(AnswerAge) {
 		a.forget(a.queue[0])
 		a.queue = a.queue[1:]
 	}
-	if a.bytes <= mostAnswerBytes {
+	keep := a.keep()
+	if keep == len(a.queue) && a.bytes <= mostAnswerBytes {
 		return
 	}
-	forget := AnswersToForget(len(a.queue), func(i int) (AnswerWriter, int) {
+	forget := answersToForget(len(a.queue), keep, func(i int) (AnswerWriter, int) {
 		return a.queue[i].of, int(a.queue[i].size)
 	})
-	var kept []*answer
-	for i, l := range a.queue {
-		if forget[i] {
+	i := -1
+	a.queue = slices.DeleteFunc(a.queue, func(l *answer) bool {
+		if i++; forget[i] {
 			a.forget(l)
-		} else {
-			kept = append(kept, l)
 		}
-	}
-	a.queue = kept
+		return forget[i]
+	})
 }
 
-func (a *answers) tooMany() bool {
+// keep is how many of the answers may be kept.
+func (a *answers) keep() int {
 	n := len(a.queue)
-	return n > a.limit || n > sureAnswers && a.all.Above(a.all.Limit()) > 0
+	switch {
+	case n > a.limit:
+		return fewer(a.limit)
+	case n > sureAnswers+sureAnswers/16 && a.all.Above(a.all.Limit()) > 0:
+		return max(fewer(n), sureAnswers)
+	}
+	return n
 }
 
 // forget drops an answer, which the caller takes out of the queue.
@@ -202,11 +242,10 @@ func (j *Journal) noteAnswersLocked(begin record, now int64) {
 var ErrAnswer = errors.New("what a request with this Idempotency-Key was answered cannot be read")
 
 // Answered returns the answer to the first request of a tenant with an
-// Idempotency-Key, and the digest of that request. An answer is kept for 24
-// hours, or until there are 65,536 newer ones in the data_dir; see mostAnswersAll for
-// those of all. A long one may be forgotten earlier: see AnswersToForget. Answered waits
-// until the first request is as durable as the policy wants. If ok, that request was made,
-// also if there is an error.
+// Idempotency-Key, and the digest of that request. An answer is kept for AnswerAge, unless
+// there are too many or they are too long: see AnswersToForget, and mostAnswersAll for those
+// of all data_dirs. Answered waits until the first request is as durable as the policy
+// wants. If ok, that request was made, also if there is an error.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
 	got, f, ok, err := j.findAnswer(keyOf(tenant, idempotency))
 	if err != nil || !ok {

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/semaphore"
@@ -36,6 +35,8 @@ type State struct {
 	time int64         // of the object at Seq; 0 = it was not read
 	last int64         // see LastChange
 	kept *atomic.Int64 // bytes of the mutations that changes have
+
+	answerBytes int // of the texts of Answers
 }
 
 // File is what the log says of a file. The zero File does not exist.
@@ -55,13 +56,6 @@ type change struct {
 	mutations []journal.Mutation
 	again     bool
 }
-
-// How long an answer is needed, and how many are kept of a directory. The journal has
-// the same limits.
-const (
-	answerAge  = 24 * time.Hour
-	answersMax = 1 << 16
-)
 
 // StateAt returns what the log says at a number, which it has reached. It reads the
 // checkpoint before that, and the log behind it, but no file.
@@ -88,7 +82,10 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		for _, f := range c.Files {
 			s.Files[f.Name] = &File{base: &f}
 		}
-		s.Of, s.Answers, s.Calls = c.Of, c.Answers, c.Calls
+		s.Of, s.Calls = c.Of, c.Calls
+		for _, a := range c.Answers {
+			s.addAnswer(a)
+		}
 	}
 	for r, err := range d.Read(ctx, after, seq) {
 		if err != nil {
@@ -96,13 +93,7 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 		s.read(r)
 	}
-	s.dropAnswers()
-	forget := journal.AnswersToForget(len(s.Answers), func(i int) (journal.AnswerWriter, int) {
-		a := s.Answers[i]
-		return journal.AnswerWriterOf(a.Tenant, a.Idempotency), len(a.Answer)
-	})
-	i := -1
-	s.Answers = slices.DeleteFunc(s.Answers, func(object.Answer) bool { i++; return forget[i] })
+	s.dropAnswers(s.time)
 	return s, nil
 }
 
@@ -114,18 +105,37 @@ func (s *State) read(r Record) {
 		s.add(r, g)
 	}
 	s.time, s.Read = r.Time, s.Read+r.Bytes
-	if len(s.Answers) > 2*answersMax {
-		s.dropAnswers()
-	}
 }
 
-// dropAnswers drops those that are too old, or too many.
-func (s *State) dropAnswers() {
-	n := max(0, len(s.Answers)-answersMax)
-	for n < len(s.Answers) && s.time-s.Answers[n].Time >= int64(answerAge) {
-		n++
+// addAnswer keeps an answer, and drops those that the journal forgets for it.
+func (s *State) addAnswer(a object.Answer) {
+	s.Answers, s.answerBytes = append(s.Answers, a), s.answerBytes+len(a.Answer)
+	s.dropAnswers(a.Time)
+}
+
+// dropAnswers drops those that are too old, and then those that are too many or too long.
+func (s *State) dropAnswers(now int64) {
+	old := 0
+	for old < len(s.Answers) && now-s.Answers[old].Time >= int64(journal.AnswerAge) {
+		s.answerBytes -= len(s.Answers[old].Answer)
+		old++
 	}
-	s.Answers = slices.Clone(s.Answers[n:])
+	clear(s.Answers[:old])
+	s.Answers = s.Answers[old:]
+	if journal.AnswersFit(len(s.Answers), s.answerBytes) {
+		return
+	}
+	forget := journal.AnswersToForget(len(s.Answers), func(i int) (journal.AnswerWriter, int) {
+		a := s.Answers[i]
+		return journal.AnswerWriterOf(a.Tenant, a.Idempotency), len(a.Answer)
+	})
+	i := -1
+	s.Answers = slices.DeleteFunc(s.Answers, func(a object.Answer) bool {
+		if i++; forget[i] {
+			s.answerBytes -= len(a.Answer)
+		}
+		return forget[i]
+	})
 }
 
 // LastChange is when the last mutation was done for a tenant, as Journal.LastChange; 0 =
@@ -138,7 +148,7 @@ func (s *State) Belongs(of string) {
 	if of == s.Of {
 		return
 	}
-	s.Of, s.Answers, s.Calls = of, nil, nil
+	s.Of, s.Answers, s.answerBytes, s.Calls = of, nil, 0, nil
 	for name := range s.Files {
 		s.Files[name] = &File{}
 	}
@@ -160,7 +170,7 @@ func (s *State) add(r Record, g object.Group) {
 			f.forget(r.Seq) // what was before makes no difference
 		}
 		if m.Idempotency != "" {
-			s.Answers = append(s.Answers, object.Answer{Time: g.Time, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer})
+			s.addAnswer(object.Answer{Time: g.Time, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer})
 		}
 		size += mutationBeside + int64(len(m.Text))
 	}

@@ -3,8 +3,11 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,6 +173,54 @@ func TestAnswersInTheLog(t *testing.T) {
 	s := must(d.StateAt(t.Context(), l.End()))(t)
 	if len(s.Answers) != 1 && len(s.Answers) != 2 || s.Answers[len(s.Answers)-1].Answer != "answer 2" || s.Answers[0].Idempotency != "key 1" {
 		t.Errorf("%+v", s.Answers)
+	}
+}
+
+// TestAnswersOfOthersInTheLog are kept, however many and long those of one tenant are. The
+// journal keeps the same ones.
+func TestAnswersOfOthersInTheLog(t *testing.T) {
+	d := newDirectory(bucket.NewMemory(), "a")
+	l := takeOver(t, d)
+	var all []journal.Answer
+	var groups []object.Group
+	add := func(tenant, key, answer string) {
+		g := group("text")
+		g.Time = time.Now().UnixNano()
+		m := &g.Mutations[0]
+		m.Tenant, m.Idempotency, m.Answer = tenant, key, answer
+		groups = append(groups, g)
+		all = append(all, journal.Answer{Time: time.Unix(0, g.Time), Tenant: tenant, Idempotency: key, Text: answer})
+	}
+	long := strings.Repeat("x", 1<<20)
+	add("will", "pay-1", "mine")
+	add("will", "long", long)
+	for i := range 66_000 {
+		add("eve", fmt.Sprint(i), "a")
+		if i%3_000 == 0 {
+			add("phil", fmt.Sprint(i), long)
+		}
+	}
+	for part := range slices.Chunk(groups, 8_000) {
+		must(l.Append(t.Context(), part))(t)
+	}
+	s := must(d.StateAt(t.Context(), l.End()))(t)
+	var got []journal.Answer
+	for _, a := range s.Answers {
+		got = append(got, journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Text: a.Answer})
+	}
+	if len(got) < 2 || got[0].Idempotency != "pay-1" || got[1].Idempotency != "long" || !journal.AnswersFit(len(got), s.answerBytes) {
+		t.Errorf("%d answers are kept, with %d bytes", len(got), s.answerBytes)
+	}
+	js := must(journal.New(journal.Config{Dir: t.TempDir(), Quarantine: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}))(t)
+	j := must(js.Of(t.TempDir()))(t)
+	if err := j.SetAnswers(all); err != nil {
+		t.Fatal(err)
+	}
+	if want := must(j.Answers())(t); !slices.Equal(got, want) {
+		t.Errorf("%d answers are kept, and %d by the journal", len(got), len(want))
+	}
+	if err := js.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
