@@ -35,8 +35,8 @@ var backupName = regexp.MustCompile(`^(.+?)(?:\.(\d{8}T\d{6}\.\d{9}Z))?\.(\d{8}T
 const (
 	// backupMargin is how many bytes of the disk a backup leaves free.
 	backupMargin = 256 << 20
-	// entryOverhead is more than the headers of a phext in a tar take, in bytes.
-	entryOverhead = 4 << 10
+	// entryOverhead is more than the headers of a phext and its names in a tar take, in bytes.
+	entryOverhead = 8 << 10
 	// leftAfter is the age at which an unfinished file is one of a run that was killed.
 	leftAfter = 24 * time.Hour
 )

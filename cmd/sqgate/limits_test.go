@@ -155,6 +155,22 @@ func TestMaxPhexts(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(g.dataDir("will"), "c.phext")); err == nil {
 			t.Error("a refused phext left a file")
 		}
+
+		// The names of its coordinates make a phext no other.
+		for _, p := range []string{"a", "b"} {
+			g.must("will", "POST", byName("update", p, "my.name"), "x", 200)
+		}
+		var u usageAnswer
+		if g.as(g.key("will"), "GET", "/api/v2/usage", "", 200, &u); *u.Phexts != 2 || *u.Left.MaxPhexts != 0 {
+			t.Errorf("%d phexts are used, and %d are left", *u.Phexts, *u.Left.MaxPhexts)
+		}
+		if n := g.manage("GET", "tenants/will", "", 200)["phexts"]; n != 2.0 {
+			t.Errorf("the operator sees %v phexts", n)
+		}
+		g.must("will", "POST", at("update", "c", origin), "x", 507)
+		g.manage("PATCH", "tenants/will", `{"max_phexts": 3}`, 200)
+		g.must("will", "POST", byName("update", "c", "my.name"), "x", 200)
+		g.must("will", "POST", byName("update", "d", "my.name"), "x", 507)
 	})
 }
 

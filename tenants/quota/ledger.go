@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -25,7 +27,8 @@ const (
 // changes that the watcher missed.
 const recountEvery = 5 * time.Minute
 
-// Use is what a tenant's phexts add up to.
+// Use is what a tenant's phexts add up to. A phext and the names of its coordinates are
+// one, though they are two files.
 type Use struct {
 	Bytes  int64
 	Phexts int
@@ -81,7 +84,7 @@ func (l *Ledger) UseOf(t *tenants.Tenant, wanted func(file string) bool) (use Us
 	defer a.mu.Unlock()
 	for file, size := range a.sizes {
 		if wanted(file) {
-			use.Phexts++
+			use.Phexts += a.phextsIn(file)
 			use.Bytes += size
 		}
 	}
@@ -214,7 +217,7 @@ func (l *Ledger) countedAccount(t *tenants.Tenant) (*account, error) {
 type account struct {
 	mu      sync.Mutex
 	sizes   map[string]int64 // in bytes, by file name
-	use     Use              // sum of sizes
+	use     Use              // what all of them add up to
 	counted bool             // the directory has been read
 	dir     directoryID      // what was read
 	writing bool             // SQ is writing a file, so that sizes on disk mean nothing
@@ -224,17 +227,53 @@ type account struct {
 
 // setSizeLocked sets the size of one file. A negative size removes it.
 func (a *account) setSizeLocked(name string, size int64) {
+	before := a.phextsIn(name, namesOf(name))
 	if old, ok := a.sizes[name]; ok {
 		a.use.Bytes -= old
-		a.use.Phexts--
 		delete(a.sizes, name)
 	}
 	if size >= 0 {
 		a.sizes[name] = size
 		a.use.Bytes += size
-		a.use.Phexts++
 	}
+	a.use.Phexts += a.phextsIn(name, namesOf(name)) - before
 	a.changes++
+}
+
+// phextsIn is how many phexts some files count as, which is 0 for those that do not exist.
+// Names count as one while there is no phext of which they are.
+func (a *account) phextsIn(files ...string) (n int) {
+	for _, file := range files {
+		_, exists := a.sizes[file]
+		if of, isNames := phextOfNames(file); isNames && exists {
+			_, hasPhext := a.sizes[of]
+			exists = !hasPhext
+		}
+		if exists {
+			n++
+		}
+	}
+	return n
+}
+
+// isNewLocked says whether there is one phext more with a file that does not exist yet.
+func (a *account) isNewLocked(file string) bool {
+	of, _ := phextOfNames(file)
+	return a.phextsIn(of, namesOf(of)) == 0
+}
+
+const namesExtension = phext.NamesSuffix + phext.Extension
+
+// namesOf is the file with the names of a phext's coordinates, by the phext's file.
+func namesOf(file string) string { return strings.TrimSuffix(file, phext.Extension) + namesExtension }
+
+// phextOfNames is the file of the phext whose names are in a file, or else that file.
+func phextOfNames(file string) (of string, isNames bool) {
+	name, isNames := strings.CutSuffix(file, namesExtension)
+	if !isNames {
+		return file, false
+	}
+	return name + phext.Extension, true
 }
 
 // isCounted says whether the directory now was read. While SQ writes, it is the one
@@ -272,8 +311,9 @@ func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	if a.changes != before || a.writing {
 		return nil
 	}
-	a.sizes, a.use, a.counted, a.dir = sizes, Use{Phexts: len(sizes)}, true, dir
-	for _, size := range sizes {
+	a.sizes, a.use, a.counted, a.dir = sizes, Use{}, true, dir
+	for file, size := range sizes {
+		a.use.Phexts += a.phextsIn(file)
 		a.use.Bytes += size
 	}
 	return nil

@@ -266,7 +266,59 @@ func TestWhatClientsAreTold(t *testing.T) {
 func TestUseOfSomeFiles(t *testing.T) {
 	ledger, tenant, _ := ledgerOf(t, 1000, map[string]int{"x.phext": 600, "x.names.phext": 30, "y.phext": 300})
 	use, err := ledger.UseOf(tenant, func(file string) bool { return strings.HasPrefix(file, "x.") })
-	if err != nil || use != (Use{Bytes: 630, Phexts: 2}) {
+	if err != nil || use != (Use{Bytes: 630, Phexts: 1}) {
 		t.Errorf("%+v, %v", use, err)
+	}
+}
+
+// TestNamesAreNoPhextsOfTheirOwn, in whatever order the files come and go.
+func TestNamesAreNoPhextsOfTheirOwn(t *testing.T) {
+	const x, y, names = "x.phext", "y.phext", "x.names.phext"
+	ledger, tenant, _ := ledgerOf(t, 0, map[string]int{x: 1, names: 1, "names.phext": 1, "y.names.phext": 1})
+	tenant.MaxPhexts = 3
+	for i, step := range []struct {
+		file   string
+		size   int64 // after it; -1 = it is removed
+		ok     bool
+		phexts int // after it
+	}{
+		{x, 2, true, 3}, // with names.phext, and with names alone
+		{y, 1, true, 3},
+		{"z.phext", 1, false, 3},
+		{"z.names.phext", 1, false, 3},
+		{"names.names.phext", 1, true, 3},
+		{x, -1, true, 3},
+		{x, 1, true, 3},
+		{names, -1, true, 3},
+		{names, 1, true, 3},
+		{x, -1, true, 3},
+		{names, -1, true, 2},
+		{"z.phext", 1, true, 3},
+		{"z.names.phext", 1, true, 3},
+		{x, 1, false, 3},
+	} {
+		path := filepath.Join(tenant.DataDir, step.file)
+		r, err := ledger.Reserve(tenant, Write{File: step.file, Size: ledger.sizeOf(path), After: step.size, Removes: step.size < 0})
+		if (err == nil) != step.ok {
+			t.Errorf("step %d, %s: %v", i, step.file, err)
+		}
+		if r != nil {
+			if step.size >= 0 {
+				put(t, tenant, step.file, int(step.size))
+			} else if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			r.Release()
+		}
+		now, err := ledger.Use(tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ledger.Recount(tenant); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ledger.Use(tenant); err != nil || now.Phexts != step.phexts || again != now {
+			t.Errorf("step %d, %s: %+v, counted again %+v, %v, want %d phexts", i, step.file, now, again, err, step.phexts)
+		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 // Write is a change of one phext that SQ has not made yet.
 type Write struct {
-	File    string // base name of the phext's file
+	File    string // base name of the file of the phext, or of its names
 	Size    int64  // of the file now, in bytes; -1 if there is none
 	After   int64  // size after the write, in bytes
 	Removes bool   // a delete, which is always allowed: it is the way out of a full quota
@@ -61,9 +61,9 @@ func (l *Ledger) Reserve(t *tenants.Tenant, w Write) (*Reservation, error) {
 
 func (a *account) checkQuota(t *tenants.Tenant, w Write) error {
 	a.mu.Lock()
-	use := a.use
+	use, isNew := a.use, w.Size < 0 && a.isNewLocked(w.File)
 	a.mu.Unlock()
-	if !w.Removes && w.Size < 0 && use.Phexts >= t.MaxPhexts {
+	if !w.Removes && isNew && use.Phexts >= t.MaxPhexts {
 		return &ExceededError{Phexts: use.Phexts, MaxPhexts: t.MaxPhexts}
 	}
 	needed := use.Bytes - max(0, w.Size) + w.After
