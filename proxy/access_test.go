@@ -259,8 +259,8 @@ func TestWriters(t *testing.T) {
 		if answer := as(otherKey, "PUT", id+"/api/v2/write/1.1.1?p=notes", "by other"); answer.Code != 200 {
 			t.Errorf("%d %s", answer.Code, answer.Body)
 		}
-		if answer := as(otherKey, "POST", id+"/api/v2/update?p=notes&c=will.1.1.1/1.1.1/1.1.2", "by its name"); answer.Code != 200 || answer.Header().Get("X-SQ-Quota-Used") != "0.000" {
-			t.Errorf("%d %s %v", answer.Code, answer.Body, answer.Header())
+		if answer := as(otherKey, "POST", id+"/api/v2/update?p=notes&c=will.1.1.1/1.1.1/1.1.2", "by its name"); answer.Code != 200 {
+			t.Errorf("%d %s", answer.Code, answer.Body)
 		}
 		if answer := as(otherKey, "GET", id+third, ""); answer.Code != 200 || answer.Body.String() != "the scroll" {
 			t.Errorf("%d %s", answer.Code, answer.Body)
@@ -293,5 +293,49 @@ func TestWriters(t *testing.T) {
 	w.check(w.store.Reload())
 	w.wantError(as(otherKey, "GET", "/will"+third, ""), 403, "forbidden")
 	w.wantError(as(otherKey, "POST", "/will/api/v2/update?p=notes", "x"), 403, "forbidden")
+	w.wantAllFree()
+}
+
+// TestAGuestIsToldNoFigures of the space, neither by an answer nor by a refusal.
+func TestAGuestIsToldNoFigures(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: map[string]any{"writers": []string{"other"}, "quota_mb": 1, "max_phexts": 2}, others: neighbours(t.TempDir())})
+	w.put("other.phext", strings.Repeat("x", 1000<<10))
+	large := strings.Repeat("x", 100<<10)
+	batch := func(text string) string { return `{"operations":[{"op":"update","c":"1.1.1","s":"` + text + `"}]}` }
+	for _, test := range []struct {
+		method, target, body, figure string // figure stands in the refusal, as the tenant itself is told it
+	}{
+		{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "x", ""},
+		{"POST", "/api/v2/insert?p=notes&c=1.1.1/1.1.1/1.1.1", "x", ""},
+		{"POST", "/api/v2/delete?p=notes&c=1.1.1/1.1.1/1.1.1", "", ""},
+		{"POST", "/api/v2/batch?p=notes", batch("x"), ""},
+		{"PUT", "/api/v2/write/1.1.1?p=notes", "x", ""},
+		{"POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", large, "the quota is 1048576 bytes"},
+		{"POST", "/api/v2/insert?p=notes&c=1.1.1/1.1.1/1.1.1", large, "the quota is 1048576 bytes"},
+		{"POST", "/api/v2/batch?p=notes", batch(large), "the quota is 1048576 bytes"},
+		{"PUT", "/api/v2/write/1.1.1?p=notes", large, "the quota is 1048576 bytes"},
+		{"POST", "/api/v2/update?p=new&c=1.1.1/1.1.1/1.1.1", "x", "the tenant has 2 phexts"},
+		{"POST", "/api/v2/update?p=new&c=a.name", "x", "the tenant has 2 phexts"},
+		{"PUT", "/api/v2/write/1.1.1?p=new", "x", "the tenant has 2 phexts"},
+	} {
+		for _, isGuest := range []bool{false, true} {
+			bearer, path := key, ""
+			if isGuest {
+				bearer, path = otherKey, "/will"
+			}
+			answer := w.ask(test.method, path+test.target, test.body, "Authorization", "Bearer "+bearer)
+			used, status := answer.Header().Get("X-SQ-Quota-Used"), 200
+			if test.figure != "" {
+				status = 507
+			}
+			told := used != ""
+			if status == 507 {
+				told = strings.Contains(answer.Body.String(), test.figure)
+			}
+			if answer.Code != status || told == isGuest || isGuest && strings.Contains(answer.Body.String(), "phexts") {
+				t.Errorf("%s %s, guest: %v: %d %s %q", test.method, test.target, isGuest, answer.Code, answer.Body, used)
+			}
+		}
+	}
 	w.wantAllFree()
 }

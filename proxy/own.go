@@ -86,7 +86,7 @@ func (g *Gateway) answerUsage(w http.ResponseWriter, r *http.Request, dir *datad
 			return err
 		}
 		u.StorageUsedBytes, u.StorageUsedMB, u.Phexts = &use.Bytes, new(megabytes(use.Bytes)), &use.Phexts
-		if !call.IsRestricted() {
+		if call.ShowsFigures() {
 			u.addTenant(t, use, g.Calls, g.now())
 		}
 	}
@@ -99,7 +99,7 @@ func (g *Gateway) answerUsage(w http.ResponseWriter, r *http.Request, dir *datad
 
 // useOf is the use of those phexts that a key is for.
 func (g *Gateway) useOf(t *tenants.Tenant, call *rewrite.Call) (quota.Use, error) {
-	if !call.IsRestricted() {
+	if call.ShowsFigures() {
 		return g.Ledger.Use(t)
 	}
 	return g.Ledger.UseOf(t, func(file string) bool {
@@ -195,10 +195,7 @@ func (g *Gateway) restore(w http.ResponseWriter, r *http.Request, call *rewrite.
 		Answer: func(done []history.Restored) string { return restoreAnswer(info.tenant, done, call.History.DryRun) },
 	})
 	if err != nil {
-		if call.IsRestricted() {
-			err = withoutFigures(err)
-		}
-		return err
+		return withFigures(call, err)
 	}
 	if result.Changed {
 		setQuotaUsed(w, call, result.QuotaUsed)

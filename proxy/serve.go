@@ -175,10 +175,7 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 		IfMatch: r.Header.Values("If-Match"), IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	})
 	if err != nil {
-		if call.IsRestricted() {
-			err = withoutFigures(err)
-		}
-		return result, err
+		return result, withFigures(call, err)
 	}
 	if result.Changed {
 		setQuotaUsed(w, call, result.QuotaUsed)
@@ -189,23 +186,23 @@ func (g *Gateway) commit(w http.ResponseWriter, r *http.Request, call *rewrite.C
 	return result, nil
 }
 
-// setQuotaUsed tells how much of its quota the tenant uses, unless that is a figure of what
-// the key does not show.
+// setQuotaUsed tells how much of its quota the tenant uses, if the caller may know that.
 func setQuotaUsed(w http.ResponseWriter, call *rewrite.Call, used float64) {
-	if !call.IsRestricted() {
+	if call.ShowsFigures() {
 		w.Header().Set("X-SQ-Quota-Used", strconv.FormatFloat(min(1, used), 'f', 3, 64))
 	}
 }
 
 var (
-	errNoQuotaLeft = apierror.New(apierror.QuotaExceeded, "this write would be more than the tenant may have: ask whoever gave you the key")
-	errNoDiskLeft  = apierror.New(apierror.DiskFull, "the disk has no room for this write, and nothing was changed: ask whoever gave you the key")
+	errNoQuotaLeft = apierror.New(apierror.QuotaExceeded, "this write would be more than the tenant may have, and nothing was changed: ask whoever lets you write here")
+	errNoDiskLeft  = apierror.New(apierror.DiskFull, "the disk has no room for this write, and nothing was changed: ask whoever lets you write here")
 )
 
-// withoutFigures is the error for a key that may not know how much the tenant has.
-func withoutFigures(err error) error {
+// withFigures is the error of a write as its caller may know it: with what the tenant has,
+// or without.
+func withFigures(call *rewrite.Call, err error) error {
 	switch e := apierror.From(err); {
-	case e == nil:
+	case e == nil || call.ShowsFigures():
 	case e.Kind == apierror.QuotaExceeded:
 		return errNoQuotaLeft
 	case e.Kind == apierror.DiskFull:

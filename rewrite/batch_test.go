@@ -159,7 +159,7 @@ func TestRightsInABatch(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i, op := range call.Batch {
-					if op.IsRestricted() != test.scope.IsRestricted() {
+					if op.ShowsFigures() != (test.scope.Prefix == nil) {
 						t.Errorf("operation %d does not know its scope", i)
 					}
 				}

@@ -63,10 +63,6 @@ func (s *Scope) Within(most Access) *Scope {
 	return &less
 }
 
-// IsRestricted says whether there are phexts or scrolls that s does not cover. Its
-// caller is told no figures of the whole tenant.
-func (s *Scope) IsRestricted() bool { return s.Phexts != nil || s.Prefix != nil }
-
 // Authorize returns the error for a call that is out of scope, or nil. The error is
 // Forbidden and says which right is missing, whether or not there is such a phext or
 // scroll. Of a call about several scrolls, only those in scope are shown: c keeps the
@@ -243,8 +239,13 @@ func (c *Call) ShowsChange(phext string, at, upTo phext.Coordinate, name string)
 // ShowsAll says whether the caller may know of all scrolls of the phext.
 func (c *Call) ShowsAll() bool { return c.scope == nil || c.scope.Prefix == nil }
 
-// IsRestricted is Scope.IsRestricted.
-func (c *Call) IsRestricted() bool { return c.scope != nil && c.scope.IsRestricted() }
+// ShowsFigures says whether the caller may know what the whole tenant has and may have: its
+// quota, its disk, and how much of them is used. That takes a key of the tenant itself, for
+// all that it has.
+func (c *Call) ShowsFigures() bool {
+	s := c.scope
+	return s == nil || s.Phexts == nil && s.Prefix == nil && !s.Guest && !s.Anonymous
+}
 
 // IsGuests says whether the caller is another tenant, which may write here.
 func (c *Call) IsGuests() bool { return c.scope != nil && c.scope.Guest }

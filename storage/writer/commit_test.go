@@ -607,6 +607,23 @@ func TestAFileThatCountsPast999(t *testing.T) {
 			t.Errorf("%s: it does not say which scrolls: %v", s.op, err)
 		}
 	}
+	prefix, err := rewrite.ParsePrefix("1.1.1")
+	w.check(err)
+	for _, test := range []struct {
+		scope rewrite.Scope
+		told  bool // which scrolls they are
+	}{
+		{rewrite.Scope{Access: rewrite.WriteAccess, Guest: true}, true},
+		{rewrite.Scope{Access: rewrite.WriteAccess, Phexts: []string{"n"}}, true}, // they are all its own
+		{rewrite.Scope{Access: rewrite.WriteAccess, Prefix: &prefix}, false},
+	} {
+		r := w.mutate(rewrite.Update, "n", scroll(1), "changed")
+		w.check(test.scope.Authorize(r.Call))
+		_, err := w.Commit(t.Context(), r)
+		if w.wantError(err, apierror.Conflict); err == nil || strings.Contains(err.Error(), "1.1.1/1.1.1/1.999.1") != test.told {
+			t.Errorf("%+v is told %v", test.scope, err)
+		}
+	}
 	w.want(text)
 	if w.file("n.names.phext") != "-" {
 		t.Error("a name was written")

@@ -118,7 +118,7 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 		return false, err
 	}
 	if err := datadir.CheckKept(tx.before.Phext); err != nil {
-		if tx.lead.Call.IsRestricted() {
+		if !tx.lead.Call.ShowsAll() {
 			err = errNotKept
 		}
 		return false, err
