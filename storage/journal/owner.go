@@ -79,6 +79,9 @@ func (s *settings) noteOf(dir string) (*ownerNote, error) {
 	if err := s.readNotesLocked(); err != nil {
 		return nil, err
 	}
+	if s.owners.damaged[dir] != nil { // somebody may have put it right
+		s.readNoteLocked(dir)
+	}
 	return s.owners.of[dir], s.owners.damaged[dir]
 }
 
@@ -92,22 +95,36 @@ func (s *settings) readNotesLocked() error {
 	}
 	s.owners.of, s.owners.damaged = map[string]*ownerNote{}, map[string]error{}
 	for _, e := range entries {
-		dir := filepath.Join(s.Dir, e.Name())
-		text, err := os.ReadFile(filepath.Join(dir, ownerFile))
-		if errors.Is(err, fs.ErrNotExist) || !e.IsDir() {
-			continue
+		if e.IsDir() {
+			s.readNoteLocked(filepath.Join(s.Dir, e.Name()))
 		}
-		n := &ownerNote{}
-		if err == nil {
-			err = json.Unmarshal(text, n)
-		}
-		if err != nil {
-			s.owners.damaged[dir] = fmt.Errorf("%s, which says whose the journal is, cannot be read: %w", filepath.Join(dir, ownerFile), err)
-			continue
-		}
-		s.owners.of[dir] = n
 	}
 	return nil
+}
+
+// readNoteLocked reads the note of one journal. Tenants may have left that while it could not
+// be read.
+func (s *settings) readNoteLocked(dir string) {
+	n := &ownerNote{}
+	text, err := os.ReadFile(filepath.Join(dir, ownerFile))
+	if err == nil {
+		err = json.Unmarshal(text, n)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		delete(s.owners.damaged, dir)
+		return
+	case err != nil:
+		s.owners.damaged[dir] = fmt.Errorf("%s, which says whose the journal is, cannot be read: %w", filepath.Join(dir, ownerFile), err)
+		return
+	}
+	if s.owners.damaged[dir] != nil {
+		for _, other := range s.owners.of {
+			n = n.without(other.Tenants)
+		}
+	}
+	delete(s.owners.damaged, dir)
+	s.owners.of[dir] = n
 }
 
 // setNote notes whose a journal is. While the journal has no directory, it is noted in memory.
@@ -226,12 +243,12 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	}
 	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
 		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {
-			return false, err
+			return false, j.orNoRoom(err, nil)
 		}
 	}
 	if c != nil && c.anew {
 		if err := j.beginAnew(c); err != nil {
-			return false, err
+			return false, j.orNoRoom(err, nil)
 		}
 	}
 	j.mu.Lock()
@@ -340,7 +357,8 @@ func (c *claim) look(at string) error {
 // nothing was to be recovered. The newest segment must say nothing then of files that are not
 // theirs, since it will be the journal of those whom the note has. The path at leads to the
 // data_dir.
-func (j *Journal) SettleClaim(at string) error {
+func (j *Journal) SettleClaim(at string) (err error) {
+	defer func() { err = j.orNoRoom(err, map[string]int64{}) }() // no file has to be repaired
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()

@@ -3,9 +3,11 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -181,4 +183,45 @@ func TestADamagedNote(t *testing.T) {
 	if _, err := other.Claim(Owners{Tenants: []string{"eve"}}); err != nil {
 		t.Errorf("another journal: %v", err)
 	}
+	w.must(other.SettleClaim(t.TempDir()))
+	w.must(os.WriteFile(note, []byte(`{"tenants":["eve","will"]}`), 0o600)) // somebody puts it right
+	if _, err := damaged.Claim(Owners{Tenants: []string{"will"}}); err != nil {
+		t.Error(err)
+	}
+	if n, err := set.cfg.noteOf(damaged.dir); err != nil || strings.Join(n.Tenants, " ") != "will" || strings.Join(n.Away, " ") != "eve" {
+		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestAJournalThatIsRemoved begins again where its note says that the owners' part begins: what
+// is written then counts after a restart.
+func TestAJournalThatIsRemoved(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Tenants: []string{"will"}, From: 7})) // and its directory was removed
+	w.mutate(keyed("key", "the answer"))
+	w.reopen()
+	w.expect(t, "will", "key", "the answer")
+	if events, err := w.j.History(Query{Limit: 2}); err != nil || len(events) != 1 {
+		t.Errorf("%v, %v", events, err)
+	}
+}
+
+// TestANoteWithoutRoom is an error that says so: no file has to be repaired, and what is there
+// may be read.
+func TestANoteWithoutRoom(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.n.phext", 1, "text"))
+	_, err := w.j.Claim(Owners{[]string{"a", "b"}, true})
+	w.must(err)
+	w.must(w.j.SettleClaim(w.data))
+	_, err = w.j.Claim(Owners{[]string{"a"}, true})
+	w.must(err)
+	write := w.j.cfg.replace
+	w.j.cfg.replace = func(string, io.WriterTo, os.FileMode, bool) error { return syscall.ENOSPC }
+	full := (*NoRoomError)(nil)
+	if err := w.j.SettleClaim(w.data); !errors.As(err, &full) || full.Files == nil || len(full.Files) > 0 {
+		t.Errorf("%v", err)
+	}
+	w.j.cfg.replace = write
+	w.must(w.j.SettleClaim(w.data))
 }

@@ -76,7 +76,7 @@ func (j *Journal) rotateLocked() error {
 			"data_dir", j.dataDir, "path", j.dir)
 		highest = j.seg.number
 	}
-	next, err := j.createSegmentLocked(highest + 1)
+	next, err := j.createSegmentLocked(max(highest+1, j.from)) // those before from are of others
 	if err != nil {
 		return err
 	}
