@@ -96,19 +96,39 @@ func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) e
 	if purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch); !purged || err != nil {
 		return err
 	}
+	if r, err := d.Replica(); r != nil && err == nil {
+		r.Lose(replica.ErrDeposed) // of which a tenant that is gone has no request to find out
+	}
 	unlock, err := d.LockUnserved(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	// Meanwhile it may have been taken over for the next one.
-	if again, err := readMarkFile(t.markPath()); err != nil || again.Of != m.Of {
+	if again, err := readMarkFile(t.markPath()); err != nil || again.Of != m.Of || !ds.isGone(name, m, ds.Tenants()) {
 		return err
 	}
-	if err := t.clearEarlier(ctx, m); err != nil {
+	if err := ds.Dirs.StopChild(ctx, d.Path, "the tenant was purged"); err != nil {
 		return err
+	}
+	if theirs, err := t.isOnlyTheirs(m); err != nil {
+		return err
+	} else if theirs {
+		if err := t.clearEarlier(ctx, m); err != nil {
+			return err
+		}
 	}
 	return fsutil.IgnoreMissing(os.Remove(t.markPath()))
+}
+
+// isOnlyTheirs says whether nobody else has had the directory's path since the mark was made, as
+// far as the journal notes that: else what is there may be theirs.
+func (t *takeOver) isOnlyTheirs(m mark) (bool, error) {
+	j, err := t.Journal.Of(t.d.Path)
+	if err != nil {
+		return false, err
+	}
+	return j.IsOnlyOf(m.Of)
 }
 
 // clearEarlier moves the journal, and then the files, to the quarantine, or removes them if the
@@ -129,12 +149,7 @@ func (t *takeOver) clearEarlier(ctx context.Context, m mark) (err error) {
 	defer letGo()
 	defer func() { err = fsutil.Named(err, at, t.d.Path) }()
 	if purged {
-		err = t.Journal.Purge(t.d.Path)
-		for _, file := range files {
-			if err == nil {
-				err = fsutil.IgnoreMissing(os.Remove(filepath.Join(at, file)))
-			}
-		}
+		err = t.removePurged(at, files)
 	} else {
 		err = t.Journal.SetAside(t.d.Path, at, files)
 	}
@@ -148,6 +163,33 @@ func (t *takeOver) clearEarlier(ctx context.Context, m mark) (err error) {
 	}
 	t.Logger.Warn(said, slog.String(logkey.DataDir, t.d.Path), slog.String("tenant", m.Of), slog.Int("files", len(files)))
 	return nil
+}
+
+// removePurged removes the journal and the files that are as the journal knows them: old copies
+// of what was purged. What somebody has put there or changed by hand is set aside.
+func (t *takeOver) removePurged(at string, files []string) error {
+	j, err := t.Journal.Of(t.d.Path)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, file := range files {
+		last, known := j.LastSeen(strings.TrimSuffix(file, ".json"))
+		now, err := fsutil.Identify(filepath.Join(at, file))
+		switch {
+		case err == nil && known && (last == now || strings.HasSuffix(file, ".json")):
+			err = fsutil.IgnoreMissing(os.Remove(filepath.Join(at, file)))
+		case err == nil:
+			others = append(others, file)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := t.Journal.Purge(t.d.Path); err != nil {
+		return err
+	}
+	return t.Journal.SetAside(t.d.Path, at, others)
 }
 
 // filesOfTenant are the names of the phexts in a directory, and of the copies that SQ's

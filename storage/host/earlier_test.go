@@ -69,10 +69,13 @@ func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
 						text, _ := os.ReadFile(path) // a journal is a directory
 						all += filepath.Base(path) + ": " + string(text) + "\n"
 					}
-					for _, what := range []string{"secret.phext: secret", "secret.phext.json: secret", "data-journal"} {
-						if strings.Contains(all, what) == purged {
-							t.Errorf("purged %v, and set aside: %s", purged, all)
+					for _, what := range []string{"secret.phext: secret", "secret.phext.json: secret"} {
+						if !strings.Contains(all, what) { // somebody may have put it there for the next one
+							t.Errorf("%s was not set aside: %s", what, all)
 						}
+					}
+					if strings.Contains(all, "data-journal") == purged {
+						t.Errorf("purged %v, and set aside: %s", purged, all)
 					}
 					a.write("mine.phext", "from here", "", true)
 					a.end()
@@ -218,6 +221,124 @@ func TestOneDirectoryThatTheBucketDoesNotKnow(t *testing.T) {
 		m.want("n.phext", "text")
 		if _, err := m.dirs.LockExclusive(t.Context(), unknown); err == nil {
 			t.Error("it is served")
+		}
+	})
+}
+
+// TestTheFirstDirectoryIsGone from the bucket, which was there before: it keeps nobody from the
+// others.
+func TestTheFirstDirectoryIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{TB: t, root: t.TempDir(), bucket: bucket.NewMemory(), name: "a", idle: 1}
+		m.start()
+		synctest.Wait()
+		m.write("n.phext", "text", "", true) // of the tenant that is the first
+		second := filepath.Join(m.root, "srv", "idle0")
+		m.check(os.MkdirAll(second, 0o700))
+		unlock, err := m.dirs.LockExclusive(t.Context(), second)
+		m.check(err)
+		unlock()
+		m.end()
+		m.check(os.WriteFile(filepath.Join(second, "x.phext"), []byte("edited"), 0o600))
+		gone, _, err := m.bucket.List(t.Context(), "dirs/will/", "", 100)
+		m.check(err)
+		for _, o := range gone {
+			m.check(m.bucket.Delete(t.Context(), o.Key))
+		}
+		m.start()
+		defer func() { m.end() }()
+		synctest.Wait()
+		m.check(m.ds.CheckKnown(t.Context(), m.dirs))
+	})
+}
+
+// TestWhatIsNotPurged stays where a tenant is purged elsewhere: what somebody has put into the
+// directory or changed there, and everything if others have had its path since.
+func TestWhatIsNotPurged(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+			a, b := c.hosts["a"], c.hosts["b"]
+			a.incarnation = tenants.NewIncarnation(time.Now())
+			b.incarnation = a.incarnation
+			a.setTenants()
+			b.setTenants()
+			for _, file := range []string{"old.phext", "changed.phext"} {
+				a.write(file, "secret", "", true)
+			}
+			dir := a.dirs.Of(a.tenant.DataDir)
+			j, err := a.journal.Of(dir.Path)
+			a.check(err)
+			a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+			a.check(os.WriteFile(a.path("byhand.phext"), []byte("by hand"), 0o600))
+			a.check(os.WriteFile(a.path("changed.phext"), []byte("changed"), 0o600))
+			nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
+			a.check(err)
+			if others {
+				_, err := j.Claim(journal.Owners{Tenants: []string{"other"}})
+				a.check(errors.Join(err, j.SettleClaim(dir.Path)))
+			}
+			b.check(b.serve())
+			for _, file := range []string{"old.phext", "changed.phext"} {
+				a.check(os.Remove(b.path(file)))
+			}
+			b.check(b.purge())
+			a.snapshot.Store(nobody)
+			time.Sleep(2 * (lookAtLogs + time.Second))
+			synctest.Wait()
+			entries, err := os.ReadDir(dir.Path)
+			a.check(err)
+			if want := map[bool]int{true: 3}[others]; len(entries) != want {
+				t.Errorf("path given to others %v: %d files are left, want %d", others, len(entries), want)
+			}
+			all := ""
+			for _, path := range a.quarantined() {
+				text, _ := os.ReadFile(path) // a journal is a directory
+				all += string(text) + "|"
+			}
+			if want := map[bool]string{false: "by hand|changed|"}[others]; all != want {
+				t.Errorf("path given to others %v: set aside: %q", others, all)
+			}
+			if _, err := os.Stat(filepath.Join(a.root, "bucket", "will")); !errors.Is(err, os.ErrNotExist) {
+				t.Error("the mark stays:", err)
+			}
+			if !others {
+				return
+			}
+			if events, err := j.History(journal.Query{Limit: 1}); err != nil || len(events) > 0 {
+				t.Errorf("%v, %v", events, err)
+			}
+		})
+	}
+}
+
+// TestPurgedWhileAHostStoodStill has the earlier owner, which nobody has told, remove what it has.
+func TestPurgedWhileAHostStoodStill(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		a, b := c.hosts["a"], c.hosts["b"]
+		a.incarnation = tenants.NewIncarnation(time.Now())
+		b.incarnation = a.incarnation
+		a.setTenants()
+		b.setTenants()
+		a.write("secret.phext", "secret", "", true)
+		stoppedAt := a.Clock()
+		stopped := func() time.Duration { return stoppedAt }
+		a.clock.Store(&stopped)
+		a.current().timer.Stop()
+		a.cut.Store(true)
+		time.Sleep(stillFor + 2*renewEvery)
+		b.delete()
+		b.check(b.purge())
+		a.cut.Store(false)
+		begun := time.Now()
+		on := func() time.Duration { return stoppedAt + time.Since(begun) }
+		a.clock.Store(&on)
+		nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
+		a.check(err)
+		a.snapshot.Store(nobody)
+		time.Sleep(3 * (lookAtLogs + time.Second))
+		synctest.Wait()
+		if _, err := os.Stat(a.path("secret.phext")); !errors.Is(err, os.ErrNotExist) {
+			t.Error("it is still there:", err)
 		}
 	})
 }

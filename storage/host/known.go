@@ -46,8 +46,8 @@ func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 
 // CheckKnown looks for directories with phexts that the bucket does not know. They are logged,
 // and not served. If it knows none at all, the error is ErrNotInBucket: it is an empty one,
-// or another. Directories that were in this bucket before cost no request, but the first of
-// them is asked for, to see whether it is this bucket.
+// or another. Directories that were in this bucket before cost no request, once one of
+// them was asked for and it is this bucket.
 func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error {
 	var group errgroup.Group
 	group.SetLimit(directoriesAtOnce)
@@ -66,6 +66,11 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			first = fmt.Errorf("%s: %w", d.Path, err)
 		}
 	}
+	isKnown := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return known
+	}
 	for _, d := range ds.all(dirs) {
 		t, err := ds.newTakeOver(d)
 		if err != nil {
@@ -77,19 +82,27 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			note(d, err)
 			continue
 		}
-		marked := mark.Epoch > 0
-		if len(t.there) == 0 || marked && anyMarked {
+		if len(t.there) == 0 {
 			continue
 		}
-		anyMarked = anyMarked || marked
-		group.Go(func() error {
+		marked := mark.Epoch > 0
+		look := func() error {
+			if marked && isKnown() {
+				return nil // it is this bucket
+			}
 			owner, _, err := t.dir.Owner(ctx)
 			if err == nil {
 				err = t.checkKnown(ctx, marked && owner.Epoch > 0 || earlier.isOld(owner))
 			}
 			note(d, err)
 			return nil
-		})
+		}
+		if marked && !anyMarked {
+			_ = look() // there are no errors
+		} else {
+			group.Go(look)
+		}
+		anyMarked = anyMarked || marked
 	}
 	_ = group.Wait() // there are no errors
 	if known {

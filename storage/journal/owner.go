@@ -264,6 +264,16 @@ func (j *Journal) IsOf(now Owners) (bool, error) {
 	return n == nil || len(now.Tenants) == 0 || n.isOf(now), err
 }
 
+// IsOnlyOf says whether nobody but a tenant, by its UniqueID, has had the data_dir, as far as it
+// is noted.
+func (j *Journal) IsOnlyOf(tenant string) (bool, error) {
+	n, err := j.cfg.noteOf(j.dir)
+	if n == nil || err != nil {
+		return err == nil, err
+	}
+	return !slices.ContainsFunc(slices.Concat(n.Tenants, n.Away), func(t string) bool { return t != tenant }), nil
+}
+
 // IsNoted says whether all of them are noted as those who have the data_dir.
 func (j *Journal) IsNoted(now Owners) bool {
 	n, err := j.cfg.noteOf(j.dir)
