@@ -35,9 +35,13 @@ func describe(err error) *apierror.Error {
 	if known != nil && errors.Is(err, tenants.ErrInvalid) {
 		return known // it names the field without ErrInvalid's words in front
 	}
-	e := apierror.New(apierror.Internal, "%v%s", err, remedy(err))
+	cause := err
+	if u := apierror.AsUnfinished(err); u != nil {
+		cause = u.Cause
+	}
+	e := apierror.New(apierror.Internal, "%v%s", err, remedy(cause))
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(cause, syscall.ENOSPC), errors.Is(cause, syscall.EDQUOT):
 		e.Kind = apierror.DiskFull
 	case known != nil:
 		e.Kind, e.Allow, e.RetryAfter = known.Kind, known.Allow, known.RetryAfter

@@ -188,8 +188,13 @@ func (a *API) answerRestore(w http.ResponseWriter, r *http.Request, t *tenants.T
 		done = []history.Restored{} // in JSON, an empty list and not null
 	}
 	dryRun := in.DryRun != nil && *in.DryRun
-	if len(done) > 0 && !dryRun {
-		a.record(r, "restore", t.ID, in, done)
+	var after any = done
+	unfinished := apierror.AsUnfinished(err)
+	if unfinished != nil {
+		after = map[string]any{"restored": done, "error": unfinished.Error()}
+	}
+	if (len(done) > 0 || unfinished != nil) && !dryRun {
+		a.record(r, "restore", t.ID, in, after)
 	}
 	if err != nil {
 		return err

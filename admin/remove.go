@@ -29,7 +29,7 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 		if t.Enabled {
 			a.record(r, "change", t.ID, patch{Enabled: ptr(true)}, patch{Enabled: ptr(false)})
 		}
-		return fmt.Errorf("tenant %q is disabled, and not deleted yet: mend what follows, and delete it again: %w", t.ID, err)
+		return apierror.Partly(err, "tenant %q is disabled, and not deleted yet: mend what follows, and delete it again", t.ID)
 	}
 	a.record(r, "delete", t.ID, map[string]any{"files": files}, map[string]any{"archive": archive})
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": archived, "archive": archive})
@@ -166,18 +166,19 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	}
 	// As OwnFiles: an archive has what SQ's json-export left, too.
 	own := func(name string) bool { return t.OwnFile(strings.TrimSuffix(name, ".json")) }
-	if files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own); err != nil {
+	files, err = a.archives.Restore(t.ArchiveID(), archive, at, before, own)
+	after, looked := t.OwnFilesIn(at)
+	if err != nil && looked == nil && len(after) == len(before) {
 		return 0, err
 	}
-	after, err := t.OwnFilesIn(at)
-	if err != nil {
-		return 0, err
+	if err = errors.Join(err, looked); err == nil {
+		err = errors.Join(a.History.FilesReplaced(t, at, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t))
 	}
-	if err := errors.Join(a.History.FilesReplaced(t, at, append(before, after...), a.keyFingerprint(), "the tenant was restored from an archive"), a.Ledger.Recount(t)); err != nil {
-		return 0, err
+	if err == nil {
+		dir.MarkWritten(at)
+		err = a.setArchived(t.ID, false)
 	}
-	dir.MarkWritten(at)
-	return files, a.setArchived(t.ID, false)
+	return files, apierror.Partly(err, "tenant %q is not enabled yet, and has all of its files back, or a part of them: mend what follows, and repeat the restore", t.ID)
 }
 
 // purgeTenant erases what is left of an archived tenant: its archives, its journal,
@@ -226,6 +227,11 @@ func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error
 	if len(files) > 0 {
 		return 0, apierror.New(apierror.Conflict, "%s holds %d files of tenant %q that are in no archive: delete the tenant again, or move them away", t.DataDir, len(files), t.ID)
 	}
+	archives, err = a.erase(r, t)
+	return archives, apierror.Partly(err, "tenant %q is not purged yet, and what was erased of it is gone: mend what follows, and repeat the purge", t.ID)
+}
+
+func (a *API) erase(r *http.Request, t *tenants.Tenant) (archives int, err error) {
 	if archives, err = a.archives.Purge(t.ArchiveID()); err != nil {
 		return 0, err
 	}

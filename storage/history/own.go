@@ -3,10 +3,8 @@ package history
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -29,8 +27,6 @@ var (
 		"it takes too long to look through all of this: name a phext with p, or a later time with after")
 	errDiskFull = apierror.New(apierror.DiskFull,
 		"the disk has no room for what the phext was: nothing was changed; the operator has to make room")
-	errNotKnown = apierror.New(apierror.NotKnown,
-		"it is not known whether all of this was restored, and is safe: look it up before you repeat it")
 )
 
 // enter takes one of the places of those who look through a directory's past. There is none
@@ -169,16 +165,8 @@ func (s *Service) RestoreOwn(ctx context.Context, t *tenants.Tenant, own Own) (r
 			return result, err
 		}
 	}
-	_, err = r.restore(ctx)
-	switch {
-	case err == nil:
-	case r.began:
-		err = fmt.Errorf("%w: %w", errNotKnown, err)
-	case errors.Is(err, datadir.ErrMoved):
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		err = fmt.Errorf("%w: %w", errDiskFull, err)
-	}
-	return result, err
+	restored, err := r.restore(ctx)
+	return result, r.explain(err, restored)
 }
 
 // lookUp looks through the journal for what a restore needs, before the directory is locked:

@@ -9,8 +9,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -72,17 +74,38 @@ func (s *Service) Restore(ctx context.Context, t *tenants.Tenant, target Target)
 	}
 	defer release()
 	done, err := r.restore(ctx)
-	return done, r.explain(err)
+	return done, r.explain(err, done)
 }
 
-// explain is the error of a restore of the operator. ErrMoved would say that nothing was
-// changed.
-func (r *restore) explain(err error) error {
+// explain is the error of a restore, with what it has restored by then.
+func (r *restore) explain(err error, done []Restored) error {
 	err = fsutil.Named(err, r.at, r.dir.Path)
-	if r.began && errors.Is(err, datadir.ErrMoved) {
-		return fmt.Errorf("%w: %w", errNotKnown, err)
+	switch {
+	case err == nil:
+	case r.began:
+		return apierror.Partly(err, "%s", r.unfinished(done))
+	case r.own == nil, errors.Is(err, datadir.ErrMoved):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", errDiskFull, err)
 	}
 	return err
+}
+
+// unfinished is what is said of a restore that has begun and failed.
+func (r *restore) unfinished(done []Restored) string {
+	if r.own != nil {
+		return "it is not known whether all of this was restored, and is safe: look it up before you repeat it"
+	}
+	changed, again := 0, "the same backup"
+	for _, one := range done {
+		if one.Changed {
+			changed++
+		}
+	}
+	if !r.target.At.IsZero() {
+		again = "at=" + r.target.At.UTC().Format(time.RFC3339Nano)
+	}
+	return fmt.Sprintf("the restore is not complete (%d phexts were restored, and the next one may be, in part): mend what follows, and repeat it, with %s", changed, again)
 }
 
 func (r *restore) restore(ctx context.Context) (done []Restored, err error) {
@@ -119,11 +142,16 @@ func (r *restore) phexts(ctx context.Context) (done []Restored, err error) {
 		}
 		release()
 		if err != nil {
-			return done, err
+			return done, r.ofPhext(files[0], err)
 		}
 		done = append(done, shown(changes...)...)
 	}
 	return done, nil
+}
+
+// ofPhext is the error of one phext of several.
+func (r *restore) ofPhext(file string, err error) error {
+	return fmt.Errorf("phext %q: %w", phextName(r.tenant, file), err)
 }
 
 // withNames groups files: the names of a phext are right behind it.
@@ -171,7 +199,7 @@ func (r *restore) phext(ctx context.Context) ([]Restored, error) {
 	if r.target.To != nil && !changes[0].state.Exists { // what has its name now is nothing to remove
 		return nil, errNotThen(*r.target.Phext)
 	}
-	return shown(changes...), r.apply(changes...)
+	return r.applied(shown(changes...), changes...)
 }
 
 // shown are the changes that an answer lists.
@@ -302,7 +330,7 @@ func (r *restore) scroll(ctx context.Context) ([]Restored, error) {
 	next := datadir.StateOf(now.Phext.WithPaced(call.At, text, r.turn.Pace()))
 	next.Exists = true
 	c := r.planFrom(call.FileName(), presentOf(now.Phext), next)
-	return []Restored{c.Restored}, r.apply(append(changes, c)...)
+	return r.applied([]Restored{c.Restored}, append(changes, c)...)
 }
 
 // textThen is the scroll as it was. The rest of the phext of then is let go of, unless a
@@ -511,6 +539,14 @@ func (r *restore) apply(changes ...change) error {
 		}
 	}
 	return nil
+}
+
+// applied is done, if the changes of which it tells could be made.
+func (r *restore) applied(done []Restored, changes ...change) ([]Restored, error) {
+	if err := r.apply(changes...); err != nil {
+		return nil, err
+	}
+	return done, nil
 }
 
 // remember keeps the answer to a restore that has nothing to change.

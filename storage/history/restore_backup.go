@@ -52,7 +52,7 @@ func (s *Service) RestoreBackup(ctx context.Context, t *tenants.Tenant, target T
 			err = r.apply(changes...)
 		}
 		if err != nil {
-			return result, r.explain(err)
+			return result, r.explain(r.ofPhext(files[0], err), result.Restored)
 		}
 		for _, c := range changes {
 			result.Restored = append(result.Restored, c.Restored)
