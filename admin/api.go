@@ -72,12 +72,13 @@ type Config struct {
 // API answers the management calls. It is an http.Handler.
 type API struct {
 	Config
-	key      [sha256.Size]byte // checksum of the management key
-	metrics  [sha256.Size]byte // checksum of the metrics key
-	archives *archive.Store
-	audit    *auditLog
-	mux      *http.ServeMux
-	now      func() time.Time
+	key       [sha256.Size]byte // checksum of the management key
+	metrics   [sha256.Size]byte // checksum of the metrics key
+	archives  *archive.Store
+	deletions deletions
+	audit     *auditLog
+	mux       *http.ServeMux
+	now       func() time.Time
 
 	listeners *semaphore.Weighted // of streams of events
 	ending    chan struct{}       // closed when streams are to end

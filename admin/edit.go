@@ -142,8 +142,10 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	id, before, madeKey := r.PathValue("id"), patch{}, ""
 	err := a.changeEntry(id, func(e *tenants.Entry) error {
-		if p.Enabled != nil && *p.Enabled && e.Archived != nil && *e.Archived {
-			return errArchived(id)
+		if p.Enabled != nil && *p.Enabled {
+			if err := a.canEnable(e); err != nil {
+				return err
+			}
 		}
 		before = p.before(e)
 		p.apply(e)
@@ -163,6 +165,18 @@ func (a *API) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.record(r, "change", id, before, p)
 	return a.show(w, r, madeKey)
+}
+
+// canEnable is the error for a tenant whose files are in an archive, all or some.
+func (a *API) canEnable(e *tenants.Entry) error {
+	if e.Archived != nil && *e.Archived {
+		return errArchived(*e.ID)
+	}
+	t, ok := a.Store.Current().ByID(*e.ID)
+	if !ok {
+		return nil
+	}
+	return a.checkDeletion(t)
 }
 
 func (a *API) changeEntry(id string, change func(*tenants.Entry) error) error {

@@ -134,8 +134,8 @@ func (a *API) restoreHistory(w http.ResponseWriter, r *http.Request, in restoreR
 	if err != nil {
 		return err
 	}
-	if t.Archived {
-		return errArchived(t.ID)
+	if err := a.checkArchived(t); err != nil {
+		return err
 	}
 	at, ok := a.parseTime(*in.At)
 	if !ok {
@@ -160,8 +160,8 @@ func (a *API) restoreBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if t.Archived {
-		return errArchived(t.ID)
+	if err := a.checkArchived(t); err != nil {
+		return err
 	}
 	q, in := r.URL.Query(), restoreRequest{}
 	want := history.Target{Key: a.keyFingerprint(), From: q.Get("from")}

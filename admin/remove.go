@@ -21,6 +21,7 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	if err := a.canArchive(t); err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
+	defer a.deletions.begin(t.ID)() // before it is disabled: from then on, it cannot be enabled
 	if err := a.changeEntry(t.ID, func(e *tenants.Entry) error { e.Enabled = ptr(false); return nil }); err != nil {
 		return err
 	}
@@ -61,6 +62,9 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if t, err = a.unchanged(t); err != nil {
 		return "", 0, err
 	}
+	if t.Enabled { // in the tenants file, by hand
+		return "", 0, apierror.New(apierror.Conflict, "tenant %q was enabled at the same time", t.ID)
+	}
 	dir := a.Dirs.Of(t.DataDir)
 	at, letGo, err := dir.Hold() // where its disk is unmounted, no file is gone
 	if err != nil {
@@ -72,13 +76,14 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	if err != nil {
 		return "", 0, err
 	}
-	if archive, err = a.archives.Create(t.ArchiveID(), at, names); err != nil {
-		return "", 0, err
-	}
-	if err := errors.Join(a.History.FilesReplaced(t, at, names, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), dir.Forget()); err != nil {
-		return "", 0, err
-	}
-	return archive, len(names), a.setArchived(t.ID, true)
+	archive, err = a.archives.Create(t.ArchiveID(), at, names, func(gone []string) error {
+		files = len(gone)
+		if err := errors.Join(a.History.FilesReplaced(t, at, gone, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), dir.Forget()); err != nil {
+			return err
+		}
+		return a.setArchived(t.ID, true)
+	})
+	return archive, files, err
 }
 
 // setArchived marks a tenant's entry as archived, or enables the tenant again.

@@ -2,11 +2,13 @@ package admin
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const tenantA = "/api/v2/admin/tenants/a"
@@ -94,6 +96,115 @@ func TestARestoreThatPlacedNothing(t *testing.T) {
 	a := withPhexts(t)
 	deleted(t, a)
 	if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "a-20260304T120000.000000005Z.tar.gz"}`); w.Code != 404 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// cutOff has a deletion of the tenant cut off, as a crash does, when its files are gone and
+// its entry does not say yet that it is archived. It is the archive.
+func cutOff(t *testing.T, a *API) (archive string) {
+	t.Helper()
+	config := filepath.Join(a.DataRoot, "tenants.json")
+	disabled := call(a, managementKey, "PATCH", tenantA, `{"enabled": false}`)
+	before, err := os.ReadFile(config)
+	must(t, err)
+	archive = deleted(t, a)
+	must(t, os.WriteFile(config, before, 0o600))
+	must(t, os.WriteFile(filepath.Join(a.ArchiveDir, "a.deleting"), []byte(`{"archive":"`+filepath.Base(archive)+`"}`), 0o600))
+	if w := call(a, managementKey, "POST", "/api/v2/admin/reload", ""); disabled.Code != 200 || w.Code != 200 {
+		t.Fatalf("%s, %s", disabled.Body, w.Body)
+	}
+	return archive
+}
+
+// wantDeleting checks that the tenant is disabled, and can only be deleted or restored.
+func wantDeleting(t *testing.T, a *API, archive string) {
+	t.Helper()
+	const path = "/api/v2/admin/tenants"
+	for _, w := range []*httptest.ResponseRecorder{call(a, managementKey, "GET", tenantA, ""), call(a, managementKey, "GET", path, "")} {
+		if said := w.Body.String(); !strings.Contains(said, `"disabled"`) || !strings.Contains(said, `"archive":"`+archive) || !strings.Contains(said, "delete it again, or restore it") {
+			t.Errorf("it is shown as %s", said)
+		}
+	}
+	for _, one := range []struct{ method, path, body string }{
+		{"PATCH", tenantA, `{"enabled": true}`},
+		{"POST", tenantA + "/restore", `{"at": "1ns"}`},
+	} {
+		w := call(a, managementKey, one.method, one.path, one.body)
+		if said := w.Body.String(); w.Code != 409 || !strings.Contains(said, "delete it again, or restore it") || !strings.Contains(said, archive) {
+			t.Errorf("%s %s: %d %s", one.method, one.path, w.Code, said)
+		}
+	}
+}
+
+// TestADeletionThatIsNotFinished is finished by another one, or undone. Meanwhile, nobody
+// begins a second set of data.
+func TestADeletionThatIsNotFinished(t *testing.T) {
+	marker := func(a *API) string { return filepath.Join(a.ArchiveDir, "a.deleting") }
+	for name, prepare := range map[string]func(a *API){
+		"all files are gone": func(*API) {},
+		"one file is left": func(a *API) {
+			must(t, os.WriteFile(filepath.Join(a.DataRoot, "a", "n.phext"), []byte("n.phext"), 0o600))
+		},
+		"an earlier version has removed the marker": func(a *API) { must(t, os.Remove(marker(a))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := withPhexts(t)
+			archive := cutOff(t, a)
+			prepare(a)
+			wantDeleting(t, a, archive)
+			var log strings.Builder
+			a.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			a.WarnOfDeletions() // as at a start
+			if !strings.Contains(log.String(), archive) {
+				t.Errorf("the log says %q", log.String())
+			}
+			if again := deleted(t, a); again != archive {
+				t.Errorf("it was deleted again into %s, not %s", again, archive)
+			}
+			if _, err := os.Stat(marker(a)); !os.IsNotExist(err) {
+				t.Errorf("the marker is left: %v", err)
+			}
+			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			cutOff(t, a)
+			prepare(a)
+			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			for _, body := range []string{`{"enabled": false}`, `{"enabled": true}`} {
+				if w := call(a, managementKey, "PATCH", tenantA, body); w.Code != 200 || strings.Contains(w.Body.String(), "not finished") {
+					t.Errorf("%s: %d %s", body, w.Code, w.Body)
+				}
+			}
+		})
+	}
+}
+
+// TestATenantThatRemovedItsPhextsItself after it came back from an archive can be enabled.
+func TestATenantThatRemovedItsPhextsItself(t *testing.T) {
+	a := withPhexts(t)
+	cutOff(t, a)
+	must(t, os.Remove(filepath.Join(a.ArchiveDir, "a.deleting")))
+	tenant, _ := a.Store.Current().ByID("a")
+	must(t, a.Calls.Admit(tenant, 0, time.Now().Add(time.Hour)))
+	if w := call(a, managementKey, "PATCH", tenantA, `{"enabled": true}`); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestATenantThatIsBeingDeleted cannot be enabled before that is done.
+func TestATenantThatIsBeingDeleted(t *testing.T) {
+	a := withPhexts(t)
+	first, second := a.deletions.begin("a"), a.deletions.begin("a")
+	for _, end := range []func(){first, second} {
+		if w := call(a, managementKey, "PATCH", tenantA, `{"enabled": true}`); w.Code != 409 || !strings.Contains(w.Body.String(), "is being deleted") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		end()
+	}
+	if w := call(a, managementKey, "PATCH", tenantA, `{"enabled": true}`); w.Code != 200 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -35,9 +35,9 @@ type tenantView struct {
 	DataDir           string     `json:"data_dir"`
 	Writers           []string   `json:"writers,omitempty"` // other tenants that may write here
 	Public            []string   `json:"public,omitempty"`  // patterns of the phexts that everybody may read
-	Archive           string     `json:"archive,omitempty"` // the newest one, of an archived tenant
+	Archive           string     `json:"archive,omitempty"` // the newest one, of an archived tenant, or of one whose deletion is not finished
 	Child             string     `json:"child"`             // state of the SQ process, or "stopped"
-	Error             string     `json:"error,omitempty"`   // why the directory cannot be written or recovered, or in a list why it cannot be read; the use is 0 then
+	Error             string     `json:"error,omitempty"`   // why the directory cannot be written or recovered, or that its deletion is not finished, or in a list why it cannot be read; the use is 0 then
 	// PathKeyFingerprint tells one path key from another and does not give it away.
 	PathKeyFingerprint string `json:"path_key_fingerprint,omitempty"`
 	PathKey            string `json:"path_key,omitempty"` // only in the answer to the call that made it
@@ -151,7 +151,8 @@ func (a *API) show(w http.ResponseWriter, r *http.Request, pathKey string) error
 	if err != nil {
 		return err
 	}
-	v.PathKey, v.Archive = pathKey, a.newestArchive(t)
+	v.PathKey = pathKey
+	a.addArchive(&v, t)
 	apierror.WriteJSON(w, http.StatusOK, v)
 	return nil
 }
@@ -181,7 +182,7 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 			v.Error = err.Error()
 		}
 		if keep(v) {
-			v.Archive = a.newestArchive(t)
+			a.addArchive(&v, t)
 			list = append(list, v)
 		}
 	}
@@ -189,13 +190,20 @@ func (a *API) listTenants(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// newestArchive is the one that restoring an archived tenant would name, or "".
-func (a *API) newestArchive(t *tenants.Tenant) string {
-	if !t.Archived {
-		return ""
+// addArchive adds the archive that restoring a tenant would name. If the deletion of the
+// tenant is not finished, that is why it cannot be enabled.
+func (a *API) addArchive(v *tenantView, t *tenants.Tenant) {
+	if t.Archived {
+		v.Archive, _ = a.archives.Latest(t.ArchiveID()) // restoring says what is wrong with it
+		return
 	}
-	path, _ := a.archives.Latest(t.ArchiveID()) // restoring says what is wrong with it
-	return path
+	archive, err := a.deletionOf(t)
+	if archive != "" {
+		err = errDeletion(t.ID, archive)
+	}
+	if v.Archive = archive; err != nil {
+		v.Error = err.Error()
+	}
 }
 
 // parseFilter reads ?status= and ?idle_since=. Archived tenants are listed only if

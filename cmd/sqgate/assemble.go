@@ -301,6 +301,7 @@ func (s *service) makeAPIs() error {
 	if err != nil {
 		return err
 	}
+	s.api.WarnOfDeletions()
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: s.changes, History: s.history, Ledger: s.ledger, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),

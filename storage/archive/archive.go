@@ -11,6 +11,8 @@
 package archive
 
 import (
+	"archive/tar"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -162,6 +164,34 @@ func (s *Store) Latest(id string) (path string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// LatestSince is the newest archive of tenant id if it was made after t, and has files, or
+// "". Of the archive, only the beginning is read.
+func (s *Store) LatestSince(id string, t time.Time) (path string, err error) {
+	path, err = s.Latest(id)
+	if path == "" || err != nil {
+		return "", err
+	}
+	if made, _ := archiveTime(id, filepath.Base(path)); !made.After(t) {
+		return "", nil
+	}
+	f, err := s.open(id, path)
+	if err != nil {
+		return "", err
+	}
+	zr, err := unzip(bufio.NewReader(f))
+	var m *manifest
+	if err == nil {
+		m, err = readManifest(tar.NewReader(zr), id)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if len(m.Files) == 0 {
+		return "", nil
+	}
+	return path, nil
 }
 
 // removePartial removes what an interrupted call of this tenant left half

@@ -180,7 +180,7 @@ func (o order) carryOut(s *Store) error {
 		return err
 	}
 	if o.Restore == "" {
-		_, err = s.Create(tenantID, o.DataDir, names)
+		_, err = s.Create(tenantID, o.DataDir, names, noted)
 	} else {
 		_, err = s.Restore(tenantID, o.Restore, o.DataDir, names, anyName)
 	}

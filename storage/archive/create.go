@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,14 +20,16 @@ import (
 // also when only the removal failed.
 //
 // The order is: write the archive under a partial name, read it back, write the
-// marker, give the archive its name, remove the files, remove the marker. Each
-// step is on the disk before the next begins.
+// marker, give the archive its name, remove the files, call done, remove the marker.
+// Each step is on the disk before the next begins. done gets the names of all files
+// that are gone, and notes whatever else is to be known of that. Until it has, the
+// deletion is not finished: see Deleting.
 //
 // After an error or a kill, call it again with the files that are left. It goes
 // on with the same archive if that holds all of them, and makes another one if
 // not. Called without files, it returns the newest archive, and makes an empty
 // one only if there is none.
-func (s *Store) Create(id, dataDir string, files []string) (path string, err error) {
+func (s *Store) Create(id, dataDir string, files []string, done func(files []string) error) (path string, err error) {
 	files, err = s.prepare(id, files)
 	if err != nil {
 		return "", fmt.Errorf("archiving tenant %q: %w", id, err)
@@ -41,7 +44,31 @@ func (s *Store) Create(id, dataDir string, files []string) (path string, err err
 	if err := s.removeFiles(id, dataDir, files, a); err != nil {
 		return a.path, fmt.Errorf("removing the archived files of tenant %q: %w", id, err)
 	}
-	return a.path, nil
+	if err := done(slices.Sorted(maps.Keys(a.files))); err != nil {
+		return a.path, err
+	}
+	s.reached("done")
+	return a.path, s.removeMarker(id)
+}
+
+// Deleting is the archive of a Create for tenant id that is not finished, or "": of its
+// files, all or some may be in that archive alone.
+func (s *Store) Deleting(id string) (path string, err error) {
+	if err := checkID(id); err != nil {
+		return "", err
+	}
+	d, err := s.readDeletion(id)
+	if d == nil || err != nil {
+		return "", err
+	}
+	f, err := s.open(id, d.Archive)
+	if errors.Is(err, errNoArchive) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("marker %s: %w", s.markerPath(id), err)
+	}
+	return f.Name(), f.Close()
 }
 
 // finished is an archive that has its name.
@@ -190,8 +217,8 @@ func verify(path string, want *manifest) error {
 	return nil
 }
 
-// removeFiles removes the archived files and then the marker. The files are gone
-// from the disk first, because the marker says that the removal is unfinished.
+// removeFiles removes the archived files. It returns when they are gone from the disk,
+// because the marker, which goes later, says that the removal is unfinished.
 func (s *Store) removeFiles(id, dataDir string, files []string, a *finished) error {
 	for _, name := range files {
 		if err := s.removeFile(a, dataDir, name); err != nil {
@@ -208,7 +235,7 @@ func (s *Store) removeFiles(id, dataDir string, files []string, a *finished) err
 		return err
 	}
 	s.reached("all removed")
-	return s.removeMarker(id)
+	return nil
 }
 
 // removeFile removes a file if it still is what the archive holds.
@@ -264,6 +291,22 @@ func (s *Store) writeMarker(id, archive string) error {
 // damaged archive is an error and no reason to make a new one: it may hold
 // files that are gone.
 func (s *Store) readMarker(id string) (*finished, error) {
+	d, err := s.readDeletion(id)
+	if d == nil || err != nil {
+		return nil, err
+	}
+	a, err := s.readFinished(id, d.Archive)
+	if errors.Is(err, errNoArchive) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
+	}
+	return a, nil
+}
+
+// readDeletion is what the marker says; nil = there is none.
+func (s *Store) readDeletion(id string) (*deletion, error) {
 	f, _, err := openRegular(nil, s.markerPath(id))
 	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
@@ -276,14 +319,7 @@ func (s *Store) readMarker(id string) (*finished, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
 	}
-	a, err := s.readFinished(id, d.Archive)
-	if errors.Is(err, errNoArchive) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
-	}
-	return a, nil
+	return &d, nil
 }
 
 func (s *Store) readFinished(id, archive string) (*finished, error) {

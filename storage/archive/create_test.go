@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,7 +53,7 @@ func TestCreateTwiceIsTheSameArchive(t *testing.T) {
 
 func TestCreateOfNothing(t *testing.T) {
 	s := newStore(t)
-	archive, err := s.Create(tenantID, filepath.Join(t.TempDir(), "never-made"), nil)
+	archive, err := s.Create(tenantID, filepath.Join(t.TempDir(), "never-made"), nil, noted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestCreateRefuses(t *testing.T) {
 	} {
 		t.Run(test.id+" "+test.file, func(t *testing.T) {
 			s := newStore(t)
-			_, err := s.Create(test.id, data, []string{"a", test.file})
+			_, err := s.Create(test.id, data, []string{"a", test.file}, noted)
 			wantError(t, err, test.want)
 			sameFiles(t, contents(t, data), map[string]string{"a": "1", "b": "2"})
 			if left, _ := os.ReadDir(s.dir); len(left) != 0 { // there may be no directory
@@ -154,7 +155,7 @@ func TestCreateOfChangingFiles(t *testing.T) {
 			t.Run(step+" "+now, func(t *testing.T) {
 				s, data := newStore(t), filled(t, map[string]string{"a": "first", "b": "short"})
 				names := []string{"a", "b"}
-				_, err := at(s, step, func() { fillDir(t, data, map[string]string{"b": now}) }).Create(tenantID, data, names)
+				_, err := at(s, step, func() { fillDir(t, data, map[string]string{"b": now}) }).Create(tenantID, data, names, noted)
 				wantError(t, err, errChanged)
 				if contents(t, data)["b"] != now {
 					t.Error("what was written is gone")
@@ -201,9 +202,9 @@ func TestCreateWithADamagedArchive(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	_, err := broken.Create(tenantID, data, []string{"a"})
+	_, err := broken.Create(tenantID, data, []string{"a"}, noted)
 	wantError(t, err, errChanged)
-	_, err = s.Create(tenantID, data, []string{"a"})
+	_, err = s.Create(tenantID, data, []string{"a"}, noted)
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "2"})
 }
@@ -216,7 +217,7 @@ func TestCreateWithABrokenMarker(t *testing.T) {
 				t.Fatal(err)
 			}
 			fillDir(t, s.dir, map[string]string{"acme.deleting": text})
-			if _, err := s.Create(tenantID, data, []string{"a"}); err == nil {
+			if _, err := s.Create(tenantID, data, []string{"a"}, noted); err == nil {
 				t.Error("no error")
 			}
 			sameFiles(t, contents(t, data), map[string]string{"a": "1"})
@@ -277,7 +278,7 @@ func (d badDisk) Write(p []byte) (int, error) {
 func TestCreateOnABadDisk(t *testing.T) {
 	s, data := newStore(t), filled(t, map[string]string{"a": "1"})
 	s.fault = func(w io.Writer) io.Writer { return badDisk{w} }
-	_, err := s.Create(tenantID, data, []string{"a"})
+	_, err := s.Create(tenantID, data, []string{"a"}, noted)
 	wantError(t, err, errDamaged)
 	sameFiles(t, contents(t, data), map[string]string{"a": "1"})
 	onlyArchives(t, s.dir, 0)
@@ -285,7 +286,7 @@ func TestCreateOnABadDisk(t *testing.T) {
 
 func TestCreateSortsNames(t *testing.T) {
 	s, data := newStore(t), filled(t, map[string]string{"a": "1", "b": "2"})
-	if _, err := s.Create(tenantID, data, []string{"b", "a", "b"}); err != nil {
+	if _, err := s.Create(tenantID, data, []string{"b", "a", "b"}, noted); err != nil {
 		t.Fatal(err)
 	}
 	sameFiles(t, inArchives(t, s.dir), map[string]string{"a": "1", "b": "2"})
@@ -299,7 +300,7 @@ func TestCreateOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	untilItFits(t, func(room int) error {
-		_, err := withRoom(s, room).Create(tenantID, data, names)
+		_, err := withRoom(s, room).Create(tenantID, data, names, noted)
 		return err
 	}, func() {
 		sameFiles(t, contents(t, data), someFiles)
@@ -320,4 +321,64 @@ func TestRestoreOnAFullDisk(t *testing.T) {
 		nothingHidden(t, data)
 	})
 	sameFiles(t, contents(t, data), someFiles)
+}
+
+// TestDeletingUntilItIsNoted looks between any two steps, as after a crash: where files are
+// gone, and that is not noted yet, Deleting says so.
+func TestDeletingUntilItIsNoted(t *testing.T) {
+	s, data := newStore(t), filled(t, someFiles)
+	look, isNoted, found := New(s.dir, s.now), false, 0
+	s.step = func(step string) {
+		archive, err := look.Deleting(tenantID)
+		if err != nil {
+			t.Errorf("%s: %v", step, err)
+		}
+		if archive != "" {
+			found++
+		} else if len(contents(t, data)) < len(someFiles) && !isNoted {
+			t.Errorf("%s: nobody knows that files are gone", step)
+		}
+	}
+	names, err := flatFiles(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gone []string
+	path, err := s.Create(tenantID, data, names, func(files []string) error {
+		gone, isNoted = files, true
+		return errNotBase
+	})
+	if deleting, e := look.Deleting(tenantID); !errors.Is(err, errNotBase) || deleting != path || e != nil || found == 0 {
+		t.Errorf("not noted: %v; deleting into %q, not %q, %v", err, deleting, path, e)
+	}
+	if slices.Sort(names); !slices.Equal(gone, names) {
+		t.Errorf("%q are gone, not %q", gone, names)
+	}
+	gone = nil
+	again, err := s.Create(tenantID, data, nil, func(files []string) error { gone = files; return nil })
+	if err != nil || again != path || !slices.Equal(gone, names) {
+		t.Errorf("again: %s, not %s, %v, %q are gone", again, path, err, gone)
+	}
+	if deleting, err := look.Deleting(tenantID); deleting != "" || err != nil {
+		t.Errorf("noted, and still deleting into %q, %v", deleting, err)
+	}
+}
+
+func TestLatestSince(t *testing.T) {
+	s := newStore(t)
+	path := mustCreate(t, s, filled(t, someFiles))
+	for since, want := range map[time.Time]string{{}: path, s.now().Add(time.Minute): ""} {
+		if got, err := s.LatestSince(tenantID, since); got != want || err != nil {
+			t.Errorf("since %s: %q, %v, not %q", since, got, err, want)
+		}
+	}
+	if got, err := s.LatestSince("other", time.Time{}); got != "" || err != nil {
+		t.Errorf("of another: %q, %v", got, err)
+	}
+	mustCreate(t, s, t.TempDir()) // the same archive
+	s = newStore(t)
+	mustCreate(t, s, t.TempDir())
+	if got, err := s.LatestSince(tenantID, time.Time{}); got != "" || err != nil {
+		t.Errorf("of nothing: %q, %v", got, err)
+	}
 }

@@ -29,6 +29,8 @@ const tenantID = "acme"
 
 func anyName(string) bool { return true }
 
+func noted([]string) error { return nil }
+
 // flatFiles are the regular files directly in a directory.
 func flatFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
@@ -82,7 +84,7 @@ func mustCreate(t *testing.T, s *Store, data string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := s.Create(tenantID, data, names)
+	archive, err := s.Create(tenantID, data, names, noted)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}
 		s, data := newStore(t), filled(t, files)
-		archive, err := s.Create(tenantID, data, names)
+		archive, err := s.Create(tenantID, data, names, noted)
 		if err != nil {
 			r.Fatal(err)
 		}
