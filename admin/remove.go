@@ -8,6 +8,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -30,7 +31,10 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 		if t.Enabled {
 			a.record(r, "change", t.ID, patch{Enabled: ptr(true)}, patch{Enabled: ptr(false)})
 		}
-		return apierror.Partly(err, "tenant %q is disabled, and not deleted yet: mend what follows, and delete it again", t.ID)
+		if fromHost(r) && errors.Is(err, datadir.ErrMoved) {
+			return err // the other host asks the new owner
+		}
+		return notDeleted(t.ID, err)
 	}
 	a.record(r, "delete", t.ID, map[string]any{"files": files}, map[string]any{"archive": archive})
 	apierror.WriteJSON(w, http.StatusOK, map[string]any{"tenant_id": t.ID, "status": archived, "archive": archive})
@@ -83,7 +87,11 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 		}
 		return a.setArchived(t.ID, true)
 	})
-	return archive, files, err
+	return archive, files, notDeleted(t.ID, err)
+}
+
+func notDeleted(id string, err error) error {
+	return apierror.Partly(err, "tenant %q is disabled, and not deleted yet: mend what follows, and delete it again", id)
 }
 
 // setArchived marks a tenant's entry as archived, or enables the tenant again.
