@@ -3,7 +3,9 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -69,6 +71,18 @@ func TestDescribeField(t *testing.T) {
 		t.Fatalf("not about a field: %v", err)
 	}
 	if e := describe(err); e.Kind != apierror.BadRequest || e.Message != field.Error() {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestADiskThatIsFullInTheMiddle is told as such, and what was done too.
+func TestADiskThatIsFullInTheMiddle(t *testing.T) {
+	err := apierror.Partly(&fs.PathError{Op: "write", Path: "/data/a/n", Err: syscall.ENOSPC}, "a part is restored")
+	if e := describe(err); e.Kind != apierror.DiskFull || e.Message != "a part is restored: write /data/a/n: no space left on device" {
+		t.Errorf("%+v", e)
+	}
+	err = apierror.Partly(&fs.PathError{Op: "open", Path: "/data/a/n", Err: syscall.EACCES}, "a part is restored")
+	if e := describe(err); e.Kind != apierror.NotKnown || !strings.HasSuffix(e.Message, "write to /data/a") {
 		t.Errorf("%+v", e)
 	}
 }
