@@ -252,6 +252,12 @@ func (s *service) makeStorage() (err error) {
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs, s.isElsewhere)
 	if s.host != nil {
 		s.replicas.Dirs = s.dirs
+		s.ledger.FollowFetches(func(dataDir string) quota.Coming {
+			if f := s.dirs.Of(dataDir).Coming(); f != nil {
+				return f
+			}
+			return nil
+		})
 		s.metrics.RegisterBucket(s.bucketStatus)
 	}
 	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Answers)

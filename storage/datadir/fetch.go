@@ -97,7 +97,12 @@ func NewFetch(ctx context.Context, running *sync.WaitGroup, files map[string]int
 func (f *Fetch) Done() bool { return f.done.Load() }
 
 // End ends what is under way.
-func (f *Fetch) End() { f.end() }
+func (f *Fetch) End() {
+	f.end()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.get = nil // with what it knows of the log: whoever counts what is left keeps f for a while
+}
 
 // start begins to fetch in the background.
 func (f *Fetch) start() {
@@ -261,6 +266,9 @@ func (f *Fetch) fetch(name string, asked bool) (fetched bool, err error) {
 	f.mu.Lock()
 	get := f.get
 	f.mu.Unlock()
+	if get == nil {
+		return false, ErrMoved
+	}
 	got, err := get(f.ctx, name, asked)
 	if err != nil {
 		return false, err
@@ -311,6 +319,33 @@ func (f *Fetch) kept(names []string, call *rewrite.Call) []string {
 		return left && !exists
 	})
 }
+
+// Left is what is not here yet, or not what it is to be: the sizes of files in bytes, by
+// name. One that is to be removed has size -1.
+func (f *Fetch) Left() map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	left := make(map[string]int64, len(f.left))
+	for name := range f.left {
+		size, exists := f.sizes[name]
+		if !exists {
+			size = -1
+		}
+		left[name] = size
+	}
+	return left
+}
+
+// Lacks says whether a file is not here yet, or not what it is to be.
+func (f *Fetch) Lacks(file string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, left := f.left[file]
+	return left
+}
+
+// Coming is what is on its way to the directory; nil = nothing is.
+func (d *Dir) Coming() *Fetch { return d.fetching() }
 
 // fetching is nil if all files are what the log says, or if there is no bucket.
 func (d *Dir) fetching() *Fetch {

@@ -15,6 +15,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // read is what a reader sees of a file.
@@ -298,5 +299,74 @@ func TestAFileThatCannotBeFetched(t *testing.T) {
 			t.Error(got)
 		}
 		next.check(next.serve())
+	})
+}
+
+// TestLimitsWhileFilesAreFetched has a directory go to a host without its files, and to one
+// that has old ones. What the bucket says of them counts from the first moment to the last.
+func TestLimitsWhileFilesAreFetched(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		const text = "0123456789"
+		to := func(name string) *machine {
+			from := c.hosts[c.owner()]
+			if from.name != name {
+				from.check(from.ds.HandOver(t.Context(), from.tenant.DataDir, name))
+			}
+			return c.hosts[name]
+		}
+		c.hosts["a"].check(c.write("a", fileName(0), text))
+		a := to("a")
+		for i := range manyFiles {
+			a.check(c.write("a", fileName(i), text))
+		}
+		a.check(c.write("a", "f000.names.phext", text)) // no phext of its own
+		a.compact()
+		full := quota.Use{Bytes: (manyFiles + 1) * 10, Phexts: manyFiles}
+		b := to("b")
+		c.bucket.Fault = func(op bucket.Op, key string) bucket.Fault {
+			if op == bucket.OpGet && strings.Contains(key, "/files/") {
+				return bucket.Fault{Delay: time.Second}
+			}
+			return bucket.Fault{}
+		}
+		follow := func(m *machine) {
+			t.Helper()
+			m.tenant.QuotaBytes, m.tenant.MaxPhexts = full.Bytes+5, full.Phexts
+			d := m.dirs.Of(m.tenant.DataDir)
+			m.check(d.Recover(t.Context()))
+			seen := 0
+			for {
+				p, fetching := d.Fetching()
+				use, err := m.ledger.Use(m.tenant)
+				if err != nil || use != full {
+					t.Fatalf("with %+v, %v, at %s: %+v, %v, want %+v", p, fetching, m.name, use, err, full)
+				}
+				unlock, err := d.LockForWrite(t.Context(), m.tenant, m.call("new.phext"))
+				m.check(err)
+				var refused *quota.ExceededError
+				if _, err := m.ledger.Reserve(m.tenant, quota.Write{File: "new.phext", Size: -1, After: 1}); !errors.As(err, &refused) {
+					t.Errorf("with %+v: one phext more: %v", p, err)
+				}
+				if _, err := m.ledger.Reserve(m.tenant, quota.Write{File: fileName(0), Size: 10, After: 16}); !errors.As(err, &refused) {
+					t.Errorf("with %+v: more bytes: %v", p, err)
+				}
+				unlock()
+				if !fetching {
+					break
+				}
+				if p.Files < p.OfFiles {
+					seen++
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+			if seen < 2 {
+				t.Errorf("%s had all at once", m.name)
+			}
+		}
+		follow(b)
+		b.check(c.write("b", fileName(1), text+text))
+		b.compact()
+		full.Bytes += 10
+		follow(to("a")) // which has 10 bytes less
 	})
 }

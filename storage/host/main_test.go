@@ -55,6 +55,7 @@ type machine struct {
 	tenant  *tenants.Tenant
 	journal *journal.Set
 	calls   *quota.Calls
+	ledger  *quota.Ledger
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	log     *lines
@@ -123,6 +124,13 @@ func (m *machine) start() {
 	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, Lag: m.lag, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	m.ds.Dirs = m.dirs
+	m.ledger = quota.NewLedger(m.snapshot.Load, log)
+	m.ledger.FollowFetches(func(dataDir string) quota.Coming {
+		if f := m.dirs.Of(dataDir).Coming(); f != nil {
+			return f
+		}
+		return nil
+	})
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	if m.without {

@@ -36,7 +36,8 @@ type Use struct {
 
 // Ledger knows what each tenant uses, so that a request does not have to read a
 // directory. It learns of sqgate's writes by their reservations and of others'
-// changes by watching the directories, and it recounts now and then.
+// changes by watching the directories, and it recounts now and then. Files that are
+// still to come count as if they were here.
 type Ledger struct {
 	log      *slog.Logger
 	current  func() *tenants.Snapshot
@@ -45,6 +46,7 @@ type Ledger struct {
 	accounts map[accountKey]*account
 	refresh  chan struct{}
 	links    fsutil.Links
+	coming   func(dataDir string) Coming
 	byDir    map[string][]*tenants.Tenant // tenants by data directory; used by Run only
 }
 
@@ -56,10 +58,26 @@ func keyOf(t *tenants.Tenant) accountKey { return accountKey{t.ID, t.DataDir} }
 // them. It is called before the first use of the ledger.
 func (l *Ledger) FollowLinks(links fsutil.Links) { l.links = links }
 
+// Coming is what is on its way to a directory: files that are not here yet, or not yet what
+// they are to be. Another fetch is another Coming, by ==.
+type Coming interface {
+	// Left are the files' sizes in bytes, by name. One that is to be removed has size -1.
+	Left() map[string]int64
+	// Lacks says whether a file is one of them.
+	Lacks(file string) bool
+}
+
+// FollowFetches has files counted that are still to come: of says what is on its way to a
+// directory, and nil if nothing is. It is called before the first use of the ledger.
+func (l *Ledger) FollowFetches(of func(dataDir string) Coming) { l.coming = of }
+
 // NewLedger makes a ledger of the tenants in the current snapshot. It counts no
-// symbolic links.
+// symbolic links, and nothing that is still to come.
 func NewLedger(current func() *tenants.Snapshot, log *slog.Logger) *Ledger {
-	return &Ledger{log: log, current: current, disks: newDisks(), accounts: map[accountKey]*account{}, refresh: make(chan struct{}, 1)}
+	return &Ledger{
+		log: log, current: current, disks: newDisks(), accounts: map[accountKey]*account{}, refresh: make(chan struct{}, 1),
+		coming: func(string) Coming { return nil },
+	}
 }
 
 // Use returns what the tenant uses now. The error is that of reading its
@@ -141,7 +159,7 @@ func (l *Ledger) update(ctx context.Context, w *watcher, all bool) {
 		}
 		l.byDir[t.DataDir] = append(l.byDir[t.DataDir], t)
 		a := l.account(t)
-		if added := w.add(t.DataDir); !all && !added && a.isCounted(dirID(t.DataDir)) {
+		if added := w.add(t.DataDir); !all && !added && a.isCounted(l.sourceOf(t)) {
 			continue
 		}
 		if err := l.count(a, t); err != nil {
@@ -167,16 +185,17 @@ func (l *Ledger) dropAccounts(current *tenants.Snapshot) {
 }
 
 // fileChanged takes the new size of a file into account. If SQ changed the file,
-// Release does the same.
+// Release does the same. One that is still to come counts as it is to be.
 func (l *Ledger) fileChanged(path string) {
 	dir, name := filepath.Split(path)
 	for _, t := range l.byDir[filepath.Clean(dir)] {
 		if !t.OwnFile(name) {
 			continue
 		}
-		a := l.account(t)
+		a, now := l.account(t), l.sourceOf(t)
 		a.mu.Lock()
-		if a.counted && !a.writing {
+		// From another source, all of it is to be counted, and is not to begin again for this.
+		if a.counted && !a.writing && a.source == now && (now.coming == nil || !now.coming.Lacks(name)) {
 			a.setSizeLocked(name, l.sizeOf(path))
 		}
 		a.mu.Unlock()
@@ -201,10 +220,11 @@ func (l *Ledger) account(t *tenants.Tenant) *account {
 }
 
 // countedAccount counts the tenant's account first if that was not done yet for the
-// directory that is there now: another disk may have been mounted on it.
+// directory that is there now, and for what is on its way to it: another disk may have
+// been mounted on it, or another host may have had it.
 func (l *Ledger) countedAccount(t *tenants.Tenant) (*account, error) {
 	a := l.account(t)
-	for !a.isCounted(dirID(t.DataDir)) {
+	for !a.isCounted(l.sourceOf(t)) {
 		if err := l.count(a, t); err != nil {
 			return nil, err
 		}
@@ -219,7 +239,7 @@ type account struct {
 	sizes   map[string]int64 // in bytes, by file name
 	use     Use              // what all of them add up to
 	counted bool             // the directory has been read
-	dir     directoryID      // what was read
+	source  source           // what was read
 	writing bool             // SQ is writing a file, so that sizes on disk mean nothing
 	changes uint64           // number of calls of setSizeLocked
 	warned  bool             // the quota is nearly used up, and that was logged
@@ -276,12 +296,22 @@ func phextOfNames(file string) (of string, isNames bool) {
 	return name + phext.Extension, true
 }
 
-// isCounted says whether the directory now was read. While SQ writes, it is the one
-// that was.
-func (a *account) isCounted(now directoryID) bool {
+// isCounted says whether it was counted from what there is now. While SQ writes, that is
+// what was read.
+func (a *account) isCounted(now source) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.counted && (a.dir == now || a.writing)
+	return a.counted && (a.source == now || a.writing)
+}
+
+// source is what an account is counted from: a directory, and what is on its way to it.
+type source struct {
+	dir    directoryID
+	coming Coming
+}
+
+func (l *Ledger) sourceOf(t *tenants.Tenant) source {
+	return source{dirID(t.DataDir), l.coming(t.DataDir)}
 }
 
 // directoryID is a directory's device and inode; 0, 0 = there is none.
@@ -295,14 +325,14 @@ func dirID(path string) directoryID {
 	return directoryID{uint64(st.Dev), st.Ino} // Dev has another size on some machines
 }
 
-// count reads the directory. It drops what it read if a file changed meanwhile
-// or is being written, and leaves it to the caller to try again.
+// count reads the directory, and what is on its way to it. It drops what it read if a file
+// changed meanwhile or is being written, and leaves it to the caller to try again.
 func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	a.mu.Lock()
 	before := a.changes
 	a.mu.Unlock()
-	dir := dirID(t.DataDir)
-	sizes, err := l.sizesOf(t)
+	now := l.sourceOf(t)
+	sizes, err := l.sizesOf(t, now.coming)
 	if err != nil {
 		return err
 	}
@@ -311,7 +341,10 @@ func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	if a.changes != before || a.writing {
 		return nil
 	}
-	a.sizes, a.use, a.counted, a.dir = sizes, Use{}, true, dir
+	if a.counted && a.source.dir != now.dir {
+		l.Refresh() // the directory that is there now may not be watched
+	}
+	a.sizes, a.use, a.counted, a.source = sizes, Use{}, true, now
 	for file, size := range sizes {
 		a.use.Phexts += a.phextsIn(file)
 		a.use.Bytes += size
@@ -319,7 +352,13 @@ func (l *Ledger) count(a *account, t *tenants.Tenant) error {
 	return nil
 }
 
-func (l *Ledger) sizesOf(t *tenants.Tenant) (map[string]int64, error) {
+// sizesOf are those of the files that are here, or are to be. What is on its way is looked
+// at first: whatever comes meanwhile has the same size then.
+func (l *Ledger) sizesOf(t *tenants.Tenant, coming Coming) (map[string]int64, error) {
+	var left map[string]int64
+	if coming != nil {
+		left = coming.Left()
+	}
 	names, err := t.OwnFiles()
 	if err != nil {
 		return nil, err
@@ -327,6 +366,15 @@ func (l *Ledger) sizesOf(t *tenants.Tenant) (map[string]int64, error) {
 	sizes := make(map[string]int64, len(names))
 	for _, name := range names {
 		if size := l.sizeOf(filepath.Join(t.DataDir, name)); size >= 0 && t.OwnFile(name) {
+			sizes[name] = size
+		}
+	}
+	for name, size := range left {
+		switch {
+		case !t.OwnFile(name):
+		case size < 0:
+			delete(sizes, name)
+		default:
 			sizes[name] = size
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -268,6 +269,103 @@ func TestUseOfSomeFiles(t *testing.T) {
 	use, err := ledger.UseOf(tenant, func(file string) bool { return strings.HasPrefix(file, "x.") })
 	if err != nil || use != (Use{Bytes: 630, Phexts: 1}) {
 		t.Errorf("%+v, %v", use, err)
+	}
+}
+
+// onTheWay is a Coming of some files, by name.
+type onTheWay map[string]int64
+
+func (o *onTheWay) Left() map[string]int64 { return maps.Clone(*o) }
+func (o *onTheWay) Lacks(file string) bool { _, lacks := (*o)[file]; return lacks }
+
+// TestWhatIsToCome counts from the first moment, whatever is on the disk meanwhile.
+func TestWhatIsToCome(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 1000, map[string]int{"here.phext": 100, "old.phext": 500, "gone.phext": 90})
+	tenant.MaxPhexts = 4
+	var coming *onTheWay
+	ledger.FollowFetches(func(dataDir string) Coming {
+		if dataDir != tenant.DataDir || coming == nil {
+			return nil
+		}
+		return coming
+	})
+	w := ledger.newWatcher()
+	defer w.close()
+	ledger.update(t.Context(), w, true)
+	want := func(when string, want Use) {
+		t.Helper()
+		if use, err := ledger.Use(tenant); err != nil || use != want {
+			t.Errorf("%s: %+v, %v, want %+v", when, use, err, want)
+		}
+	}
+	want("before", Use{Bytes: 690, Phexts: 3})
+	coming = &onTheWay{"old.phext": 200, "gone.phext": -1, "a.phext": 300, "a.names.phext": 50, "b.phext": 250, "not-a-phext": 5000}
+	all := Use{Bytes: 900, Phexts: 4}
+	want("at the beginning", all)
+	if err := ledger.Recount(tenant); err != nil {
+		t.Fatal(err)
+	}
+	want("counted again", all)
+	if use, err := ledger.UseOf(tenant, func(file string) bool { return strings.HasPrefix(file, "a.") }); err != nil || use != (Use{Bytes: 350, Phexts: 1}) {
+		t.Errorf("of some: %+v, %v", use, err)
+	}
+	var refused *ExceededError
+	if _, err := ledger.Reserve(tenant, write("c.phext", -1, 1)); !errors.As(err, &refused) || refused.Phexts != 4 {
+		t.Errorf("one phext more: %v", err)
+	}
+	if _, err := ledger.Reserve(tenant, write("here.phext", 100, 201)); !errors.As(err, &refused) || refused.Used != 900 {
+		t.Errorf("one byte more: %v", err)
+	}
+	r, err := ledger.Reserve(tenant, write("here.phext", 100, 200))
+	if err != nil {
+		t.Fatal("to the byte:", err)
+	}
+	put(t, tenant, "here.phext", 200)
+	if part := r.Release(); part != 1 {
+		t.Errorf("%v of the quota is used", part)
+	}
+	all.Bytes = 1000
+	for _, step := range []struct {
+		file string
+		size int
+	}{{"a.phext", 7}, {"a.phext", 300}, {"old.phext", 200}} { // the first is not what it is to be
+		put(t, tenant, step.file, step.size)
+		ledger.fileChanged(filepath.Join(tenant.DataDir, step.file))
+		want("while it comes", all)
+		if int64(step.size) == (*coming)[step.file] {
+			delete(*coming, step.file)
+			ledger.fileChanged(filepath.Join(tenant.DataDir, step.file))
+			want("when it has come", all)
+		}
+	}
+	put(t, tenant, "a.phext", 400) // by somebody else, after it has come
+	ledger.fileChanged(filepath.Join(tenant.DataDir, "a.phext"))
+	want("after it has come", Use{Bytes: 1100, Phexts: 4})
+	coming = &onTheWay{"b.phext": 10}
+	want("from another fetch", Use{Bytes: 200 + 200 + 90 + 400 + 10, Phexts: 5})
+	coming = nil
+	want("without the rest", Use{Bytes: 200 + 200 + 90 + 400, Phexts: 4})
+}
+
+// TestADirectoryMadeByAFetchIsWatched although there was something to count before.
+func TestADirectoryMadeByAFetchIsWatched(t *testing.T) {
+	ledger, tenant, _ := ledgerOf(t, 0, nil)
+	tenant.DataDir = filepath.Join(tenant.DataDir, "new")
+	coming := &onTheWay{"x.phext": 1}
+	ledger.FollowFetches(func(string) Coming { return coming })
+	w := ledger.newWatcher()
+	defer w.close()
+	ledger.update(t.Context(), w, true)
+	if err := os.Mkdir(tenant.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if use, err := ledger.Use(tenant); err != nil || use.Bytes != 1 {
+		t.Errorf("%+v, %v", use, err)
+	}
+	select {
+	case <-ledger.refresh:
+	default:
+		t.Fatal("Run is not told")
 	}
 }
 
