@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -138,7 +140,17 @@ func (a *API) tenant(r *http.Request) (*tenants.Tenant, error) {
 	return t, nil
 }
 
-func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error { return a.show(w, r, "") }
+// showTenant takes the directory over first, if there is a bucket: what is there counts. If
+// that fails, the answer has what is known here, and what is wrong.
+func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error {
+	if t, err := a.tenant(r); err == nil && a.Directories != nil && !t.Archived {
+		err = a.Dirs.Of(t.DataDir).Recover(r.Context())
+		if errors.Is(err, datadir.ErrMoved) && fromHost(r) {
+			return err // the host that asks finds out who has it
+		}
+	}
+	return a.show(w, r, "")
+}
 
 // show answers with a tenant, and with its path key if that was just made; ""
 // if not.

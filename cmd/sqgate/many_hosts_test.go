@@ -163,6 +163,38 @@ func testAnyHost(t *testing.T, sq, bucket string) {
 	})
 }
 
+// TestLimitsRightAfterAMove has a tenant with all that it may have move to hosts without its
+// files. At one, the operator sees what it has before it makes a request. At the other, its
+// first request is held to the limit.
+func TestLimitsRightAfterAMove(t *testing.T) {
+	forEachSQ(t, func(t *testing.T, sq string) {
+		all := startHosts(t, sq, "file://"+t.TempDir(), 3, "will")
+		move := func(to string) {
+			t.Helper()
+			all[0].managed("POST", "tenants/will/move", fmt.Sprintf(`{"host":%q}`, to), 200)
+		}
+		move("h0")
+		const phexts, size = 20, 1000
+		for i := range phexts {
+			all[0].must("will", "POST", at("update", fmt.Sprint("n", i), origin), strings.Repeat("x", size), 200)
+		}
+		all[0].managed("PATCH", "tenants/will", fmt.Sprintf(`{"max_phexts":%d}`, phexts), 200)
+		for _, g := range all {
+			eventually(t, "the limit is known", func() bool {
+				return strings.Contains(g.managed("GET", "tenants", "", 200).body, fmt.Sprintf(`"max_phexts":%d,`, phexts))
+			})
+		}
+		move("h1")
+		for _, g := range all {
+			if stats := g.manage("GET", "tenants/will/stats", "", 200); stats["phexts"] != float64(phexts) || stats["storage_used_bytes"] != float64(phexts*size) {
+				t.Errorf("at %s: %v", g.args[3], stats)
+			}
+		}
+		move("h2")
+		all[2].must("will", "POST", at("update", "new", origin), "x", 507)
+	})
+}
+
 // TestAHostIsKilled has the others serve its tenants by themselves.
 func TestAHostIsKilled(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {
