@@ -140,13 +140,13 @@ func (r *Replica) Files() (names []string) {
 	return names
 }
 
-// Added is how many bytes of texts wait for Uploaded.
+// Added is how many bytes of texts and answers wait for Uploaded.
 func (r *Replica) Added() (bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range r.added {
 		for _, m := range g.Mutations {
-			bytes += int64(len(m.Text))
+			bytes += int64(len(m.Text) + len(m.Answer))
 		}
 	}
 	return bytes
@@ -270,7 +270,7 @@ func (u Uploading) Wait() error {
 	return err
 }
 
-// mostBehind is how many bytes of texts may wait for their upload if writes do not.
+// mostBehind is how many bytes of texts and answers may wait for their upload if writes do not.
 const mostBehind = 64 << 20
 
 func (u Uploading) wait() error {

@@ -156,7 +156,9 @@ func TestInitKeepsAnswers(t *testing.T) {
 		m.edit("n.phext", "one")
 		j, err := m.journal.Of(m.dirs.Of(m.tenant.DataDir).Path)
 		m.check(err)
-		m.check(j.SetAnswers([]journal.Answer{{Time: time.Now(), Tenant: "will", Idempotency: "key", Digest: "d", Text: "done"}}))
+		m.check(j.SetAnswers(func(yield func(journal.Answer, error) bool) {
+			yield(journal.Answer{Time: time.Now(), Tenant: "will", Idempotency: "key", Digest: "d", Text: "done"}, nil)
+		}))
 		_, err = m.put(b)
 		m.check(err)
 		m.end()

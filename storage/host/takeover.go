@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -133,10 +134,11 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	if !t.ahead { // else the journal has more of them
-		if err := t.setAnswers(state.Answers); err != nil {
+		if err := t.setAnswers(state.Answers(ctx)); err != nil {
 			return nil, err
 		}
 	}
+	state.ForgetAnswers()
 	ds.continueCalls(t.tenants(), state.Calls)
 	fetch, err := t.newFetch(ownership, state, mark, known)
 	if err != nil {
@@ -279,14 +281,16 @@ func (t *takeOver) answers() (all []object.Answer, err error) {
 }
 
 // setAnswers makes the answers to repeated requests those that the log says.
-func (t *takeOver) setAnswers(all []object.Answer) error {
+func (t *takeOver) setAnswers(all iter.Seq2[object.Answer, error]) error {
 	j, err := t.Journal.Of(t.d.Path)
 	if err != nil {
 		return err
 	}
-	answers := make([]journal.Answer, len(all))
-	for i, a := range all {
-		answers[i] = journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}
-	}
-	return j.SetAnswers(answers)
+	return j.SetAnswers(func(yield func(journal.Answer, error) bool) {
+		for a, err := range all {
+			if !yield(journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Digest: a.Digest, Text: a.Answer}, err) {
+				return
+			}
+		}
+	})
 }

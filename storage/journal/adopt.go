@@ -2,6 +2,9 @@ package journal
 
 import (
 	"errors"
+	"fmt"
+	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -92,8 +95,66 @@ func (j *Journal) Answers() (all []Answer, err error) {
 }
 
 // SetAnswers replaces all answers to Idempotency-Keys: a write that is not in the log in
-// a bucket was not made, and must not be answered as if it were.
-func (j *Journal) SetAnswers(all []Answer) error {
+// a bucket was not made, and must not be answered as if it were. It has one of them in memory
+// at a time, and keeps nobody from the journal while it asks for the next one. It may ask for
+// all of them twice, so that nothing is written if they are there.
+func (j *Journal) SetAnswers(all iter.Seq2[Answer, error]) error {
+	if same, err := j.hasAnswers(all); same || err != nil {
+		return err
+	}
+	want := j.cfg.newAnswers()
+	if err := j.setAnswers(all, want); err != nil {
+		want.free()
+		return err
+	}
+	return nil
+}
+
+// hasAnswers says whether these are the answers that there are, if there are any.
+func (j *Journal) hasAnswers(all iter.Seq2[Answer, error]) (same bool, err error) {
+	j.mu.Lock()
+	err = j.openLocked()
+	none := err == nil && len(j.answers.queue) == 0
+	j.mu.Unlock()
+	if none || err != nil {
+		return false, err
+	}
+	want := j.cfg.newAnswers()
+	defer want.free()
+	for a, err := range all {
+		if err != nil {
+			return false, j.notTakenOver(err)
+		}
+		want.add(answerOf(a.mutation(), a.Time.UnixNano()))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.openLocked(); err != nil {
+		return false, err
+	}
+	return j.isAnswersLocked(want), nil
+}
+
+// isAnswersLocked says whether repeated requests get the same answers now.
+func (j *Journal) isAnswersLocked(want *answers) bool {
+	now := j.cfg.Now().UnixNano()
+	want.trim(now)
+	j.answers.trim(now)
+	return j.answers.equals(want)
+}
+
+func (j *Journal) notTakenOver(err error) error {
+	return fmt.Errorf("taking over the answers of %s: %w", j.dataDir, err)
+}
+
+// setAnswers is SetAnswers, which makes want what is wanted. The caller frees it after an
+// error.
+func (j *Journal) setAnswers(all iter.Seq2[Answer, error], want *answers) error {
+	read, done, err := j.spoolAnswers(all, want)
+	defer done()
+	if err != nil {
+		return err
+	}
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
@@ -101,37 +162,85 @@ func (j *Journal) SetAnswers(all []Answer) error {
 	if err := j.openLocked(); err != nil {
 		return err
 	}
-	want := j.cfg.newAnswers()
-	for i, a := range all {
-		n := answerOf(a.mutation(), a.Time.UnixNano())
-		n.offset = int64(i) // in all, until it is written
-		want.add(n)
-	}
-	now := j.cfg.Now().UnixNano()
-	want.trim(now)
-	if j.answers.trim(now); j.answers.equals(want) {
+	if j.isAnswersLocked(want) {
 		want.free()
 		return nil
 	}
 	if err := j.rotateLocked(); err != nil { // or the newest segment would bring its answers back
-		want.free()
 		return err
 	}
-	err := j.replaceAnswersLocked(want, func(visit func(*answer, Mutation) error) error {
+	err = j.replaceAnswersLocked(want, func(visit func(*answer, Mutation) error) error {
 		for _, l := range want.queue {
-			if err := visit(l, all[l.offset].mutation()); err != nil {
+			m, err := l.in(read(l.offset))
+			if err == nil {
+				err = visit(l, m)
+			}
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		want.free()
 		return err
 	}
 	j.answers.free()
 	j.answers = want
 	return nil
+}
+
+// spoolAnswers adds answers to want, with their offsets in a file that has no name any more,
+// which read reads until done is called.
+func (j *Journal) spoolAnswers(all iter.Seq2[Answer, error], want *answers) (read func(offset int64) (record, error), done func(), err error) {
+	var f *os.File
+	done = func() {
+		if f != nil {
+			_ = f.Close() // and nobody else has it
+		}
+	}
+	var b []byte
+	var size int64
+	for a, err := range all {
+		if err == nil && f == nil {
+			f, err = j.unnamedFile()
+		}
+		if err == nil {
+			b, err = frame(b[:0], record{kind: answered, time: a.Time.UnixNano(), m: a.mutation()})
+		}
+		if err == nil {
+			_, err = f.Write(b)
+		}
+		if err != nil {
+			return nil, done, j.notTakenOver(err)
+		}
+		n := answerOf(a.mutation(), a.Time.UnixNano())
+		n.offset = size
+		want.add(n)
+		size += int64(len(b))
+	}
+	from := &recordReader{file: f, size: size}
+	return from.read, done, nil
+}
+
+// unnamedFile makes a file beside the journal, which is gone when it is closed.
+func (j *Journal) unnamedFile() (*os.File, error) {
+	j.mu.Lock()
+	err := j.openLocked()
+	if err == nil {
+		err = j.establishDir()
+	}
+	j.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(j.dir, fsutil.Temporary+"*")
+	if err != nil {
+		return nil, err
+	}
+	if err := fsutil.IgnoreMissing(os.Remove(f.Name())); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (a Answer) mutation() Mutation {

@@ -1,8 +1,13 @@
 package journal
 
 import (
+	"errors"
+	"iter"
 	"os"
+	"strings"
 	"testing"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // TestAdopt makes files what a log in a bucket says. That is part of the history, and
@@ -53,13 +58,61 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
+func each(all []Answer) iter.Seq2[Answer, error] {
+	return func(yield func(Answer, error) bool) {
+		for _, a := range all {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestSetAnswersThatCannotBeHad leaves those that there are, if any. Meanwhile the journal is
+// used.
+func TestSetAnswersThatCannotBeHad(t *testing.T) {
+	for _, want := range []string{"", "done"} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		m := Mutation{File: "a.phext", Op: Update, Text: "x", Tenant: "will"}
+		if want != "" {
+			m.Idempotency, m.Digest, m.Answer = "local", "d", want
+		}
+		w.mutate(m)
+		used := w.j.cfg.answersAll.Above(0)
+		asked := func() {
+			t.Helper()
+			if text, _, ok, err := w.j.Answered("will", "local"); text != want || ok != (want != "") || err != nil {
+				t.Errorf("%q, %v, %v, want %q", text, ok, err, want)
+			}
+		}
+		gone := errors.New("gone")
+		err := w.j.SetAnswers(func(yield func(Answer, error) bool) {
+			asked()
+			if yield(Answer{w.now, "will", "remote", "d", "of the bucket"}, nil) {
+				asked()
+				yield(Answer{}, gone)
+			}
+		})
+		if asked(); !errors.Is(err, gone) || w.j.cfg.answersAll.Above(0) != used {
+			t.Errorf("%v; %d answers count, and %d before", err, w.j.cfg.answersAll.Above(0), used)
+		}
+		names, err := os.ReadDir(w.j.dir)
+		w.must(err)
+		for _, e := range names {
+			if strings.HasPrefix(e.Name(), fsutil.Temporary) {
+				t.Errorf("%s is left", e.Name())
+			}
+		}
+	}
+}
+
 // TestSetAnswers has answers of the journal that the bucket does not know, and others.
 func TestSetAnswers(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	local := Mutation{File: "a.phext", Op: Update, Text: "x", Tenant: "will", Idempotency: "local", Digest: "d", Answer: "of a write that was taken back"}
 	w.mutate(local)
 	both := []Answer{{w.now, "will", "remote", "d", "of the bucket"}}
-	w.must(w.j.SetAnswers(both))
+	w.must(w.j.SetAnswers(each(both)))
 	check := func(when string) {
 		t.Helper()
 		if _, _, ok, err := w.j.Answered("will", "local"); ok || err != nil {
@@ -72,12 +125,15 @@ func TestSetAnswers(t *testing.T) {
 	check("at once")
 	w.reopen()
 	check("after a start")
-	segment := w.j.seg.number
-	w.must(w.j.SetAnswers(both))
-	if w.j.seg.number != segment {
-		t.Error("a new segment for the same answers")
+	segment, times := w.j.seg.number, 0
+	w.must(w.j.SetAnswers(func(yield func(Answer, error) bool) {
+		times++
+		each(both)(yield)
+	}))
+	if w.j.seg.number != segment || times != 1 {
+		t.Errorf("the same answers are asked for %d times, and in a new segment: %v", times, w.j.seg.number != segment)
 	}
-	w.must(w.j.SetAnswers(nil))
+	w.must(w.j.SetAnswers(each(nil)))
 	if _, _, ok, err := w.j.Answered("will", "remote"); ok || err != nil {
 		t.Errorf("%v %v", ok, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,17 +44,30 @@ func (l *Log) WriteCheckpoint(ctx context.Context, c object.Checkpoint, text fun
 		return err
 	}
 	defer l.housekeeping.Release(1)
-	return l.writeCheckpointLocked(ctx, c, text)
+	var cost int64
+	for _, a := range c.Answers {
+		cost += answerCost(a)
+	}
+	answers := func(yield func(object.Answer, error) bool) {
+		for _, a := range c.Answers {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
+	return l.writeCheckpointLocked(ctx, c, answers, cost, text)
 }
 
-func (l *Log) writeCheckpointLocked(ctx context.Context, c object.Checkpoint, text func(object.File) ([]byte, error)) error {
+// writeCheckpointLocked writes a checkpoint with these answers, which take so many bytes in
+// memory.
+func (l *Log) writeCheckpointLocked(ctx context.Context, c object.Checkpoint, answers iter.Seq2[object.Answer, error], cost int64, text func(object.File) ([]byte, error)) error {
 	if c.Seq < l.purged {
 		return nil // what it says is not to be kept any more
 	}
 	if c.Seq == 0 || c.Seq > l.End() {
 		return fmt.Errorf("a checkpoint of %s at %d, and the log ends at %d: %w", l.d.Name, c.Seq, l.End(), ErrBroken)
 	}
-	body, err := object.Encode(&c)
+	body, err := l.d.encodeCheckpoint(ctx, c, answers, cost)
 	if err != nil {
 		return err
 	}
@@ -71,6 +85,22 @@ func (l *Log) writeCheckpointLocked(ctx context.Context, c object.Checkpoint, te
 		return nil // it says the same, whoever wrote it
 	}
 	return err
+}
+
+func (d *Directory) encodeCheckpoint(ctx context.Context, c object.Checkpoint, answers iter.Seq2[object.Answer, error], cost int64) ([]byte, error) {
+	release, err := d.Memory.encode(ctx, cost)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	c.Answers = nil
+	for a, err := range answers {
+		if err != nil {
+			return nil, err
+		}
+		c.Answers = append(c.Answers, a)
+	}
+	return object.Encode(&c)
 }
 
 func (l *Log) writeFiles(ctx context.Context, files []object.File, text func(object.File) ([]byte, error)) error {

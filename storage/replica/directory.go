@@ -183,56 +183,88 @@ const (
 func (d *Directory) Read(ctx context.Context, after, upTo uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var epoch uint64
-		for next := after + 1; next <= upTo; next += readAhead {
-			var begun [readAhead]begunLog
-			var errs [readAhead]error
-			n := min(readAhead, upTo-next+1)
-			var wg sync.WaitGroup
-			for i := range n {
-				wg.Go(func() { begun[i], errs[i] = d.beginLog(ctx, next+i) })
+		for r, err := range d.objects(ctx, func(yield func(uint64) bool) {
+			for next := after + 1; next <= upTo && yield(next); next++ {
 			}
-			wg.Wait()
-			more := true
-			for i := range n {
-				if !more {
-					begun[i].end()
-					continue
-				}
-				r := Record{Seq: next + i, Bytes: begun[i].bytes()}
-				release, err := func() {}, errs[i]
-				if err == nil {
-					r.Log, release, err = begun[i].decode(ctx)
-				}
-				if errors.Is(err, bucket.ErrNotFound) {
-					err = fmt.Errorf("%w: number %d of %s is missing", ErrBroken, r.Seq, d.Name)
-				}
-				if err == nil && (r.Epoch < epoch || epoch > 0 && r.Opens != (r.Epoch > epoch)) {
-					err = fmt.Errorf("%w: number %d of %s is of epoch %d, after epoch %d", ErrBroken, r.Seq, d.Name, r.Epoch, epoch)
-				}
-				epoch = r.Epoch
-				more = yield(r, err) && err == nil
-				release()
+		}) {
+			if err == nil && (r.Epoch < epoch || epoch > 0 && r.Opens != (r.Epoch > epoch)) {
+				err = fmt.Errorf("%w: number %d of %s is of epoch %d, after epoch %d", ErrBroken, r.Seq, d.Name, r.Epoch, epoch)
 			}
-			if !more {
+			epoch = r.Epoch
+			if !yield(r, err) || err != nil {
 				return
 			}
 		}
 	}
 }
 
-// begunLog is an object of the log of which the beginning was fetched.
-type begunLog struct {
+// objects returns objects of the log, as Read.
+func (d *Directory) objects(ctx context.Context, numbers iter.Seq[uint64]) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		next, more := []uint64{}, true
+		read := func() {
+			more = d.readTogether(ctx, next, yield)
+			next = next[:0]
+		}
+		for seq := range numbers {
+			if next = append(next, seq); len(next) == readAhead {
+				if read(); !more {
+					return
+				}
+			}
+		}
+		read()
+	}
+}
+
+// readTogether begins to fetch objects of the log together, and returns whether more are
+// asked for.
+func (d *Directory) readTogether(ctx context.Context, numbers []uint64, yield func(Record, error) bool) (more bool) {
+	var begun [readAhead]begunObject
+	var errs [readAhead]error
+	var wg sync.WaitGroup
+	for i, seq := range numbers {
+		wg.Go(func() { begun[i], errs[i] = d.beginLog(ctx, seq) })
+	}
+	wg.Wait()
+	more = true
+	for i, seq := range numbers {
+		if !more {
+			begun[i].end()
+			continue
+		}
+		r := Record{Seq: seq, Bytes: begun[i].bytes()}
+		release, err := func() {}, errs[i]
+		if err == nil {
+			r.Log, release, err = decode(ctx, &begun[i], decodeCosts, object.Decode[object.Log])
+		}
+		if errors.Is(err, bucket.ErrNotFound) {
+			err = fmt.Errorf("%w: number %d of %s is missing", ErrBroken, r.Seq, d.Name)
+		}
+		more = yield(r, err) && err == nil
+		release()
+	}
+	return more
+}
+
+// begunObject is an object of which the beginning was fetched.
+type begunObject struct {
 	d    *Directory
-	seq  uint64
+	key  string
+	what string // for errors
 	head []byte
 	rest io.ReadCloser // nil = head is all of it
 }
 
 // beginLog begins to fetch an object of the log.
-func (d *Directory) beginLog(ctx context.Context, seq uint64) (b begunLog, err error) {
-	b = begunLog{d: d, seq: seq}
-	err = d.retry(ctx, d.logKey(seq), func() error {
-		in, err := d.Bucket.Open(ctx, d.logKey(seq))
+func (d *Directory) beginLog(ctx context.Context, seq uint64) (begunObject, error) {
+	return d.begin(ctx, d.logKey(seq), fmt.Sprintf("number %d of the log of %s", seq, d.Name))
+}
+
+func (d *Directory) begin(ctx context.Context, key, what string) (b begunObject, err error) {
+	b = begunObject{d: d, key: key, what: what}
+	err = d.retry(ctx, key, func() error {
+		in, err := d.Bucket.Open(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -247,51 +279,51 @@ func (d *Directory) beginLog(ctx context.Context, seq uint64) (b begunLog, err e
 	return b, b.explain(err)
 }
 
-func (b *begunLog) explain(err error) error {
+func (b *begunObject) explain(err error) error {
 	if err != nil {
-		err = fmt.Errorf("number %d of the log of %s: %w", b.seq, b.d.Name, err)
+		err = fmt.Errorf("%s: %w", b.what, err)
 	}
 	return err
 }
 
 // bytes is how many the payload has.
-func (b *begunLog) bytes() int64 { return object.PayloadSize(b.head) }
+func (b *begunObject) bytes() int64 { return object.PayloadSize(b.head) }
 
 // end is for whoever does not want the rest.
-func (b *begunLog) end() {
+func (b *begunObject) end() {
 	if b.rest != nil {
 		_ = b.rest.Close() // it was only read
 	}
 	b.rest, b.head = nil, nil
 }
 
-// decode returns the object, when there is memory for it. release is for when its texts are
-// not needed any more, and may always be called.
-func (b *begunLog) decode(ctx context.Context) (l object.Log, release func(), err error) {
+// decode returns the object, when there is memory for it, which is so many times its payload.
+// release is for when its texts are not needed any more, and may always be called.
+func decode[T any](ctx context.Context, b *begunObject, costs int64, from func([]byte) (T, error)) (v T, release func(), err error) {
 	defer b.end()
-	release, err = b.d.Memory.decode(ctx, b.bytes())
+	release, err = b.d.Memory.decode(ctx, costs*b.bytes())
 	if err != nil {
-		return l, func() {}, b.explain(err)
+		return v, func() {}, b.explain(err)
 	}
 	body := b.head
 	if b.rest != nil {
 		body, err = b.whole(ctx)
 	}
 	if err == nil {
-		l, err = object.Decode[object.Log](body)
+		v, err = from(body)
 	}
-	return l, release, b.explain(err)
+	return v, release, b.explain(err)
 }
 
 // whole is the whole object. If too much time has gone by for what was begun, say, it is
 // fetched again.
-func (b *begunLog) whole(ctx context.Context) ([]byte, error) {
+func (b *begunObject) whole(ctx context.Context) ([]byte, error) {
 	body := bytes.NewBuffer(make([]byte, 0, len(b.head)+bytes.MinRead))
 	_, _ = body.Write(b.head) // which takes everything
 	if _, err := body.ReadFrom(b.rest); err == nil {
 		return body.Bytes(), nil
 	}
-	o, err := b.d.get(ctx, b.d.logKey(b.seq))
+	o, err := b.d.get(ctx, b.key)
 	return o.Body, err
 }
 
@@ -301,7 +333,7 @@ func (d *Directory) useLog(ctx context.Context, seq uint64, use func(object.Log)
 	if err != nil {
 		return err
 	}
-	l, release, err := b.decode(ctx)
+	l, release, err := decode(ctx, &b, decodeCosts, object.Decode[object.Log])
 	defer release()
 	if err != nil {
 		return err
@@ -365,19 +397,31 @@ func (d *Directory) Checkpoints(ctx context.Context) (all []CheckpointEntry, err
 	return all, nil
 }
 
-// ReadCheckpoint returns the checkpoint at a number.
-func (d *Directory) ReadCheckpoint(ctx context.Context, seq uint64) (c object.Checkpoint, err error) {
-	o, err := d.get(ctx, d.checkpointKey(seq))
-	if err == nil {
-		c, err = object.Decode[object.Checkpoint](o.Body)
+// useCheckpoint has use look at the checkpoint at a number, and keep nothing of it that is
+// large.
+func (d *Directory) useCheckpoint(ctx context.Context, seq uint64, use func(object.Checkpoint) error) error {
+	b, err := d.begin(ctx, d.checkpointKey(seq), fmt.Sprintf("the checkpoint of %s at %d", d.Name, seq))
+	if err != nil {
+		return err
 	}
+	c, release, err := decode(ctx, &b, decodeCheckpointCosts, object.Decode[object.Checkpoint])
+	defer release()
 	if err == nil && c.Seq != seq {
-		err = ErrBroken
+		err = b.explain(ErrBroken)
 	}
 	if err != nil {
-		return object.Checkpoint{}, fmt.Errorf("the checkpoint of %s at %d: %w", d.Name, seq, err)
+		return err
 	}
-	return c, nil
+	return use(c)
+}
+
+// ReadCheckpoint returns the checkpoint at a number without its answers.
+func (d *Directory) ReadCheckpoint(ctx context.Context, seq uint64) (c object.Checkpoint, err error) {
+	err = d.useCheckpoint(ctx, seq, func(all object.Checkpoint) error {
+		c, c.Answers = all, nil
+		return nil
+	})
+	return c, err
 }
 
 // copyFile writes the text of a phext that a checkpoint names to f, without having it in

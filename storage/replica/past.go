@@ -62,6 +62,7 @@ func (d *Directory) StateThen(ctx context.Context, at time.Time) (*State, error)
 	if err != nil {
 		return nil, err
 	}
+	defer s.ForgetAnswers()
 	// The objects behind it may have what was done before they were written.
 	for r, err := range d.Read(ctx, seq, end) {
 		if err != nil {

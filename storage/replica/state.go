@@ -20,11 +20,10 @@ import (
 
 // State is what the log says of a directory when it stands at Seq.
 type State struct {
-	Seq     uint64
-	Of      string           // as Directory.Of
-	Files   map[string]*File // also those that were removed since the checkpoint
-	Answers []object.Answer  // of the last day before the end of the log, oldest first
-	Calls   []object.CallCounts
+	Seq   uint64
+	Of    string           // as Directory.Of
+	Files map[string]*File // also those that were removed since the checkpoint
+	Calls []object.CallCounts
 	// Checkpoint is the number of the checkpoint before; 0 = there is none.
 	Checkpoint uint64
 	// Read is how many bytes the objects of the log after the checkpoint have, as they are
@@ -34,9 +33,14 @@ type State struct {
 	d    *Directory
 	time int64         // of the object at Seq; 0 = it was not read
 	last int64         // see LastChange
-	kept *atomic.Int64 // bytes of the mutations that changes have
+	kept *atomic.Int64 // bytes of the mutations that changes have, and of the answers that are kept
 
-	answerBytes int // of the texts of Answers
+	answers     []answer // of the last day before the end of the log, oldest first
+	answerBytes int      // of their texts
+	inObject    struct { // how many answers there were so far in the object at seq
+		seq uint64
+		n   int
+	}
 }
 
 // File is what the log says of a file. The zero File does not exist.
@@ -75,16 +79,18 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 		}
 	}
 	if s.Checkpoint = after; after > 0 {
-		c, err := d.ReadCheckpoint(ctx, after)
+		err := d.useCheckpoint(ctx, after, func(c object.Checkpoint) error {
+			for _, f := range c.Files {
+				s.Files[f.Name] = &File{base: &f}
+			}
+			s.Of, s.Calls = c.Of, c.Calls
+			for _, a := range c.Answers {
+				s.addAnswer(after, a)
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
-		}
-		for _, f := range c.Files {
-			s.Files[f.Name] = &File{base: &f}
-		}
-		s.Of, s.Calls = c.Of, c.Calls
-		for _, a := range c.Answers {
-			s.addAnswer(a)
 		}
 	}
 	for r, err := range d.Read(ctx, after, seq) {
@@ -107,37 +113,6 @@ func (s *State) read(r Record) {
 	s.time, s.Read = r.Time, s.Read+r.Bytes
 }
 
-// addAnswer keeps an answer, and drops those that the journal forgets for it.
-func (s *State) addAnswer(a object.Answer) {
-	s.Answers, s.answerBytes = append(s.Answers, a), s.answerBytes+len(a.Answer)
-	s.dropAnswers(a.Time)
-}
-
-// dropAnswers drops those that are too old, and then those that are too many or too long.
-func (s *State) dropAnswers(now int64) {
-	old := 0
-	for old < len(s.Answers) && now-s.Answers[old].Time >= int64(journal.AnswerAge) {
-		s.answerBytes -= len(s.Answers[old].Answer)
-		old++
-	}
-	clear(s.Answers[:old])
-	s.Answers = s.Answers[old:]
-	if journal.AnswersFit(len(s.Answers), s.answerBytes) {
-		return
-	}
-	forget := journal.AnswersToForget(len(s.Answers), func(i int) (journal.AnswerWriter, int) {
-		a := s.Answers[i]
-		return journal.AnswerWriterOf(a.Tenant, a.Idempotency), len(a.Answer)
-	})
-	i := -1
-	s.Answers = slices.DeleteFunc(s.Answers, func(a object.Answer) bool {
-		if i++; forget[i] {
-			s.answerBytes -= len(a.Answer)
-		}
-		return forget[i]
-	})
-}
-
 // LastChange is when the last mutation was done for a tenant, as Journal.LastChange; 0 =
 // that was before the checkpoint.
 func (s *State) LastChange() int64 { return s.last }
@@ -148,7 +123,8 @@ func (s *State) Belongs(of string) {
 	if of == s.Of {
 		return
 	}
-	s.Of, s.Answers, s.answerBytes, s.Calls = of, nil, 0, nil
+	s.ForgetAnswers()
+	s.Of, s.Calls = of, nil
 	for name := range s.Files {
 		s.Files[name] = &File{}
 	}
@@ -169,15 +145,18 @@ func (s *State) add(r Record, g object.Group) {
 		if m.Op == journal.Replace || m.Op == journal.Remove {
 			f.forget(r.Seq) // what was before makes no difference
 		}
-		if m.Idempotency != "" {
-			s.addAnswer(object.Answer{Time: g.Time, Tenant: m.Tenant, Idempotency: m.Idempotency, Digest: m.Digest, Answer: m.Answer})
-		}
 		size += mutationBeside + int64(len(m.Text))
+	}
+	for _, a := range answersOf(g) {
+		s.addAnswer(r.Seq, a)
 	}
 	c := f.changeOf(r.Seq)
 	c.groups++
 	if !c.again && s.keep(size) {
-		c.mutations = append(c.mutations, g.Mutations...)
+		for _, m := range g.Mutations {
+			m.Idempotency, m.Digest, m.Answer = "", "", "" // which have a place of their own
+			c.mutations = append(c.mutations, m)
+		}
 	} else {
 		c.again, c.mutations = true, nil
 		f.object = max(f.object, r.Bytes)
@@ -186,9 +165,10 @@ func (s *State) add(r Record, g object.Group) {
 	f.largest = max(f.largest, g.After.Size)
 }
 
-// keep says whether the mutations of a group may be kept, which have so many bytes.
+// keep says whether the mutations of a group, or an answer, may be kept, which have so many
+// bytes.
 func (s *State) keep(size int64) bool {
-	if size > smallGroup || s.kept.Load()+size > mutationsKeptOfOne || !s.d.Memory.keep(size) {
+	if size > small || s.kept.Load()+size > keptOfOne || !s.d.Memory.keep(size) {
 		return false
 	}
 	s.kept.Add(size)
@@ -387,7 +367,7 @@ func (l *Log) Compact(ctx context.Context, local func(name string) (journal.Stat
 	if calls == nil {
 		calls = s.Calls
 	}
-	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: s.Of, Time: s.time, Answers: s.Answers, Calls: calls}
+	c := object.Checkpoint{Seq: seq, Epoch: l.epoch, Of: s.Of, Time: s.time, Calls: calls}
 	for _, name := range slices.Sorted(maps.Keys(s.Files)) {
 		if f := s.Files[name]; f.base != nil && len(f.changes) == 0 {
 			c.Files = append(c.Files, *f.base)
@@ -401,7 +381,7 @@ func (l *Log) Compact(ctx context.Context, local func(name string) (journal.Stat
 			c.Files = append(c.Files, object.File{Name: name, Hash: sha256.Sum256([]byte(state.Text)), Size: int64(len(state.Text))})
 		}
 	}
-	return seq, l.writeCheckpointLocked(ctx, c, func(f object.File) ([]byte, error) {
+	return seq, l.writeCheckpointLocked(ctx, c, s.Answers(ctx), s.answersCost(), func(f object.File) ([]byte, error) {
 		state, err := content(f.Name)
 		return []byte(state.Text), err
 	})

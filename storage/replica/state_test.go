@@ -3,11 +3,8 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +27,7 @@ func memoryFor(kept int64) *Memory {
 // TestStateThenOfAPartOfAnObject has objects of several groups, and asks for the states
 // between them, which are in no object.
 func TestStateThenOfAPartOfAnObject(t *testing.T) {
-	for _, kept := range []int64{0, mutationsKept} {
+	for _, kept := range []int64{0, keptInAll} {
 		d := newDirectory(bucket.NewMemory(), "a")
 		now := int64(1)
 		d.Now, d.Memory = func() time.Time { return time.Unix(0, now) }, memoryFor(kept)
@@ -66,7 +63,7 @@ func TestStateThenOfAPartOfAnObject(t *testing.T) {
 // TestMemoryOfStates gives back what states that nobody has any more kept.
 func TestMemoryOfStates(t *testing.T) {
 	d := newDirectory(bucket.NewMemory(), "a")
-	d.Memory = memoryFor(mutationsKept)
+	d.Memory = memoryFor(keptInAll)
 	l := takeOver(t, d)
 	appendTexts(t, l, "one", "two", "three")
 	s := must(d.StateAt(t.Context(), l.End()))(t)
@@ -89,7 +86,7 @@ func TestStateAt(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := bucket.NewMemory()
 		d := newDirectory(m, "a")
-		d.Memory = memoryFor(rapid.SampledFrom([]int64{0, 3 * mutationBeside, mutationsKept}).Draw(rt, "kept"))
+		d.Memory = memoryFor(rapid.SampledFrom([]int64{0, 3 * mutationBeside, keptInAll}).Draw(rt, "kept"))
 		l := takeOver(t, d)
 		model := map[string]journal.State{}
 		var states []map[string]journal.State // by number - 1
@@ -158,72 +155,6 @@ func TestStateOfADamagedLog(t *testing.T) {
 	}
 }
 
-// TestAnswersInTheLog are those of the last day.
-func TestAnswersInTheLog(t *testing.T) {
-	d := newDirectory(bucket.NewMemory(), "a")
-	now := time.Unix(1e9, 0)
-	d.Now = func() time.Time { return now }
-	l := takeOver(t, d)
-	for i := range 3 {
-		g := group("text")
-		g.Time, g.Mutations[0].Idempotency, g.Mutations[0].Answer = now.UnixNano(), fmt.Sprint("key ", i), fmt.Sprint("answer ", i)
-		must(l.Append(t.Context(), []object.Group{g}))(t)
-		now = now.Add(13 * time.Hour)
-	}
-	s := must(d.StateAt(t.Context(), l.End()))(t)
-	if len(s.Answers) != 1 && len(s.Answers) != 2 || s.Answers[len(s.Answers)-1].Answer != "answer 2" || s.Answers[0].Idempotency != "key 1" {
-		t.Errorf("%+v", s.Answers)
-	}
-}
-
-// TestAnswersOfOthersInTheLog are kept, however many and long those of one tenant are. The
-// journal keeps the same ones.
-func TestAnswersOfOthersInTheLog(t *testing.T) {
-	d := newDirectory(bucket.NewMemory(), "a")
-	l := takeOver(t, d)
-	var all []journal.Answer
-	var groups []object.Group
-	add := func(tenant, key, answer string) {
-		g := group("text")
-		g.Time = time.Now().UnixNano()
-		m := &g.Mutations[0]
-		m.Tenant, m.Idempotency, m.Answer = tenant, key, answer
-		groups = append(groups, g)
-		all = append(all, journal.Answer{Time: time.Unix(0, g.Time), Tenant: tenant, Idempotency: key, Text: answer})
-	}
-	long := strings.Repeat("x", 1<<20)
-	add("will", "pay-1", "mine")
-	add("will", "long", long)
-	for i := range 66_000 {
-		add("eve", fmt.Sprint(i), "a")
-		if i%3_000 == 0 {
-			add("phil", fmt.Sprint(i), long)
-		}
-	}
-	for part := range slices.Chunk(groups, 8_000) {
-		must(l.Append(t.Context(), part))(t)
-	}
-	s := must(d.StateAt(t.Context(), l.End()))(t)
-	var got []journal.Answer
-	for _, a := range s.Answers {
-		got = append(got, journal.Answer{Time: time.Unix(0, a.Time), Tenant: a.Tenant, Idempotency: a.Idempotency, Text: a.Answer})
-	}
-	if len(got) < 2 || got[0].Idempotency != "pay-1" || got[1].Idempotency != "long" || !journal.AnswersFit(len(got), s.answerBytes) {
-		t.Errorf("%d answers are kept, with %d bytes", len(got), s.answerBytes)
-	}
-	js := must(journal.New(journal.Config{Dir: t.TempDir(), Quarantine: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}))(t)
-	j := must(js.Of(t.TempDir()))(t)
-	if err := j.SetAnswers(all); err != nil {
-		t.Fatal(err)
-	}
-	if want := must(j.Answers())(t); !slices.Equal(got, want) {
-		t.Errorf("%d answers are kept, and %d by the journal", len(got), len(want))
-	}
-	if err := js.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestCompact has a long log of a few files. Afterwards a state takes few requests, a
 // file that did not change is not written again, and what the checkpoint says is right
 // also where this host has something else.
@@ -248,7 +179,7 @@ func TestCompact(t *testing.T) {
 		t.Error(calls)
 	}
 	s := must(d.StateAt(t.Context(), l.End()))(t)
-	if calls := m.Calls(); calls[bucket.OpGet] != 1 || s.Checkpoint != seq || len(s.Answers) != 1 {
+	if calls := m.Calls(); calls[bucket.OpGet] != 1 || s.Checkpoint != seq || len(s.answers) != 1 {
 		t.Errorf("%v, %+v", calls, s)
 	}
 	for name, want := range map[string]string{"same.phext": "same", "n.phext": "last"} {

@@ -8,7 +8,7 @@ import (
 	"mirrorborn.us/sqgate/storage/bucket/object"
 )
 
-// largestUpload is how many bytes of texts go into one object of the log, if there
+// largestUpload is how many bytes of texts and answers go into one object of the log, if there
 // is more than one group.
 const largestUpload = 8 << 20
 
@@ -24,7 +24,7 @@ type Uploader struct {
 	waiting   []submission
 	uploading bool         // an upload is under way
 	oldest    time.Time    // when the first of those was handed over that are on their way
-	bytes     int          // of the texts that wait and are on their way
+	bytes     int          // of the texts and answers that wait and are on their way
 	settling  []chan error // wait for it
 	running   bool
 	failed    error // of an upload; nothing is uploaded after it
@@ -110,7 +110,7 @@ func (u *Uploader) Waiting() int {
 }
 
 // Behind is how long ago the oldest group was submitted that is not known to be in the
-// bucket, and the bytes of the texts of all such groups. Both are 0 if there is none.
+// bucket, and the bytes of the texts and answers of all such groups. Both are 0 if there is none.
 func (u *Uploader) Behind() (since time.Duration, bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -205,7 +205,7 @@ func (u *Uploader) take() (taken []submission) {
 
 func textSize(g object.Group) (n int) {
 	for _, m := range g.Mutations {
-		n += len(m.Text)
+		n += len(m.Text) + len(m.Answer)
 	}
 	return n
 }

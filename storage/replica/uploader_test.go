@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
 )
 
 // TestUploader submits groups while uploads are under way: all that wait go into one
@@ -138,6 +139,26 @@ func TestUploaderInOrder(t *testing.T) {
 		m.Fault = nil
 		if got := texts(t, d); got != "| "+strings.Join(want, " ") || l.End() != 5 {
 			t.Errorf("%d bytes, %d objects", len(got), l.End())
+		}
+	})
+}
+
+// TestUploaderOfLongAnswers has no more of them in an object than of texts.
+func TestUploaderOfLongAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		l := takeOver(t, newDirectory(m, "a"))
+		u := NewUploader(t.Context(), l.Append)
+		var groups []object.Group
+		for i := range 4 {
+			groups = append(groups, answered("will", fmt.Sprint(i), strings.Repeat("x", largestUpload/2), time.Now()))
+		}
+		if err := <-u.Submit(groups...); err != nil {
+			t.Fatal(err)
+		}
+		u.Wait()
+		if l.End() < 4 {
+			t.Errorf("%d objects", l.End())
 		}
 	})
 }

@@ -226,11 +226,10 @@ func marshalJSON(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// unmarshalJSON leaves what JSON allows beside one form to Decode, which compares.
+// unmarshalJSON leaves what JSON allows beside one form to Decode, which compares: also fields
+// that are not known. It makes no copy of b, as a json.Decoder does.
 func unmarshalJSON(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("the object %w", errors.Join(ErrDamaged, err))
 	}
 	return nil
