@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -342,6 +344,29 @@ func TestStatusPageShowsHosts(t *testing.T) {
 	shown("Host h1 does not live.")
 }
 
+// standsStill says whether no thread of a process runs: it goes on for a moment after SIGSTOP.
+func standsStill(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, state, _ := strings.Cut(string(text), ") ")
+		if !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return len(threads) > 0
+}
+
 // TestAHostIsStopped stops the process of a host for longer than its lease, with requests of
 // its tenants under way. Reads are answered by whoever takes over. When the host goes on, it
 // answers nothing of its own that is old.
@@ -358,6 +383,7 @@ func TestAHostIsStopped(t *testing.T) {
 	if err := all[1].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "all threads stand still", func() bool { return standsStill(t, all[1].cmd.Process.Pid) })
 	stopped := time.Now()
 	var waiting sync.WaitGroup
 	for _, id := range ids {
