@@ -60,13 +60,14 @@ func (g *gate) wire(t *testing.T) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
 	return &wire{t: t, conn: conn, in: bufio.NewReader(conn), host: u.Host}
 }
 
-// send sends bytes. HOST as the value of a header stands for the gateway's address.
+// send sends bytes, to which the answer has to come in time. HOST as the value of a header
+// stands for the gateway's address.
 func (w *wire) send(text string) {
 	w.t.Helper()
+	_ = w.conn.SetDeadline(time.Now().Add(waitTimeout)) // a TCP connection takes deadlines
 	if _, err := io.WriteString(w.conn, strings.Replace(text, ": HOST\r\n", ": "+w.host+"\r\n", 1)); err != nil {
 		w.t.Fatal(err)
 	}

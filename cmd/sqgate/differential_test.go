@@ -161,7 +161,6 @@ type lane struct {
 
 func newLane(t *testing.T, g *gate, id string, real bool) *lane {
 	l := &lane{t: t, g: g, id: id, dir: filepath.Join(g.dir, "direct", id), real: real, conn: g.wire(t)}
-	_ = l.conn.conn.SetDeadline(time.Time{}) // the connection lives as long as the lane
 	l.direct = startSQ(t, g.sq, l.dir, g.key(id))
 	return l
 }
