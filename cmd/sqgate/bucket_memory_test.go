@@ -16,8 +16,8 @@ import (
 )
 
 // TestMemoryOfALogThatIsSmallOnlyCompressed starts sqgate with a log of 24 texts of 32 MB, or 60
-// with SQTEST_MEMORY, that takes a MB in the bucket: on the disk that had the directory, again there, and on an
-// empty one. What it holds meanwhile is bounded.
+// with SQTEST_MEMORY, that takes a MB in the bucket: on the disk that had the directory, again
+// there, and on an empty one. What it holds meanwhile is bounded.
 func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
 	if raceEnabled {
 		t.Skip("it takes several times the memory")

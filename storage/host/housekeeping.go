@@ -139,7 +139,8 @@ func (ds *Directories) KeepLease(ctx context.Context) error {
 }
 
 // Keep compacts logs, one at a time, removes what is older than the history, and what was
-// purged at other hosts, until ctx ends. Then it waits for the uploads under way: nothing may be written any more.
+// purged at other hosts, until ctx ends. Then it waits for the uploads under way: nothing may
+// be written any more.
 func (ds *Directories) Keep(ctx context.Context) {
 	var seen *tenants.Snapshot
 	for {

@@ -29,9 +29,9 @@ type Pending struct {
 	end   int64  // of the last of these records in the segment
 }
 
-// Begin records m before anybody carries it out. If the newest segment has no
-// checkpoint of the file, or nobody knows whether the file is what the segment says, Begin asks before for the current state; before must
-// not call the journal.
+// Begin records m before anybody carries it out. If the newest segment has no checkpoint of
+// the file, or nobody knows whether the file is what the segment says, Begin asks before for
+// the current state; before must not call the journal.
 //
 // When Begin returns, the state that the file may lose is on disk. With the
 // policy Always, so is the record of m. If Begin fails, the mutation must not be

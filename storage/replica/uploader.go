@@ -42,8 +42,8 @@ type submission struct {
 
 // NewUploader makes an uploader for a log, of which it gets the Append. lease ends with this
 // host's lease.
-func NewUploader(lease context.Context, append func(context.Context, []object.Group) (seq uint64, err error)) *Uploader {
-	return &Uploader{lease: lease, append: append}
+func NewUploader(lease context.Context, appendTo func(context.Context, []object.Group) (seq uint64, err error)) *Uploader {
+	return &Uploader{lease: lease, append: appendTo}
 }
 
 // Submit hands groups over, of which there is one at least. They go into one object
