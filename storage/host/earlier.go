@@ -57,6 +57,7 @@ func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot
 		ds.Logger.Warn("it is not known which directories were in the bucket", slog.Any(logkey.Error, err))
 		return before
 	}
+	seen := now
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
@@ -67,10 +68,10 @@ func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot
 		}
 		if err != nil && ctx.Err() == nil {
 			ds.Logger.Warn("what is here of a tenant that is gone is left for now", slog.String("directory", e.Name()), slog.Any(logkey.Error, err))
-			now = before
+			seen = before
 		}
 	}
-	return now
+	return seen
 }
 
 // isGone says whether the tenant that a mark is of is not there any more, and nobody but a

@@ -342,3 +342,35 @@ func TestPurgedWhileAHostStoodStill(t *testing.T) {
 		}
 	})
 }
+
+// TestAMarkThatCannotBeRead keeps the host neither from serving nor from removing what others
+// have purged, from its start on.
+func TestAMarkThatCannotBeRead(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		a, b := c.hosts["a"], c.hosts["b"]
+		a.incarnation = tenants.NewIncarnation(time.Now())
+		b.incarnation = a.incarnation
+		a.setTenants()
+		b.setTenants()
+		a.write("secret.phext", "secret", "", true)
+		a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+		a.end()
+		a.check(os.WriteFile(filepath.Join(a.root, "bucket", "aaa"), nil, 0o600)) // is looked at before the other
+		a.start()
+		time.Sleep(2 * (lookAtLogs + time.Second))
+		synctest.Wait()
+		b.delete()
+		b.check(b.purge())
+		nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
+		a.check(err)
+		a.snapshot.Store(nobody)
+		time.Sleep(2 * (lookAtLogs + time.Second))
+		synctest.Wait()
+		if _, err := os.Stat(a.path("secret.phext")); !errors.Is(err, os.ErrNotExist) {
+			t.Error("it is still there:", err)
+		}
+		if log := a.log.String(); !strings.Contains(log, "directory=aaa") {
+			t.Error(log)
+		}
+	})
+}
