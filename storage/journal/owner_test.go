@@ -225,3 +225,15 @@ func TestANoteWithoutRoom(t *testing.T) {
 	w.j.cfg.replace = write
 	w.must(w.j.SettleClaim(w.data))
 }
+
+// TestPurgeOfAJournalThatIsRemoved has nothing left to remove.
+func TestPurgeOfAJournalThatIsRemoved(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "text"))
+	w.must(os.RemoveAll(w.j.dir))
+	w.must(w.set.Purge(w.data))
+	w.mutate(update("a.phext", 1, "again"))
+	if events, err := w.j.History(Query{Limit: 2}); err != nil || len(events) != 1 {
+		t.Errorf("%v, %v", events, err)
+	}
+}

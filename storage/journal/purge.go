@@ -51,7 +51,7 @@ func (j *Journal) remove(rename func(dir string) error) error {
 	if j.closed {
 		return ErrClosed
 	}
-	if err := j.suspendLocked(); err != nil {
+	if err := j.suspendLocked(); fsutil.IgnoreMissing(err) != nil { // somebody may have removed it
 		return err
 	}
 	if err := fsutil.IgnoreMissing(rename(j.dir)); err != nil {
