@@ -119,9 +119,17 @@ func (s *settings) readNoteLocked(dir string) {
 		return
 	}
 	if s.owners.damaged[dir] != nil {
+		read := n
 		for _, other := range s.owners.of {
 			n = n.without(other.Tenants)
 		}
+		if n != read {
+			err = s.writeNote(dir, n)
+		}
+	}
+	if err != nil {
+		s.owners.damaged[dir] = err
+		return
 	}
 	delete(s.owners.damaged, dir)
 	s.owners.of[dir] = n

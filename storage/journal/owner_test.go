@@ -191,6 +191,9 @@ func TestADamagedNote(t *testing.T) {
 	if n, err := set.cfg.noteOf(damaged.dir); err != nil || strings.Join(n.Tenants, " ") != "will" || strings.Join(n.Away, " ") != "eve" {
 		t.Errorf("%+v, %v", n, err)
 	}
+	if text, err := os.ReadFile(note); err != nil || !strings.Contains(string(text), `"away":["eve"]`) {
+		t.Errorf("on the disk: %s, %v", text, err)
+	}
 }
 
 // TestAJournalThatIsRemoved begins again where its note says that the owners' part begins: what
