@@ -75,8 +75,9 @@ func limitMemory(o *options) {
 	}
 }
 
-// memoryBesideCache is what sqgate may need beside --read-memory before that, in bytes.
-const memoryBesideCache = cache.Largest
+// memoryBesideCache is what sqgate may need beside --read-memory before that, in bytes. It is
+// less than may be in use, since memory grows further while garbage is collected.
+const memoryBesideCache = cache.Largest * 3 / 4
 
 // Limits of the listener. A header may hold a whole scroll, percent-encoded,
 // since legacy SQ takes scrolls in the query.

@@ -23,6 +23,7 @@ type Budget struct {
 
 	garbage    atomic.Int64 // what was given back since the last collection
 	mostLeft   int64        // of garbage; 0 = it is not counted
+	beside     func() int64 // see CountGarbage
 	collecting sync.Mutex
 }
 
@@ -39,8 +40,11 @@ func (b *Budget) OnLevel(level int64, above func()) { b.level, b.above = level, 
 
 // CountGarbage has bytes that were given back count until they are collected, but for
 // mostLeft of them: else more than the limit is in memory where the garbage collector
-// does not keep up. It is set before the budget is used.
-func (b *Budget) CountGarbage(mostLeft int64) { b.mostLeft = mostLeft }
+// does not keep up. beside is what others keep within the limit without taking it. It is
+// set before the budget is used.
+func (b *Budget) CountGarbage(mostLeft int64, beside func() int64) {
+	b.mostLeft, b.beside = mostLeft, beside
+}
 
 // Above is how much more than level is held.
 func (b *Budget) Above(level int64) int64 { return max(0, b.used.Load()-level) }
@@ -97,7 +101,7 @@ func (b *Budget) collect() {
 
 func (b *Budget) isFull() bool {
 	garbage := b.garbage.Load()
-	return garbage > b.mostLeft && b.used.Load()+garbage-b.mostLeft > b.limit
+	return garbage > b.mostLeft && b.used.Load()+garbage-b.mostLeft+b.beside() > b.limit
 }
 
 // Give returns n.

@@ -21,7 +21,8 @@ func TestBudget(t *testing.T) {
 // TestGarbage has what was given back collected when it has no place beside what is held.
 func TestGarbage(t *testing.T) {
 	b := NewBudget(10)
-	b.CountGarbage(2)
+	kept := int64(0)
+	b.CountGarbage(2, func() int64 { return kept })
 	collections := func() uint32 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -43,6 +44,12 @@ func TestGarbage(t *testing.T) {
 	take(1, true)
 	b.Give(2)
 	take(2, false) // no more than may be left
+	b.Give(3)
+	kept = 3
+	take(1, true)
+	kept = 0
+	b.Give(2)
+	take(4, false)
 	if taken := takeAll([]*Budget{b, NewBudget(0)}, func(*Budget) int64 { return 1 }); taken || b.garbage.Load() != 2 {
 		t.Error("what was not taken counts as garbage")
 	}

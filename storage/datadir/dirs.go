@@ -98,7 +98,7 @@ func New(c Config) *Dirs {
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	ds.Cache.Check = func(path string) error { dir := filepath.Dir(path); return ds.Of(dir).checkOwn(dir) }
 	ds.Answers.OnShortage(ds.Cache.Collect)
-	ds.Answers.CountGarbage(mostGarbage)
+	ds.Answers.CountGarbage(mostGarbage, func() int64 { return ds.Cache.Stats().Bytes })
 	unshared := ds.Answers.Limit() - c.ReadMemory
 	ds.Cache.Taken = func() int64 { return ds.Answers.Above(unshared) }
 	ds.Answers.OnLevel(unshared, ds.Cache.Shrink)
