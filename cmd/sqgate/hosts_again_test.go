@@ -76,7 +76,9 @@ func testAnIDIsUsedAgain(t *testing.T, sq string, at0 bool) {
 	if _, err := os.Stat(copied); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the first host still has the phext:", err)
 	}
-	if aside, err := filepath.Glob(filepath.Join(all[0].dir, "state", "quarantine", "*")); err != nil || len(aside) > 0 {
+	// If the id was used again before the first host has looked, the phext might be the next one's.
+	aside, err := filepath.Glob(filepath.Join(all[0].dir, "state", "quarantine", "*"))
+	if err != nil || len(aside) > 1 || len(aside) == 1 && !strings.HasSuffix(aside[0], "-secret.phext") {
 		t.Errorf("set aside: %q %v", aside, err)
 	}
 	all[0].kill()
