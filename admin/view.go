@@ -146,7 +146,7 @@ func (a *API) showTenant(w http.ResponseWriter, r *http.Request) error {
 	if t, err := a.tenant(r); err == nil && a.Directories != nil && !t.Archived {
 		err = a.Dirs.Of(t.DataDir).Recover(r.Context())
 		if errors.Is(err, datadir.ErrMoved) && fromHost(r) {
-			return err // the host that asks finds out who has it
+			return err // the host that has sent it here asks the new owner
 		}
 	}
 	return a.show(w, r, "")

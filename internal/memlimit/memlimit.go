@@ -115,7 +115,7 @@ func (b *Budget) Give(n int64) {
 	}
 }
 
-// putBack returns n of which nothing was used: it is no garbage.
+// putBack is Give for what was taken and not used: that leaves no garbage.
 func (b *Budget) putBack(n int64) {
 	if b.shares != nil {
 		b.shares.give(b, n)

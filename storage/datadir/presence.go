@@ -138,7 +138,7 @@ func (d *Dir) Forget() error {
 	return d.forgetMark()
 }
 
-// forgetMark is for a directory of which nothing is known any more.
+// forgetMark removes the mark, which says nothing of this directory any more.
 func (d *Dir) forgetMark() error {
 	d.marked.Store(false)
 	d.lastHere.Store(nil)

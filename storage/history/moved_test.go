@@ -286,7 +286,8 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 	}
 }
 
-// TestAJournalWithoutANote is that of who has its path, as one of an earlier version is.
+// TestAJournalWithoutANote, as an earlier version leaves it, counts as that of the tenant that
+// has its path.
 func TestAJournalWithoutANote(t *testing.T) {
 	m := newMovers(t)
 	m.place(map[string]string{"will": "p"})

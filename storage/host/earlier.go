@@ -115,7 +115,7 @@ func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) e
 	if theirs, err := t.isOnlyTheirs(m); err != nil {
 		return err
 	} else if theirs {
-		if err := t.clearEarlier(ctx, m); err != nil {
+		if err := t.clear(m, true); err != nil {
 			return err
 		}
 	}
@@ -134,11 +134,16 @@ func (t *takeOver) isOnlyTheirs(m mark) (bool, error) {
 
 // clearEarlier moves the journal, and then the files, to the quarantine, or removes them if the
 // earlier tenant was purged. It can be repeated. The mark stays.
-func (t *takeOver) clearEarlier(ctx context.Context, m mark) (err error) {
+func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
 	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
 	if err != nil {
 		return err
 	}
+	return t.clear(m, purged)
+}
+
+// clear is clearEarlier where it is known whether the tenant was purged.
+func (t *takeOver) clear(m mark, purged bool) (err error) {
 	files, err := filesOfTenant(t.d.Path)
 	if err != nil {
 		return err

@@ -15,6 +15,23 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
+// beginIncarnation has all hosts know a tenant that was just made.
+func (c *cluster) beginIncarnation() {
+	now := tenants.NewIncarnation(time.Now())
+	for _, m := range c.hosts {
+		m.incarnation = now
+		m.setTenants()
+	}
+}
+
+// noTenants is a tenants file without any.
+func (m *machine) noTenants() *tenants.Snapshot {
+	m.Helper()
+	snapshot, err := tenants.Parse([]byte(`{"tenants":[]}`))
+	m.check(err)
+	return snapshot
+}
+
 // TestAnIDThatIsUsedAgainAtAnotherHost has a tenant at two hosts, and gives its id to another
 // one at the second. When that one comes to the first, which still has files and a journal
 // of the earlier tenant, it is served there, and nothing of them is seen. They are set aside,
@@ -25,14 +42,7 @@ func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
 			t.Run(map[bool]string{false: "removed by hand", true: "purged"}[purged]+map[bool]string{false: ", first served here", true: ", served elsewhere before"}[served], func(t *testing.T) {
 				inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
 					a, b := c.hosts["a"], c.hosts["b"]
-					begin := func() {
-						now := tenants.NewIncarnation(time.Now())
-						for _, m := range c.hosts {
-							m.incarnation = now
-							m.setTenants()
-						}
-					}
-					begin()
+					c.beginIncarnation()
 					a.write("secret.phext", "secret", "key", true)
 					a.check(os.WriteFile(a.path("secret.phext.json"), []byte("secret"), 0o600))
 					a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
@@ -42,7 +52,7 @@ func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
 						b.check(b.purge())
 					}
 					time.Sleep(time.Second)
-					begin()
+					c.beginIncarnation()
 					if served {
 						b.write("mine.phext", "mine", "", true)
 					}
@@ -98,13 +108,7 @@ func TestPurgedElsewhere(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
 				a, b := c.hosts["a"], c.hosts["b"]
-				set := func() {
-					a.setTenants()
-					b.setTenants()
-				}
-				a.incarnation = tenants.NewIncarnation(time.Now())
-				b.incarnation = a.incarnation
-				set()
+				c.beginIncarnation()
 				a.write("secret.phext", "secret", "", true)
 				a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
 				b.write("secret.phext", "newer secret", "", true)
@@ -123,9 +127,7 @@ func TestPurgedElsewhere(t *testing.T) {
 				}
 				later := &machine{TB: t, root: t.TempDir(), incarnation: tenants.NewIncarnation(time.Now())}
 				if later.setTenants(); !test.again {
-					snapshot, err := tenants.Parse([]byte(`{"tenants":[]}`))
-					a.check(err)
-					later.snapshot.Store(snapshot)
+					later.snapshot.Store(a.noTenants())
 				} else {
 					a.incarnation = later.incarnation
 					a.setTenants()
@@ -164,11 +166,9 @@ func TestPurgedAndBack(t *testing.T) {
 		m.delete()
 		m.check(m.purge())
 		m.write("n.phext", "two", "", true)
-		snapshot, err := tenants.Parse([]byte(`{"tenants":[]}`))
-		m.check(err)
 		m.end()
 		m.start()
-		m.snapshot.Store(snapshot)
+		m.snapshot.Store(m.noTenants())
 		time.Sleep(2 * (lookAtLogs + time.Second))
 		synctest.Wait()
 		m.want("n.phext", "two")
@@ -258,10 +258,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 	for _, others := range []bool{false, true} {
 		inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
 			a, b := c.hosts["a"], c.hosts["b"]
-			a.incarnation = tenants.NewIncarnation(time.Now())
-			b.incarnation = a.incarnation
-			a.setTenants()
-			b.setTenants()
+			c.beginIncarnation()
 			for _, file := range []string{"old.phext", "changed.phext"} {
 				a.write(file, "secret", "", true)
 			}
@@ -271,8 +268,6 @@ func TestWhatIsNotPurged(t *testing.T) {
 			a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
 			a.check(os.WriteFile(a.path("byhand.phext"), []byte("by hand"), 0o600))
 			a.check(os.WriteFile(a.path("changed.phext"), []byte("changed"), 0o600))
-			nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
-			a.check(err)
 			if others {
 				_, err := j.Claim(journal.Owners{Tenants: []string{"other"}})
 				a.check(errors.Join(err, j.SettleClaim(dir.Path)))
@@ -282,7 +277,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 				a.check(os.Remove(b.path(file)))
 			}
 			b.check(b.purge())
-			a.snapshot.Store(nobody)
+			a.snapshot.Store(a.noTenants())
 			time.Sleep(2 * (lookAtLogs + time.Second))
 			synctest.Wait()
 			entries, err := os.ReadDir(dir.Path)
@@ -315,10 +310,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 func TestPurgedWhileAHostStoodStill(t *testing.T) {
 	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
 		a, b := c.hosts["a"], c.hosts["b"]
-		a.incarnation = tenants.NewIncarnation(time.Now())
-		b.incarnation = a.incarnation
-		a.setTenants()
-		b.setTenants()
+		c.beginIncarnation()
 		a.write("secret.phext", "secret", "", true)
 		stoppedAt := a.Clock()
 		stopped := func() time.Duration { return stoppedAt }
@@ -332,9 +324,7 @@ func TestPurgedWhileAHostStoodStill(t *testing.T) {
 		begun := time.Now()
 		on := func() time.Duration { return stoppedAt + time.Since(begun) }
 		a.clock.Store(&on)
-		nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
-		a.check(err)
-		a.snapshot.Store(nobody)
+		a.snapshot.Store(a.noTenants())
 		time.Sleep(3 * (lookAtLogs + time.Second))
 		synctest.Wait()
 		if _, err := os.Stat(a.path("secret.phext")); !errors.Is(err, os.ErrNotExist) {
@@ -348,10 +338,7 @@ func TestPurgedWhileAHostStoodStill(t *testing.T) {
 func TestAMarkThatCannotBeRead(t *testing.T) {
 	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
 		a, b := c.hosts["a"], c.hosts["b"]
-		a.incarnation = tenants.NewIncarnation(time.Now())
-		b.incarnation = a.incarnation
-		a.setTenants()
-		b.setTenants()
+		c.beginIncarnation()
 		a.write("secret.phext", "secret", "", true)
 		a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
 		a.end()
@@ -361,9 +348,7 @@ func TestAMarkThatCannotBeRead(t *testing.T) {
 		synctest.Wait()
 		b.delete()
 		b.check(b.purge())
-		nobody, err := tenants.Parse([]byte(`{"tenants":[]}`))
-		a.check(err)
-		a.snapshot.Store(nobody)
+		a.snapshot.Store(a.noTenants())
 		time.Sleep(2 * (lookAtLogs + time.Second))
 		synctest.Wait()
 		if _, err := os.Stat(a.path("secret.phext")); !errors.Is(err, os.ErrNotExist) {

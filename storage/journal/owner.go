@@ -288,8 +288,8 @@ func (j *Journal) IsNoted(now Owners) bool {
 	return err == nil && n != nil && !slices.ContainsFunc(now.Tenants, func(t string) bool { return !slices.Contains(n.Tenants, t) })
 }
 
-// isOf says whether any of the journal is of those who have the data_dir now. One who has a
-// directory alone that others shared would see their files as its own.
+// isOf says whether a part of the journal belongs to those who have the data_dir now. What
+// several have shared belongs to none of them alone: it would see the others' files as its own.
 func (n *ownerNote) isOf(now Owners) bool {
 	if !now.Shared && n.Shared && len(n.Tenants)+len(n.Away) > 1 {
 		return false
