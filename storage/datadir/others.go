@@ -4,8 +4,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/tenants"
@@ -16,23 +14,11 @@ import (
 // come. So whoever opens a directory, or a file that was not read before, looks whether it
 // is still the directory that it was, and whose it is if it is not.
 
-// node is which directory a path leads to.
-type node struct{ dev, ino uint64 }
-
-func nodeOf(path string) (n node, ok bool) {
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	for err == unix.EINTR {
-		err = unix.Stat(path, &st)
-	}
-	return node{st.Dev, st.Ino}, err == nil
-}
-
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
 // the directory of another one. What is not there is for others to tell.
 func (d *Dir) checkOwn(at string) error {
-	here, ok := nodeOf(at)
-	if last := d.node.Load(); !ok || last != nil && *last == here {
+	here := fsutil.NodeOf(at)
+	if last := d.node.Load(); here == (fsutil.Node{}) || last != nil && *last == here {
 		return nil
 	}
 	if other := d.dirs.holder(d, here); other != "" {
@@ -50,7 +36,7 @@ func (d *Dir) checkOwn(at string) error {
 
 // holder is the path of another data directory to which that of d leads, or "". Behind a link,
 // it need not be in use yet.
-func (ds *Dirs) holder(d *Dir, here node) string {
+func (ds *Dirs) holder(d *Dir, here fsutil.Node) string {
 	path := fsutil.Resolve(d.Path)
 	known := ds.Tenants()
 	ds.mu.Lock()
@@ -58,10 +44,8 @@ func (ds *Dirs) holder(d *Dir, here node) string {
 	if path != d.Path && known != nil && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
 		return path
 	}
-	if other := ds.byNode[here]; other != nil && other != d {
-		if now, ok := nodeOf(other.Path); ok && now == here {
-			return other.Path
-		}
+	if other := ds.byNode[here]; other != nil && other != d && fsutil.NodeOf(other.Path) == here {
+		return other.Path
 	}
 	ds.byNode[here] = d
 	return ""

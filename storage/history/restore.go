@@ -172,17 +172,16 @@ func withNames(files []string) (groups [][]string) {
 	return groups
 }
 
-const namesExtension = rewrite.NamesSuffix + phext.Extension
-
 // isNames says whether a file has the names of a phext's coordinates.
-func isNames(file string) bool { return strings.HasSuffix(file, namesExtension) }
+func isNames(file string) bool {
+	_, is := phext.FileOfNames(file)
+	return is
+}
 
 // phextOf is the file of the phext whose names a file has, or the file itself.
 func phextOf(file string) string {
-	if of, ok := strings.CutSuffix(file, namesExtension); ok {
-		return of + phext.Extension
-	}
-	return file
+	of, _ := phext.FileOfNames(file)
+	return of
 }
 
 // phext restores one phext with its names, perhaps under another name.

@@ -29,7 +29,7 @@ type Event struct {
 // IsTold says whether tenants are told of the event. They are not told of names, which come
 // and go with their scrolls, nor that a file was made what the bucket has.
 func (e Event) IsTold() bool {
-	isNames := strings.HasSuffix(strings.TrimSuffix(e.File, phext.Extension), phext.NamesSuffix)
+	_, isNames := phext.FileOfNames(e.File)
 	return !isNames && (e.Tenant != "" || e.Op == "edited")
 }
 

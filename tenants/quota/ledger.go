@@ -4,12 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -247,7 +245,7 @@ type account struct {
 
 // setSizeLocked sets the size of one file. A negative size removes it.
 func (a *account) setSizeLocked(name string, size int64) {
-	before := a.phextsIn(name, namesOf(name))
+	before := a.phextsIn(name, phext.NamesFile(name))
 	if old, ok := a.sizes[name]; ok {
 		a.use.Bytes -= old
 		delete(a.sizes, name)
@@ -256,7 +254,7 @@ func (a *account) setSizeLocked(name string, size int64) {
 		a.sizes[name] = size
 		a.use.Bytes += size
 	}
-	a.use.Phexts += a.phextsIn(name, namesOf(name)) - before
+	a.use.Phexts += a.phextsIn(name, phext.NamesFile(name)) - before
 	a.changes++
 }
 
@@ -265,7 +263,7 @@ func (a *account) setSizeLocked(name string, size int64) {
 func (a *account) phextsIn(files ...string) (n int) {
 	for _, file := range files {
 		_, exists := a.sizes[file]
-		if of, isNames := phextOfNames(file); isNames && exists {
+		if of, isNames := phext.FileOfNames(file); isNames && exists {
 			_, hasPhext := a.sizes[of]
 			exists = !hasPhext
 		}
@@ -278,22 +276,8 @@ func (a *account) phextsIn(files ...string) (n int) {
 
 // isNewLocked says whether there is one phext more with a file that does not exist yet.
 func (a *account) isNewLocked(file string) bool {
-	of, _ := phextOfNames(file)
-	return a.phextsIn(of, namesOf(of)) == 0
-}
-
-const namesExtension = phext.NamesSuffix + phext.Extension
-
-// namesOf is the file with the names of a phext's coordinates, by the phext's file.
-func namesOf(file string) string { return strings.TrimSuffix(file, phext.Extension) + namesExtension }
-
-// phextOfNames is the file of the phext whose names are in a file, or else that file.
-func phextOfNames(file string) (of string, isNames bool) {
-	name, isNames := strings.CutSuffix(file, namesExtension)
-	if !isNames {
-		return file, false
-	}
-	return name + phext.Extension, true
+	of, _ := phext.FileOfNames(file)
+	return a.phextsIn(of, phext.NamesFile(of)) == 0
 }
 
 // isCounted says whether it was counted from what there is now. While SQ writes, that is
@@ -306,23 +290,12 @@ func (a *account) isCounted(now source) bool {
 
 // source is what an account is counted from: a directory, and what is on its way to it.
 type source struct {
-	dir    directoryID
+	dir    fsutil.Node
 	coming Coming
 }
 
 func (l *Ledger) sourceOf(t *tenants.Tenant) source {
-	return source{dirID(t.DataDir), l.coming(t.DataDir)}
-}
-
-// directoryID is a directory's device and inode; 0, 0 = there is none.
-type directoryID struct{ device, inode uint64 }
-
-func dirID(path string) directoryID {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return directoryID{}
-	}
-	return directoryID{uint64(st.Dev), st.Ino} // Dev has another size on some machines
+	return source{fsutil.NodeOf(t.DataDir), l.coming(t.DataDir)}
 }
 
 // count reads the directory, and what is on its way to it. It drops what it read if a file

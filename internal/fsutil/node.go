@@ -9,6 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Node is which file or directory a path leads to: a device and an inode on it.
+type Node struct{ Device, Inode uint64 }
+
+// NodeOf follows links. It is the zero Node if there is nothing, or nobody may know what.
+func NodeOf(path string) Node {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	for err == unix.EINTR {
+		err = unix.Stat(path, &st)
+	}
+	if err != nil {
+		return Node{}
+	}
+	return Node{uint64(st.Dev), st.Ino} // Dev has another size on some machines
+}
+
 // BirthOf is when a directory was made, which tells it from another one at the same path,
 // also from a copy of it. It is "" if there is none, or if its file system does not keep that.
 func BirthOf(dir string) (string, error) {
