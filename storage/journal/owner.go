@@ -35,6 +35,7 @@ type ownerNote struct {
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
+	Since     int64    `json:"since,omitempty"`     // when tenants were noted, in ns since 1970; 0 = by an earlier version
 }
 
 func (n *ownerNote) knows(tenant string) bool {
@@ -81,6 +82,7 @@ func (s *settings) noteOf(dir string) (*ownerNote, error) {
 	}
 	if s.owners.damaged[dir] != nil { // somebody may have put it right
 		s.readNoteLocked(dir)
+		s.leaveEarlierLocked()
 	}
 	return s.owners.of[dir], s.owners.damaged[dir]
 }
@@ -99,12 +101,13 @@ func (s *settings) readNotesLocked() error {
 			s.readNoteLocked(filepath.Join(s.Dir, e.Name()))
 		}
 	}
+	s.leaveEarlierLocked()
 	return nil
 }
 
-// readNoteLocked reads the note of one journal. Tenants may have left that while it could not
-// be read.
+// readNoteLocked reads the note of one journal.
 func (s *settings) readNoteLocked(dir string) {
+	delete(s.owners.damaged, dir)
 	n := &ownerNote{}
 	text, err := os.ReadFile(filepath.Join(dir, ownerFile))
 	if err == nil {
@@ -112,27 +115,33 @@ func (s *settings) readNoteLocked(dir string) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		delete(s.owners.damaged, dir)
-		return
 	case err != nil:
 		s.owners.damaged[dir] = fmt.Errorf("%s, which says whose the journal is, cannot be read: %w", filepath.Join(dir, ownerFile), err)
-		return
+	default:
+		s.owners.of[dir] = n
 	}
-	if s.owners.damaged[dir] != nil {
-		read := n
-		for _, other := range s.owners.of {
-			n = n.without(other.Tenants)
+}
+
+// leaveEarlierLocked takes those out of a note whom a later one has: they left while the
+// earlier one was damaged, and somebody has put that right as it was.
+func (s *settings) leaveEarlierLocked() {
+	latest := map[string]int64{}
+	for _, n := range s.owners.of {
+		for _, t := range n.Tenants {
+			latest[t] = max(latest[t], n.Since)
 		}
-		if n != read {
-			err = s.writeNote(dir, n)
+	}
+	for dir, n := range s.owners.of {
+		left := n.without(slices.DeleteFunc(slices.Clone(n.Tenants), func(t string) bool { return n.Since >= latest[t] }))
+		if left == n {
+			continue
 		}
+		if err := s.writeNote(dir, left); err != nil {
+			s.owners.damaged[dir] = err
+			continue
+		}
+		s.owners.of[dir] = left
 	}
-	if err != nil {
-		s.owners.damaged[dir] = err
-		return
-	}
-	delete(s.owners.damaged, dir)
-	s.owners.of[dir] = n
 }
 
 // setNote notes whose a journal is. While the journal has no directory, it is noted in memory.
@@ -146,14 +155,20 @@ func (s *settings) setNoteLocked(dir string, n *ownerNote) error {
 	if err := s.readNotesLocked(); err != nil {
 		return err
 	}
-	if n.equals(s.owners.of[dir]) {
+	before := s.owners.of[dir]
+	if n.equals(before) {
 		return nil
 	}
-	if err := s.writeNote(dir, n); fsutil.IgnoreMissing(err) != nil {
+	noted := *n
+	if before != nil && slices.Equal(n.Tenants, before.Tenants) {
+		noted.Since = before.Since
+	} else {
+		noted.Since = s.Now().UnixNano()
+	}
+	if err := s.writeNote(dir, &noted); fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
-	kept := *n
-	s.owners.of[dir] = &kept
+	s.owners.of[dir] = &noted
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestWhoseAFileIs tells files of those who left, came and came back from those of the others.
@@ -193,6 +194,37 @@ func TestADamagedNote(t *testing.T) {
 	}
 	if text, err := os.ReadFile(note); err != nil || !strings.Contains(string(text), `"away":["eve"]`) {
 		t.Errorf("on the disk: %s, %v", text, err)
+	}
+}
+
+// TestANoteThatIsPutRightBetweenTwoStarts does not hide who left while it was damaged.
+func TestANoteThatIsPutRightBetweenTwoStarts(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	will := Owners{Tenants: []string{"will"}}
+	write := func() { // has will write to where he is now
+		t.Helper()
+		_, err := w.j.Claim(will)
+		w.must(err)
+		w.mutate(update("a.phext", 1, "text"))
+		w.must(w.j.SettleClaim(w.data))
+	}
+	write()
+	note, earlier := filepath.Join(w.j.dir, ownerFile), w.data
+	right, err := os.ReadFile(note)
+	w.must(err)
+	w.must(os.WriteFile(note, []byte("{"), 0o600))
+	w.data, w.now = t.TempDir(), w.now.Add(time.Hour)
+	w.reopen()
+	write()
+	w.must(os.WriteFile(note, right, 0o600))
+	w.reopen()
+	if !w.j.IsNoted(will) {
+		t.Error("will is not at the later place any more")
+	}
+	w.data = earlier
+	w.reopen()
+	if _, err := w.j.Claim(will); err != nil || w.j.claim.of("a.phext") != returned {
+		t.Errorf("will, who has been elsewhere: %v, %v", w.j.claim.of("a.phext"), err)
 	}
 }
 
