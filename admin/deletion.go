@@ -65,15 +65,19 @@ func (a *API) checkDeletion(t *tenants.Tenant) error {
 	case err != nil:
 		return err
 	case archive != "":
-		return errDeletion(t.ID, archive)
+		return errDeletion(t, archive)
 	case a.deletions.has(t.ID):
 		return apierror.New(apierror.Conflict, "tenant %q is being deleted: wait for the end of that", t.ID)
 	}
 	return nil
 }
 
-func errDeletion(id, archive string) error {
-	return apierror.New(apierror.Conflict, "the deletion of tenant %q is not finished, and some of its files, or all, may be in %s alone: delete it again, or restore it from there", id, archive)
+func errDeletion(t *tenants.Tenant, archive string) error {
+	advice := "delete it again, or restore it from there"
+	if t.Enabled { // and so only a deleted one can be restored
+		advice = "delete it again, and restore it from the archive that you want"
+	}
+	return apierror.New(apierror.Conflict, "the deletion of tenant %q is not finished, and some of its files, or all, may be in %s alone: %s", t.ID, archive, advice)
 }
 
 // checkArchived is the error for a tenant whose files are in an archive, all or some.

@@ -146,6 +146,7 @@ func TestADeletionThatIsNotFinished(t *testing.T) {
 		"one file is left": func(a *API) {
 			must(t, os.WriteFile(filepath.Join(a.DataRoot, "a", "n.phext"), []byte("n.phext"), 0o600))
 		},
+		"the marker is damaged":                     func(a *API) { must(t, os.WriteFile(marker(a), nil, 0o600)) },
 		"an earlier version has removed the marker": func(a *API) { must(t, os.Remove(marker(a))) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -179,6 +180,27 @@ func TestADeletionThatIsNotFinished(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnEnabledTenantWithAMarker of an earlier version is told what helps: to be deleted first.
+func TestAnEnabledTenantWithAMarker(t *testing.T) {
+	a := withPhexts(t)
+	archive := cutOff(t, a)
+	marker := filepath.Join(a.ArchiveDir, "a.deleting")
+	text, err := os.ReadFile(marker)
+	must(t, err)
+	must(t, os.Remove(marker))
+	tenant, _ := a.Store.Current().ByID("a")
+	must(t, a.Calls.Admit(tenant, 0, time.Now().Add(time.Hour)))
+	enabled := call(a, managementKey, "PATCH", tenantA, `{"enabled": true}`)
+	must(t, os.WriteFile(marker, text, 0o600))
+	if w := call(a, managementKey, "GET", tenantA, ""); enabled.Code != 200 || !strings.Contains(w.Body.String(), "delete it again, and restore it from the archive") {
+		t.Errorf("%d, then %s", enabled.Code, w.Body)
+	}
+	deleted(t, a)
+	if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 

@@ -211,7 +211,7 @@ func (a *API) addArchive(v *tenantView, t *tenants.Tenant) {
 	}
 	archive, err := a.deletionOf(t)
 	if archive != "" {
-		err = errDeletion(t.ID, archive)
+		err = errDeletion(t, archive)
 	}
 	if v.Archive = archive; err != nil {
 		v.Error = err.Error()

@@ -305,7 +305,8 @@ func (s *Store) readMarker(id string) (*finished, error) {
 	return a, nil
 }
 
-// readDeletion is what the marker says; nil = there is none.
+// readDeletion is what the marker says; nil = there is none. One that is damaged counts as
+// that of the newest archive: only that one can be unfinished.
 func (s *Store) readDeletion(id string) (*deletion, error) {
 	f, _, err := openRegular(nil, s.markerPath(id))
 	if err != nil {
@@ -316,10 +317,16 @@ func (s *Store) readDeletion(id string) (*deletion, error) {
 		return nil, err
 	}
 	var d deletion
-	if err := json.Unmarshal(text, &d); err != nil {
-		return nil, fmt.Errorf("marker %s: %w", s.markerPath(id), err)
+	if err := json.Unmarshal(text, &d); err == nil {
+		if _, ok := archiveTime(id, d.Archive); ok {
+			return &d, nil
+		}
 	}
-	return &d, nil
+	newest, err := s.Latest(id)
+	if newest == "" || err != nil {
+		return nil, err
+	}
+	return &deletion{Archive: filepath.Base(newest)}, nil
 }
 
 func (s *Store) readFinished(id, archive string) (*finished, error) {

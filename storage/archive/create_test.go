@@ -209,18 +209,34 @@ func TestCreateWithADamagedArchive(t *testing.T) {
 	sameFiles(t, contents(t, data), map[string]string{"a": "2"})
 }
 
-func TestCreateWithABrokenMarker(t *testing.T) {
+// TestCreateWithADamagedMarker goes on with the newest archive, if that has the files that are
+// left. Before there is any, nothing was removed.
+func TestCreateWithADamagedMarker(t *testing.T) {
 	for _, text := range []string{"", "{", `{"archive":"../x"}`, `{"archive":"other-20260304T120000.000000005Z.tar.gz"}`} {
 		t.Run(text, func(t *testing.T) {
-			s, data := newStore(t), filled(t, map[string]string{"a": "1"})
+			s, data := newStore(t), filled(t, map[string]string{"a": "1", "b": "2"})
+			damage := map[string]string{"acme.deleting": text}
 			if err := makeDir(s.dir); err != nil {
 				t.Fatal(err)
 			}
-			fillDir(t, s.dir, map[string]string{"acme.deleting": text})
-			if _, err := s.Create(tenantID, data, []string{"a"}, noted); err == nil {
-				t.Error("no error")
+			fillDir(t, s.dir, damage)
+			if path, err := s.Deleting(tenantID); path != "" || err != nil {
+				t.Errorf("without an archive: %q, %v", path, err)
 			}
-			sameFiles(t, contents(t, data), map[string]string{"a": "1"})
+			cut := errors.New("cut off")
+			path, err := s.Create(tenantID, data, []string{"a", "b"}, func([]string) error { return cut })
+			wantError(t, err, cut)
+			fillDir(t, s.dir, damage)
+			fillDir(t, data, map[string]string{"b": "2"})
+			if unfinished, err := s.Deleting(tenantID); unfinished != path || err != nil {
+				t.Errorf("Deleting is %q, %v, want %q", unfinished, err, path)
+			}
+			if again, err := s.Create(tenantID, data, []string{"b"}, noted); again != path || err != nil {
+				t.Errorf("Create again is %q, %v, want %q", again, err, path)
+			}
+			sameFiles(t, contents(t, data), nil)
+			sameFiles(t, inArchives(t, s.dir), map[string]string{"a": "1", "b": "2"})
+			onlyArchives(t, s.dir, 1)
 		})
 	}
 }
