@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -166,6 +167,11 @@ func (a *API) restoreFiles(r *http.Request, t *tenants.Tenant, archive string) (
 	if t.Enabled {
 		return 0, apierror.New(apierror.Conflict, "tenant %q is not deleted: delete it first, so that its present files are archived", t.ID)
 	}
+	if unfinished, err := a.deletionOf(t); err != nil {
+		return 0, err
+	} else if unfinished != "" && filepath.Base(unfinished) != filepath.Base(archive) {
+		return 0, errDeletion(t, unfinished)
+	}
 	dir := a.Dirs.Of(t.DataDir)
 	at, letGo, err := dir.Hold()
 	if err != nil {
@@ -245,7 +251,7 @@ func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error
 }
 
 func (a *API) erase(r *http.Request, t *tenants.Tenant) (archives int, err error) {
-	if archives, err = a.archives.Purge(t.ArchiveID()); err != nil {
+	if archives, err = a.archives.Purge(t.ArchiveID(), t.DataDir); err != nil {
 		return 0, err
 	}
 	if err := a.History.Purge(r.Context(), t); err != nil {

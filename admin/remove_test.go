@@ -169,9 +169,12 @@ func TestADeletionThatIsNotFinished(t *testing.T) {
 			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
-			cutOff(t, a)
+			later := cutOff(t, a)
 			prepare(a)
-			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
+			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 409 || !strings.Contains(w.Body.String(), later) {
+				t.Errorf("from an earlier archive: %d %s", w.Code, w.Body)
+			}
+			if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+later+`"}`); w.Code != 200 {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			for _, body := range []string{`{"enabled": false}`, `{"enabled": true}`} {

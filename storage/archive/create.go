@@ -250,9 +250,9 @@ func (s *Store) removeFile(a *finished, dataDir, name string) error {
 	return os.Remove(filepath.Join(dataDir, name))
 }
 
-// deletion is the text of the marker. It says that the removal of a tenant's
-// files has begun, or is about to, and that this archive holds them. The marker
-// is written before the archive has its name: otherwise a finished archive could
+// deletion is the text of the marker. It says that the files of a tenant are moved into
+// this archive, or back from it: each may be in the archive alone, or in both places.
+// Create writes it before the archive has its name: otherwise a finished archive could
 // stand there that the next call does not know of, and would make again. If the
 // archive of a marker does not exist, nothing was removed yet.
 type deletion struct {
@@ -306,7 +306,7 @@ func (s *Store) readMarker(id string) (*finished, error) {
 }
 
 // readDeletion is what the marker says; nil = there is none. One that is damaged counts as
-// that of the newest archive: only that one can be unfinished.
+// that of the newest archive, as almost all are.
 func (s *Store) readDeletion(id string) (*deletion, error) {
 	f, _, err := openRegular(nil, s.markerPath(id))
 	if err != nil {

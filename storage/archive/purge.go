@@ -10,10 +10,14 @@ import (
 )
 
 // Purge removes everything that the Store has of tenant id, and nothing of another
-// tenant: the archives, whose number it returns, and what interrupted calls left.
+// tenant: the archives, whose number it returns, and what interrupted calls left, in
+// dataDir too.
 // It returns when they are gone from the disk, and it can be repeated.
-func (s *Store) Purge(id string) (archives int, err error) {
+func (s *Store) Purge(id, dataDir string) (archives int, err error) {
 	if err := checkID(id); err != nil {
+		return 0, err
+	}
+	if err := os.RemoveAll(stagingDir(id, dataDir)); err != nil {
 		return 0, err
 	}
 	entries, err := os.ReadDir(s.dir)

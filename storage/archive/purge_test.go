@@ -24,8 +24,15 @@ func TestPurgeRemovesOneTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	fillDir(t, s.dir, files)
+	data := t.TempDir()
+	for _, id := range []string{"a", "a.20260304T120000.000000005Z"} { // as restores that were killed leave them
+		if err := os.Mkdir(stagingDir(id, data), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		fillDir(t, stagingDir(id, data), map[string]string{"a.phext": "text"})
+	}
 	for _, want := range []int{2, 0} {
-		if n, err := s.Purge("a"); err != nil || n != want {
+		if n, err := s.Purge("a", data); err != nil || n != want {
 			t.Errorf("%d archives, %v, want %d", n, err, want)
 		}
 	}
@@ -33,9 +40,12 @@ func TestPurgeRemovesOneTenant(t *testing.T) {
 		delete(files, name)
 	}
 	sameFiles(t, contents(t, s.dir), files)
-	_, err := s.Purge("../a")
+	if left, err := os.ReadDir(data); err != nil || len(left) != 1 || left[0].Name() != ".restoring-a.20260304T120000.000000005Z" {
+		t.Errorf("in the data directory: %v, %v", left, err)
+	}
+	_, err := s.Purge("../a", data)
 	wantError(t, err, errBadRequest)
-	if n, err := New(filepath.Join(t.TempDir(), "none"), s.now).Purge("a"); n != 0 || err != nil {
+	if n, err := New(filepath.Join(t.TempDir(), "none"), s.now).Purge("a", data); n != 0 || err != nil {
 		t.Errorf("without a directory: %d, %v", n, err)
 	}
 }

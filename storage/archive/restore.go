@@ -44,15 +44,17 @@ func (s *Store) restore(id, archive, dataDir string, existing []string, own func
 		return nil, err
 	}
 	s.reached("checked")
+	if err := s.removePartial(id); err != nil {
+		return nil, err
+	}
+	// Until all files are back, the next Create has to go on with this archive.
+	if err := s.writeMarker(id, archive); err != nil {
+		return nil, err
+	}
 	if err := s.bringBack(f, id, dataDir, restored); err != nil {
 		return nil, err
 	}
-	// The marker goes last: until all files are back, the next Create has to go
-	// on with its archive.
-	if err := s.removeMarker(id); err != nil {
-		return nil, err
-	}
-	return m, s.removePartial(id)
+	return m, s.removeMarker(id)
 }
 
 // restored are the files of the archive that are in dataDir already, as an
