@@ -147,6 +147,7 @@ func (j *Journal) loadLocked() error {
 		return err
 	}
 	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
+	s.latest = j.lastTime
 	if s.end == size {
 		s.clean, err = j.stoppedAt(s)
 		return err

@@ -253,6 +253,10 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 // started. Nobody edits a phext so soon after that.
 const bootMargin = 5 * time.Second
 
+// recordMargin is for how long SQ may have written after the latest record that reached the
+// disk.
+const recordMargin = time.Minute
+
 // fromBeforeBoot says whether the file was last changed before the kernel
 // started. SQ may then have been writing it when the power was cut, without a
 // record in the journal that reached the disk. The time is that of the last
@@ -260,7 +264,7 @@ const bootMargin = 5 * time.Second
 // content is an edit of now.
 func (f *fileRecovery) fromBeforeBoot() bool {
 	changed := max(f.id.Mtime, f.id.Ctime)
-	return f.found.Exists && changed < f.view.j.cfg.BootTime.Add(bootMargin).UnixNano()
+	return f.found.Exists && changed < f.bootTime.UnixNano()
 }
 
 // repair quarantines the file and puts the right one in its place. If the file

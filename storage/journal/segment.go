@@ -29,6 +29,7 @@ type segment struct {
 	info            fs.FileInfo // of f, to find out whether it is still at its path
 	clean           bool        // nothing was appended since a clean stop
 	format          byte        // its version
+	latest          int64       // time of its latest record when it was opened
 }
 
 // close frees the disk space behind the last record and closes all files.

@@ -19,17 +19,25 @@ func TestAFileFromBeforeTheBoot(t *testing.T) {
 		same    bool // the machine was not restarted
 		pending bool
 		kept    bool
+		record  time.Duration // from the last change of the file to the last record; 0 = it was long before
 	}{
-		{"a power cut", time.Hour, false, false, false, false},
-		{"a power cut while SQ writes", time.Hour, false, false, true, false},
-		{"within the margin", -time.Second, false, false, false, false},
-		{"changed since the boot", -time.Minute, false, false, false, true},
-		{"changed since the boot, pending", -time.Minute, false, false, true, true},
-		{"after a clean stop", time.Hour, true, false, false, true},
-		{"a crash of sqgate alone", time.Hour, false, true, false, true},
+		{"a power cut", time.Hour, false, false, false, false, 0},
+		{"a power cut while SQ writes", time.Hour, false, false, true, false, 0},
+		{"within the margin", -time.Second, false, false, false, false, 0},
+		{"changed since the boot", -time.Minute, false, false, false, true, 0},
+		{"changed since the boot, pending", -time.Minute, false, false, true, true, 0},
+		{"after a clean stop", time.Hour, true, false, false, true, 0},
+		{"a crash of sqgate alone", time.Hour, false, true, false, true, 0},
+		{"the clock is behind at the boot", -time.Hour, false, false, false, false, -time.Second},
+		{"the clock is behind, and the file was changed late", -time.Hour, false, false, false, true, -2 * time.Minute},
+		{"the clock is behind, after a clean stop", -time.Hour, true, false, false, true, -time.Second},
+		{"the clock is behind, and sqgate alone has crashed", -time.Hour, false, true, false, true, -time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
+			if c.record != 0 {
+				w.now = time.Now().Add(c.record)
+			}
 			w.put("a.phext", text("acknowledged"))
 			w.mutate(update("a.phext", 2, "too"))
 			want := w.read("a.phext")
