@@ -15,11 +15,7 @@ type Node struct{ Device, Inode uint64 }
 // NodeOf follows links. It is the zero Node if there is nothing, or nobody may know what.
 func NodeOf(path string) Node {
 	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	for err == unix.EINTR {
-		err = unix.Stat(path, &st)
-	}
-	if err != nil {
+	if uninterrupted(func() error { return unix.Stat(path, &st) }) != nil {
 		return Node{}
 	}
 	return Node{uint64(st.Dev), st.Ino} // Dev has another size on some machines
@@ -27,12 +23,15 @@ func NodeOf(path string) Node {
 
 // BirthOf is when a directory was made, which tells it from another one at the same path,
 // also from a copy of it. It is "" if there is none, or if its file system does not keep that.
+// An overlayfs does not: with the first change in it, a directory of the lower layer has
+// another one.
 func BirthOf(dir string) (string, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st)
-	for err == unix.EINTR {
-		err = unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st)
+	var on unix.Statfs_t
+	if err := uninterrupted(func() error { return unix.Statfs(dir, &on) }); err == nil && on.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return "", nil
 	}
+	var st unix.Statx_t
+	err := uninterrupted(func() error { return unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOSYS), err == unix.EPERM: // a filter of system calls may not know statx
 		return "", nil
@@ -42,4 +41,13 @@ func BirthOf(dir string) (string, error) {
 		return "", nil
 	}
 	return strconv.FormatInt(st.Btime.Sec, 10) + "." + strconv.FormatUint(uint64(st.Btime.Nsec), 10), nil
+}
+
+// uninterrupted repeats a system call that a signal has interrupted.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
