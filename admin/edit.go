@@ -14,6 +14,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -65,7 +66,7 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 
 // addEntry writes the tenant into the tenants file and makes its directory. A
 // directory with phexts in it is refused: they are somebody else's. So is one that
-// gets them back when it is recovered. The incarnation is later than everything that
+// gets them back when it is recovered, which it is not before somebody has it. The incarnation is later than everything that
 // the journal of the directory has of an earlier tenant.
 func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 	if _, taken := a.Store.Current().ByID(*e.ID); taken {
@@ -92,12 +93,12 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 		if err := d.Add(e); err != nil {
 			return err
 		}
-		files, err := (&tenants.Tenant{DataDir: dir}).OwnFiles()
+		files, err := datadir.PhextFiles(dir)
 		if err != nil {
 			return err
 		}
 		if len(files) > 0 {
-			return apierror.New(apierror.Conflict, "%s holds %d phexts already: move them away, or write the tenant into the tenants file by hand to give it them", dir, len(files))
+			return apierror.New(apierror.Conflict, "%s holds %d phexts already, such as %s: move them away, or write the tenant into the tenants file by hand to give it them", dir, len(files), files[0])
 		}
 		return fsutil.MakeDir(dir, 0o700)
 	})

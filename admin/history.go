@@ -65,7 +65,17 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := &tarAnswer{w: w, name: t.ArchiveID() + "." + a.now().UTC().Format("20060102T150405Z") + ".tar"}
+	check := func() error { // before it is read, and after: in between, it may be deleted
+		if t, err := a.unchanged(t); err != nil {
+			return err
+		} else {
+			return a.checkArchived(t)
+		}
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	out := &tarAnswer{w: w, check: check, name: t.ArchiveID() + "." + a.now().UTC().Format("20060102T150405Z") + ".tar"}
 	if err := a.History.Backup(r.Context(), t, out); err != nil {
 		if !out.begun {
 			return err
@@ -78,15 +88,19 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) error {
 }
 
 // tarAnswer sends the headers of a tar with its first bytes. Until then an error can
-// be answered.
+// be answered, such as one of check.
 type tarAnswer struct {
 	w     http.ResponseWriter
 	name  string
+	check func() error
 	begun bool
 }
 
 func (t *tarAnswer) Write(p []byte) (int, error) {
 	if !t.begun {
+		if err := t.check(); err != nil {
+			return 0, err
+		}
 		t.w.Header().Set("Content-Type", tarType)
 		t.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", t.name))
 		t.begun = true

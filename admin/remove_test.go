@@ -129,6 +129,7 @@ func wantDeleting(t *testing.T, a *API, archive string) {
 	for _, one := range []struct{ method, path, body string }{
 		{"PATCH", tenantA, `{"enabled": true}`},
 		{"POST", tenantA + "/restore", `{"at": "1ns"}`},
+		{"GET", tenantA + "/backup", ""},
 	} {
 		w := call(a, managementKey, one.method, one.path, one.body)
 		if said := w.Body.String(); w.Code != 409 || !strings.Contains(said, "delete it again, or restore it") || !strings.Contains(said, archive) {
@@ -230,6 +231,55 @@ func TestATenantThatIsBeingDeleted(t *testing.T) {
 		end()
 	}
 	if w := call(a, managementKey, "PATCH", tenantA, `{"enabled": true}`); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestABackupOfADeletedTenant would be of no phexts, and count as whole.
+func TestABackupOfADeletedTenant(t *testing.T) {
+	a := withPhexts(t)
+	if w := call(a, managementKey, "GET", tenantA+"/backup", ""); w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	tenant, _ := a.Store.Current().ByID("a")
+	late := &tarAnswer{w: httptest.NewRecorder(), check: func() error { return a.checkArchived(tenant) }}
+	end := a.deletions.begin("a")
+	if _, err := late.Write([]byte("the first bytes")); err == nil || !strings.Contains(err.Error(), "is being deleted") || late.begun {
+		t.Errorf("while it is deleted: %v", err)
+	}
+	end()
+	deleted(t, a)
+	if w := call(a, managementKey, "GET", tenantA+"/backup", ""); w.Code != 409 || !strings.Contains(w.Body.String(), "is archived") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestAPhextThatACrashHasLeftAside is one of those that are in a directory already, also if
+// nobody has the directory and so nothing recovers it.
+func TestAPhextThatACrashHasLeftAside(t *testing.T) {
+	a := newAPI(t)
+	config := filepath.Join(a.DataRoot, "tenants.json")
+	before, err := os.ReadFile(config)
+	must(t, err)
+	add := func() *httptest.ResponseRecorder {
+		return call(a, managementKey, "POST", "/api/v2/admin/tenants/add", `{"tenant_id": "b"}`)
+	}
+	if w := add(); w.Code != 201 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	dir := filepath.Join(a.DataRoot, "b")
+	unlock, err := a.Dirs.LockExclusive(t.Context(), dir) // the journal notes whose it is
+	must(t, err)
+	unlock()
+	must(t, os.WriteFile(config, before, 0o600))
+	reloaded := call(a, managementKey, "POST", "/api/v2/admin/reload", "")
+	aside := filepath.Join(dir, ".n.phext.before")
+	must(t, os.WriteFile(aside, []byte("of another one"), 0o600))
+	if w := add(); reloaded.Code != 200 || w.Code != 409 || !strings.Contains(w.Body.String(), filepath.Base(aside)) {
+		t.Errorf("%d, then %d %s", reloaded.Code, w.Code, w.Body)
+	}
+	must(t, os.Remove(aside))
+	if w := add(); w.Code != 201 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // A volume that is not mounted looks like a directory without phexts: reads would
@@ -306,6 +307,20 @@ func phextsIn(path string) (map[string]bool, error) {
 		}
 	}
 	return here, err
+}
+
+// PhextFiles are the names of all that is a phext, or may become one: the phexts' files in a
+// directory, the copies that SQ's json-export left beside them, and those that a crash has
+// left renamed aside.
+func PhextFiles(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		_, aside := journal.FileBefore(e.Name())
+		if (aside || strings.HasSuffix(strings.TrimSuffix(e.Name(), ".json"), phext.Extension)) && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, fsutil.IgnoreMissing(err)
 }
 
 // identityOf identifies a directory by its file system and, behind a slash, its

@@ -9,7 +9,6 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
-	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/replica"
@@ -144,7 +143,7 @@ func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
 
 // clear is clearEarlier where it is known whether the tenant was purged.
 func (t *takeOver) clear(m mark, purged bool) (err error) {
-	files, err := filesOfTenant(t.d.Path)
+	files, err := datadir.PhextFiles(t.d.Path)
 	if err != nil {
 		return err
 	}
@@ -196,19 +195,4 @@ func (t *takeOver) removePurged(at string, files []string) error {
 		return err
 	}
 	return t.Journal.SetAside(t.d.Path, at, others)
-}
-
-// filesOfTenant are the names of the phexts in a directory, and of the copies that SQ's
-// json-export left beside them.
-func filesOfTenant(dir string) (names []string, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fsutil.IgnoreMissing(err)
-	}
-	for _, e := range entries {
-		if strings.HasSuffix(strings.TrimSuffix(e.Name(), ".json"), phext.Extension) && !strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
 }

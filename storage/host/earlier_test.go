@@ -46,6 +46,8 @@ func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
 					a.write("secret.phext", "secret", "key", true)
 					a.check(os.WriteFile(a.path("secret.phext.json"), []byte("secret"), 0o600))
 					a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+					a.check(os.Rename(a.path("secret.phext"), journal.BeforePath(a.path("secret.phext")))) // as a crash leaves it
+					a.check(os.WriteFile(a.path("secret.phext"), []byte("sec"), 0o600))
 					b.write("secret.phext", "newer secret", "", true)
 					b.delete()
 					if purged {
@@ -60,7 +62,7 @@ func TestAnIDThatIsUsedAgainAtAnotherHost(t *testing.T) {
 					a.check(a.ds.CheckKnown(t.Context(), a.dirs))
 					a.check(a.serve())
 					a.want("mine.phext", map[bool]string{true: "mine"}[served])
-					for _, file := range []string{"secret.phext", "secret.phext.json"} {
+					for _, file := range []string{"secret.phext", "secret.phext.json", ".secret.phext.before"} {
 						if _, err := os.Stat(a.path(file)); !errors.Is(err, os.ErrNotExist) {
 							t.Errorf("%s is still there: %v", file, err)
 						}
@@ -267,6 +269,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 			a.check(err)
 			a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
 			a.check(os.WriteFile(a.path("byhand.phext"), []byte("by hand"), 0o600))
+			a.check(os.WriteFile(journal.BeforePath(a.path("aside.phext")), []byte("aside"), 0o600))
 			a.check(os.WriteFile(a.path("changed.phext"), []byte("changed"), 0o600))
 			if others {
 				_, err := j.Claim(journal.Owners{Tenants: []string{"other"}})
@@ -282,7 +285,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 			synctest.Wait()
 			entries, err := os.ReadDir(dir.Path)
 			a.check(err)
-			if want := map[bool]int{true: 3}[others]; len(entries) != want {
+			if want := map[bool]int{true: 4}[others]; len(entries) != want {
 				t.Errorf("path given to others %v: %d files are left, want %d", others, len(entries), want)
 			}
 			all := ""
@@ -290,7 +293,7 @@ func TestWhatIsNotPurged(t *testing.T) {
 				text, _ := os.ReadFile(path) // a journal is a directory
 				all += string(text) + "|"
 			}
-			if want := map[bool]string{false: "by hand|changed|"}[others]; all != want {
+			if want := map[bool]string{false: "aside|by hand|changed|"}[others]; all != want {
 				t.Errorf("path given to others %v: set aside: %q", others, all)
 			}
 			if _, err := os.Stat(filepath.Join(a.root, "bucket", "will")); !errors.Is(err, os.ErrNotExist) {
