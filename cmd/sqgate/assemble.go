@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -160,6 +161,9 @@ func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.webhooks.Changed()
 	s.warnUnwritable(diff.Added)
 	s.warnUnwritable(diff.Changed)
+	if s.dirs != nil {
+		s.dirs.NotePlaces(slices.Concat(diff.Added, diff.Changed))
+	}
 }
 
 // workDir is the working directory of the children. SQ creates a .sq folder in
@@ -249,6 +253,7 @@ func (s *service) makeStorage() (err error) {
 		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
+	s.dirs.NotePlaces(s.store.Current().All())
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs, s.isElsewhere)
 	if s.host != nil {
 		s.replicas.Dirs = s.dirs

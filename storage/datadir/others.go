@@ -34,8 +34,7 @@ func (d *Dir) checkOwn(at string) error {
 	return nil
 }
 
-// holder is the path of another data directory to which that of d leads, or "". Behind a link,
-// it need not be in use yet.
+// holder is the path of another data directory to which that of d leads, or "".
 func (ds *Dirs) holder(d *Dir, here fsutil.Node) string {
 	path := fsutil.Resolve(d.Path)
 	known := ds.Tenants()
@@ -44,9 +43,26 @@ func (ds *Dirs) holder(d *Dir, here fsutil.Node) string {
 	if path != d.Path && known != nil && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
 		return path
 	}
-	if other := ds.byNode[here]; other != nil && other != d && fsutil.NodeOf(other.Path) == here {
-		return other.Path
+	if other := ds.byNode[here]; other != "" && other != d.Path && fsutil.NodeOf(other) == here {
+		return other
 	}
-	ds.byNode[here] = d
+	ds.byNode[here] = d.Path
 	return ""
+}
+
+// NotePlaces takes down where the data directories of tenants are now, so that one that is
+// mounted in the place of another is known for what it is before anybody has used it.
+func (ds *Dirs) NotePlaces(of []*tenants.Tenant) {
+	for _, t := range of {
+		path := fsutil.Resolve(t.DataDir)
+		here := fsutil.NodeOf(path)
+		if here == (fsutil.Node{}) {
+			continue
+		}
+		ds.mu.Lock()
+		if ds.byNode[here] == "" {
+			ds.byNode[here] = path
+		}
+		ds.mu.Unlock()
+	}
 }
