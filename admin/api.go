@@ -52,10 +52,12 @@ type Config struct {
 	Metrics    http.Handler // answers GET /api/v2/metrics
 	DataRoot   string       // where the directories of added tenants are made
 	ArchiveDir string       // where the archives of deleted tenants are kept
-	Links      fsutil.Links // the symbolic links that are followed in data directories; nil = none
-	AuditFile  string
-	JournalDir string   // whose size the status page shows
-	Counts     *Metrics // has the last minutes
+	// ArchiveMark is the file that notes which directory that is.
+	ArchiveMark string
+	Links       fsutil.Links // the symbolic links that are followed in data directories; nil = none
+	AuditFile   string
+	JournalDir  string   // whose size the status page shows
+	Counts      *Metrics // has the last minutes
 	// BucketStatus is nil without a bucket, and BucketSizes lists all of it. InitBucket
 	// puts what is served without one into a bucket.
 	BucketStatus func() *BucketStatus
@@ -96,7 +98,7 @@ func New(c Config) (*API, error) {
 	a := &API{Config: c, key: sha256.Sum256([]byte(c.Key)), metrics: sha256.Sum256([]byte(c.MetricsKey)), audit: audit, now: time.Now, mux: http.NewServeMux(),
 		listeners: semaphore.NewWeighted(mostListeners), ending: make(chan struct{})}
 	a.archives = archive.New(c.ArchiveDir, a.now)
-	a.archives.Links = c.Links
+	a.archives.Links, a.archives.Mark = c.Links, c.ArchiveMark
 	a.routes()
 	return a, nil
 }

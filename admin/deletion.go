@@ -42,7 +42,7 @@ func (d *deletions) has(id string) bool {
 
 // deletionOf is the archive of a deletion that is not finished, or "".
 func (a *API) deletionOf(t *tenants.Tenant) (archive string, err error) {
-	if t.Archived {
+	if t.Archived || t.Enabled && a.archives.CheckPresent() != nil { // a disk that is missing is said to whoever needs it
 		return "", nil
 	}
 	archive, err = a.archives.Deleting(t.ArchiveID())
@@ -90,6 +90,10 @@ func (a *API) checkArchived(t *tenants.Tenant) error {
 
 // WarnOfDeletions logs which deletions an earlier process has left unfinished.
 func (a *API) WarnOfDeletions() {
+	if err := a.archives.CheckPresent(); err != nil {
+		a.Logger.Error("no tenant can be deleted, restored from an archive, or purged", logkey.Error, err)
+		return
+	}
 	for _, t := range a.Store.Current().All() {
 		if archive, err := a.deletionOf(t); archive != "" || err != nil {
 			a.Logger.Warn("the deletion of a tenant is not finished: delete it again, or restore it from the archive", logkey.Tenant, t.ID, "archive", archive, logkey.Error, err)

@@ -42,12 +42,18 @@ func (a *API) deleteTenant(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// canArchive is the error if a disk is read-only, or closed to sqgate, that deleting the
-// tenant has to write to.
+// canArchive is the error if a disk is missing, read-only, or closed to sqgate, that deleting
+// the tenant has to write to, or if its archive is not there.
 func (a *API) canArchive(t *tenants.Tenant) error {
-	files, err := t.OwnFiles()
-	if err != nil || len(files) == 0 {
+	if err := a.archives.CheckPresent(); err != nil {
 		return err
+	}
+	files, err := t.OwnFiles()
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return a.checkArchive(t)
 	}
 	for _, dir := range []string{t.DataDir, a.ArchiveDir} {
 		if err := fsutil.CheckWritable(fsutil.Resolve(dir)); err != nil {
@@ -55,6 +61,19 @@ func (a *API) canArchive(t *tenants.Tenant) error {
 		}
 	}
 	return nil
+}
+
+// checkArchive is the error if the archive of an archived tenant is not there: deleting it
+// again would make an empty one.
+func (a *API) checkArchive(t *tenants.Tenant) error {
+	if !t.Archived {
+		return nil
+	}
+	archive, err := a.archives.Latest(t.ArchiveID())
+	if archive == "" && err == nil {
+		err = apierror.New(apierror.Conflict, "tenant %q is archived, and its archive is not in %s: put it back there, or purge the tenant", t.ID, a.ArchiveDir)
+	}
+	return err
 }
 
 // archiveFiles moves a tenant's files into an archive.
@@ -245,6 +264,9 @@ func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error
 	}
 	if len(files) > 0 {
 		return 0, apierror.New(apierror.Conflict, "%s holds %d files of tenant %q that are in no archive: delete the tenant again, or move them away", t.DataDir, len(files), t.ID)
+	}
+	if err := a.archives.CheckPresent(); err != nil {
+		return 0, err
 	}
 	archives, err = a.erase(r, t)
 	return archives, apierror.Partly(err, "tenant %q is not purged yet, and what was erased of it is gone: mend what follows, and repeat the purge", t.ID)

@@ -283,3 +283,38 @@ func TestAPhextThatACrashHasLeftAside(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// TestArchivesThatAreMissing are not taken for none: what is done needs them.
+func TestArchivesThatAreMissing(t *testing.T) {
+	a := withPhexts(t)
+	var log strings.Builder
+	a.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	a.archives.Mark = filepath.Join(t.TempDir(), "archives")
+	archive := deleted(t, a)
+	must(t, os.Rename(a.ArchiveDir, a.ArchiveDir+" elsewhere"))
+	for _, one := range []struct{ method, path, body string }{
+		{"DELETE", tenantA, ""},
+		{"POST", tenantA + "/restore", `{"archive": "` + archive + `"}`},
+		{"POST", tenantA + "/purge", `{"confirm": "a"}`},
+	} {
+		log.Reset()
+		w := call(a, managementKey, one.method, one.path, one.body)
+		if said := log.String() + w.Body.String(); w.Code < 500 || !strings.Contains(said, "as if their disk were not mounted") {
+			t.Errorf("%s %s: %d %s", one.method, one.path, w.Code, said)
+		}
+	}
+	if w := call(a, managementKey, "GET", "/api/v2/admin/tenants/b", ""); strings.Contains(w.Body.String(), "mounted") {
+		t.Errorf("a tenant that is not deleted: %d %s", w.Code, w.Body)
+	}
+	if a.WarnOfDeletions(); !strings.Contains(log.String(), "no tenant can be deleted") {
+		t.Errorf("the log: %s", &log)
+	}
+	must(t, os.Mkdir(a.ArchiveDir, 0o700)) // somebody has removed the archives
+	must(t, os.Remove(a.archives.Mark))
+	if w := call(a, managementKey, "DELETE", tenantA, ""); w.Code != 409 && w.Code != 500 || !strings.Contains(w.Body.String(), "put it back") {
+		t.Errorf("without its archive: %d %s", w.Code, w.Body)
+	}
+	if w := call(a, managementKey, "POST", tenantA+"/purge", `{"confirm": "a"}`); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

@@ -84,6 +84,9 @@ type service struct {
 // have had phexts.
 const marksDir = "directories"
 
+// archiveMark is the file in the state directory that notes which directory has the archives.
+const archiveMark = "archives"
+
 // assemble makes the parts, each from those before it. It asks SQ for its version,
 // stops children that an earlier sqgate left, and opens the listener. run starts
 // everything else.
@@ -305,7 +308,7 @@ func (s *service) makeAPIs() error {
 	s.api, err = admin.New(admin.Config{
 		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Webhooks: s.webhooks, Links: s.links,
-		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
+		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, ArchiveMark: filepath.Join(s.o.stateDir, archiveMark), AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,
 		Hosts: s.hosts, Directories: s.replicas, Draining: s.setDraining,
 	})

@@ -2,6 +2,7 @@ package fsutil
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -41,6 +42,21 @@ func BirthOf(dir string) (string, error) {
 		return "", nil
 	}
 	return strconv.FormatInt(st.Btime.Sec, 10) + "." + strconv.FormatUint(uint64(st.Btime.Nsec), 10), nil
+}
+
+// IdentityOf identifies a directory by its file system and, behind a slash, its
+// inode number. It stays the same when a disk gets another device number.
+func IdentityOf(dir string) (string, error) {
+	var on unix.Statfs_t
+	var st unix.Stat_t
+	err := uninterrupted(func() error { return unix.Statfs(dir, &on) })
+	if err == nil {
+		err = uninterrupted(func() error { return unix.Stat(dir, &st) })
+	}
+	if err != nil {
+		return "", &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	return fmt.Sprintf("%x-%x/%d", FileSystemType(&on), on.Fsid.Val, st.Ino), nil
 }
 
 // uninterrupted repeats a system call that a signal has interrupted.

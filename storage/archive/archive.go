@@ -34,6 +34,9 @@ type Store struct {
 	// Links says which files of a data directory may be symbolic links. The file
 	// that a link leads to is archived, and the link is removed.
 	Links fsutil.Links
+	// Mark is the path of a file that says which directory has the archives, or "". It
+	// should be on another disk.
+	Mark string
 
 	dir string
 	now func() time.Time
@@ -138,6 +141,9 @@ func (s *Store) open(id, archive string) (*os.File, error) {
 	if _, ok := archiveTime(id, name); !ok {
 		return nil, badArchive("must be named %s-<time>%s", id, archiveSuffix)
 	}
+	if err := s.CheckPresent(); err != nil {
+		return nil, err
+	}
 	f, _, err := openRegular(nil, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -150,7 +156,7 @@ func (s *Store) open(id, archive string) (*os.File, error) {
 
 // Latest is the path of the newest archive of tenant id, or "" if there is none.
 func (s *Store) Latest(id string) (path string, err error) {
-	if err := checkID(id); err != nil {
+	if err := errors.Join(checkID(id), s.CheckPresent()); err != nil {
 		return "", err
 	}
 	entries, err := os.ReadDir(s.dir)

@@ -54,7 +54,7 @@ func (s *Store) Create(id, dataDir string, files []string, done func(files []str
 // Deleting is the archive of a Create for tenant id that is not finished, or "": of its
 // files, all or some may be in that archive alone.
 func (s *Store) Deleting(id string) (path string, err error) {
-	if err := checkID(id); err != nil {
+	if err := errors.Join(checkID(id), s.CheckPresent()); err != nil {
 		return "", err
 	}
 	d, err := s.readDeletion(id)
@@ -80,7 +80,7 @@ type finished struct {
 // prepare checks the arguments, removes what an interrupted call left, and
 // returns the files sorted.
 func (s *Store) prepare(id string, files []string) ([]string, error) {
-	if err := checkID(id); err != nil {
+	if err := errors.Join(checkID(id), s.CheckPresent()); err != nil {
 		return nil, err
 	}
 	for _, name := range files {
@@ -197,7 +197,7 @@ func (s *Store) publish(path, dataDir string, m *manifest) error {
 	s.reached("named")
 	err := fsutil.SyncDir(s.dir)
 	s.reached("published")
-	return err
+	return errors.Join(err, s.mark())
 }
 
 // verify reads back what was written. It must hold the files of the manifest,

@@ -14,7 +14,7 @@ import (
 // dataDir too.
 // It returns when they are gone from the disk, and it can be repeated.
 func (s *Store) Purge(id, dataDir string) (archives int, err error) {
-	if err := checkID(id); err != nil {
+	if err := errors.Join(checkID(id), s.CheckPresent()); err != nil {
 		return 0, err
 	}
 	if err := os.RemoveAll(stagingDir(id, dataDir)); err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Purge(id, dataDir string) (archives int, err error) {
 		}
 		s.reached("purged one")
 	}
-	if err = errors.Join(err, fsutil.SyncDir(s.dir)); err != nil {
+	if err = errors.Join(err, fsutil.SyncDir(s.dir), s.unmark()); err != nil {
 		return archives, fmt.Errorf("purging tenant %q: %w", id, err)
 	}
 	return archives, nil

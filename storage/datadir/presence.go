@@ -323,20 +323,6 @@ func PhextFiles(dir string) (names []string, err error) {
 	return names, fsutil.IgnoreMissing(err)
 }
 
-// identityOf identifies a directory by its file system and, behind a slash, its
-// inode number. It stays the same when a disk gets another device number.
-func identityOf(path string) (string, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return "", err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x-%x/%d", fsutil.FileSystemType(&fs), fs.Fsid.Val, st.Ino), nil
-}
-
 // markedIdentity is the identity in a mark. Earlier versions noted only the file
 // system.
 func markedIdentity(mark []byte) string {

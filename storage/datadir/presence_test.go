@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -137,7 +138,7 @@ func TestAPartOfTheDataIsNotAllOfIt(t *testing.T) {
 	}
 	mark, err := w.dir.readMark()
 	w.check(err)
-	if now, err := identityOf(w.dir.Path); err != nil || markedIdentity(mark) != now {
+	if now, err := fsutil.IdentityOf(w.dir.Path); err != nil || markedIdentity(mark) != now {
 		t.Errorf("the mark of a directory that was moved is %q, and it is %q, %v", mark, now, err)
 	}
 }
