@@ -81,7 +81,7 @@ type Dirs struct {
 	byPath     map[string]*Dir
 	bySpelling map[string]*Dir
 	callers    map[string]*memlimit.Budget // of Bodies; as many as the tenants file ever named
-	byNode     map[fsutil.Node]string      // paths; see NotePlaces
+	byNode     map[fsutil.Node][]string    // paths; see NotePlaces
 }
 
 // New makes a Dirs; it looks at no directory.
@@ -92,7 +92,7 @@ func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewShares(bodiesAtOnce*c.MaxBody, bodiesAtOnce*c.MaxBody/bodiesPart), Answers: memlimit.NewBudget(largest + beside),
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node]string{},
+		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
 	}
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns

@@ -6,13 +6,15 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
 // While sqgate runs, somebody may put a link or a mount into the place of a data directory
 // that leads to another tenant's. A reload refuses such a tenants file, but no reload need
-// come. So whoever opens a directory, or a file that was not read before, looks whether it
-// is still the directory that it was, and whose it is if it is not.
+// come. And the disks of two tenants may have changed places, also before a start. So whoever
+// opens a directory, or a file that was not read before, looks whether it is still the
+// directory that it was, and whose it is if it is not.
 
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
 // the directory of another one. What is not there is for others to tell.
@@ -21,7 +23,7 @@ func (d *Dir) checkOwn(at string) error {
 	if last := d.node.Load(); here == (fsutil.Node{}) || last != nil && *last == here {
 		return nil
 	}
-	if other := d.dirs.holder(d, here); other != "" {
+	if other := d.dirs.holder(d, at, here); other != "" {
 		if !d.isOthers.Swap(true) {
 			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate",
 				slog.String(logkey.DataDir, d.Path), slog.String("leads_to", other))
@@ -35,34 +37,60 @@ func (d *Dir) checkOwn(at string) error {
 }
 
 // holder is the path of another data directory to which that of d leads, or "".
-func (ds *Dirs) holder(d *Dir, here fsutil.Node) string {
+func (ds *Dirs) holder(d *Dir, at string, here fsutil.Node) string {
 	path := fsutil.Resolve(d.Path)
 	known := ds.Tenants()
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if path != d.Path && known != nil && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
-		return path
+	if known == nil {
+		return ""
 	}
-	if other := ds.byNode[here]; other != "" && other != d.Path && fsutil.NodeOf(other) == here {
+	if other := ds.displaced(at, d.Path, d.ownersAt(known)); other != "" {
 		return other
 	}
-	ds.byNode[here] = d.Path
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if path != d.Path && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
+		return path
+	}
+	for _, other := range ds.byNode[here] {
+		if other != d.Path && fsutil.NodeOf(other) == here {
+			return other
+		}
+	}
+	ds.byNode[here] = []string{d.Path}
 	return ""
 }
 
+// displaced is the path to which the directory at another one belongs, or "". Whoever has it
+// no more does not count.
+func (ds *Dirs) displaced(at, path string, owners journal.Owners) string {
+	if ds.Journal == nil {
+		return ""
+	}
+	other := ds.Journal.Displaced(at, path, owners)
+	if other == "" || len(ds.Tenants().At(other)) == 0 {
+		return ""
+	}
+	return other
+}
+
 // NotePlaces takes down where the data directories of tenants are now, so that one that is
-// mounted in the place of another is known for what it is before anybody has used it.
+// mounted in the place of another is known for what it is before anybody has used it. Where
+// several lead to one at once, nobody can say whose it is.
 func (ds *Dirs) NotePlaces(of []*tenants.Tenant) {
+	leading := map[fsutil.Node][]string{}
 	for _, t := range of {
 		path := fsutil.Resolve(t.DataDir)
 		here := fsutil.NodeOf(path)
-		if here == (fsutil.Node{}) {
+		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, journal.Owners{Tenants: []string{t.UniqueID()}}) != "" {
 			continue
 		}
-		ds.mu.Lock()
-		if ds.byNode[here] == "" {
-			ds.byNode[here] = path
+		leading[here] = append(leading[here], path)
+	}
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for here, paths := range leading {
+		if len(ds.byNode[here]) == 0 {
+			ds.byNode[here] = paths
 		}
-		ds.mu.Unlock()
 	}
 }

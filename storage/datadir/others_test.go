@@ -3,6 +3,7 @@ package datadir
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // TestADirectoryThatBecomesAnothers puts something that leads to mary's directory into the place
@@ -117,4 +120,94 @@ func TestADirectoryThatBecomesAnothers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAMountBeforeTheStart has two data directories lead to one place from the beginning.
+func TestAMountBeforeTheStart(t *testing.T) {
+	w := newWorld(t)
+	will, mary := filepath.Join(w.root, "data"), filepath.Join(w.root, "mary")
+	w.check(os.Mkdir(mary, 0o700))
+	w.setTenants(w.entry(""), strings.NewReplacer(will, mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
+	if err := unix.Mount(mary, will, "", unix.MS_BIND, ""); err != nil {
+		t.Skip("nothing can be mounted: ", err)
+	}
+	w.NotePlaces(w.current.Load().All())
+	errs := []error{w.Of(will).Recover(t.Context()), w.Of(mary).Recover(t.Context())}
+	w.check(unix.Unmount(will, unix.MNT_DETACH))
+	for _, err := range errs {
+		if !errors.Is(err, errOthers) {
+			t.Error(err)
+		}
+	}
+	w.check(errors.Join(w.Of(will).Recover(t.Context()), w.Of(mary).Recover(t.Context())))
+}
+
+// TestTwoDirectoriesThatChangePlaces are served to nobody, as when two disks are mounted in each
+// other's place, while sqgate runs or before it starts.
+func TestTwoDirectoriesThatChangePlaces(t *testing.T) {
+	w := newWorld(t)
+	will, mary := filepath.Join(w.root, "data"), filepath.Join(w.root, "mary")
+	w.check(os.Mkdir(mary, 0o700))
+	if unix.Setxattr(mary, "user.sqgate.test", nil, 0) != nil {
+		t.Skip("the file system has no extended attributes")
+	}
+	w.setTenants(w.entry(""), strings.NewReplacer(will, mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
+	n := w.call("select", "p=n")
+	read := func(dirs *Dirs, dir string) (string, error) {
+		v, err := dirs.Of(dir).RecoveredView(t.Context(), n)
+		if err != nil {
+			return "", err
+		}
+		return v.Phext.Text(), nil
+	}
+	want := func(dirs *Dirs, dir, want string) {
+		t.Helper()
+		if got, err := read(dirs, dir); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	for _, dir := range []string{will, mary} {
+		w.check(os.WriteFile(filepath.Join(dir, "n.phext"), []byte("of "+filepath.Base(dir)), 0o600))
+		want(w.Dirs, dir, "of "+filepath.Base(dir))
+		j, err := w.JournalOf(w.Of(dir))
+		w.check(err)
+		id, err := fsutil.Identify(filepath.Join(dir, "n.phext"))
+		w.check(err)
+		w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "of " + filepath.Base(dir)}, id))
+	}
+	change := func() {
+		w.check(errors.Join(os.Rename(will, will+".aside"), os.Rename(mary, will), os.Rename(will+".aside", mary)))
+	}
+	restarted := func() *Dirs {
+		c := w.Config
+		set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), BootID: "next boot", Logger: c.Logger})
+		w.check(err)
+		t.Cleanup(func() { w.check(set.Close()) })
+		c.Journal = set
+		ds := New(c)
+		ds.NotePlaces(w.current.Load().All())
+		return ds
+	}
+	change()
+	for _, dirs := range []*Dirs{w.Dirs, restarted()} {
+		for _, dir := range []string{will, mary} {
+			if got, err := read(dirs, dir); !errors.Is(err, errOthers) {
+				t.Errorf("%s has %q, %v", dir, got, err)
+			}
+		}
+	}
+	change()
+	for _, dirs := range []*Dirs{w.Dirs, restarted()} {
+		want(dirs, will, "of data")
+		want(dirs, mary, "of mary")
+	}
+	w.check(os.Rename(will, will+".aside"))
+	w.check(unix.Setxattr(will+".aside", "user.sqgate.test", nil, 0))
+	copied := filepath.Join(w.root, "copy")
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", mary, copied).CombinedOutput()
+	if err != nil {
+		t.Skipf("%v: %s", err, out)
+	}
+	w.check(os.Rename(copied, will)) // by hand, and hers is still there
+	want(restarted(), will, "of mary")
 }

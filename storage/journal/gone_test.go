@@ -2,9 +2,13 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestAJournalThatIsTakenAway removes the journal, or moves it away, while it is
@@ -35,6 +39,67 @@ func TestAJournalThatIsTakenAway(t *testing.T) {
 				w.recover()
 				if w.read("a.phext") != a || w.read("b.phext") != b {
 					t.Errorf("%q and %q", w.read("a.phext").Text, w.read("b.phext").Text)
+				}
+			})
+		}
+	}
+}
+
+// TestAJournalThatComesBack is of long ago, and rolls nothing back that was written with another
+// one meanwhile: the state directory was away while sqgate ran, or at a start.
+func TestAJournalThatComesBack(t *testing.T) {
+	for _, how := range []string{"in use", "in use, and an older one was below", "stopped", "killed"} {
+		for _, clean := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, then stopped %v", how, clean), func(t *testing.T) {
+				w := closing(t, newWorld(t, t.TempDir(), nil))
+				if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
+					t.Skip("the file system has no extended attributes")
+				}
+				begin := func() {
+					t.Helper()
+					_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
+					w.must(err)
+					w.recover()
+				}
+				away, below := w.cfg.Dir+".away", w.cfg.Dir+".below"
+				begin()
+				w.mutate(update("a.phext", 1, "long ago"))
+				if how == "in use, and an older one was below" {
+					w.must(os.CopyFS(below, os.DirFS(w.cfg.Dir)))
+				}
+				w.mutate(update("a.phext", 1, "before, and longer"))
+				if how == "stopped" {
+					w.must(w.set.Close())
+				}
+				w.must(os.Rename(w.cfg.Dir, away))
+				if err := os.Rename(below, w.cfg.Dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+				if how == "stopped" || how == "killed" {
+					w.open()
+					begin()
+				}
+				w.mutate(update("a.phext", 1, "before"))
+				w.mutate(update("b.phext", 1, "new"))
+				if clean {
+					w.must(w.set.Close())
+				}
+				w.must(os.RemoveAll(w.cfg.Dir))
+				w.must(os.Rename(away, w.cfg.Dir))
+				w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+				w.open()
+				begin()
+				if a, b := w.read("a.phext").Text, w.read("b.phext").Text; a != "before" || b != "new" {
+					t.Errorf("%q and %q", a, b)
+				}
+				w.mutate(update("a.phext", 1, "again"))
+				want := w.read("a.phext")
+				w.put("a.phext", text("aga")) // a cut of power
+				w.cfg.BootID = "boot-3"
+				(&model{world: w}).reopenAfterCut()
+				begin()
+				if got := w.read("a.phext"); got != want {
+					t.Errorf("it is the journal of the directory again, and %q was not repaired", got.Text)
 				}
 			})
 		}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type ownerNote struct {
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
+	ID        string   `json:"id,omitempty"`        // see idAttribute; "" = an earlier version has begun the journal
 	Since     int64    `json:"since,omitempty"`     // when tenants were noted, in ns since 1970; 0 = by an earlier version
 }
 
@@ -43,7 +45,7 @@ func (n *ownerNote) knows(tenant string) bool {
 }
 
 func (n *ownerNote) equals(m *ownerNote) bool {
-	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From &&
+	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
 		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
 }
 
@@ -187,15 +189,6 @@ func (s *settings) writeNote(dir string, n *ownerNote) error {
 	return nil
 }
 
-// writeKnownNote writes the note that is in memory into a directory that was just made.
-func (s *settings) writeKnownNote(dir string) error {
-	n, err := s.noteOf(dir)
-	if n == nil || err != nil {
-		return err
-	}
-	return s.writeNote(dir, n)
-}
-
 func (s *settings) dropNote(dir string) {
 	s.owners.mu.Lock()
 	defer s.owners.mu.Unlock()
@@ -227,7 +220,7 @@ type claim struct {
 	now    ownerNote
 	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
 	anew   bool // nothing in the journal is of theirs
-	moved  bool // the directory is another one than before
+	moved  bool // the directory is another one than before, or was written with another journal since
 }
 
 // standing is what the journal means for a file.
@@ -255,14 +248,14 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	case len(now.Tenants) == 0:
 		c.idle = true
 	case before.isOf(now):
-		c.now.From = before.From
+		c.now.From, c.now.ID = before.From, before.ID
 		for _, t := range slices.Concat(before.Tenants, before.Away) {
 			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
 				c.now.Away = append(c.now.Away, t)
 			}
 		}
 	default:
-		c.anew = true
+		c.anew, c.now.ID = true, before.ID
 	}
 	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
 		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {
@@ -371,7 +364,7 @@ func ownerIn(tenants []string, file string) string {
 }
 
 // look finds out whether the data_dir, to which the path at leads, is another directory than
-// the one that was noted. A copy has another time of birth, and a disk that gets another
+// the one that was noted, or was written with another journal since. A copy has another time of birth, and a disk that gets another
 // device number has not. One that is not there was never replaced: recovery makes it again.
 func (c *claim) look(at string) error {
 	if c == nil {
@@ -382,7 +375,10 @@ func (c *claim) look(at string) error {
 		return err
 	}
 	c.now.Directory = birth
-	c.moved = c.before != nil && birth != "" && c.before.Directory != "" && birth != c.before.Directory
+	if c.before != nil {
+		differs := func(now, before string) bool { return now != "" && before != "" && now != before }
+		c.moved = differs(birth, c.before.Directory) || differs(idAt(at), c.before.ID)
+	}
 	return nil
 }
 
@@ -415,6 +411,12 @@ func (j *Journal) SettleClaim(at string) (err error) {
 		if err := j.rotateLocked(); err != nil {
 			return err
 		}
+	}
+	if c.now.ID == "" {
+		c.now.ID = rand.Text()
+	}
+	if _, err := os.Stat(j.dir); err == nil { // else establishDir does it
+		setIDAt(at, c.now.ID)
 	}
 	j.claim = nil
 	return j.cfg.setNote(j.dir, &c.now)

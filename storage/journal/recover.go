@@ -43,6 +43,10 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err := c.look(at); err != nil {
 		return report, err
 	}
+	if c != nil && c.moved {
+		j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
+			"data_dir", j.dataDir)
+	}
 	if err := j.removeTemporary(at); err != nil {
 		return Report{}, err
 	}

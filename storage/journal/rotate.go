@@ -67,6 +67,11 @@ func (j *Journal) rotateLocked() error {
 	if err := j.makeDurableLocked(); err != nil {
 		return err
 	}
+	if j.seg != nil && j.seg.goneFrom(j.dir) {
+		if err := j.renewID(); err != nil {
+			return err
+		}
+	}
 	_, highest, err := segments(j.dir)
 	if err != nil {
 		return err

@@ -177,7 +177,12 @@ func (j *Journal) establishDir() error {
 	if err := j.cfg.replace(path, strings.NewReader(j.dataDir+"\n"), 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
 	}
-	if err := j.cfg.writeKnownNote(j.dir); err != nil {
+	n, err := j.cfg.noteOf(j.dir)
+	if n != nil && err == nil {
+		setIDAt(j.dataDir, n.ID)
+		err = j.cfg.writeNote(j.dir, n)
+	}
+	if err != nil {
 		return err
 	}
 	return j.cfg.syncDir(j.cfg.Dir)

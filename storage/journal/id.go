@@ -1,0 +1,99 @@
+package journal
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// The state directory may be away for a time, with its disk, and phexts are written with
+// another journal meanwhile. When it is back, its journals are of long ago, and must repair
+// nothing. Disks of data directories may be mounted in each other's place. So a journal has an
+// id, and the data directory has that of the journal with which it was written last, as an
+// extended attribute. Where the file system has none, nothing of this is noticed.
+
+const idAttribute = "user.sqgate.journal"
+
+// idAt is the id that the directory at a path has, or "".
+func idAt(at string) string {
+	b := make([]byte, 64)
+	n, err := unix.Getxattr(at, idAttribute, b)
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
+
+// setIDAt gives the directory at a path an id, which is on the disk then, if it can have one.
+func setIDAt(at, id string) {
+	if id == "" || idAt(at) == id {
+		return
+	}
+	f, err := os.Open(at)
+	if err != nil {
+		return
+	}
+	if unix.Fsetxattr(int(f.Fd()), idAttribute, []byte(id), 0) == nil {
+		_ = f.Sync() // a disk that fails is found out by the writes
+	}
+	_ = f.Close()
+}
+
+// renewID gives a journal that was begun anew at the same path another id.
+func (j *Journal) renewID() error {
+	n, err := j.cfg.noteOf(j.dir)
+	if n == nil || err != nil {
+		return err
+	}
+	renewed := *n
+	renewed.ID = rand.Text()
+	setIDAt(j.dataDir, renewed.ID)
+	return j.cfg.setNote(j.dir, &renewed)
+}
+
+// Displaced is the data_dir of others to whom the directory at a path belongs, as far as their
+// journal knows it: they have written it last, it is not where it was, and those who have
+// dataDir now have never had it. "" = there is none.
+func (s *Set) Displaced(at, dataDir string, now Owners) string {
+	id := idAt(at)
+	if id == "" {
+		return ""
+	}
+	dir := s.cfg.withID(id)
+	if dir == "" || dir == filepath.Join(s.cfg.Dir, dirName(dataDir)) {
+		return ""
+	}
+	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.knows) {
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(dir, pathFile))
+	if err != nil {
+		return ""
+	}
+	path := strings.TrimSuffix(string(text), "\n")
+	if idAt(path) == id && fsutil.NodeOf(path) != fsutil.NodeOf(at) {
+		return "" // the other is a copy of it
+	}
+	return path
+}
+
+// withID is the directory of the journal that has an id, or "".
+func (s *settings) withID(id string) string {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	if s.readNotesLocked() != nil {
+		return ""
+	}
+	for dir, n := range s.owners.of {
+		if n.ID == id {
+			return dir
+		}
+	}
+	return ""
+}
