@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 	}
 	logged, waiting, others := time.Now(), map[string]int64{}, false
-	for i, file := range slices.Sorted(maps.Keys(logs)) {
+	for i, file := range inOrder(logs) {
 		if ctx.Err() != nil {
 			return report, errors.Join(err, ctx.Err())
 		}
@@ -117,6 +118,20 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		return report, err
 	}
 	return report, v.j.orNoRoom(err, waiting)
+}
+
+// inOrder are the names of the files. First come those with mutations that have not ended,
+// since these were before all that recovery finds out.
+func inOrder(logs map[string]*fileLog) []string {
+	hasEnded := func(file string) int {
+		if log := logs[file]; log != nil && len(log.pending) > 0 {
+			return 0
+		}
+		return 1
+	}
+	return slices.SortedFunc(maps.Keys(logs), func(a, b string) int {
+		return cmp.Or(cmp.Compare(hasEnded(a), hasEnded(b)), strings.Compare(a, b))
+	})
 }
 
 // recovery is one call of Recover.

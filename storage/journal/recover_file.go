@@ -357,6 +357,8 @@ func (j *Journal) syncNames(dir string) error {
 	return j.cfg.syncDir(dir)
 }
 
+// record notes what was before this start, or does not say when it was: its time is right after
+// the latest record.
 func (f *fileRecovery) record(all ...record) error {
 	j := f.view.j
 	j.mu.Lock()
@@ -365,7 +367,8 @@ func (f *fileRecovery) record(all ...record) error {
 		return err
 	}
 	for i := range all {
-		all[i].time, all[i].m.File = j.tickLocked(), f.name
+		j.lastTime++
+		all[i].time, all[i].m.File = j.lastTime, f.name
 	}
 	return j.appendLocked(all...)
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const big = "the whole of a phext, long enough to be torn"
@@ -193,5 +194,38 @@ func TestARefusedMutationIsUndone(t *testing.T) {
 				t.Errorf("found %q, reboot %v: the second recovery did %+v", found.Text, reboot, r)
 			}
 		}
+	}
+}
+
+// TestWhenACompletedMutationWas is before the crash, also if recovery finds edits: whoever goes
+// back to a moment after its answer has it.
+func TestWhenACompletedMutationWas(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "before"))
+	w.put("b.phext", text("before"))
+	w.must(w.begin(update("b.phext", 2, "text")).Sync()) // and answered: what is missing is the record of its end
+	answered := w.now
+	w.put("a.phext", text("by hand"))
+	w.now = w.now.Add(time.Hour)
+	w.cfg.BootID = "boot-2"
+	(&model{world: w}).reopenAfterCut()
+	if r := w.recover(); r.Completed != 1 || r.Kept != 1 {
+		t.Fatalf("%+v", r)
+	}
+	if s, err := w.j.At("b.phext", answered.Add(time.Second)); err != nil || s != text("before\x17text") {
+		t.Errorf("right after the answer: %q, %v", s.Text, err)
+	}
+	events, err := w.j.History(Query{Limit: 10})
+	w.must(err)
+	for i, e := range events {
+		if i > 0 && !e.Time.After(events[i-1].Time) {
+			t.Errorf("%v is not after %v", e.Time, events[i-1].Time)
+		}
+		if edited := e.Op == "edited"; edited != e.Time.After(answered.Add(time.Second)) {
+			t.Errorf("%s at %v", e.Op, e.Time)
+		}
+	}
+	if len(events) != 3 {
+		t.Errorf("%d events", len(events))
 	}
 }
