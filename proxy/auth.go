@@ -229,6 +229,7 @@ func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Hand
 				w.Header().Set("WWW-Authenticate", `Bearer realm="sqgate"`)
 			}
 		case err == nil && who.isPublic():
+			infoOf(r).sender = keylimit.Sender(r).String()
 			if wait := g.PublicLimit.Count(r); wait > 0 {
 				err = errPublicReads(wait)
 			}

@@ -42,7 +42,7 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 	// An answer that is not taken is kept until then. That to a write is short: it must not be
 	// refused any more.
 	if size := cap(answer.Body); size > longestUncounted {
-		release, ok := dir.Send(info.group(), answer, int64(size))
+		release, ok := dir.Send(info.recipient(), answer, int64(size))
 		if !ok {
 			return datadir.ErrBusy
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // withKey is a RoundTripper that sends a key.
@@ -301,7 +302,7 @@ func TestMCPTakesItsAnswer(t *testing.T) {
 	if answer := w.post("/mcp", read); answer.Code != 200 || answer.Body.Len() < 6*65536 {
 		t.Fatalf("%d, %d bytes", answer.Code, answer.Body.Len())
 	}
-	release, ok := w.dir.Send("", t, w.Dirs.Answers.Limit()/8-(300<<10)) // the part of this directory, without room for the scroll as JSON
+	release, ok := w.dir.Send(rewrite.Recipient{}, t, w.Dirs.Answers.Limit()/8-(300<<10)) // the part of this directory, without room for the scroll as JSON
 	if !ok {
 		t.Fatal("something is reserved")
 	}

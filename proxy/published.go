@@ -66,7 +66,7 @@ func noScroll(call *rewrite.Call) error {
 func (g *Gateway) writeObject(w http.ResponseWriter, dir *datadir.Dir, text string, call *rewrite.Call) error {
 	coordinate, pace := call.Published.Coordinate, call.Pace
 	size := len(`{"content":,"coordinate":,"exists":false}`+"\n") + phext.QuotedLen(text, pace) + phext.QuotedLen(coordinate, pace)
-	release, ok := dir.Send(call.Group, new(byte), int64(size))
+	release, ok := dir.Send(call.Recipient, new(byte), int64(size))
 	if !ok {
 		return datadir.ErrBusy
 	}

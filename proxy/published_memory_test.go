@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // TestAnObjectTakesItsSize asks for large texts in objects. They are counted, as a
@@ -31,7 +32,7 @@ func TestAnObjectTakesItsSize(t *testing.T) {
 		}
 		dir := w.dir
 		all := w.Dirs.Answers.Limit()
-		release, ok := dir.Send("", t, all) // the part of this directory
+		release, ok := dir.Send(rewrite.Recipient{}, t, all) // the part of this directory
 		if !ok {
 			t.Fatal("something is reserved")
 		}

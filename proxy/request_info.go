@@ -32,6 +32,8 @@ type requestInfo struct {
 	code string // slug of the error answered, if any
 	body []byte // if it was read
 
+	sender string // the client's address, of a public read
+
 	counted bool   // an Uncounted call has been counted, or what it asks for
 	leave   func() // gives the place in the directory back, for what it asks for; nil = it asks for nothing
 
@@ -65,6 +67,15 @@ func (i *requestInfo) group() string {
 		return i.caller.ID
 	}
 	return ""
+}
+
+// recipient is as whom the answer counts. Without a key, that is the client's address, in
+// all directories: few of them cannot keep the others out.
+func (i *requestInfo) recipient() rewrite.Recipient {
+	if i.caller == nil {
+		return rewrite.Recipient{Group: i.group(), Caller: publicReaders + i.sender}
+	}
+	return rewrite.Recipient{Group: i.group(), Caller: i.caller.ID}
 }
 
 // owner is whose places the request takes on its way to another host. They are the caller's.

@@ -27,7 +27,7 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	info.op = head.Op
-	head.Pace, head.Group = info.turn.Pace(), info.group()
+	head.Pace, head.Recipient = info.turn.Pace(), info.recipient()
 	if info.isPublic() {
 		head.IgnoreBody() // the phext, and with it the right to read it, is known from the query
 	}

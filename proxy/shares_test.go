@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"mirrorborn.us/sqgate/rewrite"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ func TestAnswersCountForWhoeverIsSentThem(t *testing.T) {
 		var held []func()
 		for size := int64(1 << 20); size > 0; size /= 2 { // all that they may have
 			for {
-				release, ok := w.dir.Send(group, new(byte), size)
+				release, ok := w.dir.Send(rewrite.Recipient{Group: group, Caller: group}, new(byte), size)
 				if !ok {
 					break
 				}

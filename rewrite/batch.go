@@ -46,7 +46,7 @@ func (h *Head) batch(body []byte) (*Call, *apierror.Error) {
 	if got.hasCoordinate() || got.given(paramScroll) {
 		return nil, badRequest("a batch takes coordinates and texts from its operations, and not from the query: nothing was changed")
 	}
-	c := &Call{Op: Batch, Pace: h.Pace, Group: h.Group, At: phext.Origin(), tenant: h.tenant}
+	c := &Call{Op: Batch, Pace: h.Pace, Recipient: h.Recipient, At: phext.Origin(), tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ type Call struct {
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
-	Group     string     // as whose the answer counts while it is sent; see Head
+	Recipient Recipient  // as whom the answer counts while it is sent
 	tenant    Tenant
 	scope     *Scope // of the caller, from Authorize on; nil = Everything
 }
@@ -54,6 +54,15 @@ type ManifestLine struct {
 	Hash string // as sent: SQ compares it as text
 }
 
+// Recipient is to whom an answer is sent.
+type Recipient struct {
+	// Group is those with whom the caller shares what one directory may take; "" = it is the
+	// tenant itself, alone in its directory. See datadir.Dir.Enter.
+	Group string
+	// Caller is the same in all directories.
+	Caller string
+}
+
 // Head is a request whose body has not been read yet. Its operation and method
 // are allowed, and TakesBody says whether the body is worth reading.
 type Head struct {
@@ -61,15 +70,14 @@ type Head struct {
 	// Pace is told how far long work has come, of Call and of what the call then needs.
 	// nil = nobody wants to know.
 	Pace phext.Pace
-	// Group is those with whom the caller shares what one directory may take; "" = it is the
-	// tenant itself, alone in its directory. See datadir.Dir.Enter.
-	Group  string
-	does   Op // what a Call of it does
-	method string
-	route  route
-	query  string
-	tenant Tenant
-	noBody bool
+	// Recipient is as whom the answer counts while it is sent.
+	Recipient Recipient
+	does      Op // what a Call of it does
+	method    string
+	route     route
+	query     string
+	tenant    Tenant
+	noBody    bool
 }
 
 // ParseHead reads the method and the path, which is decoded and has no path key.
@@ -149,7 +157,7 @@ func (h *Head) call(body []byte) (*Call, *apierror.Error) {
 			return nil, err
 		}
 	}
-	c := &Call{Op: h.does, Scroll: scroll, History: history, Pace: h.Pace, Group: h.Group, tenant: h.tenant}
+	c := &Call{Op: h.does, Scroll: scroll, History: history, Pace: h.Pace, Recipient: h.Recipient, tenant: h.tenant}
 	if err := c.setPhext(&got.params); err != nil {
 		return nil, err
 	}

@@ -61,3 +61,42 @@ func (s *Shares) give(b *Budget, n int64) {
 		delete(s.by, b.owner)
 	}
 }
+
+// SharedBy counts things as Shared does, for each owner in what it has of Shares.
+type SharedBy struct {
+	shares *Shares
+	mu     sync.Mutex
+	users  map[owned]int
+}
+
+// owned is a thing that an owner uses.
+type owned struct {
+	owner string
+	thing any
+}
+
+// NewSharedBy counts within shares.
+func NewSharedBy(shares *Shares) *SharedBy { return &SharedBy{shares: shares, users: map[owned]int{}} }
+
+// Used is what all have.
+func (s *SharedBy) Used() int64 { return s.shares.Used() }
+
+// Take is Shared.Take for a user that is an owner's.
+func (s *SharedBy) Take(owner string, thing any, n int64) (release func(), ok bool) {
+	key, share := owned{owner, thing}, s.shares.Of(owner)
+	n = min(n, share.limit)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[key] == 0 && !share.Take(n) {
+		return nil, false
+	}
+	s.users[key]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.users[key]--; s.users[key] == 0 {
+			delete(s.users, key)
+			share.Give(n)
+		}
+	}, true
+}

@@ -11,6 +11,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -51,11 +52,11 @@ type Dir struct {
 	queue  *semaphore.Weighted // first come, first served: a stream of reads cannot keep a write out
 
 	// What those who share the directory divide between them.
-	groups  sync.Map         // of *group by name; as many as the tenants file ever named
-	alone   *group           // ""
-	inside  *memlimit.Shares // requests, up to mostInside
-	sending *memlimit.Shares // what answers on their way to clients keep in memory, see Send
-	sent    *memlimit.Shared // the same for all of them
+	groups  sync.Map           // of *group by name; as many as the tenants file ever named
+	alone   *group             // ""
+	inside  *memlimit.Shares   // requests, up to mostInside
+	sending *memlimit.SharedBy // what answers on their way to clients keep in memory, see Send
+	sent    *memlimit.Shared   // the same for all of them
 
 	searchers sync.Map // of memlimit.Budget by group, see EnterSearch
 
@@ -84,11 +85,10 @@ type Dir struct {
 // whose it is alone.
 type group struct {
 	inside, bodies *memlimit.Budget
-	sending        *memlimit.Shared
 }
 
 func (d *Dir) newGroup(name string) *group {
-	return &group{d.inside.Of(name), d.Bodies.Of(name), memlimit.NewShared(d.sending.Of(name))}
+	return &group{d.inside.Of(name), d.Bodies.Of(name)}
 }
 
 func (d *Dir) group(name string) *group {
@@ -114,19 +114,25 @@ func (d *Dir) Enter(group string) (leave func(), err error) {
 }
 
 // Send counts an answer, or what it keeps in memory, of so many bytes until it is sent. What
-// is sent several times is in memory once, and counts for each group that it is sent to. ok
-// is false if there is no room; see memlimit.Shared.
-func (d *Dir) Send(group string, thing any, bytes int64) (release func(), ok bool) {
-	own, ok := d.group(group).sending.Take(thing, bytes)
+// is sent several times is in memory once, and counts for each group and caller that it is
+// sent to. ok is false if there is no room; see memlimit.Shared.
+func (d *Dir) Send(to rewrite.Recipient, thing any, bytes int64) (release func(), ok bool) {
+	caller, ok := d.dirs.sending.Take(to.Caller, thing, bytes)
 	if !ok {
+		return nil, false
+	}
+	group, ok := d.sending.Take(to.Group, thing, bytes)
+	if !ok {
+		caller()
 		return nil, false
 	}
 	all, ok := d.sent.Take(thing, bytes)
 	if !ok {
-		own()
+		group()
+		caller()
 		return nil, false
 	}
-	return func() { all(); own() }, true
+	return func() { all(); group(); caller() }, true
 }
 
 // EnterSearch is Enter for what takes one of Searches later: of those too, a group has no

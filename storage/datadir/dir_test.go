@@ -12,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/memlimit"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // TestReadsShareAndAWriteIsAlone, and whoever came first is served first: reads
@@ -172,7 +173,7 @@ func TestGroupsLeaveRoomToSend(t *testing.T) {
 		var held []func()
 		for _, group := range []string{"a", "b"} {
 			for {
-				release, ok := w.dir.Send(group, new(byte), size)
+				release, ok := w.dir.Send(rewrite.Recipient{Group: group, Caller: group}, new(byte), size)
 				if !ok {
 					break
 				}
@@ -180,7 +181,7 @@ func TestGroupsLeaveRoomToSend(t *testing.T) {
 			}
 		}
 		for _, group := range []string{"", "c"} {
-			release, ok := w.dir.Send(group, new(byte), 64<<10)
+			release, ok := w.dir.Send(rewrite.Recipient{Group: group, Caller: group}, new(byte), 64<<10)
 			if !ok {
 				t.Errorf("beside answers of %d bytes, there is no room for %q", size, group)
 				continue
@@ -257,4 +258,27 @@ func TestTruncateFromNowOn(t *testing.T) {
 	if d.Truncating() || !d.TruncateFromNowOn() || !d.Truncating() || d.TruncateFromNowOn() || !d.Truncating() {
 		t.Error("it is not from then on, or said more than once")
 	}
+}
+
+// TestACallerInManyDirectories has no more answers on their way than in one, however many of
+// them it reads in: what is left is for the others.
+func TestACallerInManyDirectories(t *testing.T) {
+	w := newWorld(t)
+	reader, taken := rewrite.Recipient{Group: "*", Caller: "*192.0.2.1"}, int64(0)
+	size := w.Answers.Limit() / 64
+	for i := range 64 {
+		release, ok := w.Of(filepath.Join(w.root, fmt.Sprint(i))).Send(reader, new(byte), size)
+		if ok {
+			defer release()
+			taken += size
+		}
+	}
+	if most := w.Answers.Limit() / sendingPart; taken == 0 || taken > most {
+		t.Errorf("%d bytes are on their way to one caller, of %d at most", taken, most)
+	}
+	release, ok := w.dir.Send(rewrite.Recipient{Caller: "will"}, new(byte), w.Answers.Limit()/sendingPart/2)
+	if !ok {
+		t.Fatal("there is no room for another one")
+	}
+	release()
 }

@@ -44,8 +44,8 @@ type Config struct {
 }
 
 // How many bodies of the largest size may be in memory at once, the fraction of them that
-// those of one directory, and of one caller, may take, and that of all answers that those to
-// the callers of one directory may.
+// those of one directory, and of one caller, may take, and that of all answers that those of
+// one directory, and to one caller, may.
 const (
 	bodiesAtOnce = 8
 	bodiesPart   = 4
@@ -70,11 +70,12 @@ type Dirs struct {
 	missing  *cache.Version
 	identity func(path string) (id string, err error) // another one in tests
 
-	onlyLooks  bool          // see Looking
-	mostOfOne  int64         // bytes of Answers that one directory may take
-	recovering chan struct{} // has a place for the one who recovers a large phext
-	lost       chan struct{} // has one when an ownership was lost
-	deposed    atomic.Int64  // how many were lost to another host
+	onlyLooks  bool               // see Looking
+	mostOfOne  int64              // bytes of Answers that one directory may take
+	recovering chan struct{}      // has a place for the one who recovers a large phext
+	lost       chan struct{}      // has one when an ownership was lost
+	sending    *memlimit.SharedBy // what answers on their way keep in memory, by caller
+	deposed    atomic.Int64       // how many were lost to another host
 	sq         *sqMemory
 
 	mu         sync.RWMutex
@@ -94,6 +95,8 @@ func New(c Config) *Dirs {
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
 		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
 	}
+	sending := ds.Answers.Limit()
+	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	ds.Cache.Check = func(path string) error { dir := filepath.Dir(path); return ds.Of(dir).checkOwn(dir) }
@@ -140,7 +143,7 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		d.memory.OnShortage(ds.Cache.Collect)
 		bodies, sending := ds.Bodies.Limit()/bodiesPart, ds.Answers.Limit()/sendingPart
 		d.Bodies = memlimit.NewShares(bodies, bodies*3/4) // in which the largest body has room
-		d.sending, d.sent = memlimit.NewShares(sending, sending/2), memlimit.NewShared(d.memory, ds.Answers)
+		d.sending, d.sent = memlimit.NewSharedBy(memlimit.NewShares(sending, sending/2)), memlimit.NewShared(d.memory, ds.Answers)
 		d.alone = d.newGroup("")
 		d.inUse = memlimit.NewShared(d.memory, ds.Answers)
 		ds.byPath[path] = d

@@ -70,7 +70,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		return Answer{}, err
 	}
 	text := answerListing(call, page, total, size)
-	return r.once(ctx, d, call.Group, text, gzip)
+	return r.once(ctx, d, call.Recipient, text, gzip)
 }
 
 // collection collects the entries of an answer from one phext or from several.

@@ -52,7 +52,7 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		return Answer{}, err
 	}
 	defer made()
-	return r.once(ctx, d, call.Group, list.JSON(call.Pace), gzip)
+	return r.once(ctx, d, call.Recipient, list.JSON(call.Pace), gzip)
 }
 
 // ends are the ends of the range, if there is one.

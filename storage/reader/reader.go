@@ -94,7 +94,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 		}
 		if v.Phext.Counted() && len(a.Text) > copied {
 			a.Release = func() { runtime.KeepAlive(v.Phext) } // as long as it is there, it counts
-		} else if a.Release, ok = d.Send(call.Group, thing, size); !ok {
+		} else if a.Release, ok = d.Send(call.Recipient, thing, size); !ok {
 			return Answer{}, datadir.ErrBusy
 		}
 	}
@@ -154,7 +154,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 			return Answer{}, err
 		}
 	}
-	release, ok := d.Send(call.Group, a, int64(len(a.Text)))
+	release, ok := d.Send(call.Recipient, a, int64(len(a.Text)))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
@@ -162,7 +162,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 }
 
 // once is the answer that is made for one client alone.
-func (r *Reader) once(ctx context.Context, d *datadir.Dir, group, text string, gzip bool) (Answer, error) {
+func (r *Reader) once(ctx context.Context, d *datadir.Dir, to rewrite.Recipient, text string, gzip bool) (Answer, error) {
 	a := &cache.Rendered{Text: text, Tag: etag.Paced(text, fairqueue.FromContext(ctx).Pace())}
 	if gzip = gzip && len(text) >= worthCompressing && len(text) <= mostCompressed; gzip {
 		var err error
@@ -170,7 +170,7 @@ func (r *Reader) once(ctx context.Context, d *datadir.Dir, group, text string, g
 			return Answer{}, err
 		}
 	}
-	release, ok := d.Send(group, a, int64(len(a.Text)))
+	release, ok := d.Send(to, a, int64(len(a.Text)))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}

@@ -382,7 +382,7 @@ func TestAnswersThatAreNotTakenAreCounted(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	const size = 2 * copied
 	rest := w.Dirs.Answers.Limit()/8 - 3*size // of the part of a directory
-	release, ok := w.dir.Send("", t, rest)
+	release, ok := w.dir.Send(rewrite.Recipient{}, t, rest)
 	if !ok {
 		t.Fatal("the part is smaller")
 	}

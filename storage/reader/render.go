@@ -50,7 +50,7 @@ func (r *Reader) delta(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		return Answer{}, err
 	}
 	defer made()
-	return r.once(ctx, d, call.Group, delta.RenderPaced(call.Pace), false)
+	return r.once(ctx, d, call.Recipient, delta.RenderPaced(call.Pace), false)
 }
 
 func manifest(call *rewrite.Call) map[phext.Coordinate]string {

@@ -327,7 +327,7 @@ func (b *operations) render() error {
 
 // countAnswer counts an answer of so many bytes as memory until it is sent.
 func (tx *transaction) countAnswer(size int) error {
-	release, ok := tx.dir.Send(tx.lead.Call.Group, new(byte), int64(size))
+	release, ok := tx.dir.Send(tx.lead.Call.Recipient, new(byte), int64(size))
 	if !ok {
 		return datadir.ErrBusy
 	}
