@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/rewrite"
@@ -133,11 +134,23 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 // byToken is the tenant that a JSON Web Token names, and what it allows. A token that was
 // issued to an earlier tenant with the same id is wrong.
 //
-// To verify a token may take milliseconds, and nobody knows yet who asks. So it is done in
-// turns of the client's address.
+// To verify a token may take milliseconds, and nobody knows yet who asks. So all that are not
+// known yet are verified in turns of one owner, and none of an address that has sent too many
+// wrong keys.
 func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request) (*tenants.Tenant, *rewrite.Scope, error) {
-	id, err := g.Tokens.Verify(token, func(work func()) { infoOf(r).turn.Do(keylimit.Sender(r).String(), work) })
-	if errors.Is(err, jwtauth.ErrExpired) {
+	var limited error
+	id, err := g.Tokens.Verify(token, func(work func()) error {
+		if wait := g.KeyLimit.Wait(r); wait > 0 {
+			limited = errWrongKeys(wait)
+			return limited
+		}
+		infoOf(r).turn.Do(unverified, work)
+		return nil
+	})
+	switch {
+	case limited != nil:
+		return nil, nil, limited
+	case errors.Is(err, jwtauth.ErrExpired):
 		return nil, nil, errExpiredToken
 	}
 	t, ok := known.ByID(id.Tenant)
@@ -149,6 +162,9 @@ func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request
 	}
 	return t, rewrite.Everything, nil
 }
+
+// unverified is the owner of the turns in which tokens are verified. It is no tenant's id.
+const unverified = "*tokens"
 
 // readOnly is the scope of a token with the access read.
 var readOnly = rewrite.Everything.Within(rewrite.ReadAccess)
@@ -241,8 +257,24 @@ func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Hand
 		if who.caller != nil {
 			infoOf(r).turn.SetOwner(who.caller.ID)
 		}
+		if size := http1.HeadMemory(infoOf(r).client); size > 0 && g.Headers != nil {
+			g.serveLargeHeader(w, r, size, next)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// serveLargeHeader counts what a header takes for its caller: the answer may be a stream
+// without an end.
+func (g *Gateway) serveLargeHeader(w http.ResponseWriter, r *http.Request, size int64, next http.Handler) {
+	share := g.Headers.Of(infoOf(r).recipient().Caller)
+	if !share.Take(size) {
+		g.refuse(w, r, http1.ErrNoRoom)
+		return
+	}
+	defer share.Give(size)
+	next.ServeHTTP(w, r)
 }
 
 // operatorsKey is what the key in the headers is at the management API, or "".

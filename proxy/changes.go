@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/strictjson"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/changes"
@@ -23,7 +24,7 @@ const (
 
 // Limits of those who listen for changes.
 const (
-	mostStreams  = 4096                   // in all; one tenant may have half of them
+	mostStreams  = 4096                   // in all, see memlimit.Shares; one tenant may have half of them
 	heartbeat    = 15 * time.Second       // after so long in which nothing was sent, so that a dead connection ends
 	checkStreams = 500 * time.Millisecond // how often it is looked whether they may still listen
 	streamsPart  = 60                     // all together take one in so many parts of the processors
@@ -198,7 +199,7 @@ type streams struct {
 	once   sync.Once
 
 	mu     sync.Mutex
-	inside int                   // streams, with those that have not begun
+	places *memlimit.Shares      // of streams, with those that have not begun
 	each   map[string]*listeners // by tenant
 	all    map[*stream]struct{}  // that have begun
 	period time.Time             // when it began: it takes as long as a heartbeat
@@ -218,7 +219,7 @@ func (l *lately) most() int { return max(l.now, l.before) }
 func (l *lately) next()     { *l = lately{before: l.now} }
 
 func newStreams() *streams {
-	return &streams{ending: make(chan struct{}), all: map[*stream]struct{}{}, each: map[string]*listeners{}}
+	return &streams{ending: make(chan struct{}), places: memlimit.NewShares(mostStreams, mostStreams/2), all: map[*stream]struct{}{}, each: map[string]*listeners{}}
 }
 
 // enter takes a place, which leave gives back.
@@ -229,11 +230,10 @@ func (s *streams) enter(one *stream) bool {
 	if of == nil {
 		of = &listeners{}
 	}
-	if s.inside >= mostStreams || of.inside >= mostStreams/2 {
+	if !s.places.Of(one.caller.ID).Take(1) {
 		return false
 	}
 	s.each[one.caller.ID] = of
-	s.inside++
 	of.inside++
 	return true
 }
@@ -242,7 +242,7 @@ func (s *streams) leave(one *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, one)
-	s.inside--
+	s.places.Of(one.caller.ID).Give(1)
 	s.each[one.caller.ID].inside--
 	s.forget(one.caller.ID)
 }

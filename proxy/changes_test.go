@@ -366,8 +366,8 @@ func TestPauses(t *testing.T) {
 			time.Sleep(heartbeat)
 			s.pauseAfter(one, work)
 		}
-		if s.inside != 1 || len(s.each) != 1 {
-			t.Errorf("%d are inside, of %d tenants", s.inside, len(s.each))
+		if s.places.Used() != 1 || len(s.each) != 1 {
+			t.Errorf("%d are inside, of %d tenants", s.places.Used(), len(s.each))
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/cluster"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/mcp"
 	"mirrorborn.us/sqgate/storage/changes"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -52,7 +53,9 @@ type Config struct {
 	Observe func(tenant, op string, status int, code string, took time.Duration)
 	// KeyRefused is told of each request of a tenant's further key that was answered with
 	// an error, and of the error's code; nil = nobody is.
-	KeyRefused     func(tenant string, key *tenants.Key, code string)
+	KeyRefused func(tenant string, key *tenants.Key, code string)
+	// Headers is what large headers may take, by caller, in bytes; nil = it is not limited.
+	Headers        *memlimit.Shares
 	BackendVersion string // of SQ, for the X-SQ-Backend header; may be empty
 	Logger         *slog.Logger
 }

@@ -1,9 +1,12 @@
 package proxy
 
 import (
-	"mirrorborn.us/sqgate/rewrite"
+	"fmt"
 	"strings"
 	"testing"
+
+	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // TestAnswersCountForWhoeverIsSentThem has those who are let into a tenant's phexts, and a
@@ -53,4 +56,17 @@ func TestAnswersCountForWhoeverIsSentThem(t *testing.T) {
 		}
 	}
 	w.wantAllFree()
+}
+
+// TestFewTenantsLeaveOthersPlacesToListen whatever they take.
+func TestFewTenantsLeaveOthersPlacesToListen(t *testing.T) {
+	s := newStreams()
+	one := func(id string) *stream { return &stream{access: access{caller: &tenants.Tenant{ID: id}}} }
+	for i := range 10 {
+		for s.enter(one(fmt.Sprint("many", i))) {
+		}
+	}
+	if !s.enter(one("another")) {
+		t.Error("there is no place for another tenant")
+	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -124,6 +125,8 @@ func TestWrongTokensAreLimited(t *testing.T) {
 	w := newWorld(t, options{readMemory: 1 << 20})
 	w.takeTokens()
 	w.KeyLimit = keylimit.PerMinute(2, time.Now)
+	good := tokenFor(t, jwt.MapClaims{"tenant": "will"})
+	first := w.ask("GET", third, "", "Authorization", "Bearer "+good)
 	expired := tokenFor(t, jwt.MapClaims{"tenant": "will", "exp": 1})
 	for i, token := range []string{expired, "a.b.c", expired} {
 		answer := w.ask("GET", third, "", "Authorization", "Bearer "+token)
@@ -131,8 +134,8 @@ func TestWrongTokensAreLimited(t *testing.T) {
 			t.Errorf("%d: %d %s", i, answer.Code, answer.Body)
 		}
 	}
-	if answer := w.ask("GET", third, "", "Authorization", "Bearer "+tokenFor(t, jwt.MapClaims{"tenant": "will"})); answer.Code != 200 {
-		t.Errorf("a good one: %d %s", answer.Code, answer.Body)
+	if answer := w.ask("GET", third, "", "Authorization", "Bearer "+good); first.Code != 200 || answer.Code != 200 {
+		t.Errorf("a good one: %d, then %d %s", first.Code, answer.Code, answer.Body)
 	}
 }
 
@@ -166,6 +169,35 @@ func TestTokensAreVerifiedInTurns(t *testing.T) {
 	other.Give()
 	if status := <-answered; status != 401 || !verified.Load() {
 		t.Errorf("%d, verified: %v", status, verified.Load())
+	}
+}
+
+// TestTokensOfWhoeverGuesses are not verified any more. A good one that is known still counts.
+func TestTokensOfWhoeverGuesses(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20})
+	w.takeTokens()
+	good := tokenFor(t, jwt.MapClaims{"tenant": "will", "exp": time.Now().Add(time.Hour).Unix()})
+	ask := func(token string) int { return w.ask("GET", third, "", "Authorization", "Bearer "+token).Code }
+	if status := ask(good); status != 200 {
+		t.Fatal(status)
+	}
+	status := 0
+	for i := 0; status != 429; i++ {
+		if status = ask(good + fmt.Sprint("x", i)); status != 401 && status != 429 || i > 1000 {
+			t.Fatalf("wrong token %d: %d", i, status)
+		}
+	}
+	verified := false
+	v, err := jwtauth.Load(filepath.Join(w.root, "jwt-key"), "tenant", func() time.Time { verified = true; return time.Now() })
+	w.check(err)
+	before := w.Tokens
+	w.Tokens = v
+	if status := ask(good); status != 429 || verified {
+		t.Errorf("one that is not known: %d, verified: %v", status, verified)
+	}
+	w.Tokens = before
+	if status := ask(good); status != 200 {
+		t.Errorf("one that is known: %d", status)
 	}
 }
 

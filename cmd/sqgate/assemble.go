@@ -22,6 +22,7 @@ import (
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/proxy"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/changes"
@@ -318,6 +319,7 @@ func (s *service) makeAPIs() error {
 	s.api.WarnOfDeletions()
 	s.gateway = proxy.New(proxy.Config{
 		Tenants: s.store.Current, Dirs: s.dirs, Reader: s.reader, Writer: s.writer, Changes: s.changes, History: s.history, Ledger: s.ledger, Calls: s.calls, KeyLimit: limit, Tokens: s.tokens,
+		Headers:     memlimit.NewShares(headerMemory, headerMemory/2),
 		PublicLimit: keylimit.PerMinute(s.o.publicReads, time.Now),
 		Hosts:       s.hosts, HostAdmin: s.api.FromHosts(), RefreshTenants: s.refreshTenants, Leased: s.leased(),
 		Admin: s.api, OperatorKey: s.api.WhoseKey, Observe: s.metrics.Served, KeyRefused: s.metrics.KeyRefused, BackendVersion: version, Logger: s.log,

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ func (h head) memory() int64 { return int64(h.size*textMemory + h.lines*fieldMem
 
 var (
 	errHeaderTooLarge = apierror.New(apierror.HeaderTooLarge, "the header of the request is too large, or has too many fields: send a long text as the body")
-	errNoRoom         = apierror.RetryIn(time.Second, apierror.Unavailable, "there are too many requests with large headers at once: try again, or send a long text as the body")
+	ErrNoRoom         = apierror.RetryIn(time.Second, apierror.Unavailable, "there are too many requests with large headers at once: try again, or send a long text as the body")
 	errUnclear        = apierror.New(apierror.BadRequest, "it is not clear how long the body of the request is: send one Content-Length, or chunks over HTTP/1.1, and no folded header lines")
 )
 
@@ -72,15 +73,31 @@ func (m *headMemory) take(h head, waits bool) *apierror.Error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return errNoRoom
+		return ErrNoRoom
 	}
 	if m.held == nil {
 		m.held = memlimit.Reserve(m.budgets(m.remote)...)
 	}
 	if !m.held.Grow(h.memory()) {
-		return errNoRoom
+		return ErrNoRoom
 	}
 	return nil
+}
+
+// HeadMemory is what the header of the request of a context takes of Config.HeaderMemory, in
+// bytes, until it is answered.
+func HeadMemory(ctx context.Context) int64 {
+	h, ok := ctx.Value(handedKey{}).(*handed)
+	if !ok {
+		return 0 // another server has read it
+	}
+	m := h.heads
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil {
+		return 0
+	}
+	return m.held.Size()
 }
 
 // release gives the room back; there is no further header if it is the last.

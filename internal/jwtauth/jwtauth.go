@@ -4,6 +4,7 @@ package jwtauth
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -149,16 +150,18 @@ func parsePublicKey(block *pem.Block) (key any, method string, err error) {
 }
 
 // Verify reads a token. The error is ErrExpired if nothing else is wrong with it. A token
-// that is not remembered is verified within a call of do, since that takes time.
-func (v *Verifier) Verify(token string, do func(work func())) (Identity, error) {
+// that is not remembered is verified within a call of do, since that takes time. do may
+// refuse that with an error.
+func (v *Verifier) Verify(token string, do func(work func()) error) (Identity, error) {
 	if v == nil || len(token) > longestToken || strings.Count(token, ".") != 2 {
 		return Identity{}, errInvalid
 	}
 	sum := sha256.Sum256([]byte(token))
 	known, ok := v.verified.Get(sum)
 	if !ok {
-		var err error
-		if do(func() { known, err = v.verify(token) }); err != nil {
+		var wrong error
+		refused := do(func() { known, wrong = v.verify(token) })
+		if err := cmp.Or(refused, wrong); err != nil {
 			return Identity{}, err
 		}
 		v.verified.Add(sum, known)

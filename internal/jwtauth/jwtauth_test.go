@@ -272,7 +272,10 @@ func TestKeyFilesRefused(t *testing.T) {
 }
 
 // atOnce is for Verify.
-func atOnce(work func()) { work() }
+func atOnce(work func()) error {
+	work()
+	return nil
+}
 
 // TestAGoodTokenIsVerifiedOnce, until it expires. A bad one is never remembered.
 func TestAGoodTokenIsVerifiedOnce(t *testing.T) {

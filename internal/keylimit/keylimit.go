@@ -1,7 +1,7 @@
 // Package keylimit slows down whoever guesses keys: each client address may send
 // only so many wrong ones. Requests without a key are limited in the same way. It
-// never looks at a key, never delays a right one, and keeps nothing that a client
-// sent, except for an address in its binary form.
+// never looks at a key, and keeps nothing that a client sent, except for an address in
+// its binary form.
 package keylimit
 
 import (
@@ -54,6 +54,18 @@ func newLimiter(burst int, interval time.Duration, now func() time.Time) *Limite
 // Count counts a wrong key, or a request, against the sender of r. It returns how
 // long that sender has to wait before the next one, or 0 if it need not wait.
 func (l *Limiter) Count(r *http.Request) (wait time.Duration) { return l.add(Sender(r)) }
+
+// Wait is what Count would return, which is not counted.
+func (l *Limiter) Wait(r *http.Request) time.Duration {
+	limiter, ok := l.byAddress.Get(Sender(r))
+	if !ok {
+		return 0
+	}
+	now := l.now()
+	one := limiter.ReserveN(now, 1)
+	defer one.CancelAt(now)
+	return one.DelayFrom(now)
+}
 
 func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
 	limiter, ok := l.byAddress.Get(address)

@@ -33,32 +33,37 @@ func (s *Shares) Used() int64 {
 // Of is the budget of an owner. That of "" is bounded by the limit alone. It knows no
 // shortage, level or garbage.
 func (s *Shares) Of(owner string) *Budget {
-	if owner == "" {
-		return &Budget{limit: s.limit, shares: s}
-	}
-	return &Budget{limit: s.most, shares: s, owner: owner}
+	return &Budget{limit: s.mostOf(owner), shares: s, owner: owner}
 }
 
-func (s *Shares) take(b *Budget, n int64) bool {
+// mostOf is the most that an owner may have.
+func (s *Shares) mostOf(owner string) int64 {
+	if owner == "" {
+		return s.limit
+	}
+	return s.most
+}
+
+func (s *Shares) take(owner string, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	free, mine := s.limit-s.used, s.by[b.owner]+n
-	if b.owner != "" && mine > max(1, free/eighth) {
+	free, mine := s.limit-s.used, s.by[owner]+n
+	if owner != "" && mine > max(1, free/eighth) {
 		free -= s.limit / eighth
 	}
-	if n > free || mine > b.limit {
+	if n > free || mine > s.mostOf(owner) {
 		return false
 	}
-	s.used, s.by[b.owner] = s.used+n, mine
+	s.used, s.by[owner] = s.used+n, mine
 	return true
 }
 
-func (s *Shares) give(b *Budget, n int64) {
+func (s *Shares) give(owner string, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used -= n
-	if s.by[b.owner] -= n; s.by[b.owner] == 0 {
-		delete(s.by, b.owner)
+	if s.by[owner] -= n; s.by[owner] == 0 {
+		delete(s.by, owner)
 	}
 }
 
@@ -81,22 +86,25 @@ func NewSharedBy(shares *Shares) *SharedBy { return &SharedBy{shares: shares, us
 // Used is what all have.
 func (s *SharedBy) Used() int64 { return s.shares.Used() }
 
-// Take is Shared.Take for a user that is an owner's.
-func (s *SharedBy) Take(owner string, thing any, n int64) (release func(), ok bool) {
-	key, share := owned{owner, thing}, s.shares.Of(owner)
-	n = min(n, share.limit)
+// Take is Shared.Take for a user that is an owner's. Give gives the room back.
+func (s *SharedBy) Take(owner string, thing any, n int64) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users[key] == 0 && !share.Take(n) {
-		return nil, false
+	key := owned{owner, thing}
+	if s.users[key] == 0 && !s.shares.take(owner, min(n, s.shares.mostOf(owner))) {
+		return false
 	}
 	s.users[key]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.users[key]--; s.users[key] == 0 {
-			delete(s.users, key)
-			share.Give(n)
-		}
-	}, true
+	return true
+}
+
+// Give counts out one user of a thing that Take has counted in.
+func (s *SharedBy) Give(owner string, thing any, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := owned{owner, thing}
+	if s.users[key]--; s.users[key] == 0 {
+		delete(s.users, key)
+		s.shares.give(owner, min(n, s.shares.mostOf(owner)))
+	}
 }

@@ -117,22 +117,24 @@ func (d *Dir) Enter(group string) (leave func(), err error) {
 // is sent several times is in memory once, and counts for each group and caller that it is
 // sent to. ok is false if there is no room; see memlimit.Shared.
 func (d *Dir) Send(to rewrite.Recipient, thing any, bytes int64) (release func(), ok bool) {
-	caller, ok := d.dirs.sending.Take(to.Caller, thing, bytes)
-	if !ok {
-		return nil, false
-	}
-	group, ok := d.sending.Take(to.Group, thing, bytes)
-	if !ok {
-		caller()
-		return nil, false
-	}
 	all, ok := d.sent.Take(thing, bytes)
 	if !ok {
-		group()
-		caller()
 		return nil, false
 	}
-	return func() { all(); group(); caller() }, true
+	if !d.sending.Take(to.Group, thing, bytes) {
+		all()
+		return nil, false
+	}
+	if !d.dirs.sending.Take(to.Caller, thing, bytes) {
+		d.sending.Give(to.Group, thing, bytes)
+		all()
+		return nil, false
+	}
+	return func() {
+		d.dirs.sending.Give(to.Caller, thing, bytes)
+		d.sending.Give(to.Group, thing, bytes)
+		all()
+	}, true
 }
 
 // EnterSearch is Enter for what takes one of Searches later: of those too, a group has no
