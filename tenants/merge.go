@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Portable has tenants by id, as every host with the same bucket can use them: each is
@@ -21,8 +23,12 @@ type Portable map[string]json.RawMessage
 type Sums map[string]string
 
 // sharedDirs is the directory in --data-root where a new machine has the directories
-// that tenants share. It is no tenant's id.
-const sharedDirs = "shared.d"
+// that tenants share. otherDirs, there or beside it, has those of tenants whose usual
+// directory is another tenant's on this host. They are no tenant's id.
+const (
+	sharedDirs = "shared.d"
+	otherDirs  = "other.d"
+)
 
 // SumOf returns the sum of a tenant, which is "" for none.
 func SumOf(raw json.RawMessage) string {
@@ -126,19 +132,23 @@ func keySum(key, sum *string) *string {
 }
 
 // local is a portable e in the file of this host. It keeps the directory and the keys in
-// clear that the tenant has here, if they are still its own.
-func (e Entry) local(here Entry, dataRoot string) Entry {
-	dir := filepath.Join(dataRoot, *e.ID)
-	if e.DataDir != nil {
-		dir = filepath.Join(dataRoot, sharedDirs, filepath.Base(*e.DataDir))
-	}
+// clear that the tenant has here, if they are still its own. placed is false if it has no
+// directory here.
+func (e Entry) local(here Entry) (local Entry, placed bool) {
 	if shared := here.portable().DataDir; here.DataDir != nil && valueOr(shared, "") == valueOr(e.DataDir, "") {
-		dir = *here.DataDir
+		e.DataDir, placed = here.DataDir, true
 	}
-	e.DataDir = &dir
 	e.APIKey, e.APIKeySHA256 = keepClear(here.APIKey, e.APIKeySHA256)
 	e.PathKey, e.PathKeySHA256 = keepClear(here.PathKey, e.PathKeySHA256)
-	return e
+	return e, placed
+}
+
+// usualDir is the directory of a portable e on a new machine.
+func (e Entry) usualDir(dataRoot string) string {
+	if e.DataDir != nil {
+		return filepath.Join(dataRoot, sharedDirs, filepath.Base(*e.DataDir))
+	}
+	return filepath.Join(dataRoot, *e.ID)
 }
 
 func keepClear(here, sum *string) (key, hashed *string) {
@@ -156,6 +166,9 @@ type Difference struct {
 	// Refused are the tenants, sorted by id, that changed in both, and not alike. If the two
 	// were never the same, they are all that the bucket does not have, or has otherwise.
 	Refused []string
+	// Placed are the tenants whose usual directory is another's here, so that they got
+	// another one: who that is, by id.
+	Placed map[string]string
 }
 
 // Merge brings together the file d and the tenants in a bucket. agreed has the sums from
@@ -188,15 +201,23 @@ func (d *Document) Merge(theirs Portable, agreed Sums, dataRoot string) (merged 
 		return d, diff, nil
 	}
 	slices.Sort(diff.Refused)
-	merged, err = d.take(take, theirs, dataRoot)
+	merged, diff.Placed, err = d.take(take, theirs, dataRoot)
 	return merged, diff, err
 }
 
-// take returns d with some tenants as in theirs. Those that are new come last.
-func (d *Document) take(ids map[string]bool, theirs Portable, dataRoot string) (*Document, error) {
-	merged := &Document{reload: d.reload}
+// take returns d with some tenants as in theirs. Those that are new come last. placed is
+// that of Difference.
+func (d *Document) take(ids map[string]bool, theirs Portable, dataRoot string) (merged *Document, placed map[string]string, err error) {
+	merged = &Document{reload: d.reload}
 	add := func(id string, raw json.RawMessage) {
 		merged.ids, merged.entries = append(merged.ids, id), append(merged.entries, raw)
+	}
+	homeless := map[int]bool{} // positions of those that have no directory here
+	take := func(id string, here json.RawMessage) error {
+		raw, placed, err := localEntry(id, theirs[id], here)
+		homeless[len(merged.ids)] = !placed
+		add(id, raw)
+		return err
 	}
 	left := maps.Clone(ids)
 	for i, id := range d.ids {
@@ -204,34 +225,71 @@ func (d *Document) take(ids map[string]bool, theirs Portable, dataRoot string) (
 		if !ids[id] {
 			add(id, d.entries[i])
 		} else if theirs[id] != nil {
-			raw, err := localEntry(id, theirs[id], d.entries[i], dataRoot)
-			if err != nil {
-				return nil, err
+			if err := take(id, d.entries[i]); err != nil {
+				return nil, nil, err
 			}
-			add(id, raw)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(left)) {
-		raw, err := localEntry(id, theirs[id], json.RawMessage("{}"), dataRoot)
-		if err != nil {
+		if err := take(id, json.RawMessage("{}")); err != nil {
+			return nil, nil, err
+		}
+	}
+	placed, err = merged.place(homeless, dataRoot)
+	return merged, placed, err
+}
+
+// place gives each tenant at one of the positions its usual directory, or if that is
+// another's here, another one: where directories are is each host's own, and what somebody
+// has moved there must not keep this host from what the bucket says of all tenants.
+func (d *Document) place(positions map[int]bool, dataRoot string) (placed map[string]string, err error) {
+	all, whose := make([]Entry, len(d.entries)), map[string]*Entry{}
+	for i, raw := range d.entries {
+		if err := json.Unmarshal(raw, &all[i]); err != nil {
 			return nil, err
 		}
-		add(id, raw)
+		if !positions[i] {
+			whose[fsutil.Resolve(*all[i].DataDir)] = &all[i]
+		}
 	}
-	return merged, nil
+	placed = map[string]string{}
+	for i := range d.entries {
+		if !positions[i] {
+			continue
+		}
+		e := &all[i]
+		dir := e.usualDir(dataRoot)
+		for other := whose[fsutil.Resolve(dir)]; other != nil && !bothShare(e, other); other = whose[fsutil.Resolve(dir)] {
+			placed[*e.ID] = *other.ID
+			dir = filepath.Join(filepath.Dir(dir), otherDirs, filepath.Base(dir))
+		}
+		e.DataDir = &dir
+		whose[fsutil.Resolve(dir)] = e
+		if d.entries[i], err = json.Marshal(e); err != nil {
+			return nil, err
+		}
+	}
+	return placed, nil
+}
+
+func bothShare(a, b *Entry) bool {
+	return valueOr(a.SharedDataDir, false) && valueOr(b.SharedDataDir, false)
 }
 
 // localEntry is a tenant of a bucket as it stands in the file, where here stood before.
-func localEntry(id string, there, here json.RawMessage, dataRoot string) (json.RawMessage, error) {
+// placed is that of local.
+func localEntry(id string, there, here json.RawMessage) (raw json.RawMessage, placed bool, err error) {
 	e, err := decodePortable(id, there)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var before Entry
 	if err := json.Unmarshal(here, &before); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return json.Marshal(e.local(before, dataRoot))
+	e, placed = e.local(before)
+	raw, err = json.Marshal(e)
+	return raw, placed, err
 }
 
 // ReadDocument reads the tenants file at path. The error is that of Load.

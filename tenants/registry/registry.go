@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -255,7 +256,7 @@ func (r *Registry) Agree(file *tenants.Document, edit bool) (agreed *tenants.Doc
 	ctx, cancel := context.WithTimeout(context.Background(), agreeWithin)
 	defer cancel()
 	w := writer{Registry: r}
-	agreed, refused, err := w.agree(ctx, file, edit)
+	agreed, diff, err := w.agree(ctx, file, edit)
 	if err != nil {
 		if !errors.Is(err, tenants.ErrMeanwhile) {
 			r.lookAgain()
@@ -267,9 +268,13 @@ func (r *Registry) Agree(file *tenants.Document, edit bool) (agreed *tenants.Doc
 		return nil, nil, err
 	}
 	return agreed, func() {
-		if len(refused) > 0 {
+		if len(diff.Refused) > 0 {
 			r.Logger.Error("a change in the tenants file was refused, because somebody else has changed the same tenant in the bucket meanwhile; the file has that now: make the change again if it is still wanted",
-				"file", r.File, "tenants", some(refused))
+				"file", r.File, "tenants", some(diff.Refused))
+		}
+		for _, id := range slices.Sorted(maps.Keys(diff.Placed)) {
+			r.Logger.Warn("the directory that a tenant would have on this host is another tenant's, so it has another one here, which the tenants file names",
+				"file", r.File, "tenant", id, "other", diff.Placed[id])
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()

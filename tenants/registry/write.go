@@ -26,25 +26,25 @@ type writer struct {
 }
 
 // agree returns what the file is to be. edit is as for Agree.
-func (w *writer) agree(ctx context.Context, file *tenants.Document, edit bool) (d *tenants.Document, refused []string, err error) {
+func (w *writer) agree(ctx context.Context, file *tenants.Document, edit bool) (d *tenants.Document, diff tenants.Difference, err error) {
 	for {
 		agreed, err := w.agreed()
 		if err != nil {
-			return nil, nil, err
+			return nil, diff, err
 		}
-		d, diff, err := w.merge(file, agreed)
+		d, diff, err = w.merge(file, agreed)
 		if err != nil {
-			return nil, nil, err
+			return nil, diff, err
 		}
 		if edit && len(diff.Refused) > 0 {
-			return nil, nil, tenants.ErrMeanwhile
+			return nil, diff, tenants.ErrMeanwhile
 		}
 		again, err := w.push(ctx, diff.Changed)
 		if err != nil {
-			return nil, nil, err
+			return nil, diff, err
 		}
 		if !again {
-			return d, diff.Refused, nil
+			return d, diff, nil
 		}
 	}
 }
