@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // The files of a directory may be ahead of its log: with a Lag, and after Init, writes are
@@ -26,15 +27,24 @@ func (t *takeOver) readAhead(m mark, o object.Owner) {
 	t.ahead = t.behind && m.Whole && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
 }
 
-// keepAhead finds what is ahead of the log, which is all that differs from it, and is to be
-// uploaded: known is what there is then. If nothing is here, the disk was lost, and that is
-// not to empty the log.
+// keepAhead finds what is ahead of the log, and is to be uploaded: all that differs from it.
+// known is what there is then. If nothing is here, that is only what was removed: the disk
+// may have been lost, which is not to empty the log.
 func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known map[string]datadir.KnownFile, ahead []string, err error) {
-	if !t.ahead || len(t.there) == 0 {
+	if !t.ahead {
 		return nil, nil, nil
+	}
+	kept := func(string) bool { return true }
+	if len(t.there) == 0 {
+		if kept, err = t.removed(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
 	known = map[string]datadir.KnownFile{}
 	for name := range t.names(state) {
+		if !kept(name) {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
@@ -49,6 +59,25 @@ func (t *takeOver) keepAhead(ctx context.Context, state *replica.State) (known m
 		}
 	}
 	return known, ahead, nil
+}
+
+// removed says which files of a directory without any are known to have been removed: all
+// of tenants that are archived, and those of which the journal has that as a mutation. That
+// a file was found to be missing says nothing.
+func (t *takeOver) removed(ctx context.Context) (func(file string) bool, error) {
+	if all := t.tenants(); len(all) > 0 && !slices.ContainsFunc(all, func(t *tenants.Tenant) bool { return !t.Archived }) {
+		return func(string) bool { return true }, nil
+	}
+	j, err := t.Journal.Of(t.d.Path)
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]string{} // what was done to a file
+	_, err = j.History(journal.Query{Context: ctx, Wanted: func(e journal.Event) bool {
+		last[e.File] = e.Op
+		return false
+	}})
+	return func(file string) bool { return last[file] == journal.Remove.String() }, err
 }
 
 // names are the files of the log, and those here, which have an entry in the state then.

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
@@ -77,6 +79,99 @@ func TestALostDiskIsNotAheadOfTheBucket(t *testing.T) {
 		m.check(m.serve())
 		m.want("n.phext", "one")
 	})
+}
+
+// TestTheLastPhextIsRemovedAheadOfTheBucket has a directory be empty, because what was in it
+// was removed by those who may. That is acknowledged like any other write.
+func TestTheLastPhextIsRemovedAheadOfTheBucket(t *testing.T) {
+	for name, test := range map[string]struct {
+		lag  time.Duration // of the process that removes it
+		lost bool          // another one vanishes with the disk
+	}{
+		"with a lag": {lag: time.Second}, "without the bucket for a time": {}, "and the disk is lost": {time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", lag: test.lag}
+				m.start()
+				synctest.Wait()
+				m.write("removed.phext", "one", "", true)
+				if test.lost {
+					m.write("lost.phext", "two", "", true)
+				}
+				synctest.Wait()
+				if test.lag == 0 {
+					m.end()
+					m.check(ServeWithout(m.ds.MarkDir))
+					m.without = true
+					m.start()
+				}
+				m.remove("removed.phext")
+				m.crash()
+				if test.lost {
+					m.check(os.RemoveAll(m.path("")))
+				}
+				m.without = false
+				m.start()
+				synctest.Wait()
+				lost := map[bool]string{true: "two"}[test.lost]
+				m.check(m.serve())
+				m.want("removed.phext", "")
+				m.want("lost.phext", lost)
+				m.end()
+				next := newMachine(t, b, "b")
+				defer next.end()
+				synctest.Wait()
+				next.check(next.serve())
+				next.want("removed.phext", "")
+				next.want("lost.phext", lost)
+			})
+		})
+	}
+}
+
+// TestATenantIsArchivedWithoutTheBucket of whose phexts the journal here knows nothing: they
+// came from the bucket.
+func TestATenantIsArchivedWithoutTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		first := newMachine(t, b, "a")
+		synctest.Wait()
+		first.write("n.phext", "one", "", true)
+		first.end()
+		m := newMachine(t, b, "b")
+		synctest.Wait()
+		m.check(m.serve())
+		m.want("n.phext", "one")
+		m.end()
+		m.check(ServeWithout(m.ds.MarkDir))
+		m.check(os.Remove(m.path("n.phext")))
+		m.archived = true
+		m.start()
+		synctest.Wait()
+		m.check(m.serve())
+		m.want("n.phext", "")
+		m.end()
+		next := newMachine(t, b, "c")
+		defer next.end()
+		synctest.Wait()
+		next.check(next.serve())
+		next.want("n.phext", "")
+	})
+}
+
+// remove removes a file as a restore does, without the bucket.
+func (m *machine) remove(file string) {
+	m.Helper()
+	_, j, unlock, err := m.lock(file)
+	m.check(err)
+	defer unlock()
+	p, err := j.Begin(journal.Mutation{File: file, Op: journal.Remove, Tenant: m.tenant.UniqueID()}, func() (journal.State, error) { return journal.ReadState(nil, m.path(file)) })
+	m.check(err)
+	m.check(os.Remove(m.path(file)))
+	m.check(p.Done(fsutil.FileID{}))
+	m.check(p.Sync())
 }
 
 // TestAnotherWasThereMeanwhile has a host that was ahead come back too late.

@@ -71,6 +71,7 @@ type machine struct {
 	lag         time.Duration
 	without     bool // it serves without a bucket
 	many        bool // it is one of several hosts
+	archived    bool // will is
 }
 
 type lines struct {
@@ -148,6 +149,9 @@ func (m *machine) setTenants() {
 	will := map[string]any{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": m.path("")}
 	if m.incarnation != "" {
 		will["incarnation"] = m.incarnation
+	}
+	if m.archived {
+		will["archived"], will["enabled"] = true, false
 	}
 	all := []any{will}
 	for i := range m.idle {
