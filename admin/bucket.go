@@ -24,6 +24,7 @@ type BucketStatus struct {
 	Since         time.Time     `json:"since"`          // of the requests
 	Costs         bucket.Costs  `json:"requests"`
 	Directories   []hosts.Owned `json:"directories"`
+	Problems      []string      `json:"problems,omitempty"` // what of the tenants there this host cannot take
 	Sizes         []BucketSize  `json:"sizes,omitempty"`
 }
 

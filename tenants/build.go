@@ -33,7 +33,7 @@ type builder struct {
 
 // keyUse says which tenant has a key, and in which field.
 type keyUse struct {
-	tenant, field string
+	id, tenant, field string // tenant is the description
 }
 
 // build makes the tenants of a file's entries.
@@ -81,6 +81,11 @@ func findID(list []strictjson.Field) string {
 
 func (b *builder) refuse(field, problem, fix string) {
 	b.mistakes = append(b.mistakes, &FieldError{Tenant: b.id, Index: b.index, Field: field, Problem: problem, Fix: fix})
+}
+
+// refuseBeside refuses what cannot be together with another tenant.
+func (b *builder) refuseBeside(other, field, problem, fix string) {
+	b.mistakes = append(b.mistakes, &FieldError{Tenant: b.id, Index: b.index, Field: field, Problem: problem, Fix: fix, other: other})
 }
 
 func (b *builder) refuseValue(field string, e *ValueError) { b.refuse(field, e.Problem, e.Fix) }
@@ -262,10 +267,10 @@ func (b *builder) claim(field string, d digest, t *Tenant, enter func()) {
 		return
 	}
 	if use, taken := b.keys[d]; taken {
-		b.refuse(field, "is the same key as "+use.field+" of "+use.tenant, "make every key different")
+		b.refuseBeside(use.id, field, "is the same key as "+use.field+" of "+use.tenant, "make every key different")
 		return
 	}
-	b.keys[d] = keyUse{describeTenant(t.ID, b.index), field}
+	b.keys[d] = keyUse{t.ID, describeTenant(t.ID, b.index), field}
 	enter()
 }
 
@@ -292,12 +297,12 @@ func (b *builder) checkDirectories() {
 		b.id, b.index = t.ID, b.positions[i]
 		if t.SharedDataDir && o.SharedDataDir {
 			if t.FollowLinks != o.FollowLinks {
-				b.refuse("follow_links", "is not the same as that of "+describeTenant(o.ID, b.positions[other])+", which has this data_dir too",
+				b.refuseBeside(o.ID, "follow_links", "is not the same as that of "+describeTenant(o.ID, b.positions[other])+", which has this data_dir too",
 					"set it for both, or for neither")
 			}
 			continue
 		}
-		b.refuse("data_dir", "is the directory of "+describeTenant(o.ID, b.positions[other])+" too",
+		b.refuseBeside(o.ID, "data_dir", "is the directory of "+describeTenant(o.ID, b.positions[other])+" too",
 			`give each its own, or set "shared_data_dir" on both`)
 	}
 }

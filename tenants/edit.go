@@ -162,6 +162,9 @@ func (d *Document) text() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Has says whether there is a tenant with this id.
+func (d *Document) Has(id string) bool { return slices.Contains(d.ids, id) }
+
 // Add appends a tenant, whose ID must be set. The error is ErrExists if there
 // is one with the same id.
 func (d *Document) Add(e Entry) error {

@@ -97,6 +97,7 @@ type FieldError struct {
 	Field   string // "" if the name could be a key
 	Problem string // what is wrong; reads on from the field's name
 	Fix     string // what to do about it
+	other   string // id of another tenant, with which this one cannot be together; "" = there is none
 }
 
 func (e *FieldError) Error() string {

@@ -2,15 +2,18 @@ package tenants
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -74,15 +77,60 @@ func (p Portable) OnlyWriters(allowed func(id string) bool) (Portable, error) {
 	return limited, nil
 }
 
+// KeepWriters is p with the writers that tenants have in theirs, and that p lacks because
+// they are hidden here.
+func (p Portable) KeepWriters(theirs Portable, hidden func(id string) bool) (Portable, error) {
+	kept := maps.Clone(p)
+	for id, raw := range p {
+		if raw == nil || !bytes.Contains(theirs[id], []byte(`"writers"`)) {
+			continue
+		}
+		there, err := decodePortable(id, theirs[id])
+		if err != nil {
+			return nil, err
+		}
+		var add []*string
+		for _, writer := range valueOr(there.Writers, nil) {
+			if writer != nil && hidden(*writer) {
+				add = append(add, writer)
+			}
+		}
+		if len(add) == 0 {
+			continue
+		}
+		e, err := decodePortable(id, raw)
+		if err != nil {
+			return nil, err
+		}
+		all := append(slices.Clone(valueOr(e.Writers, nil)), add...)
+		e.Writers = &all
+		if kept[id], err = json.Marshal(e); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// portableError is a tenant of a bucket that this sqgate cannot keep.
+type portableError struct {
+	id  string
+	err error
+}
+
+func (e *portableError) Error() string { return fmt.Sprintf("tenant %q in the bucket %v", e.id, e.err) }
+func (e *portableError) Unwrap() error { return e.err }
+
+var errOtherID = errors.New("has another id in its entry")
+
 // decodePortable refuses fields that it does not know: it would lose them.
 func decodePortable(id string, raw json.RawMessage) (e Entry, err error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&e); err != nil {
-		return e, fmt.Errorf("tenant %q in the bucket has something that this sqgate does not know; is that from a newer one? %w", id, err)
+		return e, &portableError{id, fmt.Errorf("has something that this sqgate does not know; is that from a newer one? %w", err)}
 	}
 	if e.ID == nil || *e.ID != id || ValidID(id) != nil {
-		return e, fmt.Errorf("tenant %q in the bucket has another id in its entry", id)
+		return e, &portableError{id, errOtherID}
 	}
 	return e, nil
 }
@@ -169,20 +217,56 @@ type Difference struct {
 	// Placed are the tenants whose usual directory is another's here, so that they got
 	// another one: who that is, by id.
 	Placed map[string]string
+	// Held are the tenants that the file cannot have as the bucket has them, and why. They
+	// stay as they are in the file, if they are there.
+	Held map[string]error
 }
 
 // Merge brings together the file d and the tenants in a bucket. agreed has the sums from
 // when the two were the same; nil means that they never were. What changed in the bucket
 // is taken into merged, also if it changed in the file; merged is d itself if there is
-// nothing to take. Into dataRoot go the directories of tenants that are new here.
+// nothing to take. Into dataRoot go the directories of tenants that are new here. A tenant
+// that cannot be taken keeps no other from being taken, unless it changed in both.
 func (d *Document) Merge(theirs Portable, agreed Sums, dataRoot string) (merged *Document, diff Difference, err error) {
 	ours, err := d.Portable()
 	if err != nil {
 		return nil, diff, err
 	}
+	theirs, diff.Held = maps.Clone(theirs), map[string]error{}
+	for {
+		merged, err = d.mergeOnce(ours, theirs, agreed, dataRoot, &diff)
+		if err == nil {
+			return merged, diff, nil
+		}
+		before := len(diff.Held)
+		for id, why := range blamed(err) {
+			switch {
+			case diff.Held[id] != nil || bytes.Equal(theirs[id], ours[id]):
+				continue
+			case SumOf(ours[id]) != agreed[id]:
+				err := fmt.Errorf("tenant %q was changed in the tenants file, or is new there, and what the bucket has of it cannot be taken: undo that (%w)", id, why)
+				return nil, diff, &editError{err, apierror.New(apierror.Conflict, err.Error())}
+			}
+			diff.Held[id], theirs[id] = why, ours[id]
+			if ours[id] == nil {
+				delete(theirs, id)
+			}
+		}
+		if len(diff.Held) == before {
+			return nil, diff, err
+		}
+	}
+}
+
+// mergeOnce is Merge with all or none of theirs.
+func (d *Document) mergeOnce(ours, theirs Portable, agreed Sums, dataRoot string, diff *Difference) (*Document, error) {
+	theirs, err := theirs.OnlyWriters(func(id string) bool { return theirs[id] != nil })
+	if err != nil {
+		return nil, err
+	}
 	all := maps.Clone(ours)
 	maps.Copy(all, theirs)
-	diff.Changed = Portable{}
+	diff.Changed, diff.Refused, diff.Placed = Portable{}, nil, nil
 	take := map[string]bool{}
 	for id := range all {
 		here, there := ours[id], theirs[id]
@@ -198,11 +282,54 @@ func (d *Document) Merge(theirs Portable, agreed Sums, dataRoot string) (merged 
 		}
 	}
 	if len(take) == 0 {
-		return d, diff, nil
+		return d, nil
 	}
 	slices.Sort(diff.Refused)
-	merged, diff.Placed, err = d.take(take, theirs, dataRoot)
-	return merged, diff, err
+	merged, placed, err := d.take(take, theirs, dataRoot)
+	diff.Placed = placed
+	if err == nil {
+		err = merged.takenLast(take).Check()
+	}
+	return merged, err
+}
+
+// takenLast is d with those of some ids at its end: of two tenants that cannot be together,
+// the later one is blamed.
+func (d *Document) takenLast(ids map[string]bool) *Document {
+	sorted := &Document{reload: d.reload}
+	for _, last := range []bool{false, true} {
+		for i, id := range d.ids {
+			if ids[id] == last {
+				sorted.ids, sorted.entries = append(sorted.ids, id), append(sorted.entries, d.entries[i])
+			}
+		}
+	}
+	return sorted
+}
+
+// blamed are the tenants of which an error says that something is wrong with them, and those
+// beside which they cannot be: nobody knows which of two it is that has a key.
+func blamed(err error) map[string]error {
+	ids := map[string]error{}
+	var walk func(error)
+	walk = func(err error) {
+		switch e := err.(type) {
+		case *FieldError:
+			for _, id := range []string{e.Tenant, e.other} {
+				ids[id] = cmp.Or(ids[id], error(e))
+			}
+		case *portableError:
+			ids[e.id] = e
+		case interface{ Unwrap() error }:
+			walk(e.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, one := range e.Unwrap() {
+				walk(one)
+			}
+		}
+	}
+	walk(err)
+	return ids
 }
 
 // take returns d with some tenants as in theirs. Those that are new come last. placed is

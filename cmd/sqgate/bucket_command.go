@@ -164,6 +164,9 @@ func printBucket(out io.Writer, text []byte) error {
 	}
 	t.add("writes", mode)
 	t.add("behind", fmt.Sprintf("%.1f s", s.BehindSeconds))
+	for _, problem := range s.Problems {
+		t.add("PROBLEM", problem)
+	}
 	costs := s.Costs
 	t.add("requests", fmt.Sprintf("%d puts, %d gets, %d lists and %d deletes, %d of them failed, since %s", costs.Puts, costs.Gets, costs.Lists, costs.Deletes, costs.Failed, ago(s.Since, time.Now())))
 	t.add("sent", megabytes(costs.SentBytes))

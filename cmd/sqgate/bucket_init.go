@@ -74,6 +74,9 @@ func (s *service) bucketStatus() *admin.BucketStatus {
 	status := &admin.BucketStatus{
 		URL: s.o.bucket.url, Host: s.host.Name, Lease: s.host.Holds(), Sync: s.o.bucket.sync, Costs: s.costs.Costs(), Since: s.started, Directories: s.replicas.Owned(),
 	}
+	if s.registry != nil {
+		status.Problems = s.registry.Problems()
+	}
 	if !s.o.bucket.sync {
 		status.LagSeconds = s.o.bucket.lag.Seconds()
 	}

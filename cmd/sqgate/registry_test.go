@@ -2,12 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
 )
 
 // tenantsOf is what the management API says of all tenants, without what is of this
@@ -124,15 +128,47 @@ func TestTenantsThatTheBucketDoesNotKnow(t *testing.T) {
 	g.args = []string{"--bucket", "file://" + used}
 	g.fillBucket()
 	other := newGate(t, builtin, "will", "emi")
-	for name, bucket := range map[string]string{"an empty bucket": t.TempDir(), "another's": used} {
+	for name, place := range map[string]string{"an empty bucket": t.TempDir(), "another's": used} {
 		before, err := os.ReadFile(other.configPath())
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, status := sqgateOutput(t, nil, "serve", "--sq", builtin, "--config", other.configPath(), "--state-dir", filepath.Join(other.dir, "state"), "--listen", "127.0.0.1:0", "--bucket", "file://"+bucket)
+		out, status := sqgateOutput(t, nil, "serve", "--sq", builtin, "--config", other.configPath(), "--state-dir", filepath.Join(other.dir, "state"), "--listen", "127.0.0.1:0", "--bucket", "file://"+place)
 		after, err := os.ReadFile(other.configPath())
 		if err != nil || status == 0 || !strings.Contains(out, "sqgate bucket init") || string(after) != string(before) {
 			t.Errorf("%s: %d %s", name, status, out)
 		}
+	}
+}
+
+// TestADamagedObjectOfTenants is shown, and keeps neither the others nor a start from anything.
+func TestADamagedObjectOfTenants(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will", "emi")
+	dir := t.TempDir()
+	g.args = []string{"--bucket", "file://" + dir}
+	g.fillBucket()
+	if object.TenantShard("will") == object.TenantShard("emi") {
+		t.Fatal("this test shows nothing")
+	}
+	key := fmt.Sprintf("tenants/%x", object.TenantShard("will"))
+	b, err := bucket.Open("file://"+dir, bucket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), key, []byte("damaged"), bucket.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	g.soon("will", "POST", at("update", "n", origin), "of will")
+	g.manage("PATCH", "tenants/emi", `{"quota_mb": 7}`, 200)
+	if told := g.manage("PATCH", "tenants/will", `{"quota_mb": 7}`, 503)["error"].(string); !strings.Contains(told, key) {
+		t.Error(told)
+	}
+	if problems, _ := g.manage("GET", "bucket", "", 200)["problems"].([]any); len(problems) != 1 || !strings.Contains(problems[0].(string), key) {
+		t.Errorf("%q", problems)
+	}
+	if metrics := g.metrics(t); !strings.Contains(metrics, "\nsq_bucket_problems 1\n") {
+		t.Error(metrics)
 	}
 }

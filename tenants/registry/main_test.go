@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,27 +154,32 @@ func (m *machine) want(tenantsWanted ...string) {
 	m.check(next.start())
 	in["in the bucket"] = next.Current()
 	for where, s := range in {
-		got := map[string]bool{}
-		for _, t := range s.All() {
-			got[strings.TrimSuffix(fmt.Sprintf("%s:%d%v", t.ID, t.QuotaBytes>>20, t.Writers()), "[]")] = true
-			if who, ok := s.ByKey("key-of-"+t.ID, time.Now()); !ok || who != t {
-				m.Errorf("%s: the key of %s is not good", where, t.ID)
-			}
-		}
-		for _, w := range tenantsWanted {
-			if !got[w] {
-				m.Errorf("%s: no %s", where, w)
-			}
-			delete(got, w)
-		}
-		if len(got) > 0 {
-			m.Errorf("%s: also %v", where, got)
-		}
+		m.has(where, s, tenantsWanted...)
 	}
 	state, err := readState(m.State)
 	m.check(err)
 	if len(state.Tenants) != len(tenantsWanted) {
 		m.Errorf("agreed on %d tenants", len(state.Tenants))
+	}
+}
+
+func (m *machine) has(where string, s *tenants.Snapshot, tenantsWanted ...string) {
+	m.Helper()
+	got := map[string]bool{}
+	for _, t := range s.All() {
+		got[strings.TrimSuffix(fmt.Sprintf("%s:%d%v", t.ID, t.QuotaBytes>>20, t.Writers()), "[]")] = true
+		if who, ok := s.ByKey("key-of-"+t.ID, time.Now()); !ok || who != t {
+			m.Errorf("%s: the key of %s is not good", where, t.ID)
+		}
+	}
+	for _, w := range tenantsWanted {
+		if !got[w] {
+			m.Errorf("%s: no %s", where, w)
+		}
+		delete(got, w)
+	}
+	if len(got) > 0 {
+		m.Errorf("%s: also %v", where, got)
 	}
 }
 
@@ -250,7 +256,8 @@ func (m *machine) putTenant(service, id, entry string) {
 	if service != "" {
 		s.Service = service
 	}
-	s.ByID = map[string]json.RawMessage{id: json.RawMessage(entry)}
+	s.ByID = maps.Clone(s.ByID)
+	s.ByID[id] = json.RawMessage(entry)
 	body, err := object.Encode(&s)
 	m.check(err)
 	m.put(n, body)

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,17 +64,40 @@ type Registry struct {
 	Config
 	name string // random, among the writers of the bucket
 
-	mu     sync.Mutex
-	shards [object.TenantShards]shard
-	state  state
-	noted  bool          // the file has the state
-	wake   chan struct{} // has one when the bucket has to be looked at
+	mu      sync.Mutex
+	shards  [object.TenantShards]shard
+	service string // of each of them; "" = it is not known yet
+	state   state
+	noted   bool             // the file has the state
+	held    map[string]error // as tenants.Difference.Held
+	wake    chan struct{}    // has one when the bucket has to be looked at
+
+	problems atomic.Pointer[map[string]error] // that were logged, by what has them
 }
 
-// shard is an object as it was when this host saw it last.
+// shard is an object as it was when this host could read it last.
 type shard struct {
 	object.Tenants
-	etag string // "" = there was none
+	etag string // "" = it was never read, or there was none
+	err  error  // an objectError if it cannot be read now
+}
+
+// objectError is an object of the bucket that cannot be what it is to be. Its tenants stay
+// as they are here, and nobody writes it: others may still need what is in it.
+type objectError struct {
+	key string
+	err error
+}
+
+func (e *objectError) Error() string {
+	return fmt.Sprintf("the bucket's %s %v", e.key, e.err)
+}
+
+func (e *objectError) Unwrap() error { return e.err }
+
+func isOfObject(err error) bool {
+	var object *objectError
+	return errors.As(err, &object)
 }
 
 func shardKey(n int) string { return fmt.Sprintf("tenants/%x", n) }
@@ -96,6 +120,9 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	file, err := tenants.ReadDocument(c.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := r.unread(); err != nil {
+			return nil, fmt.Errorf("there is no tenants file here, which would say what is in it: %w", err)
+		}
 		return r, r.makeFile()
 	case err == nil:
 		_, _, err = r.merge(file, r.state.Tenants)
@@ -105,47 +132,70 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 }
 
 // load reads the state and all shards. The error is ErrOther if this host has been in
-// another bucket, or if the shards are not of one service.
+// another bucket, or if the shards are not of one service. If it has been in this one, it
+// goes on without a shard that cannot be read.
 func (r *Registry) load(ctx context.Context) (err error) {
 	if r.state, err = readState(r.State); err != nil {
 		return err
 	}
 	// Each is retried by itself: in a bucket that is busy, one of all often fails.
-	_, err = r.readAll(ctx, func(ctx context.Context, n int) error {
+	_, err = r.readAll(func(n int) error {
 		return retry(ctx, func() error { return r.read(ctx, n) })
 	})
-	if err != nil {
-		return err
-	}
-	for _, s := range r.shards {
-		if s.etag == "" || s.Service == r.state.Service {
-			continue
-		}
-		if r.state.Service != "" && !r.state.Filling { // else this host was never in agreement with any bucket
+	was := r.state.Service != "" && !r.state.Filling // else this host was never in agreement with any bucket
+	known := was && slices.ContainsFunc(r.shards[:], func(s shard) bool { return s.etag != "" && s.Service == r.state.Service })
+	for n := range r.shards {
+		s := &r.shards[n]
+		switch missing := errors.Is(s.err, bucket.ErrNotFound); {
+		case s.etag != "" && s.Service == r.state.Service:
+		case s.etag != "" && known:
+			*s = shard{err: &objectError{shardKey(n), errOtherService}}
+		case s.etag != "" && was:
 			return ErrOther
+		case s.etag != "":
+			r.state, was = state{Service: s.Service}, true
+		case known && s.err == nil:
+			s.err = &objectError{shardKey(n), err} // it got no answer
+		case missing && !known:
+			s.err = nil
+		case !known && err == nil:
+			err = s.err
 		}
-		r.state = state{Service: s.Service}
 	}
-	return nil
+	if known {
+		err = nil
+	}
+	r.service = r.state.Service
+	return err
 }
 
 // there counts the shards that there are.
 func (r *Registry) there() (n int) {
 	for _, s := range r.shards {
-		if s.etag != "" {
+		if s.etag != "" || s.err != nil {
 			n++
 		}
 	}
 	return n
 }
 
-// readAll reads the shards that have changed.
-func (r *Registry) readAll(ctx context.Context, read func(context.Context, int) error) (changed bool, err error) {
-	group, ctx := errgroup.WithContext(ctx)
+// unread is an error if not all shards can be read.
+func (r *Registry) unread() error {
+	for _, s := range r.shards {
+		if s.err != nil {
+			return s.err
+		}
+	}
+	return nil
+}
+
+// readAll reads the shards that have changed. One that fails keeps no other from being read.
+func (r *Registry) readAll(read func(int) error) (changed bool, err error) {
+	var group errgroup.Group
 	var before [object.TenantShards]string
 	for n := range r.shards {
 		before[n] = r.shards[n].etag
-		group.Go(func() error { return read(ctx, n) })
+		group.Go(func() error { return read(n) })
 	}
 	err = group.Wait()
 	for n, s := range r.shards {
@@ -154,34 +204,51 @@ func (r *Registry) readAll(ctx context.Context, read func(context.Context, int) 
 	return changed, err
 }
 
-// read reads a shard, if it has changed.
+var (
+	errLost         = errors.New("is lost: put that object back, from a copy of the bucket")
+	errForeign      = errors.New("has a tenant who belongs to another object: put back what was there")
+	errOtherService = errors.New("has the tenants of another service: put back what was there")
+)
+
+// read reads a shard, if it has changed. An object that cannot be believed is no error: the
+// shard says so, and else stays as it is.
 func (r *Registry) read(ctx context.Context, n int) error {
 	s := &r.shards[n]
 	found, err := r.Bucket.Get(ctx, shardKey(n), s.etag)
+	var t object.Tenants
 	switch {
 	case errors.Is(err, bucket.ErrNotModified):
-		return nil
-	case errors.Is(err, bucket.ErrNotFound) && s.etag == "":
+		s.err = nil
 		return nil
 	case errors.Is(err, bucket.ErrNotFound):
-		return fmt.Errorf("the bucket has lost %s: %w", shardKey(n), err)
+		err = fmt.Errorf("%w (%w)", errLost, err)
 	case err != nil:
 		return fmt.Errorf("the bucket's %s: %w", shardKey(n), err)
+	default:
+		t, err = r.decode(n, found.Body)
 	}
-	t, err := object.Decode[object.Tenants](found.Body)
 	if err != nil {
-		return fmt.Errorf("the bucket's %s %w", shardKey(n), err)
+		s.err = &objectError{shardKey(n), err}
+		return nil
+	}
+	*s = shard{Tenants: t, etag: found.ETag}
+	return nil
+}
+
+// decode refuses an object that cannot be shard n.
+func (r *Registry) decode(n int, body []byte) (t object.Tenants, err error) {
+	if t, err = object.Decode[object.Tenants](body); err != nil {
+		return t, fmt.Errorf("cannot be read: %w (if it is damaged, put that object back, from a copy of the bucket)", err)
 	}
 	for id := range t.ByID {
 		if object.TenantShard(id) != n {
-			return fmt.Errorf("the bucket's %s has tenant %q, who belongs to another one", shardKey(n), id)
+			return t, fmt.Errorf("%w (%s)", errForeign, id)
 		}
 	}
-	if s.etag != "" && s.Service != t.Service {
-		return ErrOther
+	if r.service != "" && t.Service != r.service {
+		return t, errOtherService
 	}
-	*s = shard{t, found.ETag}
-	return nil
+	return t, nil
 }
 
 // all is every tenant in the bucket.
@@ -191,12 +258,6 @@ func (r *Registry) all() tenants.Portable {
 		maps.Copy(all, s.ByID)
 	}
 	return all
-}
-
-// valid is every tenant in the bucket, without writers that are none.
-func (r *Registry) valid() (tenants.Portable, error) {
-	all := r.all()
-	return all.OnlyWriters(func(id string) bool { return all[id] != nil })
 }
 
 // makeFile makes the tenants file of a new machine.
@@ -226,18 +287,90 @@ func sumsOf(d *tenants.Document) (tenants.Sums, error) {
 // tenants had the sums agreed. The error is ErrUnknown if the file has tenants that the
 // bucket does not know, and nobody can tell which of the two is right.
 func (r *Registry) merge(file *tenants.Document, agreed tenants.Sums) (d *tenants.Document, diff tenants.Difference, err error) {
-	there, err := r.valid()
-	if err != nil {
+	there := r.all()
+	if err := r.recall(there, file, agreed); err != nil {
 		return nil, diff, err
 	}
 	d, diff, err = file.Merge(there, agreed, r.DataRoot)
 	if err == nil && agreed == nil && len(diff.Refused) > 0 {
 		err = fmt.Errorf("%w (%s)", ErrUnknown, some(diff.Refused))
 	}
-	if err == nil && d != file {
-		err = d.Check()
+	if err == nil {
+		r.held = diff.Held
+		r.report()
 	}
 	return d, diff, err
+}
+
+// recall adds the tenants of objects that this process could not read yet, as they were when
+// file and bucket were last the same.
+func (r *Registry) recall(there tenants.Portable, file *tenants.Document, agreed tenants.Sums) error {
+	if r.unread() == nil {
+		return nil
+	}
+	ours, err := file.Portable()
+	if err != nil {
+		return err
+	}
+	all := ours.Sums()
+	maps.Copy(all, agreed)
+	for id := range all {
+		s := r.shards[object.TenantShard(id)]
+		switch {
+		case s.etag != "" || s.err == nil:
+		case tenants.SumOf(ours[id]) != agreed[id]:
+			return fmt.Errorf("tenant %q is not in the tenants file as the bucket had it last, and that cannot be put there: undo the change, or mend the bucket: %w", id, s.err)
+		default:
+			there[id] = ours[id]
+		}
+	}
+	return nil
+}
+
+// report logs what of the bucket cannot be taken here, and that it can again.
+func (r *Registry) report() {
+	now := map[string]error{}
+	for n, s := range r.shards {
+		if s.err != nil {
+			now[shardKey(n)] = s.err
+		}
+	}
+	for id, err := range r.held {
+		now["tenant "+id] = err
+	}
+	before := r.reported()
+	for _, what := range slices.Sorted(maps.Keys(now)) {
+		if was := before[what]; was != nil && was.Error() == now[what].Error() {
+			continue
+		}
+		said := "a tenant in the bucket cannot be taken: it stays as it is in the tenants file or, if it is not there, is not served here; all others are followed"
+		if isOfObject(now[what]) {
+			said = "an object of the bucket cannot be read: its tenants stay as they are in the tenants file, and cannot be changed; all others are followed"
+		}
+		r.Logger.Error(said, "object", what, logkey.Error, now[what])
+	}
+	for what := range before {
+		if now[what] == nil {
+			r.Logger.Info("what could not be taken from the bucket is as it should be", "object", what)
+		}
+	}
+	r.problems.Store(&now)
+}
+
+func (r *Registry) reported() map[string]error {
+	if p := r.problems.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Problems says what of the bucket this host cannot take.
+func (r *Registry) Problems() (all []string) {
+	now := r.reported()
+	for _, what := range slices.Sorted(maps.Keys(now)) {
+		all = append(all, fmt.Sprintf("%s: %v", what, now[what]))
+	}
+	return all
 }
 
 // some is a list of ids that fits into a line.
@@ -291,7 +424,7 @@ func (r *Registry) lookAgain() {
 
 // Run looks for what others changed and calls follow, which is that of the tenants.Store,
 // until ctx ends. It does so at the poll interval, after each value of gained, and after an
-// error of Agree until the bucket can be read again. gained has a value when this host
+// error of Agree until the bucket can be read again, all of it. gained has a value when this host
 // got a lease after a gap, in which others may have served its tenants.
 func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan struct{}) {
 	var poll <-chan time.Time
@@ -303,7 +436,7 @@ func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan s
 	said, failed := false, false
 	for {
 		var again <-chan time.Time
-		if failed {
+		if failed || r.incomplete() {
 			again = time.After(lookAgain)
 		}
 		select {
@@ -320,7 +453,7 @@ func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan s
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil && (changed || failed) {
+		if changed || err == nil && failed {
 			_ = follow() // the store logs the error; if it is the bucket's, wake has a value
 		}
 		if failed = err != nil; failed && !said {
@@ -332,7 +465,7 @@ func (r *Registry) Run(ctx context.Context, follow func() error, gained <-chan s
 
 // Refresh looks for what others changed now, and calls follow if there is anything.
 func (r *Registry) Refresh(ctx context.Context, follow func() error) {
-	if changed, err := r.look(ctx); err == nil && changed {
+	if changed, _ := r.look(ctx); changed { // Run logs the error
 		_ = follow() // the store logs the error
 	}
 }
@@ -342,7 +475,19 @@ func (r *Registry) look(ctx context.Context) (changed bool, err error) {
 	defer r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, agreeWithin)
 	defer cancel()
-	return r.readAll(ctx, r.read)
+	changed, err = r.readAll(func(n int) error { return r.read(ctx, n) })
+	r.report()
+	return changed, err
+}
+
+// incomplete says whether not all objects could be read at the last look.
+func (r *Registry) incomplete() bool {
+	for _, err := range r.reported() {
+		if isOfObject(err) {
+			return true
+		}
+	}
+	return false
 }
 
 // PutAll puts the tenants of this host into an empty bucket, and returns how many they
@@ -350,7 +495,7 @@ func (r *Registry) look(ctx context.Context) (changed bool, err error) {
 // error is ErrOther if the bucket has tenants of somebody else.
 func PutAll(ctx context.Context, c Config) (int, error) {
 	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1)}
-	if err := r.load(ctx); err != nil {
+	if err := cmp.Or(r.load(ctx), r.unread()); err != nil {
 		return 0, err
 	}
 	file, err := tenants.ReadDocument(c.File)
@@ -361,12 +506,9 @@ func PutAll(ctx context.Context, c Config) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	fresh, _, err := (&tenants.Document{}).Merge(ours, tenants.Sums{}, c.DataRoot)
-	if err == nil {
-		err = fresh.Check()
-	}
-	if err != nil {
-		return 0, fmt.Errorf("no new machine could take these tenants: %w", err)
+	_, diff, err := (&tenants.Document{}).Merge(ours, tenants.Sums{}, c.DataRoot)
+	if err = errors.Join(append(slices.Collect(maps.Values(diff.Held)), err)...); err != nil {
+		return 0, fmt.Errorf("no new machine could take these tenants: %w: %w", tenants.ErrInvalid, err)
 	}
 	there := r.there()
 	switch {
@@ -382,6 +524,7 @@ func PutAll(ctx context.Context, c Config) (int, error) {
 	// The bucket is known as this host's before it has anything, so that this can be
 	// repeated.
 	r.state = state{Service: cmp.Or(r.state.Service, rand.Text()), Tenants: ours.Sums(), Filling: true}
+	r.service = r.state.Service
 	if err := r.state.write(r.State); err != nil {
 		return 0, err
 	}

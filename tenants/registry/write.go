@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -39,7 +40,7 @@ func (w *writer) agree(ctx context.Context, file *tenants.Document, edit bool) (
 		if edit && len(diff.Refused) > 0 {
 			return nil, diff, tenants.ErrMeanwhile
 		}
-		again, err := w.push(ctx, diff.Changed)
+		again, err := w.push(ctx, file, diff)
 		if err != nil {
 			return nil, diff, err
 		}
@@ -56,13 +57,13 @@ func (w *writer) agreed() (tenants.Sums, error) {
 		return w.state.Tenants, nil
 	}
 	agreed, all := maps.Clone(w.state.Tenants), w.all()
-	there, err := w.valid()
+	valid, err := w.wrote.OnlyWriters(func(id string) bool { return all[id] != nil })
 	if err != nil {
 		return nil, err
 	}
 	for id, raw := range w.wrote {
 		if bytes.Equal(all[id], raw) {
-			raw = there[id]
+			raw = valid[id]
 		}
 		agreed[id] = tenants.SumOf(raw)
 	}
@@ -70,15 +71,39 @@ func (w *writer) agreed() (tenants.Sums, error) {
 }
 
 // push writes what changed, nil being a tenant that was removed. again means that
-// somebody else has written a shard, which has been read.
-func (w *writer) push(ctx context.Context, changed tenants.Portable) (again bool, err error) {
+// somebody else has written a shard, which has been read. The error is an objectError if
+// something belongs into an object that nobody can write before it can be read.
+func (w *writer) push(ctx context.Context, file *tenants.Document, diff tenants.Difference) (again bool, err error) {
 	all := w.all()
-	// Whoever gets the id of a writer that is gone must not inherit that.
-	clean, err := all.OnlyWriters(func(id string) bool { return changed[id] == nil || all[id] != nil })
+	changed, err := diff.Changed.KeepWriters(all, func(id string) bool { // who is unknown here alone
+		return !file.Has(id) && (diff.Held[id] != nil || w.shards[object.TenantShard(id)].err != nil)
+	})
 	if err != nil {
 		return false, err
 	}
-	for _, stage := range []tenants.Portable{clean, changed} {
+	// Whoever gets the id of a writer that is gone must not inherit that.
+	readable := maps.Clone(all)
+	for held := range diff.Held {
+		for id := range changed {
+			if all[id] == nil && bytes.Contains(all[held], []byte(strconv.Quote(id))) {
+				return false, apierror.New(apierror.Conflict, "tenant %q in the bucket, which cannot be taken here, may have a writer %q of before: take another id, or add it on another host", held, id)
+			}
+		}
+		delete(readable, held)
+	}
+	clean, err := readable.OnlyWriters(func(id string) bool { return changed[id] == nil || all[id] != nil })
+	if err != nil {
+		return false, err
+	}
+	stages := []tenants.Portable{clean, changed}
+	for _, stage := range stages {
+		for n, s := range w.shards {
+			if _, differs := s.with(n, stage); differs && s.err != nil {
+				return false, s.err
+			}
+		}
+	}
+	for _, stage := range stages {
 		for n := range w.shards {
 			next, differs := w.shards[n].with(n, stage)
 			if !differs {
@@ -135,14 +160,16 @@ func (w *writer) put(ctx context.Context, n int, all tenants.Portable) (again bo
 	err = retry(ctx, func() error {
 		etag, err := w.Bucket.Put(ctx, shardKey(n), body, condition)
 		if err == nil {
-			*s = shard{next, etag}
+			*s = shard{Tenants: next, etag: etag}
 		}
 		w.unsure = w.unsure || errors.Is(err, bucket.ErrUnknownOutcome)
 		return err
 	})
 	if errors.Is(err, bucket.ErrPreconditionFailed) { // it may have been written all the same
 		w.unsure = true
-		err = retry(ctx, func() error { return w.read(ctx, n) })
+		if err = retry(ctx, func() error { return w.read(ctx, n) }); err == nil {
+			err = s.err
+		}
 	}
 	if err != nil {
 		return false, err
@@ -199,7 +226,12 @@ func (e *callError) APIError() *apierror.Error { return e.answer }
 
 // explain says whether something has been changed.
 func (w *writer) explain(err error) error {
+	var object *objectError
 	switch {
+	case errors.As(err, &object) && !w.unsure && len(w.wrote) == 0:
+		return &callError{err, apierror.RetryIn(lookAgain, apierror.Unavailable, "nothing was changed, because %v", object)}
+	case object != nil:
+		return &callError{err, apierror.New(apierror.NotKnown, "it is not known whether the bucket has the change, or a part of it: look at the tenant. %v", object)}
 	case w.unsure || len(w.wrote) > 0 && !errors.Is(err, tenants.ErrMeanwhile):
 		return &callError{fmt.Errorf("the bucket did not confirm the change: %w", err), apierror.New(apierror.NotKnown,
 			"it is not known whether the bucket has the change, or a part of it: look at the tenant, and repeat the call if it has not")}

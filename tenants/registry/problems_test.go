@@ -1,0 +1,248 @@
+package registry
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// neighbours are ids of tenants in the same object as acme, and of one in another.
+func neighbours() (same, other string) {
+	for c := 'a'; same == "" || other == ""; c++ {
+		if id := "t-" + string(c); object.TenantShard(id) == object.TenantShard("acme") {
+			same = id
+		} else {
+			other = id
+		}
+	}
+	return same, other
+}
+
+// TestABadObject is not believed if it is damaged, missing, or of another place: the tenants
+// in it stay as they were, also at a start, and cannot be changed. All others are followed.
+func TestABadObject(t *testing.T) {
+	same, other := neighbours()
+	n := object.TenantShard("acme")
+	for name, spoil := range map[string]func(*machine, []byte){
+		"damaged":            func(m *machine, was []byte) { m.put(n, was[:len(was)/2]) },
+		"emptied":            func(m *machine, _ []byte) { m.put(n, nil) },
+		"of a newer version": func(m *machine, was []byte) { m.put(n, append([]byte("SQB\x09"), was[4:]...)) },
+		"missing":            func(m *machine, _ []byte) { m.check(m.Bucket.Delete(m.Context(), shardKey(n))) },
+		"moved": func(m *machine, _ []byte) {
+			o, err := m.Bucket.Get(m.Context(), shardKey(object.TenantShard(other)), "")
+			m.check(err)
+			m.put(n, o.Body)
+		},
+		"of another service": func(m *machine, _ []byte) { m.putTenant("other", "acme", `{"id":"acme"}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bucket.NewMemory()
+			one := newMachine(t, b)
+			one = started(t, b, one.entry("acme"), one.entry(other, `"writers": ["acme"]`))
+			two := one.another()
+			was, err := b.Get(t.Context(), shardKey(n), "")
+			one.check(err)
+			spoil(one, was.Body)
+			two.look()
+			one.check(one.setQuota(other, 5))
+			two.look()
+			two.inForce("acme:0", other+":5[acme]")
+			two.check(two.start())
+			two.inForce("acme:0", other+":5[acme]")
+			one.check(one.setQuota(other, 6))
+			two.look()
+			two.check(two.setQuota(other, 7))
+			two.inForce("acme:0", other+":7[acme]")
+			for what, edit := range map[string]func() error{
+				"change": func() error { return two.setQuota("acme", 1) }, "add": func() error { return two.add(same) }, "remove": func() error { return two.remove("acme") },
+			} {
+				err := edit()
+				if told := apierror.From(err); told == nil || told.Kind != apierror.Unavailable || !strings.Contains(told.Message, shardKey(n)) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			two.inForce("acme:0", other+":7[acme]")
+			if p := two.registry.Problems(); len(p) != 1 || !strings.HasPrefix(p[0], shardKey(n)) || strings.Count(two.log.String(), "level=ERROR") != 2 {
+				t.Errorf("%q\n%s", p, two.log)
+			}
+			if next := newMachine(t, b); next.start() == nil {
+				t.Errorf("a new machine takes %s", next.text())
+			}
+			if _, err := PutAll(t.Context(), two.Config); err == nil {
+				t.Error("the bucket counts as filled")
+			}
+			two.put(n, was.Body)
+			two.look()
+			two.check(two.setQuota("acme", 1))
+			one.look()
+			one.want("acme:1", other+":7[acme]")
+			two.want("acme:1", other+":7[acme]")
+			if p := two.registry.Problems(); len(p) > 0 {
+				t.Error(p)
+			}
+		})
+	}
+}
+
+// inForce sees that the tenants in force and in the file are these, as want does.
+func (m *machine) inForce(tenantsWanted ...string) {
+	m.Helper()
+	file, err := tenants.Load(m.File)
+	m.check(err)
+	m.has("in force", m.Current(), tenantsWanted...)
+	m.has("in the file", file, tenantsWanted...)
+	if !m.Status().Successful() {
+		m.Error(m.Status().Err)
+	}
+}
+
+// TestAnEditByHandOfABadObject is not in force, and does not start either: the bucket does not
+// have it. Nothing of it is undone.
+func TestAnEditByHandOfABadObject(t *testing.T) {
+	b := bucket.NewMemory()
+	m := newMachine(t, b)
+	m = started(t, b, m.entry("acme"), m.entry("b"))
+	m.put(object.TenantShard("acme"), []byte("damaged"))
+	m.look()
+	for _, entries := range [][]string{{m.entry("acme", `"quota_mb": 3`), m.entry("b")}, {m.entry("b")}} {
+		m.byHand(entries...)
+		before := m.text()
+		for _, err := range []error{m.Reload(), m.start()} {
+			if err == nil || !strings.Contains(err.Error(), shardKey(object.TenantShard("acme"))) {
+				t.Error(err)
+			}
+		}
+		if a, ok := m.Current().ByID("acme"); !ok || a.QuotaBytes != 0 || m.text() != before {
+			t.Errorf("%v %s", ok, m.text())
+		}
+	}
+}
+
+// TestABadObjectIsPutBack has a host that does not poll find out by itself.
+func TestABadObjectIsPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b)
+		m = started(t, b, m.entry("acme"), m.entry("b"))
+		n := object.TenantShard("acme")
+		m.check(m.setQuota("acme", 1))
+		was, err := b.Get(t.Context(), shardKey(n), "")
+		m.check(err)
+		m.put(n, []byte("damaged"))
+		m.check(m.start())
+		m.inForce("acme:1", "b:0")
+		ctx, stop := inBubble(t)
+		var running sync.WaitGroup
+		running.Go(func() { m.registry.Run(ctx, m.Follow, nil) })
+		defer running.Wait()
+		defer stop()
+		m.put(n, was.Body)
+		time.Sleep(2 * lookAgain)
+		synctest.Wait()
+		m.check(m.setQuota("acme", 2))
+		m.want("acme:2", "b:0")
+		b.Calls()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if calls := b.Calls(); len(calls) > 0 {
+			t.Errorf("a host alone that is idle takes %v", calls)
+		}
+	})
+}
+
+// TestABadTenant is one that this sqgate cannot keep. It alone stays as it was, and a new
+// machine serves all others.
+func TestABadTenant(t *testing.T) {
+	_, other := neighbours()
+	for name, test := range map[string]struct {
+		spoil func(*machine)
+		also  bool // b is not served by a new machine either
+	}{
+		"a newer field":        {func(m *machine) { m.putTenant("", "acme", `{"id":"acme","writers":["b"],"new_field":1}`) }, false},
+		"another id":           {func(m *machine) { m.putTenant("", "acme", `{"id":"zeta"}`) }, false},
+		"no valid tenant":      {func(m *machine) { m.putTenant("", "acme", `{"id":"acme"}`) }, false},
+		"a key of another":     {func(m *machine) { m.putTenant("", "acme", strings.ReplaceAll(m.entryInBucket("b"), `"b"`, `"acme"`)) }, true},
+		"its key is another's": {func(m *machine) { m.putTenant("", "b", strings.ReplaceAll(m.entryInBucket("acme"), `"acme"`, `"b"`)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bucket.NewMemory()
+			m := newMachine(t, b)
+			m = started(t, b, m.entry("acme"), m.entry("b"), m.entry(other))
+			two := m.another()
+			test.spoil(m)
+			m.look()
+			two.look()
+			m.check(m.setQuota(other, 5))
+			two.look()
+			for _, h := range []*machine{m, two} {
+				h.inForce("acme:0", "b:0", other+":5")
+				h.check(h.start())
+				h.inForce("acme:0", "b:0", other+":5")
+				if p := h.registry.Problems(); len(p) != 1 || strings.Count(h.log.String(), "level=ERROR") != 2 {
+					t.Errorf("%q\n%s", p, h.log)
+				}
+			}
+			next := m.another()
+			if test.also {
+				next.inForce(other + ":5")
+			} else {
+				next.inForce("b:0", other+":5")
+			}
+			before := m.entryInBucket("acme")
+			err := next.Edit(func(d *tenants.Document) error {
+				id, key, dir := "acme", "another-key", "/srv/acme"
+				return d.Add(tenants.Entry{ID: &id, APIKey: &key, DataDir: &dir})
+			})
+			if err == nil || apierror.From(err) == nil || apierror.From(err).Kind != apierror.Conflict {
+				t.Errorf("the id of a tenant who is not known here is given to another: %v", err)
+			}
+			next.check(next.setQuota(other, 6))
+			if m.entryInBucket("acme") != before {
+				t.Errorf("the bucket has %s", m.entryInBucket("acme"))
+			}
+		})
+	}
+}
+
+// TestAWriterWhoIsHeld stays a writer in the bucket, whoever changes the tenant.
+func TestAWriterWhoIsHeld(t *testing.T) {
+	b := bucket.NewMemory()
+	one := newMachine(t, b)
+	one = started(t, b, one.entry("a"), one.entry("yard"))
+	one.check(one.Edit(func(d *tenants.Document) error {
+		return d.Change("a", func(e *tenants.Entry) error {
+			yard := "yard"
+			e.Writers = &[]*string{&yard}
+			return nil
+		})
+	}))
+	one.putTenant("", "yard", `{"id":"yard","new_field":1}`)
+	two := one.another()
+	two.inForce("a:0")
+	two.check(two.setQuota("a", 3))
+	two.inForce("a:3")
+	if now := one.entryInBucket("a"); !strings.Contains(now, `"writers":["yard"]`) || !strings.Contains(now, `"quota_mb":3`) {
+		t.Error(now)
+	}
+	two.look()
+	two.inForce("a:3")
+	// Nor does somebody else become one by its id.
+	one.putTenant("", "yard", `{"id":"yard","writers":["gone"],"new_field":1}`)
+	two.look()
+	if err := two.add("gone"); err == nil || apierror.From(err) == nil || apierror.From(err).Kind != apierror.Conflict {
+		t.Error(err)
+	}
+	two.check(two.add("other"))
+}
+
+func (m *machine) entryInBucket(id string) string {
+	ids, _ := raw(m.TB, m.Bucket)
+	return string(ids[id])
+}
