@@ -85,13 +85,14 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	return v, err
 }
 
-// refused is why a tenant would not be served here because of what the bucket has; nil = it
-// would be.
+// refused is why a tenant would not be served here because of what the bucket has, or what
+// this host knows of that; nil = it would be.
 func (a *API) refused(t *tenants.Tenant) error {
+	d := a.Dirs.Of(t.DataDir)
 	if a.Directories == nil {
-		return nil
+		return d.Refusal()
 	}
-	return a.Directories.Refused()[a.Dirs.Of(t.DataDir).Path]
+	return a.Directories.Refused()[d.Path]
 }
 
 // errAbsent tells why a tenant is not served at all, in the words of the log.

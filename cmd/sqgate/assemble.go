@@ -62,6 +62,7 @@ type service struct {
 	webhooks *webhooks.Service
 	host     *hosts.Host        // nil = there is no bucket
 	replicas *hosts.Directories // nil = there is no bucket
+	without  *hosts.Without     // nil = there is one
 	registry *registry.Registry // nil = there is no bucket
 	costs    *bucket.Counted    // nil = there is no bucket
 	started  time.Time
@@ -254,7 +255,7 @@ func (s *service) makeStorage() (err error) {
 		return err
 	}
 	s.dirs = datadir.New(datadir.Config{
-		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
+		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Refuse: s.refuse(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.dirs.NotePlaces(s.store.Current().All())

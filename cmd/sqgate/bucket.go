@@ -198,9 +198,10 @@ func (s *service) openBucket() error {
 }
 
 // joinBucket gives what takes directories over what it needs of the other parts.
-func (s *service) joinBucket() error {
+func (s *service) joinBucket() (err error) {
 	if s.host == nil {
-		return hosts.ServeWithout(s.markDir())
+		s.without, err = hosts.ServeWithout(s.markDir(), s.store.Current, s.log)
+		return err
 	}
 	s.replicas.Tenants, s.replicas.Journal, s.replicas.Links, s.replicas.Calls = s.store.Current, s.journal, s.links, s.calls
 	return nil
@@ -212,6 +213,14 @@ func (s *service) takeOver() func(context.Context, *datadir.Dir) (*datadir.Repli
 		return nil
 	}
 	return s.replicas.TakeOver
+}
+
+// refuse is for datadir.Config: nil with a bucket.
+func (s *service) refuse() func(*datadir.Dir) error {
+	if s.without == nil {
+		return nil
+	}
+	return s.without.Refuse
 }
 
 // leased is for proxy.Config: nil without a bucket.

@@ -204,3 +204,41 @@ func TestADirectoryThatTheBucketDoesNotKnow(t *testing.T) {
 		t.Error(log)
 	}
 }
+
+// TestADamagedMark keeps one directory from being served, with the bucket and without, and is
+// named by the log and by the status, which say what to do.
+func TestADamagedMark(t *testing.T) {
+	t.Parallel()
+	g, _ := startWithBucket(t, cmp.Or(realSQ(), builtin), "will", "emi")
+	for _, tenant := range []string{"will", "emi"} {
+		g.must(tenant, "POST", at("update", "n", origin), tenant, 200)
+	}
+	g.stop()
+	mark := filepath.Join(g.dir, "state", "bucket", "emi")
+	if err := os.Truncate(mark, 10); err != nil {
+		t.Fatal(err)
+	}
+	with := g.args
+	for _, g.args = range [][]string{with, nil} {
+		g.start()
+		eventually(t, "the other tenant is served", func() bool {
+			r, err := g.do("will", "GET", at("select", "n", origin), "")
+			return err == nil && r.status == 200 && r.body == "will"
+		})
+		if r, err := g.do("emi", "GET", at("select", "n", origin), ""); err != nil || r.status != 503 {
+			t.Errorf("%v: %+v, %v", g.args, r, err)
+		}
+		said, log := g.managed("GET", "tenants/emi/stats", "", 200).body, g.log.String()
+		if !strings.Contains(said, mark+" is damaged") || !strings.Contains(log, mark+" is damaged") || !strings.Contains(said, "move that file away") {
+			t.Errorf("%v: %s\n%s", g.args, said, log)
+		}
+		g.stop()
+	}
+	g.start()
+	if err := os.Remove(mark); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.get("emi", at("select", "n", origin)); got != "emi" {
+		t.Errorf("%q", got)
+	}
+}

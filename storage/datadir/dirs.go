@@ -30,6 +30,8 @@ type Config struct {
 	// and the caller has the directory locked. The error is ErrMoved if that may be possible
 	// in a moment.
 	TakeOver func(ctx context.Context, d *Dir) (*Replica, error)
+	// Refuse says why a directory is not to be served for now; nil = none is refused.
+	Refuse func(d *Dir) error
 	// Leased says whether this host may take directories over now. It is set with TakeOver.
 	Leased func() bool
 	// Lag is how far the bucket may be behind what was acknowledged; 0 = not at all.

@@ -190,6 +190,9 @@ func (ds *Dirs) all() []*Dir {
 }
 
 func (d *Dir) recoverFiles(ctx context.Context) error {
+	if err := d.Refusal(); err != nil {
+		return err
+	}
 	if err := d.dirs.StopChild(ctx, d.Path, "its files are recovered"); err != nil {
 		return err
 	}
@@ -214,6 +217,14 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 		return err
 	}
 	return j.AnnounceAll() // with a bucket, the take-over has dealt with what is not there
+}
+
+// Refusal is why the directory is not to be served for now; nil = it may be.
+func (d *Dir) Refusal() error {
+	if d.dirs.Refuse == nil {
+		return nil
+	}
+	return d.dirs.Refuse(d)
 }
 
 // largeFile is the size of a file, in bytes, from which on its recovery counts as memory.

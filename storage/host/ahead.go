@@ -2,12 +2,15 @@ package host
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -124,25 +127,58 @@ func (t *takeOver) uploadAhead(ctx context.Context, r *datadir.Replica, ahead []
 // uploadTogether is how many bytes of texts that are ahead go on their way together.
 const uploadTogether = 8 << 20
 
+// Without is this host while it serves without the bucket that it was in.
+type Without struct {
+	tenants func() *tenants.Snapshot
+	markDir string
+	mu      sync.Mutex
+	unnoted map[string]bool // names of the directories whose marks do not say so yet
+}
+
 // ServeWithout notes that this host serves without the bucket that it was in: what is
-// acknowledged from now on is ahead of it.
-func ServeWithout(markDir string) error {
+// acknowledged from now on is ahead of it. Where that cannot be noted, the directory is
+// refused until it can.
+func ServeWithout(markDir string, now func() *tenants.Snapshot, log *slog.Logger) (*Without, error) {
 	entries, err := os.ReadDir(markDir)
-	if err != nil {
-		return fsutil.IgnoreMissing(err)
+	if fsutil.IgnoreMissing(err) != nil {
+		return nil, err
 	}
+	w := &Without{tenants: now, markDir: markDir, unnoted: map[string]bool{}}
 	for _, e := range entries {
-		path := filepath.Join(markDir, e.Name())
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		m, err := readMarkFile(path)
-		if err == nil && !m.Ahead {
-			m.Ahead = true
-			err = m.write(path)
+		if err := w.note(e.Name()); err != nil {
+			log.Error("a directory that was in a bucket is not served", slog.String("directory", e.Name()), slog.Any(logkey.Error, err))
+			w.unnoted[e.Name()] = true
 		}
-		if err != nil {
-			return err
+	}
+	return w, nil
+}
+
+func (w *Without) note(name string) error {
+	path := filepath.Join(w.markDir, name)
+	m, err := readMarkFile(path)
+	if err != nil || m.Ahead {
+		return err
+	}
+	m.Ahead = true
+	return m.write(path)
+}
+
+// Refuse is for datadir.Config.
+func (w *Without) Refuse(d *datadir.Dir) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.unnoted) == 0 {
+		return nil
+	}
+	for _, t := range w.tenants().All() {
+		if name := nameFor(t); w.unnoted[name] && d.Sibling(t.DataDir) == d {
+			if err := w.note(name); err != nil {
+				return err
+			}
+			delete(w.unnoted, name)
 		}
 	}
 	return nil

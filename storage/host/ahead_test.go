@@ -1,6 +1,8 @@
 package host
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -283,8 +285,8 @@ func TestServedWithoutTheBucketForAWhile(t *testing.T) {
 		synctest.Wait()
 		m.write("n.phext", "one", "", true)
 		m.end()
-		m.check(ServeWithout(m.ds.MarkDir))
-		m.check(ServeWithout(m.ds.MarkDir))
+		m.serveWithout()
+		m.serveWithout()
 		m.edit("n.phext", "without")
 		m.start()
 		defer m.end()
@@ -292,4 +294,53 @@ func TestServedWithoutTheBucketForAWhile(t *testing.T) {
 		m.check(m.serve())
 		m.want("n.phext", "without")
 	})
+}
+
+// damageMark leaves so many bytes of the mark of a directory, and returns where it is.
+func (m *machine) damageMark(left int64) string {
+	m.Helper()
+	path := filepath.Join(m.ds.MarkDir, "will")
+	m.check(os.Truncate(path, left))
+	return path
+}
+
+// TestADamagedMark keeps its directory from being served, with a bucket and without, and
+// nobody else's. Whoever moves it away gets what the bucket has.
+func TestADamagedMark(t *testing.T) {
+	for name, without := range map[string]bool{"with the bucket": false, "without": true} {
+		for _, left := range []int64{0, 20} {
+			t.Run(fmt.Sprint(name, ", ", left, " bytes"), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newMachine(t, bucket.NewMemory(), "a")
+					synctest.Wait()
+					m.write("n.phext", "one", "", true)
+					m.end()
+					path := m.damageMark(left)
+					m.without, m.idle = without, 1
+					m.start()
+					defer m.end()
+					synctest.Wait()
+					refused := m.dirs.Of(m.tenant.DataDir).Refusal()
+					if !without {
+						m.check(m.ds.CheckKnown(t.Context(), m.dirs)) // or sqgate does not start
+						m.ds.CatchUp(t.Context(), m.dirs)             // which has nothing to try again
+						refused = m.ds.Refused()[m.path("")]
+					}
+					if err := m.serve(); apierror.From(err).Kind != apierror.Unavailable || !errors.Is(refused, ErrMark) {
+						t.Errorf("%v, %v", err, refused)
+					}
+					if log := m.log.String(); !strings.Contains(log, path+" is damaged") || !strings.Contains(log, "move that file away") {
+						t.Error(log)
+					}
+					other, _ := m.snapshot.Load().ByID("idle0")
+					release, err := m.dirs.LockExclusive(t.Context(), other.DataDir)
+					m.check(err)
+					release()
+					m.check(os.Remove(path))
+					m.check(m.serve())
+					m.want("n.phext", "one")
+				})
+			})
+		}
+	}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -67,7 +68,9 @@ func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot
 		}
 		if err != nil && ctx.Err() == nil {
 			ds.Logger.Warn("what is here of a tenant that is gone is left for now", slog.String("directory", e.Name()), slog.Any(logkey.Error, err))
-			seen = before
+			if !errors.Is(err, ErrMark) { // which does not go away by itself
+				seen = before
+			}
 		}
 	}
 	return seen

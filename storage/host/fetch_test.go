@@ -253,7 +253,7 @@ func TestACrashWhileFilesAreFetched(t *testing.T) {
 				down.Store(false)
 				m.bucket.(*bucket.Memory).Fault = nil
 				if without {
-					m.check(ServeWithout(m.ds.MarkDir))
+					m.serveWithout()
 				}
 				m.start()
 				defer m.end()

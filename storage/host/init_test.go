@@ -22,6 +22,16 @@ func (m *machine) put(b bucket.Bucket) (Progress, error) {
 	return last, err
 }
 
+// serveWithout has a process without a bucket begin and end.
+func (m *machine) serveWithout() {
+	m.Helper()
+	m.without = true
+	m.start()
+	m.end()
+	m.without = false
+}
+
+// edit changes a file by hand.
 func (m *machine) edit(file, text string) {
 	m.Helper()
 	m.check(os.MkdirAll(m.path(""), 0o700))

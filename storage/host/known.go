@@ -46,7 +46,7 @@ func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 
 // CheckKnown looks for directories with phexts that the bucket does not know. They are logged,
 // and not served. If it knows none at all, the error is ErrNotInBucket: it is an empty one,
-// or another. Directories that were in this bucket before cost no request, once one of
+// or another. Those of which that cannot be found out are logged, and not served either. Directories that were in this bucket before cost no request, once one of
 // them was asked for and it is this bucket.
 func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error {
 	var group errgroup.Group
@@ -62,7 +62,8 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			return
 		}
 		ds.Logger.Error("a directory is not served, because it is not what the bucket has", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
-		if first == nil || !errors.Is(first, ErrNotInBucket) {
+		// One that is damaged says nothing of the bucket, and keeps nobody else from being served.
+		if first == nil && (errors.Is(err, ErrNotInBucket) || ctx.Err() != nil) {
 			first = fmt.Errorf("%s: %w", d.Path, err)
 		}
 	}
@@ -112,7 +113,7 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 }
 
 // refused are the directories that are not served because the bucket does not know what is
-// here, by path.
+// here, or this host does not, by path.
 type refused struct {
 	mu  sync.Mutex
 	why map[string]error
@@ -125,7 +126,7 @@ func (r *refused) note(path string, err error) {
 	switch {
 	case err == nil:
 		delete(r.why, path)
-	case errors.Is(err, ErrNotInBucket):
+	case errors.Is(err, ErrNotInBucket), errors.Is(err, ErrMark):
 		if r.why == nil {
 			r.why = map[string]error{}
 		}
@@ -134,7 +135,7 @@ func (r *refused) note(path string, err error) {
 }
 
 // Refused are the directories that this host would not serve, by path: the bucket does not
-// know what is here.
+// know what is here, or this host does not.
 func (ds *Directories) Refused() map[string]error {
 	ds.refused.mu.Lock()
 	defer ds.refused.mu.Unlock()
@@ -151,7 +152,7 @@ func (ds *Directories) CatchUp(ctx context.Context, dirs *datadir.Dirs) {
 	behind := map[*datadir.Dir]bool{}
 	for _, d := range ds.all(dirs) {
 		if t, err := ds.newTakeOver(d); err == nil {
-			if mark, _, err := t.readMark(); mark.Ahead || err != nil {
+			if mark, _, err := t.readMark(); mark.Ahead || err != nil && !errors.Is(err, ErrMark) {
 				behind[d] = true
 			}
 		}

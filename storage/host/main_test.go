@@ -135,7 +135,9 @@ func (m *machine) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	if m.without {
-		m.dirs.TakeOver = nil
+		without, err := ServeWithout(m.ds.MarkDir, m.snapshot.Load, log)
+		m.check(err)
+		m.dirs.TakeOver, m.dirs.Refuse = nil, without.Refuse
 		return
 	}
 	m.check(m.ds.Lock())

@@ -3,6 +3,7 @@ package host
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,15 +42,22 @@ func (t *takeOver) readMark() (m, earlier mark, err error) {
 	return m, mark{}, nil
 }
 
+// ErrMark is a mark that cannot be understood. Its directory is not served: whether what is
+// here was acknowledged, and for whom, is not known.
+var ErrMark = errors.New("is damaged, so this directory is not served: move that file away, and it is, if its phexts are just what the bucket has; see bucket.md")
+
 func readMarkFile(path string) (m mark, err error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mark{}, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &m)
+	if err != nil {
+		return mark{}, err
 	}
-	return m, err
+	if err := json.Unmarshal(text, &m); err != nil {
+		return mark{}, fmt.Errorf("%s %w (%w)", path, ErrMark, err)
+	}
+	return m, nil
 }
 
 func (t *takeOver) writeMark(m mark) error {

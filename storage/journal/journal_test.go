@@ -3,7 +3,11 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,7 +152,8 @@ func TestWhatCannotBeJournalled(t *testing.T) {
 }
 
 func TestOneJournalForEachDirectory(t *testing.T) {
-	w := closing(t, newWorld(t, t.TempDir(), nil))
+	var log strings.Builder
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
 	again, err := w.set.Of(w.data + "/../will/")
 	if err != nil || again != w.j {
 		t.Errorf("another journal for the same directory: %v", err)
@@ -159,6 +164,11 @@ func TestOneJournalForEachDirectory(t *testing.T) {
 	w.mutate(update("a.phext", 1, "x"))
 	if dirs, err := w.set.Dirs(); err != nil || !slices.Equal(dirs, []string{w.data}) {
 		t.Errorf("journals: %v, %v", dirs, err)
+	}
+	unreadable := filepath.Join(w.set.cfg.Dir, "unreadable")
+	w.must(os.MkdirAll(filepath.Join(unreadable, pathFile), 0o700))
+	if dirs, err := w.set.Dirs(); err != nil || !slices.Equal(dirs, []string{w.data}) || !strings.Contains(log.String(), unreadable) {
+		t.Errorf("journals, one of which cannot be read: %v, %v", dirs, err)
 	}
 }
 

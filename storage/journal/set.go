@@ -97,7 +97,8 @@ func printable(path string) string {
 	}, tail)
 }
 
-// Dirs returns the data_dirs that have a journal on disk, sorted.
+// Dirs returns the data_dirs that have a journal on disk, sorted. One of which that cannot be
+// read is logged, and is no reason to leave the others out.
 func (s *Set) Dirs() ([]string, error) {
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +111,8 @@ func (s *Set) Dirs() ([]string, error) {
 			continue // not completely created: it has no records
 		}
 		if err != nil {
-			return nil, fmt.Errorf("looking for journals: %w", err)
+			s.cfg.Logger.Error("it is not known of which data directory a journal is", "error", err)
+			continue
 		}
 		dirs = append(dirs, strings.TrimSuffix(string(path), "\n"))
 	}
