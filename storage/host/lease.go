@@ -56,6 +56,7 @@ type Host struct {
 	counter  uint64
 	etag     string      // of this host's object
 	previous object.Host // what was there before the first renewal
+	replaces bool        // the next renewal replaces an object of which it is not known who wrote it
 
 	held     atomic.Int64 // directories that it has
 	draining atomic.Bool
@@ -139,10 +140,14 @@ func (h *Host) renew(ctx context.Context) error {
 	begun := h.clock()
 	if h.etag == "" {
 		there, etag, err := h.read(ctx, h.Name)
-		if err != nil {
+		damaged := object.IsDamaged(err)
+		if err != nil && !damaged {
 			return err
 		}
 		switch {
+		case damaged: // the name is this host's, and so is the object
+			h.replaces = true
+			h.Logger.Warn("this host's object in the bucket cannot be understood, and is replaced", logkey.Error, err)
 		case h.counter == 0:
 			h.previous = there
 		case there.Incarnation == h.Incarnation:
@@ -162,8 +167,20 @@ func (h *Host) renew(ctx context.Context) error {
 		return err
 	}
 	h.etag = etag
+	if h.replaces {
+		h.replaces = false
+		h.awaitOthers()
+	}
 	h.extend(begun + leaseFor)
 	return nil
+}
+
+// awaitOthers has this host wait for the lease of whoever else may have had its name until now,
+// and cannot renew it from now on.
+func (h *Host) awaitOthers() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.alone = h.clock() + leaseFor
 }
 
 // object is what the others are to know of this host.
@@ -194,19 +211,21 @@ func (h *Host) put(ctx context.Context, o object.Host, c bucket.Condition) (etag
 	return h.Bucket.Put(ctx, hostKey(o.Name), body, c)
 }
 
-// read returns a host's object, which is zero if there is none.
+// read returns a host's object, which is zero if there is none. If the object is damaged, the
+// error says so, and the ETag is that of what is there.
 func (h *Host) read(ctx context.Context, name string) (o object.Host, etag string, err error) {
 	found, err := h.Bucket.Get(ctx, hostKey(name), "")
 	if errors.Is(err, bucket.ErrNotFound) {
 		return object.Host{}, "", nil
 	}
 	if err == nil {
+		etag = found.ETag
 		o, err = object.Decode[object.Host](found.Body)
 	}
 	if err != nil {
-		return object.Host{}, "", fmt.Errorf("host %s: %w", name, err)
+		err = fmt.Errorf("host %s: %w", name, err)
 	}
-	return o, found.ETag, nil
+	return o, etag, err
 }
 
 func (h *Host) extend(until time.Duration) {
@@ -310,6 +329,10 @@ func (h *Host) ended(ctx context.Context, o object.Owner) (bool, error) {
 	}
 	begun := h.clock()
 	now, etag, err := h.read(ctx, o.Host)
+	if object.IsDamaged(err) {
+		w := h.view.observeDamaged(o.Host, etag, begun, h.clock)
+		return w.ended(o.Incarnation), nil
+	}
 	if err != nil || now.Incarnation == "" {
 		return err == nil, err
 	}

@@ -122,7 +122,7 @@ func (ds *Directories) known(d *datadir.Dir) (to Peer, ok bool) {
 // live is the process that a route leads to, if that lives, as far as this host has seen.
 func (ds *Directories) live(r route) (to Peer, ok bool) {
 	w, ok := ds.view.of(r.host)
-	if !ok || w.seen.Incarnation != r.incarnation || !w.alive() || r.placed && !ds.takes(w) {
+	if !ok || w.seen.Incarnation == "" || w.seen.Incarnation != r.incarnation || !w.alive() || r.placed && !ds.takes(w) {
 		return to, false
 	}
 	return ds.peer(w), true

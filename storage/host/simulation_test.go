@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -157,6 +158,7 @@ const (
 	finish  kind = "ends"
 	cut     kind = "is cut off from the bucket"
 	compact kind = "compacts its logs"
+	damage  kind = "has its object in the bucket damaged"
 	drain   kind = "is drained"
 	move    kind = "gives a tenant away"
 	apart   kind = "is cut off from other hosts"
@@ -184,7 +186,7 @@ func (p plan) String() string {
 // requests to each other.
 var kindsOfMany = append([]kind{drain, drain, drain, move, move, move, move, apart, apart}, kinds...)
 
-var kinds = []kind{pause, pause, pause, kill, kill, wipe, finish, finish, cut, cut, cut, compact, compact, rough, rough, storm, storm, outage}
+var kinds = []kind{pause, pause, pause, kill, kill, wipe, finish, finish, cut, cut, cut, compact, compact, damage, damage, rough, rough, storm, storm, outage}
 
 func newPlan(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -358,12 +360,30 @@ func (s *simulation) happen(e event) {
 		h.cut(e.length)
 	case compact:
 		h.compact()
+	case damage:
+		s.damageHost(h.name)
 	case drain:
 		h.drain(e.length)
 	case move:
 		h.move(e)
 	case apart:
 		h.setApart(e.length)
+	}
+}
+
+// damageHost flips a bit of a host's object, if there is one.
+func (s *simulation) damageHost(name string) {
+	o, err := s.bucket.Get(context.Background(), hostKey(name), "")
+	if errors.Is(err, bucket.ErrNotFound) {
+		return
+	}
+	if err == nil {
+		body := slices.Clone(o.Body)
+		body[len(body)-1] ^= 1
+		_, err = s.bucket.Put(context.Background(), hostKey(name), body, bucket.Condition{})
+	}
+	if err != nil {
+		s.fail(err)
 	}
 }
 

@@ -63,6 +63,7 @@ func (g *gate) leave() { <-g.free }
 type watch struct {
 	seen          object.Host
 	etag          string
+	damaged       bool // what is there now: seen is what was there before, or has only a name
 	since, looked time.Duration
 	lives         time.Duration // since when it has this incarnation
 	unreachable   time.Duration // when a connection to it failed; 0 = none has
@@ -71,17 +72,22 @@ type watch struct {
 func (w *watch) still() time.Duration { return w.looked - w.since }
 
 // alive says whether the directories of the host are not to be taken over yet.
-func (w *watch) alive() bool { return w.seen.Incarnation != "" && w.still() < stillFor }
+func (w *watch) alive() bool { return w.mayLive() && w.still() < stillFor }
+
+// mayLive says whether the host has not said that it has no lease.
+func (w *watch) mayLive() bool { return w.damaged || w.seen.Incarnation != "" }
 
 // leased says whether the host may have a lease.
-func (w *watch) leased() bool { return w.seen.Incarnation != "" && w.still() < leaseFor }
+func (w *watch) leased() bool { return w.mayLive() && w.still() < leaseFor }
 
 // ended says whether the lease of an incarnation of the host has ended.
 func (w *watch) ended(incarnation string) bool {
-	switch w.seen.Incarnation {
-	case "":
+	switch {
+	case w.damaged: // whoever wrote it: nobody has renewed a lease since
+		return w.still() >= stillFor
+	case w.seen.Incarnation == "":
 		return true
-	case incarnation:
+	case w.seen.Incarnation == incarnation:
 		return w.still() >= stillFor
 	}
 	return w.looked-w.lives >= stillFor // its object is another's now, so it could not be renewed since
@@ -93,8 +99,25 @@ func (v *view) observe(name string, now object.Host, etag string, begun time.Dur
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w := v.watched[name]
-	if w == nil || w.seen != now {
+	if w == nil || w.damaged || w.seen != now {
 		w = v.changedLocked(name, now, clock())
+	}
+	w.etag, w.looked = etag, max(w.looked, begun)
+	return *w
+}
+
+// observeDamaged is observe for an object that cannot be understood. Each renewal of a lease
+// makes another one of it, so as long as it is the same, the host stands still.
+func (v *view) observeDamaged(name, etag string, begun time.Duration, clock func() time.Duration) watch {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	w := v.watched[name]
+	if w == nil || !w.damaged || w.etag != etag {
+		seen, at := object.Host{Name: name}, clock() // it may have been renewed until then
+		if w != nil {
+			seen = w.seen
+		}
+		w = v.setLocked(name, &watch{seen: seen, damaged: true, since: at, looked: at, lives: at})
 	}
 	w.etag, w.looked = etag, max(w.looked, begun)
 	return *w
@@ -102,17 +125,21 @@ func (v *view) observe(name string, now object.Host, etag string, begun time.Dur
 
 func (v *view) changedLocked(name string, now object.Host, at time.Duration) *watch {
 	next := &watch{seen: now, since: at, looked: at, lives: at}
-	if before := v.watched[name]; before != nil && before.seen.Incarnation == now.Incarnation {
+	if before := v.watched[name]; before != nil && before.seen.Incarnation == now.Incarnation && !before.damaged {
 		next.lives, next.unreachable = before.lives, before.unreachable
 		if before.seen.Counter == now.Counter {
 			next.since, next.looked = before.since, before.looked
 		}
 	}
+	return v.setLocked(name, next)
+}
+
+func (v *view) setLocked(name string, w *watch) *watch {
 	if v.watched == nil {
 		v.watched = map[string]*watch{}
 	}
-	v.watched[name] = next
-	return next
+	v.watched[name] = w
+	return w
 }
 
 // of is what is known of a host.
@@ -200,7 +227,11 @@ func (h *Host) lookAt(ctx context.Context, name, etag string) error {
 	found, err := h.Bucket.Get(ctx, hostKey(name), etag)
 	switch {
 	case errors.Is(err, bucket.ErrNotModified):
-		if w, ok := h.view.of(name); ok && w.etag == etag { // else another look was later
+		switch w, ok := h.view.of(name); {
+		case !ok || w.etag != etag: // another look was later
+		case w.damaged:
+			h.view.observeDamaged(name, etag, begun, h.clock)
+		default:
 			h.view.observe(name, w.seen, etag, begun, h.clock)
 		}
 		return nil
@@ -213,8 +244,14 @@ func (h *Host) lookAt(ctx context.Context, name, etag string) error {
 		return err
 	}
 	now, err := object.Decode[object.Host](found.Body)
-	if err != nil { // of a newer sqgate, say: this host cannot know whether that one lives
+	if err != nil {
 		h.Logger.Warn("a host of the bucket cannot be understood", slog.String("host", name), slog.Any(logkey.Error, err))
+	}
+	switch {
+	case object.IsDamaged(err):
+		h.view.observeDamaged(name, found.ETag, begun, h.clock)
+		return nil
+	case err != nil: // of a newer sqgate: this host cannot know how long its lease is
 		return nil
 	}
 	h.view.observe(name, now, found.ETag, begun, h.clock)
@@ -259,7 +296,7 @@ func (h *Host) Unreachable(name string) {
 
 // takes says whether a host may be given a directory: it is not drained, and can be reached.
 func (h *Host) takes(w watch) bool {
-	return w.leased() && !w.seen.Draining && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
+	return w.leased() && !w.damaged && !w.seen.Draining && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
 }
 
 // candidates are the other hosts that may be given a directory, by name.

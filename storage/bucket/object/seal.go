@@ -63,6 +63,12 @@ var (
 	ErrInvalid = errors.New("cannot be kept in a bucket")
 )
 
+// IsDamaged says whether an error of reading an object is one that the object keeps, whoever
+// reads it. One of a newer version is another case: that may be whole, and say something.
+func IsDamaged(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrFormat) || errors.Is(err, ErrKind)
+}
+
 type kind byte
 
 // The kinds. Objects in buckets hold these numbers.
