@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -63,7 +65,7 @@ func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot
 			continue
 		}
 		m, err := readMarkFile(filepath.Join(ds.MarkDir, e.Name()))
-		if err == nil && ds.isGone(e.Name(), m, now) {
+		if err == nil && (ds.isGone(e.Name(), m, now) || ds.mayBeAnother(e.Name(), m, before, now)) {
 			err = ds.clearIfPurged(ctx, e.Name(), m)
 		}
 		if err != nil && ctx.Err() == nil {
@@ -85,12 +87,29 @@ func (ds *Directories) isGone(name string, m mark, now *tenants.Snapshot) bool {
 	if t, ok := now.ByID(name); ok && t.UniqueID() == m.Of {
 		return false
 	}
-	for _, t := range ds.tenantsOf(ds.Dirs.Of(m.Path)) {
-		if t.ID != name {
+	return ds.nobodyBut(name, m)
+}
+
+// nobodyBut says whether nobody has the directory of a mark but a tenant with an id, if that.
+func (ds *Directories) nobodyBut(id string, m mark) bool {
+	return !slices.ContainsFunc(ds.tenantsOf(ds.Dirs.Of(m.Path)), func(t *tenants.Tenant) bool { return t.ID != id })
+}
+
+// mayBeAnother says whether the tenant that a mark is of may have been purged, and another one be
+// called the same, as those are that have no incarnation. Where hosts share the bucket, that is
+// asked about those that this host does not have now, when it starts and when they have
+// changed since the snapshot before.
+func (ds *Directories) mayBeAnother(name string, m mark, before, now *tenants.Snapshot) bool {
+	t, ok := now.ByID(name)
+	if !ok || !ds.Many || m.Epoch == 0 || m.Of != name || t.UniqueID() != m.Of || m.Ahead {
+		return false
+	}
+	if before != nil {
+		if was, ok := before.ByID(name); ok && reflect.DeepEqual(was, t) {
 			return false
 		}
 	}
-	return true
+	return !ds.Dirs.Of(m.Path).Owned() && ds.nobodyBut(name, m)
 }
 
 func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) error {
@@ -108,7 +127,8 @@ func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) e
 	}
 	defer unlock()
 	// Meanwhile it may have been taken over for the next one.
-	if again, err := readMarkFile(t.markPath()); err != nil || again.Of != m.Of || !ds.isGone(name, m, ds.Tenants()) {
+	again, err := readMarkFile(t.markPath())
+	if now := ds.Tenants(); err != nil || again.Of != m.Of || again.Epoch != m.Epoch || !ds.isGone(name, again, now) && !ds.mayBeAnother(name, again, nil, now) {
 		return err
 	}
 	if err := ds.Dirs.StopChild(ctx, d.Path, "the tenant was purged"); err != nil {
@@ -117,7 +137,7 @@ func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) e
 	if theirs, err := t.isOnlyTheirs(m); err != nil {
 		return err
 	} else if theirs {
-		if err := t.clear(m, true); err != nil {
+		if err := t.clear(again, !again.Ahead || again.Of != name); err != nil {
 			return err
 		}
 	}
@@ -135,16 +155,17 @@ func (t *takeOver) isOnlyTheirs(m mark) (bool, error) {
 }
 
 // clearEarlier moves the journal, and then the files, to the quarantine, or removes them if the
-// earlier tenant was purged. It can be repeated. The mark stays.
+// earlier tenant was purged. What may have been acknowledged without the bucket, maybe for a
+// later tenant, is not removed. It can be repeated. The mark stays.
 func (t *takeOver) clearEarlier(ctx context.Context, m mark) error {
 	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
 	if err != nil {
 		return err
 	}
-	return t.clear(m, purged)
+	return t.clear(m, purged && !m.Ahead)
 }
 
-// clear is clearEarlier where it is known whether the tenant was purged.
+// clear is clearEarlier where it is known whether all is to be removed.
 func (t *takeOver) clear(m mark, purged bool) (err error) {
 	files, err := datadir.PhextFiles(t.d.Path)
 	if err != nil {
@@ -157,6 +178,9 @@ func (t *takeOver) clear(m mark, purged bool) (err error) {
 	defer letGo()
 	defer func() { err = fsutil.Named(err, at, t.d.Path) }()
 	if purged {
+		if t.Calls != nil {
+			t.Calls.ForgetID(m.Of)
+		}
 		err = t.removePurged(at, files)
 	} else {
 		err = t.Journal.SetAside(t.d.Path, at, files)

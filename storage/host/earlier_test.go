@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // beginIncarnation has all hosts know a tenant that was just made.
@@ -361,4 +363,110 @@ func TestAMarkThatCannotBeRead(t *testing.T) {
 			t.Error(log)
 		}
 	})
+}
+
+// secretsOf is what a machine still has of a text: in phexts, in journals, and set aside.
+func (m *machine) secretsOf(text string) (found []string) {
+	m.Helper()
+	m.check(filepath.WalkDir(m.root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if strings.Contains(string(content), text) {
+			found = append(found, strings.TrimPrefix(path, m.root))
+		}
+		return err
+	}))
+	return found
+}
+
+// TestPurgedElsewhereAndBack has a tenant without an incarnation at two hosts, purged at the
+// second, and another one that is called the same there. The first host removes what it has
+// of the earlier one, although it may never have seen that there was none in between: when it
+// takes the directory over, or by itself, or when it starts. Nothing is removed of one that
+// was not purged, nor of what was acknowledged without the bucket.
+func TestPurgedElsewhereAndBack(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		purged, gone   bool
+		serves, starts bool
+		ahead          bool
+	}{
+		{name: "taken over", purged: true, gone: true, serves: true},
+		{name: "by itself", purged: true, gone: true},
+		{name: "at the start", purged: true, gone: true, starts: true},
+		{name: "another key of the same tenant"},
+		{name: "the same tenant, at the start", starts: true},
+		{name: "the same tenant, taken over", serves: true},
+		{name: "ahead, at the start", purged: true, starts: true, ahead: true},
+		{name: "ahead, taken over", purged: true, starts: true, serves: true, ahead: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+				a, b := c.hosts["a"], c.hosts["b"]
+				a.write("secret.phext", "SECRET", "key", true)
+				a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+				for range 7 {
+					a.check(a.calls.Admit(a.tenant, quota.Reads, time.Now()))
+				}
+				if test.starts {
+					a.end()
+				}
+				b.check(b.serve())
+				if test.purged {
+					b.delete()
+					b.check(b.purge())
+					b.write("mine.phext", "mine", "", true)
+				}
+				if test.ahead {
+					a.without = true
+					a.start()
+					a.edit("mine.phext", "acknowledged here")
+					a.end()
+					a.without = false
+				}
+				if a.key = "pmb-v1-ffffffffffffffffffffffffffffffff"; test.starts {
+					a.start()
+				} else {
+					a.setTenants()
+				}
+				if synctest.Wait(); test.serves {
+					b.check(b.ds.HandOver(t.Context(), b.tenant.DataDir, "a"))
+					a.check(a.serve())
+				} else {
+					time.Sleep(2 * (lookAtLogs + time.Second))
+					synctest.Wait()
+				}
+				if found := a.secretsOf("SECRET"); (len(found) == 0) != test.gone {
+					t.Errorf("there is: %q", found)
+				}
+				if test.ahead {
+					if found := a.secretsOf("acknowledged here"); len(found) == 0 {
+						t.Error("what was acknowledged is gone")
+					}
+				}
+				if n := a.calls.Of(a.tenant, time.Now()).Today; test.gone && n > 0 {
+					t.Errorf("%d calls of the earlier tenant are counted", n)
+				}
+				if !test.serves {
+					return
+				}
+				a.want("mine.phext", map[bool]string{true: "mine"}[test.purged])
+				a.want("secret.phext", map[bool]string{false: "SECRET"}[test.purged])
+				j, err := a.journal.Of(a.dirs.Of(a.tenant.DataDir).Path)
+				a.check(err)
+				events, err := j.History(journal.Query{Limit: 100})
+				a.check(err)
+				for _, e := range events {
+					if test.purged && strings.Contains(e.File, "secret") {
+						t.Errorf("in the history: %+v", e)
+					}
+				}
+				if _, _, ok, _ := j.Answered(a.tenant.UniqueID(), "key"); ok == test.purged {
+					t.Errorf("an answer is known: %v", ok)
+				}
+			})
+		})
+	}
 }

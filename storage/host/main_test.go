@@ -67,6 +67,7 @@ type machine struct {
 	// snapshot has will, with an incarnation, and as many idle tenants.
 	snapshot    atomic.Pointer[tenants.Snapshot]
 	incarnation string
+	key         string // of will; "" = one
 	idle        int
 	lag         time.Duration
 	without     bool // it serves without a bucket
@@ -149,6 +150,9 @@ func (m *machine) start() {
 func (m *machine) setTenants() {
 	m.Helper()
 	will := map[string]any{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": m.path("")}
+	if m.key != "" {
+		will["api_key"] = m.key
+	}
 	if m.incarnation != "" {
 		will["incarnation"] = m.incarnation
 	}

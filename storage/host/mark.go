@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,21 @@ func (t *takeOver) readMark() (m, earlier mark, err error) {
 		return mark{}, m, nil
 	}
 	return m, mark{}, nil
+}
+
+// readMarkOf is readMark for whoever is about to take the directory over from an owner. If the
+// tenant was purged since, and another one without an incarnation is called the same, the
+// mark is that of an earlier one.
+func (t *takeOver) readMarkOf(ctx context.Context, owner object.Owner) (m, earlier mark, err error) {
+	m, earlier, err = t.readMark()
+	if err != nil || m.Of == "" || !m.isOld(owner) {
+		return m, earlier, err
+	}
+	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
+	if purged {
+		return mark{}, m, err
+	}
+	return m, earlier, err
 }
 
 // ErrMark is a mark that cannot be understood. Its directory is not served: whether what is

@@ -99,7 +99,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if !ds.mayClaim(owner) {
 		return nil, errOwned
 	}
-	mark, earlier, err := t.readMark()
+	mark, earlier, err := t.readMarkOf(ctx, owner)
 	if err != nil {
 		return nil, err
 	}

@@ -241,9 +241,12 @@ func (c *Calls) Run(ctx context.Context) error {
 }
 
 // Forget drops the counts of a tenant for good.
-func (c *Calls) Forget(t *tenants.Tenant) {
+func (c *Calls) Forget(t *tenants.Tenant) { c.ForgetID(t.UniqueID()) }
+
+// ForgetID is Forget for a tenant by its UniqueID.
+func (c *Calls) ForgetID(of string) {
 	c.mu.Lock()
-	delete(c.byID, t.UniqueID())
+	delete(c.byID, of)
 	c.forgot = true
 	c.mu.Unlock()
 	c.save()
