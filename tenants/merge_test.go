@@ -278,15 +278,24 @@ func FuzzPortable(f *testing.F) {
 				t.Errorf("a key of %s is in clear: %s", id, raw)
 			}
 		}
-		next, _, err := (&Document{}).Merge(p, Sums{}, "/root")
+		next, diff, err := (&Document{}).Merge(p, Sums{}, "/root")
 		if err != nil {
+			t.Fatal(err)
+		}
+		for id, why := range diff.Held { // two directories may be one then, of which only one follows links
+			if !strings.Contains(why.Error(), "follow_links") {
+				t.Error(why)
+			}
+			delete(p, id)
+		}
+		if p, err = p.OnlyWriters(func(id string) bool { return p[id] != nil }); err != nil {
 			t.Fatal(err)
 		}
 		again, err := next.Portable()
 		if err != nil || fmt.Sprint(again.Sums()) != fmt.Sprint(p.Sums()) {
 			t.Errorf("%s became %s, %v", p, again, err)
 		}
-		if err := next.Check(); err != nil && !strings.Contains(err.Error(), "directory of") { // data_dir may be given twice then
+		if err := next.Check(); err != nil {
 			t.Error(err)
 		}
 	})
