@@ -105,7 +105,7 @@ func TestTheLastPhextIsRemovedAheadOfTheBucket(t *testing.T) {
 				synctest.Wait()
 				if test.lag == 0 {
 					m.end()
-					m.check(ServeWithout(m.ds.MarkDir))
+					m.serveWithout()
 					m.without = true
 					m.start()
 				}
@@ -147,7 +147,7 @@ func TestATenantIsArchivedWithoutTheBucket(t *testing.T) {
 		m.check(m.serve())
 		m.want("n.phext", "one")
 		m.end()
-		m.check(ServeWithout(m.ds.MarkDir))
+		m.serveWithout()
 		m.check(os.Remove(m.path("n.phext")))
 		m.archived = true
 		m.start()
