@@ -118,6 +118,12 @@ func newAnswer(skip, most int) *Answer {
 	return &Answer{header: http.Header{}, skip: skip, most: most}
 }
 
+// Discard forgets what was written.
+func (a *Answer) Discard() {
+	clear(a.header)
+	a.Status, a.Body, a.Size = 0, nil, 0
+}
+
 // Header implements http.ResponseWriter.
 func (a *Answer) Header() http.Header { return a.header }
 

@@ -337,5 +337,12 @@ func TestAGuestIsToldNoFigures(t *testing.T) {
 			}
 		}
 	}
+	const last = "999.999.999/999.999.999/999.999.999"
+	if answer := w.ask("POST", "/api/v2/update?p=notes&c="+last, "x", "Authorization", "Bearer "+key); answer.Code != 200 {
+		t.Fatalf("%d %s", answer.Code, answer.Body)
+	}
+	if answer := w.ask("POST", "/will/api/v2/update?p=notes&c=a.name", "x", "Authorization", "Bearer "+otherKey); answer.Code != 507 || !strings.Contains(answer.Body.String(), last) {
+		t.Errorf("a refusal that has no figures: %d %s", answer.Code, answer.Body)
+	}
 	w.wantAllFree()
 }

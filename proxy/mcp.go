@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/mcp"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -19,6 +21,10 @@ var errNotForTools = apierror.New(apierror.Forbidden, "no tool is for the manage
 // count as memory.
 const longestUncounted = 16 << 10
 
+// copiesOfAnswer is how often the text of a tool is in memory, as JSON, while the answer to its
+// message is made.
+const copiesOfAnswer = 3
+
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
 // whole chain, as if the client had sent it itself: so keys, rights, limits, counts, the log
 // and other hosts are looked after in one place. A message without a tool counts as a call.
@@ -27,11 +33,25 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 	if err := info.turn.Take(r.Context()); err != nil {
 		return err
 	}
+	made := func() {} // counts what the library makes of a tool's answer out again
+	defer func() { made() }()
 	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
 		info.leave()     // the tool's request takes a place of its own
 		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
 		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
 		g.serveTool(w, tool, r)
+		a := w.(*mcp.Answer)
+		size := copiesOfAnswer * phext.QuotedLen(string(a.Body), nil)
+		if size <= longestUncounted { // as to every write
+			return
+		}
+		release, ok := dir.Send(info.recipient(), a, int64(size))
+		if !ok {
+			a.Discard()
+			apierror.Write(a, datadir.ErrBusy)
+			return
+		}
+		made = release // a message has one tool
 	}))
 	if !info.counted {
 		info.counted = true
@@ -41,6 +61,8 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 	}
 	// An answer that is not taken is kept until then. That to a write is short: it must not be
 	// refused any more.
+	made()
+	made = func() {}
 	if size := cap(answer.Body); size > longestUncounted {
 		release, ok := dir.Send(info.recipient(), answer, int64(size))
 		if !ok {

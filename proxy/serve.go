@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/storage/writer"
 	"mirrorborn.us/sqgate/tenants"
+	"mirrorborn.us/sqgate/tenants/quota"
 )
 
 // serveCall understands an authenticated request and has it answered.
@@ -201,11 +203,13 @@ var (
 // withFigures is the error of a write as its caller may know it: with what the tenant has,
 // or without.
 func withFigures(call *rewrite.Call, err error) error {
-	switch e := apierror.From(err); {
-	case e == nil || call.ShowsFigures():
-	case e.Kind == apierror.QuotaExceeded:
+	var quotas *quota.ExceededError
+	var disk *quota.DiskError
+	switch {
+	case call.ShowsFigures():
+	case errors.As(err, &quotas):
 		return errNoQuotaLeft
-	case e.Kind == apierror.DiskFull:
+	case errors.As(err, &disk):
 		return errNoDiskLeft
 	}
 	return err
