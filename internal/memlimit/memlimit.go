@@ -55,7 +55,7 @@ func (b *Budget) Limit() int64 { return b.limit }
 // Take reserves n, or nothing.
 func (b *Budget) Take(n int64) bool {
 	if b.shares != nil {
-		return b.shares.take(b.owner, n)
+		return b.shares.take(b.owner, n, n)
 	}
 	for {
 		used := b.used.Load()
@@ -107,7 +107,7 @@ func (b *Budget) isFull() bool {
 // Give returns n.
 func (b *Budget) Give(n int64) {
 	if b.shares != nil {
-		b.shares.give(b.owner, n)
+		b.shares.give(b.owner, n, n)
 		return
 	}
 	if b.used.Add(-n); b.mostLeft > 0 {
@@ -118,7 +118,7 @@ func (b *Budget) Give(n int64) {
 // putBack is Give for what was taken and not used: that leaves no garbage.
 func (b *Budget) putBack(n int64) {
 	if b.shares != nil {
-		b.shares.give(b.owner, n)
+		b.shares.give(b.owner, n, n)
 		return
 	}
 	b.used.Add(-n)

@@ -44,34 +44,37 @@ func (s *Shares) mostOf(owner string) int64 {
 	return s.most
 }
 
-func (s *Shares) take(owner string, n int64) bool {
+// take takes n more for an owner, and all for everybody together.
+func (s *Shares) take(owner string, n, all int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free, mine := s.limit-s.used, s.by[owner]+n
 	if owner != "" && mine > max(1, free/eighth) {
 		free -= s.limit / eighth
 	}
-	if n > free || mine > s.mostOf(owner) {
+	if all > max(0, free) || mine > s.mostOf(owner) {
 		return false
 	}
-	s.used, s.by[owner] = s.used+n, mine
+	s.used, s.by[owner] = s.used+all, mine
 	return true
 }
 
-func (s *Shares) give(owner string, n int64) {
+func (s *Shares) give(owner string, n, all int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used -= n
+	s.used -= all
 	if s.by[owner] -= n; s.by[owner] == 0 {
 		delete(s.by, owner)
 	}
 }
 
-// SharedBy counts things as Shared does, for each owner in what it has of Shares.
+// SharedBy counts things as Shared does: once in all, and once for each owner in what it has
+// of Shares.
 type SharedBy struct {
 	shares *Shares
 	mu     sync.Mutex
 	users  map[owned]int
+	things map[any]counted
 }
 
 // owned is a thing that an owner uses.
@@ -80,8 +83,16 @@ type owned struct {
 	thing any
 }
 
+// counted is a thing that somebody uses.
+type counted struct {
+	owners int
+	size   int64 // as it counts in all
+}
+
 // NewSharedBy counts within shares.
-func NewSharedBy(shares *Shares) *SharedBy { return &SharedBy{shares: shares, users: map[owned]int{}} }
+func NewSharedBy(shares *Shares) *SharedBy {
+	return &SharedBy{shares: shares, users: map[owned]int{}, things: map[any]counted{}}
+}
 
 // Used is what all have.
 func (s *SharedBy) Used() int64 { return s.shares.Used() }
@@ -90,9 +101,18 @@ func (s *SharedBy) Used() int64 { return s.shares.Used() }
 func (s *SharedBy) Take(owner string, thing any, n int64) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := owned{owner, thing}
-	if s.users[key] == 0 && !s.shares.take(owner, min(n, s.shares.mostOf(owner))) {
-		return false
+	key, is := owned{owner, thing}, s.things[thing]
+	if s.users[key] == 0 {
+		n = min(n, s.shares.mostOf(owner))
+		more := int64(0)
+		if is.owners == 0 {
+			is.size, more = n, n
+		}
+		if !s.shares.take(owner, n, more) {
+			return false
+		}
+		is.owners++
+		s.things[thing] = is
 	}
 	s.users[key]++
 	return true
@@ -102,9 +122,17 @@ func (s *SharedBy) Take(owner string, thing any, n int64) (ok bool) {
 func (s *SharedBy) Give(owner string, thing any, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := owned{owner, thing}
-	if s.users[key]--; s.users[key] == 0 {
-		delete(s.users, key)
-		s.shares.give(owner, min(n, s.shares.mostOf(owner)))
+	key, is := owned{owner, thing}, s.things[thing]
+	if s.users[key]--; s.users[key] > 0 {
+		return
 	}
+	delete(s.users, key)
+	less := int64(0)
+	if is.owners--; is.owners == 0 {
+		less = is.size
+		delete(s.things, thing)
+	} else {
+		s.things[thing] = is
+	}
+	s.shares.give(owner, min(n, s.shares.mostOf(owner)), less)
 }

@@ -55,3 +55,45 @@ func TestManyOwnersLeaveSomethingForTheNext(t *testing.T) {
 		}
 	}
 }
+
+func TestAThingOfManyOwnersIsThereOnce(t *testing.T) {
+	s := NewSharedBy(NewShares(128, 64))
+	take := func(owner, thing string, want bool) {
+		t.Helper()
+		if got := s.Take(owner, thing, 40); got != want {
+			t.Errorf("%q takes %q: %v", owner, thing, got)
+		}
+	}
+	owners := []string{"a", "b", "c", "d", ""}
+	for _, owner := range owners {
+		take(owner, "popular", true)
+		take(owner, "popular", true)
+	}
+	if s.Used() != 40 {
+		t.Errorf("%d are used", s.Used())
+	}
+	take("a", "another", false) // more than one may have
+	take("e", "another", true)
+	take("e", "popular", false)
+	take("f", "a third", false) // the last 16 are for those who have little
+	if !s.Take("f", "a little", 4) {
+		t.Error("there is no room for a little")
+	}
+	for _, owner := range owners {
+		s.Give(owner, "popular", 40)
+		s.Give(owner, "popular", 40)
+	}
+	if s.Used() != 44 || len(s.things) != 2 || len(s.users) != 2 {
+		t.Errorf("%d are used, by %v", s.Used(), s.users)
+	}
+	take("f", "a third", true)
+	s.Give("f", "a third", 40)
+	s.Give("f", "a little", 4)
+	s.Give("e", "another", 40)
+	if s.Used() != 0 || len(s.things) != 0 || len(s.shares.by) != 0 {
+		t.Errorf("%d are used, by %v", s.Used(), s.shares.by)
+	}
+	if !s.Take("a", "larger than its part", 1000) || s.Take("a", "x", 1) {
+		t.Error("it does not fit when there is nothing else")
+	}
+}
