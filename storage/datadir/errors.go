@@ -36,7 +36,9 @@ var (
 	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
 	errNoWriter      = apierror.New(apierror.Forbidden, "this key may not write here any more")
 	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
-	errNotRecovered  = apierror.RetryIn(5*time.Second, apierror.Unavailable,
+	// ErrNotRecovered is a directory whose files could not be put in order; the log says why.
+	// Config.TakeOver returns it while it does not try again.
+	ErrNotRecovered = apierror.RetryIn(5*time.Second, apierror.Unavailable,
 		"this tenant's files are being put in order after a failure: try again in a moment; the operator's log says more")
 	errNoAccess = apierror.RetryIn(30*time.Second, apierror.Unavailable,
 		"this service may not open this tenant's files, so they are neither read nor changed until its operator gives it the right to: its log says more")

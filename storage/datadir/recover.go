@@ -30,7 +30,7 @@ func (d *Dir) Recover(ctx context.Context) error {
 	}
 	unlock, err := d.lockForWrite(ctx)
 	if errors.Is(err, errQueueFull) {
-		return errNotRecovered // another request recovers the files
+		return ErrNotRecovered // another request recovers the files
 	}
 	if err != nil {
 		return err
@@ -60,8 +60,8 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
-	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) || errors.Is(err, ErrUnnamed) {
-		return err // not by a fault of the files
+	if err := d.recoverFiles(ctx); errors.Is(err, ErrMoved) || errors.Is(err, ErrUnnamed) || errors.Is(err, ErrNotRecovered) {
+		return err // not by a fault of the files, or it is logged
 	} else if err != nil {
 		return d.notRecovered(ctx, err)
 	}
@@ -114,7 +114,7 @@ func (d *Dir) claim() (others bool, err error) {
 // It logs only once that a disk is full, since each request tries again.
 func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	var full *journal.NoRoomError
-	said, told := "a directory is not served, because its files could not be recovered", errNotRecovered
+	said, told := "a directory is not served, because its files could not be recovered", ErrNotRecovered
 	if errors.Is(err, fs.ErrPermission) {
 		told = errNoAccess
 	}

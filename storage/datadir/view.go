@@ -118,7 +118,7 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 			return v, err
 		}
 	}
-	return View{}, errNotRecovered
+	return View{}, ErrNotRecovered
 }
 
 func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {

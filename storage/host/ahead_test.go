@@ -337,6 +337,7 @@ func TestADamagedMark(t *testing.T) {
 					m.check(err)
 					release()
 					m.check(os.Remove(path))
+					time.Sleep(pauseAtMost)
 					m.check(m.serve())
 					m.want("n.phext", "one")
 				})

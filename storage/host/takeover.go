@@ -45,6 +45,7 @@ type Directories struct {
 	routes       routes
 	names        names
 	refused      refused
+	attempts     attempts
 	fetching     fetching
 	marks        sync.Mutex // for their files
 	lock         *os.File
@@ -64,6 +65,9 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	if lease == nil {
 		return nil, datadir.ErrMoved
 	}
+	if ds.clock() < ds.attempts.of(d.Path).until {
+		return nil, datadir.ErrNotRecovered
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(lease.ctx, cancel)()
@@ -72,24 +76,33 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	if err != nil && !lease.holds() {
 		err = errors.Join(replica.ErrNoLease, err)
 	}
-	if errors.Is(err, replica.ErrDeposed) || errors.Is(err, replica.ErrNoLease) || errors.Is(err, errOwned) {
+	if isElsewhere(err) {
 		ds.Logger.Warn("a directory is not taken over", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 		return nil, datadir.ErrMoved
 	}
 	return r, err
 }
 
-func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *lease) (*datadir.Replica, error) {
+// isElsewhere says whether a take-over has failed because another host may have the directory.
+func isElsewhere(err error) bool {
+	return errors.Is(err, replica.ErrDeposed) || errors.Is(err, replica.ErrNoLease) || errors.Is(err, errOwned)
+}
+
+func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *lease) (r *datadir.Replica, err error) {
 	t, err := ds.newTakeOver(d)
 	if err != nil {
 		return nil, err
 	}
+	t.log = ds.attempts.of(d.Path).log
 	ownership, end := context.WithCancel(lease.ctx)
-	taken := false
 	defer func() {
-		if !taken {
+		if err != nil {
 			end()
+			pauses := ctx.Err() == nil && lease.holds() && !isElsewhere(err)
+			ds.attempts.fail(d.Path, t.log, ds.clock(), pauses)
+			return
 		}
+		ds.attempts.forget(d.Path)
 	}()
 	t.dir.Holds = func() bool { return ownership.Err() == nil && lease.holds() }
 	owner, etag, err := t.dir.Owner(ctx)
@@ -110,10 +123,11 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	t.readAhead(mark, owner)
-	log, err := t.dir.TakeOver(ctx, owner, etag)
+	log, err := t.open(ctx, owner, etag)
 	if err != nil {
 		return nil, err
 	}
+	t.log = log
 	if earlier.isOld(owner) {
 		if err := t.clearEarlier(ctx, earlier); err != nil {
 			return nil, err
@@ -146,7 +160,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	}
 	one := &kept{log: log, lease: lease, path: d.Path, tenants: t.tenants, ownership: ownership, end: end}
 	one.since.Store(int64(ds.clock()))
-	r := datadir.NewReplica(d, datadir.Ownership{
+	r = datadir.NewReplica(d, datadir.Ownership{
 		Uploader: replica.NewUploader(lease.ctx, func(ctx context.Context, groups []object.Group) (uint64, error) { return ds.append(ctx, one, groups) }), Holds: lease.holds, End: func() { ds.endOwnership(t.dir.Name, one) }, Of: t.dir.Of, Past: t.dir, Since: mark.Since, Known: known, Fetch: fetch,
 		Purge: func(ctx context.Context) error { return t.purge(ctx, log, lease) },
 	})
@@ -156,13 +170,13 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	one.tried.Store(-state.Read)
 	ds.keep(t.dir.Name, one)
 	if err := t.uploadAhead(ctx, r, ahead); err != nil {
+		t.log = nil // something may be on its way to it
 		return nil, err
 	}
 	mark.Ahead, mark.Whole = ds.Lag > 0, fetch.Done()
 	if err := t.writeMark(mark); err != nil {
 		return nil, err
 	}
-	taken = true
 	ds.counts.takeOvers.Add(1)
 	ds.Logger.Info("a directory was taken over", slog.String(logkey.DataDir, d.Path), slog.Uint64("epoch", log.Epoch()),
 		slog.Uint64("position", log.End()), slog.Int("files", len(state.Files)), slog.Int("ahead", len(ahead)))
@@ -206,6 +220,7 @@ type takeOver struct {
 	behind bool                        // the log may lack what was acknowledged here
 	ahead  bool                        // and it is still this host's to add that
 	left   map[string]object.FileState // as mark.Left
+	log    *replica.Log                // that was opened last, if nothing may be on its way to it
 }
 
 // checkKnown refuses phexts of which this bucket knows nothing. Those that are just what

@@ -50,6 +50,21 @@ func (d *Directory) TakeOver(ctx context.Context, seen object.Owner, etag string
 	return l, nil
 }
 
+// Reopen is TakeOver without a new epoch, for whoever has opened one, and has appended nothing
+// that may still be on its way. seen and etag are from Owner: it returns nil if they are not
+// what opening that epoch has left, or it was for another tenant. l is not used any more then.
+func (d *Directory) Reopen(l *Log, seen object.Owner, etag string) *Log {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	mine := object.Owner{Host: d.Host, Incarnation: d.Incarnation, Epoch: l.epoch}
+	if l.failed != nil || seen != mine || etag != l.ownerETag || d.Name != l.d.Name || d.Of != l.d.Of {
+		return nil
+	}
+	again := &Log{d: d, epoch: l.epoch, end: l.end, ownerETag: etag, housekeeping: semaphore.NewWeighted(1)}
+	again.known.Store(l.end)
+	return again
+}
+
 // replaceOwner writes the owner if it still has the ETag, and returns its new one.
 func (d *Directory) replaceOwner(ctx context.Context, o object.Owner, etag string) (newETag string, err error) {
 	body, err := object.Encode(&o)
