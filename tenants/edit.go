@@ -34,11 +34,11 @@ func (s *Store) editLocked(change func(*Document) error) (again bool, err error)
 	path := fsutil.Resolve(s.options.Path)
 	before, err := fsutil.Identify(path)
 	if err != nil {
-		return false, broken(fileError(path, err))
+		return false, Broken(fileError(path, err))
 	}
 	text, err := readFile(path)
 	if err != nil {
-		return false, broken(err)
+		return false, Broken(err)
 	}
 	d, edited, now, err := s.applyLocked(text, change)
 	if err != nil {
@@ -94,10 +94,10 @@ func (s *Store) shareLocked(path string, before fsutil.FileID, d *Document, text
 // applyLocked applies change to the text of a file.
 func (s *Store) applyLocked(text []byte, change func(*Document) error) (d *Document, edited []byte, now *Snapshot, err error) {
 	if err := s.checkLocked(text); err != nil {
-		return nil, nil, nil, broken(err)
+		return nil, nil, nil, Broken(err)
 	}
 	if d, err = openDocument(text); err != nil {
-		return nil, nil, nil, broken(err)
+		return nil, nil, nil, Broken(err)
 	}
 	if err := change(d); err != nil {
 		return nil, nil, nil, err
@@ -243,6 +243,12 @@ func create(path string, text []byte) error {
 		return err
 	}
 	return fsutil.CreatePrivate(path, string(text))
+}
+
+// Snapshot is what the file says of the tenants. The error is that of Check.
+func (d *Document) Snapshot() (*Snapshot, error) {
+	_, s, err := d.parse()
+	return s, err
 }
 
 // Check returns the error with which Create would refuse the tenants. It writes

@@ -57,7 +57,8 @@ func (e *editError) Unwrap() error { return e.error }
 // APIError is what the operator is told.
 func (e *editError) APIError() *apierror.Error { return e.answer }
 
-func broken(cause error) error {
+// Broken is ErrBroken with its cause. Options.Agree returns it for a mistake that it finds.
+func Broken(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrBroken, cause)
 	return &editError{err, apierror.New(apierror.Conflict, err.Error())}
 }

@@ -242,3 +242,52 @@ func TestADamagedMark(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestTwoDirectoriesOfOneNameInTheBucket are refused in the tenants file. If both are there at
+// a start, the one that was served before is.
+func TestTwoDirectoriesOfOneNameInTheBucket(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, cmp.Or(realSQ(), builtin), "will", "emi")
+	g.args = []string{"--bucket", "file://" + t.TempDir()}
+	share := func(id, parent string) {
+		g.set(id, "shared_data_dir", true)
+		g.set(id, "data_dir", filepath.Join(g.dir, "data", parent, "sh"))
+		g.writeFile()
+	}
+	share("will", "x")
+	share("emi", "x")
+	g.start()
+	g.awaitOwner("will")
+	for _, id := range []string{"will", "emi"} {
+		g.must(id, "POST", at("update", "n", origin), id, 200)
+	}
+	g.addTenant("late")
+	share("late", "y")
+	if said := g.managed("POST", "reload", "", 409).body; !strings.Contains(said, "the same name in the bucket") {
+		t.Error(said)
+	}
+	if said := g.managed("PATCH", "tenants/will", `{"quota_mb": 7}`, 409).body; !strings.Contains(said, "the same name in the bucket") {
+		t.Error(said)
+	}
+	if r, err := g.do("late", "GET", at("select", "n", origin), ""); err != nil || r.status != 401 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	g.stop()
+	g.start()
+	for _, id := range []string{"will", "emi"} {
+		g.awaitOwner(id)
+		if got := g.get(id, at("select", "n", origin)); got != id {
+			t.Errorf("%q", got)
+		}
+	}
+	if r, err := g.do("late", "GET", at("select", "n", origin), ""); err != nil || r.status != 503 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if said := g.managed("GET", "tenants/late", "", 200).body; !strings.Contains(said, "the same name in the bucket") {
+		t.Error(said)
+	}
+	g.managed("PATCH", "tenants/will", `{"quota_mb": 7}`, 200)
+	share("late", "x")
+	g.managed("POST", "reload", "", 200)
+	g.must("late", "POST", at("update", "n", origin), "late", 200)
+}

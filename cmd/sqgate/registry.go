@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	hosts "mirrorborn.us/sqgate/storage/host"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/registry"
 )
@@ -47,7 +48,18 @@ func (s *service) agree() func(*tenants.Document, bool) (*tenants.Document, func
 	if s.registry == nil {
 		return nil
 	}
-	return s.registry.Agree
+	return func(file *tenants.Document, edit bool) (*tenants.Document, func(), error) {
+		if s.store != nil && s.store.Current().Refusal() == nil { // at the start, what was in force before is served
+			now, err := file.Snapshot()
+			if err == nil {
+				err = hosts.CheckNames(s.store.Current(), now)
+			}
+			if err != nil {
+				return nil, nil, tenants.Broken(err)
+			}
+		}
+		return s.registry.Agree(file, edit)
+	}
 }
 
 // keepTenants has the tenants file follow the bucket until ctx ends.

@@ -126,7 +126,7 @@ func (r *refused) note(path string, err error) {
 	switch {
 	case err == nil:
 		delete(r.why, path)
-	case errors.Is(err, ErrNotInBucket), errors.Is(err, ErrMark):
+	case errors.Is(err, ErrNotInBucket), errors.Is(err, ErrMark), errors.Is(err, ErrSameName):
 		if r.why == nil {
 			r.why = map[string]error{}
 		}

@@ -1,10 +1,13 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -29,12 +32,45 @@ func (ds *Directories) nameOf(d *datadir.Dir) (name, of string, err error) {
 	}
 	t := n.byDir[d][0]
 	name = nameFor(t)
-	for _, other := range n.dirs[name] {
-		if other != d {
-			return "", "", fmt.Errorf("%s and %s would have the same name in the bucket: give one another last part", d.Path, other.Path)
-		}
+	if i := slices.IndexFunc(n.dirs[name], func(other *datadir.Dir) bool { return other != d }); i >= 0 && !ds.hasName(d, name) {
+		err := fmt.Errorf("%s and %s %w", d.Path, n.dirs[name][i].Path, ErrSameName)
+		ds.refused.note(d.Path, err)
+		return "", "", err
 	}
 	return name, datadir.OwnerOf(t), nil
+}
+
+// ErrSameName is two directories that tenants share, and that have the same last part.
+var ErrSameName = errors.New("would have the same name in the bucket: give one another last part")
+
+// hasName says whether this machine has had a directory in the bucket by a name, and so no other:
+// one that comes later must not keep it from being served.
+func (ds *Directories) hasName(d *datadir.Dir, name string) bool {
+	m, err := readMarkFile(filepath.Join(ds.MarkDir, name))
+	return err == nil && m.Epoch > 0 && m.Path == d.Path
+}
+
+// CheckNames returns ErrSameName if that is so of two directories of the tenants now, and was not
+// before.
+func CheckNames(before, now *tenants.Snapshot) error {
+	old := sameNames(before)
+	for name, dirs := range sameNames(now) {
+		if len(dirs) > 1 && len(old[name]) <= 1 {
+			return fmt.Errorf("%s and %s %w", dirs[0], dirs[1], ErrSameName)
+		}
+	}
+	return nil
+}
+
+// sameNames are the directories that tenants share, by name.
+func sameNames(all *tenants.Snapshot) map[string][]string {
+	dirs := map[string][]string{}
+	for _, t := range all.All() {
+		if dir, name := fsutil.Resolve(t.DataDir), nameFor(t); t.SharedDataDir && !slices.Contains(dirs[name], dir) {
+			dirs[name] = append(dirs[name], dir)
+		}
+	}
+	return dirs
 }
 
 // tenantsOf are those whose directory it is.
