@@ -296,15 +296,18 @@ func (h *Host) giveUp() {
 }
 
 // awaitEnd returns when the lease has ended under which an owner had a directory. The
-// error is errOwned if the owner lives. Where there are many hosts, it waits for none: a
-// request does better to go to the owner.
+// error is errOwned if the owner lives, or if that cannot be found out. Where there are many
+// hosts, it waits for none: a request does better to go to the owner.
 func (h *Host) awaitEnd(ctx context.Context, o object.Owner) error {
 	for begun := h.clock(); ; {
 		over, err := h.ended(ctx, o)
-		if over || err != nil {
+		if over || err != nil && !bucket.ShouldRetry(err) {
 			return err
 		}
 		if h.Many && o.Host != h.Name || h.clock()-begun > stillFor+2*renewEvery {
+			if err != nil {
+				return fmt.Errorf("%w, as far as can be known: %w", errOwned, err)
+			}
 			return fmt.Errorf("%w: %s", errOwned, o.Host)
 		}
 		select {

@@ -36,7 +36,8 @@ type view struct {
 
 	mu      sync.Mutex
 	watched map[string]*watch
-	looked  time.Duration // when the last look at all of them began; 0 = there was none
+	looked  time.Duration    // when the last look at all of them began; 0 = there was none
+	unread  map[string]error // of those whose objects could not be had then
 }
 
 // gate lets one at a time through. Others wait as long as their context allows.
@@ -180,7 +181,8 @@ func (h *Host) keepLooking(ctx context.Context) {
 const looksAtOnce = 16
 
 // lookAfter looks at all other hosts, unless a look has begun after that time already. It
-// takes a LIST and a conditional GET for each.
+// takes a LIST and a conditional GET for each. Of a host whose object cannot be had, nothing
+// new is known: it does not stand still, and keeps no other from being seen.
 func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 	v := &h.view
 	if err := v.looking.enter(ctx); err != nil {
@@ -197,6 +199,7 @@ func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 	if done {
 		return nil
 	}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)
 	defer cancel()
 	begun := h.clock()
@@ -210,17 +213,52 @@ func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 	}
 	var group errgroup.Group
 	group.SetLimit(looksAtOnce)
+	var mu sync.Mutex
+	unread := map[string]error{}
 	for name, etag := range etags {
-		group.Go(func() error { return h.lookAt(ctx, name, etag) })
+		group.Go(func() error {
+			if err := h.lookAt(ctx, name, etag); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				unread[name] = err
+			}
+			return nil
+		})
 	}
-	err := group.Wait()
+	_ = group.Wait() // there are no errors
+	if err := asked.Err(); err != nil {
+		return err
+	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if err == nil {
-		v.looked = max(begun, 1)
-	}
-	return err
+	before := v.unread
+	v.looked, v.unread = max(begun, 1), unread
+	v.mu.Unlock()
+	h.reportUnread(before, unread)
+	return nil
 }
+
+// reportUnread logs which hosts cannot be looked at, and which can again.
+func (h *Host) reportUnread(before, now map[string]error) {
+	without := func(all, others map[string]error) (names []string) {
+		for name := range all {
+			if others[name] == nil {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	if names := without(now, before); len(names) > 0 {
+		h.Logger.Warn("the objects of hosts in the bucket cannot be read: whether those hosts live is not known, and nothing is taken over from them",
+			slog.Any("hosts", names[:min(len(names), mostNames)]), slog.Int("all", len(now)), slog.Any(logkey.Error, now[names[0]]))
+	}
+	if names := without(before, now); len(names) > 0 {
+		h.Logger.Info("the objects of hosts in the bucket can be read again", slog.Any("hosts", names[:min(len(names), mostNames)]), slog.Int("still not", len(now)))
+	}
+}
+
+// mostNames is how many hosts a line of the log names.
+const mostNames = 5
 
 func (h *Host) lookAt(ctx context.Context, name, etag string) error {
 	begun := h.clock()
@@ -294,9 +332,10 @@ func (h *Host) Unreachable(name string) {
 	}
 }
 
-// takes says whether a host may be given a directory: it is not drained, and can be reached.
+// takes says whether a host may be given a directory: it was seen to live lately, is not
+// drained, and can be reached.
 func (h *Host) takes(w watch) bool {
-	return w.leased() && !w.damaged && !w.seen.Draining && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
+	return w.leased() && h.clock()-w.looked < leaseFor && !w.damaged && !w.seen.Draining && w.seen.URL != "" && (w.unreachable == 0 || h.clock()-w.unreachable >= stillFor)
 }
 
 // candidates are the other hosts that may be given a directory, by name.
