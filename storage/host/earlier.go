@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -45,13 +46,28 @@ func (ds *Directories) ClearEarlier(ctx context.Context, d *datadir.Dir, id stri
 	return fsutil.IgnoreMissing(os.Remove(t.markPath()))
 }
 
+// keepClearing has clearPurged look every lookAtLogs until ctx ends.
+func (ds *Directories) keepClearing(ctx context.Context) {
+	var seen *tenants.Snapshot
+	left := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookAtLogs):
+		}
+		seen = ds.clearPurged(ctx, seen, left)
+	}
+}
+
 // clearPurged removes what is here of tenants that were purged at other hosts. It looks for
 // them when the tenants have changed since the snapshot before, which costs a request for
-// each that was here and is gone. The snapshot that it returns is that of now, unless it has
-// to look again.
-func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot) *tenants.Snapshot {
+// each that was here and is gone. Those of which that cannot be found out, or that cannot be
+// removed, are left, by name: it is logged, and they are looked at again. The snapshot that it
+// returns is that of now, unless it has to look at all again.
+func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot, left map[string]bool) *tenants.Snapshot {
 	now := ds.Tenants()
-	if now == before || ds.Dirs == nil {
+	if now == before && len(left) == 0 || ds.Dirs == nil {
 		return now
 	}
 	entries, err := os.ReadDir(ds.MarkDir)
@@ -59,23 +75,30 @@ func (ds *Directories) clearPurged(ctx context.Context, before *tenants.Snapshot
 		ds.Logger.Warn("it is not known which directories were in the bucket", slog.Any(logkey.Error, err))
 		return before
 	}
-	seen := now
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+		name := e.Name()
+		if strings.HasPrefix(name, ".") || now == before && !left[name] {
 			continue
 		}
-		m, err := readMarkFile(filepath.Join(ds.MarkDir, e.Name()))
-		if err == nil && (ds.isGone(e.Name(), m, now) || ds.mayBeAnother(e.Name(), m, before, now)) {
-			err = ds.clearIfPurged(ctx, e.Name(), m)
+		since := before
+		if left[name] {
+			since = nil
 		}
-		if err != nil && ctx.Err() == nil {
-			ds.Logger.Warn("what is here of a tenant that is gone is left for now", slog.String("directory", e.Name()), slog.Any(logkey.Error, err))
-			if !errors.Is(err, ErrMark) { // which does not go away by itself
-				seen = before
-			}
+		m, err := readMarkFile(filepath.Join(ds.MarkDir, name))
+		if err == nil && (ds.isGone(name, m, now) || ds.mayBeAnother(name, m, since, now)) {
+			err = ds.clearIfPurged(ctx, name, m)
+		}
+		if ctx.Err() != nil {
+			return before
+		}
+		if err != nil && !left[name] {
+			ds.Logger.Warn("what is here of a tenant that is gone is left for now", slog.String("directory", name), slog.Any(logkey.Error, err))
+		}
+		if delete(left, name); err != nil && !errors.Is(err, ErrMark) { // which does not go away by itself
+			left[name] = true
 		}
 	}
-	return seen
+	return now
 }
 
 // isGone says whether the tenant that a mark is of is not there any more, and nobody but a
@@ -115,7 +138,10 @@ func (ds *Directories) mayBeAnother(name string, m mark, before, now *tenants.Sn
 func (ds *Directories) clearIfPurged(ctx context.Context, name string, m mark) error {
 	d := ds.Dirs.Of(m.Path)
 	t := &takeOver{Directories: ds, d: d, dir: &replica.Directory{Bucket: ds.Bucket, Name: name}}
-	if purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch); !purged || err != nil {
+	asked, cancel := context.WithTimeout(ctx, askWithin)
+	purged, err := t.dir.IsPurged(asked, m.Of, m.Epoch)
+	cancel()
+	if !purged || err != nil {
 		return err
 	}
 	if r, err := d.Replica(); r != nil && err == nil {

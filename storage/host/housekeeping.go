@@ -142,10 +142,12 @@ func (ds *Directories) KeepLease(ctx context.Context) error {
 // purged at other hosts, until ctx ends. Then it waits for the uploads under way: nothing may
 // be written any more.
 func (ds *Directories) Keep(ctx context.Context) {
-	var seen *tenants.Snapshot
+	var clearing sync.WaitGroup
+	clearing.Go(func() { ds.keepClearing(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
+			clearing.Wait()
 			ds.wait()
 			return
 		case <-time.After(lookAtLogs):
@@ -155,7 +157,6 @@ func (ds *Directories) Keep(ctx context.Context) {
 				ds.Logger.Warn("not all directories could be handed over", slog.Any(logkey.Error, err))
 			}
 		}
-		seen = ds.clearPurged(ctx, seen)
 		for _, one := range ds.due(ds.clock()) {
 			if err := ds.compact(ctx, one); err != nil && ctx.Err() == nil {
 				ds.Logger.Warn("the log of a directory in the bucket was not compacted", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))

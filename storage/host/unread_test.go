@@ -1,12 +1,18 @@
 package host
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // refuseGet returns what has the bucket fail whoever reads an object whose key has a part, until
@@ -97,4 +103,58 @@ func TestTheOwnerCannotBeRead(t *testing.T) {
 			c.want("b", "n.phext", "more")
 		})
 	}
+}
+
+// TestItIsNotKnownWhoWasPurged while the bucket cannot say so: that is logged once, logs are
+// compacted as usual, and what was purged is removed when the bucket can.
+func TestItIsNotKnownWhoWasPurged(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		refuse := refuseGet(c.bucket)
+		a, b := c.hosts["a"], c.hosts["b"]
+		for _, m := range c.hosts {
+			m.idle = 1
+		}
+		c.beginIncarnation()
+		a.write("secret.phext", "secret", "", true)
+		a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+		b.check(b.serve())
+		b.delete()
+		b.check(b.purge())
+		refuse("/purged/")
+		both := a.snapshot.Load()
+		idle, _ := both.ByID("idle0")
+		text, err := json.Marshal(map[string]any{"tenants": []any{map[string]any{"id": "idle0", "api_key": fmt.Sprintf("pmb-v1-%032x", 0), "data_dir": idle.DataDir}}})
+		a.check(err)
+		alone, err := tenants.Parse(text)
+		a.check(err)
+		secret := a.path("secret.phext")
+		a.snapshot.Store(alone)
+		a.tenant, _ = alone.ByID("idle0")
+		a.check(a.serve())
+		name, _, err := a.ds.nameOf(a.dirs.Of(idle.DataDir))
+		a.check(err)
+		one := a.ds.housekeeping.of(name)
+		for range compactAfter + 1 {
+			if _, err := one.log.Append(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(6 * lookAtLogs)
+		synctest.Wait()
+		if one.compacted.Load() == 0 {
+			t.Error("the log of another directory is not compacted")
+		}
+		if n := strings.Count(a.log.String(), "is left for now"); n != 1 {
+			t.Errorf("%d lines in the log:\n%s", n, a.log)
+		}
+		if _, err := os.Stat(secret); err != nil {
+			t.Error("it is removed, and nobody knows whether it was purged:", err)
+		}
+		refuse("")
+		time.Sleep(lookAtLogs + askWithin + time.Second)
+		synctest.Wait()
+		if _, err := os.Stat(secret); !errors.Is(err, os.ErrNotExist) {
+			t.Error("what was purged is there:", err)
+		}
+	})
 }
