@@ -25,7 +25,7 @@ func (d *Dir) checkOwn(at string) error {
 	}
 	if other := d.dirs.holder(d, at, here); other != "" {
 		if !d.isOthers.Swap(true) {
-			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate",
+			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate. If it is right as it is, remove its attribute user.sqgate.journal (setfattr -x)",
 				slog.String(logkey.DataDir, d.Path), slog.String("leads_to", other))
 		}
 		return errOthers
@@ -52,7 +52,7 @@ func (ds *Dirs) holder(d *Dir, at string, here fsutil.Node) string {
 		return path
 	}
 	for _, other := range ds.byNode[here] {
-		if other != d.Path && fsutil.NodeOf(other) == here {
+		if other != d.Path && fsutil.NodeOf(other) == here && len(known.At(other)) > 0 {
 			return other
 		}
 	}

@@ -201,13 +201,43 @@ func TestTwoDirectoriesThatChangePlaces(t *testing.T) {
 		want(dirs, will, "of data")
 		want(dirs, mary, "of mary")
 	}
-	w.check(os.Rename(will, will+".aside"))
-	w.check(unix.Setxattr(will+".aside", "user.sqgate.test", nil, 0))
-	copied := filepath.Join(w.root, "copy")
-	out, err := exec.CommandContext(t.Context(), "cp", "-a", mary, copied).CombinedOutput()
+	// What the operator does on purpose: the tenants change places, too.
+	w.setTenants(strings.NewReplacer(will, mary).Replace(w.entry("")), strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry("")))
+	change()
+	for _, dirs := range []*Dirs{w.Dirs, restarted(), restarted()} {
+		want(dirs, will, "of mary")
+		want(dirs, mary, "of data")
+	}
+	// A copy by hand, which has the attribute of what it was made from.
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", mary+"/.", will).CombinedOutput()
 	if err != nil {
 		t.Skipf("%v: %s", err, out)
 	}
-	w.check(os.Rename(copied, will)) // by hand, and hers is still there
-	want(restarted(), will, "of mary")
+	for range 2 {
+		dirs := restarted()
+		want(dirs, will, "of data")
+		want(dirs, mary, "of data")
+	}
+}
+
+// TestATenantThatLeavesItsPlaceToAnother takes its directory with it. The next one has none yet.
+func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
+	w := newWorld(t)
+	place, moved := w.dir.Path, filepath.Join(w.root, "moved")
+	n := w.call("select", "p=n")
+	w.put("n.phext", "will's")
+	w.check(w.dir.Recover(t.Context()))
+	j, err := w.JournalOf(w.dir)
+	w.check(err)
+	id, err := fsutil.Identify(w.path("n.phext"))
+	w.check(err)
+	w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "will's"}, id))
+	w.check(os.Rename(place, moved))
+	w.setTenants(strings.NewReplacer(place, moved).Replace(w.entry("")), strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry("")))
+	w.check(w.Of(place).Recover(t.Context()))
+	v, err := w.Of(moved).RecoveredView(t.Context(), n)
+	w.check(err)
+	if got := v.Phext.Text(); got != "will's" {
+		t.Errorf("will has %q", got)
+	}
 }

@@ -44,6 +44,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
+	if err := d.checkOwn(d.Path); err != nil { // before others' journals forget who had them
+		return err
+	}
 	was, before := d.recovered.Swap(false), d.owners.Load() // it may have been for others
 	others, err := d.claim()
 	if err != nil {

@@ -106,6 +106,40 @@ func TestAJournalThatComesBack(t *testing.T) {
 	}
 }
 
+// TestAnIDThatWasCopied, as cp -a does, is that of another directory: what is here is repaired as
+// ever. NULs are damage whoever has written last.
+func TestAnIDThatWasCopied(t *testing.T) {
+	for _, copied := range []bool{true, false} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
+			t.Skip("the file system has no extended attributes")
+		}
+		_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
+		w.must(err)
+		w.recover()
+		w.mutate(update("a.phext", 1, "acknowledged"))
+		id := "ANOTHERJOURNAL"
+		if !copied {
+			id += " " + attributeOf(w.data)
+		}
+		w.must(unix.Setxattr(w.data, idAttribute, []byte(id), 0))
+		want := w.read("a.phext")
+		if copied {
+			w.put("a.phext", text("ack"))
+		} else {
+			w.put("a.phext", text("ack\x00\x00\x00"))
+		}
+		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+		(&model{world: w}).reopenAfterCut()
+		_, err = w.j.Claim(Owners{Tenants: []string{"will"}})
+		w.must(err)
+		w.recover()
+		if got := w.read("a.phext"); got != want {
+			t.Errorf("copied %v: %q", copied, got.Text)
+		}
+	}
+}
+
 // TestAJournalThatIsTakenAwayBeforeASync must not call the records durable.
 func TestAJournalThatIsTakenAwayBeforeASync(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))

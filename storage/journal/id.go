@@ -2,6 +2,7 @@ package journal
 
 import (
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,18 +17,32 @@ import (
 // another journal meanwhile. When it is back, its journals are of long ago, and must repair
 // nothing. Disks of data directories may be mounted in each other's place. So a journal has an
 // id, and the data directory has that of the journal with which it was written last, as an
-// extended attribute. Where the file system has none, nothing of this is noticed.
+// extended attribute. Where the file system has none, nothing of this is noticed. The attribute
+// says which directory it is of, since cp -a copies it: that of a copy means nothing.
 
 const idAttribute = "user.sqgate.journal"
 
 // idAt is the id that the directory at a path has, or "".
 func idAt(at string) string {
-	b := make([]byte, 64)
+	b := make([]byte, 256)
 	n, err := unix.Getxattr(at, idAttribute, b)
 	if err != nil {
 		return ""
 	}
-	return string(b[:n])
+	id, of, _ := strings.Cut(string(b[:n]), " ")
+	if of != attributeOf(at) {
+		return ""
+	}
+	return id
+}
+
+// attributeOf is which directory a path leads to, as its attribute says it.
+func attributeOf(at string) string {
+	birth, err := fsutil.BirthOf(at)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(fmt.Sprint(fsutil.NodeOf(at).Inode, " ", birth))
 }
 
 // setIDAt gives the directory at a path an id, which is on the disk then, if it can have one.
@@ -39,7 +54,7 @@ func setIDAt(at, id string) {
 	if err != nil {
 		return
 	}
-	if unix.Fsetxattr(int(f.Fd()), idAttribute, []byte(id), 0) == nil {
+	if unix.Fsetxattr(int(f.Fd()), idAttribute, []byte(id+" "+attributeOf(at)), 0) == nil {
 		_ = f.Sync() // a disk that fails is found out by the writes
 	}
 	_ = f.Close()
@@ -69,7 +84,7 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 	if dir == "" || dir == filepath.Join(s.cfg.Dir, dirName(dataDir)) {
 		return ""
 	}
-	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.knows) {
+	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.hasKnown) {
 		return ""
 	}
 	text, err := os.ReadFile(filepath.Join(dir, pathFile))
@@ -78,7 +93,7 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 	}
 	path := strings.TrimSuffix(string(text), "\n")
 	if idAt(path) == id && fsutil.NodeOf(path) != fsutil.NodeOf(at) {
-		return "" // the other is a copy of it
+		return "" // what is there has been written with it later
 	}
 	return path
 }

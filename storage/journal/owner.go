@@ -32,7 +32,8 @@ type Owners struct {
 // ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
 type ownerNote struct {
 	Tenants   []string `json:"tenants"`
-	Away      []string `json:"away,omitempty"` // were among them, and may have changed their files since
+	Away      []string `json:"away,omitempty"`   // were among them, and may have changed their files since
+	Before    []string `json:"before,omitempty"` // had it before the part of those who have it now
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
@@ -44,9 +45,14 @@ func (n *ownerNote) knows(tenant string) bool {
 	return slices.Contains(n.Tenants, tenant) || slices.Contains(n.Away, tenant)
 }
 
+// hasKnown says whether a tenant has it or has ever had it.
+func (n *ownerNote) hasKnown(tenant string) bool {
+	return n.knows(tenant) || slices.Contains(n.Before, tenant)
+}
+
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
-		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away) && slices.Equal(n.Before, m.Before)
 }
 
 // without is the note when tenants have another data_dir.
@@ -248,7 +254,7 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	case len(now.Tenants) == 0:
 		c.idle = true
 	case before.isOf(now):
-		c.now.From, c.now.ID = before.From, before.ID
+		c.now.From, c.now.ID, c.now.Before = before.From, before.ID, before.Before
 		for _, t := range slices.Concat(before.Tenants, before.Away) {
 			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
 				c.now.Away = append(c.now.Away, t)
@@ -256,6 +262,9 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 		}
 	default:
 		c.anew, c.now.ID = true, before.ID
+		c.now.Before = slices.Concat(before.Before, before.Tenants, before.Away)
+		slices.Sort(c.now.Before)
+		c.now.Before = slices.Compact(c.now.Before)
 	}
 	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
 		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {

@@ -204,6 +204,8 @@ func (f *fileRecovery) keepReturned(aside bool) error {
 		return f.record(record{kind: seen, id: f.id, idKnown: true})
 	case !f.found.isUTF8():
 		return f.repair("not-utf8", true)
+	case !f.sameBoot && hasNewNULs(f.found, f.want): // whoever has written it
+		return f.repair("torn", true)
 	}
 	if err := f.recordEnd(record{kind: aborted}); err != nil {
 		return err

@@ -71,6 +71,8 @@ func (j *Journal) rotateLocked() error {
 		if err := j.renewID(); err != nil {
 			return err
 		}
+	} else if n, err := j.cfg.noteOf(j.dir); n != nil && err == nil {
+		setIDAt(j.dataDir, n.ID) // a copy may have overwritten it
 	}
 	_, highest, err := segments(j.dir)
 	if err != nil {
