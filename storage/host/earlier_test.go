@@ -470,3 +470,48 @@ func TestPurgedElsewhereAndBack(t *testing.T) {
 		})
 	}
 }
+
+// TestOldCopiesThatWereMoved with the data_dir are old copies there, too. What somebody has
+// changed is not, and neither are they where a bucket is to begin.
+func TestOldCopiesThatWereMoved(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+			a, b := c.hosts["a"], c.hosts["b"]
+			for _, file := range []string{"n.phext", "removed.phext"} {
+				a.write(file, "old", "", true)
+			}
+			a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+			b.write("n.phext", "new", "", true)
+			unlock, err := b.dirs.LockExclusive(t.Context(), b.tenant.DataDir)
+			b.check(err)
+			b.check(os.Remove(b.path("removed.phext")))
+			b.check(b.service().FilesReplaced(b.tenant, b.tenant.DataDir, []string{"removed.phext"}, "", ""))
+			unlock()
+			a.check(os.Rename(filepath.Join(a.root, "srv", "data"), filepath.Join(a.root, "srv", "moved")))
+			a.dir = "moved"
+			a.setTenants()
+			if changed {
+				a.check(os.WriteFile(a.path("n.phext"), []byte("changed"), 0o600))
+			}
+			if err := a.ds.CheckKnown(t.Context(), a.dirs); errors.Is(err, ErrNotInBucket) != changed {
+				t.Errorf("changed %v: %v", changed, err)
+			}
+			if err := a.ds.initOne(t.Context(), a.dirs, a.dirs.Of(a.tenant.DataDir), func(func(*Progress)) {}); !errors.Is(err, ErrNotInBucket) {
+				t.Errorf("changed %v: they are put into the bucket: %v", changed, err)
+			}
+			b.check(b.ds.HandOver(t.Context(), b.tenant.DataDir, "a"))
+			if err := a.serve(); (err == nil) == changed {
+				t.Errorf("changed %v: %v", changed, err)
+			}
+			if changed {
+				a.want("n.phext", "changed")
+				return
+			}
+			a.want("n.phext", "new")
+			a.want("removed.phext", "")
+			if aside := a.quarantined(); len(aside) > 0 {
+				t.Errorf("set aside: %q", aside)
+			}
+		})
+	}
+}

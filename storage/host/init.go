@@ -87,7 +87,7 @@ func (ds *Directories) initOne(ctx context.Context, dirs *datadir.Dirs, d *datad
 		return nil
 	}
 	if exist(state) > 0 {
-		if err := t.checkSame(state); err != nil {
+		if err := t.checkSame(state, nil); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -68,6 +69,7 @@ type machine struct {
 	snapshot    atomic.Pointer[tenants.Snapshot]
 	incarnation string
 	key         string // of will; "" = one
+	dir         string // below srv; "" = data
 	idle        int
 	lag         time.Duration
 	without     bool // it serves without a bucket
@@ -229,7 +231,9 @@ func (m *machine) check(err error) {
 	}
 }
 
-func (m *machine) path(file string) string { return filepath.Join(m.root, "srv", "data", file) }
+func (m *machine) path(file string) string {
+	return filepath.Join(m.root, "srv", cmp.Or(m.dir, "data"), file)
+}
 
 // lock takes the directory as a write of a file does.
 func (m *machine) lock(file string) (d *datadir.Dir, j *journal.Journal, unlock func(), err error) {

@@ -35,8 +35,13 @@ func (t *takeOver) markPath() string { return filepath.Join(t.MarkDir, t.dir.Nam
 func (t *takeOver) readMark() (m, earlier mark, err error) {
 	m, err = readMarkFile(t.markPath())
 	switch {
-	case err != nil || m.Path != t.d.Path:
+	case err != nil:
 		return mark{}, mark{}, err
+	case m.Path != t.d.Path:
+		if m.Of == t.dir.Of && m.Of != "" { // its files may have been moved with it
+			t.left = m.Left
+		}
+		return mark{}, mark{}, nil
 	case m.Of != t.dir.Of:
 		return mark{}, m, nil
 	}

@@ -134,7 +134,9 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		}
 	}
 	alone := owner.Epoch == mark.Epoch
-	t.left = mark.Left
+	if mark.Left != nil {
+		t.left = mark.Left
+	}
 	mark = mark.next(t, owner, log.Epoch(), time.Now())
 	state, err := t.dir.StateAt(ctx, log.End())
 	if err != nil {
@@ -234,7 +236,7 @@ func (t *takeOver) checkKnown(ctx context.Context, had bool) error {
 	if err != nil {
 		return err
 	}
-	return t.checkSame(state) // the state directory was lost, say
+	return t.checkSame(state, t.left) // the state directory was lost, say
 }
 
 // stateNow is what the log says now to whoever takes the directory over for its tenant.
@@ -250,14 +252,15 @@ func (t *takeOver) stateNow(ctx context.Context) (*replica.State, error) {
 	return state, err
 }
 
-// checkSame refuses phexts that are not just what the bucket has.
-func (t *takeOver) checkSame(state *replica.State) error {
+// checkSame refuses phexts that are neither just what the bucket has, nor one of the old ones.
+func (t *takeOver) checkSame(state *replica.State, old map[string]object.FileState) error {
 	for _, name := range t.there {
 		now, _, err := t.sumsOf(filepath.Join(t.d.Path, name))
 		if err != nil {
 			return err
 		}
-		if f := state.Files[name]; f == nil || !f.Is(now) {
+		was, ok := old[name]
+		if f := state.Files[name]; (f == nil || !f.Is(now)) && (!ok || was != now.FileState) {
 			return ErrNotInBucket
 		}
 	}
