@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/history"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 	"mirrorborn.us/sqgate/tenants/quota"
@@ -514,4 +515,54 @@ func TestOldCopiesThatWereMoved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// share has a host know two tenants that share a directory. The files of one have its id in front.
+func (m *machine) share(incarnation string) {
+	m.Helper()
+	dir := filepath.Join(m.root, "srv", "shared")
+	snapshot, err := tenants.Parse(fmt.Appendf(nil, `{"tenants": [
+		{"id": "will", "api_key": "pmb-v1-00112233445566778899aabbccddeeff", "data_dir": %q, "shared_data_dir": true, "incarnation": %q},
+		{"id": "emi", "api_key": "pmb-v1-ffeeddccbbaa99887766554433221100", "data_dir": %q, "shared_data_dir": true}]}`, dir, incarnation, dir))
+	m.check(err)
+	m.snapshot.Store(snapshot)
+	m.tenant, _ = snapshot.ByID("will")
+	m.dir = "shared"
+}
+
+// TestAnIDThatIsUsedAgainInASharedDirectory: what another host still has of the earlier tenant,
+// which was deleted and purged, is removed when that host takes the directory over, and so
+// reaches nobody. What the others have stays.
+func TestAnIDThatIsUsedAgainInASharedDirectory(t *testing.T) {
+	inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+		a, b := c.hosts["a"], c.hosts["b"]
+		first := tenants.NewIncarnation(time.Now())
+		a.share(first)
+		b.share(first)
+		for _, file := range []string{"will.secret.phext", "will.again.phext", "emi.n.phext"} {
+			a.write(file, "SECRET of "+file, "", true)
+		}
+		a.check(a.ds.HandOver(t.Context(), a.tenant.DataDir, "b"))
+		before := time.Now()
+		b.delete()
+		b.check(b.purge())
+		time.Sleep(time.Second)
+		later := tenants.NewIncarnation(time.Now())
+		a.share(later)
+		b.share(later)
+		b.write("will.again.phext", "mine", "", true)
+		time.Sleep(2 * (lookAtLogs + time.Second))
+		synctest.Wait()
+		b.check(b.ds.HandOver(t.Context(), b.tenant.DataDir, "a"))
+		for file, want := range map[string]string{"will.secret.phext": "", "will.again.phext": "mine", "emi.n.phext": "SECRET of emi.n.phext"} {
+			a.check(a.serve())
+			a.want(file, want)
+		}
+		if aside := a.quarantined(); len(aside) > 0 {
+			t.Errorf("set aside: %q", aside)
+		}
+		if _, err := a.service().Restore(t.Context(), a.tenant, history.Target{At: before}); err == nil {
+			t.Error("what the earlier one had can be restored")
+		}
+	})
 }
