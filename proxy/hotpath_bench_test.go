@@ -35,15 +35,18 @@ var poolsForget bool
 func TestHotPathAllocatesLittle(t *testing.T) {
 	for _, c := range hotSelects {
 		once := hotSelect(t, c.phext, c.answer)
-		if n := testing.AllocsPerRun(200, once); n > mostAllocs {
-			t.Errorf("%s: %v allocations, %v are allowed", c.name, n, mostAllocs)
+		if n := testing.AllocsPerRun(200, once); n > mostAllocs+c.more {
+			t.Errorf("%s: %v allocations, %v are allowed", c.name, n, mostAllocs+c.more)
 		}
 	}
 }
 
-var hotSelects = []struct{ name, phext, answer string }{
-	{"scroll", "notes", "the scroll"},
-	{"no file", "nothing", ""},
+var hotSelects = []struct {
+	name, phext, answer string
+	more                float64 // allocations: where there is no file, it is looked whether the directory is there
+}{
+	{"scroll", "notes", "the scroll", 0},
+	{"no file", "nothing", "", 2},
 }
 
 // hotSelect makes a gateway with a phext "notes", and a select on it.

@@ -2,6 +2,8 @@ package archive
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/apierror"
@@ -12,7 +14,8 @@ import (
 // leave them, and a new one would go below the mount point. So the Mark, which is on another
 // disk, says which directory has them.
 
-// CheckPresent is an error if the directory is not the one that has had archives, and has none.
+// CheckPresent is an error if the directory is not the one that has had archives, and has not
+// the one that the mark names.
 func (s *Store) CheckPresent() error {
 	if s.Mark == "" {
 		return nil
@@ -21,55 +24,52 @@ func (s *Store) CheckPresent() error {
 	if fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
-	was, dir, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\n")
+	was, rest, _ := strings.Cut(string(text), "\n")
+	dir, rest, _ := strings.Cut(rest, "\n")
+	known, _, _ := strings.Cut(rest, "\n")
 	now, err := fsutil.IdentityOf(s.dir)
 	if fsutil.IgnoreMissing(err) != nil || err == nil && now == was {
 		return err
 	}
-	any, err := s.hasAny()
-	switch {
-	case err != nil:
-		return err
-	case any: // it was moved, or an earlier version has made them
+	if dir != s.dir { // there was none, or another --archive-dir
 		return s.mark()
-	case dir == s.dir:
-		return apierror.New(apierror.Unavailable, "the archives that were in %s are not there, as if their disk were not mounted: mount it; if they are gone for good, remove %s", s.dir, s.Mark)
 	}
-	return nil
+	if _, err := os.Lstat(filepath.Join(s.dir, known)); err == nil && known != "" {
+		return s.mark() // it was moved
+	}
+	return apierror.New(apierror.Unavailable, "the archives that were in %s are not there, as if their disk were not mounted: mount it; if they are gone for good, remove %s", s.dir, s.Mark)
 }
 
-// mark notes that the directory has archives.
+// mark notes which directory has the archives, and one of them. Without any, it notes nothing.
 func (s *Store) mark() error {
 	if s.Mark == "" {
 		return nil
+	}
+	one, err := s.anyArchive()
+	if err != nil {
+		return err
+	}
+	if one == "" {
+		return remove(s.Mark)
 	}
 	id, err := fsutil.IdentityOf(s.dir)
 	if err != nil {
 		return err
 	}
-	text := id + "\n" + s.dir + "\n"
+	text := id + "\n" + s.dir + "\n" + one + "\n"
 	if now, err := os.ReadFile(s.Mark); err == nil && string(now) == text {
 		return nil
 	}
 	return fsutil.Replace(s.Mark, text, 0o600, true)
 }
 
-// unmark forgets the directory if no archive is left in it.
-func (s *Store) unmark() error {
-	any, err := s.hasAny()
-	if any || err != nil || s.Mark == "" {
-		return err
-	}
-	return remove(s.Mark)
-}
-
-// hasAny says whether there is an archive of any tenant.
-func (s *Store) hasAny() (bool, error) {
+// anyArchive is the name of an archive of any tenant, the last by name, or "".
+func (s *Store) anyArchive() (name string, err error) {
 	entries, err := os.ReadDir(s.dir)
-	for _, e := range entries {
+	for _, e := range slices.Backward(entries) {
 		if strings.HasSuffix(e.Name(), archiveSuffix) {
-			return true, nil
+			return e.Name(), nil
 		}
 	}
-	return false, fsutil.IgnoreMissing(err)
+	return "", fsutil.IgnoreMissing(err)
 }

@@ -17,8 +17,9 @@ func marked(t *testing.T) (s *Store, archive, data string) {
 }
 
 // TestArchivesThatAreMissing refuses every call while another directory, or none, is in the
-// place of the one with the archives.
+// place of the one with the archives, also if that has others.
 func TestArchivesThatAreMissing(t *testing.T) {
+	const another = "acme-20250304T120000.000000005Z.tar.gz"
 	for _, below := range []bool{true, false} {
 		s, archive, data := marked(t)
 		if err := os.Rename(s.dir, s.dir+" elsewhere"); err != nil {
@@ -28,6 +29,7 @@ func TestArchivesThatAreMissing(t *testing.T) {
 			if err := os.Mkdir(s.dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
+			fillDir(t, s.dir, map[string]string{another: ""})
 		}
 		fillDir(t, data, map[string]string{"new": "text"})
 		for name, call := range map[string]func() error{
@@ -43,13 +45,11 @@ func TestArchivesThatAreMissing(t *testing.T) {
 			}
 		}
 		sameFiles(t, contents(t, data), map[string]string{"new": "text"})
-		if entries, err := os.ReadDir(s.dir); below && err != nil || len(entries) > 0 {
+		if entries, err := os.ReadDir(s.dir); below && (err != nil || len(entries) != 1) || !below && len(entries) > 0 {
 			t.Errorf("mount point %v: %v, %v", below, entries, err)
 		}
-		if below {
-			if err := os.Remove(s.dir); err != nil {
-				t.Fatal(err)
-			}
+		if err := os.RemoveAll(s.dir); err != nil {
+			t.Fatal(err)
 		}
 		if err := os.Rename(s.dir+" elsewhere", s.dir); err != nil {
 			t.Fatal(err)
@@ -81,6 +81,9 @@ func TestArchivesThatWereMoved(t *testing.T) {
 		t.Error(err)
 	}
 	s.dir = filepath.Join(t.TempDir(), "another")
+	if err := s.CheckPresent(); err != nil {
+		t.Errorf("another directory: %v", err)
+	}
 	mustCreate(t, s, data)
 	if err := os.RemoveAll(s.dir); err != nil {
 		t.Fatal(err)

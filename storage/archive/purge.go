@@ -37,7 +37,7 @@ func (s *Store) Purge(id, dataDir string) (archives int, err error) {
 		}
 		s.reached("purged one")
 	}
-	if err = errors.Join(err, fsutil.SyncDir(s.dir), s.unmark()); err != nil {
+	if err = errors.Join(err, fsutil.SyncDir(s.dir), s.mark()); err != nil {
 		return archives, fmt.Errorf("purging tenant %q: %w", id, err)
 	}
 	return archives, nil

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -76,7 +75,7 @@ type Dir struct {
 	marked      atomic.Bool                         // see MarkWritten
 	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent
-	node        atomic.Pointer[fsutil.Node]         // of the directory when it was known to be nobody else's; nil = not yet
+	place       atomic.Pointer[place]               // of the directory when it was known to be nobody else's; nil = not yet
 	isOthers    atomic.Bool                         // see checkOwn
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
 }

@@ -16,11 +16,18 @@ import (
 // opens a directory, or a file that was not read before, looks whether it is still the
 // directory that it was, and whose it is if it is not.
 
+// place is which directory a path leads to. Disks may get each other's device numbers, and the
+// inode number of a file system's root is always the same: then the attribute tells them apart.
+type place struct {
+	fsutil.Node
+	attribute string
+}
+
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
 // the directory of another one. What is not there is for others to tell.
 func (d *Dir) checkOwn(at string) error {
 	here := fsutil.NodeOf(at)
-	if last := d.node.Load(); here == (fsutil.Node{}) || last != nil && *last == here {
+	if last := d.place.Load(); here == (fsutil.Node{}) || last != nil && last.Node == here && journal.HasAttribute(at, last.attribute) {
 		return nil
 	}
 	if other := d.dirs.holder(d, at, here); other != "" {
@@ -30,8 +37,7 @@ func (d *Dir) checkOwn(at string) error {
 		}
 		return errOthers
 	}
-	now := here // or each call would take memory for here
-	d.node.Store(&now)
+	d.place.Store(&place{here, journal.Attribute(at)})
 	d.isOthers.Store(false)
 	return nil
 }

@@ -220,6 +220,22 @@ func TestTwoDirectoriesThatChangePlaces(t *testing.T) {
 	}
 }
 
+// TestADiskWithTheNumberOfAnother is told from it by its attribute: the roots of file systems have
+// one inode number, and their devices may change numbers.
+func TestADiskWithTheNumberOfAnother(t *testing.T) {
+	w := newWorld(t)
+	if unix.Setxattr(w.dir.Path, "user.sqgate.journal", []byte("A 1"), 0) != nil {
+		t.Skip("the file system has no extended attributes")
+	}
+	w.check(w.dir.CheckPresent())
+	here := w.dir.place.Load()
+	w.check(unix.Setxattr(w.dir.Path, "user.sqgate.journal", []byte("B 1"), 0))
+	w.check(w.dir.CheckPresent())
+	if now := w.dir.place.Load(); now == here || now.Node != here.Node {
+		t.Error("it was not looked whose the directory is")
+	}
+}
+
 // TestATenantThatLeavesItsPlaceToAnother takes its directory with it. The next one has none yet.
 func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 	w := newWorld(t)

@@ -22,14 +22,31 @@ import (
 
 const idAttribute = "user.sqgate.journal"
 
+// attribute is the buffer for one.
+type attribute [256]byte
+
+// read is what the directory at a path has, or nothing.
+func (a *attribute) read(at string) []byte {
+	n, err := unix.Getxattr(at, idAttribute, a[:])
+	if err != nil {
+		return nil
+	}
+	return a[:n]
+}
+
+// Attribute is what the directory at a path has, whatever it means, or "". Another directory
+// that journals have been used with has another one.
+func Attribute(at string) string { return string(new(attribute).read(at)) }
+
+// HasAttribute says whether Attribute is a text. It takes no memory.
+func HasAttribute(at, text string) bool {
+	var a attribute
+	return string(a.read(at)) == text
+}
+
 // idAt is the id that the directory at a path has, or "".
 func idAt(at string) string {
-	b := make([]byte, 256)
-	n, err := unix.Getxattr(at, idAttribute, b)
-	if err != nil {
-		return ""
-	}
-	id, of, _ := strings.Cut(string(b[:n]), " ")
+	id, of, _ := strings.Cut(Attribute(at), " ")
 	if of != attributeOf(at) {
 		return ""
 	}
