@@ -45,10 +45,14 @@ func (d *Dir) admit(ctx context.Context, t *tenants.Tenant, call *rewrite.Call, 
 			return nil, err
 		}
 		d.disownUnless(t)
+		if err := d.checkOwn(d.Path); err != nil {
+			unlock()
+			return nil, err
+		}
 		if d.Recovered() && d.has(call) {
 			return unlock, nil
 		}
-		unlock() // the write before this one left its phext to recovery
+		unlock() // the write before this one left its phext to recovery, or it is another directory
 	}
 }
 

@@ -24,10 +24,17 @@ type place struct {
 }
 
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
-// the directory of another one. What is not there is for others to tell.
+// the directory of another one. What is not there is for others to tell. If it is another
+// directory than before, it is recovered before the next write: the journal is to know it.
 func (d *Dir) checkOwn(at string) error {
-	here := fsutil.NodeOf(at)
-	if last := d.place.Load(); here == (fsutil.Node{}) || last != nil && last.Node == here && journal.HasAttribute(at, last.attribute) {
+	here, last := fsutil.NodeOf(at), d.place.Load()
+	switch {
+	case here == (fsutil.Node{}):
+		if last != nil && d.place.CompareAndSwap(last, nil) {
+			d.recovered.Store(false)
+		}
+		return nil
+	case last != nil && last.Node == here && journal.HasAttribute(at, last.attribute):
 		return nil
 	}
 	if other := d.dirs.holder(d, at, here); other != "" {
@@ -37,9 +44,18 @@ func (d *Dir) checkOwn(at string) error {
 		}
 		return errOthers
 	}
-	d.place.Store(&place{here, journal.Attribute(at)})
+	if d.place.Store(&place{here, journal.Attribute(at)}); last != nil && (last.Node != here || !d.hasJournalsID(at)) {
+		d.recovered.Store(false)
+	}
 	d.isOthers.Store(false)
 	return nil
+}
+
+// hasJournalsID says whether the directory that at leads to was written last with the journal
+// of this one.
+func (d *Dir) hasJournalsID(at string) bool {
+	j, err := d.dirs.JournalOf(d)
+	return err == nil && j.HasWritten(at)
 }
 
 // holder is the path of another data directory to which that of d leads, or "".

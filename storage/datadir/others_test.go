@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -217,6 +218,43 @@ func TestTwoDirectoriesThatChangePlaces(t *testing.T) {
 		dirs := restarted()
 		want(dirs, will, "of data")
 		want(dirs, mary, "of data")
+	}
+}
+
+// TestADirectoryThatIsMovedWhileItIsServed is known to the journal before the next write: after a
+// cut of power, what was acknowledged since is repaired.
+func TestADirectoryThatIsMovedWhileItIsServed(t *testing.T) {
+	for _, how := range []string{"moved to another disk", "made anew"} {
+		w := newWorld(t)
+		write := func(text string) {
+			t.Helper()
+			unlock, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
+			w.check(err)
+			defer unlock()
+			if how == "made anew" {
+				w.check(os.MkdirAll(w.dir.Path, 0o700))
+			}
+			w.journalled("n.phext", text)
+		}
+		write("before")
+		aside := w.dir.Path + ".aside"
+		w.check(os.Rename(w.dir.Path, aside))
+		if how == "moved to another disk" {
+			w.check(os.CopyFS(w.dir.Path, os.DirFS(aside)))
+		}
+		write("acknowledged")
+		w.put("n.phext", "ack") // as a cut of power leaves it
+		c := w.Config
+		w.check(w.Journal.Close())
+		set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), BootID: "next boot", BootTime: time.Now().Add(time.Hour), Logger: c.Logger})
+		w.check(err)
+		t.Cleanup(func() { w.check(set.Close()) })
+		c.Journal = set
+		v, err := New(c).Of(w.dir.Path).RecoveredView(t.Context(), w.call("select", "p=n"))
+		w.check(err)
+		if got := v.Phext.Text(); got != "acknowledged" {
+			t.Errorf("%s: %q", how, got)
+		}
 	}
 }
 

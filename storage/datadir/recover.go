@@ -41,11 +41,11 @@ func (d *Dir) Recover(ctx context.Context) error {
 
 // recoverLocked is Recover for the holder of the write lock.
 func (d *Dir) recoverLocked(ctx context.Context) error {
-	if d.Recovered() {
-		return nil
-	}
 	if err := d.checkOwn(d.Path); err != nil { // before others' journals forget who had them
 		return err
+	}
+	if d.Recovered() {
+		return nil
 	}
 	was, before := d.recovered.Swap(false), d.owners.Load() // it may have been for others
 	others, err := d.claim()

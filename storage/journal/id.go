@@ -77,6 +77,13 @@ func setIDAt(at, id string) {
 	_ = f.Close()
 }
 
+// HasWritten says whether the directory at a path was written last with this journal, as far as
+// the directory says that.
+func (j *Journal) HasWritten(at string) bool {
+	n, err := j.cfg.noteOf(j.dir)
+	return err == nil && n != nil && n.ID != "" && idAt(at) == n.ID
+}
+
 // renewID gives a journal that was begun anew at the same path another id.
 func (j *Journal) renewID() error {
 	n, err := j.cfg.noteOf(j.dir)
