@@ -152,6 +152,12 @@ func (o *bucketOptions) try(out io.Writer, known *tenants.Snapshot, markDir stri
 		_, err = fmt.Fprintln(out, "- the bucket knows none of the phexts that are here, and serve does not start with it: for the first, run `sqgate bucket init`")
 		return err
 	}
+	if errors.Is(err, hosts.ErrNotAsked) {
+		if _, err := fmt.Fprintf(out, "- %v\n", err); err != nil {
+			return err
+		}
+		err = nil
+	}
 	refused := directories.Refused()
 	for _, path := range slices.Sorted(maps.Keys(refused)) {
 		if _, err := fmt.Fprintf(out, "- %s is not served: %v\n", path, refused[path]); err != nil {

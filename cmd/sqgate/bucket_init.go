@@ -27,6 +27,9 @@ func (s *service) checkBucket() error {
 		return nil
 	}
 	err := s.replicas.CheckKnown(context.Background(), s.dirs)
+	if errors.Is(err, hosts.ErrNotAsked) {
+		return nil // it is logged, and whoever asks for one of them has it looked at again
+	}
 	if errors.Is(err, hosts.ErrNotInBucket) {
 		return usageError{fmt.Errorf("--bucket: %w (for the first: start sqgate without --bucket, run `sqgate bucket init --bucket URL`, and start it with --bucket)", err)}
 	}

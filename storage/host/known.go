@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/replica"
 )
@@ -44,34 +45,21 @@ func (ds *Directories) newTakeOver(d *datadir.Dir) (*takeOver, error) {
 	return t, err
 }
 
+// ErrNotAsked is returned by CheckKnown if the bucket could not be asked about all directories.
+var ErrNotAsked = errors.New("it could not be found out whether the bucket has what is here, so it is not served before that is known")
+
+// knownWithin is how long it may take to compare a directory with the bucket at the start, after
+// it was found out who owns it. The rest has half of that when the first one has failed.
+const knownWithin = 10 * time.Second
+
 // CheckKnown looks for directories with phexts that the bucket does not know. They are logged,
 // and not served. If it knows none at all, the error is ErrNotInBucket: it is an empty one,
 // or another. Those of which that cannot be found out are logged, and not served either. Directories that were in this bucket before cost no request, once one of
-// them was asked for and it is this bucket.
+// them was asked for and it is this bucket. Of those that the bucket cannot be asked about
+// now, the error is ErrNotAsked: whoever asks for one of them has it looked at again. While
+// nothing of the bucket can be read, it waits until ctx ends.
 func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error {
-	var group errgroup.Group
-	group.SetLimit(directoriesAtOnce)
-	var mu sync.Mutex
-	var first error
-	known, anyMarked := false, false
-	note := func(d *datadir.Dir, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		ds.refused.note(d.Path, err)
-		if known = known || err == nil; err == nil {
-			return
-		}
-		ds.Logger.Error("a directory is not served, because it is not what the bucket has", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
-		// One that is damaged says nothing of the bucket, and keeps nobody else from being served.
-		if first == nil && (errors.Is(err, ErrNotInBucket) || ctx.Err() != nil) {
-			first = fmt.Errorf("%s: %w", d.Path, err)
-		}
-	}
-	isKnown := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return known
-	}
+	c := &check{Directories: ds}
 	for _, d := range ds.all(dirs) {
 		t, err := ds.newTakeOver(d)
 		if err != nil {
@@ -80,36 +68,157 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 		}
 		mark, earlier, err := t.readMark()
 		if err != nil {
-			note(d, err)
+			c.note(d, err)
 			continue
 		}
-		if len(t.there) == 0 {
-			continue
+		if len(t.there) > 0 {
+			c.todo = append(c.todo, known{takeOver: t, mark: mark, earlier: earlier})
 		}
-		marked := mark.Epoch > 0
-		look := func() error {
-			if marked && isKnown() {
-				return nil // it is this bucket
-			}
-			owner, _, err := t.dir.Owner(ctx)
-			if err == nil {
-				err = t.checkKnown(ctx, marked && owner.Epoch > 0 || earlier.isOld(owner))
-			}
-			note(d, err)
+	}
+	for reached, said := true, false; ; {
+		c.ask(ctx)
+		switch {
+		case len(c.todo) == 0 && !c.known:
+			return c.first
+		case len(c.todo) == 0:
 			return nil
+		case c.known:
+			if said { // it has just come back
+				c.ask(ctx)
+			}
+			return c.leaveRest()
+		case ctx.Err() != nil:
+			return errors.Join(ctx.Err(), c.notAsked)
 		}
-		if marked && !anyMarked {
-			_ = look() // there are no errors
-		} else {
-			group.Go(look)
+		before, err := reached, ds.reach(ctx)
+		if reached = err == nil; before && reached {
+			return c.leaveRest() // it is about these only
 		}
-		anyMarked = anyMarked || marked
+		if !reached && !said {
+			said = true
+			ds.Logger.Warn("the bucket does not answer: sqgate waits until it can be asked whether it has what is here", slog.Int("directories", len(c.todo)), slog.Any(logkey.Error, err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(catchUpEvery):
+		}
+	}
+}
+
+// reach says whether anything of the bucket can be read.
+func (ds *Directories) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	_, _, err := ds.Bucket.List(ctx, hostKey(""), "", 1)
+	return err
+}
+
+// check is a CheckKnown under way.
+type check struct {
+	*Directories
+	todo []known // of which nothing is known yet
+
+	mu       sync.Mutex
+	known    bool  // of at least one: it is this bucket
+	first    error // of those that it does not know
+	notAsked error // of those that are left in todo
+}
+
+// known is a directory that the bucket ought to know.
+type known struct {
+	*takeOver
+	mark, earlier mark
+}
+
+// note notes how a look at a directory has ended.
+func (c *check) note(d *datadir.Dir, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused.note(d.Path, err)
+	if c.known = c.known || err == nil; err == nil {
+		return
+	}
+	c.Logger.Error("a directory is not served, because it is not what the bucket has", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
+	// One that is damaged says nothing of the bucket, and keeps nobody else from being served.
+	if c.first == nil && errors.Is(err, ErrNotInBucket) {
+		c.first = fmt.Errorf("%s: %w", d.Path, err)
+	}
+}
+
+func (c *check) isKnown() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known
+}
+
+// ask looks at what is to do, and leaves there what the bucket could not be asked about.
+func (c *check) ask(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(directoriesAtOnce)
+	var left []known
+	var patience *time.Timer
+	look := func(k known) {
+		marked := k.mark.Epoch > 0
+		if marked && c.isKnown() {
+			return // it is this bucket
+		}
+		err := k.look(ctx)
+		if !bucket.ShouldRetry(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			c.note(k.d, err)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.notAsked = err; patience == nil {
+			patience = time.AfterFunc(knownWithin/2, cancel)
+		}
+		left = append(left, k)
+	}
+	anyMarked := false
+	for _, k := range c.todo {
+		if marked := k.mark.Epoch > 0; marked && !anyMarked {
+			look(k)
+			anyMarked = true
+			continue
+		}
+		group.Go(func() error { look(k); return nil })
 	}
 	_ = group.Wait() // there are no errors
-	if known {
+	if patience != nil {
+		patience.Stop()
+	}
+	c.todo = left
+}
+
+// look is an error if the bucket does not know a directory.
+func (k known) look(ctx context.Context) error {
+	asked, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	owner, _, err := k.dir.Owner(asked)
+	if err != nil {
+		return err
+	}
+	compared, cancel := context.WithTimeout(ctx, knownWithin)
+	defer cancel()
+	return k.checkKnown(compared, k.mark.Epoch > 0 && owner.Epoch > 0 || k.earlier.isOld(owner))
+}
+
+// leaveRest logs what the bucket could not be asked about, and returns that as an error.
+func (c *check) leaveRest() error {
+	if len(c.todo) == 0 {
 		return nil
 	}
-	return first
+	var paths []string
+	for _, k := range c.todo {
+		paths = append(paths, k.d.Path)
+	}
+	slices.Sort(paths)
+	paths = paths[:min(len(paths), mostNames)]
+	c.Logger.Error("directories are not served before the bucket can be asked whether it has what is here; all others are",
+		slog.Any("directories", paths), slog.Int("all", len(c.todo)), slog.Any(logkey.Error, c.notAsked))
+	return fmt.Errorf("%d directories, such as %s: %w (%w)", len(c.todo), paths[0], ErrNotAsked, c.notAsked)
 }
 
 // refused are the directories that are not served because the bucket does not know what is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,4 +158,90 @@ func TestItIsNotKnownWhoWasPurged(t *testing.T) {
 			t.Error("what was purged is there:", err)
 		}
 	})
+}
+
+// TestTheBucketCannotBeAskedAboutADirectory at the start: all others are served, and that one as
+// soon as it can be asked about. While it can be asked about nothing, the start waits.
+func TestTheBucketCannotBeAskedAboutADirectory(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		refuse string // part of the keys
+		lists  bool   // are refused too
+		alone  bool   // there is no other directory
+		marked bool
+	}{
+		{name: "one of two", refuse: "dirs/will/owner", marked: true},
+		{name: "one of two, after the state was lost", refuse: "dirs/will/"},
+		{name: "the other one", refuse: "dirs/idle0/", marked: true},
+		{name: "the only one", refuse: "dirs/will/", alone: true, marked: true},
+		{name: "the whole bucket", refuse: "/", lists: true, marked: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				m := &machine{TB: t, root: t.TempDir(), bucket: b, name: "a", idle: 1}
+				refuse, lists := refuseGet(b), atomic.Bool{}
+				gets := b.Fault
+				b.Fault = func(op bucket.Op, key string) bucket.Fault {
+					if lists.Load() && op == bucket.OpList {
+						return bucket.Fault{Refuse: bucket.ErrTemporary}
+					}
+					return gets(op, key)
+				}
+				m.start()
+				synctest.Wait()
+				m.write("n.phext", "text", "", true)
+				second := filepath.Join(m.root, "srv", "idle0")
+				serve := func() error {
+					unlock, err := m.dirs.LockExclusive(t.Context(), second)
+					if err == nil {
+						unlock()
+					}
+					return err
+				}
+				if !test.alone {
+					m.check(os.MkdirAll(second, 0o700))
+					m.check(serve())
+					m.check(os.WriteFile(filepath.Join(second, "x.phext"), []byte("edited"), 0o600))
+				}
+				m.end()
+				if !test.marked {
+					m.check(os.RemoveAll(m.ds.MarkDir))
+				}
+				m.start()
+				defer func() { m.end() }()
+				synctest.Wait()
+				refuse(test.refuse)
+				lists.Store(test.lists)
+				begun := time.Now()
+				if test.lists {
+					over := time.AfterFunc(time.Minute, func() { refuse(""); lists.Store(false) })
+					defer over.Stop()
+				}
+				err := m.ds.CheckKnown(t.Context(), m.dirs)
+				took := time.Since(begun)
+				log := m.log.String()
+				if test.lists {
+					if err != nil || took < time.Minute || took > 2*time.Minute || strings.Count(log, "the bucket does not answer") != 1 {
+						t.Errorf("%v, after %v\n%s", err, took, log)
+					}
+					return
+				}
+				path := m.dirs.Of(m.tenant.DataDir).Path
+				if test.refuse == "dirs/idle0/" { // will is asked about first, and that is enough
+					if err != nil || took > 0 {
+						t.Errorf("%v, after %v", err, took)
+					}
+				} else if !errors.Is(err, ErrNotAsked) || took > askWithin+knownWithin || !strings.Contains(log, "not served before") || !strings.Contains(log, path) {
+					t.Errorf("%v, after %v\n%s", err, took, log)
+				}
+				if err := serve(); !test.alone && test.marked && test.refuse != "dirs/idle0/" && err != nil {
+					t.Error("the other one is not served:", err)
+				}
+				refuse("")
+				m.check(m.serve())
+				m.want("n.phext", "text")
+			})
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +246,50 @@ func TestAWriterWhoIsHeld(t *testing.T) {
 func (m *machine) entryInBucket(id string) string {
 	ids, _ := raw(m.TB, m.Bucket)
 	return string(ids[id])
+}
+
+// TestAnObjectThatTheBucketCannotGive is like a damaged one at a start, which does not wait for it
+// for long. A new machine waits, and says what for.
+func TestAnObjectThatTheBucketCannotGive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, other := neighbours()
+		key := shardKey(object.TenantShard("acme"))
+		b := bucket.NewMemory()
+		m := newMachine(t, b)
+		m = started(t, b, m.entry("acme"), m.entry(other))
+		fault := faulty(b)
+		fault(func(op bucket.Op, k string) (f bucket.Fault) {
+			if op == bucket.OpGet && k == key {
+				f.Refuse = bucket.ErrTemporary
+			}
+			return f
+		})
+		begun := time.Now()
+		m.check(m.start())
+		if took := time.Since(begun); took > agreeWithin+time.Second {
+			t.Errorf("it took %v", took)
+		}
+		m.inForce("acme:0", other+":0")
+		m.check(m.setQuota(other, 7))
+		if err := m.setQuota("acme", 7); err == nil || !strings.Contains(err.Error(), key) {
+			t.Error(err)
+		}
+		m.inForce("acme:0", other+":7")
+		if log := m.log.String(); strings.Count(log, "an object of the bucket cannot be read") != 1 || !strings.Contains(log, key) {
+			t.Error(log)
+		}
+		next := newMachine(t, b)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*agreeWithin)
+		defer cancel()
+		if _, err := Open(ctx, next.Config); err == nil || !strings.Contains(err.Error(), key) || strings.Count(next.log.String(), "the bucket does not answer") != 1 {
+			t.Errorf("a new machine: %v\n%s", err, next.log)
+		}
+		fault(nil)
+		m.look()
+		m.check(m.setQuota("acme", 8))
+		m.inForce("acme:8", other+":7")
+		if p := m.registry.Problems(); len(p) > 0 {
+			t.Errorf("%q", p)
+		}
+	})
 }

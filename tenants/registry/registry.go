@@ -133,17 +133,24 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 
 // load reads the state and all shards. The error is ErrOther if this host has been in
 // another bucket, or if the shards are not of one service. If it has been in this one, it
-// goes on without a shard that cannot be read.
+// goes on without a shard that cannot be read within agreeWithin.
 func (r *Registry) load(ctx context.Context) (err error) {
 	if r.state, err = readState(r.State); err != nil {
 		return err
 	}
-	// Each is retried by itself: in a bucket that is busy, one of all often fails.
-	_, err = r.readAll(func(n int) error {
-		return retry(ctx, func() error { return r.read(ctx, n) })
-	})
 	was := r.state.Service != "" && !r.state.Filling // else this host was never in agreement with any bucket
-	known := was && slices.ContainsFunc(r.shards[:], func(s shard) bool { return s.etag != "" && s.Service == r.state.Service })
+	isKnown := func() bool {
+		return was && slices.ContainsFunc(r.shards[:], func(s shard) bool { return s.etag != "" && s.Service == r.state.Service })
+	}
+	begun, cancel := context.WithTimeout(ctx, agreeWithin)
+	defer cancel()
+	errs := r.readRest(begun)
+	if err = first(errs); err != nil && !isKnown() && begun.Err() != nil && ctx.Err() == nil {
+		r.Logger.Warn("the bucket does not answer: sqgate waits until it can be asked for the tenants", logkey.Error, err)
+		errs = r.readRest(ctx)
+		err = first(errs)
+	}
+	known := isKnown()
 	for n := range r.shards {
 		s := &r.shards[n]
 		switch missing := errors.Is(s.err, bucket.ErrNotFound); {
@@ -155,7 +162,7 @@ func (r *Registry) load(ctx context.Context) (err error) {
 		case s.etag != "":
 			r.state, was = state{Service: s.Service}, true
 		case known && s.err == nil:
-			s.err = &objectError{shardKey(n), err} // it got no answer
+			s.err = &objectError{shardKey(n), fmt.Errorf("cannot be read: %w", errs[n])}
 		case missing && !known:
 			s.err = nil
 		case !known && err == nil:
@@ -167,6 +174,32 @@ func (r *Registry) load(ctx context.Context) (err error) {
 	}
 	r.service = r.state.Service
 	return err
+}
+
+// readRest reads the shards of which nothing is known yet. Each is retried by itself: in a
+// bucket that is busy, one of all often fails.
+func (r *Registry) readRest(ctx context.Context) (errs [object.TenantShards]error) {
+	var group errgroup.Group
+	for n, s := range r.shards {
+		if s.etag != "" || s.err != nil {
+			continue
+		}
+		group.Go(func() error {
+			errs[n] = retry(ctx, func() error { return r.read(ctx, n) })
+			return nil
+		})
+	}
+	_ = group.Wait() // there are no errors
+	return errs
+}
+
+func first(errs [object.TenantShards]error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // there counts the shards that there are.
