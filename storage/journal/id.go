@@ -100,12 +100,12 @@ func (j *Journal) renewID() error {
 // journal knows it: they have written it last, it is not where it was, and those who have
 // dataDir now have never had it. "" = there is none.
 func (s *Set) Displaced(at, dataDir string, now Owners) string {
-	id := idAt(at)
-	if id == "" {
+	id, own := idAt(at), filepath.Join(s.cfg.Dir, dirName(dataDir))
+	if n, err := s.cfg.noteOf(own); id == "" || err == nil && n != nil && n.ID == id { // as almost always
 		return ""
 	}
 	dir := s.cfg.withID(id)
-	if dir == "" || dir == filepath.Join(s.cfg.Dir, dirName(dataDir)) {
+	if dir == "" || dir == own {
 		return ""
 	}
 	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.hasKnown) {
