@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
 	hosts "mirrorborn.us/sqgate/storage/host"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -135,7 +137,7 @@ func (o *bucketOptions) open(options bucket.Options) (bucket.Bucket, error) {
 
 // try is open for the command check, which may find the unit's credential where systemd
 // has it from. It says which directories would not be served.
-func (o *bucketOptions) try(out io.Writer, known *tenants.Snapshot, markDir string) error {
+func (o *bucketOptions) try(out io.Writer, known *tenants.Snapshot, stateDir string) error {
 	o.credentials = o.unitCredentials()
 	b, err := o.open(bucket.Options{})
 	if err != nil {
@@ -146,7 +148,11 @@ func (o *bucketOptions) try(out io.Writer, known *tenants.Snapshot, markDir stri
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tryWithin)
 	defer cancel()
-	directories := &hosts.Directories{Host: &hosts.Host{Bucket: b, Logger: slog.New(slog.DiscardHandler)}, Tenants: func() *tenants.Snapshot { return known }, MarkDir: markDir}
+	directories := &hosts.Directories{Host: &hosts.Host{Bucket: b, Logger: slog.New(slog.DiscardHandler)}, Tenants: func() *tenants.Snapshot { return known }, MarkDir: filepath.Join(stateDir, "bucket")}
+	directories.Journal, err = journal.New(journal.Config{Dir: filepath.Join(stateDir, "journal"), Quarantine: filepath.Join(stateDir, "quarantine"), Logger: directories.Logger})
+	if err != nil {
+		return err
+	}
 	err = directories.CheckKnown(ctx, datadir.New(datadir.Config{Tenants: directories.Tenants, Logger: directories.Logger}))
 	if errors.Is(err, hosts.ErrNotInBucket) {
 		_, err = fmt.Fprintln(out, "- the bucket knows none of the phexts that are here, and serve does not start with it: for the first, run `sqgate bucket init`")

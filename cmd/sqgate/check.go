@@ -80,7 +80,7 @@ func check(out io.Writer, o *options, h *host) error {
 	if _, err = fmt.Fprintf(out, "%s: %s, %s\n", o.config, counted(known.Len(), "tenant"), verdict); err != nil || o.bucket.url == "" {
 		return err
 	}
-	return o.bucket.try(out, known, filepath.Join(o.stateDir, "bucket"))
+	return o.bucket.try(out, known, o.stateDir)
 }
 
 // counted is a number of things: 1 tenant, 2 tenants.

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 )
 
@@ -38,14 +40,65 @@ func (t *takeOver) readMark() (m, earlier mark, err error) {
 	case err != nil:
 		return mark{}, mark{}, err
 	case m.Path != t.d.Path:
-		if m.Of == t.dir.Of && m.Of != "" { // its files may have been moved with it
+		known, err := t.moved(m)
+		if err == nil && known.Epoch == 0 && m.Of == t.dir.Of && m.Of != "" { // some of its files may have been moved
 			t.left = m.Left
 		}
-		return mark{}, mark{}, nil
+		return known, mark{}, err
 	case m.Of != t.dir.Of:
 		return mark{}, m, nil
 	}
 	return m, mark{}, nil
+}
+
+// moved is the mark of a directory that was at another path of this machine, if what is here is
+// just what the journal of that path has seen last, or else the zero mark. Then nothing was
+// acknowledged there that is not here, also if it is ahead of the log. Nobody else may have had
+// that path since, and nothing of it is left there: a copy may be older than what it is of.
+//
+// The journal of this path knows nothing from before now.
+func (t *takeOver) moved(m mark) (mark, error) {
+	if m.Epoch == 0 || m.Of != t.dir.Of || len(t.there) == 0 || t.Journal == nil {
+		return mark{}, nil
+	}
+	if left, err := phextsIn(m.Path); err != nil || len(left) > 0 {
+		return mark{}, nil // it is still somebody's
+	}
+	seen, whole, err := t.seenBefore(m)
+	if err != nil {
+		t.Logger.Warn("it is not known whether a directory was moved here, so it is taken for another one", slog.String(logkey.DataDir, t.d.Path), slog.String("before", m.Path), slog.Any(logkey.Error, err))
+		return mark{}, nil
+	}
+	if !whole || len(seen) != len(t.there) {
+		return mark{}, nil
+	}
+	for _, name := range t.there {
+		now, err := t.Links.Identify(filepath.Join(t.d.Path, name))
+		if err != nil {
+			return mark{}, err
+		}
+		if was, ok := seen[name]; !ok || now.Size != was.Size || now.Mtime != was.Mtime { // all else changes with the file system
+			return mark{}, nil
+		}
+	}
+	m.Since = time.Now()
+	return m, nil
+}
+
+var errOthersPath = errors.New("another tenant has had that path since, or it is not known who has")
+
+// seenBefore is what the journal of the path in a mark has seen last, if it is of nobody else.
+func (t *takeOver) seenBefore(m mark) (seen map[string]fsutil.FileID, whole bool, err error) {
+	j, err := t.Journal.Of(m.Path)
+	if err != nil {
+		return nil, false, err
+	}
+	if m.Of != "" { // else the names of the files say whose they are
+		if theirs, err := j.IsOnlyOf(m.Of); err != nil || !theirs {
+			return nil, false, errors.Join(errOthersPath, err)
+		}
+	}
+	return j.PeekSeen()
 }
 
 // readMarkOf is readMark for whoever is about to take the directory over from an owner. If the
@@ -57,6 +110,9 @@ func (t *takeOver) readMarkOf(ctx context.Context, owner object.Owner) (m, earli
 		return m, earlier, err
 	}
 	purged, err := t.dir.IsPurged(ctx, m.Of, m.Epoch)
+	if purged && m.Path != t.d.Path { // what is here may be the later one's
+		return mark{}, mark{}, err
+	}
 	if purged {
 		return mark{}, m, err
 	}

@@ -241,6 +241,26 @@ func phextsOf(files map[string]*fileState) (names []string) {
 // PeekPhexts is Phexts as after a start. It changes nothing, and so may be called while
 // another process has the journal.
 func (j *Journal) PeekPhexts() ([]string, error) {
+	files, err := j.peekFiles()
+	return phextsOf(files), err
+}
+
+// PeekSeen returns the files of PeekPhexts, each as LastSeen. whole says that nothing is left to
+// a recovery.
+func (j *Journal) PeekSeen() (seen map[string]fsutil.FileID, whole bool, err error) {
+	files, err := j.peekFiles()
+	seen, whole = map[string]fsutil.FileID{}, files != nil
+	for _, name := range phextsOf(files) {
+		seen[name] = files[name].lastSeen
+	}
+	for _, t := range files {
+		whole = whole && t.known && len(t.pending) == 0 && !t.mustRollBack
+	}
+	return seen, whole, err
+}
+
+// peekFiles is nil if there is no journal.
+func (j *Journal) peekFiles() (map[string]*fileState, error) {
 	numbers, _, err := segments(j.dir)
 	note, noteErr := j.cfg.noteOf(j.dir)
 	if err = errors.Join(err, noteErr); err != nil {
@@ -258,7 +278,7 @@ func (j *Journal) PeekPhexts() ([]string, error) {
 		err = errors.Join(err, failed)
 		look.answers.free()
 		if whole || err != nil {
-			return phextsOf(look.files), err
+			return look.files, err
 		}
 	}
 	return nil, nil
