@@ -37,6 +37,7 @@ func TestAnotherHostCannotBeRead(t *testing.T) {
 			refuse := refuseGet(c.bucket)
 			c.hosts["gone"].end()
 			delete(c.hosts, "gone")
+			time.Sleep(2 * renewEvery)
 			a, b := c.hosts["a"], c.hosts["b"]
 			a.write("n.phext", "text", "", true)
 			if !seen {
@@ -48,7 +49,8 @@ func TestAnotherHostCannotBeRead(t *testing.T) {
 			}
 			time.Sleep(10 * renewEvery)
 			c.want("b", "n.phext", "text")
-			if n := strings.Count(b.log.String(), "cannot be read"); n != 1 {
+			said := map[bool]int{false: 1}[seen] // it is known to have ended, and is not asked for
+			if n := strings.Count(b.log.String(), "cannot be read"); n != said {
 				t.Errorf("%d lines in the log:\n%s", n, b.log)
 			}
 			a.kill()
@@ -57,7 +59,7 @@ func TestAnotherHostCannotBeRead(t *testing.T) {
 			c.want("b", "n.phext", "text")
 			refuse("")
 			time.Sleep(2 * renewEvery)
-			if log := b.log.String(); !strings.Contains(log, "can be read again") {
+			if log := b.log.String(); strings.Count(log, "can be read again") != said {
 				t.Error(log)
 			}
 		})
@@ -244,4 +246,33 @@ func TestTheBucketCannotBeAskedAboutADirectory(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHostsThatHaveEnded are listed for ever, and cost no request each. One of them that comes
+// back is seen, and so is its end.
+func TestHostsThatHaveEnded(t *testing.T) {
+	inCluster(t, []string{"a", "b", "c"}, func(t *testing.T, c *cluster) {
+		a, b := c.hosts["a"], c.hosts["b"]
+		lives := func() bool {
+			w, ok := a.view.of("b")
+			return ok && w.alive() && len(a.ds.candidates()) == 2
+		}
+		for range 3 {
+			if !lives() {
+				t.Fatal("it lives, and is not seen")
+			}
+			b.end()
+			time.Sleep(2 * renewEvery)
+			if lives() {
+				t.Fatal("it has ended, and that is not seen")
+			}
+			c.bucket.Calls()
+			time.Sleep(10 * renewEvery)
+			if gets := c.bucket.Calls()[bucket.OpGet]; gets > 2*11 { // a and c look at each other
+				t.Errorf("%d requests", gets)
+			}
+			b.start()
+			time.Sleep(2 * renewEvery)
+		}
+	})
 }

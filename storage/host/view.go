@@ -68,6 +68,7 @@ type watch struct {
 	since, looked time.Duration
 	lives         time.Duration // since when it has this incarnation
 	unreachable   time.Duration // when a connection to it failed; 0 = none has
+	listed        bucket.Entry  // of a host that has ended, as it was listed last
 }
 
 func (w *watch) still() time.Duration { return w.looked - w.since }
@@ -153,6 +154,15 @@ func (v *view) of(name string) (w watch, known bool) {
 	return w, false
 }
 
+// noteEnded notes how a host is listed that was seen after that, if it has ended.
+func (v *view) noteEnded(name string, e bucket.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if w := v.watched[name]; w != nil && !w.mayLive() {
+		w.listed = e
+	}
+}
+
 // all is what is known of all hosts.
 func (v *view) all() (all []watch) {
 	v.mu.Lock()
@@ -181,7 +191,8 @@ func (h *Host) keepLooking(ctx context.Context) {
 const looksAtOnce = 16
 
 // lookAfter looks at all other hosts, unless a look has begun after that time already. It
-// takes a LIST and a conditional GET for each. Of a host whose object cannot be had, nothing
+// takes a LIST and a conditional GET for each, but for those that have ended and are listed as
+// before: their objects stay for ever. Of a host whose object cannot be had, nothing
 // new is known: it does not stand still, and keeps no other from being seen.
 func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 	v := &h.view
@@ -203,12 +214,19 @@ func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseFor/2)
 	defer cancel()
 	begun := h.clock()
+	listed := map[string]bucket.Entry{}
 	for e, err := range bucket.All(ctx, h.Bucket, hostKey(""), "") {
 		if err != nil {
 			return err
 		}
-		if name := strings.TrimPrefix(e.Key, hostKey("")); name != h.Name {
+		name := strings.TrimPrefix(e.Key, hostKey(""))
+		switch w, ok := v.of(name); {
+		case name == h.Name:
+		case ok && w.listed == e:
+			delete(etags, name)
+		default:
 			etags[name] += "" // it is there
+			listed[name] = e
 		}
 	}
 	var group errgroup.Group
@@ -221,7 +239,9 @@ func (h *Host) lookAfter(ctx context.Context, after time.Duration) error {
 				mu.Lock()
 				defer mu.Unlock()
 				unread[name] = err
+				return nil
 			}
+			v.noteEnded(name, listed[name])
 			return nil
 		})
 	}
