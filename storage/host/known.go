@@ -14,6 +14,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket"
+	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/replica"
 )
@@ -194,15 +195,20 @@ func (c *check) ask(ctx context.Context) {
 
 // look is an error if the bucket does not know a directory.
 func (k known) look(ctx context.Context) error {
-	asked, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	owner, _, err := k.dir.Owner(asked)
+	owner, _, err := k.askOwner(ctx)
 	if err != nil {
 		return err
 	}
 	compared, cancel := context.WithTimeout(ctx, knownWithin)
 	defer cancel()
 	return k.checkKnown(compared, k.mark.Epoch > 0 && owner.Epoch > 0 || k.earlier.isOld(owner))
+}
+
+// askOwner asks the bucket who owns the directory, for no longer than a request can wait.
+func (t *takeOver) askOwner(ctx context.Context) (o object.Owner, etag string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	return t.dir.Owner(ctx)
 }
 
 // leaveRest logs what the bucket could not be asked about, and returns that as an error.

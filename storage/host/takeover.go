@@ -105,7 +105,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		ds.attempts.forget(d.Path)
 	}()
 	t.dir.Holds = func() bool { return ownership.Err() == nil && lease.holds() }
-	owner, etag, err := t.dir.Owner(ctx)
+	owner, etag, err := t.askOwner(ctx)
 	if err != nil {
 		return nil, err
 	}

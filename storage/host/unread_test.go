@@ -240,7 +240,14 @@ func TestTheBucketCannotBeAskedAboutADirectory(t *testing.T) {
 				if err := serve(); !test.alone && test.marked && test.refuse != "dirs/idle0/" && err != nil {
 					t.Error("the other one is not served:", err)
 				}
+				if test.refuse != "dirs/idle0/" {
+					begun = time.Now()
+					if err, took := m.serve(), time.Since(begun); err == nil || took > askWithin+time.Second {
+						t.Errorf("whoever asks for it is told %v, after %v", err, took)
+					}
+				}
 				refuse("")
+				time.Sleep(pauseAtMost) // since the last attempt
 				m.check(m.serve())
 				m.want("n.phext", "text")
 			})
