@@ -50,7 +50,8 @@ func New(version string) *Handler {
 type message struct {
 	server   *sdk.Server
 	api      http.Handler
-	panicked any // with what, while it was answered; nil = it was not
+	long     *rewrite.LongTexts // for which names stand in the message and in its answer; may be nil
+	panicked any                // with what, while it was answered; nil = it was not
 }
 
 type messageKey struct{}
@@ -59,9 +60,10 @@ func messageOf(ctx context.Context) *message { return ctx.Value(messageKey{}).(*
 
 // Serve answers a message, which has the tools that an access allows. api serves the request
 // of its tool, whose path is an operation, such as "select". header has what the client says
-// of the message. Nothing is written to anybody before the answer is complete.
-func (h *Handler) Serve(ctx context.Context, access rewrite.Access, header http.Header, text []byte, api http.Handler) *Answer {
-	m := &message{server: h.servers[access], api: api}
+// of the message. long are the texts that were taken out of it. Nothing is written to anybody
+// before the answer is complete.
+func (h *Handler) Serve(ctx context.Context, access rewrite.Access, header http.Header, text []byte, long *rewrite.LongTexts, api http.Handler) *Answer {
+	m := &message{server: h.servers[access], api: api, long: long}
 	ctx = context.WithValue(ctx, messageKey{}, m)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(text))
 	if err != nil {

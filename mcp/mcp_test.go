@@ -40,7 +40,7 @@ func TestRequests(t *testing.T) {
 		{"history", ``, "GET history?limit=100  "},
 	} {
 		got := ""
-		a := New("1").Serve(t.Context(), rewrite.WriteAccess, http.Header{}, call(test.tool, test.arguments), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := New("1").Serve(t.Context(), rewrite.WriteAccess, http.Header{}, call(test.tool, test.arguments), nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil || len(body) != int(r.ContentLength) {
 				t.Errorf("%v", err)
@@ -56,7 +56,7 @@ func TestRequests(t *testing.T) {
 
 // TestTools looks at what a model is told of each tool.
 func TestTools(t *testing.T) {
-	a := New("1").Serve(t.Context(), rewrite.WriteAccess, http.Header{}, []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`), nil)
+	a := New("1").Serve(t.Context(), rewrite.WriteAccess, http.Header{}, []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`), nil, nil)
 	var answer struct {
 		Result struct {
 			CacheScope string // the tools depend on the key
@@ -102,7 +102,7 @@ func TestNobodyListens(t *testing.T) {
 			text := `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{` + wanted + `},` + about + `}}`
 			header := http.Header{"Mcp-Protocol-Version": {version}, "Mcp-Method": {"subscriptions/listen"}}
 			ctx, leave := context.WithTimeout(t.Context(), 10*time.Second)
-			a := New("1").Serve(ctx, rewrite.WriteAccess, header, []byte(text), nil)
+			a := New("1").Serve(ctx, rewrite.WriteAccess, header, []byte(text), nil, nil)
 			if ctx.Err() != nil || !strings.Contains(string(a.Body), `"id":1`) {
 				t.Errorf("%s: %s is waited for: %d %s", version, wanted, a.Status, a.Body)
 			}
@@ -121,7 +121,7 @@ func TestMemory(t *testing.T) {
 		text := call("read", `"x":[`+list+`]`)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		a := h.Serve(t.Context(), rewrite.ReadAccess, http.Header{}, text, nil)
+		a := h.Serve(t.Context(), rewrite.ReadAccess, http.Header{}, text, nil, nil)
 		runtime.ReadMemStats(&after)
 		if taken := after.TotalAlloc - before.TotalAlloc; taken > 2*uint64(16*len(text)+600*1024) || a.Status != http.StatusOK {
 			t.Errorf("%s: %d bytes for one of %d: %d %s", name, taken, len(text), a.Status, a.Body)

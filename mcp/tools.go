@@ -211,6 +211,13 @@ func add[Args any](s *sdk.Server, tool *sdk.Tool, toRequest func(Args) request) 
 
 // send has the API answer the request. An error is for the model to read.
 func (q request) send(ctx context.Context) (*sdk.CallToolResult, error) {
+	long := messageOf(ctx).long
+	q.body, q.ifMatch = long.Text(q.body), long.Text(q.ifMatch)
+	for _, values := range q.query {
+		for i := range values {
+			values[i] = long.Text(values[i])
+		}
+	}
 	r, err := http.NewRequestWithContext(ctx, q.method, "/", strings.NewReader(q.body))
 	if err != nil {
 		return nil, err
@@ -232,11 +239,11 @@ func (q request) send(ctx context.Context) (*sdk.CallToolResult, error) {
 	case a.Status >= http.StatusBadRequest:
 		return nil, a.refusal()
 	case q.part != nil:
-		return a.scroll()
+		return a.scroll(long)
 	case !q.query.Has("c"):
 		a.header.Del("ETag") // it is not a scroll's
 	}
-	return a.result("this is only a part: ask for less at once, with a smaller limit"), nil
+	return a.result(long, "this is only a part: ask for less at once, with a smaller limit"), nil
 }
 
 // refusal is the error that the API has answered, in its words.
@@ -253,7 +260,7 @@ func (a *Answer) refusal() error {
 }
 
 // scroll is the result for a part of a scroll, in whole characters.
-func (a *Answer) scroll() (*sdk.CallToolResult, error) {
+func (a *Answer) scroll(long *rewrite.LongTexts) (*sdk.CallToolResult, error) {
 	switch {
 	case a.Size == 0:
 		return nil, errors.New("there is no scroll at this coordinate")
@@ -270,11 +277,11 @@ func (a *Answer) scroll() (*sdk.CallToolResult, error) {
 			}
 		}
 	}
-	return a.result(fmt.Sprintf("read on with offset %d", a.skip+len(a.Body))), nil
+	return a.result(long, fmt.Sprintf("read on with offset %d", a.skip+len(a.Body))), nil
 }
 
 // result is the part, and behind it what is to be known of it. more is said if there is more.
-func (a *Answer) result(more string) *sdk.CallToolResult {
+func (a *Answer) result(long *rewrite.LongTexts, more string) *sdk.CallToolResult {
 	var notes []string
 	if end := a.skip + len(a.Body); a.skip > 0 || end < a.Size {
 		notes = append(notes, fmt.Sprintf("bytes %d to %d of %d", a.skip, end, a.Size))
@@ -285,7 +292,7 @@ func (a *Answer) result(more string) *sdk.CallToolResult {
 	if tag := a.header.Get("ETag"); tag != "" {
 		notes = append(notes, "ETag "+strings.Trim(tag, `"`))
 	}
-	r := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: string(a.Body)}}}
+	r := &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: long.Keep(string(a.Body))}}}
 	if notes != nil {
 		r.Content = append(r.Content, &sdk.TextContent{Text: strings.Join(notes, "; ")})
 	}

@@ -23,7 +23,7 @@ const longestUncounted = 16 << 10
 
 // copiesOfAnswer is how often the text of a tool is in memory, as JSON, while the answer to its
 // message is made.
-const copiesOfAnswer = 3
+const copiesOfAnswer = 2
 
 // serveMCP answers a message of the Model Context Protocol. The request of its tool walks the
 // whole chain, as if the client had sent it itself: so keys, rights, limits, counts, the log
@@ -35,13 +35,13 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 	}
 	made := func() {} // counts what the library makes of a tool's answer out again
 	defer func() { made() }()
-	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
+	answer := g.mcp.Serve(r.Context(), info.scope.Access, r.Header, call.Scroll, call.Long, http.HandlerFunc(func(w http.ResponseWriter, tool *http.Request) {
 		info.leave()     // the tool's request takes a place of its own
 		info.turn.Give() // serveMCP waits meanwhile, in another goroutine
 		defer func() { _ = info.turn.Take(context.WithoutCancel(r.Context())) }()
 		g.serveTool(w, tool, r)
 		a := w.(*mcp.Answer)
-		size := copiesOfAnswer * phext.QuotedLen(string(a.Body), nil)
+		size := copiesOfAnswer * phext.QuotedLen(string(a.Body), info.turn.Pace())
 		if size <= longestUncounted { // as to every write
 			return
 		}
@@ -53,6 +53,7 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 		}
 		made = release // a message has one tool
 	}))
+	answer.Body = call.Long.PutBack(answer.Body, info.turn.Pace())
 	if !info.counted {
 		info.counted = true
 		if err := g.Calls.Admit(info.caller, quota.NoClass, info.began); err != nil {

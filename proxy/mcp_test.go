@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -314,6 +315,41 @@ func TestMCPTakesItsAnswer(t *testing.T) {
 		t.Errorf("a write: %d %s", answer.Code, answer.Body)
 	}
 	release()
+	w.wantAllFree()
+}
+
+// TestMCPLongTexts come to the tools and to the client as they are, whatever they are.
+func TestMCPLongTexts(t *testing.T) {
+	w := newWorld(t, options{readMemory: 64 << 20})
+	long := strings.Repeat("a \"quoted\" \u00e9 \U0001F600\n", 2000)
+	quoted, err := json.Marshal(long)
+	w.check(err)
+	id := strings.Repeat("id", 3000)
+	message := `{"jsonrpc":"2.0","id":"` + id + `","method":"tools/call","params":{"name":"write","arguments":{"phext":"notes","content":` + string(quoted) + `,` + one + `}}}`
+	answer := w.post("/mcp", message)
+	var said struct{ ID string }
+	if err := json.Unmarshal(answer.Body.Bytes(), &said); err != nil || answer.Code != 200 || said.ID != id || !strings.Contains(answer.Body.String(), "Updated") {
+		t.Errorf("written: %d %v %.300s", answer.Code, err, answer.Body)
+	}
+	var read struct {
+		Result struct{ Content []struct{ Text string } }
+	}
+	answer = w.post("/mcp", toolCall("read", `"phext":"notes","limit":65536,`+one))
+	if err := json.Unmarshal(answer.Body.Bytes(), &read); err != nil || len(read.Result.Content) == 0 || read.Result.Content[0].Text != long {
+		t.Errorf("read: %v %.300s", err, answer.Body)
+	}
+	for what, call := range map[string]string{
+		"the name of a phext": toolCall("write", `"phext":"`+strings.Repeat("n", 9000)+`","content":"x",`+one),
+		"a coordinate":        toolCall("write", `"phext":"notes","content":"x","coordinate":"`+strings.Repeat("1", 9000)+`"`),
+		"an ETag":             toolCall("write", `"phext":"notes","content":"x","if_match":"`+strings.Repeat("e", 9000)+`",`+one),
+	} {
+		if answer := w.post("/mcp", call); answer.Code != 200 || !strings.Contains(answer.Body.String(), `"isError":true`) {
+			t.Errorf("%s: %d %.300s", what, answer.Code, answer.Body)
+		}
+	}
+	if names, err := os.ReadDir(w.dir.Path); err != nil || len(names) != 1 {
+		t.Errorf("%v, %v", names, err)
+	}
 	w.wantAllFree()
 }
 

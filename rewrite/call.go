@@ -32,6 +32,7 @@ type Call struct {
 	Changes  *ChangesSpec     // of changes; else nil
 	History  *HistorySpec     // of history and restore; else nil
 	Batch    []Operation      // of batch; else nil
+	Long     *LongTexts       // of mcp: what was taken out of Scroll; else nil
 	// Published is for the answer if the request is one of the published API; else nil.
 	Published *Published
 	Pace      phext.Pace // is told how far long work on the call has come; see Head
