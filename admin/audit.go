@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/keylimit"
@@ -40,7 +42,17 @@ func openAudit(path string) (*auditLog, error) {
 }
 
 func (l *auditLog) open() (err error) {
-	if l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+	l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600) // a FIFO would wait for a reader
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = l.file.Stat(); err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is no regular file: remove it", l.path)
+		}
+		if err != nil {
+			err = errors.Join(err, l.file.Close())
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	return nil

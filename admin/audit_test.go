@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -43,6 +44,30 @@ func TestTheAuditLogFollowsItsName(t *testing.T) {
 	holds(path+".1", "one")
 	holds(path+".2", "two")
 	holds(path, "three")
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnAuditLogThatIsNoFile keeps no change waiting: what is said goes into the file from before.
+func TestAnAuditLogThatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, err := openAudit(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(auditLine{What: "one"}); err == nil {
+		t.Error("nobody is told")
+	}
+	if text, err := os.ReadFile(path + ".1"); err != nil || !strings.Contains(string(text), `"what":"one"`) {
+		t.Errorf("%q, %v", text, err)
+	}
 	if err := l.close(); err != nil {
 		t.Error(err)
 	}

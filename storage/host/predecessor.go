@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,10 @@ const (
 // mostPredecessors is how many of them are remembered.
 const mostPredecessors = 100
 
+// endsWithin is how long a process that was killed may have its lock: what it had just forked has
+// it, too, until it runs another program.
+const endsWithin = 3 * time.Second
+
 // ErrInUse is returned by Lock.
 var ErrInUse = errors.New("another sqgate with a bucket uses the same --state-dir")
 
@@ -37,10 +42,15 @@ func (ds *Directories) Lock() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrInUse
-		}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(endsWithin); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
+		time.Sleep(endsWithin / 100)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrInUse
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("locking %s: %w", f.Name(), err), f.Close())
 	}
 	ds.lock = f
