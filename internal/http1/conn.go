@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/memlimit"
 )
@@ -101,11 +103,26 @@ func (c *conn) serve() {
 	}
 }
 
-// closeIdle ends the connection if nothing of a request has come.
+// closeIdle ends the connection if nothing of a request has come. One that has come, and is not
+// read yet, would be lost, and nobody may repeat it if it is a POST.
 func (c *conn) closeIdle() {
+	if c.hasUnread() {
+		return // it is answered, and the connection ends then
+	}
 	if c.state.CompareAndSwap(idle, ended) {
 		_ = c.tcp.Close() // its goroutine notices
 	}
+}
+
+// hasUnread says whether the kernel has bytes of the client.
+func (c *conn) hasUnread() bool {
+	raw, err := c.tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	failed := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return failed == nil && err == nil && n > 0
 }
 
 // await waits for the first bytes of a request, or returns false if the
