@@ -27,14 +27,19 @@ type place struct {
 // the directory of another one. What is not there is for others to tell. If it is another
 // directory than before, it is recovered before the next write: the journal is to know it.
 func (d *Dir) checkOwn(at string) error {
-	here, last := fsutil.NodeOf(at), d.place.Load()
+	last := d.place.Load() // before it is looked: what is made meanwhile has not vanished
+	here := fsutil.NodeOf(at)
 	switch {
 	case here == (fsutil.Node{}):
-		if last != nil && d.place.CompareAndSwap(last, nil) {
-			d.recovered.Store(false)
+		if last != nil {
+			d.MarkUnrecovered()
+			d.place.CompareAndSwap(last, nil)
 		}
 		return nil
 	case last != nil && last.Node == here && journal.HasAttribute(at, last.attribute):
+		if d.isOthers.Load() {
+			d.isOthers.Store(false)
+		}
 		return nil
 	}
 	if other := d.dirs.holder(d, at, here); other != "" {
@@ -44,9 +49,10 @@ func (d *Dir) checkOwn(at string) error {
 		}
 		return errOthers
 	}
-	if d.place.Store(&place{here, journal.Attribute(at)}); last != nil && (last.Node != here || !d.hasJournalsID(at)) {
-		d.recovered.Store(false)
+	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
+		d.MarkUnrecovered()
 	}
+	d.place.Store(&place{here, journal.Attribute(at)})
 	d.isOthers.Store(false)
 	return nil
 }

@@ -47,6 +47,7 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.Recovered() {
 		return nil
 	}
+	here := d.place.Load()
 	was, before := d.recovered.Swap(false), d.owners.Load() // it may have been for others
 	others, err := d.claim()
 	if err != nil {
@@ -70,6 +71,15 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	}
 	if d.waiting.Swap(nil) != nil {
 		d.dirs.Logger.LogAttrs(ctx, slog.LevelInfo, "there is room again, and a directory is recovered", slog.String(logkey.DataDir, d.Path))
+	}
+	return d.markRecovered(here)
+}
+
+// markRecovered notes that the directory is recovered, unless another one is at its place
+// since the recovery began. That is not recovered yet.
+func (d *Dir) markRecovered(was *place) error {
+	if now := d.place.Load(); was != nil && (now == nil || now.Node != was.Node) {
+		return ErrNotRecovered
 	}
 	d.recovered.Store(true)
 	return nil

@@ -227,7 +227,7 @@ func (j *Journal) unnamedFile() (*os.File, error) {
 	j.mu.Lock()
 	err := j.openLocked()
 	if err == nil {
-		err = j.establishDir()
+		err = j.establishDir(false)
 	}
 	j.mu.Unlock()
 	if err != nil {

@@ -106,6 +106,39 @@ func TestAJournalThatComesBack(t *testing.T) {
 	}
 }
 
+// TestAJournalThatCannotBeBegunAnew keeps its id: it may come back as it is.
+func TestAJournalThatCannotBeBegunAnew(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
+		t.Skip("the file system has no extended attributes")
+	}
+	_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
+	w.must(err)
+	w.recover()
+	w.mutate(update("a.phext", 1, "before"))
+	id := idAt(w.data)
+	w.must(os.Rename(w.cfg.Dir, w.cfg.Dir+".away"))
+	w.must(os.WriteFile(w.cfg.Dir, nil, 0o600)) // nothing can be made there
+	if _, err := w.j.Begin(update("a.phext", 1, "refused"), nil); err == nil {
+		t.Fatal("a mutation was begun without a journal")
+	}
+	w.must(errors.Join(os.Remove(w.cfg.Dir), os.Rename(w.cfg.Dir+".away", w.cfg.Dir)))
+	if now := idAt(w.data); id == "" || now != id || !w.j.HasWritten(w.data) {
+		t.Errorf("the id was %q and is %q", id, now)
+	}
+	w.mutate(update("a.phext", 1, "acknowledged"))
+	want := w.read("a.phext")
+	w.put("a.phext", text("ack"))
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	(&model{world: w}).reopenAfterCut()
+	_, err = w.j.Claim(Owners{Tenants: []string{"will"}})
+	w.must(err)
+	w.recover()
+	if got := w.read("a.phext"); got != want {
+		t.Errorf("%q", got.Text)
+	}
+}
+
 // TestAnIDThatWasCopied, as cp -a does, is that of another directory: what is here is repaired as
 // ever. NULs are damage whoever has written last.
 func TestAnIDThatWasCopied(t *testing.T) {

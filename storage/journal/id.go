@@ -84,7 +84,15 @@ func (j *Journal) HasWritten(at string) bool {
 	return err == nil && n != nil && n.ID != "" && idAt(at) == n.ID
 }
 
-// renewID gives a journal that was begun anew at the same path another id.
+// stamp gives the directory at a path the journal's id.
+func (j *Journal) stamp(at string) {
+	if n, err := j.cfg.noteOf(j.dir); err == nil && n != nil {
+		setIDAt(at, n.ID)
+	}
+}
+
+// renewID gives a journal that is begun anew at the same path another id: in its note, which
+// is on the disk then, and at the data directory.
 func (j *Journal) renewID() error {
 	n, err := j.cfg.noteOf(j.dir)
 	if n == nil || err != nil {
@@ -92,8 +100,14 @@ func (j *Journal) renewID() error {
 	}
 	renewed := *n
 	renewed.ID = rand.Text()
-	setIDAt(j.dataDir, renewed.ID)
-	return j.cfg.setNote(j.dir, &renewed)
+	if err := j.cfg.writeNote(j.dir, &renewed); err != nil {
+		return err
+	}
+	if err := j.cfg.setNote(j.dir, &renewed); err != nil {
+		return err
+	}
+	j.stamp(j.dataDir)
+	return nil
 }
 
 // Displaced is the data_dir of others to whom the directory at a path belongs, as far as their
@@ -108,7 +122,7 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 	if dir == "" || dir == own {
 		return ""
 	}
-	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.hasKnown) {
+	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.knows) {
 		return ""
 	}
 	text, err := os.ReadFile(filepath.Join(dir, pathFile))

@@ -142,12 +142,17 @@ func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
 func (j *Journal) loadLocked() error {
 	s, size := j.seg, j.seg.info.Size()
 	var err error
-	s.end, err = walkRecords(s.f, size, func(r record) error { j.noteLocked(r); return nil })
+	s.end, err = walkRecords(s.f, size, func(r record) error {
+		if r.kind == begun || r.kind == begunAll { // which recovery records none of
+			s.latest = max(s.latest, r.time)
+		}
+		j.noteLocked(r)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
-	s.latest = j.lastTime
 	if s.end == size {
 		s.clean, err = j.stoppedAt(s)
 		return err

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -32,8 +33,7 @@ type Owners struct {
 // ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
 type ownerNote struct {
 	Tenants   []string `json:"tenants"`
-	Away      []string `json:"away,omitempty"`   // were among them, and may have changed their files since
-	Before    []string `json:"before,omitempty"` // had it before the part of those who have it now
+	Away      []string `json:"away,omitempty"` // were among them, and may have changed their files since
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
@@ -45,14 +45,9 @@ func (n *ownerNote) knows(tenant string) bool {
 	return slices.Contains(n.Tenants, tenant) || slices.Contains(n.Away, tenant)
 }
 
-// hasKnown says whether a tenant has it or has ever had it.
-func (n *ownerNote) hasKnown(tenant string) bool {
-	return n.knows(tenant) || slices.Contains(n.Before, tenant)
-}
-
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
-		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away) && slices.Equal(n.Before, m.Before)
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
 }
 
 // without is the note when tenants have another data_dir.
@@ -163,11 +158,13 @@ func (s *settings) setNoteLocked(dir string, n *ownerNote) error {
 	if err := s.readNotesLocked(); err != nil {
 		return err
 	}
-	before := s.owners.of[dir]
-	if n.equals(before) {
+	before, noted := s.owners.of[dir], *n
+	if before != nil {
+		noted.ID = cmp.Or(n.ID, before.ID)
+	}
+	if noted.equals(before) {
 		return nil
 	}
-	noted := *n
 	if before != nil && slices.Equal(n.Tenants, before.Tenants) {
 		noted.Since = before.Since
 	} else {
@@ -254,17 +251,14 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	case len(now.Tenants) == 0:
 		c.idle = true
 	case before.isOf(now):
-		c.now.From, c.now.ID, c.now.Before = before.From, before.ID, before.Before
+		c.now.From = before.From
 		for _, t := range slices.Concat(before.Tenants, before.Away) {
 			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
 				c.now.Away = append(c.now.Away, t)
 			}
 		}
 	default:
-		c.anew, c.now.ID = true, before.ID
-		c.now.Before = slices.Concat(before.Before, before.Tenants, before.Away)
-		slices.Sort(c.now.Before)
-		c.now.Before = slices.Compact(c.now.Before)
+		c.anew, c.now.ID = true, rand.Text()
 	}
 	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
 		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {
@@ -384,9 +378,8 @@ func (c *claim) look(at string) error {
 		return err
 	}
 	c.now.Directory = birth
-	if c.before != nil {
-		differs := func(now, before string) bool { return now != "" && before != "" && now != before }
-		c.moved = differs(birth, c.before.Directory) || differs(idAt(at), c.before.ID)
+	if was, written := c.before, idAt(at); was != nil { // one without an id of its own was never used with any
+		c.moved = birth != "" && was.Directory != "" && birth != was.Directory || written != "" && written != was.ID
 	}
 	return nil
 }
@@ -421,12 +414,15 @@ func (j *Journal) SettleClaim(at string) (err error) {
 			return err
 		}
 	}
-	if c.now.ID == "" {
-		c.now.ID = rand.Text()
-	}
-	if _, err := os.Stat(j.dir); err == nil { // else establishDir does it
-		setIDAt(at, c.now.ID)
+	if n, err := j.cfg.noteOf(j.dir); err == nil && (n == nil || n.ID == "") {
+		c.now.ID = cmp.Or(c.now.ID, rand.Text())
 	}
 	j.claim = nil
-	return j.cfg.setNote(j.dir, &c.now)
+	if err := j.cfg.setNote(j.dir, &c.now); err != nil {
+		return err
+	}
+	if _, err := os.Stat(j.dir); err == nil { // else establishDir does it
+		j.stamp(at)
+	}
+	return nil
 }

@@ -61,19 +61,14 @@ func (j *Journal) rotationDueLocked() bool {
 // rotateLocked ends the newest segment and begins another. The caller holds
 // syncMu as well as mu.
 func (j *Journal) rotateLocked() error {
-	if j.seg != nil && j.seg.goneFrom(j.dir) {
-		if err := j.renewID(); err != nil { // before anything of the new journal is on the disk
-			return err
-		}
-	}
-	if err := j.establishDir(); err != nil {
+	if err := j.establishDir(j.seg != nil && j.seg.goneFrom(j.dir)); err != nil {
 		return err
-	}
-	if n, err := j.cfg.noteOf(j.dir); n != nil && err == nil {
-		setIDAt(j.dataDir, n.ID) // a copy may have overwritten it
 	}
 	if err := j.makeDurableLocked(); err != nil {
 		return err
+	}
+	if idAt(j.dataDir) == "" { // a copy may have overwritten it
+		j.stamp(j.dataDir)
 	}
 	_, highest, err := segments(j.dir)
 	if err != nil {

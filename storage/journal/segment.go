@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 const segmentSuffix = ".seg"
@@ -29,7 +30,7 @@ type segment struct {
 	info            fs.FileInfo // of f, to find out whether it is still at its path
 	clean           bool        // nothing was appended since a clean stop
 	format          byte        // its version
-	latest          int64       // time of its latest record when it was opened
+	latest          int64       // when the latest mutation in it began, when it was opened
 }
 
 // close frees the disk space behind the last record and closes all files.
@@ -46,7 +47,10 @@ func (s *segment) close() error {
 // moved it or dir away. Nobody would find there what is written to it.
 func (s *segment) goneFrom(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, segmentName(s.number)))
-	return err != nil || !os.SameFile(info, s.info)
+	if err != nil { // a disk that fails is another matter
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	}
+	return !os.SameFile(info, s.info)
 }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%08d%s", number, segmentSuffix) }
@@ -164,26 +168,25 @@ func (j *Journal) writeHeader(s *segment) error {
 
 const pathFile = "data_dir"
 
-// establishDir creates the directory of the journal, with a file that says
-// which data_dir it is for.
-func (j *Journal) establishDir() error {
+// establishDir creates the directory of the journal, with its note, and a file that says
+// which data_dir it is for. removed says that the journal is not what it was.
+func (j *Journal) establishDir(removed bool) error {
 	path := filepath.Join(j.dir, pathFile)
-	if _, err := os.Stat(path); err == nil {
+	_, err := os.Stat(path)
+	if err == nil && !removed {
 		return nil
 	}
 	if err := makeDir(j.dir); err != nil {
 		return err
 	}
+	if err := j.renewID(); err != nil {
+		return err
+	}
+	if err == nil {
+		return nil
+	}
 	if err := j.cfg.replace(path, strings.NewReader(j.dataDir+"\n"), 0o600, true); err != nil {
 		return fmt.Errorf("beginning a journal: %w", err)
-	}
-	n, err := j.cfg.noteOf(j.dir)
-	if n != nil && err == nil {
-		setIDAt(j.dataDir, n.ID)
-		err = j.cfg.writeNote(j.dir, n)
-	}
-	if err != nil {
-		return err
 	}
 	return j.cfg.syncDir(j.cfg.Dir)
 }

@@ -129,3 +129,21 @@ func TestAStopThatIsNotClean(t *testing.T) {
 		w.must(w.set.Close())
 	}
 }
+
+// TestARecoveryThatIsCutOff takes no edit from after the boot for a torn file at the next start:
+// what it has recorded itself is not from before the boot.
+func TestARecoveryThatIsCutOff(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	for _, file := range []string{"a.phext", "b.phext"} {
+		w.mutate(update(file, 1, "acknowledged"))
+	}
+	w.cfg.BootID, w.cfg.BootTime, w.now = "boot-2", time.Now().Add(-time.Minute), time.Now()
+	(&model{world: w}).reopenAfterCut()
+	w.put("a.phext", text("by hand"))
+	id := w.put("b.phext", text("by hand, too"))
+	w.must(w.j.RecordEdit("a.phext", w.read("a.phext"), id)) // as a recovery that is killed then
+	(&model{world: w}).reopenAfterCut()
+	if r := w.recover(); w.read("b.phext") != text("by hand, too") || len(r.Quarantined) > 0 {
+		t.Errorf("%q, %+v", w.read("b.phext").Text, r)
+	}
+}
