@@ -178,6 +178,12 @@ func (m *machine) remove(file string) {
 
 // TestAnotherWasThereMeanwhile has a host that was ahead come back too late.
 func TestAnotherWasThereMeanwhile(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the first attempt fails %v", fails), func(t *testing.T) { anotherWasThereMeanwhile(t, fails) })
+	}
+}
+
+func anotherWasThereMeanwhile(t *testing.T, fails bool) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bucket.NewMemory()
 		m := newMachineThatMayBeAhead(t, b)
@@ -192,8 +198,23 @@ func TestAnotherWasThereMeanwhile(t *testing.T) {
 		next.write("n.phext", "two", "", true)
 		next.end()
 		m.start()
-		defer m.end()
+		defer func() { m.end() }()
 		synctest.Wait()
+		if fails { // when this host is the owner already
+			key := logOf(t, b)[1]
+			whole, err := b.Get(t.Context(), key, "")
+			m.check(err)
+			_, err = b.Put(t.Context(), key, []byte("damaged"), bucket.Condition{})
+			m.check(err)
+			if m.serve() == nil {
+				t.Fatal("it is taken over")
+			}
+			m.crash()
+			_, err = b.Put(t.Context(), key, whole.Body, bucket.Condition{})
+			m.check(err)
+			m.start()
+			synctest.Wait()
+		}
 		m.check(m.serve())
 		m.want("n.phext", "two")
 	})

@@ -122,7 +122,13 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err := ds.awaitEnd(ctx, owner); err != nil {
 		return nil, err
 	}
-	t.readAhead(mark, owner)
+	if t.readAhead(mark, owner); t.behind && !t.ahead && mark.Path == t.d.Path {
+		// Others have had it since. The owner is this host's next, also if this attempt fails.
+		mark.Ahead = false
+		if err := t.writeMark(mark); err != nil {
+			return nil, err
+		}
+	}
 	log, err := t.open(ctx, owner, etag)
 	if err != nil {
 		return nil, err
