@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -204,20 +205,31 @@ func number(n, otherwise int) string {
 // add adds a tool that makes a request of its arguments.
 func add[Args any](s *sdk.Server, tool *sdk.Tool, toRequest func(Args) request) {
 	sdk.AddTool(s, tool, func(ctx context.Context, _ *sdk.CallToolRequest, args Args) (*sdk.CallToolResult, any, error) {
+		putBack(reflect.ValueOf(&args).Elem(), messageOf(ctx).long)
 		result, err := toRequest(args).send(ctx)
 		return result, nil, err
 	})
 }
 
+// putBack puts the texts into the places of their names in the arguments of a tool.
+func putBack(args reflect.Value, long *rewrite.LongTexts) {
+	switch args.Kind() {
+	case reflect.String:
+		args.SetString(long.Text(args.String()))
+	case reflect.Struct:
+		for i := range args.NumField() {
+			putBack(args.Field(i), long)
+		}
+	case reflect.Slice:
+		for i := range args.Len() {
+			putBack(args.Index(i), long)
+		}
+	}
+}
+
 // send has the API answer the request. An error is for the model to read.
 func (q request) send(ctx context.Context) (*sdk.CallToolResult, error) {
 	long := messageOf(ctx).long
-	q.body, q.ifMatch = long.Text(q.body), long.Text(q.ifMatch)
-	for _, values := range q.query {
-		for i := range values {
-			values[i] = long.Text(values[i])
-		}
-	}
 	r, err := http.NewRequestWithContext(ctx, q.method, "/", strings.NewReader(q.body))
 	if err != nil {
 		return nil, err

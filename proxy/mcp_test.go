@@ -347,7 +347,14 @@ func TestMCPLongTexts(t *testing.T) {
 			t.Errorf("%s: %d %.300s", what, answer.Code, answer.Body)
 		}
 	}
-	if names, err := os.ReadDir(w.dir.Path); err != nil || len(names) != 1 {
+	name := "a." + strings.Repeat("long", 30)
+	if answer := w.post("/mcp", toolCall("write", `"phext":"notes","content":"under a long name","coordinate":"`+name+`"`)); !strings.Contains(answer.Body.String(), "Updated") {
+		t.Errorf("%d %.300s", answer.Code, answer.Body)
+	}
+	if answer := w.post("/mcp", toolCall("query", `"phext":"notes","coordinates":["`+name+`","1.1.1/1.1.1/9.9.9"]`+strings.Repeat(" ", 9000))); !strings.Contains(answer.Body.String(), "under a long name") {
+		t.Errorf("a query: %d %.300s", answer.Code, answer.Body)
+	}
+	if names, err := os.ReadDir(w.dir.Path); err != nil || len(names) != 2 { // with the names
 		t.Errorf("%v, %v", names, err)
 	}
 	w.wantAllFree()

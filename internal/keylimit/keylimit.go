@@ -55,16 +55,14 @@ func newLimiter(burst int, interval time.Duration, now func() time.Time) *Limite
 // long that sender has to wait before the next one, or 0 if it need not wait.
 func (l *Limiter) Count(r *http.Request) (wait time.Duration) { return l.add(Sender(r)) }
 
-// Wait is what Count would return, which is not counted.
+// Wait is what Count would return, and counts nothing.
 func (l *Limiter) Wait(r *http.Request) time.Duration {
 	limiter, ok := l.byAddress.Get(Sender(r))
 	if !ok {
 		return 0
 	}
-	now := l.now()
-	one := limiter.ReserveN(now, 1)
-	defer one.CancelAt(now)
-	return one.DelayFrom(now)
+	missing := 1 - limiter.TokensAt(l.now())
+	return time.Duration(max(0, missing) * float64(l.interval))
 }
 
 func (l *Limiter) add(address netip.Addr) (wait time.Duration) {
