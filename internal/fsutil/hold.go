@@ -13,10 +13,11 @@ import (
 // whatever becomes of dir meanwhile: another directory may take its place, and its disk
 // may be unmounted. It keeps the disk busy, and needs no right to read the directory.
 func HoldDir(dir string) (path string, release func(), err error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for err == unix.EINTR {
+	var fd int
+	err = uninterrupted(func() (err error) {
 		fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	}
+		return err
+	})
 	if err != nil {
 		return "", func() {}, &os.PathError{Op: "open", Path: dir, Err: err}
 	}

@@ -114,10 +114,7 @@ func pathOf(f *os.File) (string, error) {
 func (l Links) Identify(path string) (FileID, error) {
 	// Not os.Lstat, which makes a FileInfo that nobody needs: each read looks here.
 	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	for err == unix.EINTR {
-		err = unix.Lstat(path, &st)
-	}
+	err := uninterrupted(func() error { return unix.Lstat(path, &st) })
 	switch {
 	case err == unix.ENOENT:
 		return FileID{}, nil

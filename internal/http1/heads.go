@@ -42,8 +42,9 @@ func (h head) memory() int64 { return int64(h.size*textMemory + h.lines*fieldMem
 
 var (
 	errHeaderTooLarge = apierror.New(apierror.HeaderTooLarge, "the header of the request is too large, or has too many fields: send a long text as the body")
-	ErrNoRoom         = apierror.RetryIn(time.Second, apierror.Unavailable, "there are too many requests with large headers at once: try again, or send a long text as the body")
-	errUnclear        = apierror.New(apierror.BadRequest, "it is not clear how long the body of the request is: send one Content-Length, or chunks over HTTP/1.1, and no folded header lines")
+	// ErrNoRoom refuses a request with a large header.
+	ErrNoRoom  = apierror.RetryIn(time.Second, apierror.Unavailable, "there are too many requests with large headers at once: try again, or send a long text as the body")
+	errUnclear = apierror.New(apierror.BadRequest, "it is not clear how long the body of the request is: send one Content-Length, or chunks over HTTP/1.1, and no folded header lines")
 )
 
 // headMemory is the memory that the headers on one connection take of the budgets.
