@@ -133,6 +133,14 @@ func (w *world) recover() Report {
 	return r
 }
 
+// recoverFor recovers the directory once it belongs to a tenant.
+func (w *world) recoverFor(tenant string) Report {
+	w.t.Helper()
+	_, err := w.j.Claim(Owners{Tenants: []string{tenant}})
+	w.must(err)
+	return w.recover()
+}
+
 func (w *world) newest() string {
 	w.t.Helper()
 	numbers, _, err := segments(w.j.dir)

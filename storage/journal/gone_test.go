@@ -55,14 +55,8 @@ func TestAJournalThatComesBack(t *testing.T) {
 				if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
 					t.Skip("the file system has no extended attributes")
 				}
-				begin := func() {
-					t.Helper()
-					_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
-					w.must(err)
-					w.recover()
-				}
 				away, below := w.cfg.Dir+".away", w.cfg.Dir+".below"
-				begin()
+				w.recoverFor("will")
 				w.mutate(update("a.phext", 1, "long ago"))
 				if how == "in use, and an older one was below" {
 					w.must(os.CopyFS(below, os.DirFS(w.cfg.Dir)))
@@ -77,7 +71,7 @@ func TestAJournalThatComesBack(t *testing.T) {
 				}
 				if how == "stopped" || how == "killed" {
 					w.open()
-					begin()
+					w.recoverFor("will")
 				}
 				w.mutate(update("a.phext", 1, "before"))
 				w.mutate(update("b.phext", 1, "new"))
@@ -88,7 +82,7 @@ func TestAJournalThatComesBack(t *testing.T) {
 				w.must(os.Rename(away, w.cfg.Dir))
 				w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 				w.open()
-				begin()
+				w.recoverFor("will")
 				if a, b := w.read("a.phext").Text, w.read("b.phext").Text; a != "before" || b != "new" {
 					t.Errorf("%q and %q", a, b)
 				}
@@ -97,7 +91,7 @@ func TestAJournalThatComesBack(t *testing.T) {
 				w.put("a.phext", text("aga")) // a cut of power
 				w.cfg.BootID = "boot-3"
 				(&model{world: w}).reopenAfterCut()
-				begin()
+				w.recoverFor("will")
 				if got := w.read("a.phext"); got != want {
 					t.Errorf("it is the journal of the directory again, and %q was not repaired", got.Text)
 				}
@@ -112,9 +106,7 @@ func TestAJournalThatCannotBeBegunAnew(t *testing.T) {
 	if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
 		t.Skip("the file system has no extended attributes")
 	}
-	_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
-	w.must(err)
-	w.recover()
+	w.recoverFor("will")
 	w.mutate(update("a.phext", 1, "before"))
 	id := idAt(w.data)
 	w.must(os.Rename(w.cfg.Dir, w.cfg.Dir+".away"))
@@ -131,9 +123,7 @@ func TestAJournalThatCannotBeBegunAnew(t *testing.T) {
 	w.put("a.phext", text("ack"))
 	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 	(&model{world: w}).reopenAfterCut()
-	_, err = w.j.Claim(Owners{Tenants: []string{"will"}})
-	w.must(err)
-	w.recover()
+	w.recoverFor("will")
 	if got := w.read("a.phext"); got != want {
 		t.Errorf("%q", got.Text)
 	}
@@ -147,9 +137,7 @@ func TestAnIDThatWasCopied(t *testing.T) {
 		if unix.Setxattr(w.data, idAttribute, nil, 0) != nil {
 			t.Skip("the file system has no extended attributes")
 		}
-		_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
-		w.must(err)
-		w.recover()
+		w.recoverFor("will")
 		w.mutate(update("a.phext", 1, "acknowledged"))
 		id := "ANOTHERJOURNAL"
 		if !copied {
@@ -164,9 +152,7 @@ func TestAnIDThatWasCopied(t *testing.T) {
 		}
 		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 		(&model{world: w}).reopenAfterCut()
-		_, err = w.j.Claim(Owners{Tenants: []string{"will"}})
-		w.must(err)
-		w.recover()
+		w.recoverFor("will")
 		if got := w.read("a.phext"); got != want {
 			t.Errorf("copied %v: %q", copied, got.Text)
 		}
