@@ -66,8 +66,9 @@ func (a *API) addTenant(w http.ResponseWriter, r *http.Request) error {
 
 // addEntry writes the tenant into the tenants file and makes its directory. A
 // directory with phexts in it is refused: they are somebody else's. So is one that
-// gets them back when it is recovered, which it is not before somebody has it. The incarnation is later than everything that
-// the journal of the directory has of an earlier tenant.
+// gets them back when it is recovered, which it is not before somebody has it. The
+// incarnation is later than everything that the journal of the directory has of an
+// earlier tenant.
 func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 	if _, taken := a.Store.Current().ByID(*e.ID); taken {
 		return tenants.ErrExists

@@ -55,10 +55,12 @@ const knownWithin = 10 * time.Second
 
 // CheckKnown looks for directories with phexts that the bucket does not know. They are logged,
 // and not served. If it knows none at all, the error is ErrNotInBucket: it is an empty one,
-// or another. Those of which that cannot be found out are logged, and not served either. Directories that were in this bucket before cost no request, once one of
-// them was asked for and it is this bucket. Of those that the bucket cannot be asked about
-// now, the error is ErrNotAsked: whoever asks for one of them has it looked at again. While
-// nothing of the bucket can be read, it waits until ctx ends.
+// or another. A directory that cannot be read is logged, too: whoever asks for it is told.
+//
+// Directories that were in this bucket before cost no request, once one of them was asked for
+// and it is this bucket. The error is ErrNotAsked if there are some that the bucket cannot be
+// asked about now: whoever asks for one of them has it looked at again. While nothing of the
+// bucket can be read, it waits until ctx ends.
 func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error {
 	c := &check{Directories: ds}
 	for _, d := range ds.all(dirs) {
@@ -73,7 +75,7 @@ func (ds *Directories) CheckKnown(ctx context.Context, dirs *datadir.Dirs) error
 			continue
 		}
 		if len(t.there) > 0 {
-			c.todo = append(c.todo, known{takeOver: t, mark: mark, earlier: earlier})
+			c.todo = append(c.todo, expected{takeOver: t, mark: mark, earlier: earlier})
 		}
 	}
 	for reached, said := true, false; ; {
@@ -117,7 +119,7 @@ func (ds *Directories) reach(ctx context.Context) error {
 // check is a CheckKnown under way.
 type check struct {
 	*Directories
-	todo []known // of which nothing is known yet
+	todo []expected // that have not been compared with the bucket yet
 
 	mu       sync.Mutex
 	known    bool  // of at least one: it is this bucket
@@ -125,8 +127,8 @@ type check struct {
 	notAsked error // of those that are left in todo
 }
 
-// known is a directory that the bucket ought to know.
-type known struct {
+// expected is a directory that the bucket ought to know.
+type expected struct {
 	*takeOver
 	mark, earlier mark
 }
@@ -158,16 +160,16 @@ func (c *check) ask(ctx context.Context) {
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(directoriesAtOnce)
-	var left []known
+	var left []expected
 	var patience *time.Timer
-	look := func(k known) {
-		marked := k.mark.Epoch > 0
+	look := func(e expected) {
+		marked := e.mark.Epoch > 0
 		if marked && c.isKnown() {
 			return // it is this bucket
 		}
-		err := k.look(ctx)
+		err := e.look(ctx)
 		if !bucket.ShouldRetry(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-			c.note(k.d, err)
+			c.note(e.d, err)
 			return
 		}
 		c.mu.Lock()
@@ -175,16 +177,16 @@ func (c *check) ask(ctx context.Context) {
 		if c.notAsked = err; patience == nil {
 			patience = time.AfterFunc(knownWithin/2, cancel)
 		}
-		left = append(left, k)
+		left = append(left, e)
 	}
 	anyMarked := false
-	for _, k := range c.todo {
-		if marked := k.mark.Epoch > 0; marked && !anyMarked {
-			look(k)
+	for _, e := range c.todo {
+		if marked := e.mark.Epoch > 0; marked && !anyMarked {
+			look(e)
 			anyMarked = true
 			continue
 		}
-		group.Go(func() error { look(k); return nil })
+		group.Go(func() error { look(e); return nil })
 	}
 	_ = group.Wait() // there are no errors
 	if patience != nil {
@@ -194,14 +196,14 @@ func (c *check) ask(ctx context.Context) {
 }
 
 // look is an error if the bucket does not know a directory.
-func (k known) look(ctx context.Context) error {
-	owner, _, err := k.askOwner(ctx)
+func (e expected) look(ctx context.Context) error {
+	owner, _, err := e.askOwner(ctx)
 	if err != nil {
 		return err
 	}
 	compared, cancel := context.WithTimeout(ctx, knownWithin)
 	defer cancel()
-	return k.checkKnown(compared, k.mark.Epoch > 0 && owner.Epoch > 0 || k.earlier.isOld(owner))
+	return e.checkKnown(compared, e.mark.Epoch > 0 && owner.Epoch > 0 || e.earlier.isOld(owner))
 }
 
 // askOwner asks the bucket who owns the directory, for no longer than a request can wait.
@@ -217,8 +219,8 @@ func (c *check) leaveRest() error {
 		return nil
 	}
 	var paths []string
-	for _, k := range c.todo {
-		paths = append(paths, k.d.Path)
+	for _, e := range c.todo {
+		paths = append(paths, e.d.Path)
 	}
 	slices.Sort(paths)
 	paths = paths[:min(len(paths), mostNames)]

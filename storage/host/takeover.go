@@ -56,10 +56,10 @@ type Directories struct {
 var ErrNotInBucket = errors.New("there are phexts here that the bucket does not know: put them there with `sqgate bucket init`, or name the bucket that they are in")
 
 // TakeOver makes this host the owner of a directory in the bucket, and begins to make its
-// files what the log there says: the Fetch of the Replica brings what differs. A file that is ahead of the log was
-// acknowledged to nobody, and goes to the quarantine. The caller has the directory
-// locked and recovered, and no child runs. The error is datadir.ErrMoved as long as this
-// host has no lease, or another one may have the directory.
+// files what the log there says: the Fetch of the Replica brings what differs. A file that is
+// ahead of the log was acknowledged to nobody, and goes to the quarantine. The caller has the
+// directory locked and recovered, and no child runs. The error is datadir.ErrMoved as long as
+// this host has no lease, or another one may have the directory.
 func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.Replica, error) {
 	lease := ds.current()
 	if lease == nil {

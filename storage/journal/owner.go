@@ -367,8 +367,9 @@ func ownerIn(tenants []string, file string) string {
 }
 
 // look finds out whether the data_dir, to which the path at leads, is another directory than
-// the one that was noted, or was written with another journal since. A copy has another time of birth, and a disk that gets another
-// device number has not. One that is not there was never replaced: recovery makes it again.
+// the one that was noted, or was written with another journal since. A copy has another time
+// of birth, and a disk that gets another device number has not. One that is not there was
+// never replaced: recovery makes it again.
 func (c *claim) look(at string) error {
 	if c == nil {
 		return nil
