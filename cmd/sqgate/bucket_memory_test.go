@@ -15,7 +15,7 @@ import (
 	"mirrorborn.us/sqgate/storage/replica"
 )
 
-// TestMemoryOfALogThatIsSmallOnlyCompressed starts sqgate with a log of 24 texts of 32 MB, or 60
+// TestMemoryOfALogThatIsSmallOnlyCompressed starts sqgate with a log of 17 texts of 32 MB, or 60
 // with SQTEST_MEMORY, that takes a MB in the bucket: on the disk that had the directory, again
 // there, and on an empty one. What it holds meanwhile is bounded.
 func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
@@ -24,7 +24,7 @@ func TestMemoryOfALogThatIsSmallOnlyCompressed(t *testing.T) {
 	}
 	t.Parallel()
 	if os.Getenv("SQTEST_MEMORY") == "" {
-		testMemoryOfALog(t, "file://"+t.TempDir(), 24)
+		testMemoryOfALog(t, "file://"+t.TempDir(), 17)
 		return
 	}
 	t.Run("file", func(t *testing.T) { testMemoryOfALog(t, "file://"+t.TempDir(), 60) })

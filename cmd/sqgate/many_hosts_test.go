@@ -254,11 +254,13 @@ func TestRollingRestart(t *testing.T) {
 		var answered atomic.Int64
 		for i, id := range ids {
 			clients.Go(func() {
+				next := time.NewTicker(20 * time.Millisecond) // what they find is not more with more of them
+				defer next.Stop()
 				for n := 0; ; n++ {
 					select {
 					case <-stop:
 						return
-					default:
+					case <-next.C:
 					}
 					mu.RLock()
 					at3 := (i + n) % 3
