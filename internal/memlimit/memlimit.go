@@ -21,6 +21,9 @@ type Budget struct {
 	shares *Shares // of which this is what owner has; nil = none
 	owner  string
 
+	whole  *Budget // of which this is a part; nil = of none
+	leaves int64   // of whole to parts that have little, see Part
+
 	garbage    atomic.Int64 // what was given back since the last collection
 	mostLeft   int64        // of garbage; 0 = it is not counted
 	beside     func() int64 // see CountGarbage
@@ -29,6 +32,13 @@ type Budget struct {
 
 // NewBudget makes a budget of limit bytes, or whatever the caller counts.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Part makes a budget of at most limit, which is taken from b too. So that few parts cannot
+// keep the others out, the last eighth of b is for parts that have little: no more than an
+// eighth of what is free then.
+func (b *Budget) Part(limit int64) *Budget {
+	return &Budget{limit: limit, whole: b, leaves: min(b.limit/eighth, b.limit-limit)}
+}
 
 // OnShortage has reclaim called when there is no room, which may give some back. It
 // returns whether it has. It is set before the budget is used.
@@ -57,20 +67,37 @@ func (b *Budget) Take(n int64) bool {
 	if b.shares != nil {
 		return b.shares.take(b.owner, n, n)
 	}
+	return b.take(n, b.limit)
+}
+
+// take is Take unless more than most would be held then.
+func (b *Budget) take(n, most int64) bool {
 	for {
 		used := b.used.Load()
-		if n > b.limit-used {
-			if n <= b.limit && b.reclaim != nil && b.reclaim() {
+		if n > most-used {
+			if n <= most && b.reclaim != nil && b.reclaim() {
 				continue
 			}
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
+			if b.whole != nil && !b.whole.take(n, b.mostOfWhole(used+n)) {
+				b.used.Add(-n)
+				return false
+			}
 			b.watch(n, used+n)
 			b.collect()
 			return true
 		}
 	}
+}
+
+// mostOfWhole is how much all parts may have when this one wants to have mine.
+func (b *Budget) mostOfWhole(mine int64) int64 {
+	if free := b.whole.limit - b.whole.used.Load(); mine <= free/eighth {
+		return b.whole.limit
+	}
+	return b.whole.limit - b.leaves
 }
 
 // TakeAnyway is Take for what cannot be refused. Others are refused until there is room again.
@@ -113,6 +140,9 @@ func (b *Budget) Give(n int64) {
 	if b.used.Add(-n); b.mostLeft > 0 {
 		b.garbage.Add(n)
 	}
+	if b.whole != nil {
+		b.whole.Give(n)
+	}
 }
 
 // putBack is Give for what was taken and not used: that leaves no garbage.
@@ -122,6 +152,9 @@ func (b *Budget) putBack(n int64) {
 		return
 	}
 	b.used.Add(-n)
+	if b.whole != nil {
+		b.whole.putBack(n)
+	}
 }
 
 // takeAll takes an amount from each budget, or nothing from any.

@@ -98,6 +98,38 @@ func TestAReservationIsOfAllBudgetsOrNone(t *testing.T) {
 	}
 }
 
+// TestFewPartsLeaveOthersSomething has parts take all that they get: what is left has room for
+// those that want little.
+func TestFewPartsLeaveOthersSomething(t *testing.T) {
+	whole := NewBudget(1000)
+	var parts []*Budget
+	for range 5 {
+		b := whole.Part(400)
+		for b.Take(10) {
+			parts = append(parts, b)
+		}
+	}
+	if left := 1000 - whole.Above(0); left < 100 || left > 1000/eighth {
+		t.Errorf("%d are left", left) // a little less than an eighth, as the others have had little once
+	}
+	little := whole.Part(400)
+	if !little.Take(10) || little.Take(100) {
+		t.Error("what is left is not for those that want little")
+	}
+	little.Give(10)
+	for _, b := range parts {
+		b.Give(10)
+	}
+	if whole.Above(0) != 0 {
+		t.Error("something was not given back")
+	}
+	if alone := whole.Part(990); !alone.Take(990) { // of which no more than the rest is for others
+		t.Error("one alone cannot have all of its part")
+	} else if next := whole.Part(990); next.Take(11) || next.Above(0) != 0 {
+		t.Error("what was refused is still taken")
+	}
+}
+
 func TestSharedIsCountedOnce(t *testing.T) {
 	b, own := NewBudget(20), NewBudget(10)
 	s := NewShared(own, b)

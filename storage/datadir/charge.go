@@ -7,12 +7,15 @@ import (
 
 // Reserve makes an empty reservation in this directory's part of the memory for files
 // and answers, and in the memory of all. Neighbours always have the rest.
-func (d *Dir) Reserve() *memlimit.Reservation { return memlimit.Reserve(d.memory, d.dirs.Answers) }
+func (d *Dir) Reserve() *memlimit.Reservation { return memlimit.Reserve(d.memory) }
+
+// Reserve is Dir.Reserve of the directory at a path.
+func (ds *Dirs) Reserve(dataDir string) *memlimit.Reservation { return ds.Of(dataDir).Reserve() }
 
 // BodyBudgets are those of a request body, for memlimit.Reserve: beside those of Reserve, what
 // the group has in this directory, see Enter, and the caller, by its id, in all.
-func (d *Dir) BodyBudgets(group, caller string) [4]*memlimit.Budget {
-	return [...]*memlimit.Budget{d.dirs.bodiesOf(caller), d.group(group).bodies, d.memory, d.dirs.Answers}
+func (d *Dir) BodyBudgets(group, caller string) [3]*memlimit.Budget {
+	return [...]*memlimit.Budget{d.dirs.bodiesOf(caller), d.group(group).bodies, d.memory}
 }
 
 // Admit makes room for so many bytes in memory. The error is ErrBusy, or ErrTooLarge if

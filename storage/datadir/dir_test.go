@@ -282,3 +282,23 @@ func TestACallerInManyDirectories(t *testing.T) {
 	}
 	release()
 }
+
+// TestFewDirectoriesLeaveOthersMemory has a few directories take all memory that they get: a
+// neighbour still has its small answers and bodies.
+func TestFewDirectoriesLeaveOthersMemory(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		for d := w.Of(filepath.Join(w.root, fmt.Sprint(i))); ; {
+			release, err := d.Admit(1 << 20)
+			if err != nil {
+				break
+			}
+			defer release()
+		}
+	}
+	release, err := w.dir.Admit(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}

@@ -99,7 +99,7 @@ func New(c Config) *Dirs {
 	}
 	sending := ds.Answers.Limit()
 	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))
-	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Of(filepath.Dir(path)).Reserve() })
+	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Reserve(filepath.Dir(path)) })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
 	ds.Cache.Check = func(path string) error { dir := filepath.Dir(path); return ds.Of(dir).checkOwn(dir) }
 	ds.Answers.OnShortage(ds.Cache.Collect)
@@ -137,7 +137,7 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 	if !ok {
 		d = &Dir{
 			Path: path, mark: ds.markPath(path), dirs: ds,
-			memory:   memlimit.NewBudget(ds.mostOfOne),
+			memory:   ds.Answers.Part(ds.mostOfOne),
 			Searches: memlimit.NewBudget(searchesAtOnce),
 			queue:    semaphore.NewWeighted(ReadsAtOnce),
 			inside:   memlimit.NewShares(mostInside, mostInside/2),
@@ -145,9 +145,9 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		d.memory.OnShortage(ds.Cache.Collect)
 		bodies, sending := ds.Bodies.Limit()/bodiesPart, ds.Answers.Limit()/sendingPart
 		d.Bodies = memlimit.NewShares(bodies, bodies*3/4) // in which the largest body has room
-		d.sending, d.sent = memlimit.NewSharedBy(memlimit.NewShares(sending, sending/2)), memlimit.NewShared(d.memory, ds.Answers)
+		d.sending, d.sent = memlimit.NewSharedBy(memlimit.NewShares(sending, sending/2)), memlimit.NewShared(d.memory)
 		d.alone = d.newGroup("")
-		d.inUse = memlimit.NewShared(d.memory, ds.Answers)
+		d.inUse = memlimit.NewShared(d.memory)
 		ds.byPath[path] = d
 	}
 	ds.bySpelling[dataDir] = d

@@ -167,20 +167,20 @@ func TestFilesAreReadWithinTheMemoryForAnswers(t *testing.T) {
 	w := newWorld(t)
 	w.put("n.phext", "text")
 	w.check(w.dir.Recover(t.Context()))
-	const need = 4 + phext.ScrollSize                  // a text and one scroll
-	if !w.Answers.Take(w.Answers.Limit() - need + 1) { // one byte less than is needed
+	const need = 4 + phext.ScrollSize                        // a text and one scroll
+	if !w.dir.memory.Take(w.dir.memory.Limit() - need + 1) { // one byte less than is needed
 		t.Fatal("somebody holds memory")
 	}
 	if _, err := w.File(w.path("n.phext")); err != ErrBusy {
 		t.Errorf("%v", err)
 	}
-	w.Answers.Give(1)
+	w.dir.memory.Give(1)
 	v, err := w.File(w.path("n.phext"))
 	w.check(err)
 	if v.Text() != "text" {
 		t.Errorf("%q", v.Text())
 	}
-	if !w.Answers.Take(need) { // what it took was given back
+	if !w.dir.memory.Take(need) { // what it took was given back
 		t.Error("memory is still held")
 	}
 }

@@ -119,13 +119,13 @@ func TestListOfAll(t *testing.T) {
 	// A phext in which nothing is found is not in memory while the next one is searched.
 	const room = 1300        // bytes, which is enough for any one of the phexts, and not for three results
 	w.Dirs.Cache.Taken = nil // the phexts stay in memory
-	w.Dirs.Answers.Take(w.Dirs.Answers.Limit() - room)
+	release := w.leaveMemory(room)
 	if got := w.ask("search", "p=*&q=nowhere"); len(got.Results) != 0 {
 		t.Errorf("%+v", got)
 	}
 	_, err := w.read("search", "p=*&q=in")
 	w.wantError(err, apierror.Unavailable)
-	w.Dirs.Answers.Give(w.Dirs.Answers.Limit() - room)
+	release()
 	call := w.call("list", "p=*")
 	w.check(os.Rename(w.path("b.phext"), journal.BeforePath(w.path("b.phext")))) // as a write does it
 	if phexts, err := w.dir.Phexts(t.Context(), call); err != nil || !slices.Equal(phexts, []string{"", "a", "b"}) {

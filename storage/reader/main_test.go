@@ -110,6 +110,19 @@ func (w *world) wantError(err error, kind apierror.Kind) {
 	}
 }
 
+// leaveMemory has the directory hold all memory that it may, but for room bytes.
+func (w *world) leaveMemory(room int64) (release func()) {
+	held := w.dir.Reserve()
+	for step := int64(1) << 40; step > 0; step /= 2 {
+		for held.Grow(held.Size() + step) {
+		}
+	}
+	if !held.Grow(held.Size() - room) {
+		w.Fatal("what is held cannot be less")
+	}
+	return held.Release
+}
+
 // wantUsed checks how much memory is reserved for answers.
 func (w *world) wantUsed(n int64) {
 	w.Helper()
