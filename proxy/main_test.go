@@ -86,7 +86,7 @@ func newWorld(t testing.TB, o options) *world {
 		StopChild: func(context.Context, string, string) error { return nil }})
 	w.dir = dirs.Of(filepath.Join(w.root, "data"))
 	w.sq = newFakeSQ(t, w.dir.Path)
-	client := sqclient.New(w.sq.lease, dirs.Answers)
+	client := sqclient.New(w.sq.lease, dirs.Reserve)
 	observe := w.observe
 	if o.observe != nil {
 		observe = o.observe(w.store)

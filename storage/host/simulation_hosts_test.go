@@ -166,7 +166,7 @@ func (p *process) open() (err error) {
 	p.ds = &Directories{Host: p.Host, Tenants: current, Journal: p.journal, MarkDir: filepath.Join(h.root, "bucket"), History: h.plan.history}
 	p.dirs = datadir.New(datadir.Config{Tenants: current, Journal: p.journal, TakeOver: p.ds.TakeOver, Leased: p.Holds, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log, StopChild: p.stopSQ})
 	p.ds.Dirs = p.dirs
-	sq := sqclient.New(p.leaseSQ, p.dirs.Answers)
+	sq := sqclient.New(p.leaseSQ, p.dirs.Reserve)
 	p.reader = reader.New(reader.Config{Dirs: p.dirs, SQ: sq})
 	p.writer = writer.New(writer.Config{Dirs: p.dirs, SQ: sq, Ledger: quota.NewLedger(current, log), Logger: log})
 	return p.ds.Lock()

@@ -53,7 +53,7 @@ func newWorld(t *testing.T, readMemory int64) *world {
 	w.tenant, _ = snapshot.ByID("will")
 	w.dir = dirs.Of(data)
 	w.sq = newFakeSQ(t, w.dir.Path)
-	w.Reader = New(Config{Dirs: dirs, SQ: sqclient.New(w.sq.lease, dirs.Answers)})
+	w.Reader = New(Config{Dirs: dirs, SQ: sqclient.New(w.sq.lease, dirs.Reserve)})
 	w.put("notes.phext", notes)
 	return w
 }

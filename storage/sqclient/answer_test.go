@@ -161,7 +161,7 @@ func TestAnEarlyAnswer(t *testing.T) {
 			if err := errors.Join(conn.SendHeld(post(make([]byte, 32<<20))), conn.SendRest()); err != nil {
 				t.Fatal(err)
 			}
-			held := child.client.Hold()
+			held := child.client.Hold("/data")
 			defer held.Release()
 			_, err = conn.Receive(held)
 			check(err)
@@ -275,7 +275,7 @@ func TestAnswersAreHeldInMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine, others := c.Hold(), c.Hold()
+	mine, others := c.Hold("/data"), c.Hold("/data")
 	for i := range 2 {
 		if _, err := child.Do(t.Context(), get(), mine); err != nil || mine.Size() != int64(i+1)*400000 {
 			t.Fatalf("%d bytes are held, %v", mine.Size(), err)

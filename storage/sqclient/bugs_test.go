@@ -16,12 +16,12 @@ import (
 // answer is in memory.
 func TestAnnouncedForEver(t *testing.T) {
 	child := childAt(t, backend(t, answering(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhi", int64(math.MaxInt64)))))
-	other := child.client.Hold()
+	other := child.client.Hold("/data")
 	if !other.Grow(1) {
 		t.Fatal("there is no room at all")
 	}
 	defer other.Release()
-	for name, held := range map[string]*memlimit.Reservation{"of another": child.client.Hold(), "of the same": other} {
+	for name, held := range map[string]*memlimit.Reservation{"of another": child.client.Hold("/data"), "of the same": other} {
 		func() {
 			defer func() {
 				if r := recover(); r != nil {

@@ -28,13 +28,13 @@ type Lease interface {
 // Client leases children and talks to them.
 type Client struct {
 	lease   func(ctx context.Context, dir string) (Lease, error)
-	answers *memlimit.Budget
+	reserve func(dir string) *memlimit.Reservation
 }
 
-// New makes a client of the children that lease lends. What SQ answers is held
-// in memory within answers.
-func New(lease func(ctx context.Context, dir string) (Lease, error), answers *memlimit.Budget) *Client {
-	return &Client{lease: lease, answers: answers}
+// New makes a client of the children that lease lends. What SQ answers is held in the
+// memory of the directory that reserve has.
+func New(lease func(ctx context.Context, dir string) (Lease, error), reserve func(dir string) *memlimit.Reservation) *Client {
+	return &Client{lease: lease, reserve: reserve}
 }
 
 // FromSupervisor lends a supervisor's children.
@@ -52,6 +52,7 @@ func FromSupervisor(s *supervisor.Supervisor) func(ctx context.Context, dir stri
 type Child struct {
 	client *Client
 	lease  Lease
+	dir    string
 }
 
 // Lease waits until the child of a directory is ready. Errors are the supervisor's.
@@ -60,7 +61,7 @@ func (c *Client) Lease(ctx context.Context, dir string) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Child{c, lease}, nil
+	return &Child{c, lease, dir}, nil
 }
 
 // Generation differs from one start of a child to the next.
@@ -82,14 +83,14 @@ func (c *Child) End(err error) {
 
 // Load has SQ read the phext of call from its file again.
 func (c *Child) Load(ctx context.Context, call *rewrite.Call) error {
-	held := c.client.Hold()
+	held := c.client.Hold(c.dir)
 	defer held.Release()
 	_, err := c.Do(ctx, call.LoadCall().Outgoing(), held)
 	return err
 }
 
-// Hold reserves memory for answers: none at first, and more with each answer.
-func (c *Client) Hold() *memlimit.Reservation { return memlimit.Reserve(c.answers) }
+// Hold reserves memory for answers about a directory: none at first, and more with each answer.
+func (c *Client) Hold(dir string) *memlimit.Reservation { return c.reserve(dir) }
 
 // isRefusal says whether SQ is well and merely did not want the request. A 401
 // is none: that was not our child, or not our key.

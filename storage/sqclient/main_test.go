@@ -149,10 +149,12 @@ const (
 	failed    = "retired: an exchange with it failed"
 )
 
-// client has memory for answers of 1 MiB.
+const memory = 1 << 20 // bytes, for the answers of a client
+
 func client(addrs ...string) (*Client, *leases) {
 	l := &leases{addrs: addrs}
-	return New(l.lease, memlimit.NewBudget(1<<20)), l
+	answers := memlimit.NewBudget(memory)
+	return New(l.lease, func(string) *memlimit.Reservation { return memlimit.Reserve(answers) }), l
 }
 
 // childAt leases the child at an address.
@@ -168,7 +170,7 @@ func childAt(t testing.TB, addr string) *Child {
 
 // do is Child.Do, with memory that is given back at once.
 func do(ctx context.Context, child *Child, out rewrite.Outgoing) (string, error) {
-	held := child.client.Hold()
+	held := child.client.Hold("/data")
 	defer held.Release()
 	body, err := child.Do(ctx, out, held)
 	return string(body), err
@@ -185,11 +187,11 @@ func post(body []byte) rewrite.Outgoing {
 // wantAllFree checks that no memory of a client is reserved any more.
 func wantAllFree(t *testing.T, c *Client) {
 	t.Helper()
-	if !c.answers.Take(c.answers.Limit()) {
+	held := c.Hold("/data")
+	defer held.Release()
+	if !held.Grow(memory) {
 		t.Error("memory is still reserved")
-		return
 	}
-	c.answers.Give(c.answers.Limit())
 }
 
 func isStatus(err error, status int) bool {

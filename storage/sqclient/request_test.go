@@ -139,7 +139,7 @@ func TestTheLastByteIsHeldBack(t *testing.T) {
 			if last := <-got; last != test.want[len(test.want)-1:] {
 				t.Errorf("%q came last", last)
 			}
-			held := conn.child.client.Hold()
+			held := conn.child.client.Hold("/data")
 			defer held.Release()
 			if body, err := conn.Receive(held); err != nil || string(body) != "hi" {
 				t.Errorf("%q, %v", body, err)

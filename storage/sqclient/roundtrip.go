@@ -31,7 +31,7 @@ func (t *Reads) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := t.Client.Hold()
+	held := t.Client.Hold(t.Dir)
 	body, err := t.read(r.Context(), out, held)
 	if errors.Is(err, ErrUnreached) {
 		body, err = t.read(r.Context(), out, held)

@@ -218,7 +218,7 @@ func TestReadsSendsNothingElse(t *testing.T) {
 		t.Errorf("before the client has the answer, the child is %q", l.ends())
 	}
 	// The memory stays reserved until the answer was taken.
-	if c.answers.Take(c.answers.Limit() - 4) {
+	if c.Hold("/data").Grow(memory - 4) {
 		t.Error("the answer's memory was given back before it was taken")
 	}
 	if text, err := io.ReadAll(resp.Body); string(text) != "hello" || err != nil {
@@ -269,7 +269,7 @@ func TestReadsHasALimit(t *testing.T) {
 		deadline, _ := ctx.Deadline()
 		left = time.Until(deadline)
 		return nil, stop
-	}, memlimit.NewBudget(0))
+	}, func(string) *memlimit.Reservation { return memlimit.Reserve() })
 	if _, err := roundTrip(t.Context(), &Reads{Client: c}); !errors.Is(err, stop) || left <= Timeout-time.Minute || left > Timeout {
 		t.Errorf("%v, %v are left", err, left)
 	}

@@ -122,7 +122,7 @@ func (w *world) open() {
 			return nil
 		},
 	})
-	client := sqclient.New(w.sq.lease, dirs.Answers)
+	client := sqclient.New(w.sq.lease, dirs.Reserve)
 	w.Writer = New(Config{Dirs: dirs, SQ: client, Ledger: quota.NewLedger(current, log), Logger: log})
 	w.Writer.files = disk.around(w.Writer.files)
 }
