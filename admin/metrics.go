@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
@@ -190,7 +189,7 @@ func (m *Metrics) keysChanged(old *tenants.Snapshot) {
 // Started counts the start of an SQ process; see supervisor.Config.OnStart.
 func (m *Metrics) Started(dir, reason string) {
 	for _, t := range m.store.Current().All() {
-		if fsutil.Resolve(t.DataDir) == dir {
+		if t.DataDir == dir {
 			m.count(m.starts, t.ID, reason)
 		}
 	}

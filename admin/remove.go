@@ -138,7 +138,7 @@ func (a *API) takeOver(r *http.Request, t *tenants.Tenant) (release func(), err 
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Children.Stop(r.Context(), fsutil.Resolve(t.DataDir), "the tenant's files are moved"); err != nil {
+	if err := a.Children.Stop(r.Context(), t.DataDir, "the tenant's files are moved"); err != nil {
 		release()
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	v := tenantView{ID: t.ID, Status: active, StorageUsedBytes: use.Bytes, Phexts: use.Phexts, MaxPhexts: t.MaxPhexts,
 		StorageUsedMB: math.Round(float64(use.Bytes)/(1<<20)*1e6) / 1e6, QuotaMB: t.QuotaBytes >> 20,
 		CallsToday: calls.Today, RequestsPerMinute: t.RequestsPerMinute, ReadsPerMinute: t.ReadsPerMinute, WritesPerMinute: t.WritesPerMinute, ListsPerMinute: t.ListsPerMinute, CallsPerDay: t.CallsPerDay,
-		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), Incarnation: t.IncarnationText(), AdminEmail: t.AdminEmail, DataDir: t.DataDir, Child: stopped,
+		LastActive: optionalTime(calls.LastActive), CreatedAt: optionalTime(t.CreatedAt), Incarnation: t.IncarnationText(), AdminEmail: t.AdminEmail, DataDir: t.Configured, Child: stopped,
 		Public: t.Public(), Writers: t.Writers(), PathKeyFingerprint: t.PathKeyFingerprint()}
 	switch {
 	case t.Archived:
@@ -109,7 +109,7 @@ func Unwritable(t *tenants.Tenant) error {
 	if !t.Enabled {
 		return nil
 	}
-	if err := fsutil.CheckWritable(fsutil.Resolve(t.DataDir)); err != nil {
+	if err := fsutil.CheckWritable(t.DataDir); err != nil {
 		return fmt.Errorf("every write fails, because the data directory cannot be written (%w): if it is outside of the unit's ReadWritePaths=, add it there", err)
 	}
 	return nil
@@ -175,7 +175,7 @@ func (a *API) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lines := a.Children.Lines(fsutil.Resolve(t.DataDir))
+	lines := a.Children.Lines(t.DataDir)
 	if lines == nil {
 		lines = []string{}
 	}

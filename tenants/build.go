@@ -95,7 +95,10 @@ func (b *builder) add(e Entry) {
 	t := &Tenant{Enabled: valueOr(e.Enabled, true) && !archived, Archived: archived, SharedDataDir: valueOr(e.SharedDataDir, false),
 		FollowLinks: valueOr(e.FollowLinks, false), AllowDelimiters: valueOr(e.AllowDelimiters, false), AdminEmail: valueOr(e.AdminEmail, "")}
 	b.setID(t, e)
-	t.DataDir = b.dataDir(e)
+	t.Configured = b.dataDir(e)
+	if t.Configured != "" {
+		t.DataDir = fsutil.Resolve(t.Configured)
+	}
 	t.QuotaBytes = b.number("quota_mb", e.QuotaMB, 0, math.MaxInt64/megabyte) * megabyte
 	t.MaxPhexts = int(b.number("max_phexts", e.MaxPhexts, defaultMaxPhexts, math.MaxInt32))
 	t.RequestsPerMinute = int(b.number("requests_per_minute", e.RequestsPerMinute, 0, math.MaxInt32))
@@ -274,23 +277,18 @@ func (b *builder) claim(field string, d digest, t *Tenant, enter func()) {
 	enter()
 }
 
-// checkDirectories refuses two tenants with one directory unless both share it.
-// It follows symbolic links. A directory inside another tenant's is allowed,
-// because a tenant's files lie directly in its own.
+// checkDirectories refuses two tenants with one directory unless both share it. A directory
+// inside another tenant's is allowed, because a tenant's files lie directly in its own.
 func (b *builder) checkDirectories() {
 	first := make(map[string]int, len(b.snapshot.all))
 	for i, t := range b.snapshot.all {
 		if t.DataDir == "" {
 			continue // already refused
 		}
-		dir := fsutil.Resolve(t.DataDir)
-		b.snapshot.byDir[dir] = append(b.snapshot.byDir[dir], t)
-		if t.DataDir != dir {
-			b.snapshot.byDir[t.DataDir] = append(b.snapshot.byDir[t.DataDir], t)
-		}
-		other, taken := first[dir]
+		b.snapshot.byDir[t.DataDir] = append(b.snapshot.byDir[t.DataDir], t)
+		other, taken := first[t.DataDir]
 		if !taken {
-			first[dir] = i
+			first[t.DataDir] = i
 			continue
 		}
 		o := b.snapshot.all[other]

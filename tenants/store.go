@@ -188,14 +188,15 @@ func (s *Store) reloadLocked(always bool) error {
 		s.unreadable = true
 		return s.failLocked(err, log)
 	}
-	sum := sha256.Sum256(text)
-	if sum == s.lastSum && !always && !s.unreadable && !s.unsettled {
+	changed := sha256.Sum256(text) != s.lastSum || s.unreadable
+	if !changed && !always && !s.unsettled && !s.Current().leadsElsewhere() {
 		return nil
 	}
 	s.rememberLocked(text)
 	now, err := Parse(text)
 	if err != nil {
-		return s.failLocked(fileError(s.options.Path, err), true)
+		err = fileError(s.options.Path, err)
+		return s.failLocked(err, always || changed || !sameText(err, s.Status().Err))
 	}
 	if s.options.Agree != nil {
 		if now, err = s.settleLocked(now); err != nil {
@@ -269,6 +270,7 @@ func (s *Store) failLocked(err error, log bool) error {
 
 // activateLocked makes now the current snapshot.
 func (s *Store) activateLocked(now *Snapshot) {
+	now.keepPlaces(s.Current())
 	old, repaired := s.Current(), !s.Status().Successful()
 	s.status.Store(&ReloadStatus{At: time.Now()})
 	if s.waiting() {

@@ -20,7 +20,8 @@ import (
 // Tenant is a customer. It is immutable: a change in the file makes a new one.
 type Tenant struct {
 	ID                string
-	DataDir           string // absolute and clean
+	DataDir           string // without symbolic links, as they led when the file was read
+	Configured        string // the data_dir of the file, absolute and clean, which leads to DataDir
 	QuotaBytes        int64  // 0 = no limit
 	Enabled           bool   // never true if Archived is
 	Archived          bool   // deleted: its phexts are in an archive
@@ -141,7 +142,7 @@ type Snapshot struct {
 	byPathKey      map[digest]*Tenant
 	archived       int // how many of them are
 	byScopedKey    map[digest]keyOf
-	byDir          map[string][]*Tenant // by DataDir, and by what that led to when the file was read
+	byDir          map[string][]*Tenant // by DataDir
 	reloadOnChange bool
 	refusal        *apierror.Error // nil once a file is in force
 }
@@ -194,8 +195,7 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 	return t, ok
 }
 
-// At returns the tenants whose data_dir is this path, or led to it when the file was read,
-// in the file's order. Archived ones are among them. The slice must not be changed.
+// At returns the tenants whose DataDir is this path, in the file's order. Archived ones are among them. The slice must not be changed.
 func (s *Snapshot) At(dir string) []*Tenant { return s.byDir[dir] }
 
 // All returns the tenants in the file's order. The slice must not be changed.

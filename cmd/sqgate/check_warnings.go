@@ -107,7 +107,7 @@ func (i *inspector) secret(path string) {
 
 func (i *inspector) dataDir(t *tenants.Tenant) {
 	warn := func(format string, args ...any) {
-		i.warn("tenant %q: data_dir %s %s", t.ID, t.DataDir, fmt.Sprintf(format, args...))
+		i.warn("tenant %q: data_dir %s %s", t.ID, t.Configured, fmt.Sprintf(format, args...))
 	}
 	i.places(t, warn)
 	i.reachable(t, warn)
@@ -115,10 +115,10 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 		warn("is missing, and has had phexts (%s): mount its disk, or correct the path; until then calls are answered 503", reason)
 		return
 	}
-	info, err := os.Stat(t.DataDir)
+	info, err := os.Stat(t.Configured)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if !inside(t.DataDir, i.o.dataRoot) { // where sqgate makes those of new tenants itself
+		if !inside(t.Configured, i.o.dataRoot) { // where sqgate makes those of new tenants itself
 			warn("is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk")
 		}
 		return
@@ -130,17 +130,17 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 		return
 	}
 	mode := info.Mode().Perm()
-	if owner := i.ownerOf(t.DataDir, info); i.who.uid != 0 && owner != i.who.uid {
-		warn("belongs to %s, and sqgate serves as %s: chown -R %s %s", userName(owner), userName(i.who.uid), i.who.chownTo(), t.DataDir)
+	if owner := i.ownerOf(t.Configured, info); i.who.uid != 0 && owner != i.who.uid {
+		warn("belongs to %s, and sqgate serves as %s: chown -R %s %s", userName(owner), userName(i.who.uid), i.who.chownTo(), t.Configured)
 	} else if mode&0o700 != 0o700 {
-		warn("has mode %04o, so that its owner cannot read and write it: chmod u+rwx %s", mode, t.DataDir)
+		warn("has mode %04o, so that its owner cannot read and write it: chmod u+rwx %s", mode, t.Configured)
 	} else if n, first := i.othersFiles(t); n > 0 {
-		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, i.who.chownTo(), t.DataDir)
+		warn("holds phexts of other users, such as %s (%d in all): chown -R %s %s", first, n, i.who.chownTo(), t.Configured)
 	}
 	if mode&0o022 != 0 {
-		warn("has mode %04o, so that others can write into it: chmod go-w %s", mode, t.DataDir)
+		warn("has mode %04o, so that others can write into it: chmod go-w %s", mode, t.Configured)
 	}
-	if errors.Is(i.access(t.DataDir, unix.W_OK), unix.EROFS) {
+	if errors.Is(i.access(t.Configured, unix.W_OK), unix.EROFS) {
 		warn("is on a file system that is mounted read-only")
 	}
 }
@@ -148,7 +148,7 @@ func (i *inspector) dataDir(t *tenants.Tenant) {
 // reachable looks whether the unit lets sqgate see a data directory, get there and write
 // to it.
 func (i *inspector) reachable(t *tenants.Tenant, warn func(string, ...any)) {
-	dir := fsutil.Resolve(t.DataDir)
+	dir := t.DataDir
 	mend := fmt.Sprintf("`systemctl edit %s`, write %s below [Service], and restart it", i.who.unit, cmp.Or(strings.Join(writeSettings(dir), ", "), "ReadWritePaths=-"+dir))
 	passesBy := func(above string) bool { return i.who.passesBy(above, dir) }
 	closed := slices.DeleteFunc(closedAbove(dir, func(above string) bool { return passesBy(above) || i.enters(above) }), passesBy)
@@ -200,14 +200,14 @@ func (w servingUser) passesBy(above, dir string) bool {
 // places compares a data directory with those that no tenant's SQ process may reach.
 func (i *inspector) places(t *tenants.Tenant, warn func(string, ...any)) {
 	for flag, dir := range map[string]string{"--state-dir": i.o.stateDir, "--archive-dir": i.o.archiveDir} {
-		if inside(t.DataDir, dir) {
+		if inside(t.Configured, dir) {
 			warn("lies in %s, %s, where sqgate keeps its own files: choose another place", flag, dir)
 		}
 	}
-	if inside(i.o.stateDir, t.DataDir) {
+	if inside(i.o.stateDir, t.Configured) {
 		warn("has --state-dir, %s, in it, so that the tenant's SQ process can reach the journal and the management key: choose another place", i.o.stateDir)
 	}
-	if inside(i.o.config, t.DataDir) {
+	if inside(i.o.config, t.Configured) {
 		warn("has the tenants file in it, so that the tenant's SQ process can read everybody's keys: choose another place")
 	}
 }
@@ -229,7 +229,7 @@ func (i *inspector) othersFiles(t *tenants.Tenant) (n int, first string) {
 		return 0, ""
 	}
 	for _, name := range names {
-		path := filepath.Join(t.DataDir, name)
+		path := filepath.Join(t.Configured, name)
 		if info, err := os.Stat(path); err == nil && i.ownerOf(path, info) != i.who.uid {
 			if n++; n == 1 {
 				first = name

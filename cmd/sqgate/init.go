@@ -114,7 +114,7 @@ func hasAdopted(config, dir, key string) bool {
 	}
 	adopted, ok := known.ByID(adoptedID)
 	byKey, _ := known.ByKey(key, time.Now())
-	return ok && adopted.DataDir == dir && (key == "" || byKey == adopted)
+	return ok && adopted.Configured == dir && (key == "" || byKey == adopted)
 }
 
 // printSteps prints what is left to do.

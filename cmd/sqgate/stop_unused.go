@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -56,11 +55,11 @@ func (u *unusedStopper) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 func lostDirs(old *tenants.Snapshot, diff tenants.Diff) []string {
 	var lost []string
 	for _, t := range diff.Removed {
-		lost = append(lost, fsutil.Resolve(t.DataDir))
+		lost = append(lost, t.DataDir)
 	}
 	for _, t := range diff.Changed {
 		if was, ok := old.ByID(t.ID); ok && (was.DataDir != t.DataDir || !t.Enabled) {
-			lost = append(lost, fsutil.Resolve(was.DataDir))
+			lost = append(lost, was.DataDir)
 		}
 	}
 	return lost
@@ -75,7 +74,7 @@ func dataDirs(s *tenants.Snapshot, all bool) map[string]struct{} {
 	}
 	for _, t := range s.All() {
 		if all || t.Enabled {
-			dirs[fsutil.Resolve(t.DataDir)] = struct{}{}
+			dirs[t.DataDir] = struct{}{}
 		}
 	}
 	return dirs

@@ -62,7 +62,6 @@ type Dir struct {
 	recovered atomic.Bool
 	owners    atomic.Pointer[journal.Owners]   // for whom it is, or is to be, recovered; nil = it never was
 	ownersIn  atomic.Pointer[tenants.Snapshot] // has them
-	spellings []string                         // of Path; see Dirs.Of
 	replica   atomic.Pointer[Replica]          // nil = there is no bucket, or this host does not own the directory
 	leftovers atomic.Bool                      // of an ownership that was lost, see dropLost
 	losing    sync.Mutex                       // keeps a take-over waiting until Lose has noted all of a loss
@@ -225,17 +224,8 @@ func (d *Dir) hasSameOwners() bool {
 
 // ownersAt are those who have the directory, whether they are enabled, disabled or archived.
 func (d *Dir) ownersAt(now *tenants.Snapshot) (owners journal.Owners) {
-	d.dirs.mu.RLock()
-	defer d.dirs.mu.RUnlock()
-	for _, path := range append(slices.Clone(d.spellings), d.Path) {
-		for _, t := range now.At(path) {
-			if other, ok := d.dirs.bySpelling[t.DataDir]; ok && other != d {
-				continue // what the path leads to has changed since
-			}
-			if id := t.UniqueID(); !slices.Contains(owners.Tenants, id) {
-				owners.Tenants, owners.Shared = append(owners.Tenants, id), owners.Shared || t.SharedDataDir
-			}
-		}
+	for _, t := range now.At(d.Path) {
+		owners.Tenants, owners.Shared = append(owners.Tenants, t.UniqueID()), owners.Shared || t.SharedDataDir
 	}
 	slices.Sort(owners.Tenants)
 	return owners

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -194,23 +193,6 @@ func TestGroupsLeaveRoomToSend(t *testing.T) {
 	}
 	if w.Answers.Above(0) != 0 || w.dir.sending.Used() != 0 {
 		t.Error("something was not given back")
-	}
-}
-
-// TestOneDirHowever its path is spelled.
-func TestOneDirHowever(t *testing.T) {
-	w := newWorld(t)
-	link := filepath.Join(w.root, "link")
-	w.check(os.Symlink(w.dir.Path, link))
-	for range 2 { // the second time, it is remembered
-		if w.Of(link) != w.dir || w.Of(filepath.Join(link, "..", "data")) != w.dir || w.Of(filepath.Join(w.root, "other")) == w.dir {
-			t.Error("one directory has two queues, or two have one")
-		}
-	}
-	resolved, err := filepath.EvalSymlinks(filepath.Join(w.root, "data"))
-	w.check(err)
-	if w.dir.Path != resolved {
-		t.Errorf("path %s", w.dir.Path)
 	}
 }
 

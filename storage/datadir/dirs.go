@@ -80,11 +80,10 @@ type Dirs struct {
 	deposed    atomic.Int64       // how many were lost to another host
 	sq         *sqMemory
 
-	mu         sync.RWMutex
-	byPath     map[string]*Dir
-	bySpelling map[string]*Dir
-	callers    map[string]*memlimit.Budget // of Bodies; as many as the tenants file ever named
-	byNode     map[fsutil.Node][]string    // paths; see NotePlaces
+	mu      sync.RWMutex
+	byPath  map[string]*Dir
+	callers map[string]*memlimit.Budget // of Bodies; as many as the tenants file ever named
+	byNode  map[fsutil.Node][]string    // paths; see NotePlaces
 }
 
 // New makes a Dirs; it looks at no directory.
@@ -95,7 +94,7 @@ func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewShares(bodiesAtOnce*c.MaxBody, bodiesAtOnce*c.MaxBody/bodiesPart), Answers: memlimit.NewBudget(largest + beside),
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, bySpelling: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
+		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
 	}
 	sending := ds.Answers.Limit()
 	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))
@@ -122,19 +121,17 @@ func Looking(c Config) *Dirs {
 // one has noticed.
 func (ds *Dirs) Deposed() int64 { return ds.deposed.Load() }
 
-// Of is the directory at a path, whatever its spelling.
-func (ds *Dirs) Of(dataDir string) *Dir {
+// Of is the directory at a path without symbolic links, such as tenants.Tenant.DataDir.
+func (ds *Dirs) Of(path string) *Dir {
 	ds.mu.RLock()
-	d, ok := ds.bySpelling[dataDir]
+	d, ok := ds.byPath[path]
 	ds.mu.RUnlock()
 	if ok {
 		return d
 	}
-	path := fsutil.Resolve(dataDir)
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	d, ok = ds.byPath[path]
-	if !ok {
+	if d, ok = ds.byPath[path]; !ok {
 		d = &Dir{
 			Path: path, mark: ds.markPath(path), dirs: ds,
 			memory:   ds.Answers.Part(ds.mostOfOne),
@@ -150,8 +147,6 @@ func (ds *Dirs) Of(dataDir string) *Dir {
 		d.inUse = memlimit.NewShared(d.memory)
 		ds.byPath[path] = d
 	}
-	ds.bySpelling[dataDir] = d
-	d.spellings = append(d.spellings, dataDir)
 	return d
 }
 

@@ -76,7 +76,7 @@ func (ds *Dirs) holder(d *Dir, at string, here fsutil.Node) string {
 	}
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	if path != d.Path && slices.ContainsFunc(known.At(path), func(t *tenants.Tenant) bool { return ds.bySpelling[t.DataDir] != d }) {
+	if path != d.Path && len(known.At(path)) > 0 {
 		return path
 	}
 	for _, other := range ds.byNode[here] {
@@ -107,7 +107,7 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners) string {
 func (ds *Dirs) NotePlaces(of []*tenants.Tenant) {
 	leading := map[fsutil.Node][]string{}
 	for _, t := range of {
-		path := fsutil.Resolve(t.DataDir)
+		path := t.DataDir
 		here := fsutil.NodeOf(path)
 		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, journal.Owners{Tenants: []string{t.UniqueID()}}) != "" {
 			continue

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -66,7 +65,7 @@ func CheckNames(before, now *tenants.Snapshot) error {
 func sameNames(all *tenants.Snapshot) map[string][]string {
 	dirs := map[string][]string{}
 	for _, t := range all.All() {
-		if dir, name := fsutil.Resolve(t.DataDir), nameFor(t); t.SharedDataDir && !slices.Contains(dirs[name], dir) {
+		if dir, name := t.DataDir, nameFor(t); t.SharedDataDir && !slices.Contains(dirs[name], dir) {
 			dirs[name] = append(dirs[name], dir)
 		}
 	}
@@ -82,7 +81,7 @@ func (ds *Directories) tenantsOf(d *datadir.Dir) []*tenants.Tenant {
 
 func nameFor(t *tenants.Tenant) string {
 	if t.SharedDataDir {
-		return "shared." + filepath.Base(t.DataDir)
+		return "shared." + filepath.Base(t.Configured)
 	}
 	return t.ID
 }

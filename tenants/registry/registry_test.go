@@ -73,7 +73,7 @@ func TestTheMachineIsGone(t *testing.T) {
 		}
 		dirs[was.ID] = strings.TrimPrefix(is.DataDir, next.DataRoot)
 		same := *is
-		same.DataDir = was.DataDir
+		same.DataDir, same.Configured = was.DataDir, was.Configured
 		if !reflect.DeepEqual(&same, was) {
 			t.Errorf("%s was\n%+v and is\n%+v", was.ID, *was, same)
 		}
