@@ -194,7 +194,7 @@ func (s *service) makeChildren() error {
 	if err != nil {
 		return err
 	}
-	s.unused = newUnusedStopper(s.children, s.log)
+	s.unused = newUnusedStopper(s.children, s.store.Current, s.log)
 	return nil
 }
 
@@ -270,7 +270,7 @@ func (s *service) makeStorage() (err error) {
 		})
 		s.metrics.RegisterBucket(s.bucketStatus)
 	}
-	sq := sqclient.New(sqclient.FromSupervisor(s.children), s.dirs.Reserve)
+	sq := sqclient.New(s.unused.around(sqclient.FromSupervisor(s.children)), s.dirs.Reserve)
 	s.reader = reader.New(reader.Config{Dirs: s.dirs, SQ: sq})
 	s.writer = writer.New(writer.Config{Dirs: s.dirs, SQ: sq, Ledger: s.ledger, Logger: s.log})
 	s.history = &history.Service{Dirs: s.dirs, Ledger: s.ledger, SpoolDir: s.o.stateDir}

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/sqclient"
 	"mirrorborn.us/sqgate/supervisor"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -18,14 +21,15 @@ import (
 // does not delay the next change.
 type unusedStopper struct {
 	children *supervisor.Supervisor
+	tenants  func() *tenants.Snapshot
 	log      *slog.Logger
 	mu       sync.Mutex
 	pending  map[string]struct{}
 	wake     chan struct{}
 }
 
-func newUnusedStopper(children *supervisor.Supervisor, log *slog.Logger) *unusedStopper {
-	return &unusedStopper{children: children, log: log, pending: map[string]struct{}{}, wake: make(chan struct{}, 1)}
+func newUnusedStopper(children *supervisor.Supervisor, current func() *tenants.Snapshot, log *slog.Logger) *unusedStopper {
+	return &unusedStopper{children: children, tenants: current, log: log, pending: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 }
 
 // changed is called after every reload that changed something. It looks at the
@@ -37,16 +41,32 @@ func (u *unusedStopper) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 		return
 	}
 	used := dataDirs(now, false)
+	u.stopSoon(slices.DeleteFunc(lost, func(dir string) bool { _, still := used[dir]; return still })...)
+}
+
+func (u *unusedStopper) stopSoon(dirs ...string) {
 	u.mu.Lock()
-	for _, dir := range lost {
-		if _, still := used[dir]; !still {
-			u.pending[dir] = struct{}{}
-		}
+	for _, dir := range dirs {
+		u.pending[dir] = struct{}{}
 	}
 	u.mu.Unlock()
 	select {
 	case u.wake <- struct{}{}:
 	default:
+	}
+}
+
+// around is lease for directories that an enabled tenant uses. A request that began before
+// its tenant lost the directory would start a child there, which nobody stops any more.
+func (u *unusedStopper) around(lease func(context.Context, string) (sqclient.Lease, error)) func(context.Context, string) (sqclient.Lease, error) {
+	return func(ctx context.Context, dir string) (sqclient.Lease, error) {
+		l, err := lease(ctx, dir)
+		if err == nil && !slices.ContainsFunc(u.tenants().At(dir), func(t *tenants.Tenant) bool { return t.Enabled }) {
+			l.Release()
+			u.stopSoon(dir)
+			return nil, datadir.ErrTenantChanged
+		}
+		return l, err
 	}
 }
 

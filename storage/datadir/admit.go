@@ -67,7 +67,7 @@ func (ds *Dirs) CheckTenant(t *tenants.Tenant) error {
 	case !now.Enabled:
 		return ErrDisabled
 	case now.DataDir != t.DataDir || now.SharedDataDir != t.SharedDataDir:
-		return errTenantChanged
+		return ErrTenantChanged
 	}
 	return nil
 }

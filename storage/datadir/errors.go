@@ -32,10 +32,11 @@ var (
 	errQueueFull = apierror.RetryIn(time.Second, apierror.Unavailable,
 		"too many requests of this tenant are waiting for its database: try again in a moment")
 	// ErrKeyRevoked is a key that was revoked, or has expired, while it was in use.
-	ErrKeyRevoked    = apierror.New(apierror.Unauthorized, "this key was revoked, or has expired: nothing was changed")
-	errTenantGone    = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
-	errNoWriter      = apierror.New(apierror.Forbidden, "this key may not write here any more")
-	errTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
+	ErrKeyRevoked = apierror.New(apierror.Unauthorized, "this key was revoked, or has expired: nothing was changed")
+	errTenantGone = apierror.New(apierror.Unauthorized, "the tenant of this API key is gone")
+	errNoWriter   = apierror.New(apierror.Forbidden, "this key may not write here any more")
+	// ErrTenantChanged is a tenant that has another directory than when its request came.
+	ErrTenantChanged = apierror.RetryIn(time.Second, apierror.Unavailable, "this tenant was just changed: try again")
 	// ErrNotRecovered is a directory whose files could not be put in order; the log says why.
 	// Config.TakeOver returns it while it does not try again.
 	ErrNotRecovered = apierror.RetryIn(5*time.Second, apierror.Unavailable,
