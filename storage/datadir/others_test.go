@@ -246,6 +246,11 @@ func TestADirectoryThatIsMovedWhileItIsServed(t *testing.T) {
 		w.put("n.phext", "ack") // as a cut of power leaves it
 		c := w.Config
 		w.check(w.Journal.Close())
+		notes, err := filepath.Glob(filepath.Join(w.root, "journal", "*", "stopped"))
+		w.check(err)
+		for _, note := range notes { // nobody has stopped it in order
+			w.check(os.Remove(note))
+		}
 		set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), BootID: "next boot", BootTime: time.Now().Add(time.Hour), Logger: c.Logger})
 		w.check(err)
 		t.Cleanup(func() { w.check(set.Close()) })

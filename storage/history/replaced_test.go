@@ -46,7 +46,7 @@ func afterAPowerCut(t *testing.T, replaced string, told bool) string {
 	if told {
 		w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, []string{"notes.phext", "unknown.phext"}, "", ""))
 	}
-	w.check(w.set.Close())
+	w.closeAsCut()
 
 	set, err := journal.New(w.config("after the power cut"))
 	w.check(err)

@@ -223,7 +223,7 @@ func (f *fileRecovery) recoverIdle() error {
 		return f.repair("not-utf8", true)
 	case f.log.mustRollBack:
 		return f.repair("refused", false)
-	case f.sameBoot: // SQ was not writing, so it was somebody else
+	case f.sameBoot, f.cleanStop: // SQ was not writing, so it was somebody else
 		return f.keepEdit()
 	case f.torn():
 		return f.repair("torn", false)

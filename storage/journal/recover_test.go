@@ -61,8 +61,10 @@ func TestRecovery(t *testing.T) {
 			w.put("a.phext", c.found)
 			if c.reboot {
 				w.cfg.BootID = "boot-2"
+				(&model{world: w}).reopenAfterCut()
+			} else {
+				w.reopen()
 			}
-			w.reopen()
 			got := w.recover()
 			aside := got.Quarantined
 			got.Quarantined = nil

@@ -30,7 +30,7 @@ func TestSomethingElseInThePlaceOfAPhext(t *testing.T) {
 				w.cfg.BootID = "boot-2"
 				secret := filepath.Join(root, "secret")
 				w.must(errors.Join(os.WriteFile(secret, []byte("key"), 0o600), os.Remove(w.path("a.phext")), swap(w.path("a.phext"), secret)))
-				w.reopen()
+				(&model{world: w}).reopenAfterCut()
 				w.recover()
 				if got := w.read("b.phext"); got != text("b") {
 					t.Errorf("the other phext: %+v", got)

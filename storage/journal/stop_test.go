@@ -98,6 +98,26 @@ func TestAStopIsForgottenBeforeAWrite(t *testing.T) {
 	}
 }
 
+// TestAnEditAfterACleanStop is kept, whatever it looks like: all phexts were on the disk.
+func TestAnEditAfterACleanStop(t *testing.T) {
+	for name, edit := range map[string]State{
+		"removed": {}, "emptied": text(""), "cut short": text(big[:9]), "an older state": text(big), "NULs": text(big + "\x00\x00"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.put("a.phext", text(big))
+			w.mutate(update("a.phext", 2, "new"))
+			w.must(w.set.Close())
+			w.put("a.phext", edit)
+			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+			w.open()
+			if r := w.recover(); w.read("a.phext") != edit || r.Kept != 1 || r.Healed != 0 {
+				t.Errorf("%q after %+v", w.read("a.phext").Text, r)
+			}
+		})
+	}
+}
+
 // TestAStopThatIsNotClean notes no clean stop.
 func TestAStopThatIsNotClean(t *testing.T) {
 	for name, spoil := range map[string]func(w *world){
