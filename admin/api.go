@@ -49,9 +49,10 @@ type Config struct {
 	History    *history.Service
 	Webhooks   *webhooks.Service
 	Children   *supervisor.Supervisor
-	Metrics    http.Handler // answers GET /api/v2/metrics
-	DataRoot   string       // where the directories of added tenants are made
-	ArchiveDir string       // where the archives of deleted tenants are kept
+	Leaving    func(dataDir string) bool // whether what was written there by a tenant that has lost it is not all on the disk
+	Metrics    http.Handler              // answers GET /api/v2/metrics
+	DataRoot   string                    // where the directories of added tenants are made
+	ArchiveDir string                    // where the archives of deleted tenants are kept
 	// ArchiveMark is the file that notes which directory that is.
 	ArchiveMark string
 	Links       fsutil.Links // the symbolic links that are followed in data directories; nil = none

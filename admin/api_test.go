@@ -71,7 +71,7 @@ func newAPI(t *testing.T) *API {
 	a, err := New(Config{
 		Key: managementKey, KeyLimit: keylimit.New(func() time.Time { return noon }), Store: store,
 		Ledger: ledger, Dirs: dirs, History: &history.Service{Dirs: dirs, Ledger: ledger}, Calls: quota.OpenCalls("", slog.Default()),
-		Children: children, Metrics: http.NotFoundHandler(), Counts: NewMetrics("test", store), JournalDir: filepath.Join(dir, "journal"), DataRoot: dir,
+		Children: children, Leaving: func(string) bool { return false }, Metrics: http.NotFoundHandler(), Counts: NewMetrics("test", store), JournalDir: filepath.Join(dir, "journal"), DataRoot: dir,
 		ArchiveDir: filepath.Join(dir, "archives"), AuditFile: filepath.Join(dir, "audit.log"), Logger: slog.Default(), BucketStatus: func() *BucketStatus { return nil },
 	})
 	if err != nil {

@@ -72,6 +72,8 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	}
 	if c, ok := children[a.Dirs.Of(t.DataDir).Path]; ok {
 		v.Child = string(c.State)
+	} else if a.Leaving(t.DataDir) { // whoever waits for its end moves the files then
+		v.Child = string(supervisor.StateStopping)
 	}
 	if full := a.Dirs.Waiting(t.DataDir); full != nil {
 		v.Error = full.Error()

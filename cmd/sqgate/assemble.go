@@ -160,7 +160,7 @@ func lookingAt(o *options, known func() *tenants.Snapshot) *datadir.Dirs {
 
 // changed is called after every reload that changed something.
 func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
-	s.unused.changed(old, now, diff)
+	s.unused.changed(old, diff)
 	s.ledger.Refresh()
 	s.metrics.TenantsChanged(old, diff)
 	s.webhooks.Changed()
@@ -194,7 +194,7 @@ func (s *service) makeChildren() error {
 	if err != nil {
 		return err
 	}
-	s.unused = newUnusedStopper(s.children, s.store.Current, s.log)
+	s.unused = newUnusedStopper(s.children, func(ctx context.Context, dir string) error { return s.dirs.Sync(ctx, dir) }, s.store.Current, s.log)
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (s *service) recoverDirs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
 	}
-	served := dataDirs(s.store.Current(), true)
+	served := dataDirs(s.store.Current())
 	var group errgroup.Group
 	group.SetLimit(concurrentRecoveries)
 	for _, dir := range dirs {
@@ -308,7 +308,7 @@ func (s *service) makeAPIs() error {
 	s.makeForwarder()
 	limit := keylimit.New(time.Now)
 	s.api, err = admin.New(admin.Config{
-		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Metrics: s.metrics.Handler(),
+		Key: key, MetricsKey: metricsKey, KeyLimit: limit, Store: s.store, Ledger: s.ledger, Calls: s.calls, Children: s.children, Leaving: s.unused.Leaving, Metrics: s.metrics.Handler(),
 		Dirs: s.dirs, History: s.history, Webhooks: s.webhooks, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, ArchiveMark: filepath.Join(s.o.stateDir, archiveMark), AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,

@@ -16,38 +16,35 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// unusedStopper stops the children of data directories that no enabled tenant
-// uses any more. It works outside the reload, so that a child that drains slowly
-// does not delay the next change.
+// unusedStopper sees to data directories that a tenant has lost: what was written there is
+// brought to the disk, and the child of one that no enabled tenant uses any more is stopped. It
+// works outside the reload, so that a child that drains slowly does not delay the next change.
 type unusedStopper struct {
 	children *supervisor.Supervisor
+	toDisk   func(ctx context.Context, dir string) error // see datadir.Dirs.Sync
 	tenants  func() *tenants.Snapshot
 	log      *slog.Logger
 	mu       sync.Mutex
-	pending  map[string]struct{}
+	lost     map[string]bool // by directory, until all is done: whether that is under way
 	wake     chan struct{}
 }
 
-func newUnusedStopper(children *supervisor.Supervisor, current func() *tenants.Snapshot, log *slog.Logger) *unusedStopper {
-	return &unusedStopper{children: children, tenants: current, log: log, pending: map[string]struct{}{}, wake: make(chan struct{}, 1)}
+func newUnusedStopper(children *supervisor.Supervisor, toDisk func(context.Context, string) error, current func() *tenants.Snapshot, log *slog.Logger) *unusedStopper {
+	return &unusedStopper{children: children, toDisk: toDisk, tenants: current, log: log, lost: map[string]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// changed is called after every reload that changed something. It looks at the
-// directories of all tenants only if some tenant lost its own, so that the cost
-// of adding a tenant does not grow with their number.
-func (u *unusedStopper) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
-	lost := lostDirs(old, diff)
-	if len(lost) == 0 {
+// changed is called after every reload that changed something.
+func (u *unusedStopper) changed(old *tenants.Snapshot, diff tenants.Diff) {
+	u.lose(lostDirs(old, diff)...)
+}
+
+func (u *unusedStopper) lose(dirs ...string) {
+	if len(dirs) == 0 {
 		return
 	}
-	used := dataDirs(now, false)
-	u.stopSoon(slices.DeleteFunc(lost, func(dir string) bool { _, still := used[dir]; return still })...)
-}
-
-func (u *unusedStopper) stopSoon(dirs ...string) {
 	u.mu.Lock()
 	for _, dir := range dirs {
-		u.pending[dir] = struct{}{}
+		u.lost[dir] = false
 	}
 	u.mu.Unlock()
 	select {
@@ -61,47 +58,56 @@ func (u *unusedStopper) stopSoon(dirs ...string) {
 func (u *unusedStopper) around(lease func(context.Context, string) (sqclient.Lease, error)) func(context.Context, string) (sqclient.Lease, error) {
 	return func(ctx context.Context, dir string) (sqclient.Lease, error) {
 		l, err := lease(ctx, dir)
-		if err == nil && !slices.ContainsFunc(u.tenants().At(dir), func(t *tenants.Tenant) bool { return t.Enabled }) {
+		if err == nil && !u.isUsed(dir) {
 			l.Release()
-			u.stopSoon(dir)
+			u.lose(dir)
 			return nil, datadir.ErrTenantChanged
 		}
 		return l, err
 	}
 }
 
+func (u *unusedStopper) isUsed(dir string) bool {
+	return slices.ContainsFunc(u.tenants().At(dir), func(t *tenants.Tenant) bool { return t.Enabled })
+}
+
+// Leaving says whether a tenant has lost the directory, and not all is done: what was written
+// there may not be on the disk.
+func (u *unusedStopper) Leaving(dir string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	_, leaving := u.lost[dir]
+	return leaving
+}
+
 // lostDirs is the directories that some tenant could use before the reload and
-// may not use any more.
+// may not use any more, or not as itself.
 func lostDirs(old *tenants.Snapshot, diff tenants.Diff) []string {
 	var lost []string
 	for _, t := range diff.Removed {
 		lost = append(lost, t.DataDir)
 	}
 	for _, t := range diff.Changed {
-		if was, ok := old.ByID(t.ID); ok && (was.DataDir != t.DataDir || !t.Enabled) {
+		if was, ok := old.ByID(t.ID); ok && (was.DataDir != t.DataDir || was.UniqueID() != t.UniqueID() || !t.Enabled) {
 			lost = append(lost, was.DataDir)
 		}
 	}
 	return lost
 }
 
-// dataDirs is the data directories of all tenants, or only of the enabled ones,
-// with symbolic links resolved, as the gateway names them to the supervisor.
-func dataDirs(s *tenants.Snapshot, all bool) map[string]struct{} {
+// dataDirs is the data directories of all tenants.
+func dataDirs(s *tenants.Snapshot) map[string]struct{} {
 	dirs := map[string]struct{}{}
 	if s == nil {
 		return dirs
 	}
 	for _, t := range s.All() {
-		if all || t.Enabled {
-			dirs[t.DataDir] = struct{}{}
-		}
+		dirs[t.DataDir] = struct{}{}
 	}
 	return dirs
 }
 
-// run stops the children of pending directories until ctx ends, and waits for
-// the stops that it has begun.
+// run sees to lost directories until ctx ends, and waits for what it has begun.
 func (u *unusedStopper) run(ctx context.Context) {
 	var stops sync.WaitGroup
 	defer stops.Wait()
@@ -111,26 +117,38 @@ func (u *unusedStopper) run(ctx context.Context) {
 			return
 		case <-u.wake:
 		}
-		for _, dir := range u.takePending() {
-			stops.Go(func() { u.stop(ctx, dir) })
+		for _, dir := range u.takeLost() {
+			stops.Go(func() { u.leave(ctx, dir) })
 		}
 	}
 }
 
-func (u *unusedStopper) takePending() []string {
+func (u *unusedStopper) takeLost() (dirs []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	dirs := make([]string, 0, len(u.pending))
-	for dir := range u.pending {
-		dirs = append(dirs, dir)
+	for dir, underWay := range u.lost {
+		if !underWay {
+			u.lost[dir] = true
+			dirs = append(dirs, dir)
+		}
 	}
-	clear(u.pending)
 	return dirs
 }
 
-func (u *unusedStopper) stop(ctx context.Context, dir string) {
-	if err := u.children.Stop(ctx, dir, "no tenant uses it any more"); err != nil {
-		u.log.Warn("a child was not stopped", "data_dir", dir, "error", err)
+// leave syncs first: nobody takes the files elsewhere before the child is stopped.
+func (u *unusedStopper) leave(ctx context.Context, dir string) {
+	if err := u.toDisk(ctx, dir); err != nil {
+		u.log.Warn("what was written in a directory that a tenant has lost may not be on the disk", "data_dir", dir, "error", err)
+	}
+	if !u.isUsed(dir) {
+		if err := u.children.Stop(ctx, dir, "no tenant uses it any more"); err != nil {
+			u.log.Warn("a child was not stopped", "data_dir", dir, "error", err)
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost[dir] { // else it was lost again meanwhile
+		delete(u.lost, dir)
 	}
 }
 
@@ -147,7 +165,7 @@ func (s *service) stopOrphans() (writing bool) {
 	var stops errgroup.Group
 	stops.SetLimit(16)
 	var late atomic.Bool
-	for dir := range dataDirs(s.store.Current(), true) {
+	for dir := range dataDirs(s.store.Current()) {
 		stops.Go(func() error {
 			if err := s.children.Stop(ctx, dir, "left by an earlier gateway"); err != nil {
 				s.log.Warn("a directory is in use", "data_dir", dir, "error", err)

@@ -173,6 +173,23 @@ func (d *Dir) Sibling(dataDir string) *Dir { return d.dirs.Of(dataDir) }
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
+// Sync returns when what SQ has written in a directory is on the disk. Until then, only its
+// journal can bring that back after a power cut, and once the files are somewhere else, or
+// somebody else's, no journal may.
+func (ds *Dirs) Sync(ctx context.Context, path string) error {
+	d := ds.Of(path)
+	unlock, err := d.lockForWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	j, err := ds.JournalOf(d)
+	if err != nil {
+		return err
+	}
+	return j.Suspend()
+}
+
 // LockExclusive keeps everybody out of a directory until release is called: no request
 // is at its child, none begins, and all its files are there and recovered.
 func (ds *Dirs) LockExclusive(ctx context.Context, dataDir string) (release func(), err error) {

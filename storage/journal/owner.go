@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 )
 
 // A journal is that of a path, and the path may be given to others: tenants move, with
@@ -385,12 +386,35 @@ func (c *claim) look(at string) error {
 	return nil
 }
 
+// syncAll has all phexts of the data_dir, to which the path at leads, on the disk. This journal
+// cannot bring back what somebody else has written: the one of another path, or a copy.
+func (j *Journal) syncAll(at string) error {
+	entries, err := os.ReadDir(at)
+	if err != nil || len(entries) == 0 {
+		return fsutil.IgnoreMissing(err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), phext.Extension) {
+			continue
+		}
+		if err := j.syncPhext(at, e.Name()); err != nil {
+			return err
+		}
+	}
+	return j.cfg.syncDir(at)
+}
+
 // SettleClaim notes whose the journal is, after a recovery that went by that, or where
 // nothing was to be recovered. The newest segment must say nothing then of files that are not
 // theirs, since it will be the journal of those whom the note has. The path at leads to the
 // data_dir.
 func (j *Journal) SettleClaim(at string) (err error) {
 	defer func() { err = j.orNoRoom(err, map[string]int64{}) }() // no file has to be repaired
+	if c := j.claimed(); c != nil && (c.before == nil || c.anew || c.moved) {
+		if err := j.syncAll(at); err != nil {
+			return err
+		}
+	}
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()

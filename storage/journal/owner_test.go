@@ -272,3 +272,46 @@ func TestPurgeOfAJournalThatIsRemoved(t *testing.T) {
 		t.Errorf("%v, %v", events, err)
 	}
 }
+
+// TestWhatOthersHaveWrittenIsOnTheDisk once a journal has taken a directory for its own, since
+// it cannot repair that: it was written with another journal, or is a copy.
+func TestWhatOthersHaveWrittenIsOnTheDisk(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		comes  func(w *world)
+		synced string
+	}{
+		{"without a journal", func(w *world) { w.must(os.RemoveAll(w.j.dir)) }, "a.phext b.phext"},
+		{"from another tenant", func(w *world) {
+			w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Tenants: []string{"mary"}, ID: "an id"}))
+		}, "a.phext b.phext"},
+		{"with another journal's id", func(w *world) { setIDAt(w.data, "another") }, "a.phext b.phext"},
+		{"as it was", func(*world) {}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			will := Owners{Tenants: []string{"will"}}
+			for _, file := range []string{"a.phext", "b.phext"} {
+				w.put(file, text(file))
+			}
+			_, err := w.j.Claim(will)
+			w.must(err)
+			w.recover()
+			w.mutate(update("a.phext", 2, "text"))
+			w.must(w.set.Close())
+			c.comes(w)
+			var synced []string
+			w.tune = func(s *settings) {
+				s.syncPhext = func(f *os.File) error { synced = append(synced, filepath.Base(f.Name())); return nil }
+			}
+			w.open()
+			_, err = w.j.Claim(will)
+			w.must(err)
+			synced = nil
+			w.recover()
+			if got := strings.Join(synced, " "); got != c.synced {
+				t.Errorf("on the disk are %q, want %q", got, c.synced)
+			}
+		})
+	}
+}

@@ -126,12 +126,20 @@ func (j *Journal) syncPhextsLocked() error {
 		if !t.hasCheckpoint {
 			continue
 		}
-		if err := syncFile(j.cfg.Links, filepath.Join(j.dataDir, name), j.cfg.syncPhext); err != nil {
-			return fmt.Errorf("syncing %s: %w", name, err)
+		if err := j.syncPhext(j.dataDir, name); err != nil {
+			return err
 		}
 	}
 	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("syncing %s: %w", j.dataDir, err)
+	}
+	return nil
+}
+
+// syncPhext syncs a file of the data_dir, to which the path at leads.
+func (j *Journal) syncPhext(at, name string) error {
+	if err := syncFile(j.cfg.Links, filepath.Join(at, name), j.cfg.syncPhext); err != nil {
+		return fmt.Errorf("syncing %s: %w", name, err)
 	}
 	return nil
 }
