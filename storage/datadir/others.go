@@ -18,9 +18,21 @@ import (
 
 // place is which directory a path leads to. Disks may get each other's device numbers, and the
 // inode number of a file system's root is always the same: then the attribute tells them apart.
+// A copy may get the inode number of a directory that was removed, and has its attribute: then
+// the time of birth does.
 type place struct {
 	fsutil.Node
+	birth     string
 	attribute string
+}
+
+// isAt says whether a path, with its node, leads there.
+func (p *place) isAt(at string, here fsutil.Node) bool {
+	if p.Node != here || !journal.HasAttribute(at, p.attribute) {
+		return false
+	}
+	birth, err := fsutil.BirthOf(at)
+	return err == nil && birth == p.birth
 }
 
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
@@ -36,7 +48,7 @@ func (d *Dir) checkOwn(at string) error {
 			d.place.CompareAndSwap(last, nil)
 		}
 		return nil
-	case last != nil && last.Node == here && journal.HasAttribute(at, last.attribute):
+	case last != nil && last.isAt(at, here):
 		if d.isOthers.Load() {
 			d.isOthers.Store(false)
 		}
@@ -52,7 +64,11 @@ func (d *Dir) checkOwn(at string) error {
 	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
 		d.MarkUnrecovered()
 	}
-	d.place.Store(&place{here, journal.Attribute(at)})
+	birth, err := fsutil.BirthOf(at)
+	if err != nil {
+		return err
+	}
+	d.place.Store(&place{here, birth, journal.Attribute(at)})
 	d.isOthers.Store(false)
 	return nil
 }

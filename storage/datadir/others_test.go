@@ -279,6 +279,28 @@ func TestADiskWithTheNumberOfAnother(t *testing.T) {
 	}
 }
 
+// TestACopyWithTheInodeOfWhatItWasMadeFrom is recovered before the next write, as any other
+// directory that takes the place of one.
+func TestACopyWithTheInodeOfWhatItWasMadeFrom(t *testing.T) {
+	w := newWorld(t)
+	if birth, err := fsutil.BirthOf(w.dir.Path); err != nil || birth == "" {
+		t.Skip("the file system keeps no times of birth")
+	}
+	w.check(w.dir.Recover(t.Context()))
+	before := *w.dir.place.Load()
+	before.birth = "of what was removed"
+	w.dir.place.Store(&before)
+	w.check(w.dir.CheckPresent())
+	if w.dir.Recovered() {
+		t.Error("it is taken for the directory that was there")
+	}
+	w.check(w.dir.Recover(t.Context()))
+	w.check(w.dir.CheckPresent())
+	if !w.dir.Recovered() {
+		t.Error("it is recovered for nothing")
+	}
+}
+
 // TestATenantThatLeavesItsPlaceToAnother takes its directory with it. The next one has none yet.
 func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 	w := newWorld(t)

@@ -78,7 +78,7 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 // markRecovered notes that the directory is recovered, unless another one is at its place
 // since the recovery began. That is not recovered yet.
 func (d *Dir) markRecovered(was *place) error {
-	if now := d.place.Load(); was != nil && (now == nil || now.Node != was.Node) {
+	if now := d.place.Load(); was != nil && (now == nil || now.Node != was.Node || now.birth != was.birth) {
 		return ErrNotRecovered
 	}
 	d.recovered.Store(true)
