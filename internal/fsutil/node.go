@@ -22,26 +22,52 @@ func NodeOf(path string) Node {
 	return Node{uint64(st.Dev), st.Ino} // Dev has another size on some machines
 }
 
-// BirthOf is when a directory was made, which tells it from another one at the same path,
-// also from a copy of it. It is "" if there is none, or if its file system does not keep that.
-// An overlayfs does not: with the first change in it, a directory of the lower layer has
+// Birth is when a directory was made. It is zero if there is none, or if its file system does
+// not keep that.
+type Birth struct {
+	sec  int64 // since 1970
+	nsec uint32
+}
+
+// String is "" of the zero Birth.
+func (b Birth) String() string {
+	if b == (Birth{}) {
+		return ""
+	}
+	return strconv.FormatInt(b.sec, 10) + "." + strconv.FormatUint(uint64(b.nsec), 10)
+}
+
+// BirthOf tells a directory from another one at the same path, also from a copy of it. An
+// overlayfs does not keep it: with the first change in it, a directory of the lower layer has
 // another one.
-func BirthOf(dir string) (string, error) {
+func BirthOf(dir string) (Birth, error) {
 	var on unix.Statfs_t
 	if err := uninterrupted(func() error { return unix.Statfs(dir, &on) }); err == nil && on.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		return "", nil
+		return Birth{}, nil
 	}
 	var st unix.Statx_t
 	err := uninterrupted(func() error { return unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BTIME, &st) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOSYS), err == unix.EPERM: // a filter of system calls may not know statx
-		return "", nil
+		return Birth{}, nil
 	case err != nil:
-		return "", &os.PathError{Op: "statx", Path: dir, Err: err}
+		return Birth{}, &os.PathError{Op: "statx", Path: dir, Err: err}
 	case st.Mask&unix.STATX_BTIME == 0, st.Btime.Sec == 0:
-		return "", nil
+		return Birth{}, nil
 	}
-	return strconv.FormatInt(st.Btime.Sec, 10) + "." + strconv.FormatUint(uint64(st.Btime.Nsec), 10), nil
+	return Birth{st.Btime.Sec, st.Btime.Nsec}, nil
+}
+
+// Place is NodeOf, and when that was made, as its file system says it. That of an overlayfs may
+// change.
+func Place(path string) (Node, Birth) {
+	var st unix.Statx_t
+	if uninterrupted(func() error {
+		return unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st)
+	}) != nil {
+		return NodeOf(path), Birth{} // a filter of system calls may not know statx
+	}
+	return Node{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, Birth{st.Btime.Sec, st.Btime.Nsec}
 }
 
 // IdentityOf identifies a directory by its file system and, behind a slash, its

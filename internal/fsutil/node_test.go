@@ -15,7 +15,7 @@ func TestBirthOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first == "" {
+	if first == (Birth{}) {
 		t.Skip("the file system does not keep it")
 	}
 	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
@@ -27,7 +27,7 @@ func TestBirthOf(t *testing.T) {
 	if other, err := BirthOf("."); other == first || err != nil {
 		t.Errorf("another directory: %s, %v", other, err)
 	}
-	if none, err := BirthOf(filepath.Join(dir, "none")); none != "" || err != nil {
+	if none, err := BirthOf(filepath.Join(dir, "none")); none != (Birth{}) || err != nil {
 		t.Errorf("nothing: %q, %v", none, err)
 	}
 }
@@ -67,5 +67,20 @@ func TestBirthOnOverlayfs(t *testing.T) {
 	}
 	if after, err := BirthOf(data); after != before || err != nil {
 		t.Errorf("%q, %v, want %q", after, err, before)
+	}
+}
+
+// TestPlace is what the two others say, in one.
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	birth, err := BirthOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node, born := Place(dir); node != NodeOf(dir) || birth != (Birth{}) && born != birth {
+		t.Errorf("%+v born %v, and not %+v born %v", node, born, NodeOf(dir), birth)
+	}
+	if node, _ := Place(filepath.Join(dir, "none")); node != (Node{}) {
+		t.Errorf("nothing has %+v", node)
 	}
 }

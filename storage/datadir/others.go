@@ -22,17 +22,8 @@ import (
 // the time of birth does.
 type place struct {
 	fsutil.Node
-	birth     string
+	birth     fsutil.Birth
 	attribute string
-}
-
-// isAt says whether a path, with its node, leads there.
-func (p *place) isAt(at string, here fsutil.Node) bool {
-	if p.Node != here || !journal.HasAttribute(at, p.attribute) {
-		return false
-	}
-	birth, err := fsutil.BirthOf(at)
-	return err == nil && birth == p.birth
 }
 
 // checkOwn is an error if at, which is Path or leads to what was opened there, leads to
@@ -40,7 +31,7 @@ func (p *place) isAt(at string, here fsutil.Node) bool {
 // directory than before, it is recovered before the next write: the journal is to know it.
 func (d *Dir) checkOwn(at string) error {
 	last := d.place.Load() // before it is looked: what is made meanwhile has not vanished
-	here := fsutil.NodeOf(at)
+	here, birth := fsutil.Place(at)
 	switch {
 	case here == (fsutil.Node{}):
 		if last != nil {
@@ -48,7 +39,7 @@ func (d *Dir) checkOwn(at string) error {
 			d.place.CompareAndSwap(last, nil)
 		}
 		return nil
-	case last != nil && last.isAt(at, here):
+	case last != nil && last.Node == here && last.birth == birth && journal.HasAttribute(at, last.attribute):
 		if d.isOthers.Load() {
 			d.isOthers.Store(false)
 		}
@@ -63,10 +54,6 @@ func (d *Dir) checkOwn(at string) error {
 	}
 	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
 		d.MarkUnrecovered()
-	}
-	birth, err := fsutil.BirthOf(at)
-	if err != nil {
-		return err
 	}
 	d.place.Store(&place{here, birth, journal.Attribute(at)})
 	d.isOthers.Store(false)

@@ -283,12 +283,12 @@ func TestADiskWithTheNumberOfAnother(t *testing.T) {
 // directory that takes the place of one.
 func TestACopyWithTheInodeOfWhatItWasMadeFrom(t *testing.T) {
 	w := newWorld(t)
-	if birth, err := fsutil.BirthOf(w.dir.Path); err != nil || birth == "" {
+	if birth, err := fsutil.BirthOf(w.dir.Path); err != nil || birth == (fsutil.Birth{}) {
 		t.Skip("the file system keeps no times of birth")
 	}
 	w.check(w.dir.Recover(t.Context()))
 	before := *w.dir.place.Load()
-	before.birth = "of what was removed"
+	before.birth = fsutil.Birth{} // as of what was removed
 	w.dir.place.Store(&before)
 	w.check(w.dir.CheckPresent())
 	if w.dir.Recovered() {

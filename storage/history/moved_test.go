@@ -265,7 +265,7 @@ func TestATenantThatMovesBack(t *testing.T) {
 // TestADirectoryThatIsReplaced is not made what the one before it was.
 func TestADirectoryThatIsReplaced(t *testing.T) {
 	m := newMovers(t)
-	if birth, err := fsutil.BirthOf(m.root); birth == "" {
+	if birth, err := fsutil.BirthOf(m.root); birth == (fsutil.Birth{}) {
 		t.Skipf("the file system does not keep when a directory was made: %v", err)
 	}
 	m.place(map[string]string{"will": "p"})

@@ -379,9 +379,9 @@ func (c *claim) look(at string) error {
 	if err != nil {
 		return err
 	}
-	c.now.Directory = birth
+	c.now.Directory = birth.String()
 	if was, written := c.before, idAt(at); was != nil { // one without an id of its own was never used with any
-		c.moved = birth != "" && was.Directory != "" && birth != was.Directory || written != "" && written != was.ID
+		c.moved = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || written != "" && written != was.ID
 	}
 	return nil
 }
@@ -424,7 +424,7 @@ func (j *Journal) SettleClaim(at string) (err error) {
 		return nil
 	}
 	if birth, err := fsutil.BirthOf(at); err == nil {
-		c.now.Directory = birth // recovery may have made it
+		c.now.Directory = birth.String() // recovery may have made it
 	}
 	if err := j.openLocked(); err != nil {
 		return err
