@@ -10,7 +10,7 @@ import (
 // is only bounded, since to parse it takes memory and time.
 const (
 	largestMessage = 256 << 10 // bytes; models write less at once
-	mostValues     = 1024      // in lists and objects
+	mostValues     = 256       // in lists and objects: the library takes a millisecond for as many
 )
 
 // How much memory a message takes, in bytes, beside itself: measured with the SDK 1.8.0, of texts

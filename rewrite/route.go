@@ -26,10 +26,16 @@ func SplitPathKey(path string) (key, rest string, ok bool) {
 // oneSlash is the path without repeated slashes, which clients make whose endpoint
 // ends in one.
 func oneSlash(path string) string {
-	for strings.Contains(path, "//") {
-		path = strings.ReplaceAll(path, "//", "/")
+	if !strings.Contains(path, "//") {
+		return path
 	}
-	return path
+	var out strings.Builder
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			out.WriteByte(path[i])
+		}
+	}
+	return out.String()
 }
 
 // route is what a path means: the operation, and the coordinate, or the prefix of a
