@@ -134,7 +134,7 @@ func TestListsAreCharged(t *testing.T) {
 			budget := memlimit.NewBudget(1 << 20)
 			budget.Take(int64(test.used))
 			held := memlimit.Reserve(budget)
-			call, err := g.parse(r, head, held)
+			call, err := g.parse(r.WithContext(&requestInfo{Context: r.Context()}), head, held)
 			if !errors.Is(err, test.want) || err == nil && len(call.Manifest) != test.lines && len(call.Query.Set) != test.lines {
 				t.Errorf("%s %.20s of %d lines, %d bytes used: %v", r.Method, r.URL, test.lines, test.used, err)
 			}

@@ -96,7 +96,7 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 	case !held.Grow(held.Size() + more):
 		return nil, datadir.ErrBusy
 	}
-	if len(body) > pace.Step {
+	if len(body) > parsedAside {
 		turn := infoOf(r).turn
 		if err := turn.Take(r.Context()); err != nil {
 			return nil, err
@@ -105,6 +105,10 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 	}
 	return head.Call(body)
 }
+
+// parsedAside is the size of a body, in bytes, up to which it is parsed beside the turns: it may
+// be of many small parts, and parsing takes milliseconds then.
+const parsedAside = 1 << 10
 
 // framed says whether a request has a body, if only an empty one: a length or
 // chunks. Over HTTP/1.0 there are no chunks.
