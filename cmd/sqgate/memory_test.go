@@ -57,7 +57,7 @@ func attackMemory(t *testing.T, sq string, small, times, scrolls int) int {
 	}
 	attackers.Go(func() { g.leaveAnswers(t, small, times) })
 	attackers.Go(func() { g.forgeAddresses(t, 50*times) })
-	attackers.Go(func() { g.leaveHeaders(t, 33*times, "X: "+strings.Repeat("x", 250<<10)) })
+	attackers.Go(func() { g.leaveHeaders(t, 132*times, "X: "+strings.Repeat("x", 60<<10)) })
 	attackers.Go(func() { g.leaveHeaders(t, 4*times, manyFields(36_000)) })
 	attackers.Go(func() { g.leaveHeaders(t, 33*times, manyFields(250)) })
 	for range 4 {
@@ -179,7 +179,7 @@ func (g *gate) leaveAnswers(t *testing.T, size, times int) {
 
 // forgeAddresses sends wrong keys from addresses with long zones.
 func (g *gate) forgeAddresses(t *testing.T, times int) {
-	zone := strings.Repeat("z", 200<<10)
+	zone := strings.Repeat("z", 60<<10)
 	for n := range times {
 		req, err := http.NewRequest("GET", g.url+"/api/v2/toc", nil)
 		if err != nil {

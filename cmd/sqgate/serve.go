@@ -82,7 +82,7 @@ const memoryBesideCache = cache.Largest * 3 / 4
 // Limits of the listener. A header may hold a whole scroll, percent-encoded,
 // since legacy SQ takes scrolls in the query.
 const (
-	maxHeader         = 256 << 10 // bytes
+	maxHeader         = 64 << 10 // bytes, as SQ takes (LEGACY.md)
 	readHeaderTimeout = 10 * time.Second
 	keepAliveTimeout  = 2 * time.Minute
 )

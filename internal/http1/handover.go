@@ -80,6 +80,9 @@ func withHanded(ctx context.Context, c net.Conn) context.Context {
 
 func handedOf(r *http.Request) *handed { return r.Context().Value(handedKey{}).(*handed) }
 
+// headWork is how many bytes of work a byte of a header is, since net/http parses it in no turn.
+const headWork = 8
+
 // Read reads at most to the end of a header or a body of known length. So net/http
 // has nothing of the next request, but for one byte, before it has answered this one.
 func (c *handed) Read(b []byte) (int, error) {
@@ -102,6 +105,9 @@ func (c *handed) Read(b []byte) (int, error) {
 	}
 	if len(c.read) == 0 {
 		c.read = nil
+	}
+	if c.framing.head.size > smallPart {
+		c.turn.Worked(headWork * part)
 	}
 	err := c.heads.take(c.framing.current(), c.framing.head.size > 0 && len(c.read) == 0)
 	if err == nil && c.framing.last.unclear {
