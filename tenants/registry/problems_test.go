@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -292,4 +293,108 @@ func TestAnObjectThatTheBucketCannotGive(t *testing.T) {
 			t.Errorf("%q", p)
 		}
 	})
+}
+
+// TestAnObjectThatTheBucketGivesNoMore counts as one that cannot be read, after a time in which
+// others were given. Those are followed meanwhile.
+func TestAnObjectThatTheBucketGivesNoMore(t *testing.T) {
+	_, other := neighbours()
+	key := shardKey(object.TenantShard("acme"))
+	for name, test := range map[string]struct {
+		fault bucket.Fault
+		all   bool // objects
+	}{
+		"refused":          {fault: bucket.Fault{Refuse: bucket.ErrTemporary}},
+		"forbidden":        {fault: bucket.Fault{Refuse: errBroken}},
+		"not answered":     {fault: bucket.Fault{Delay: time.Hour}},
+		"the whole bucket": {fault: bucket.Fault{Refuse: bucket.ErrTemporary}, all: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				one := newMachine(t, b)
+				one = started(t, b, one.entry("acme"), one.entry(other))
+				two := newMachine(t, b)
+				two.Poll = 2 * time.Second
+				two.check(two.start())
+				fault := faulty(b)
+				ctx, stop := inBubble(t)
+				var running sync.WaitGroup
+				running.Go(func() { two.registry.Run(ctx, two.Follow, nil) })
+				defer running.Wait()
+				defer stop()
+				fault(func(op bucket.Op, k string) (f bucket.Fault) {
+					if op == bucket.OpGet && (k == key || test.all) {
+						f = test.fault
+					}
+					return f
+				})
+				time.Sleep(agreeWithin - time.Second)
+				if p := two.registry.Problems(); len(p) > 0 {
+					t.Errorf("at once: %q", p)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				p, said := two.registry.Problems(), strings.Count(two.log.String(), "level=ERROR")
+				if test.all {
+					if len(p) > 0 || said > 0 {
+						t.Errorf("%q\n%s", p, two.log)
+					}
+				} else {
+					if len(p) != 1 || !strings.HasPrefix(p[0], key) || said != 1 {
+						t.Errorf("%q\n%s", p, two.log)
+					}
+					err := two.setQuota("acme", 1)
+					if told := apierror.From(err); told == nil || told.Kind != apierror.Unavailable || !strings.Contains(told.Message, key) {
+						t.Error(err)
+					}
+					one.check(one.setQuota(other, 5))
+					time.Sleep(agreeWithin + 2*lookAgain)
+					synctest.Wait()
+					two.inForce("acme:0", other+":5")
+				}
+				fault(nil)
+				time.Sleep(agreeWithin + 2*lookAgain)
+				synctest.Wait()
+				if p := two.registry.Problems(); len(p) > 0 {
+					t.Errorf("when it can be read again: %q", p)
+				}
+				two.check(two.setQuota("acme", 2))
+			})
+		})
+	}
+}
+
+// TestALookThatGetsNoAnswer delays no change.
+func TestALookThatGetsNoAnswer(t *testing.T) {
+	_, other := neighbours()
+	b := bucket.NewMemory()
+	m := newMachine(t, b)
+	m = started(t, b, m.entry("acme"), m.entry(other))
+	asked, answer := make(chan struct{}), make(chan struct{})
+	fault := faulty(b)
+	fault(func(op bucket.Op, key string) bucket.Fault {
+		if op == bucket.OpGet && key == shardKey(object.TenantShard("acme")) {
+			close(asked)
+			<-answer
+		}
+		return bucket.Fault{}
+	})
+	var looking sync.WaitGroup
+	looking.Go(func() { _, _ = m.registry.look(t.Context()) }) // the next look shows what came of it
+	<-asked
+	changed := make(chan error)
+	go func() { changed <- errors.Join(m.setQuota(other, 5), m.setQuota("acme", 6)) }()
+	select {
+	case err := <-changed:
+		m.check(err)
+	case <-time.After(agreeWithin / 2):
+		t.Error("a change waits for the answer")
+		defer func() { <-changed }()
+	}
+	fault(nil)
+	close(answer)
+	looking.Wait()
+	m.look()
+	m.want("acme:6", other+":5")
 }
