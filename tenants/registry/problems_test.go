@@ -398,3 +398,104 @@ func TestALookThatGetsNoAnswer(t *testing.T) {
 	m.look()
 	m.want("acme:6", other+":5")
 }
+
+// TestAnIDThatIsGivenAway makes nobody a writer where an earlier tenant with that id is one,
+// whatever the host that adds it has read so far. While it cannot read an object, which may
+// name the earlier one, it adds nobody, and does all else.
+func TestAnIDThatIsGivenAway(t *testing.T) {
+	_, bob := neighbours()
+	key := shardKey(object.TenantShard("acme"))
+	refused := bucket.Fault{Refuse: bucket.ErrTemporary}
+	for name, test := range map[string]struct {
+		fault    bucket.Fault // of the object with acme, where the id is given away
+		restarts bool         // that host, which then has never read it
+	}{
+		"the object is read anew":            {},
+		"it cannot be read any more":         {fault: refused},
+		"it does not come any more":          {fault: bucket.Fault{Delay: time.Hour}},
+		"it was never read":                  {fault: refused, restarts: true},
+		"it was never read, but can be read": {restarts: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				one := newMachine(t, b)
+				one = started(t, b, one.entry("acme"), one.entry(bob), one.entry("c"))
+				broken := bucket.NewMemory() // of the other host
+				two := one.another()
+				two.Config.Bucket = &failing{b, broken}
+				fault := faulty(broken)
+				fault(func(op bucket.Op, k string) (f bucket.Fault) {
+					if op == bucket.OpGet && k == key {
+						f = test.fault
+					}
+					return f
+				})
+				if test.restarts {
+					two.check(two.start())
+				} else {
+					two.registry.Bucket = two.Config.Bucket
+				}
+				one.check(one.Edit(func(d *tenants.Document) error {
+					return d.Change("acme", func(e *tenants.Entry) error { e.Writers = &[]*string{&bob}; return nil })
+				}))
+				two.check(two.remove(bob))
+				begun := time.Now()
+				err := two.add(bob)
+				if test.fault != (bucket.Fault{}) {
+					if told := apierror.From(err); told == nil || told.Kind != apierror.Unavailable || !strings.Contains(told.Message, key) {
+						t.Error(err)
+					}
+					if took := time.Since(begun); took > freshWithin {
+						t.Errorf("it took %v", took)
+					}
+					two.check(two.setQuota("c", 5))
+					two.check(two.remove("c"))
+					fault(nil)
+					two.look()
+					err = two.add(bob)
+				}
+				two.check(err)
+				if now := one.entryInBucket("acme"); !strings.Contains(now, `"writers":[]`) {
+					t.Errorf("the bucket has %s", now)
+				}
+				one.look()
+				for _, m := range []*machine{one, two} {
+					if a, _ := m.Current().ByID("acme"); len(a.Writers()) > 0 {
+						t.Errorf("a new tenant may write elsewhere: %v", a.Writers())
+					}
+				}
+			})
+		})
+	}
+}
+
+// failing is a bucket of which another one says what goes wrong.
+type failing struct {
+	bucket.Bucket
+	faults *bucket.Memory
+}
+
+func (f *failing) Get(ctx context.Context, key, unlessETag string) (bucket.Object, error) {
+	if _, err := f.faults.Get(ctx, key, ""); !errors.Is(err, bucket.ErrNotFound) {
+		return bucket.Object{}, err
+	}
+	return f.Bucket.Get(ctx, key, unlessETag)
+}
+
+// TestWhatAnAddCosts is a write, and a look at each object.
+func TestWhatAnAddCosts(t *testing.T) {
+	b := bucket.NewMemory()
+	m := newMachine(t, b)
+	m = started(t, b, m.entry("acme"))
+	b.Calls()
+	m.check(m.add("b"))
+	if calls := b.Calls(); len(calls) != 2 || calls[bucket.OpGet] != object.TenantShards || calls[bucket.OpPut] != 1 {
+		t.Errorf("it takes %v", calls)
+	}
+	m.check(m.setQuota("b", 5))
+	m.check(m.remove("b"))
+	if calls := b.Calls(); len(calls) != 1 || calls[bucket.OpPut] != 2 {
+		t.Errorf("other changes take %v", calls)
+	}
+}
