@@ -499,3 +499,38 @@ func TestWhatAnAddCosts(t *testing.T) {
 		t.Errorf("other changes take %v", calls)
 	}
 }
+
+// TestManyLooks asks the bucket for each object once at a time, whatever number of requests want
+// to know. One that ends waits no more.
+func TestManyLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b)
+		m = started(t, b, m.entry("acme"))
+		fault := faulty(b)
+		answer := make(chan struct{})
+		fault(func(bucket.Op, string) bucket.Fault {
+			<-answer
+			return bucket.Fault{}
+		})
+		b.Calls()
+		var waiting sync.WaitGroup
+		ctx, end := inBubble(t)
+		for range 3 {
+			waiting.Go(func() { m.registry.Refresh(context.WithoutCancel(ctx), m.Follow) })
+		}
+		synctest.Wait()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			m.registry.Refresh(ctx, m.Follow)
+		}()
+		end()
+		<-ended
+		if calls := b.Calls(); calls[bucket.OpGet] != object.TenantShards {
+			t.Errorf("%v at once", calls)
+		}
+		close(answer)
+		waiting.Wait()
+	})
+}

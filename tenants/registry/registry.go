@@ -73,6 +73,8 @@ type Registry struct {
 	held    map[string]error // as tenants.Difference.Held
 	wake    chan struct{}    // has one when the bucket has to be looked at
 
+	looking chan struct{} // has one during a look: many requests may ask for one at once
+
 	problems atomic.Pointer[map[string]error] // that were logged, by what has them
 }
 
@@ -108,7 +110,7 @@ func shardKey(n int) string { return fmt.Sprintf("tenants/%x", n) }
 // that. Nothing is in force yet: give Agree to the tenants.Store. The error is one of
 // those above if this host must not use the bucket.
 func Open(ctx context.Context, c Config) (*Registry, error) {
-	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1)}
+	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1), looking: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
@@ -521,6 +523,12 @@ func (r *Registry) Refresh(ctx context.Context, follow func() error) {
 // that the bucket has not given for a time, while it gives others, counts as one that cannot
 // be read.
 func (r *Registry) look(ctx context.Context) (changed bool, err error) {
+	select {
+	case r.looking <- struct{}{}:
+		defer func() { <-r.looking }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, agreeWithin)
 	defer cancel()
