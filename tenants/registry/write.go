@@ -129,18 +129,24 @@ func (w *writer) push(ctx context.Context, file *tenants.Document, diff tenants.
 // refresh reads all shards that have changed. again means that there are some. The error is
 // an objectError if one cannot be read.
 func (w *writer) refresh(ctx context.Context) (again bool, err error) {
-	if err := w.unread(); err != nil {
-		return false, err // at once; the next look finds out when it can be read
-	}
 	ctx, cancel := context.WithTimeout(ctx, freshWithin)
 	defer cancel()
 	before := w.shards
-	errs := w.readAll(ctx, func(*shard) bool { return true })
+	if err = w.unread(); err == nil { // else at once; the next look finds out when it can be read
+		err = cmp.Or(first(w.readAll(ctx, func(*shard) bool { return true })), w.unread())
+	}
+	var object *objectError
+	if errors.As(err, &object) {
+		return false, &objectError{object.key, fmt.Errorf("%w; no tenant can be added before it can be read, since it may name an earlier one with the same id as a writer", object.err)}
+	}
+	if err != nil {
+		return false, err
+	}
 	for n, s := range w.shards {
 		again = again || s.etag != before[n].etag
 	}
 	w.fresh = true
-	return again, cmp.Or(first(errs), w.unread())
+	return again, nil
 }
 
 // with is what a shard is after changes, of which it takes those of its own tenants.
