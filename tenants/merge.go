@@ -155,13 +155,17 @@ func (d *Document) Portable() (Portable, error) {
 func (e Entry) portable() Entry {
 	e.APIKey, e.APIKeySHA256 = nil, keySum(e.APIKey, e.APIKeySHA256)
 	e.PathKey, e.PathKeySHA256 = nil, keySum(e.PathKey, e.PathKeySHA256)
-	if e.DataDir != nil && valueOr(e.SharedDataDir, false) {
-		last := filepath.Base(*e.DataDir)
-		e.DataDir = &last
-	} else {
-		e.DataDir = nil
-	}
+	e.DataDir = e.sharedName()
 	return e
+}
+
+// sharedName is the last part of the directory if e shares it, or nil.
+func (e Entry) sharedName() *string {
+	if e.DataDir == nil || !valueOr(e.SharedDataDir, false) {
+		return nil
+	}
+	last := filepath.Base(*e.DataDir)
+	return &last
 }
 
 // keySum is the SHA-256 of a key that stands in a file in clear, or as its SHA-256.
@@ -193,8 +197,8 @@ func (e Entry) local(here Entry) (local Entry, placed bool) {
 
 // usualDir is the directory of a portable e on a new machine.
 func (e Entry) usualDir(dataRoot string) string {
-	if e.DataDir != nil {
-		return filepath.Join(dataRoot, sharedDirs, filepath.Base(*e.DataDir))
+	if name := e.sharedName(); name != nil {
+		return filepath.Join(dataRoot, sharedDirs, *name)
 	}
 	return filepath.Join(dataRoot, *e.ID)
 }
@@ -366,17 +370,21 @@ func (d *Document) take(ids map[string]bool, theirs Portable, dataRoot string) (
 	return merged, placed, err
 }
 
-// place gives each tenant at one of the positions its usual directory, or if that is
-// another's here, another one: where directories are is each host's own, and what somebody
-// has moved there must not keep this host from what the bucket says of all tenants.
+// place gives each tenant at one of the positions the directory that others share here by the
+// same name, or else its usual one, or if that is another's here, another one: where directories
+// are is each host's own, and what somebody has moved there must not keep this host from what
+// the bucket says of all tenants.
 func (d *Document) place(positions map[int]bool, dataRoot string) (placed map[string]string, err error) {
-	all, whose := make([]Entry, len(d.entries)), map[string]*Entry{}
+	all, whose, shared := make([]Entry, len(d.entries)), map[string]*Entry{}, map[string]*string{}
 	for i, raw := range d.entries {
 		if err := json.Unmarshal(raw, &all[i]); err != nil {
 			return nil, err
 		}
 		if !positions[i] {
 			whose[fsutil.Resolve(*all[i].DataDir)] = &all[i]
+			if name := all[i].sharedName(); name != nil {
+				shared[*name] = all[i].DataDir
+			}
 		}
 	}
 	placed = map[string]string{}
@@ -386,6 +394,9 @@ func (d *Document) place(positions map[int]bool, dataRoot string) (placed map[st
 		}
 		e := &all[i]
 		dir := e.usualDir(dataRoot)
+		if name := e.sharedName(); name != nil && shared[*name] != nil {
+			dir = *shared[*name]
+		}
 		for other := whose[fsutil.Resolve(dir)]; other != nil && !bothShare(e, other); other = whose[fsutil.Resolve(dir)] {
 			placed[*e.ID] = *other.ID
 			dir = filepath.Join(filepath.Dir(dir), otherDirs, filepath.Base(dir))

@@ -93,3 +93,58 @@ func TestDirectoriesThatAreAllAnothers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestASharerWhoIsNewHere gets the directory that those with whom it shares it have here,
+// wherever that is: of two with one name, a host can serve neither.
+func TestASharerWhoIsNewHere(t *testing.T) {
+	for name, test := range map[string]struct {
+		entries func(*machine) []string // on the host where they become sharers
+		want    string
+	}{
+		"somebody is added": {
+			func(m *machine) []string {
+				return []string{m.entry("c"), m.sharing("a"), m.sharing("b"), m.sharing("d")}
+			},
+			"[c/c a/space/team b/space/team d/space/team]",
+		},
+		"somebody who was alone": {
+			func(m *machine) []string { return []string{m.sharing("c"), m.sharing("a"), m.sharing("b")} },
+			"[c/space/team a/space/team b/space/team]",
+		},
+		"another name": {
+			func(m *machine) []string {
+				return []string{m.entry("c"), m.sharing("a"), m.sharing("b"), strings.ReplaceAll(m.sharing("d"), "/srv/team", "/srv/crew")}
+			},
+			"[c/c a/space/team b/space/team d/shared.d/crew]",
+		},
+		"no sharer any more": {
+			func(m *machine) []string { return []string{m.entry("c"), m.sharing("a"), m.entry("b")} },
+			"[c/c a/space/team b/b]",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bucket.NewMemory()
+			one := newMachine(t, b)
+			one = started(t, b, one.entry("c"), one.sharing("a"), one.sharing("b"))
+			two := one.another()
+			at := func(id string) string { // where another host moved it
+				return strings.ReplaceAll(one.sharing(id), "/srv/team", filepath.Join(two.DataRoot, "space", "team"))
+			}
+			two.byHand(two.entryAt("c", filepath.Join(two.DataRoot, "c")), at("a"), at("b"))
+			two.check(two.Reload())
+			one.byHand(test.entries(one)...)
+			one.check(one.Reload())
+			two.look()
+			var dirs []string
+			for _, t := range two.Current().All() {
+				dirs = append(dirs, t.ID+strings.TrimPrefix(t.DataDir, two.DataRoot))
+			}
+			if got := fmt.Sprint(dirs); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+			if n := strings.Count(two.log.String(), "other="); n > 0 {
+				t.Error(two.log)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -291,5 +292,245 @@ func TestAnObjectThatTheBucketCannotGive(t *testing.T) {
 		if p := m.registry.Problems(); len(p) > 0 {
 			t.Errorf("%q", p)
 		}
+	})
+}
+
+// TestAnObjectThatTheBucketGivesNoMore counts as one that cannot be read, after a time in which
+// others were given. Those are followed meanwhile.
+func TestAnObjectThatTheBucketGivesNoMore(t *testing.T) {
+	_, other := neighbours()
+	key := shardKey(object.TenantShard("acme"))
+	for name, test := range map[string]struct {
+		fault bucket.Fault
+		all   bool // objects
+	}{
+		"refused":          {fault: bucket.Fault{Refuse: bucket.ErrTemporary}},
+		"forbidden":        {fault: bucket.Fault{Refuse: errBroken}},
+		"not answered":     {fault: bucket.Fault{Delay: time.Hour}},
+		"the whole bucket": {fault: bucket.Fault{Refuse: bucket.ErrTemporary}, all: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				one := newMachine(t, b)
+				one = started(t, b, one.entry("acme"), one.entry(other))
+				two := newMachine(t, b)
+				two.Poll = 2 * time.Second
+				two.check(two.start())
+				fault := faulty(b)
+				ctx, stop := inBubble(t)
+				var running sync.WaitGroup
+				running.Go(func() { two.registry.Run(ctx, two.Follow, nil) })
+				defer running.Wait()
+				defer stop()
+				fault(func(op bucket.Op, k string) (f bucket.Fault) {
+					if op == bucket.OpGet && (k == key || test.all) {
+						f = test.fault
+					}
+					return f
+				})
+				time.Sleep(agreeWithin - time.Second)
+				if p := two.registry.Problems(); len(p) > 0 {
+					t.Errorf("at once: %q", p)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				p, said := two.registry.Problems(), strings.Count(two.log.String(), "level=ERROR")
+				if test.all {
+					if len(p) > 0 || said > 0 {
+						t.Errorf("%q\n%s", p, two.log)
+					}
+				} else {
+					if len(p) != 1 || !strings.HasPrefix(p[0], key) || said != 1 {
+						t.Errorf("%q\n%s", p, two.log)
+					}
+					err := two.setQuota("acme", 1)
+					if told := apierror.From(err); told == nil || told.Kind != apierror.Unavailable || !strings.Contains(told.Message, key) {
+						t.Error(err)
+					}
+					one.check(one.setQuota(other, 5))
+					time.Sleep(agreeWithin + 2*lookAgain)
+					synctest.Wait()
+					two.inForce("acme:0", other+":5")
+				}
+				fault(nil)
+				time.Sleep(agreeWithin + 2*lookAgain)
+				synctest.Wait()
+				if p := two.registry.Problems(); len(p) > 0 {
+					t.Errorf("when it can be read again: %q", p)
+				}
+				two.check(two.setQuota("acme", 2))
+			})
+		})
+	}
+}
+
+// TestALookThatGetsNoAnswer delays no change.
+func TestALookThatGetsNoAnswer(t *testing.T) {
+	_, other := neighbours()
+	b := bucket.NewMemory()
+	m := newMachine(t, b)
+	m = started(t, b, m.entry("acme"), m.entry(other))
+	asked, answer := make(chan struct{}), make(chan struct{})
+	fault := faulty(b)
+	fault(func(op bucket.Op, key string) bucket.Fault {
+		if op == bucket.OpGet && key == shardKey(object.TenantShard("acme")) {
+			close(asked)
+			<-answer
+		}
+		return bucket.Fault{}
+	})
+	var looking sync.WaitGroup
+	looking.Go(func() { _, _ = m.registry.look(t.Context()) }) // the next look shows what came of it
+	<-asked
+	changed := make(chan error)
+	go func() { changed <- errors.Join(m.setQuota(other, 5), m.setQuota("acme", 6)) }()
+	select {
+	case err := <-changed:
+		m.check(err)
+	case <-time.After(agreeWithin / 2):
+		t.Error("a change waits for the answer")
+		defer func() { <-changed }()
+	}
+	fault(nil)
+	close(answer)
+	looking.Wait()
+	m.look()
+	m.want("acme:6", other+":5")
+}
+
+// TestAnIDThatIsGivenAway makes nobody a writer where an earlier tenant with that id is one,
+// whatever the host that adds it has read so far. While it cannot read an object, which may
+// name the earlier one, it adds nobody, and does all else.
+func TestAnIDThatIsGivenAway(t *testing.T) {
+	_, bob := neighbours()
+	key := shardKey(object.TenantShard("acme"))
+	refused := bucket.Fault{Refuse: bucket.ErrTemporary}
+	for name, test := range map[string]struct {
+		fault    bucket.Fault // of the object with acme, where the id is given away
+		restarts bool         // that host, which then has never read it
+	}{
+		"the object is read anew":            {},
+		"it cannot be read any more":         {fault: refused},
+		"it does not come any more":          {fault: bucket.Fault{Delay: time.Hour}},
+		"it was never read":                  {fault: refused, restarts: true},
+		"it was never read, but can be read": {restarts: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				one := newMachine(t, b)
+				one = started(t, b, one.entry("acme"), one.entry(bob), one.entry("c"))
+				broken := bucket.NewMemory() // of the other host
+				two := one.another()
+				two.Config.Bucket = &failing{b, broken}
+				fault := faulty(broken)
+				fault(func(op bucket.Op, k string) (f bucket.Fault) {
+					if op == bucket.OpGet && k == key {
+						f = test.fault
+					}
+					return f
+				})
+				if test.restarts {
+					two.check(two.start())
+				} else {
+					two.registry.Bucket = two.Config.Bucket
+				}
+				one.check(one.Edit(func(d *tenants.Document) error {
+					return d.Change("acme", func(e *tenants.Entry) error { e.Writers = &[]*string{&bob}; return nil })
+				}))
+				two.check(two.remove(bob))
+				begun := time.Now()
+				err := two.add(bob)
+				if test.fault != (bucket.Fault{}) {
+					if told := apierror.From(err); told == nil || told.Kind != apierror.Unavailable || !strings.Contains(told.Message, key) || !strings.Contains(told.Message, "no tenant can be added") {
+						t.Error(err)
+					}
+					if took := time.Since(begun); took > freshWithin {
+						t.Errorf("it took %v", took)
+					}
+					two.check(two.setQuota("c", 5))
+					two.check(two.remove("c"))
+					fault(nil)
+					two.look()
+					err = two.add(bob)
+				}
+				two.check(err)
+				if now := one.entryInBucket("acme"); !strings.Contains(now, `"writers":[]`) {
+					t.Errorf("the bucket has %s", now)
+				}
+				one.look()
+				for _, m := range []*machine{one, two} {
+					if a, _ := m.Current().ByID("acme"); len(a.Writers()) > 0 {
+						t.Errorf("a new tenant may write elsewhere: %v", a.Writers())
+					}
+				}
+			})
+		})
+	}
+}
+
+// failing is a bucket of which another one says what goes wrong.
+type failing struct {
+	bucket.Bucket
+	faults *bucket.Memory
+}
+
+func (f *failing) Get(ctx context.Context, key, unlessETag string) (bucket.Object, error) {
+	if _, err := f.faults.Get(ctx, key, ""); !errors.Is(err, bucket.ErrNotFound) {
+		return bucket.Object{}, err
+	}
+	return f.Bucket.Get(ctx, key, unlessETag)
+}
+
+// TestWhatAnAddCosts is a write, and a look at each object.
+func TestWhatAnAddCosts(t *testing.T) {
+	b := bucket.NewMemory()
+	m := newMachine(t, b)
+	m = started(t, b, m.entry("acme"))
+	b.Calls()
+	m.check(m.add("b"))
+	if calls := b.Calls(); len(calls) != 2 || calls[bucket.OpGet] != object.TenantShards || calls[bucket.OpPut] != 1 {
+		t.Errorf("it takes %v", calls)
+	}
+	m.check(m.setQuota("b", 5))
+	m.check(m.remove("b"))
+	if calls := b.Calls(); len(calls) != 1 || calls[bucket.OpPut] != 2 {
+		t.Errorf("other changes take %v", calls)
+	}
+}
+
+// TestManyLooks asks the bucket for each object once at a time, whatever number of requests want
+// to know. One that ends waits no more.
+func TestManyLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bucket.NewMemory()
+		m := newMachine(t, b)
+		m = started(t, b, m.entry("acme"))
+		fault := faulty(b)
+		answer := make(chan struct{})
+		fault(func(bucket.Op, string) bucket.Fault {
+			<-answer
+			return bucket.Fault{}
+		})
+		b.Calls()
+		var waiting sync.WaitGroup
+		ctx, end := inBubble(t)
+		for range 3 {
+			waiting.Go(func() { m.registry.Refresh(context.WithoutCancel(ctx), m.Follow) })
+		}
+		synctest.Wait()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			m.registry.Refresh(ctx, m.Follow)
+		}()
+		end()
+		<-ended
+		if calls := b.Calls(); calls[bucket.OpGet] != object.TenantShards {
+			t.Errorf("%v at once", calls)
+		}
+		close(answer)
+		waiting.Wait()
 	})
 }

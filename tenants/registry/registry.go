@@ -57,6 +57,7 @@ const (
 	retryFirst  = 50 * time.Millisecond
 	retryMost   = 2 * time.Second
 	lookAgain   = 2 * time.Second // after an error
+	freshWithin = 3 * time.Second // for all shards, before an id is given away
 )
 
 // Registry is the tenants of the service.
@@ -72,14 +73,17 @@ type Registry struct {
 	held    map[string]error // as tenants.Difference.Held
 	wake    chan struct{}    // has one when the bucket has to be looked at
 
+	looking chan struct{} // has one during a look: many requests may ask for one at once
+
 	problems atomic.Pointer[map[string]error] // that were logged, by what has them
 }
 
 // shard is an object as it was when this host could read it last.
 type shard struct {
 	object.Tenants
-	etag string // "" = it was never read, or there was none
-	err  error  // an objectError if it cannot be read now
+	etag    string    // "" = it was never read, or there was none
+	err     error     // an objectError if it cannot be read now
+	failing time.Time // since when the bucket has not answered; zero if it did the last time
 }
 
 // objectError is an object of the bucket that cannot be what it is to be. Its tenants stay
@@ -106,7 +110,7 @@ func shardKey(n int) string { return fmt.Sprintf("tenants/%x", n) }
 // that. Nothing is in force yet: give Agree to the tenants.Store. The error is one of
 // those above if this host must not use the bucket.
 func Open(ctx context.Context, c Config) (*Registry, error) {
-	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1)}
+	r := &Registry{Config: c, name: rand.Text(), wake: make(chan struct{}, 1), looking: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
@@ -144,10 +148,11 @@ func (r *Registry) load(ctx context.Context) (err error) {
 	}
 	begun, cancel := context.WithTimeout(ctx, agreeWithin)
 	defer cancel()
-	errs := r.readRest(begun)
+	unknown := func(s *shard) bool { return s.etag == "" && s.err == nil }
+	errs := r.readAll(begun, unknown)
 	if err = first(errs); err != nil && !isKnown() && begun.Err() != nil && ctx.Err() == nil {
 		r.Logger.Warn("the bucket does not answer: sqgate waits until it can be asked for the tenants", logkey.Error, err)
-		errs = r.readRest(ctx)
+		errs = r.readAll(ctx, unknown)
 		err = first(errs)
 	}
 	known := isKnown()
@@ -162,7 +167,7 @@ func (r *Registry) load(ctx context.Context) (err error) {
 		case s.etag != "":
 			r.state, was = state{Service: s.Service}, true
 		case known && s.err == nil:
-			s.err = &objectError{shardKey(n), fmt.Errorf("cannot be read: %w", errs[n])}
+			s.err = errs[n]
 		case missing && !known:
 			s.err = nil
 		case !known && err == nil:
@@ -176,12 +181,12 @@ func (r *Registry) load(ctx context.Context) (err error) {
 	return err
 }
 
-// readRest reads the shards of which nothing is known yet. Each is retried by itself: in a
-// bucket that is busy, one of all often fails.
-func (r *Registry) readRest(ctx context.Context) (errs [object.TenantShards]error) {
+// readAll reads the shards that are wanted. Each is retried by itself: in a bucket that is
+// busy, one of all often fails. The caller has locked the registry, or is alone.
+func (r *Registry) readAll(ctx context.Context, wanted func(*shard) bool) (errs [object.TenantShards]error) {
 	var group errgroup.Group
-	for n, s := range r.shards {
-		if s.etag != "" || s.err != nil {
+	for n := range r.shards {
+		if !wanted(&r.shards[n]) {
 			continue
 		}
 		group.Go(func() error {
@@ -222,21 +227,6 @@ func (r *Registry) unread() error {
 	return nil
 }
 
-// readAll reads the shards that have changed. One that fails keeps no other from being read.
-func (r *Registry) readAll(read func(int) error) (changed bool, err error) {
-	var group errgroup.Group
-	var before [object.TenantShards]string
-	for n := range r.shards {
-		before[n] = r.shards[n].etag
-		group.Go(func() error { return read(n) })
-	}
-	err = group.Wait()
-	for n, s := range r.shards {
-		changed = changed || s.etag != before[n]
-	}
-	return changed, err
-}
-
 var (
 	errLost         = errors.New("is lost: put that object back, from a copy of the bucket")
 	errForeign      = errors.New("has a tenant who belongs to another object: put back what was there")
@@ -244,24 +234,50 @@ var (
 )
 
 // read reads a shard, if it has changed. An object that cannot be believed is no error: the
-// shard says so, and else stays as it is.
+// shard says so, and else stays as it is. The caller has locked the registry, or is alone.
 func (r *Registry) read(ctx context.Context, n int) error {
+	begun := time.Now()
+	found, err := r.Bucket.Get(ctx, shardKey(n), r.shards[n].etag)
+	return r.take(n, begun, found, err)
+}
+
+// lookAt is read without the lock: nobody else waits for a bucket that does not answer.
+func (r *Registry) lookAt(ctx context.Context, n int, begun time.Time) (changed bool, err error) {
+	for {
+		r.mu.Lock()
+		etag := r.shards[n].etag
+		r.mu.Unlock()
+		found, err := r.Bucket.Get(ctx, shardKey(n), etag)
+		r.mu.Lock()
+		if r.shards[n].etag == etag { // else it was read or written meanwhile, and that may be newer
+			defer r.mu.Unlock()
+			err = r.take(n, begun, found, err)
+			return r.shards[n].etag != etag, err
+		}
+		r.mu.Unlock()
+	}
+}
+
+// take makes a shard what a Get has found.
+func (r *Registry) take(n int, begun time.Time, found bucket.Object, err error) error {
 	s := &r.shards[n]
-	found, err := r.Bucket.Get(ctx, shardKey(n), s.etag)
 	var t object.Tenants
 	switch {
 	case errors.Is(err, bucket.ErrNotModified):
-		s.err = nil
+		s.err, s.failing = nil, time.Time{}
 		return nil
 	case errors.Is(err, bucket.ErrNotFound):
 		err = fmt.Errorf("%w (%w)", errLost, err)
 	case err != nil:
-		return fmt.Errorf("the bucket's %s: %w", shardKey(n), err)
+		if s.failing.IsZero() {
+			s.failing = begun
+		}
+		return &objectError{shardKey(n), fmt.Errorf("cannot be read: %w", err)}
 	default:
 		t, err = r.decode(n, found.Body)
 	}
 	if err != nil {
-		s.err = &objectError{shardKey(n), err}
+		s.err, s.failing = &objectError{shardKey(n), err}, time.Time{}
 		return nil
 	}
 	*s = shard{Tenants: t, etag: found.ETag}
@@ -503,14 +519,40 @@ func (r *Registry) Refresh(ctx context.Context, follow func() error) {
 	}
 }
 
+// look reads the shards that have changed. One that fails keeps no other from being read. One
+// that the bucket has not given for a time, while it gives others, counts as one that cannot
+// be read.
 func (r *Registry) look(ctx context.Context) (changed bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.looking <- struct{}{}:
+		defer func() { <-r.looking }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, agreeWithin)
 	defer cancel()
-	changed, err = r.readAll(func(n int) error { return r.read(ctx, n) })
+	var group errgroup.Group
+	var news [object.TenantShards]bool
+	var errs [object.TenantShards]error
+	for n := range r.shards {
+		group.Go(func() error {
+			news[n], errs[n] = r.lookAt(ctx, n, begun)
+			return errs[n]
+		})
+	}
+	err = group.Wait()
+	answers := slices.Contains(errs[:], nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := range r.shards {
+		s := &r.shards[n]
+		if answers && errs[n] != nil && s.err == nil && !s.failing.IsZero() && time.Since(s.failing) >= agreeWithin {
+			s.err = errs[n]
+		}
+	}
 	r.report()
-	return changed, err
+	return slices.Contains(news[:], true), err
 }
 
 // incomplete says whether not all objects could be read at the last look.

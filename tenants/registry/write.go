@@ -24,6 +24,7 @@ type writer struct {
 	*Registry
 	wrote  tenants.Portable // what this attempt has written
 	unsure bool             // an answer was lost, and what came of it is not known yet
+	fresh  bool             // all shards were read since the last write
 }
 
 // agree returns what the file is to be. edit is as for Agree.
@@ -75,13 +76,21 @@ func (w *writer) agreed() (tenants.Sums, error) {
 // something belongs into an object that nobody can write before it can be read.
 func (w *writer) push(ctx context.Context, file *tenants.Document, diff tenants.Difference) (again bool, err error) {
 	all := w.all()
+	isNew := func(id string) bool { return all[id] == nil && diff.Changed[id] != nil }
+	if !w.fresh && slices.ContainsFunc(slices.Collect(maps.Keys(diff.Changed)), isNew) {
+		if again, err := w.refresh(ctx); again || err != nil {
+			return again, err
+		}
+	}
+	w.fresh = false
 	changed, err := diff.Changed.KeepWriters(all, func(id string) bool { // who is unknown here alone
 		return !file.Has(id) && (diff.Held[id] != nil || w.shards[object.TenantShard(id)].err != nil)
 	})
 	if err != nil {
 		return false, err
 	}
-	// Whoever gets the id of a writer that is gone must not inherit that.
+	// Whoever gets the id of a writer that is gone must not inherit that. refresh has read all
+	// objects, since what others did a moment ago counts, too.
 	readable := maps.Clone(all)
 	for held := range diff.Held {
 		for id := range changed {
@@ -115,6 +124,29 @@ func (w *writer) push(ctx context.Context, file *tenants.Document, diff tenants.
 		}
 	}
 	return false, nil
+}
+
+// refresh reads all shards that have changed. again means that there are some. The error is
+// an objectError if one cannot be read.
+func (w *writer) refresh(ctx context.Context) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, freshWithin)
+	defer cancel()
+	before := w.shards
+	if err = w.unread(); err == nil { // else at once; the next look finds out when it can be read
+		err = cmp.Or(first(w.readAll(ctx, func(*shard) bool { return true })), w.unread())
+	}
+	var object *objectError
+	if errors.As(err, &object) {
+		return false, &objectError{object.key, fmt.Errorf("%w; no tenant can be added before it can be read, since it may name an earlier one with the same id as a writer", object.err)}
+	}
+	if err != nil {
+		return false, err
+	}
+	for n, s := range w.shards {
+		again = again || s.etag != before[n].etag
+	}
+	w.fresh = true
+	return again, nil
 }
 
 // with is what a shard is after changes, of which it takes those of its own tenants.
