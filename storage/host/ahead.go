@@ -27,7 +27,33 @@ import (
 // acknowledged last.
 func (t *takeOver) readAhead(m mark, o object.Owner) {
 	t.behind = m.Ahead
-	t.ahead = t.behind && m.Whole && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
+	t.ahead = t.behind && m.Whole && t.wasOurs(o)
+}
+
+// wasOurs says whether this host is the last that has had the directory, on this disk.
+func (t *takeOver) wasOurs(o object.Owner) bool {
+	return o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
+}
+
+// forgetAhead notes that the files here are not to be uploaded, before this host is the owner:
+// then nothing tells any more that others have had the directory since, also if this attempt
+// fails. The mark may be of another path, from which the files were moved, or to which they
+// may be moved back.
+func (t *takeOver) forgetAhead(ctx context.Context, m *mark, o object.Owner) error {
+	if t.behind && !t.ahead {
+		m.Ahead = false
+		return t.writeMark(*m)
+	}
+	if !t.stray.Ahead || t.wasOurs(o) {
+		return nil
+	}
+	if t.stray.Of != "" && t.stray.isOld(o) { // what an earlier tenant had is to be set aside, and not removed
+		if purged, err := t.dir.IsPurged(ctx, t.stray.Of, t.stray.Epoch); purged || err != nil {
+			return err
+		}
+	}
+	t.stray.Ahead = false
+	return t.writeMark(t.stray)
 }
 
 // keepAhead finds what is ahead of the log, and is to be uploaded: all that differs from it.

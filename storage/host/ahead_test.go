@@ -176,14 +176,27 @@ func (m *machine) remove(file string) {
 	m.check(p.Sync())
 }
 
-// TestAnotherWasThereMeanwhile has a host that was ahead come back too late.
+// TestAnotherWasThereMeanwhile has a host that was ahead come back too late, also with its files
+// in another directory. What the other one has acknowledged stands.
 func TestAnotherWasThereMeanwhile(t *testing.T) {
-	for _, fails := range []bool{false, true} {
-		t.Run(fmt.Sprintf("the first attempt fails %v", fails), func(t *testing.T) { anotherWasThereMeanwhile(t, fails) })
+	stay := func(*machine) {}
+	for _, test := range []struct {
+		name         string
+		fails        bool // the first attempt does, when this host is the owner already
+		before, then func(*machine)
+	}{
+		{"at once", false, stay, stay},
+		{"after a failure", true, stay, stay},
+		{"moved", false, func(m *machine) { m.moveTo("elsewhere") }, stay},
+		{"moved, after a failure", true, func(m *machine) { m.moveTo("elsewhere") }, stay},
+		{"moved after a failure", true, stay, func(m *machine) { m.moveTo("elsewhere") }},
+		{"elsewhere at the failure", true, func(m *machine) { m.dir = "elsewhere" }, func(m *machine) { m.dir = "" }},
+	} {
+		t.Run(test.name, func(t *testing.T) { anotherWasThereMeanwhile(t, test.fails, test.before, test.then) })
 	}
 }
 
-func anotherWasThereMeanwhile(t *testing.T, fails bool) {
+func anotherWasThereMeanwhile(t *testing.T, fails bool, before, then func(*machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bucket.NewMemory()
 		m := newMachineThatMayBeAhead(t, b)
@@ -197,10 +210,11 @@ func anotherWasThereMeanwhile(t *testing.T, fails bool) {
 		next.check(next.serve())
 		next.write("n.phext", "two", "", true)
 		next.end()
+		before(m)
 		m.start()
 		defer func() { m.end() }()
 		synctest.Wait()
-		if fails { // when this host is the owner already
+		if fails {
 			key := logOf(t, b)[1]
 			whole, err := b.Get(t.Context(), key, "")
 			m.check(err)
@@ -212,6 +226,7 @@ func anotherWasThereMeanwhile(t *testing.T, fails bool) {
 			m.crash()
 			_, err = b.Put(t.Context(), key, whole.Body, bucket.Condition{})
 			m.check(err)
+			then(m)
 			m.start()
 			synctest.Wait()
 		}

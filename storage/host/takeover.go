@@ -122,12 +122,9 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err := ds.awaitEnd(ctx, owner); err != nil {
 		return nil, err
 	}
-	if t.readAhead(mark, owner); t.behind && !t.ahead && mark.Path == t.d.Path {
-		// Others have had it since. The owner is this host's next, also if this attempt fails.
-		mark.Ahead = false
-		if err := t.writeMark(mark); err != nil {
-			return nil, err
-		}
+	t.readAhead(mark, owner)
+	if err := t.forgetAhead(ctx, &mark, owner); err != nil {
+		return nil, err
 	}
 	log, err := t.open(ctx, owner, etag)
 	if err != nil {
@@ -228,6 +225,7 @@ type takeOver struct {
 	behind bool                        // the log may lack what was acknowledged here
 	ahead  bool                        // and it is still this host's to add that
 	left   map[string]object.FileState // as mark.Left
+	stray  mark                        // of this directory at another path, if what is here is not that
 	log    *replica.Log                // that was opened last, if nothing may be on its way to it
 }
 
