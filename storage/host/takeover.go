@@ -71,6 +71,10 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(lease.ctx, cancel)()
+	defer ds.attempts.begin(d.Path, cancel)()
+	if d.IsHandedOver() {
+		return nil, datadir.ErrMoved
+	}
 	r, err := ds.takeOver(ctx, d, lease)
 	ds.refused.note(d.Path, err)
 	if err != nil && !lease.holds() {
