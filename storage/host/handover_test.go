@@ -1,12 +1,15 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/bucket"
 )
 
@@ -148,6 +151,57 @@ func TestAVolumeThatGoesMissing(t *testing.T) {
 				t.Errorf("%d changes", puts)
 			}
 		})
+	}
+}
+
+// TestAnObjectThatIsNotGiven to the host that takes its directory over is logged, keeps nobody
+// waiting for long, and no other host from the directory.
+func TestAnObjectThatIsNotGiven(t *testing.T) {
+	for _, by := range []string{"a request", "a move", "a drain"} {
+		for _, underWay := range []bool{false, true} {
+			t.Run(by+map[bool]string{true: ", under way"}[underWay], func(t *testing.T) {
+				inCluster(t, []string{"a", "b"}, func(t *testing.T, c *cluster) {
+					a := c.hosts["a"]
+					for range 3 {
+						a.write("n.phext", "one", "", true)
+					}
+					key := logOf(t, c.bucket)[2]
+					c.comeBack(a, func() { a.lacking.Store(&key) })
+					defer a.lacking.Store(nil)
+					served := make(chan error, 1)
+					begun := time.Now()
+					go func() { served <- a.serve() }()
+					if synctest.Wait(); !underWay || by == "a request" {
+						if err := <-served; apierror.From(err).Kind != apierror.Unavailable || time.Since(begun) > 10*time.Second {
+							t.Errorf("%v after %v", err, time.Since(begun))
+						}
+						if log := a.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "number 3 of the log") {
+							t.Error(log)
+						}
+						served <- errors.New("")
+					}
+					if by == "a request" {
+						a.lacking.Store(nil)
+						time.Sleep(pauseAtMost)
+						c.want("b", "n.phext", "one")
+						return
+					}
+					begun = time.Now()
+					a.check(c.giveTo(by))
+					if took := time.Since(begun); took > 10*time.Second || by == "a drain" && took > time.Second {
+						t.Errorf("it took %v", took)
+					}
+					if <-served == nil {
+						t.Error("it was served")
+					}
+					time.Sleep(2 * renewEvery)
+					c.want("a", "n.phext", "one")
+					if c.owner() != "b" {
+						t.Errorf("%q has it", c.owner())
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -87,6 +87,11 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	return r, err
 }
 
+// tryFor is for how long a take-over asks the bucket for something that it does not get. It is
+// longer than a lease, so that a bucket that cannot be reached at all is noticed by that, and
+// shorter than a request waits.
+const tryFor = 9 * time.Second
+
 // isElsewhere says whether a take-over has failed because another host may have the directory.
 func isElsewhere(err error) bool {
 	return errors.Is(err, replica.ErrDeposed) || errors.Is(err, replica.ErrNoLease) || errors.Is(err, errOwned)
@@ -98,6 +103,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	t.log = ds.attempts.of(d.Path).log
+	t.dir.Patience = tryFor
 	ownership, end := context.WithCancel(lease.ctx)
 	defer func() {
 		if err != nil {
