@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -158,7 +159,7 @@ type Without struct {
 	tenants func() *tenants.Snapshot
 	markDir string
 	mu      sync.Mutex
-	unnoted map[string]bool // names of the directories whose marks do not say so yet
+	unnoted map[string]bool // names of the directories whose marks do not say so, or say why not
 }
 
 // ServeWithout notes that this host serves without the bucket that it was in: what is
@@ -185,11 +186,24 @@ func ServeWithout(markDir string, now func() *tenants.Snapshot, log *slog.Logger
 func (w *Without) note(name string) error {
 	path := filepath.Join(w.markDir, name)
 	m, err := readMarkFile(path)
+	if err == nil && m.Epoch > 0 && !m.Whole {
+		err = &halfError{path, m.Of}
+	}
 	if err != nil || m.Ahead {
 		return err
 	}
 	m.Ahead = true
 	return m.write(path)
+}
+
+// halfError is a directory of which only a part has come from the bucket: what is missing would
+// be taken for what is not there.
+type halfError struct {
+	mark, of string // of is mark.Of
+}
+
+func (e *halfError) Error() string {
+	return e.mark + " says that not all phexts of this directory have come from the bucket, so it is not served without: start with --bucket until the log says that the directory is what the bucket has; or, if there is no bucket any more, move that file away, and what is here is served; see bucket.md"
 }
 
 // Refuse is for datadir.Config.
@@ -201,7 +215,11 @@ func (w *Without) Refuse(d *datadir.Dir) error {
 	}
 	for _, t := range w.tenants().All() {
 		if name := nameFor(t); w.unnoted[name] && d.Sibling(t.DataDir) == d {
-			if err := w.note(name); err != nil {
+			err := w.note(name)
+			if half := (*halfError)(nil); errors.As(err, &half) && half.of != datadir.OwnerOf(t) {
+				continue // it was another tenant's
+			}
+			if err != nil {
 				return err
 			}
 			delete(w.unnoted, name)

@@ -15,6 +15,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
@@ -379,5 +380,53 @@ func TestADamagedMark(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestADirectoryThatIsHalfFetched is not served without the bucket: what has not come yet would
+// seem to be gone.
+func TestADirectoryThatIsHalfFetched(t *testing.T) {
+	for name, test := range map[string]struct {
+		mend   func(m *machine)
+		served bool
+	}{
+		"as it is":                       {func(*machine) {}, false},
+		"its mark is moved away":         {func(m *machine) { m.check(os.Remove(filepath.Join(m.ds.MarkDir, "will"))) }, true},
+		"the id is another tenant's now": {func(m *machine) { m.incarnation = tenants.NewIncarnation(time.Now()); m.setTenants() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _ := halfFetched(t, 0)
+				m.crash()
+				m.bucket.(*bucket.Memory).Fault = nil
+				m.without, m.idle = true, 1
+				m.start()
+				defer func() { m.end() }()
+				err := m.serve()
+				if refused := m.dirs.Of(m.tenant.DataDir).Refusal(); apierror.From(err).Kind != apierror.Unavailable || refused == nil {
+					t.Errorf("%v, %v", err, refused)
+				}
+				if log := m.log.String(); !strings.Contains(log, filepath.Join(m.ds.MarkDir, "will")) || !strings.Contains(log, "start with --bucket") {
+					t.Error(log)
+				}
+				other, _ := m.snapshot.Load().ByID("idle0")
+				m.check(m.dirs.Of(other.DataDir).Recover(t.Context()))
+				test.mend(m)
+				if err := m.serve(); err == nil != test.served {
+					t.Errorf("served %v: %v", test.served, err)
+				}
+				if test.served {
+					return
+				}
+				m.end()
+				m.without = false
+				m.start()
+				synctest.Wait()
+				m.check(m.serve())
+				for i := range manyFiles {
+					m.want(fileName(i), fmt.Sprint("text ", i))
+				}
+			})
+		})
 	}
 }

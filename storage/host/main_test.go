@@ -74,10 +74,11 @@ type machine struct {
 	dir         string // below srv; "" = data
 	idle        int
 	lag         time.Duration
-	without     bool // it serves without a bucket
-	many        bool // it is one of several hosts
-	archived    bool // will is
-	presence    bool // a volume that is missing is noticed
+	without     bool     // it serves without a bucket
+	alone       *Without // then
+	many        bool     // it is one of several hosts
+	archived    bool     // will is
+	presence    bool     // a volume that is missing is noticed
 }
 
 type lines struct {
@@ -144,9 +145,9 @@ func (m *machine) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	if m.without {
-		without, err := ServeWithout(m.ds.MarkDir, m.snapshot.Load, log)
+		m.alone, err = ServeWithout(m.ds.MarkDir, m.snapshot.Load, log)
 		m.check(err)
-		m.dirs.TakeOver, m.dirs.Refuse = nil, without.Refuse
+		m.dirs.TakeOver, m.dirs.Refuse = nil, m.alone.Refuse
 		return
 	}
 	m.check(m.ds.Lock())
