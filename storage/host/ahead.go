@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -204,6 +205,20 @@ type halfError struct {
 
 func (e *halfError) Error() string {
 	return e.mark + " says that not all phexts of this directory have come from the bucket, so it is not served without: start with --bucket until the log says that the directory is what the bucket has; or, if there is no bucket any more, move that file away, and what is here is served; see bucket.md"
+}
+
+// CheckPurge is the error if a tenant may not be purged without the bucket, which has its phexts:
+// they would stay there, and come back for whoever has its id next.
+func (w *Without) CheckPurge(t *tenants.Tenant) error {
+	path := filepath.Join(w.markDir, nameFor(t))
+	m, err := readMarkFile(path)
+	switch {
+	case err != nil:
+		return apierror.New(apierror.Conflict, "%v", err)
+	case m.Epoch == 0 || m.Of != datadir.OwnerOf(t) || t.SharedDataDir: // of a shared directory, a bucket keeps everything
+		return nil
+	}
+	return apierror.New(apierror.Conflict, "tenant %q is in a bucket, and sqgate serves without it, so a purge would leave its phexts there: start sqgate with --bucket, and purge it then; or, if there is no bucket any more, move %s away, and purge it", t.ID, path)
 }
 
 // Refuse is for datadir.Config.

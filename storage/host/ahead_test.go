@@ -430,3 +430,34 @@ func TestADirectoryThatIsHalfFetched(t *testing.T) {
 		})
 	}
 }
+
+// TestAPurgeWithoutTheBucket is refused if that has the tenant: it would not know.
+func TestAPurgeWithoutTheBucket(t *testing.T) {
+	for name, test := range map[string]struct {
+		before func(m *machine)
+		may    bool
+	}{
+		"in the bucket":                  {func(*machine) {}, false},
+		"its mark is damaged":            {func(m *machine) { m.damageMark(20) }, false},
+		"its mark is moved away":         {func(m *machine) { m.check(os.Remove(filepath.Join(m.ds.MarkDir, "will"))) }, true},
+		"the id is another tenant's now": {func(m *machine) { m.incarnation = tenants.NewIncarnation(time.Now()) }, true},
+		"never in the bucket":            {func(m *machine) { m.check(os.RemoveAll(m.ds.MarkDir)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, bucket.NewMemory(), "a")
+				synctest.Wait()
+				m.write("n.phext", "one", "", true)
+				m.end()
+				test.before(m)
+				m.without = true
+				m.start()
+				defer m.end()
+				err := m.alone.CheckPurge(m.tenant)
+				if err == nil != test.may || err != nil && apierror.From(err).Kind != apierror.Conflict {
+					t.Errorf("may be purged %v: %v", test.may, err)
+				}
+			})
+		})
+	}
+}
