@@ -69,7 +69,9 @@ type Config struct {
 	Hosts       *cluster.Forwarder
 	Directories *hosts.Directories
 	Draining    func(bool)
-	Logger      *slog.Logger
+	// MayPurge says why a tenant may not be purged now; nil = all may.
+	MayPurge func(*tenants.Tenant) error
+	Logger   *slog.Logger
 }
 
 // API answers the management calls. It is an http.Handler.

@@ -258,6 +258,11 @@ func (a *API) purge(r *http.Request, t *tenants.Tenant) (archives int, err error
 	if !t.Archived {
 		return 0, errNotArchived(t.ID)
 	}
+	if a.MayPurge != nil {
+		if err := a.MayPurge(t); err != nil {
+			return 0, err
+		}
+	}
 	files, err := t.OwnFiles()
 	if err != nil {
 		return 0, err

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 const tenantA = "/api/v2/admin/tenants/a"
@@ -89,6 +92,19 @@ func TestCallsOfWhichAPartIsDone(t *testing.T) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
+}
+
+// TestAPurgeThatMayNotBe changes nothing.
+func TestAPurgeThatMayNotBe(t *testing.T) {
+	a := withPhexts(t)
+	archive := deleted(t, a)
+	a.MayPurge = func(of *tenants.Tenant) error { return apierror.New(apierror.Conflict, "%s is in a bucket", of.ID) }
+	if w := call(a, managementKey, "POST", tenantA+"/purge", `{"confirm": "a"}`); w.Code != 409 || !strings.Contains(w.Body.String(), "a is in a bucket") || strings.Contains(w.Body.String(), "not purged yet") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := call(a, managementKey, "POST", tenantA+"/restore", `{"archive": "`+archive+`"}`); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 // TestARestoreThatPlacedNothing is an error of the archive alone.

@@ -312,7 +312,7 @@ func (s *service) makeAPIs() error {
 		Dirs: s.dirs, History: s.history, Webhooks: s.webhooks, Links: s.links,
 		DataRoot: s.o.dataRoot, ArchiveDir: s.o.archiveDir, ArchiveMark: filepath.Join(s.o.stateDir, archiveMark), AuditFile: s.o.auditFile(), JournalDir: filepath.Join(s.o.stateDir, "journal"), Counts: s.metrics, Logger: s.log,
 		BucketStatus: s.bucketStatus, InitBucket: s.initBucket, BucketSizes: s.bucketSizes,
-		Hosts: s.hosts, Directories: s.replicas, Draining: s.setDraining,
+		Hosts: s.hosts, Directories: s.replicas, Draining: s.setDraining, MayPurge: s.mayPurge(),
 	})
 	if err != nil {
 		return err

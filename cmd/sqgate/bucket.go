@@ -235,6 +235,14 @@ func (s *service) refuse() func(*datadir.Dir) error {
 	return s.without.Refuse
 }
 
+// mayPurge is for admin.Config: nil with a bucket.
+func (s *service) mayPurge() func(*tenants.Tenant) error {
+	if s.without == nil {
+		return nil
+	}
+	return s.without.CheckPurge
+}
+
 // leased is for proxy.Config: nil without a bucket.
 func (s *service) leased() func() bool {
 	if s.host == nil {

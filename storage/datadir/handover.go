@@ -30,17 +30,27 @@ func (d *Dir) AwaitHandOver(ctx context.Context) error {
 	}
 }
 
+// IsHandedOver says whether the directory is being handed over, so that nobody is to take it over.
+func (d *Dir) IsHandedOver() bool { return d.handingOver.Load() != nil }
+
+func (d *Dir) beginHandOver(ctx context.Context) (over func(), err error) {
+	done := make(chan struct{})
+	if !d.handingOver.CompareAndSwap(nil, &done) {
+		return nil, errors.Join(d.AwaitHandOver(ctx), ErrMoved)
+	}
+	return func() { d.handingOver.Store(nil); close(done) }, nil
+}
+
 // HandOver ends this host's ownership: what runs is finished and uploaded, the child is
 // stopped, and then release gives the directory away in the bucket. Whatever came
 // meanwhile and waits here gets ErrMoved. The error is ErrMoved if this host does not own
 // the directory.
 func (d *Dir) HandOver(ctx context.Context, release func(context.Context) error) error {
-	done := make(chan struct{})
-	if !d.handingOver.CompareAndSwap(nil, &done) {
-		return errors.Join(d.AwaitHandOver(ctx), ErrMoved)
+	over, err := d.beginHandOver(ctx)
+	if err != nil {
+		return err
 	}
-	defer close(done)
-	defer d.handingOver.Store(nil)
+	defer over()
 	unlock, err := d.lockForWrite(ctx)
 	if err != nil {
 		return err
@@ -65,6 +75,26 @@ func (d *Dir) HandOver(ctx context.Context, release func(context.Context) error)
 	d.MarkUnrecovered()
 	d.dirs.Cache.Forget(d.Path)
 	return release(ctx)
+}
+
+// GiveAway has give give a directory away that this host does not serve. interrupt ends a take-over
+// under way. The error is ErrBusy if the directory is served.
+func (d *Dir) GiveAway(ctx context.Context, interrupt func(), give func(context.Context) error) error {
+	over, err := d.beginHandOver(ctx)
+	if err != nil {
+		return err
+	}
+	defer over()
+	interrupt()
+	unlock, err := d.lockForWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if d.owned() {
+		return ErrBusy
+	}
+	return give(ctx)
 }
 
 // dropLost lets go of what is left of an ownership that was lost.

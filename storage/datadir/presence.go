@@ -336,6 +336,9 @@ func fileSystemOf(id string) string {
 	return fileSystem
 }
 
+// IsMissing says whether the directory was found to be missing, and not to be there since.
+func (d *Dir) IsMissing() bool { return d.missing.Load() }
+
 // Missing is how many directories are missing now.
 func (ds *Dirs) Missing() (n int) {
 	ds.mu.RLock()

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket/object"
@@ -27,7 +29,33 @@ import (
 // acknowledged last.
 func (t *takeOver) readAhead(m mark, o object.Owner) {
 	t.behind = m.Ahead
-	t.ahead = t.behind && m.Whole && o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
+	t.ahead = t.behind && m.Whole && t.wasOurs(o)
+}
+
+// wasOurs says whether this host is the last that has had the directory, on this disk.
+func (t *takeOver) wasOurs(o object.Owner) bool {
+	return o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
+}
+
+// forgetAhead notes that the files here are not to be uploaded, before this host is the owner:
+// then nothing tells any more that others have had the directory since, also if this attempt
+// fails. The mark may be of another path, from which the files were moved, or to which they
+// may be moved back.
+func (t *takeOver) forgetAhead(ctx context.Context, m *mark, o object.Owner) error {
+	if t.behind && !t.ahead {
+		m.Ahead = false
+		return t.writeMark(*m)
+	}
+	if !t.stray.Ahead || t.wasOurs(o) {
+		return nil
+	}
+	if t.stray.Of != "" && t.stray.isOld(o) { // what an earlier tenant had is to be set aside, and not removed
+		if purged, err := t.dir.IsPurged(ctx, t.stray.Of, t.stray.Epoch); purged || err != nil {
+			return err
+		}
+	}
+	t.stray.Ahead = false
+	return t.writeMark(t.stray)
 }
 
 // keepAhead finds what is ahead of the log, and is to be uploaded: all that differs from it.
@@ -132,7 +160,7 @@ type Without struct {
 	tenants func() *tenants.Snapshot
 	markDir string
 	mu      sync.Mutex
-	unnoted map[string]bool // names of the directories whose marks do not say so yet
+	unnoted map[string]bool // names of the directories whose marks do not say so, or say why not
 }
 
 // ServeWithout notes that this host serves without the bucket that it was in: what is
@@ -159,11 +187,38 @@ func ServeWithout(markDir string, now func() *tenants.Snapshot, log *slog.Logger
 func (w *Without) note(name string) error {
 	path := filepath.Join(w.markDir, name)
 	m, err := readMarkFile(path)
+	if err == nil && m.Epoch > 0 && !m.Whole {
+		err = &halfError{path, m.Of}
+	}
 	if err != nil || m.Ahead {
 		return err
 	}
 	m.Ahead = true
 	return m.write(path)
+}
+
+// halfError is a directory of which only a part has come from the bucket: what is missing would
+// be taken for what is not there.
+type halfError struct {
+	mark, of string // of is mark.Of
+}
+
+func (e *halfError) Error() string {
+	return e.mark + " says that not all phexts of this directory have come from the bucket, so it is not served without: start with --bucket until the log says that the directory is what the bucket has; or, if there is no bucket any more, move that file away, and what is here is served; see bucket.md"
+}
+
+// CheckPurge is the error if a tenant may not be purged without the bucket, which has its phexts:
+// they would stay there, and come back for whoever has its id next.
+func (w *Without) CheckPurge(t *tenants.Tenant) error {
+	path := filepath.Join(w.markDir, nameFor(t))
+	m, err := readMarkFile(path)
+	switch {
+	case err != nil:
+		return apierror.New(apierror.Conflict, "%v", err)
+	case m.Epoch == 0 || m.Of != datadir.OwnerOf(t) || t.SharedDataDir: // of a shared directory, a bucket keeps everything
+		return nil
+	}
+	return apierror.New(apierror.Conflict, "tenant %q is in a bucket, and sqgate serves without it, so a purge would leave its phexts there: start sqgate with --bucket, and purge it then; or, if there is no bucket any more, move %s away, and purge it", t.ID, path)
 }
 
 // Refuse is for datadir.Config.
@@ -175,7 +230,11 @@ func (w *Without) Refuse(d *datadir.Dir) error {
 	}
 	for _, t := range w.tenants().All() {
 		if name := nameFor(t); w.unnoted[name] && d.Sibling(t.DataDir) == d {
-			if err := w.note(name); err != nil {
+			err := w.note(name)
+			if half := (*halfError)(nil); errors.As(err, &half) && half.of != datadir.OwnerOf(t) {
+				continue // it was another tenant's
+			}
+			if err != nil {
 				return err
 			}
 			delete(w.unnoted, name)

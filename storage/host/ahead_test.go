@@ -15,6 +15,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 func newMachineThatMayBeAhead(t testing.TB, b bucket.Bucket) *machine {
@@ -176,14 +177,27 @@ func (m *machine) remove(file string) {
 	m.check(p.Sync())
 }
 
-// TestAnotherWasThereMeanwhile has a host that was ahead come back too late.
+// TestAnotherWasThereMeanwhile has a host that was ahead come back too late, also with its files
+// in another directory. What the other one has acknowledged stands.
 func TestAnotherWasThereMeanwhile(t *testing.T) {
-	for _, fails := range []bool{false, true} {
-		t.Run(fmt.Sprintf("the first attempt fails %v", fails), func(t *testing.T) { anotherWasThereMeanwhile(t, fails) })
+	stay := func(*machine) {}
+	for _, test := range []struct {
+		name         string
+		fails        bool // the first attempt does, when this host is the owner already
+		before, then func(*machine)
+	}{
+		{"at once", false, stay, stay},
+		{"after a failure", true, stay, stay},
+		{"moved", false, func(m *machine) { m.moveTo("elsewhere") }, stay},
+		{"moved, after a failure", true, func(m *machine) { m.moveTo("elsewhere") }, stay},
+		{"moved after a failure", true, stay, func(m *machine) { m.moveTo("elsewhere") }},
+		{"elsewhere at the failure", true, func(m *machine) { m.dir = "elsewhere" }, func(m *machine) { m.dir = "" }},
+	} {
+		t.Run(test.name, func(t *testing.T) { anotherWasThereMeanwhile(t, test.fails, test.before, test.then) })
 	}
 }
 
-func anotherWasThereMeanwhile(t *testing.T, fails bool) {
+func anotherWasThereMeanwhile(t *testing.T, fails bool, before, then func(*machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bucket.NewMemory()
 		m := newMachineThatMayBeAhead(t, b)
@@ -197,10 +211,11 @@ func anotherWasThereMeanwhile(t *testing.T, fails bool) {
 		next.check(next.serve())
 		next.write("n.phext", "two", "", true)
 		next.end()
+		before(m)
 		m.start()
 		defer func() { m.end() }()
 		synctest.Wait()
-		if fails { // when this host is the owner already
+		if fails {
 			key := logOf(t, b)[1]
 			whole, err := b.Get(t.Context(), key, "")
 			m.check(err)
@@ -212,6 +227,7 @@ func anotherWasThereMeanwhile(t *testing.T, fails bool) {
 			m.crash()
 			_, err = b.Put(t.Context(), key, whole.Body, bucket.Condition{})
 			m.check(err)
+			then(m)
 			m.start()
 			synctest.Wait()
 		}
@@ -364,5 +380,84 @@ func TestADamagedMark(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestADirectoryThatIsHalfFetched is not served without the bucket: what has not come yet would
+// seem to be gone.
+func TestADirectoryThatIsHalfFetched(t *testing.T) {
+	for name, test := range map[string]struct {
+		mend   func(m *machine)
+		served bool
+	}{
+		"as it is":                       {func(*machine) {}, false},
+		"its mark is moved away":         {func(m *machine) { m.check(os.Remove(filepath.Join(m.ds.MarkDir, "will"))) }, true},
+		"the id is another tenant's now": {func(m *machine) { m.incarnation = tenants.NewIncarnation(time.Now()); m.setTenants() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _ := halfFetched(t, 0)
+				m.crash()
+				m.bucket.(*bucket.Memory).Fault = nil
+				m.without, m.idle = true, 1
+				m.start()
+				defer func() { m.end() }()
+				err := m.serve()
+				if refused := m.dirs.Of(m.tenant.DataDir).Refusal(); apierror.From(err).Kind != apierror.Unavailable || refused == nil {
+					t.Errorf("%v, %v", err, refused)
+				}
+				if log := m.log.String(); !strings.Contains(log, filepath.Join(m.ds.MarkDir, "will")) || !strings.Contains(log, "start with --bucket") {
+					t.Error(log)
+				}
+				other, _ := m.snapshot.Load().ByID("idle0")
+				m.check(m.dirs.Of(other.DataDir).Recover(t.Context()))
+				test.mend(m)
+				if err := m.serve(); err == nil != test.served {
+					t.Errorf("served %v: %v", test.served, err)
+				}
+				if test.served {
+					return
+				}
+				m.end()
+				m.without = false
+				m.start()
+				synctest.Wait()
+				m.check(m.serve())
+				for i := range manyFiles {
+					m.want(fileName(i), fmt.Sprint("text ", i))
+				}
+			})
+		})
+	}
+}
+
+// TestAPurgeWithoutTheBucket is refused if that has the tenant: it would not know.
+func TestAPurgeWithoutTheBucket(t *testing.T) {
+	for name, test := range map[string]struct {
+		before func(m *machine)
+		may    bool
+	}{
+		"in the bucket":                  {func(*machine) {}, false},
+		"its mark is damaged":            {func(m *machine) { m.damageMark(20) }, false},
+		"its mark is moved away":         {func(m *machine) { m.check(os.Remove(filepath.Join(m.ds.MarkDir, "will"))) }, true},
+		"the id is another tenant's now": {func(m *machine) { m.incarnation = tenants.NewIncarnation(time.Now()) }, true},
+		"never in the bucket":            {func(m *machine) { m.check(os.RemoveAll(m.ds.MarkDir)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, bucket.NewMemory(), "a")
+				synctest.Wait()
+				m.write("n.phext", "one", "", true)
+				m.end()
+				test.before(m)
+				m.without = true
+				m.start()
+				defer m.end()
+				err := m.alone.CheckPurge(m.tenant)
+				if err == nil != test.may || err != nil && apierror.From(err).Kind != apierror.Conflict {
+					t.Errorf("may be purged %v: %v", test.may, err)
+				}
+			})
+		})
 	}
 }

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,15 +22,69 @@ const (
 	pauseAtMost  = 15 * time.Second
 )
 
-// attempts are those to take directories over that have failed, by path.
+// attempts are those to take directories over that have failed, or are under way, by path.
 type attempts struct {
-	mu     sync.Mutex
-	failed map[string]attempt
+	mu      sync.Mutex
+	failed  map[string]attempt
+	running map[string]context.CancelFunc
+	passed  map[string]time.Duration // when they were given to another host last, instead
+}
+
+// mayPass says whether a directory may be given to another host, and notes that it is. If nobody
+// can serve it, it does not go round and round.
+func (a *attempts) mayPass(path string, now time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if last, ok := a.passed[path]; ok && now-last < pauseAtMost {
+		return false
+	}
+	if a.passed == nil {
+		a.passed = map[string]time.Duration{}
+	}
+	a.passed[path] = now
+	return true
 }
 
 type attempt struct {
 	pause, until time.Duration // the next one is made then
 	log          *replica.Log  // as takeOver.log
+}
+
+// begin notes an attempt, which interrupt ends.
+func (a *attempts) begin(path string, end context.CancelFunc) (ended func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running == nil {
+		a.running = map[string]context.CancelFunc{}
+	}
+	a.running[path] = end
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.running, path)
+	}
+}
+
+func (a *attempts) interrupt(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if end := a.running[path]; end != nil {
+		end()
+	}
+}
+
+// paths are those of directories that are not taken over, although that was tried.
+func (a *attempts) paths() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[string]bool{}
+	for path := range a.failed {
+		all[path] = true
+	}
+	for path := range a.running {
+		all[path] = true
+	}
+	return slices.Collect(maps.Keys(all))
 }
 
 // fail notes a failure. After some there is no pause.

@@ -32,8 +32,13 @@ func newCluster(t testing.TB, names ...string) *cluster {
 	return c
 }
 
-func (c *cluster) add(name string) *machine {
-	m := &machine{TB: c.TB, root: c.TempDir(), bucket: c.bucket, name: name, history: 30 * 24 * time.Hour, many: true}
+func (c *cluster) add(name string) *machine { return c.start(name, false) }
+
+// addWithPresence is add for a machine that notices a missing volume.
+func (c *cluster) addWithPresence(name string) *machine { return c.start(name, true) }
+
+func (c *cluster) start(name string, presence bool) *machine {
+	m := &machine{TB: c.TB, root: c.TempDir(), bucket: c.bucket, name: name, history: 30 * 24 * time.Hour, many: true, presence: presence}
 	m.start()
 	c.hosts[name] = m
 	synctest.Wait()

@@ -8,55 +8,62 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/bucket/object"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/storage/replica"
 )
 
-// How much is fetched at a time, of all directories together. What is in the bucket as
+// How much is fetched at a time, of all directories together; one has half of the places at most. What is in the bucket as
 // it is to be is written to the disk piece by piece. Of the rest, fetchMemory bytes are
 // in memory at a time, or one that is larger.
 const (
-	fetchesInBackground = 8
-	fetchesAsked        = 16 // for which somebody waits
+	fetchesInBackground = 16
+	fetchesAsked        = 32 // for which somebody waits
 	looksInBackground   = 2  // at files here, which takes a processor
 	fetchMemory         = 256 << 20
 )
 
+// Whatever the bucket does not give is asked for again for placeFor without letting go of the
+// place, and with pauses for tryFor. Then whoever waits is told, and it goes on in the background.
+const (
+	placeFor   = time.Second
+	fetchPause = 2 * time.Second
+)
+
 // fetching bounds what is fetched at a time.
 type fetching struct {
-	once                             sync.Once
-	background, asked, looks, memory *semaphore.Weighted
-	logs                             *replica.Memory
-	running                          sync.WaitGroup
+	once              sync.Once
+	background, asked *places
+	looks, memory     *semaphore.Weighted
+	logs              *replica.Memory
+	running           sync.WaitGroup
 }
 
 // bounds is f when its bounds are set.
 func (f *fetching) bounds() *fetching {
 	f.once.Do(func() {
-		f.background, f.asked = semaphore.NewWeighted(fetchesInBackground), semaphore.NewWeighted(fetchesAsked)
+		f.background, f.asked = newPlaces(fetchesInBackground), newPlaces(fetchesAsked)
 		f.looks, f.memory = semaphore.NewWeighted(looksInBackground), semaphore.NewWeighted(fetchMemory)
 		f.logs = replica.NewMemory()
 	})
 	return f
 }
 
-// place waits for a place.
-func (f *fetching) place(ctx context.Context, asked bool) (release func(), err error) {
+// place waits for a place for the directory at a path.
+func (f *fetching) place(ctx context.Context, path string, asked bool) (release func(), err error) {
 	places := f.bounds().background
 	if asked {
 		places = f.asked
 	}
-	if err := places.Acquire(ctx, 1); err != nil {
-		return nil, err
-	}
-	return func() { places.Release(1) }, nil
+	return places.take(ctx, path)
 }
 
 // room waits for memory. Whoever has some waits for no directory, and for no more of it.
@@ -86,6 +93,7 @@ func (t *takeOver) newFetch(ctx context.Context, state *replica.State, m mark, k
 	if err != nil {
 		return nil, err
 	}
+	state.TryFor(placeFor)
 	f := &fetch{takeOver: t, state: state, journal: j, unknown: !any || !m.Since.IsZero() && !began.Before(m.Since)}
 	sizes := make(map[string]int64, len(state.Files))
 	for name, file := range t.names(state) {
@@ -102,8 +110,23 @@ func (t *takeOver) newFetch(ctx context.Context, state *replica.State, m mark, k
 
 // get looks at a file, and fetches it if it is not what the log says.
 func (f *fetch) get(ctx context.Context, name string, asked bool) (got datadir.Fetched, err error) {
+	for end := time.Now().Add(tryFor); ; {
+		got, err = f.try(ctx, name, asked)
+		if !bucket.ShouldRetry(err) || time.Now().After(end) {
+			return got, err
+		}
+		select {
+		case <-ctx.Done():
+			return got, ctx.Err()
+		case <-time.After(fetchPause):
+		}
+	}
+}
+
+// try is get once.
+func (f *fetch) try(ctx context.Context, name string, asked bool) (got datadir.Fetched, err error) {
 	file := f.state.Files[name]
-	release, err := f.fetching.place(ctx, asked)
+	release, err := f.fetching.place(ctx, f.d.Path, asked)
 	if err != nil {
 		return got, err
 	}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -299,6 +301,159 @@ func TestAFileThatCannotBeFetched(t *testing.T) {
 			t.Error(got)
 		}
 		next.check(next.serve())
+	})
+}
+
+// as has what follows be done for another tenant.
+func (m *machine) as(id string) {
+	m.Helper()
+	m.tenant, _ = m.snapshot.Load().ByID(id)
+	m.dir = filepath.Base(m.tenant.DataDir)
+}
+
+// TestFilesThatAreNotGiven to one tenant, however many ask for them, keep no other from what the
+// bucket gives, asked for or not. When they are given, they are fetched.
+func TestFilesThatAreNotGiven(t *testing.T) {
+	for name, fault := range map[string]bucket.Fault{"refused": {Refuse: bucket.ErrTemporary}, "never answered": {Delay: time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bucket.NewMemory()
+				start := func(name string) *machine {
+					m := &machine{TB: t, root: t.TempDir(), bucket: b, name: name, history: 30 * 24 * time.Hour, idle: 1}
+					m.start()
+					synctest.Wait()
+					return m
+				}
+				first := start("a")
+				for _, id := range []string{"idle0", "will"} {
+					first.as(id)
+					for i := range manyFiles {
+						first.write(fileName(i), fmt.Sprint("text ", i), "", true)
+					}
+					first.check(first.ds.compact(t.Context(), first.ds.housekeeping.of(id)))
+				}
+				first.end()
+				var mended atomic.Bool
+				b.Fault = func(op bucket.Op, key string) bucket.Fault {
+					if op == bucket.OpGet && strings.HasPrefix(key, "dirs/will/files/") && !mended.Load() {
+						return fault
+					}
+					return bucket.Fault{}
+				}
+				next := start("b")
+				defer next.end()
+				next.as("will")
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var asking sync.WaitGroup
+				for i := range manyFiles {
+					call := next.call(fileName(i))
+					asking.Go(func() {
+						if _, err := next.dirs.Of(next.tenant.DataDir).RecoveredView(ctx, call); err == nil {
+							t.Error("it is served")
+						}
+					})
+				}
+				will := next.dirs.Of(next.tenant.DataDir)
+				asking.Go(func() { <-ctx.Done() })
+				synctest.Wait()
+				begun := time.Now()
+				other, _ := next.snapshot.Load().ByID("idle0")
+				idle := next.dirs.Of(other.DataDir)
+				next.check(idle.Recover(t.Context()))
+				for i := range manyFiles {
+					v, err := idle.RecoveredView(t.Context(), next.call(fileName(i)))
+					next.check(err)
+					if v.Phext.Text() != fmt.Sprint("text ", i) {
+						t.Errorf("%d is %q", i, v.Phext.Text())
+					}
+				}
+				synctest.Wait()
+				if _, fetching := idle.Fetching(); fetching || time.Since(begun) > time.Second {
+					t.Errorf("after %v it is not whole: %v", time.Since(begun), fetching)
+				}
+				asking.Wait()
+				mended.Store(true)
+				if fault.Delay == 0 {
+					next.check(next.serve())
+					if _, fetching := will.Fetching(); fetching {
+						t.Error("it is not whole")
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPlaces are for those who have few, in the order in which they came.
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(16)
+		var got []string
+		var mu sync.Mutex
+		release := map[string][]func(){}
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		take := func(ctx context.Context, path string) {
+			waiting.Go(func() {
+				done, err := p.take(ctx, path)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					got = append(got, path)
+					release[path] = append(release[path], done)
+				}
+			})
+			synctest.Wait()
+		}
+		want := func(all ...string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(got, all) {
+				t.Errorf("%q have got one; want %q", got, all)
+			}
+			got = nil
+		}
+		give := func(path string) {
+			mu.Lock()
+			one := release[path][0]
+			release[path] = release[path][1:]
+			mu.Unlock()
+			one()
+		}
+		for range 10 {
+			take(ctx, "a")
+		}
+		want(slices.Repeat([]string{"a"}, 8)...)
+		for range 7 {
+			take(ctx, "b")
+		}
+		want(slices.Repeat([]string{"b"}, 6)...) // the last eighth is not for it
+		take(ctx, "c")
+		take(ctx, "d")
+		want("c", "d")
+		take(ctx, "e")
+		take(ctx, "c")
+		want()
+		give("a")
+		want("e")
+		give("e")
+		give("a")
+		want() // the last eighth is for others
+		give("a")
+		want("a")
+		cancel()
+		waiting.Wait()
+		for _, all := range release {
+			for _, done := range all {
+				done()
+			}
+		}
+		if used := p.shares.Used(); used != 0 || len(p.waiting) > 0 {
+			t.Errorf("%d are left, and %d wait", used, len(p.waiting))
+		}
 	})
 }
 

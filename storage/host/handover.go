@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/storage/bucket"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/replica"
 )
 
 // ErrNoSuchHost is returned by HandOver for a host that cannot take a directory over.
@@ -40,14 +41,97 @@ func (ds *Directories) HandOver(ctx context.Context, dir, to string) error {
 		if to == ds.Name {
 			return nil
 		}
-		if err := d.Recover(ctx); err != nil { // it may be ahead of the bucket
-			return err
-		}
+		return ds.handOverUnserved(ctx, d, to)
 	}
 	if to == ds.Name {
 		return nil
 	}
 	return ds.handOver(ctx, d, to)
+}
+
+// recoverWithin is how long it is tried to serve a directory that is to be handed over.
+const recoverWithin = 5 * time.Second
+
+// handOverUnserved hands a directory over that this host owns and does not serve: it has just
+// started, say, or cannot serve it.
+func (ds *Directories) handOverUnserved(ctx context.Context, d *datadir.Dir, to string) error {
+	limited, cancel := context.WithTimeout(ctx, recoverWithin)
+	defer cancel()
+	if d.Recover(limited) == nil { // so that it is noted what is here
+		return ds.handOver(ctx, d, to)
+	}
+	return ds.giveAwayOr(ctx, d, to)
+}
+
+// giveAwayOr is giveAway, or handOver if the directory may be ahead of the bucket, or is served.
+func (ds *Directories) giveAwayOr(ctx context.Context, d *datadir.Dir, to string) error {
+	err := ds.giveAway(ctx, d, to)
+	if errors.Is(err, errMayBeAhead) {
+		if err := d.Recover(ctx); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, datadir.ErrBusy) {
+		return err
+	}
+	return ds.handOver(ctx, d, to)
+}
+
+// errMayBeAhead keeps a directory from being given away that this host does not serve.
+var errMayBeAhead = errors.New("only this host may have what was acknowledged last")
+
+// giveAway gives a directory to another host that this one does not serve. The bucket must have
+// everything that was acknowledged.
+func (ds *Directories) giveAway(ctx context.Context, d *datadir.Dir, to string) error {
+	if err := ds.checkNotAhead(d); err != nil { // or a take-over that uploads it would be interrupted
+		return err
+	}
+	return d.GiveAway(ctx, func() { ds.attempts.interrupt(d.Path) }, func(ctx context.Context) error {
+		if err := ds.checkNotAhead(d); err != nil {
+			return err
+		}
+		if err := ds.offer(ctx, d, to); err != nil {
+			return err
+		}
+		ds.counts.handOvers.Add(1)
+		ds.Logger.Warn("a directory was given away that this host does not serve", slog.String(logkey.DataDir, d.Path), slog.String("to", to))
+		return nil
+	})
+}
+
+// checkNotAhead is errMayBeAhead if that is so. If the volume is missing of a directory that this
+// host did not have in the bucket, nothing is known of what was on it.
+func (ds *Directories) checkNotAhead(d *datadir.Dir) error {
+	t, err := ds.newTakeOver(d)
+	if err != nil {
+		return err
+	}
+	m, _, err := t.readMark()
+	if err == nil && (m.Ahead || t.stray.Ahead || m.Epoch == 0 && d.CheckPresent() != nil) {
+		err = errMayBeAhead
+	}
+	return err
+}
+
+// cannotServe says that this host is not to take a directory over, or to go on with it, if another
+// one can: it is drained, or the volume with its files is missing.
+func (ds *Directories) cannotServe(d *datadir.Dir) bool {
+	return ds.Many && len(ds.candidates()) > 0 && (ds.draining.Load() || d.CheckPresent() != nil)
+}
+
+// pass gives a directory to another host if this one was to serve it, and cannot. The other one
+// is not known if that was done meanwhile.
+func (ds *Directories) pass(ctx context.Context, d *datadir.Dir, name string) (to route, passed bool) {
+	if !ds.cannotServe(d) || !ds.attempts.mayPass(d.Path, ds.clock()) {
+		return route{}, false
+	}
+	to, _ = ds.prefer(name)
+	switch err := ds.giveAway(ctx, d, to.host); {
+	case errors.Is(err, datadir.ErrMoved), errors.Is(err, replica.ErrDeposed):
+		return route{}, true
+	case err != nil:
+		return route{}, false // it is refused here, which is logged
+	}
+	return to, true
 }
 
 // checkTaker finds out whether a host can take a directory over.
@@ -70,7 +154,7 @@ func (ds *Directories) offer(ctx context.Context, d *datadir.Dir, to string) err
 	if err != nil {
 		return err
 	}
-	o, etag, err := t.dir.Owner(ctx)
+	o, etag, err := t.askOwner(ctx)
 	if err != nil {
 		return err
 	}
@@ -92,8 +176,9 @@ func (ds *Directories) handOver(ctx context.Context, d *datadir.Dir, to string) 
 	ds.shorten(ctx, one)
 	begun, owned := time.Now(), d.Ownership()
 	err = d.HandOver(ctx, func(ctx context.Context) error {
+		// Without that, what is here is set aside when the directory comes back, if it is old then.
 		if err := ds.editMark(name, one.log.Epoch(), func(m *mark) { m.Ahead, m.Left = false, owned.States() }); err != nil {
-			return err
+			ds.Logger.Warn("it could not be noted what a directory had when it was handed over", slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 		}
 		ctx, cancel := context.WithTimeout(ctx, leaseFor)
 		defer cancel()
@@ -163,6 +248,21 @@ func (ds *Directories) setDraining(ctx context.Context, draining bool) error {
 	}
 }
 
+// handOverMissing hands over directories whose volumes are missing, as those who wanted to read
+// them have found.
+func (ds *Directories) handOverMissing(ctx context.Context) {
+	for _, one := range ds.Owned() {
+		d := ds.Dirs.Of(one.Path)
+		if !d.IsMissing() || !ds.cannotServe(d) {
+			continue
+		}
+		to, _ := ds.prefer(one.Name)
+		if err := ds.handOver(ctx, d, to.host); err != nil && ctx.Err() == nil {
+			ds.Logger.Warn("a directory whose volume is missing could not be handed over", slog.String(logkey.DataDir, one.Path), slog.Any(logkey.Error, err))
+		}
+	}
+}
+
 // handOverAll hands over all directories that this host has, if another host can have them.
 func (ds *Directories) handOverAll(ctx context.Context) error {
 	var group errgroup.Group
@@ -179,5 +279,32 @@ func (ds *Directories) handOverAll(ctx context.Context) error {
 			return nil
 		})
 	}
+	for _, path := range ds.attempts.paths() {
+		group.Go(func() error { return ds.handOverFailed(ctx, ds.Dirs.Of(path)) })
+	}
 	return group.Wait()
+}
+
+// handOverFailed hands a directory over that is not taken over yet, or could not be, if it is
+// this host's.
+func (ds *Directories) handOverFailed(ctx context.Context, d *datadir.Dir) error {
+	t, err := ds.newTakeOver(d)
+	if err != nil {
+		return nil // nobody has it any more, say
+	}
+	if o, _, err := t.askOwner(ctx); err != nil {
+		return fmt.Errorf("%s: %w", d.Path, err)
+	} else if o.Host != ds.Name {
+		return nil
+	}
+	err = ds.giveAwayOr(ctx, d, "")
+	for _, gone := range []error{datadir.ErrMoved, ErrOwnedElsewhere, replica.ErrDeposed} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.Path, err)
+	}
+	return nil
 }

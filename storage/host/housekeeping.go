@@ -157,6 +157,7 @@ func (ds *Directories) Keep(ctx context.Context) {
 				ds.Logger.Warn("not all directories could be handed over", slog.Any(logkey.Error, err))
 			}
 		}
+		ds.handOverMissing(ctx)
 		for _, one := range ds.due(ds.clock()) {
 			if err := ds.compact(ctx, one); err != nil && ctx.Err() == nil {
 				ds.Logger.Warn("the log of a directory in the bucket was not compacted", slog.String(logkey.DataDir, one.path), slog.Any(logkey.Error, err))

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,7 +62,8 @@ type machine struct {
 	running sync.WaitGroup
 	log     *lines
 	killed  atomic.Bool
-	cut     atomic.Bool // the bucket cannot be reached for now
+	cut     atomic.Bool            // the bucket cannot be reached for now
+	lacking atomic.Pointer[string] // key of an object that the bucket does not give this machine
 	clock   atomic.Pointer[func() time.Duration]
 	stops   atomic.Int64 // how often the child was to be stopped
 	history time.Duration
@@ -72,9 +74,11 @@ type machine struct {
 	dir         string // below srv; "" = data
 	idle        int
 	lag         time.Duration
-	without     bool // it serves without a bucket
-	many        bool // it is one of several hosts
-	archived    bool // will is
+	without     bool     // it serves without a bucket
+	alone       *Without // then
+	many        bool     // it is one of several hosts
+	archived    bool     // will is
+	presence    bool     // a volume that is missing is noticed
 }
 
 type lines struct {
@@ -128,6 +132,9 @@ func (m *machine) start() {
 	m.dirs = datadir.New(datadir.Config{Tenants: m.ds.Tenants, Journal: m.journal, TakeOver: m.ds.TakeOver, Leased: m.Holds, Lag: m.lag, ReadMemory: 1 << 20, MaxBody: 1 << 20, Logger: log,
 		StopChild: func(context.Context, string, string) error { m.stops.Add(1); return nil }})
 	m.ds.Dirs = m.dirs
+	if m.presence {
+		m.dirs.MarkDir = filepath.Join(m.root, "presence")
+	}
 	m.ledger = quota.NewLedger(m.snapshot.Load, log)
 	m.ledger.FollowFetches(func(dataDir string) quota.Coming {
 		if f := m.dirs.Of(dataDir).Coming(); f != nil {
@@ -138,9 +145,9 @@ func (m *machine) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	if m.without {
-		without, err := ServeWithout(m.ds.MarkDir, m.snapshot.Load, log)
+		m.alone, err = ServeWithout(m.ds.MarkDir, m.snapshot.Load, log)
 		m.check(err)
-		m.dirs.TakeOver, m.dirs.Refuse = nil, without.Refuse
+		m.dirs.TakeOver, m.dirs.Refuse = nil, m.alone.Refuse
 		return
 	}
 	m.check(m.ds.Lock())
@@ -208,6 +215,13 @@ func (k killable) Get(ctx context.Context, key, unless string) (bucket.Object, e
 		return bucket.Object{}, bucket.ErrTemporary
 	}
 	return k.Bucket.Get(ctx, key, unless)
+}
+
+func (k killable) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if lacking := k.machine.lacking.Load(); lacking != nil && *lacking == key {
+		return nil, bucket.ErrTemporary
+	}
+	return k.Bucket.Open(ctx, key)
 }
 
 func (k killable) List(ctx context.Context, prefix, after string, limit int) ([]bucket.Entry, bool, error) {

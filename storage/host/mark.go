@@ -41,8 +41,10 @@ func (t *takeOver) readMark() (m, earlier mark, err error) {
 		return mark{}, mark{}, err
 	case m.Path != t.d.Path:
 		known, err := t.moved(m)
-		if err == nil && known.Epoch == 0 && m.Of == t.dir.Of && m.Of != "" { // some of its files may have been moved
-			t.left = m.Left
+		if err == nil && known.Epoch == 0 && m.Of == t.dir.Of {
+			if t.stray = m; m.Of != "" { // some of its files may have been moved
+				t.left = m.Left
+			}
 		}
 		return known, mark{}, err
 	case m.Of != t.dir.Of:

@@ -88,12 +88,16 @@ func (ds *Directories) Accepts(ctx context.Context, dir string) (bool, error) {
 	if err := d.AwaitHandOver(ctx); err != nil || d.Owned() {
 		return err == nil, err
 	}
-	_, o, err := ds.owner(ctx, d)
+	name, o, err := ds.owner(ctx, d)
 	if err != nil {
 		return false, err
 	}
 	w, known := ds.view.of(o.Host)
-	return ds.mayClaim(o) && !(o.Host != "" && o.Host != ds.Name && known && w.alive()), nil
+	if !ds.mayClaim(o) || o.Host != "" && o.Host != ds.Name && known && w.alive() {
+		return false, nil
+	}
+	_, passed := ds.pass(ctx, d, name)
+	return !passed, nil
 }
 
 // Forget has the next Route of a directory look into the bucket: its owner said that it is
@@ -186,6 +190,11 @@ func (ds *Directories) find(ctx context.Context, d *datadir.Dir) (route, error) 
 		return route{}, err
 	}
 	r := ds.choose(name, o)
+	if r.host == ds.Name {
+		if to, passed := ds.pass(ctx, d, name); passed {
+			r = to
+		}
+	}
 	if r.host != ds.Name {
 		before.Lose(replica.ErrDeposed) // of before a gap in the lease
 	}
@@ -208,18 +217,22 @@ func (ds *Directories) choose(name string, o object.Owner) route {
 	if w, ok := ds.view.of(o.Next); ok && ds.takes(w) {
 		return route{host: o.Next, incarnation: w.seen.Incarnation, placed: true}
 	}
-	others := ds.candidates()
-	best, highest := route{}, uint64(0)
-	for host, w := range others {
-		if weight := weightOf(host, name); best.host == "" || weight > highest {
-			best, highest = route{host, w.seen.Incarnation, true}, weight
-		}
-	}
-	mine := ds.Holds() && (!ds.draining.Load() || len(others) == 0)
+	best, highest := ds.prefer(name)
+	mine := ds.Holds() && (!ds.draining.Load() || best.host == "")
 	if mine && (best.host == "" || o.Next == ds.Name || weightOf(ds.Name, name) >= highest) {
 		return route{host: ds.Name}
 	}
 	return best
+}
+
+// prefer is the other host that rendezvous hashing prefers; "" = there is none.
+func (ds *Directories) prefer(name string) (best route, highest uint64) {
+	for host, w := range ds.candidates() {
+		if weight := weightOf(host, name); best.host == "" || weight > highest {
+			best, highest = route{host, w.seen.Incarnation, true}, weight
+		}
+	}
+	return best, highest
 }
 
 // weightOf is what rendezvous hashing gives a host for a directory: the host with the

@@ -71,6 +71,10 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(lease.ctx, cancel)()
+	defer ds.attempts.begin(d.Path, cancel)()
+	if d.IsHandedOver() {
+		return nil, datadir.ErrMoved
+	}
 	r, err := ds.takeOver(ctx, d, lease)
 	ds.refused.note(d.Path, err)
 	if err != nil && !lease.holds() {
@@ -83,6 +87,11 @@ func (ds *Directories) TakeOver(ctx context.Context, d *datadir.Dir) (*datadir.R
 	return r, err
 }
 
+// tryFor is for how long a take-over asks the bucket for something that it does not get. It is
+// longer than a lease, so that a bucket that cannot be reached at all is noticed by that, and
+// shorter than a request waits.
+const tryFor = 9 * time.Second
+
 // isElsewhere says whether a take-over has failed because another host may have the directory.
 func isElsewhere(err error) bool {
 	return errors.Is(err, replica.ErrDeposed) || errors.Is(err, replica.ErrNoLease) || errors.Is(err, errOwned)
@@ -94,6 +103,7 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 		return nil, err
 	}
 	t.log = ds.attempts.of(d.Path).log
+	t.dir.Patience = tryFor
 	ownership, end := context.WithCancel(lease.ctx)
 	defer func() {
 		if err != nil {
@@ -122,12 +132,9 @@ func (ds *Directories) takeOver(ctx context.Context, d *datadir.Dir, lease *leas
 	if err := ds.awaitEnd(ctx, owner); err != nil {
 		return nil, err
 	}
-	if t.readAhead(mark, owner); t.behind && !t.ahead && mark.Path == t.d.Path {
-		// Others have had it since. The owner is this host's next, also if this attempt fails.
-		mark.Ahead = false
-		if err := t.writeMark(mark); err != nil {
-			return nil, err
-		}
+	t.readAhead(mark, owner)
+	if err := t.forgetAhead(ctx, &mark, owner); err != nil {
+		return nil, err
 	}
 	log, err := t.open(ctx, owner, etag)
 	if err != nil {
@@ -228,6 +235,7 @@ type takeOver struct {
 	behind bool                        // the log may lack what was acknowledged here
 	ahead  bool                        // and it is still this host's to add that
 	left   map[string]object.FileState // as mark.Left
+	stray  mark                        // of this directory at another path, if what is here is not that
 	log    *replica.Log                // that was opened last, if nothing may be on its way to it
 }
 

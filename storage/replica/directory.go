@@ -36,7 +36,7 @@ var (
 )
 
 // Directory is what a bucket has of one data directory. Reads need no lease.
-// Whatever the bucket cannot do now is tried again until the context ends.
+// Whatever the bucket cannot do now is tried again until the context ends, or for Patience.
 type Directory struct {
 	Bucket bucket.Bucket
 	Name   string // of the directory in the bucket, which can be a part of a key
@@ -50,6 +50,9 @@ type Directory struct {
 	Holds func() bool
 	// Now is this host's clock, for the times in records; nil = time.Now.
 	Now func() time.Time
+	// Patience is for how long one request is tried again, but not those of a Log; 0 = until the
+	// context ends.
+	Patience time.Duration
 	// Memory is that of all directories of the process; nil = there is this one only.
 	Memory *Memory
 }
@@ -83,6 +86,13 @@ func (d *Directory) now() time.Time {
 	return time.Now()
 }
 
+// patient is the directory without its Patience.
+func (d *Directory) patient() *Directory {
+	p := *d
+	p.Patience = 0
+	return &p
+}
+
 func (d *Directory) holds() bool { return d.Holds == nil || d.Holds() }
 
 const (
@@ -95,9 +105,13 @@ const (
 // do not come back all at once. They are a function of what is known of a call, and not
 // random, so that a simulation can be repeated.
 func (d *Directory) retry(ctx context.Context, key string, try func() error) error {
+	begun := time.Now()
 	for n, pause := 0, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
 		err := try()
 		if err == nil || !bucket.ShouldRetry(err) {
+			return err
+		}
+		if d.Patience > 0 && time.Since(begun)+pause > d.Patience {
 			return err
 		}
 		select {

@@ -47,6 +47,7 @@ func (d *Directory) TakeOver(ctx context.Context, seen object.Owner, etag string
 	if err := l.open(ctx); err != nil {
 		return nil, fmt.Errorf("taking %s over: %w", d.Name, err)
 	}
+	l.d = d.patient()
 	return l, nil
 }
 
@@ -60,7 +61,7 @@ func (d *Directory) Reopen(l *Log, seen object.Owner, etag string) *Log {
 	if l.failed != nil || seen != mine || etag != l.ownerETag || d.Name != l.d.Name || d.Of != l.d.Of {
 		return nil
 	}
-	again := &Log{d: d, epoch: l.epoch, end: l.end, ownerETag: etag, housekeeping: semaphore.NewWeighted(1)}
+	again := &Log{d: d.patient(), epoch: l.epoch, end: l.end, ownerETag: etag, housekeeping: semaphore.NewWeighted(1)}
 	again.known.Store(l.end)
 	return again
 }

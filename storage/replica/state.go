@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/semaphore"
@@ -101,6 +102,13 @@ func (d *Directory) StateAt(ctx context.Context, seq uint64) (*State, error) {
 	}
 	s.dropAnswers(s.time)
 	return s, nil
+}
+
+// TryFor is the Patience of what is read for it from now on.
+func (s *State) TryFor(patience time.Duration) {
+	d := *s.d
+	d.Patience = patience
+	s.d = &d
 }
 
 func (s *State) read(r Record) {
