@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -152,6 +153,10 @@ type childLog = lumberjack.Logger
 func (l *logs) writer(dataDir string) lineWriter {
 	w, prefix := l.stderr, filepath.Base(dataDir)+": "
 	if l.dir != "" {
+		if err := checkLog(l.name(dataDir)); err != nil {
+			_, _ = fmt.Fprintf(l.stderr, "%sits output is kept in memory only: %v\n", prefix, err) // as below
+			return func(string) {}
+		}
 		w, prefix = l.file(dataDir), ""
 	} else if l.logger != nil {
 		return func(line string) { l.logger.Info(line, logkey.DataDir, dataDir) }
@@ -160,6 +165,15 @@ func (l *logs) writer(dataDir string) lineWriter {
 		// A full disk must not stop the child. The line is kept in memory.
 		_, _ = io.WriteString(w, prefix+line+"\n")
 	}
+}
+
+// checkLog refuses to write to what is there and no regular file: a FIFO would keep the child, and
+// whoever waits for its end, for good.
+func checkLog(name string) error {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file: remove it, and the next child writes there again", name)
+	}
+	return nil
 }
 
 func (l *logs) file(dataDir string) *childLog {
