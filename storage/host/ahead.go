@@ -29,24 +29,28 @@ import (
 // acknowledged last.
 func (t *takeOver) readAhead(m mark, o object.Owner) {
 	t.behind = m.Ahead
-	t.ahead = t.behind && m.Whole && t.wasOurs(o)
+	t.ahead = t.behind && m.Whole && t.wasOurs(m, o)
 }
 
-// wasOurs says whether this host is the last that has had the directory, on this disk.
-func (t *takeOver) wasOurs(o object.Owner) bool {
+// wasOurs says whether this host is the last that has had the directory, on this disk. If it has
+// given it away, nobody else has had it as long as there is no later epoch.
+func (t *takeOver) wasOurs(m mark, o object.Owner) bool {
+	if m.Epoch > 0 && o.Host == "" && o.Epoch == m.Epoch {
+		return true
+	}
 	return o.Host == t.Name && (o.Incarnation == t.Incarnation || slices.Contains(t.Predecessors, o.Incarnation))
 }
 
 // forgetAhead notes that the files here are not to be uploaded, before this host is the owner:
 // then nothing tells any more that others have had the directory since, also if this attempt
-// fails. The mark may be of another path, from which the files were moved, or to which they
+// fails. Nor may they be served without the bucket then, which would make them ahead. The mark may be of another path, from which the files were moved, or to which they
 // may be moved back.
 func (t *takeOver) forgetAhead(ctx context.Context, m *mark, o object.Owner) error {
-	if t.behind && !t.ahead {
-		m.Ahead = false
+	if t.behind && !t.ahead || m.Epoch > 0 && m.Whole && !t.wasOurs(*m, o) {
+		m.Ahead, m.Whole = false, false
 		return t.writeMark(*m)
 	}
-	if !t.stray.Ahead || t.wasOurs(o) {
+	if !t.stray.Ahead && !t.stray.Whole || t.wasOurs(t.stray, o) {
 		return nil
 	}
 	if t.stray.Of != "" && t.stray.isOld(o) { // what an earlier tenant had is to be set aside, and not removed
@@ -54,7 +58,7 @@ func (t *takeOver) forgetAhead(ctx context.Context, m *mark, o object.Owner) err
 			return err
 		}
 	}
-	t.stray.Ahead = false
+	t.stray.Ahead, t.stray.Whole = false, false
 	return t.writeMark(t.stray)
 }
 

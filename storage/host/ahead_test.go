@@ -315,22 +315,73 @@ func TestWritesWaitForABucketThatIsTooFarBehind(t *testing.T) {
 	})
 }
 
-// TestServedWithoutTheBucketForAWhile keeps what was written then.
-func TestServedWithoutTheBucketForAWhile(t *testing.T) {
+// TestServedWithoutTheBucketAfterOthers has a take-over end in its middle, after others had the
+// directory, and the bucket be left out then: nothing old takes the place of what they wrote.
+func TestServedWithoutTheBucketAfterOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMachine(t, bucket.NewMemory(), "a")
+		b := bucket.NewMemory()
+		m := newMachine(t, b, "a")
 		synctest.Wait()
 		m.write("n.phext", "one", "", true)
 		m.end()
-		m.serveWithout()
-		m.serveWithout()
-		m.edit("n.phext", "without")
+		next := newMachine(t, b, "b")
+		synctest.Wait()
+		next.check(next.serve())
+		next.write("n.phext", "two", "", true)
+		next.end()
+		key := logOf(t, b)[1]
+		whole, err := b.Get(t.Context(), key, "")
+		m.check(err)
+		_, err = b.Put(t.Context(), key, []byte("damaged"), bucket.Condition{})
+		m.check(err)
+		m.start()
+		synctest.Wait()
+		if m.serve() == nil {
+			t.Fatal("it is taken over")
+		}
+		m.crash()
+		_, err = b.Put(t.Context(), key, whole.Body, bucket.Condition{})
+		m.check(err)
+		m.without = true
+		m.start()
+		if m.serve() == nil {
+			t.Error("it is served without the bucket, which has more")
+		}
+		m.crash()
+		m.without = false
 		m.start()
 		defer m.end()
 		synctest.Wait()
 		m.check(m.serve())
-		m.want("n.phext", "without")
+		m.want("n.phext", "two")
 	})
+}
+
+// TestServedWithoutTheBucketForAWhile keeps what was written then, also where another host could
+// have had the directory, and has not.
+func TestServedWithoutTheBucketForAWhile(t *testing.T) {
+	for name, others := range map[string][]string{"alone": nil, "beside another host": {"b"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cluster{TB: t, bucket: bucket.NewMemory(), hosts: map[string]*machine{}}
+				defer c.end()
+				a := c.add("a")
+				for _, name := range others {
+					c.add(name)
+				}
+				a.write("n.phext", "one", "", true)
+				a.check(a.ds.Drain(t.Context())) // as a clean stop does
+				a.end()
+				a.serveWithout()
+				a.serveWithout()
+				a.edit("n.phext", "without")
+				a.start()
+				synctest.Wait()
+				a.check(a.serve())
+				a.want("n.phext", "without")
+			})
+		})
+	}
 }
 
 // damageMark leaves so many bytes of the mark of a directory, and returns where it is.

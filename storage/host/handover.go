@@ -124,7 +124,7 @@ func (ds *Directories) pass(ctx context.Context, d *datadir.Dir, name string) (t
 	if !ds.cannotServe(d) || !ds.attempts.mayPass(d.Path, ds.clock()) {
 		return route{}, false
 	}
-	to, _ = ds.prefer(name)
+	to = ds.after(name)
 	switch err := ds.giveAway(ctx, d, to.host); {
 	case errors.Is(err, datadir.ErrMoved), errors.Is(err, replica.ErrDeposed):
 		return route{}, true
@@ -256,7 +256,7 @@ func (ds *Directories) handOverMissing(ctx context.Context) {
 		if !d.IsMissing() || !ds.cannotServe(d) {
 			continue
 		}
-		to, _ := ds.prefer(one.Name)
+		to := ds.after(one.Name)
 		if err := ds.handOver(ctx, d, to.host); err != nil && ctx.Err() == nil {
 			ds.Logger.Warn("a directory whose volume is missing could not be handed over", slog.String(logkey.DataDir, one.Path), slog.Any(logkey.Error, err))
 		}
@@ -307,4 +307,19 @@ func (ds *Directories) handOverFailed(ctx context.Context, d *datadir.Dir) error
 		return fmt.Errorf("%s: %w", d.Path, err)
 	}
 	return nil
+}
+
+// after is the other host that follows this one in the order of rendezvous hashing, in a ring: so
+// a directory that several hosts cannot serve comes to each.
+func (ds *Directories) after(name string) (next route) {
+	mine, below := weightOf(ds.Name, name), uint64(0)
+	for host, w := range ds.candidates() {
+		if weight := weightOf(host, name); weight < mine && (next.host == "" || weight > below) {
+			next, below = route{host, w.seen.Incarnation, true}, weight
+		}
+	}
+	if next.host == "" {
+		next, _ = ds.prefer(name)
+	}
+	return next
 }

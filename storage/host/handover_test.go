@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,6 +217,22 @@ func TestADrainedHostThatHasCrashed(t *testing.T) {
 		c.want("a", "n.phext", "one")
 		if c.owner() != "b" {
 			t.Errorf("%q has it", c.owner())
+		}
+	})
+}
+
+// TestWhatNobodyCanServeComesToEach has each host pass a directory on: none is left out.
+func TestWhatNobodyCanServeComesToEach(t *testing.T) {
+	inCluster(t, []string{"a", "b", "c", "d"}, func(t *testing.T, c *cluster) {
+		for n := range 20 {
+			name, at, asked := fmt.Sprint("tenant", n), "a", map[string]bool{}
+			for range c.hosts {
+				at = c.hosts[at].ds.after(name).host
+				asked[at] = true
+			}
+			if len(asked) != len(c.hosts) {
+				t.Errorf("%s comes only to %v", name, asked)
+			}
 		}
 	})
 }
