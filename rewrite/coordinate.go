@@ -25,6 +25,9 @@ func isSeparator(r rune) bool { return r == '.' || r == '/' || r == ';' }
 // it reads the file again, and then 2025.2.13/... and 2026.2.13/... are one scroll
 // (recorded in "short, dated and zero coordinates").
 func parseCoordinate(s, ownID string) (at phext.Coordinate, name string, err *apierror.Error) {
+	if len(s) > longestCoordinate {
+		return at, "", badCoordinate("coordinate %s is %d bytes long: no coordinate, and no name of one, is", clip(s), len(s))
+	}
 	at, bad := phext.ParseCoordinate(s)
 	if bad == nil {
 		return at, "", nil // an id in front would have made it ten components
@@ -61,6 +64,10 @@ func numericName(s string) string {
 	}
 	return strings.Join(all[:3], ".") + "/" + strings.Join(all[3:6], ".") + "/" + strings.Join(all[6:], ".")
 }
+
+// longestCoordinate is how much is read of what may be a coordinate, in bytes: an id and a name,
+// or numbers with zeros in front.
+const longestCoordinate = 2 * longestCoordinateName
 
 // longestCoordinateName is the length of the longest name of a coordinate, in
 // bytes.

@@ -78,10 +78,16 @@ func (h *Head) restore(got *collector, body []byte) (*HistorySpec, *apierror.Err
 	return spec, nil
 }
 
+// longestAfter is far longer than any time, in bytes.
+const longestAfter = 64
+
 // setHistory reads what history and restore have in common, and the parameters of history.
 func (c *Call) setHistory(p *params) (err *apierror.Error) {
 	if c.Op == History {
 		c.History = &HistorySpec{Everywhere: !p.given(paramPhext) || c.Phext == everyPhext, After: p.get(paramAfter)}
+		if len(c.History.After) > longestAfter {
+			return badRequest("after is %d bytes long: a time such as 2026-01-31T15:04:05Z is wanted, or a duration back from now such as 2h or 7d", len(c.History.After))
+		}
 		if c.History.Limit, err = positive(p, paramLimit, 0); err != nil {
 			return err
 		}

@@ -51,10 +51,10 @@ func (c *Call) checkMessage() *apierror.Error {
 	short, ok := c.Long.takeOut(c.Scroll, c.Pace)
 	c.Scroll = short
 	switch {
+	case ok && valuesIn(c.Scroll) > mostValues:
+		return badRequest("the message has more than %d values: ask for less at once", mostValues)
 	case !ok || json.Unmarshal(c.Scroll, &object) != nil:
 		return badRequest("the body must be one JSON-RPC message of the Model Context Protocol, and no list of them")
-	case valuesIn(c.Scroll) > mostValues:
-		return badRequest("the message has more than %d values: ask for less at once", mostValues)
 	}
 	return nil
 }

@@ -16,9 +16,17 @@ import (
 // where it is not looked for. They are refused only if the value can be nothing else, so
 // that no text is.
 
+// mostLookedAt is how many parameters of a query, or fields of JSON, are looked at for one whose
+// name may be misspelt, or that may hold a coordinate: nobody means the next one.
+const mostLookedAt = 100
+
 // checkMisspelt refuses a query in which the name of the coordinate is misspelt.
 func checkMisspelt(query string) *apierror.Error {
+	left := mostLookedAt
 	for pair := range strings.SplitSeq(query, "&") {
+		if left--; left < 0 {
+			return nil
+		}
 		name, value, _ := strings.Cut(pair, "=")
 		if name = unescape(name, nil); len(name) > longestParam {
 			continue
@@ -111,7 +119,7 @@ func nestedCoordinate(body []byte) string {
 	if !bytes.HasPrefix(body, []byte("{")) && !bytes.HasPrefix(body, []byte("[")) {
 		return ""
 	}
-	for _, m := range coordinateField.FindAllSubmatch(body[:min(len(body), nestedWithin)], -1) {
+	for _, m := range coordinateField.FindAllSubmatch(body[:min(len(body), nestedWithin)], mostLookedAt) {
 		name, value := string(m[1]), strings.ReplaceAll(string(m[2]), `\/`, "/")
 		if couldBeCoordinate(value) && (len(name) > 1 || len(components(value)) >= len(phext.Coordinate{})) {
 			return name

@@ -29,6 +29,9 @@ func ParsePrefix(text string) (Prefix, error) {
 }
 
 func parsePrefix(text string) (Prefix, *apierror.Error) {
+	if len(text) > longestCoordinate {
+		return Prefix{}, badCoordinate("the prefix %s is %d bytes long: no coordinate is", clip(text), len(text))
+	}
 	p := Prefix{Text: text}
 	s := strings.TrimRight(text, "*/.;")
 	if s == "" && strings.Trim(text, "*/") == "" {

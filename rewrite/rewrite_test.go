@@ -350,6 +350,34 @@ func TestMisspeltCoordinates(t *testing.T) {
 	}
 }
 
+// TestLookingIsBounded in what a request can make of its URL and its body.
+func TestLookingIsBounded(t *testing.T) {
+	none, long := apierror.Kind{}, strings.Repeat("1.", longestCoordinate)+"1"
+	for name, test := range map[string]struct {
+		method, target, body string
+		kind                 apierror.Kind // of the error
+	}{
+		"a misspelt parameter":      {"POST", "/update?" + strings.Repeat("x=1&", mostLookedAt-1) + "coordinates=1.1.1/1.1.1/1.1.2", "text", apierror.BadRequest},
+		"one behind many":           {"POST", "/update?" + strings.Repeat("x=1&", mostLookedAt) + "coordinates=1.1.1/1.1.1/1.1.2", "text", none},
+		"a long coordinate":         {"GET", "/select?c=" + long, "", apierror.BadCoordinate},
+		"a long one in the path":    {"GET", "/read/" + long, "", apierror.BadCoordinate},
+		"a long prefix":             {"GET", "/list/" + long, "", apierror.BadCoordinate},
+		"a long time":               {"GET", "/history?after=" + strings.Repeat("9", 100), "", apierror.BadRequest},
+		"zeros that take no longer": {"GET", "/select?c=" + strings.Repeat("0", 500) + "1.1.1", "", none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, query, _ := strings.Cut(test.target, "?")
+			head, err := ParseHead(test.method, path, query, Tenant{ID: "will"})
+			if err == nil {
+				_, err = head.Call([]byte(test.body))
+			}
+			if e := apierror.From(err); (err != nil) != (test.kind != none) || err != nil && e.Kind != test.kind {
+				t.Errorf("%v, want %v", err, test.kind)
+			}
+		})
+	}
+}
+
 // TestATextWithManyAmpersands looks like a form. Each of them must cost next to nothing.
 func TestATextWithManyAmpersands(t *testing.T) {
 	for part, problem := range map[string]string{"&": "a part without '='", "&zz=": `the field "zz"`} {

@@ -65,9 +65,9 @@ func swapped(a, b string) bool {
 	return false
 }
 
-func plain(word string) string {
-	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(word))
-}
+var separators = strings.NewReplacer("-", "", "_", "")
+
+func plain(word string) string { return strings.ToLower(separators.Replace(word)) }
 
 // distance is how many letters have to be added, removed or changed to make one
 // word of the other (Levenshtein).
