@@ -229,7 +229,14 @@ func sameTenant(now, was *tenants.Tenant) bool {
 // here, it may be newer than what is known here.
 func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := g.identify(r, infoOf(r).began)
+		var who access
+		var err error
+		look := func() { who, err = g.identify(r, infoOf(r).began) }
+		if turn := infoOf(r).turn; len(r.RequestURI) > parsedAside {
+			turn.Do(turn.Owner(), look) // it may be about a public phext, whose name is in the query
+		} else {
+			look()
+		}
 		if err != nil && fromHost && g.RefreshTenants != nil {
 			g.RefreshTenants(r.Context())
 			who, err = g.identify(r, infoOf(r).began)

@@ -89,6 +89,13 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 			infoOf(r).body = body
 		}
 	}
+	if len(body)+len(r.URL.RawQuery)+len(r.URL.Path) > parsedAside {
+		turn := infoOf(r).turn
+		if err := turn.Take(r.Context()); err != nil {
+			return nil, err
+		}
+		defer turn.Give()
+	}
 	switch more := head.ParsedMemory(body, r.URL.RawQuery); {
 	case more == 0:
 	case !held.Fits(held.Size() + more):
@@ -96,18 +103,11 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 	case !held.Grow(held.Size() + more):
 		return nil, datadir.ErrBusy
 	}
-	if len(body) > parsedAside {
-		turn := infoOf(r).turn
-		if err := turn.Take(r.Context()); err != nil {
-			return nil, err
-		}
-		defer turn.Give()
-	}
 	return head.Call(body)
 }
 
-// parsedAside is the size of a body, in bytes, up to which it is parsed beside the turns: it may
-// be of many small parts, and parsing takes milliseconds then.
+// parsedAside is the size of a body or a URL, in bytes, up to which it is parsed beside the turns:
+// it may be of many small parts, and parsing takes milliseconds then.
 const parsedAside = 1 << 10
 
 // framed says whether a request has a body, if only an empty one: a length or
