@@ -80,8 +80,9 @@ func withHanded(ctx context.Context, c net.Conn) context.Context {
 
 func handedOf(r *http.Request) *handed { return r.Context().Value(handedKey{}).(*handed) }
 
-// headWork is how many bytes of work a byte of a header is, since net/http parses it in no turn.
-const headWork = 8
+// parsedWork is how many bytes of work a byte of a header or of chunks is, which net/http parses in
+// no turn.
+const parsedWork = 8
 
 // Read reads at most to the end of a header or a body of known length. So net/http
 // has nothing of the next request, but for one byte, before it has answered this one.
@@ -106,8 +107,8 @@ func (c *handed) Read(b []byte) (int, error) {
 	if len(c.read) == 0 {
 		c.read = nil
 	}
-	if c.framing.head.size > smallPart {
-		c.turn.Worked(headWork * part)
+	if c.framing.head.size > smallPart || c.framing.body == endless && len(b) > 1 { // with one byte, another goroutine looks whether the client leaves
+		c.turn.Worked(parsedWork * part)
 	}
 	err := c.heads.take(c.framing.current(), c.framing.head.size > 0 && len(c.read) == 0)
 	if err == nil && c.framing.last.unclear {
