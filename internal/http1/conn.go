@@ -174,7 +174,7 @@ func (c *conn) answer(p plain) (goOn bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			goOn = false
-			c.server.panicked(v, debug.Stack(), c.remote)
+			logPanic(c.server.cfg.Logger, v, debug.Stack(), c.remote)
 		}
 	}()
 	if c.fields = nil; len(p.head.raw) <= keptHead && len(p.head.header) <= keptFields {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,7 @@ type Server struct {
 // used elsewhere.
 func New(c Config) *Server {
 	handler, observe := c.Fallback.Handler, c.Fallback.ConnState
-	c.Fallback.Handler, c.Fallback.ConnContext = checkFraming(givingTurns(handler), c.Refused), withHanded
+	c.Fallback.Handler, c.Fallback.ConnContext = loggingPanics(checkFraming(givingTurns(handler), c.Refused), c.Logger), withHanded
 	c.Fallback.ConnState = func(nc net.Conn, state http.ConnState) {
 		if state == http.StateIdle {
 			nc.(*handed).heads.release(false)
@@ -230,8 +231,22 @@ func (s *Server) stop(each func(*conn)) {
 	}
 }
 
-func (s *Server) panicked(value any, stack []byte, remote string) {
+// loggingPanics logs a panic of a handler that net/http calls, which would log it among what
+// clients do wrong.
+func loggingPanics(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				logPanic(log, v, debug.Stack(), r.RemoteAddr)
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func logPanic(log *slog.Logger, value any, stack []byte, remote string) {
 	if value != http.ErrAbortHandler {
-		s.cfg.Logger.Error("a request panicked", "remote", remote, "panic", fmt.Sprint(value), "stack", string(stack))
+		log.Error("a request panicked", "remote", remote, "panic", fmt.Sprint(value), "stack", string(stack))
 	}
 }
