@@ -98,12 +98,13 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, letG
 		return m, nil, err
 	}
 	dir := s.Dirs.Of(t.DataDir)
-	if m.dir, letGo, err = dir.Hold(); err != nil {
+	var held func()
+	if m.dir, held, err = dir.Hold(); err != nil {
 		return m, nil, err
 	}
 	defer func() {
 		if err != nil {
-			letGo()
+			held()
 		}
 	}()
 	files, err := phextFiles(t, m.dir)
@@ -124,7 +125,7 @@ func (s *Service) moment(ctx context.Context, t *tenants.Tenant) (m moment, letG
 		}
 	}
 	m.at, err = m.journal.Moment()
-	return m, letGo, err
+	return m, held, err
 }
 
 // recordEdit has the journal know what somebody else has made of a file, or it would have

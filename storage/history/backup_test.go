@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -144,5 +145,26 @@ func TestABackupIsOfOneMoment(t *testing.T) {
 	}}))
 	if got := w.entries(b.Bytes()); got != "a.phext=before b.phext=before" {
 		t.Errorf("the backup holds %q", got)
+	}
+}
+
+// TestABackupOfWhatMayNotBeRead is refused, names the phext, and holds nothing any more.
+func TestABackupOfWhatMayNotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.update("n.phext", 1, "text")
+	w.check(os.Symlink("nowhere", w.path("linked.phext")))
+	tenant := *w.tenant
+	tenant.FollowLinks = true // the Dirs of the test follow none
+	for range 2 {
+		if err := w.Backup(w.Context(), &tenant, io.Discard); err == nil || !strings.Contains(err.Error(), `"linked"`) {
+			t.Errorf("%v", err)
+		}
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	w.check(err)
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == filepath.Dir(w.path("n.phext")) {
+			t.Error("the directory is still open")
+		}
 	}
 }
