@@ -53,6 +53,9 @@ func serveCommand(cmd *cobra.Command, o *options) error {
 // serve runs the gateway until a signal ends it. It calls ready with the address
 // once that is bound.
 func serve(o *options, ready func(net.Addr)) error {
+	// A log that nobody reads any more is no reason to end: without a handler, Go
+	// ends the process at a write to a closed pipe.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	stderr := newLogQueue(os.Stderr, func(lines int) {
 		newLogger(o, os.Stderr).Warn("lines of the log are lost, because standard error did not take them in time", "lines", lines)
 	})
@@ -122,9 +125,6 @@ func (s *service) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	// A log that nobody reads any more is no reason to end: without a handler, Go
-	// ends the process at a write to a closed pipe.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var group errgroup.Group
