@@ -35,6 +35,7 @@ type Journal struct {
 	format     byte   // of the next segment, at least
 	from       uint64 // the first segment that is of those who have the data_dir; see ownerFile
 	claim      *claim // of those who have it now; nil = it is as it was
+	inDoubt    bool   // the files may not be what the newest segment says: it was not stopped in order, and nobody has recovered them
 	lastTime   int64  // of the latest record, in nanoseconds since 1970
 
 	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
@@ -95,7 +96,7 @@ func (j *Journal) openLocked() error {
 	if err := j.openNewestLocked(); err != nil {
 		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}
-	j.isOpen = true
+	j.isOpen, j.inDoubt = true, j.seg != nil && !j.seg.clean
 	return nil
 }
 

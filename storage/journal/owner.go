@@ -387,7 +387,8 @@ func (c *claim) look(at string) error {
 }
 
 // syncAll has all phexts of the data_dir, to which the path at leads, on the disk. This journal
-// cannot bring back what somebody else has written: the one of another path, or a copy.
+// cannot bring back what somebody else has written: the one of another path, or a copy. A phext
+// that cannot be opened or synced keeps no other from being served.
 func (j *Journal) syncAll(at string) error {
 	entries, err := os.ReadDir(at)
 	if err != nil || len(entries) == 0 {
@@ -397,8 +398,8 @@ func (j *Journal) syncAll(at string) error {
 		if !strings.HasSuffix(e.Name(), phext.Extension) {
 			continue
 		}
-		if err := j.syncPhext(at, e.Name()); err != nil {
-			return err
+		if _, err := j.syncPhext(at, e.Name()); err != nil {
+			j.cfg.Logger.Warn("a phext that was written elsewhere may not be on the disk", "path", filepath.Join(j.dataDir, e.Name()), "error", fsutil.Named(err, at, j.dataDir))
 		}
 	}
 	return j.cfg.syncDir(at)

@@ -315,3 +315,14 @@ func TestWhatOthersHaveWrittenIsOnTheDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestAPhextThatCannotBeSynced keeps nobody from the others.
+func TestAPhextThatCannotBeSynced(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.put("a.phext", text("a"))
+	w.set.cfg.syncPhext = func(*os.File) error { return syscall.EIO }
+	_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
+	w.must(err)
+	w.recover()
+	w.set.cfg.syncPhext = (*os.File).Sync
+}

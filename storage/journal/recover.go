@@ -67,6 +67,11 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err = j.afterRecovery(); err == nil {
 		err = j.SettleClaim(at)
 	}
+	if err == nil {
+		j.mu.Lock()
+		j.inDoubt = false
+		j.mu.Unlock()
+	}
 	return report, j.orNoRoom(err, map[string]int64{})
 }
 
@@ -212,7 +217,8 @@ func (j *Journal) syncCheckpointsLocked() error {
 	}
 	for _, e := range entries {
 		if n, isSegment, ok := parseFileName(e.Name()); ok && !isSegment && n == j.seg.number {
-			err = errors.Join(err, syncFile(nil, filepath.Join(j.dir, e.Name()), j.cfg.Datasync))
+			_, failed := syncFile(nil, filepath.Join(j.dir, e.Name()), j.cfg.Datasync)
+			err = errors.Join(err, failed)
 		}
 	}
 	return errors.Join(err, j.cfg.syncDir(j.dir))

@@ -112,48 +112,53 @@ func (j *Journal) makeDurableLocked() error {
 	if err := j.syncLastLocked(); err != nil {
 		return err
 	}
-	if err := j.syncPhextsLocked(); err != nil {
+	if _, err := j.syncPhextsLocked(); err != nil {
 		return err
 	}
 	return j.saveAnswersLocked()
 }
 
-func (j *Journal) syncPhextsLocked() error {
-	if len(j.files) == 0 {
-		return nil
-	}
+// syncPhextsLocked syncs the phexts that the newest segment can bring back. all says that none is
+// gone that was there when it was seen last.
+func (j *Journal) syncPhextsLocked() (all bool, err error) {
+	all = true
 	for name, t := range j.files {
 		if !t.hasCheckpoint {
 			continue
 		}
-		if err := j.syncPhext(j.dataDir, name); err != nil {
-			return err
+		there, err := j.syncPhext(j.dataDir, name)
+		if err != nil {
+			return false, err
 		}
+		all = all && (there || t.known && !t.lastSeen.Exists())
+	}
+	if len(j.files) == 0 {
+		return all, nil
 	}
 	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("syncing %s: %w", j.dataDir, err)
+		return false, fmt.Errorf("syncing %s: %w", j.dataDir, err)
 	}
-	return nil
+	return all, nil
 }
 
 // syncPhext syncs a file of the data_dir, to which the path at leads.
-func (j *Journal) syncPhext(at, name string) error {
-	if err := syncFile(j.cfg.Links, filepath.Join(at, name), j.cfg.syncPhext); err != nil {
-		return fmt.Errorf("syncing %s: %w", name, err)
+func (j *Journal) syncPhext(at, name string) (there bool, err error) {
+	if there, err = syncFile(j.cfg.Links, filepath.Join(at, name), j.cfg.syncPhext); err != nil {
+		err = fmt.Errorf("syncing %s: %w", name, err)
 	}
-	return nil
+	return there, err
 }
 
 // syncFile syncs a file. One that is gone, or that is no phext's file any more, is left out.
-func syncFile(links fsutil.Links, path string, sync func(*os.File) error) error {
+func syncFile(links fsutil.Links, path string, sync func(*os.File) error) (there bool, err error) {
 	f, _, err := links.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsutil.ErrNotRegular) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return errors.Join(sync(f), f.Close())
+	return true, errors.Join(sync(f), f.Close())
 }
 
 // prune removes the oldest segments that are beyond the history or the limit.

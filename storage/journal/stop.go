@@ -19,10 +19,11 @@ import (
 const stopFile = "stopped"
 
 // stopCleanLocked notes a clean stop, after it has synced the phexts. It notes
-// nothing while a mutation is pending, or if a part of the journal may be lost.
+// nothing while a mutation is pending, before the files were recovered, if one of them is not
+// there, as with its disk, or if a part of the journal may be lost.
 func (j *Journal) stopCleanLocked() error {
 	s := j.seg
-	if s.clean || s.failed != nil {
+	if s.clean || s.failed != nil || j.inDoubt {
 		return nil
 	}
 	for _, t := range j.files {
@@ -30,7 +31,7 @@ func (j *Journal) stopCleanLocked() error {
 			return nil
 		}
 	}
-	if err := j.syncPhextsLocked(); err != nil {
+	if all, err := j.syncPhextsLocked(); err != nil || !all {
 		return err
 	}
 	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), strings.NewReader(s.position()), 0o600, true); err != nil {

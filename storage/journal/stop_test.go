@@ -118,6 +118,38 @@ func TestAnEditAfterACleanStop(t *testing.T) {
 	}
 }
 
+// TestAStopThatKnowsNothing is no reason to take for an edit what a power cut has torn: nobody had
+// recovered the files, or they were not there.
+func TestAStopThatKnowsNothing(t *testing.T) {
+	for name, stop := range map[string]func(w *world){
+		"before the recovery": func(w *world) {
+			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+			(&model{world: w}).reopenAfterCut()
+			w.j.LastSeen("a.phext") // opens it
+			w.must(w.set.Close())
+		},
+		"while the disk is missing": func(w *world) {
+			w.must(os.Rename(w.data, w.data+".away"))
+			w.must(w.set.Close())
+			w.must(os.Rename(w.data+".away", w.data))
+			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.put("a.phext", text(big))
+			w.mutate(update("a.phext", 2, "new"))
+			want := w.read("a.phext")
+			w.put("a.phext", text(big[:9]))
+			stop(w)
+			w.open()
+			if r := w.recover(); w.read("a.phext") != want || r.Kept != 0 {
+				t.Errorf("%q after %+v", w.read("a.phext").Text, r)
+			}
+		})
+	}
+}
+
 // TestAStopThatIsNotClean notes no clean stop.
 func TestAStopThatIsNotClean(t *testing.T) {
 	for name, spoil := range map[string]func(w *world){
