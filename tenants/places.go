@@ -14,6 +14,9 @@ import (
 func (s *Snapshot) leadsElsewhere() bool {
 	for _, t := range s.all {
 		if t.Configured == t.DataDir {
+			if s.absent[t] && fsutil.Resolve(t.Configured) != t.DataDir { // a link is there now
+				return true
+			}
 			continue
 		}
 		if here := fsutil.NodeOf(t.Configured); here != (fsutil.Node{}) && here != fsutil.NodeOf(t.DataDir) {
@@ -21,6 +24,16 @@ func (s *Snapshot) leadsElsewhere() bool {
 		}
 	}
 	return false
+}
+
+// noteAbsent notes whose directory is not there: a link to it may come later, with its disk.
+func (s *Snapshot) noteAbsent() {
+	s.absent = map[*Tenant]bool{}
+	for _, t := range s.all {
+		if t.Configured == t.DataDir && fsutil.NodeOf(t.DataDir) == (fsutil.Node{}) {
+			s.absent[t] = true
+		}
+	}
 }
 
 // keepPlaces leaves tenants where they were before if their data_dir leads to nothing now: a

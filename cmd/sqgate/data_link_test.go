@@ -68,5 +68,18 @@ func TestADataDirThatIsALink(t *testing.T) {
 		if told := g.manage("GET", "tenants/will", "", 200)["data_dir"]; told != link {
 			t.Errorf("the operator is told %v", told)
 		}
+
+		// The link is away at a start, as with the disk that has it.
+		g.stop()
+		check(os.Rename(link, link+"~"))
+		g.start()
+		g.must("will", "GET", at("select", "n", origin), "", 503)
+		g.must("will", "POST", at("update", "n", origin), "text", 503)
+		check(os.Rename(link+"~", link))
+		eventually(t, "it is served again", func() bool {
+			r, err := g.do("will", "GET", "/api/v2/get?p=n", "")
+			check(err)
+			return r.status == 200 && r.body == "one\x17five"
+		})
 	})
 }

@@ -115,7 +115,11 @@ func (d *Dir) writeMark(at string) error {
 		return err
 	}
 	text := id + "\n" + d.Path + "\n"
-	if now, err := os.ReadFile(d.mark); err == nil && string(now) == text {
+	stale := slices.DeleteFunc(d.marks(), func(mark string) bool {
+		now, err := os.ReadFile(mark)
+		return err == nil && string(now) == text
+	})
+	if len(stale) == 0 {
 		return nil
 	}
 	// A power cut must not leave the mark without the directory: recovery would not
@@ -124,7 +128,24 @@ func (d *Dir) writeMark(at string) error {
 	if err := os.MkdirAll(d.dirs.MarkDir, 0o700); err != nil {
 		return err
 	}
-	return fsutil.Replace(d.mark, text, 0o600, true)
+	for _, mark := range stale {
+		err = errors.Join(err, fsutil.Replace(mark, text, 0o600, true))
+	}
+	return err
+}
+
+// marks are that of the directory, and those of the paths that lead to it through links: without
+// the disk that has such a link, the path would be one of a directory that nobody has seen.
+func (d *Dir) marks() []string {
+	all := []string{d.mark}
+	if known := d.dirs.Tenants(); known != nil {
+		for _, t := range known.At(d.Path) {
+			if t.Configured != d.Path {
+				all = append(all, d.dirs.markPath(t.Configured))
+			}
+		}
+	}
+	return all
 }
 
 // Forget removes the mark of a directory that was emptied on purpose, unless it has phexts of
@@ -146,7 +167,12 @@ func (d *Dir) forgetMark() error {
 	if d.mark == "" {
 		return nil
 	}
-	return fsutil.IgnoreMissing(os.Remove(d.mark))
+	for _, mark := range d.marks() {
+		if err := fsutil.IgnoreMissing(os.Remove(mark)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Hold opens the directory for whoever has it locked and changes its files. at is a path
