@@ -40,13 +40,13 @@ func TestCheckWarns(t *testing.T) {
 		"a missing directory": {func(t *testing.T, p *place) { p.remove(t, "data") },
 			`tenant "will": data_dir /data is missing: make it, or if it ought to hold phexts, correct the path, or mount its disk`},
 		"a missing disk": {func(t *testing.T, p *place) {
-			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+			d := datadir.New(datadir.Config{Tenants: noTenants, MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
 			d.MarkWritten(d.Path)
 			p.remove(t, "data")
 			p.dataRoot = ""
 		}, `tenant "will": data_dir /data is missing, and has had phexts (it does not exist): mount its disk, or correct the path; until then calls are answered 503`},
 		"an empty mount point": {func(t *testing.T, p *place) {
-			d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+			d := datadir.New(datadir.Config{Tenants: noTenants, MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
 			d.MarkWritten(d.Path)
 			if err := os.Rename(p.path("data"), p.path("aside")); err != nil {
 				t.Fatal(err)
@@ -187,7 +187,7 @@ func (p *place) journalled(t *testing.T, tenant string, files ...string) {
 		must(pending.Done(id))
 	}
 	must(set.Close())
-	d := datadir.New(datadir.Config{MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
+	d := datadir.New(datadir.Config{Tenants: noTenants, MarkDir: p.path("state/directories"), Logger: slog.New(slog.DiscardHandler)}).Of(p.path("data"))
 	d.MarkWritten(d.Path)
 }
 
@@ -419,3 +419,5 @@ func TestExplainConfig(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func noTenants() *tenants.Snapshot { return nil }
