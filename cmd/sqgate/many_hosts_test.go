@@ -254,7 +254,7 @@ func TestRollingRestart(t *testing.T) {
 		var answered atomic.Int64
 		for i, id := range ids {
 			clients.Go(func() {
-				next := time.NewTicker(20 * time.Millisecond) // what they find is not more with more of them
+				next := time.NewTicker(50 * time.Millisecond) // what they find is not more with more of them
 				defer next.Stop()
 				for n := 0; ; n++ {
 					select {
