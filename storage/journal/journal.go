@@ -35,7 +35,9 @@ type Journal struct {
 	format     byte   // of the next segment, at least
 	from       uint64 // the first segment that is of those who have the data_dir; see ownerFile
 	claim      *claim // of those who have it now; nil = it is as it was
-	inDoubt    bool   // the files may not be what the newest segment says: it was not stopped in order, and nobody has recovered them
+	recovered  bool   // the files were recovered since the start
+	cleanStop  bool   // the newest segment was stopped in order before that, and they were not recovered yet
+	inDoubt    bool   // it was not, so the files may not be what it says
 	lastTime   int64  // of the latest record, in nanoseconds since 1970
 
 	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
@@ -96,7 +98,9 @@ func (j *Journal) openLocked() error {
 	if err := j.openNewestLocked(); err != nil {
 		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}
-	j.isOpen, j.inDoubt = true, j.seg != nil && !j.seg.clean
+	if j.isOpen = true; !j.recovered && j.seg != nil && !j.cleanStop {
+		j.cleanStop, j.inDoubt = j.seg.clean, !j.seg.clean
+	}
 	return nil
 }
 

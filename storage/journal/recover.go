@@ -69,7 +69,7 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	}
 	if err == nil {
 		j.mu.Lock()
-		j.inDoubt = false
+		j.recovered, j.cleanStop, j.inDoubt = true, false, false
 		j.mu.Unlock()
 	}
 	return report, j.orNoRoom(err, map[string]int64{})
@@ -163,7 +163,7 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
-	r.cleanStop = j.seg != nil && j.seg.clean
+	r.cleanStop = j.cleanStop
 	r.bootTime = j.cfg.BootTime.Add(bootMargin)
 	if j.seg != nil && j.seg.latest > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
 		r.bootTime = time.Unix(0, j.seg.latest).Add(recordMargin)

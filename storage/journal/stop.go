@@ -18,21 +18,21 @@ import (
 
 const stopFile = "stopped"
 
-// stopCleanLocked notes a clean stop, after it has synced the phexts. It notes
-// nothing while a mutation is pending, before the files were recovered, if one of them is not
-// there, as with its disk, or if a part of the journal may be lost.
+// stopCleanLocked syncs the phexts, and notes a clean stop. It notes nothing while a mutation
+// is pending, before the files were recovered, if one of them is not there, as with its disk, or
+// if a part of the journal may be lost.
 func (j *Journal) stopCleanLocked() error {
 	s := j.seg
-	if s.clean || s.failed != nil || j.inDoubt {
+	if s.clean {
 		return nil
+	}
+	if all, err := j.syncPhextsLocked(); err != nil || !all || s.failed != nil || j.inDoubt {
+		return err
 	}
 	for _, t := range j.files {
 		if len(t.pending) > 0 || t.mustRollBack {
 			return nil
 		}
-	}
-	if all, err := j.syncPhextsLocked(); err != nil || !all {
-		return err
 	}
 	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), strings.NewReader(s.position()), 0o600, true); err != nil {
 		return fmt.Errorf("noting that the journal was stopped: %w", err)

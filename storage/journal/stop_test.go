@@ -118,6 +118,29 @@ func TestAnEditAfterACleanStop(t *testing.T) {
 	}
 }
 
+// TestARecoveryThatIsRepeatedAfterACleanStop keeps the edits that the first one has not reached.
+func TestARecoveryThatIsRepeatedAfterACleanStop(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	for _, file := range []string{"a.phext", "b.phext"} {
+		w.put(file, text(big))
+		w.mutate(update(file, 2, "new"))
+	}
+	w.must(w.set.Close())
+	edit := text(big[:9])
+	for _, file := range []string{"a.phext", "b.phext"} {
+		w.put(file, edit)
+	}
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	w.open()
+	w.j.LastSeen("a.phext") // opens it
+	w.j.mu.Lock()
+	w.must(w.j.forgetStopLocked()) // as a recovery that fails behind its first record
+	w.j.mu.Unlock()
+	if r := w.recover(); w.read("b.phext") != edit || r.Healed != 0 {
+		t.Errorf("%q after %+v", w.read("b.phext").Text, r)
+	}
+}
+
 // TestAStopThatKnowsNothing is no reason to take for an edit what a power cut has torn: nobody had
 // recovered the files, or they were not there.
 func TestAStopThatKnowsNothing(t *testing.T) {
