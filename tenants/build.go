@@ -49,7 +49,6 @@ func (b *builder) build(list []json.RawMessage, reload bool) {
 		b.readEntry(raw)
 	}
 	b.checkDirectories()
-	b.snapshot.noteAbsent()
 	b.checkWriters()
 }
 

@@ -1,6 +1,9 @@
 package tenants
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -12,28 +15,22 @@ import (
 // leadsElsewhere says whether the data_dir of a tenant leads to another directory than when
 // the file was read.
 func (s *Snapshot) leadsElsewhere() bool {
+	parents := map[string]string{} // resolved; there are few
 	for _, t := range s.all {
-		if t.Configured == t.DataDir {
-			if s.absent[t] && fsutil.Resolve(t.Configured) != t.DataDir { // a link is there now
-				return true
-			}
-			continue
+		above, ok := parents[filepath.Dir(t.Configured)]
+		if !ok {
+			above = fsutil.Resolve(filepath.Dir(t.Configured))
+			parents[filepath.Dir(t.Configured)] = above
 		}
-		if here := fsutil.NodeOf(t.Configured); here != (fsutil.Node{}) && here != fsutil.NodeOf(t.DataDir) {
+		now := filepath.Join(above, filepath.Base(t.Configured))
+		if info, err := os.Lstat(now); err == nil && info.Mode().Type() == fs.ModeSymlink {
+			now = fsutil.Resolve(now)
+		}
+		if now != t.DataDir && fsutil.NodeOf(now) != (fsutil.Node{}) {
 			return true
 		}
 	}
 	return false
-}
-
-// noteAbsent notes whose directory is not there: a link to it may come later, with its disk.
-func (s *Snapshot) noteAbsent() {
-	s.absent = map[*Tenant]bool{}
-	for _, t := range s.all {
-		if t.Configured == t.DataDir && fsutil.NodeOf(t.DataDir) == (fsutil.Node{}) {
-			s.absent[t] = true
-		}
-	}
 }
 
 // keepPlaces leaves tenants where they were before if their data_dir leads to nothing now: a

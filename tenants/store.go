@@ -189,7 +189,7 @@ func (s *Store) reloadLocked(always bool) error {
 		return s.failLocked(err, log)
 	}
 	changed := sha256.Sum256(text) != s.lastSum || s.unreadable
-	if !changed && !always && !s.unsettled && !s.Current().leadsElsewhere() {
+	if !changed && !always && !s.unsettled && s.Status().Successful() && !s.Current().leadsElsewhere() {
 		return nil
 	}
 	s.rememberLocked(text)

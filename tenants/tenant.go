@@ -143,7 +143,6 @@ type Snapshot struct {
 	archived       int // how many of them are
 	byScopedKey    map[digest]keyOf
 	byDir          map[string][]*Tenant // by DataDir
-	absent         map[*Tenant]bool     // see noteAbsent
 	reloadOnChange bool
 	refusal        *apierror.Error // nil once a file is in force
 }

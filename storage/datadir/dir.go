@@ -219,6 +219,7 @@ func (d *Dir) hasSameOwners() bool {
 		}
 	}
 	d.ownersIn.Store(now)
+	d.marked.Store(false) // links may lead here now
 	return true
 }
 

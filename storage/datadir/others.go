@@ -52,6 +52,9 @@ func (d *Dir) checkOwn(at string) error {
 		}
 		return errOthers
 	}
+	if fsutil.Resolve(d.Path) != d.Path { // a link is in its place: with the next reload, the tenant has another directory
+		return ErrTenantChanged
+	}
 	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
 		d.MarkUnrecovered()
 	}

@@ -301,6 +301,21 @@ func TestACopyWithTheInodeOfWhatItWasMadeFrom(t *testing.T) {
 	}
 }
 
+// TestALinkInThePlaceOfADirectory is followed only by whoever reads the tenants file: what is
+// there has another journal.
+func TestALinkInThePlaceOfADirectory(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", "text")
+	w.check(w.dir.Recover(t.Context()))
+	moved := w.dir.Path + ".moved"
+	w.check(os.CopyFS(moved, os.DirFS(w.dir.Path)))
+	w.check(os.RemoveAll(w.dir.Path))
+	w.check(os.Symlink(moved, w.dir.Path))
+	if err := w.dir.CheckPresent(); err != ErrTenantChanged {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestATenantThatLeavesItsPlaceToAnother takes its directory with it. The next one has none yet.
 func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 	w := newWorld(t)

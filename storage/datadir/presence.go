@@ -264,13 +264,28 @@ func (d *Dir) noAccess(err error) error {
 	return errNoAccess
 }
 
-// readMark is nil if there is no mark.
+// readMark is nil if there is no mark, or if that is of a directory to which a link has led here,
+// and which is another tenant's.
 func (d *Dir) readMark() (text []byte, err error) {
 	if d.mark == "" {
 		return nil, nil
 	}
-	text, err = os.ReadFile(d.mark)
-	return text, fsutil.IgnoreMissing(err)
+	if text, err = os.ReadFile(d.mark); err != nil {
+		return nil, fsutil.IgnoreMissing(err)
+	}
+	_, path, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\n")
+	known := d.dirs.Tenants()
+	if path == "" || path == d.Path || known == nil {
+		return text, nil
+	}
+	j, err := d.dirs.JournalOf(d.Sibling(path))
+	if err != nil {
+		return nil, err
+	}
+	if theirs, err := j.IsOf(d.ownersAt(known)); err != nil || !theirs {
+		return nil, err
+	}
+	return text, nil
 }
 
 // knownPhexts are the names of the files that the journal knows.
