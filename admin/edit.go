@@ -76,17 +76,18 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 	if err := fsutil.MakeDir(a.DataRoot, 0o700); err != nil {
 		return fmt.Errorf("--data-root: %w: let the user of sqgate write there, or name another directory", err)
 	}
-	release, err := a.Dirs.LockExclusive(r.Context(), dir)
+	at := fsutil.Resolve(dir) // as the tenant has it then
+	release, err := a.Dirs.LockExclusive(r.Context(), at)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if a.Directories != nil {
-		if err := a.Directories.ClearEarlier(r.Context(), a.Dirs.Of(dir), *e.ID); err != nil {
+		if err := a.Directories.ClearEarlier(r.Context(), a.Dirs.Of(at), *e.ID); err != nil {
 			return err
 		}
 	}
-	if err := a.History.NoteRemoved(&tenants.Tenant{ID: *e.ID, DataDir: dir}); err != nil {
+	if err := a.History.NoteRemoved(&tenants.Tenant{ID: *e.ID, DataDir: at}); err != nil {
 		return err
 	}
 	e.Incarnation = ptr(tenants.NewIncarnation(a.now()))
@@ -94,7 +95,7 @@ func (a *API) addEntry(r *http.Request, e tenants.Entry, dir string) error {
 		if err := d.Add(e); err != nil {
 			return err
 		}
-		files, err := datadir.PhextFiles(dir)
+		files, err := datadir.PhextFiles(at)
 		if err != nil {
 			return err
 		}
