@@ -232,14 +232,13 @@ func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Hand
 		var who access
 		var err error
 		look := func() { who, err = g.identify(r, infoOf(r).began) }
-		if turn := infoOf(r).turn; len(r.RequestURI) > parsedAside {
-			turn.Do(turn.Owner(), look) // it may be about a public phext, whose name is in the query
-		} else {
-			look()
+		if turn, inPlace := infoOf(r).turn, look; len(r.RequestURI) > parsedAside { // it may be about a public phext, whose name is in the query
+			look = func() { turn.Do(turn.Owner(), inPlace) }
 		}
+		look()
 		if err != nil && fromHost && g.RefreshTenants != nil {
 			g.RefreshTenants(r.Context())
-			who, err = g.identify(r, infoOf(r).began)
+			look()
 		}
 		infoOf(r).access = who
 		switch {

@@ -73,8 +73,8 @@ func (g *Gateway) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parse reads the body, if it means anything, and completes the call. A large body
-// is parsed in a turn.
+// parse reads the body, if it means anything, and completes the call. What is longer than
+// parsedAside is parsed in a turn.
 func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Reservation) (*rewrite.Call, error) {
 	var body []byte
 	if head.TakesBody() && framed(r) {

@@ -31,11 +31,7 @@ func TestWhatATenantLeavesIsOnTheDisk(t *testing.T) {
 			}
 		}
 		g.manage("PATCH", "tenants/will", `{"enabled":false}`, 200)
-		for {
-			if child := g.manage("GET", "tenants/will", "", 200)["child"]; child == "stopped" {
-				break
-			}
-		}
+		eventually(t, "the child is stopped", func() bool { return g.manage("GET", "tenants/will", "", 200)["child"] == "stopped" })
 		if !onDisk(wills) {
 			t.Error("it is not synced, and the child is stopped")
 		}

@@ -26,11 +26,12 @@ type unusedStopper struct {
 	log      *slog.Logger
 	mu       sync.Mutex
 	lost     map[string]bool // by directory, until all is done: whether that is under way
+	again    map[string]bool // those that were lost again meanwhile
 	wake     chan struct{}
 }
 
 func newUnusedStopper(children *supervisor.Supervisor, toDisk func(context.Context, string) error, current func() *tenants.Snapshot, log *slog.Logger) *unusedStopper {
-	return &unusedStopper{children: children, toDisk: toDisk, tenants: current, log: log, lost: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &unusedStopper{children: children, toDisk: toDisk, tenants: current, log: log, lost: map[string]bool{}, again: map[string]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // changed is called after every reload that changed something.
@@ -44,9 +45,17 @@ func (u *unusedStopper) lose(dirs ...string) {
 	}
 	u.mu.Lock()
 	for _, dir := range dirs {
-		u.lost[dir] = false
+		if u.lost[dir] {
+			u.again[dir] = true
+		} else {
+			u.lost[dir] = false
+		}
 	}
 	u.mu.Unlock()
+	u.wakeUp()
+}
+
+func (u *unusedStopper) wakeUp() {
 	select {
 	case u.wake <- struct{}{}:
 	default:
@@ -137,8 +146,16 @@ func (u *unusedStopper) takeLost() (dirs []string) {
 
 // leave syncs first: nobody takes the files elsewhere before the child is stopped.
 func (u *unusedStopper) leave(ctx context.Context, dir string) {
-	if err := u.toDisk(ctx, dir); err != nil {
+	for range syncTries {
+		err := u.toDisk(ctx, dir)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
 		u.log.Warn("what was written in a directory that a tenant has lost may not be on the disk", "data_dir", dir, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(syncAgain):
+		}
 	}
 	if !u.isUsed(dir) {
 		if err := u.children.Stop(ctx, dir, "no tenant uses it any more"); err != nil {
@@ -147,10 +164,20 @@ func (u *unusedStopper) leave(ctx context.Context, dir string) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.lost[dir] { // else it was lost again meanwhile
+	if !u.again[dir] {
 		delete(u.lost, dir)
+		return
 	}
+	delete(u.again, dir)
+	u.lost[dir] = false
+	u.wakeUp()
 }
+
+// It is tried a few times to bring a directory to the disk: somebody may have it locked.
+const (
+	syncTries = 12
+	syncAgain = 5 * time.Second
+)
 
 // orphanTimeout is how long the start waits for the children of a killed gateway.
 // Whoever leases a directory waits for what is left.

@@ -80,8 +80,8 @@ func withHanded(ctx context.Context, c net.Conn) context.Context {
 
 func handedOf(r *http.Request) *handed { return r.Context().Value(handedKey{}).(*handed) }
 
-// parsedWork is how many bytes of work a byte of a header or of chunks is, which net/http parses in
-// no turn.
+// net/http parses headers and chunks without a turn. Each byte of them counts as so many bytes of
+// work.
 const parsedWork = 8
 
 // Read reads at most to the end of a header or a body of known length. So net/http
