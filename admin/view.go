@@ -70,7 +70,7 @@ func (a *API) viewOf(t *tenants.Tenant, children map[string]supervisor.ChildStat
 	case !t.Enabled:
 		v.Status = disabled
 	}
-	if c, ok := children[a.Dirs.Of(t.DataDir).Path]; ok {
+	if c, ok := children[t.DataDir]; ok {
 		v.Child = string(c.State)
 	} else if a.Leaving(t.DataDir) { // whoever waits for its end moves the files then
 		v.Child = string(supervisor.StateStopping)

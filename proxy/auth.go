@@ -229,16 +229,10 @@ func sameTenant(now, was *tenants.Tenant) bool {
 // here, it may be newer than what is known here.
 func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var who access
-		var err error
-		look := func() { who, err = g.identify(r, infoOf(r).began) }
-		if turn, inPlace := infoOf(r).turn, look; len(r.RequestURI) > parsedAside { // it may be about a public phext, whose name is in the query
-			look = func() { turn.Do(turn.Owner(), inPlace) }
-		}
-		look()
+		who, err := g.identifyInTurn(r)
 		if err != nil && fromHost && g.RefreshTenants != nil {
 			g.RefreshTenants(r.Context())
-			look()
+			who, err = g.identifyInTurn(r)
 		}
 		infoOf(r).access = who
 		switch {
@@ -281,6 +275,17 @@ func (g *Gateway) serveLargeHeader(w http.ResponseWriter, r *http.Request, size 
 	}
 	defer share.Give(size)
 	next.ServeHTTP(w, r)
+}
+
+// identifyInTurn is identify for a new request. A long URL is parsed in a turn: it may be about a
+// public phext, whose name is in the query.
+func (g *Gateway) identifyInTurn(r *http.Request) (who access, err error) {
+	info := infoOf(r)
+	if len(r.RequestURI) <= parsedAside {
+		return g.identify(r, info.began)
+	}
+	info.turn.Do(info.turn.Owner(), func() { who, err = g.identify(r, info.began) })
+	return who, err
 }
 
 // operatorsKey is what the key in the headers is at the management API, or "".

@@ -195,7 +195,8 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 	return t, ok
 }
 
-// At returns the tenants whose DataDir is this path, in the file's order. Archived ones are among them. The slice must not be changed.
+// At returns the tenants whose DataDir is this path, in the file's order. Archived ones are
+// among them. The slice must not be changed.
 func (s *Snapshot) At(dir string) []*Tenant { return s.byDir[dir] }
 
 // All returns the tenants in the file's order. The slice must not be changed.

@@ -45,14 +45,15 @@ func (d *Dir) checkOwn(at string) error {
 		}
 		return nil
 	}
-	if other := d.dirs.holder(d, at, here); other != "" {
+	path := fsutil.Resolve(d.Path)
+	if other := d.dirs.holder(d, at, path, here); other != "" {
 		if !d.isOthers.Swap(true) {
 			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate. If it is right as it is, remove its attribute user.sqgate.journal (setfattr -x)",
 				slog.String(logkey.DataDir, d.Path), slog.String("leads_to", other))
 		}
 		return errOthers
 	}
-	if fsutil.Resolve(d.Path) != d.Path { // a link is in its place: with the next reload, the tenant has another directory
+	if path != d.Path { // a link is in its place: with the next reload, the tenant has another directory
 		return ErrTenantChanged
 	}
 	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
@@ -70,9 +71,9 @@ func (d *Dir) hasJournalsID(at string) bool {
 	return err == nil && j.HasWritten(at)
 }
 
-// holder is the path of another data directory to which that of d leads, or "".
-func (ds *Dirs) holder(d *Dir, at string, here fsutil.Node) string {
-	path := fsutil.Resolve(d.Path)
+// holder is the path of another data directory to which that of d leads, or "". path is that of d
+// without links.
+func (ds *Dirs) holder(d *Dir, at, path string, here fsutil.Node) string {
 	known := ds.Tenants()
 	if known == nil {
 		return ""

@@ -278,7 +278,7 @@ func (d *Dir) readMark() (text []byte, err error) {
 	if path == "" || path == d.Path || known == nil {
 		return text, nil
 	}
-	j, err := d.dirs.JournalOf(d.Sibling(path))
+	j, err := d.dirs.Journal.Of(path)
 	if err != nil {
 		return nil, err
 	}

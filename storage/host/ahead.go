@@ -43,8 +43,8 @@ func (t *takeOver) wasOurs(m mark, o object.Owner) bool {
 
 // forgetAhead notes that the files here are not to be uploaded, before this host is the owner:
 // then nothing tells any more that others have had the directory since, also if this attempt
-// fails. Nor may they be served without the bucket then, which would make them ahead. The mark may be of another path, from which the files were moved, or to which they
-// may be moved back.
+// fails. Nor may they be served without the bucket then, which would make them ahead. The mark
+// may be of another path, from which the files were moved, or to which they may be moved back.
 func (t *takeOver) forgetAhead(ctx context.Context, m *mark, o object.Owner) error {
 	if t.behind && !t.ahead || m.Epoch > 0 && m.Whole && !t.wasOurs(*m, o) {
 		m.Ahead, m.Whole = false, false

@@ -21,9 +21,9 @@ import (
 	"mirrorborn.us/sqgate/storage/replica"
 )
 
-// How much is fetched at a time, of all directories together; one has half of the places at most. What is in the bucket as
-// it is to be is written to the disk piece by piece. Of the rest, fetchMemory bytes are
-// in memory at a time, or one that is larger.
+// How much is fetched at a time, of all directories together; one has half of the places at
+// most. What is in the bucket as it is to be is written to the disk piece by piece. Of the rest,
+// fetchMemory bytes are in memory at a time, or one that is larger.
 const (
 	fetchesInBackground = 16
 	fetchesAsked        = 32 // for which somebody waits

@@ -121,6 +121,9 @@ func (j *Journal) makeDurableLocked() error {
 // syncPhextsLocked syncs the phexts that the newest segment can bring back. all says that none is
 // gone that was there when it was seen last.
 func (j *Journal) syncPhextsLocked() (all bool, err error) {
+	if len(j.files) == 0 {
+		return true, nil
+	}
 	all = true
 	for name, t := range j.files {
 		if !t.hasCheckpoint {
@@ -131,9 +134,6 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 			return false, err
 		}
 		all = all && (there || t.known && !t.lastSeen.Exists())
-	}
-	if len(j.files) == 0 {
-		return all, nil
 	}
 	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("syncing %s: %w", j.dataDir, err)
