@@ -25,13 +25,21 @@ type unusedStopper struct {
 	tenants  func() *tenants.Snapshot
 	log      *slog.Logger
 	mu       sync.Mutex
-	lost     map[string]bool // by directory, until all is done: whether that is under way
-	again    map[string]bool // those that were lost again meanwhile
+	lost     map[string]leaving // by directory, until all is done
 	wake     chan struct{}
 }
 
+// leaving is how far it is seen to a lost directory.
+type leaving int
+
+const (
+	due leaving = iota
+	underWay
+	dueAgain // it was lost again meanwhile
+)
+
 func newUnusedStopper(children *supervisor.Supervisor, toDisk func(context.Context, string) error, current func() *tenants.Snapshot, log *slog.Logger) *unusedStopper {
-	return &unusedStopper{children: children, toDisk: toDisk, tenants: current, log: log, lost: map[string]bool{}, again: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &unusedStopper{children: children, toDisk: toDisk, tenants: current, log: log, lost: map[string]leaving{}, wake: make(chan struct{}, 1)}
 }
 
 // changed is called after every reload that changed something.
@@ -45,10 +53,10 @@ func (u *unusedStopper) lose(dirs ...string) {
 	}
 	u.mu.Lock()
 	for _, dir := range dirs {
-		if u.lost[dir] {
-			u.again[dir] = true
+		if u.lost[dir] == due {
+			u.lost[dir] = due // also if it is not there yet
 		} else {
-			u.lost[dir] = false
+			u.lost[dir] = dueAgain
 		}
 	}
 	u.mu.Unlock()
@@ -85,8 +93,8 @@ func (u *unusedStopper) isUsed(dir string) bool {
 func (u *unusedStopper) Leaving(dir string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	_, leaving := u.lost[dir]
-	return leaving
+	_, isLost := u.lost[dir]
+	return isLost
 }
 
 // lostDirs is the directories that some tenant could use before the reload and
@@ -135,9 +143,9 @@ func (u *unusedStopper) run(ctx context.Context) {
 func (u *unusedStopper) takeLost() (dirs []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for dir, underWay := range u.lost {
-		if !underWay {
-			u.lost[dir] = true
+	for dir, state := range u.lost {
+		if state == due {
+			u.lost[dir] = underWay
 			dirs = append(dirs, dir)
 		}
 	}
@@ -164,12 +172,11 @@ func (u *unusedStopper) leave(ctx context.Context, dir string) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.again[dir] {
+	if u.lost[dir] == underWay {
 		delete(u.lost, dir)
 		return
 	}
-	delete(u.again, dir)
-	u.lost[dir] = false
+	u.lost[dir] = due
 	u.wakeUp()
 }
 
