@@ -219,6 +219,9 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 	}
 	at, letGo, err := d.Hold() // recovery must not write the phexts to another disk
 	if err == nil {
+		err = d.recoverCopies(ctx, at)
+	}
+	if err == nil {
 		_, err = j.RecoverAt(ctx, at) // it logs what it did
 	}
 	letGo()
@@ -230,6 +233,34 @@ func (d *Dir) recoverFiles(ctx context.Context) error {
 		return err
 	}
 	return j.AnnounceAll() // with a bucket, the take-over has dealt with what is not there
+}
+
+// recoverCopies repairs what a crash has left of files that a tenant has brought from another
+// directory before they were recovered there. Only the journal of that knows what they should
+// hold, and once somebody else has the directory, nobody does.
+func (d *Dir) recoverCopies(ctx context.Context, at string) error {
+	owners := d.owners.Load()
+	if owners == nil || owners.Shared || len(owners.Tenants) != 1 {
+		return nil
+	}
+	left, err := d.dirs.Journal.LeftBy(owners.Tenants[0], d.Path)
+	for _, path := range left {
+		if len(d.dirs.Tenants().At(path)) > 0 {
+			continue
+		}
+		before := d.dirs.Of(path)
+		unlock, lockErr := before.lockForWrite(ctx)
+		if lockErr != nil {
+			return lockErr
+		}
+		j, journalErr := d.dirs.JournalOf(before)
+		if journalErr == nil {
+			_, journalErr = j.RecoverCopy(ctx, at)
+		}
+		unlock()
+		err = errors.Join(err, journalErr)
+	}
+	return err
 }
 
 // Refusal is why the directory is not to be served for now; nil = it may be.

@@ -35,6 +35,7 @@ type Journal struct {
 	format     byte   // of the next segment, at least
 	from       uint64 // the first segment that is of those who have the data_dir; see ownerFile
 	claim      *claim // of those who have it now; nil = it is as it was
+	recovering bool   // nothing is appended but what a recovery finds
 	recovered  bool   // the files were recovered since the start
 	cleanStop  bool   // the newest segment was stopped in order before that, and they were not recovered yet
 	inDoubt    bool   // it was not, so the files may not be what it says

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -218,22 +219,49 @@ func (s *settings) leaveOthers(dir string, tenants []string) error {
 	return nil
 }
 
+// LeftBy are the data_dirs that were one tenant's alone, as it is noted, except dataDir, which it
+// has now. Until the recovery there is settled, none of their journals has noted that it left.
+func (s *Set) LeftBy(tenant, dataDir string) (dirs []string, err error) {
+	s.cfg.owners.mu.Lock()
+	defer s.cfg.owners.mu.Unlock()
+	if err := s.cfg.readNotesLocked(); err != nil {
+		return nil, err
+	}
+	for dir, n := range s.cfg.owners.of {
+		if n.Shared || len(n.Tenants) != 1 || n.Tenants[0] != tenant || dir == filepath.Join(s.cfg.Dir, dirName(dataDir)) {
+			continue
+		}
+		path, err := os.ReadFile(filepath.Join(dir, pathFile))
+		if fsutil.IgnoreMissing(err) != nil {
+			return nil, err
+		}
+		if err == nil {
+			dirs = append(dirs, strings.TrimSuffix(string(path), "\n"))
+		}
+	}
+	return dirs, nil
+}
+
 // claim says what the journal means for those who have the data_dir now.
 type claim struct {
-	before *ownerNote
-	now    ownerNote
-	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
-	anew   bool // nothing in the journal is of theirs
-	moved  bool // the directory is another one than before, or was written with another journal since
+	before  *ownerNote
+	now     ownerNote
+	idle    bool // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew    bool // nothing in the journal is of theirs
+	moved   bool // the directory is another one than before, or was written with another journal since
+	written bool // the latter
+	inDoubt bool // a crash may have damaged the files since
 }
 
 // standing is what the journal means for a file.
 type standing int
 
 const (
-	usual    standing = iota // it says what the file should hold
-	returned                 // it is of its owner, who may have changed it elsewhere since
-	foreign                  // it is of somebody else
+	usual     standing = iota // it says what the file should hold
+	returned                  // it is of its owner, who may have changed it elsewhere since
+	foreign                   // it is of somebody else
+	inherited                 // the same, and it says what the crash has damaged there
+	moved                     // it says what the file should hold, which was moved before it was recovered
 )
 
 // Claim says whose the data_dir is now. Nobody else uses the journal or changes the data_dir
@@ -260,16 +288,6 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 		}
 	default:
 		c.anew, c.now.ID = true, rand.Text()
-	}
-	if c != nil && !c.idle && (before == nil || !slices.Equal(before.Tenants, now.Tenants)) {
-		if err := j.cfg.leaveOthers(j.dir, now.Tenants); err != nil {
-			return false, j.orNoRoom(err, nil)
-		}
-	}
-	if c != nil && c.anew {
-		if err := j.beginAnew(c); err != nil {
-			return false, j.orNoRoom(err, nil)
-		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -332,13 +350,19 @@ func (c *claim) of(file string) standing {
 	if c == nil || c.before == nil {
 		return usual
 	}
-	if c.anew || c.idle {
+	if c.idle {
 		return foreign
+	}
+	if c.anew {
+		return c.ofOthers()
 	}
 	owner := ""
 	if c.now.Shared {
 		owner = ownerIn(c.now.Tenants, file)
-		if owner == "" && c.before.Shared && (ownerIn(c.before.Tenants, file) != "" || ownerIn(c.before.Away, file) != "") {
+		if owner == "" && c.before.Shared && ownerIn(c.before.Tenants, file) != "" {
+			return c.ofOthers()
+		}
+		if owner == "" && c.before.Shared && ownerIn(c.before.Away, file) != "" {
 			return foreign
 		}
 	}
@@ -351,10 +375,42 @@ func (c *claim) of(file string) standing {
 	switch {
 	case owner != "" && !c.before.knows(owner):
 		return foreign
+	case c.moved && c.inDoubt && !c.written && (owner == "" || slices.Contains(c.before.Tenants, owner)):
+		return moved
 	case c.moved, owner != "" && !slices.Contains(c.before.Tenants, owner):
 		return returned
 	}
 	return usual
+}
+
+// ofOthers is the standing of a file of those who had the directory until now. Whoever has its
+// files from now on gets them whole.
+func (c *claim) ofOthers() standing {
+	if c.inDoubt && !c.moved && len(c.before.Tenants) > 0 {
+		return inherited
+	}
+	return foreign
+}
+
+// ownerBefore tells files apart by who had them in a shared directory; "" = nobody did alone.
+func (c *claim) ownerBefore(file string) string {
+	if c == nil || c.before == nil || !c.before.Shared {
+		return ""
+	}
+	return ownerIn(c.before.Tenants, file)
+}
+
+// ownersThere are those of whom one of some files is there.
+func (c *claim) ownersThere(at string, files iter.Seq[string]) map[string]bool {
+	there := map[string]bool{}
+	for file := range files {
+		if owner := c.ownerBefore(file); !there[owner] {
+			if _, err := os.Lstat(filepath.Join(at, file)); err == nil {
+				there[owner] = true
+			}
+		}
+	}
+	return there
 }
 
 // ownerIn is the UniqueID of the one whose files begin as this one does, or "".
@@ -381,7 +437,8 @@ func (c *claim) look(at string) error {
 	}
 	c.now.Directory = birth.String()
 	if was, written := c.before, idAt(at); was != nil { // one without an id of its own was never used with any
-		c.moved = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || written != "" && written != was.ID
+		c.written = written != "" && written != was.ID
+		c.moved = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || c.written
 	}
 	return nil
 }
@@ -416,6 +473,16 @@ func (j *Journal) SettleClaim(at string) (err error) {
 			return err
 		}
 	}
+	if c := j.claimed(); c != nil && !c.idle && (c.before == nil || !slices.Equal(c.before.Tenants, c.now.Tenants)) {
+		if err := j.cfg.leaveOthers(j.dir, c.now.Tenants); err != nil {
+			return err
+		}
+	}
+	if c := j.claimed(); c != nil && c.anew {
+		if err := j.beginAnew(c); err != nil {
+			return err
+		}
+	}
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
@@ -432,7 +499,7 @@ func (j *Journal) SettleClaim(at string) (err error) {
 	}
 	if c.before != nil && !c.anew && j.seg != nil && !slices.Equal(c.before.Tenants, c.now.Tenants) {
 		for file := range j.files {
-			if c.of(file) == foreign {
+			if s := c.of(file); s == foreign || s == inherited {
 				delete(j.files, file)
 			}
 		}

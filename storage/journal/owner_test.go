@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -309,7 +310,8 @@ func TestWhatOthersHaveWrittenIsOnTheDisk(t *testing.T) {
 			w.must(err)
 			synced = nil
 			w.recover()
-			if got := strings.Join(synced, " "); got != c.synced {
+			slices.Sort(synced)
+			if got := strings.Join(slices.Compact(synced), " "); got != c.synced {
 				t.Errorf("on the disk are %q, want %q", got, c.synced)
 			}
 		})
@@ -325,4 +327,134 @@ func TestAPhextThatCannotBeSynced(t *testing.T) {
 	w.must(err)
 	w.recover()
 	w.set.cfg.syncPhext = (*os.File).Sync
+}
+
+// cut takes the power: a.phext is torn, b.phext is gone, and c.phext is edited after the boot.
+func (w *world) cut() {
+	w.t.Helper()
+	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
+		w.mutate(update(file, 1, "acknowledged"))
+	}
+	w.put("a.phext", text("\x00\x00"))
+	w.put("b.phext", State{})
+	w.put("c.phext", text("an edit"))
+	w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	(&model{world: w}).reopenAfterCut()
+}
+
+// TestADirectoryThatOthersGetAfterACut has the phexts whole, unless somebody has emptied it.
+func TestADirectoryThatOthersGetAfterACut(t *testing.T) {
+	for _, emptied := range []bool{false, true} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.recoverFor("will")
+		w.cut()
+		want := text("acknowledged")
+		if emptied {
+			want = State{}
+			w.put("a.phext", want)
+			w.put("c.phext", want)
+		}
+		r := w.recoverFor("mary")
+		if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
+			t.Errorf("emptied %v: %q and %q after %+v", emptied, a.Text, b.Text, r)
+		}
+		if all, err := w.j.History(Query{}); err != nil || len(all) > 0 {
+			t.Errorf("emptied %v: the history has %v, %v", emptied, all, err)
+		}
+	}
+}
+
+// TestADamagedCheckpointOfOthers keeps nobody from the directory.
+func TestADamagedCheckpointOfOthers(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.set.cfg.inlineMax = 1
+	w.recoverFor("will")
+	w.put("a.phext", text(big))
+	w.cut()
+	all, err := filepath.Glob(filepath.Join(w.j.dir, "*.chk"))
+	w.must(err)
+	for _, checkpoint := range all {
+		w.must(os.Truncate(checkpoint, 1))
+	}
+	w.recoverFor("mary")
+	w.mutate(update("a.phext", 1, "mary's"))
+	if len(all) == 0 {
+		t.Error("there is no checkpoint")
+	}
+}
+
+// TestASharerIsMissingAfterACut has another one served first. Its phexts are whole when it is back.
+func TestASharerIsMissingAfterACut(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	claim := func(tenants ...string) {
+		t.Helper()
+		_, err := w.j.Claim(Owners{tenants, true})
+		w.must(err)
+		w.recover()
+	}
+	claim("a", "will")
+	w.mutate(update("will.n.phext", 1, "acknowledged"))
+	w.mutate(update("will.m.phext", 1, "acknowledged"))
+	w.put("will.n.phext", text("\x00"))
+	w.put("will.m.phext", State{})
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	(&model{world: w}).reopenAfterCut()
+	claim("a")
+	claim("a", "will")
+	for _, file := range []string{"will.n.phext", "will.m.phext"} {
+		if got := w.read(file); got != text("acknowledged") {
+			t.Errorf("%s: %q", file, got.Text)
+		}
+	}
+}
+
+// TestADirectoryThatIsMovedAfterACut was copied as the cut had left it: to another path, or to
+// another disk at the same one. Where nothing was copied, nothing is made.
+func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		empty, elsewhere bool
+	}{{"at its path", false, false}, {"elsewhere", false, true}, {"at its path, empty", true, false}, {"elsewhere, empty", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.recoverFor("will")
+			w.cut()
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			before := w.data + ".before"
+			w.must(os.Rename(w.data, before))
+			if c.elsewhere {
+				w.data += ".now"
+			}
+			w.must(os.Mkdir(w.data, 0o700))
+			if !c.empty {
+				w.must(os.CopyFS(w.data, os.DirFS(before)))
+				w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
+			}
+			want := State{}
+			if !c.empty {
+				want = text("acknowledged")
+			}
+			if c.elsewhere {
+				left, err := w.set.LeftBy("will", w.data)
+				w.must(err)
+				if len(left) != 1 || left[0] != w.j.dataDir {
+					t.Fatalf("the tenant has left %q", left)
+				}
+				_, err = w.j.RecoverCopy(t.Context(), w.data)
+				w.must(err)
+				w.j, err = w.set.Of(w.data)
+				w.must(err)
+			}
+			w.recoverFor("will")
+			if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
+				t.Errorf("%q and %q", a.Text, b.Text)
+			}
+			if left, err := w.set.LeftBy("will", w.data); err != nil || len(left) > 0 {
+				t.Errorf("the tenant has left %q, %v", left, err)
+			}
+		})
+	}
 }

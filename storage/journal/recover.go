@@ -44,22 +44,8 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err := c.look(at); err != nil {
 		return report, err
 	}
-	if c != nil && c.moved {
-		j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
-			"data_dir", j.dataDir)
-	}
-	if err := j.removeTemporary(at); err != nil {
-		return Report{}, err
-	}
-	v, err := j.view(true)
-	if err != nil {
-		return Report{}, j.orNoRoom(err, nil)
-	}
-	report, err = v.recoverAll(ctx, at, c)
-	v.close()
-	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
-	if err != nil {
-		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
+	if report, err = j.recoverBy(ctx, at, c); err != nil {
+		return report, err
 	}
 	if err := j.renumber(at); err != nil {
 		return report, err
@@ -75,6 +61,64 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	return report, j.orNoRoom(err, map[string]int64{})
 }
 
+// recoverBy recovers the files by what a claim says of them.
+func (j *Journal) recoverBy(ctx context.Context, at string, c *claim) (report Report, err error) {
+	if err := j.removeTemporary(at); err != nil {
+		return report, err
+	}
+	v, err := j.view(true)
+	if err != nil {
+		return report, j.orNoRoom(err, nil)
+	}
+	defer v.close()
+	if c != nil {
+		if c.inDoubt = j.isInDoubt(); c.moved && (c.written || !c.inDoubt) {
+			j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
+				"data_dir", j.dataDir)
+		}
+	}
+	j.setRecovering(true)
+	defer j.setRecovering(false)
+	report, err = v.recoverAll(ctx, at, c)
+	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
+	if err != nil {
+		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
+	}
+	return report, nil
+}
+
+// isInDoubt says whether a crash may have damaged the files, and nobody has recovered them since.
+func (j *Journal) isInDoubt() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.inDoubt
+}
+
+func (j *Journal) setRecovering(recovering bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recovering = recovering
+}
+
+// RecoverCopy repairs what a crash has left of the files in a copy of the data_dir, to which the
+// path at leads: somebody has moved them before they were recovered. It makes no file if none of
+// them is there. The calls for the journal itself may go on as if there were no copy.
+func (j *Journal) RecoverCopy(ctx context.Context, at string) (Report, error) {
+	note, err := j.cfg.noteOf(j.dir)
+	if err != nil || note == nil {
+		return Report{}, err
+	}
+	names, err := j.Phexts() // which opens it
+	c := &claim{before: note, now: *note, moved: true}
+	if err != nil || !j.isInDoubt() || len(c.ownersThere(at, slices.Values(names))) == 0 {
+		return Report{}, err
+	}
+	j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
+		"data_dir", j.dataDir)
+	report, err := j.recoverBy(ctx, at, c)
+	return report, errors.Join(err, j.Suspend())
+}
+
 // recoverAll recovers every file that the newest segment knows, and every file
 // that was renamed aside.
 func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Report, err error) {
@@ -84,7 +128,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	}
 	r := v.j.recovery(v, at, &report)
 	logs := map[string]*fileLog{}
-	if c != nil && c.anew {
+	if c != nil && c.anew && c.ofOthers() == foreign {
 		r.segment = nil
 	}
 	if r.segment != nil {
@@ -92,6 +136,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
+	have := c.ownersThere(at, maps.Keys(logs))
 	for file := range aside {
 		if _, known := logs[file]; !known {
 			logs[file] = nil // recovered without the journal
@@ -109,7 +154,15 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			}
 			log = nil
 		}
-		if failed := r.file(file, log, aside[file]); failed != nil {
+		if (r.standing == moved || r.standing == inherited) && !have[c.ownerBefore(file)] { // somebody has emptied it
+			r.standing = returned
+		}
+		failed := r.file(file, log, aside[file])
+		if r.standing == inherited && errors.Is(failed, ErrDamaged) { // it is not known what it held
+			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(v.j.dataDir, file), "error", r.named(failed))
+			failed = nil
+		}
+		if failed != nil {
 			failed = r.named(failed)
 			err = errors.Join(err, fmt.Errorf("%s: %w", file, failed))
 			waiting[file], others = r.needed, others || !isFull(failed)
@@ -121,6 +174,9 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	}
 	if others {
 		return report, err
+	}
+	if c != nil && c.anew {
+		waiting = nil // nothing is shown to the new owners before the journal begins anew
 	}
 	return report, v.j.orNoRoom(err, waiting)
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,11 +41,18 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
-	if f.found, err = OpenState(r.view.j.cfg.Links, f.place); err != nil {
+	f.found, err = OpenState(r.view.j.cfg.Links, f.place)
+	if errors.Is(err, fs.ErrPermission) {
+		return f.leaveUnfit(err)
+	}
+	if err != nil {
 		return err
 	}
 	if log == nil {
 		return f.unknownFile()
+	}
+	if f.isLeftAlone() {
+		return f.removeBefore(aside)
 	}
 	if err := f.replay(); err != nil {
 		return f.checkpointDamaged(err, aside)
@@ -63,11 +71,16 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	return f.recoverIdle()
 }
 
-// leaveUnfit leaves alone what is no phext's file, such as a link that is not
-// followed. Nothing reads or writes it until somebody puts the file back. The
-// other files of the directory are none the worse for it.
+// isLeftAlone says whether the file is others', and no crash has damaged it.
+func (f *fileRecovery) isLeftAlone() bool {
+	return f.standing == inherited && len(f.log.pending) == 0 && f.found.Exists && (f.sameBoot || !f.fromBeforeBoot())
+}
+
+// leaveUnfit leaves alone what is no phext's file, such as a link that is not followed, and what
+// may not be opened. Nothing reads or writes it until somebody puts that right. The other files
+// of the directory are none the worse for it.
 func (f *fileRecovery) leaveUnfit(cause error) error {
-	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one; it is left alone", "path", f.path, "error", f.named(cause))
+	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one, or may not be opened; it is left alone", "path", f.path, "error", f.named(cause))
 	if f.log == nil {
 		return nil
 	}
@@ -263,9 +276,12 @@ const recordMargin = time.Minute
 // started. SQ may then have been writing it when the power was cut, without a
 // record in the journal that reached the disk. The time is that of the last
 // change of the file or its attributes: a copy that keeps the older time of its
-// content is an edit of now.
+// content is an edit of now, unless it came with all others.
 func (f *fileRecovery) fromBeforeBoot() bool {
 	changed := max(f.id.Mtime, f.id.Ctime)
+	if f.standing == moved {
+		changed = f.id.Mtime
+	}
 	return f.found.Exists && changed < f.bootTime.UnixNano()
 }
 
