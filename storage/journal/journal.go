@@ -100,7 +100,8 @@ func (j *Journal) openLocked() error {
 		return fmt.Errorf("opening the journal of %s: %w", j.dataDir, err)
 	}
 	if j.isOpen = true; !j.recovered && j.seg != nil && !j.cleanStop {
-		j.cleanStop, j.inDoubt = j.seg.clean, !j.seg.clean
+		j.cleanStop = j.seg.stopped != ""
+		j.inDoubt = !j.cleanStop
 	}
 	return nil
 }
@@ -159,8 +160,7 @@ func (j *Journal) loadLocked() error {
 		return err
 	}
 	j.mustRotate = j.mustRotate || s.boot != j.cfg.BootID
-	if s.end == size {
-		s.clean, err = j.stoppedAt(s)
+	if s.stopped, err = j.stoppedAt(s); err != nil || s.end == size {
 		return err
 	}
 	j.mustRotate = true

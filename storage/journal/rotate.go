@@ -119,19 +119,26 @@ func (j *Journal) makeDurableLocked() error {
 }
 
 // syncPhextsLocked syncs the phexts that the newest segment can bring back. all says that none is
-// gone that was there when it was seen last.
+// gone that was there when it was seen last, unless somebody has removed it. One that may not be
+// opened keeps no other from being written: the operator has to see to it.
 func (j *Journal) syncPhextsLocked() (all bool, err error) {
 	if len(j.files) == 0 {
 		return true, nil
 	}
 	all = true
+	isHere := j.isHere()
 	for name, t := range j.files {
 		if !t.hasCheckpoint {
 			continue
 		}
 		there, err := j.syncPhext(j.dataDir, name)
-		if err != nil {
+		switch _, gone := os.Lstat(filepath.Join(j.dataDir, name)); {
+		case errors.Is(err, fs.ErrPermission) && gone == nil:
+			j.cfg.Logger.Warn("a phext may not be opened, so it may not be on the disk", "path", filepath.Join(j.dataDir, name), "error", err)
+		case err != nil:
 			return false, err
+		case errors.Is(gone, fs.ErrNotExist) && isHere:
+			continue
 		}
 		all = all && (there || t.known && !t.lastSeen.Exists())
 	}
@@ -139,6 +146,14 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 		return false, fmt.Errorf("syncing %s: %w", j.dataDir, err)
 	}
 	return all, nil
+}
+
+// isHere says whether the directory at the data_dir is the one that is noted. What is not in it
+// was removed, and is on no disk that is away.
+func (j *Journal) isHere() bool {
+	n, err := j.cfg.noteOf(j.dir)
+	birth, unknown := fsutil.BirthOf(j.dataDir)
+	return err == nil && unknown == nil && n != nil && n.Directory != "" && n.Directory == birth.String() || j.HasWritten(j.dataDir)
 }
 
 // syncPhext syncs a file of the data_dir, to which the path at leads.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -179,4 +180,16 @@ func TestListenersDoNotKeepTheJournalForGood(t *testing.T) {
 	if n := w.segments(); kept < 3 || n != 1 || w.j.IsPruneDue() {
 		t.Errorf("%d segments of %d when nobody reads, due: %v", n, kept, w.j.IsPruneDue())
 	}
+}
+
+// TestAPhextThatMayNotBeOpened keeps nobody from writing the others.
+func TestAPhextThatMayNotBeOpened(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "a"))
+	w.set.cfg.syncPhext = func(f *os.File) error { return &os.PathError{Op: "open", Path: f.Name(), Err: syscall.EACCES} }
+	w.j.mu.Lock()
+	w.j.mustRotate = true
+	w.j.mu.Unlock()
+	w.mutate(update("b.phext", 1, "b"))
+	w.set.cfg.syncPhext = (*os.File).Sync
 }

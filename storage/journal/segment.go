@@ -28,7 +28,7 @@ type segment struct {
 	unsynced        []*os.File  // checkpoint files
 	failed          error       // of a sync; what it should have made durable may be lost
 	info            fs.FileInfo // of f, to find out whether it is still at its path
-	clean           bool        // nothing was appended since a clean stop
+	stopped         string      // its position at the clean stop that is noted; "" = none is
 	format          byte        // its version
 	latest          int64       // when the latest mutation in it began, when it was opened
 }

@@ -1,9 +1,7 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +11,8 @@ import (
 
 // A file in the journal's directory says up to where the journal was written
 // when it was stopped in order, with all phexts on the disk. If nothing was
-// appended since, a power cut cannot have damaged a phext: if one has changed,
-// somebody has edited it.
+// appended since but what a recovery found, a power cut cannot have damaged a
+// phext: if one has changed, somebody has edited it.
 
 const stopFile = "stopped"
 
@@ -23,7 +21,7 @@ const stopFile = "stopped"
 // if a part of the journal may be lost.
 func (j *Journal) stopCleanLocked() error {
 	s := j.seg
-	if s.clean {
+	if s.stopped == s.position() {
 		return nil
 	}
 	if all, err := j.syncPhextsLocked(); err != nil || !all || s.failed != nil || j.inDoubt {
@@ -37,24 +35,29 @@ func (j *Journal) stopCleanLocked() error {
 	if err := j.cfg.replace(filepath.Join(j.dir, stopFile), strings.NewReader(s.position()), 0o600, true); err != nil {
 		return fmt.Errorf("noting that the journal was stopped: %w", err)
 	}
-	s.clean = true
+	s.stopped = s.position()
 	return nil
 }
 
-// stoppedAt says whether the journal was stopped in order at the end of s.
-func (j *Journal) stoppedAt(s *segment) (bool, error) {
+// stoppedAt is the position in s at which the journal was stopped in order, as it is noted; "" =
+// it was not. What is behind it, a recovery has found: whatever else is appended takes the note
+// back first.
+func (j *Journal) stoppedAt(s *segment) (position string, err error) {
 	b, err := os.ReadFile(filepath.Join(j.dir, stopFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	var number uint64
+	var end int64
+	if _, bad := fmt.Sscanf(string(b), "%d %d\n", &number, &end); err != nil || bad != nil || number != s.number || end > s.end {
+		return "", fsutil.IgnoreMissing(err)
 	}
-	return string(b) == s.position(), err
+	return string(b), nil
 }
 
 // forgetStopLocked takes the note of a clean stop back, durably, before anything is
 // appended. Else a power cut could take that and leave the note, and what SQ was
-// writing would pass for an edit.
+// writing would pass for an edit. A recovery, during which no SQ writes, leaves the note: if it
+// is cut off, the next one needs it.
 func (j *Journal) forgetStopLocked() error {
-	if !j.seg.clean {
+	if j.seg.stopped == "" || j.recovering {
 		return nil
 	}
 	if err := os.Remove(filepath.Join(j.dir, stopFile)); fsutil.IgnoreMissing(err) != nil {
@@ -63,7 +66,7 @@ func (j *Journal) forgetStopLocked() error {
 	if err := j.cfg.syncDir(j.dir); err != nil {
 		return err
 	}
-	j.seg.clean = false
+	j.seg.stopped = ""
 	return nil
 }
 

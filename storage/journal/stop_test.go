@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"os"
 	"syscall"
 	"testing"
@@ -131,13 +132,37 @@ func TestARecoveryThatIsRepeatedAfterACleanStop(t *testing.T) {
 		w.put(file, edit)
 	}
 	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	ctx, kill := context.WithCancel(t.Context())
+	w.cfg.Write = func(f *os.File, b []byte, off int64) (int, error) { kill(); return f.WriteAt(b, off) }
 	w.open()
-	w.j.LastSeen("a.phext") // opens it
-	w.j.mu.Lock()
-	w.must(w.j.forgetStopLocked()) // as a recovery that fails behind its first record
-	w.j.mu.Unlock()
-	if r := w.recover(); w.read("b.phext") != edit || r.Healed != 0 {
-		t.Errorf("%q after %+v", w.read("b.phext").Text, r)
+	if _, err := w.j.Recover(ctx); err == nil {
+		t.Fatal("it has reached all")
+	}
+	w.cfg.Write = nil
+	(&model{world: w}).reopenAfterCut()
+	for _, file := range []string{"a.phext", "b.phext"} {
+		if r := w.recover(); w.read(file) != edit || r.Healed != 0 {
+			t.Errorf("%q after %+v", w.read(file).Text, r)
+		}
+	}
+}
+
+// TestAPhextIsRemovedBeforeAStop stays removed, and is no reason to take other edits back.
+func TestAPhextIsRemovedBeforeAStop(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	for _, file := range []string{"a.phext", "b.phext"} {
+		w.put(file, text(big))
+		w.mutate(update(file, 2, "new"))
+	}
+	edit := text(big[:9])
+	w.put("a.phext", State{})
+	w.put("b.phext", edit)
+	w.must(w.set.Close())
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	w.open()
+	if r := w.recoverFor("will"); w.read("a.phext").Exists || w.read("b.phext") != edit || len(r.Quarantined) > 0 {
+		t.Errorf("%q and %q after %+v", w.read("a.phext").Text, w.read("b.phext").Text, r)
 	}
 }
 
@@ -153,20 +178,23 @@ func TestAStopThatKnowsNothing(t *testing.T) {
 		},
 		"while the disk is missing": func(w *world) {
 			w.must(os.Rename(w.data, w.data+".away"))
+			w.must(os.Mkdir(w.data, 0o700)) // the mount point
 			w.must(w.set.Close())
+			w.must(os.Remove(w.data))
 			w.must(os.Rename(w.data+".away", w.data))
 			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.recoverFor("will")
 			w.put("a.phext", text(big))
 			w.mutate(update("a.phext", 2, "new"))
 			want := w.read("a.phext")
 			w.put("a.phext", text(big[:9]))
 			stop(w)
 			w.open()
-			if r := w.recover(); w.read("a.phext") != want || r.Kept != 0 {
+			if r := w.recoverFor("will"); w.read("a.phext") != want || r.Kept != 0 {
 				t.Errorf("%q after %+v", w.read("a.phext").Text, r)
 			}
 		})
@@ -198,8 +226,8 @@ func TestAStopThatIsNotClean(t *testing.T) {
 		}
 		w.open()
 		w.j.LastSeen("a.phext") // opens it
-		if w.j.seg.clean != (spoil == nil) {
-			t.Errorf("%s: clean: %v", name, w.j.seg.clean)
+		if (w.j.seg.stopped != "") != (spoil == nil) {
+			t.Errorf("%s: stopped at %q", name, w.j.seg.stopped)
 		}
 		w.must(w.set.Close())
 	}
