@@ -220,3 +220,17 @@ func TestADirectoryThatAPowerCutTook(t *testing.T) {
 		t.Errorf("%q and %q after %+v", w.read("a.phext").Text, w.read("b.phext").Text, r)
 	}
 }
+
+// TestAJournalThatIsRemovedBeforeARecovery is made anew by it: no request need wait for that.
+func TestAJournalThatIsRemovedBeforeARecovery(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	w.mutate(update("a.phext", 1, "a"))
+	w.must(os.RemoveAll(filepath.Dir(w.j.dir)))
+	w.recover()
+	w.mutate(update("a.phext", 2, "b"))
+	w.reopen()
+	if r := w.recoverFor("will"); r.Healed != 0 || w.segments() == 0 {
+		t.Errorf("%+v, %d segments", r, w.segments())
+	}
+}

@@ -252,6 +252,12 @@ func (j *Journal) afterRecovery() error {
 	if err := j.openLocked(); err != nil || j.seg == nil {
 		return err
 	}
+	if j.seg.goneFrom(j.dir) { // somebody has removed it, with what was pending
+		for _, t := range j.files {
+			t.pending, t.mustRollBack = nil, false
+		}
+		return j.rotateLocked()
+	}
 	if j.seg.boot != j.cfg.BootID {
 		for _, t := range j.files {
 			if t.segment == j.seg.number {
