@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +37,9 @@ func (b Birth) String() string {
 	}
 	return strconv.FormatInt(b.sec, 10) + "." + strconv.FormatUint(uint64(b.nsec), 10)
 }
+
+// After says whether it was later than t. The zero Birth was not.
+func (b Birth) After(t time.Time) bool { return time.Unix(b.sec, int64(b.nsec)).After(t) }
 
 // BirthOf tells a directory from another one at the same path, also from a copy of it. An
 // overlayfs does not keep it: with the first change in it, a directory of the lower layer has

@@ -251,6 +251,7 @@ type claim struct {
 	moved   bool // the directory is another one than before, or was written with another journal since
 	written bool // the latter
 	inDoubt bool // a crash may have damaged the files since
+	copied  bool // the directory is a copy that was made after that
 }
 
 // standing is what the journal means for a file.
@@ -375,7 +376,7 @@ func (c *claim) of(file string) standing {
 	switch {
 	case owner != "" && !c.before.knows(owner):
 		return foreign
-	case c.moved && c.inDoubt && !c.written && (owner == "" || slices.Contains(c.before.Tenants, owner)):
+	case c.copied && (owner == "" || slices.Contains(c.before.Tenants, owner)):
 		return moved
 	case c.moved, owner != "" && !slices.Contains(c.before.Tenants, owner):
 		return returned

@@ -329,9 +329,11 @@ func TestAPhextThatCannotBeSynced(t *testing.T) {
 	w.set.cfg.syncPhext = (*os.File).Sync
 }
 
-// cut takes the power: a.phext is torn, b.phext is gone, and c.phext is edited after the boot.
-func (w *world) cut() {
+// cut takes the power: a.phext is torn, b.phext is gone, and c.phext is edited. The boot is a
+// time after now.
+func (w *world) cut(boot time.Duration) {
 	w.t.Helper()
+	w.now = time.Now().Add(-time.Hour)
 	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
 		w.mutate(update(file, 1, "acknowledged"))
 	}
@@ -339,7 +341,7 @@ func (w *world) cut() {
 	w.put("b.phext", State{})
 	w.put("c.phext", text("an edit"))
 	w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
-	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(boot)
 	(&model{world: w}).reopenAfterCut()
 }
 
@@ -348,7 +350,7 @@ func TestADirectoryThatOthersGetAfterACut(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
 		w.recoverFor("will")
-		w.cut()
+		w.cut(time.Hour)
 		want := text("acknowledged")
 		if emptied {
 			want = State{}
@@ -371,7 +373,7 @@ func TestADamagedCheckpointOfOthers(t *testing.T) {
 	w.set.cfg.inlineMax = 1
 	w.recoverFor("will")
 	w.put("a.phext", text(big))
-	w.cut()
+	w.cut(time.Hour)
 	all, err := filepath.Glob(filepath.Join(w.j.dir, "*.chk"))
 	w.must(err)
 	for _, checkpoint := range all {
@@ -419,7 +421,7 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
 			w.recoverFor("will")
-			w.cut()
+			w.cut(-time.Minute)
 			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
 				t.Skip("the file system does not say when a directory was made")
 			}

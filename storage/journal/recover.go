@@ -72,10 +72,7 @@ func (j *Journal) recoverBy(ctx context.Context, at string, c *claim) (report Re
 	}
 	defer v.close()
 	if c != nil {
-		if c.inDoubt = j.isInDoubt(); c.moved && (c.written || !c.inDoubt) {
-			j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
-				"data_dir", j.dataDir)
-		}
+		c.inDoubt = j.isInDoubt()
 	}
 	j.setRecovering(true)
 	defer j.setRecovering(false)
@@ -109,7 +106,7 @@ func (j *Journal) RecoverCopy(ctx context.Context, at string) (Report, error) {
 		return Report{}, err
 	}
 	names, err := j.Phexts() // which opens it
-	c := &claim{before: note, now: *note, moved: true}
+	c := &claim{before: note, now: *note, moved: true, copied: true}
 	if err != nil || !j.isInDoubt() || len(c.ownersThere(at, slices.Values(names))) == 0 {
 		return Report{}, err
 	}
@@ -128,6 +125,13 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	}
 	r := v.j.recovery(v, at, &report)
 	logs := map[string]*fileLog{}
+	if c != nil && c.moved && !c.copied {
+		birth, err := fsutil.BirthOf(at)
+		if c.copied = err == nil && c.inDoubt && !c.written && birth.After(r.bootTime); !c.copied {
+			v.j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
+				"data_dir", v.j.dataDir)
+		}
+	}
 	if c != nil && c.anew && c.ofOthers() == foreign {
 		r.segment = nil
 	}
