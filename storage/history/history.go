@@ -284,6 +284,7 @@ func (s *Service) FilesReplaced(t *tenants.Tenant, at string, files []string, ke
 	if err != nil {
 		return err
 	}
+	j.Stamp(at) // an archive may have made it
 	for _, file := range files {
 		if last, known := j.LastSeen(file); known {
 			err = errors.Join(err, s.fileReplaced(t, j, at, last, journal.Mutation{File: file, Tenant: t.UniqueID(), Key: key, Note: note}))

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -89,5 +92,36 @@ func TestReplacedFilesAreInTheHistory(t *testing.T) {
 	w.restore(Target{At: then})
 	if got := w.file("notes.phext"); got != "text 1" {
 		t.Errorf("restored to the moment before: %q", got)
+	}
+}
+
+// TestADirectoryThatIsMadeAgain, since it was gone, has the id of its journal, so that it is never
+// taken for another tenant's.
+func TestADirectoryThatIsMadeAgain(t *testing.T) {
+	for name, makeIt := range map[string]func(w *world, then time.Time){
+		"by a restore": func(w *world, then time.Time) { w.restore(Target{At: then}) },
+		"by an archive": func(w *world, _ time.Time) {
+			w.check(os.Mkdir(w.tenant.DataDir, 0o700))
+			w.check(os.WriteFile(w.path("n.phext"), []byte("one"), 0o600))
+			w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, []string{"n.phext"}, "", "restored"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if unix.Setxattr(w.tenant.DataDir, "user.sqgate.test", nil, 0) != nil {
+				t.Skip("the file system has no extended attributes")
+			}
+			then := w.update("n.phext", 1, "one")
+			w.check(os.Remove(w.path("n.phext")))
+			w.check(w.FilesReplaced(w.tenant, w.tenant.DataDir, []string{"n.phext"}, "", "deleted"))
+			w.check(os.Remove(w.tenant.DataDir))
+			makeIt(w, then)
+			w.wantFiles("n.phext=one")
+			j, err := w.journalOf(w.tenant)
+			w.check(err)
+			if !j.HasWritten(w.tenant.DataDir) {
+				t.Error("it has no id of its journal")
+			}
+		})
 	}
 }

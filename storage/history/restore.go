@@ -787,7 +787,7 @@ func (r *restore) replaceFile(path string, state journal.State) error {
 		if err != nil {
 			return err
 		}
-		if err := fsutil.MakeDir(r.at, 0o700); err != nil {
+		if err := r.journal.MakeDataDir(r.at); err != nil {
 			return err
 		}
 		return fsutil.ReplaceFrom(target, state, fsutil.NewFileMode, true)

@@ -215,7 +215,7 @@ func (t *takeOver) sumsOf(path string) (replica.Sums, fsutil.FileID, error) {
 
 // download writes a file as it is to be, under a name that is no phext's.
 func (f *fetch) download(ctx context.Context, at, name string) (temp string, left object.FileState, err error) {
-	if err := fsutil.MakeDir(at, 0o700); err != nil { // a new machine has not even what it is in
+	if err := f.journal.MakeDataDir(at); err != nil { // a new machine has not even what it is in
 		return "", left, err
 	}
 	out, err := os.CreateTemp(at, fsutil.Temporary+"*")

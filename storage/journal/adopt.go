@@ -36,7 +36,7 @@ func (j *Journal) Adopt(at, file string, now, want State, note string) (id fsuti
 	if err != nil {
 		return id, err
 	}
-	if err = fsutil.MakeDir(at, 0o700); err == nil { // a new machine has not even what it is in
+	if err = j.MakeDataDir(at); err == nil { // a new machine has not even what it is in
 		err = j.writeState(path, want)
 	}
 	if err == nil {

@@ -84,11 +84,36 @@ func (j *Journal) HasWritten(at string) bool {
 	return err == nil && n != nil && n.ID != "" && idAt(at) == n.ID
 }
 
-// stamp gives the directory at a path the journal's id.
+// stamp gives the directory at a path the journal's id: the new one, if it is begun anew
+// meanwhile.
 func (j *Journal) stamp(at string) {
-	if n, err := j.cfg.noteOf(j.dir); err == nil && n != nil {
-		setIDAt(at, n.ID)
+	for id := ""; ; {
+		n, err := j.cfg.noteOf(j.dir)
+		if err != nil || n == nil || n.ID == id {
+			return
+		}
+		id = n.ID
+		setIDAt(at, id)
 	}
+}
+
+// Stamp gives the data_dir, to which the path at leads, the journal's id, unless it has one. It
+// does nothing while the journal has no directory: whoever begins it does it then.
+func (j *Journal) Stamp(at string) {
+	if _, err := os.Stat(j.dir); err == nil && idAt(at) == "" {
+		j.stamp(at)
+	}
+}
+
+// MakeDataDir makes the data_dir, to which the path at leads, unless it is there. It has the
+// journal's id before it has a file: without one, it could get into the place of another
+// tenant's, which would see its phexts.
+func (j *Journal) MakeDataDir(at string) error {
+	if err := fsutil.MakeDir(at, 0o700); err != nil {
+		return err
+	}
+	j.Stamp(at)
+	return nil
 }
 
 // renewID gives a journal that is begun anew at the same path another id: in its note, which

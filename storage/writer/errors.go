@@ -3,6 +3,7 @@ package writer
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -13,6 +14,8 @@ var (
 		"the disk has no room for this write: nothing was changed; the operator has to make room")
 	errNotRecorded = apierror.New(apierror.BackendFailed,
 		"the write could not be recorded in the journal, without which none is made: nothing was changed; the operator's log says more")
+	errNoDirectory = apierror.RetryIn(10*time.Second, apierror.Unavailable,
+		"this tenant's data directory could not be made: nothing was changed; the operator's log says why; try again")
 	errNotDurable  = datadir.ErrNotDurable
 	errNotUploaded = apierror.New(apierror.NotKnown,
 		"the write was made, but its bucket did not confirm it: look it up before you repeat it")

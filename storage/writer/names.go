@@ -3,7 +3,6 @@ package writer
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -229,9 +228,6 @@ func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, 
 	return func(path string, now, next *cache.Version, at phext.Coordinate) error {
 		all := now.Phext.Scrolls()
 		if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
-			if err := fsutil.MakeDir(filepath.Dir(path), dirMode); err != nil {
-				return err
-			}
 			target, err := links.Target(path)
 			if err != nil {
 				return err
@@ -243,9 +239,6 @@ func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, 
 		return appendTo(links, path, tail, now.Size())
 	}
 }
-
-// dirMode is that of a data directory that a child is started on.
-const dirMode = 0o700
 
 func appendTo(links fsutil.Links, path string, tail []byte, size int64) error {
 	f, _, err := links.OpenFile(path, os.O_WRONLY)

@@ -364,9 +364,6 @@ func (r *operationResult) write(out *phext.Builder, pace phext.Pace) {
 // replaceFile writes the phext beside its file and renames it into its place. SQ has not
 // seen it then.
 func (tx *transaction) replaceFile() error {
-	if err := fsutil.MakeDir(tx.at, dirMode); err != nil {
-		return err
-	}
 	target, err := tx.dir.Replaces(tx.file)
 	if err == nil {
 		err = tx.w.files.replace(target, tx.next)

@@ -1,12 +1,19 @@
 package writer
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // TestADirectoryThatWasOnlyWrittenTo is put out of sight before a start, as a disk
@@ -45,6 +52,69 @@ func TestADirectoryThatWasOnlyWrittenTo(t *testing.T) {
 				t.Errorf("in its place: %v, %v", all, err)
 			}
 		})
+	}
+}
+
+// TestADirectoryThatAWriteMakes has the id of its journal before it has a phext, so that it is
+// never taken for another tenant's in whose place it comes to be.
+func TestADirectoryThatAWriteMakes(t *testing.T) {
+	for name, request := range map[string]func(w *world) Request{
+		"one":     func(w *world) Request { return w.mutate(rewrite.Update, "n", scroll(1), "x") },
+		"by name": func(w *world) Request { return w.mutate(rewrite.Update, "n", "a.name", "x") },
+		"a batch": func(w *world) Request { return w.batch(op("update", scroll(1), "x"), op("update", "a.name", "y")) },
+	} {
+		for _, gone := range [][]string{{"data", "directories"}, {"data", "directories", "journal"}} {
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t)
+				data := filepath.Join(w.root, "data")
+				if unix.Setxattr(data, "user.sqgate.test", nil, 0) != nil {
+					t.Skip("the file system has no extended attributes")
+				}
+				w.sq.stop()
+				w.check(w.journal.Close())
+				for _, dir := range gone {
+					w.check(os.RemoveAll(filepath.Join(w.root, dir)))
+				}
+				w.restart()
+				j, err := w.journal.Of(data)
+				w.check(err)
+				looked := 0
+				look := func() {
+					if looked++; !j.HasWritten(data) {
+						t.Errorf("without %v, the directory has no id of its journal when its file %d is written", gone, looked)
+					}
+				}
+				files := w.Writer.files
+				w.Writer.files.replace = func(path string, content io.WriterTo) error { look(); return files.replace(path, content) }
+				w.Writer.files.storeNames = func(path string, now, next *cache.Version, at phext.Coordinate) error {
+					look()
+					return files.storeNames(path, now, next, at)
+				}
+				w.during(func(a *attack) { look(); a.answer(a.pass()) }, func() { _, err = w.Commit(t.Context(), request(w)) })
+				w.check(err)
+				if looked == 0 {
+					t.Error("nothing was written")
+				}
+			})
+		}
+	}
+}
+
+// TestADirectoryThatCannotBeMade has a write refused for a time, and the log says why.
+func TestADirectoryThatCannotBeMade(t *testing.T) {
+	w := newWorld(t)
+	nowhere := filepath.Join(w.root, "link", "data")
+	snapshot, err := tenants.Parse([]byte(`{"tenants":[{"id":"will","api_key":"pmb-v1-00112233445566778899aabbccddeeff","data_dir":"` + nowhere + `"}]}`))
+	w.check(err)
+	w.snapshot.Store(snapshot)
+	w.tenant, _ = snapshot.ByID("will")
+	w.check(os.Symlink(filepath.Join(w.root, "none", "none"), filepath.Dir(nowhere))) // not even root can make a directory there
+	for _, request := range []Request{w.mutate(rewrite.Update, "n", scroll(1), "x"), w.mutate(rewrite.Update, "n", "a.name", "x"), w.batch(op("update", scroll(1), "x"))} {
+		_, err = w.Commit(t.Context(), request)
+		w.wantError(err, apierror.Unavailable)
+	}
+	if log := w.log.String(); !strings.Contains(log, "a data directory could not be made") || !strings.Contains(log, nowhere) {
+		t.Error(log)
 	}
 }
 

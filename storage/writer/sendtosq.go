@@ -17,6 +17,20 @@ import (
 	"mirrorborn.us/sqgate/storage/sqclient"
 )
 
+// makeDir makes the directory for its first phext. A child would make it, too, but as one that
+// belongs to no journal.
+func (tx *transaction) makeDir() error {
+	if tx.before.Phext.Exists() {
+		return nil
+	}
+	err := tx.journal.MakeDataDir(tx.at)
+	if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	tx.log("a data directory could not be made", err)
+	return errNoDirectory
+}
+
 // sendToSQ has SQ make the mutations, and keeps the child for verify. A child
 // that accepts no connection has seen nothing, so the next one is tried, once.
 func (tx *transaction) sendToSQ() error {

@@ -170,6 +170,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 	// back what the steps before have done.
 	for _, step := range []func() error{
 		tx.reserveQuota,
+		tx.makeDir,
 		tx.recordEdits,
 		tx.reserveDiskSpace,
 		tx.freezeReaders,
