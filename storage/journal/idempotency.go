@@ -398,14 +398,15 @@ func (j *Journal) saveAnswersLocked() error {
 }
 
 // replaceAnswersLocked makes answersFile hold a, whose answers each passes on, oldest first.
-// One that it leaves out is forgotten.
+// One that it leaves out is forgotten. It is on the disk then with Off, too, since the writes
+// are, and a repeat of one must not be made again.
 func (j *Journal) replaceAnswersLocked(a *answers, each func(visit func(*answer, Mutation) error) error) error {
 	path := filepath.Join(j.dir, answersFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(a.queue) == 0 {
 		return nil
 	}
 	w := &answersWriter{each: each}
-	if err := j.cfg.replace(path, w, 0o600, j.cfg.Sync != Off); err != nil {
+	if err := j.cfg.replace(path, w, 0o600, true); err != nil {
 		return errors.Join(fmt.Errorf("keeping the answers of %s: %w", j.dataDir, err), j.findSettled(a))
 	}
 	written := map[*answer]bool{}

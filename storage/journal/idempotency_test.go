@@ -68,6 +68,44 @@ func TestTheFirstAnswerStands(t *testing.T) {
 	w.expect(t, "will", "k1", "a day later")
 }
 
+// TestAnAnswerIsAsDurableAsItsWrite when another segment is begun, whatever the policy: a power
+// cut leaves both.
+func TestAnAnswerIsAsDurableAsItsWrite(t *testing.T) {
+	for _, policy := range []Policy{Off, Batch, Always} {
+		for _, suspended := range []bool{false, true} {
+			w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = policy }))
+			var unsynced []string // files of which a power cut leaves nothing
+			w.tune = func(s *settings) {
+				replace := s.replace
+				s.replace = func(path string, content io.WriterTo, mode fs.FileMode, durable bool) error {
+					if !durable {
+						unsynced = append(unsynced, path)
+					}
+					return replace(path, content, mode, durable)
+				}
+			}
+			w.reopen()
+			w.mutate(keyed("k1", "one"))
+			w.j.mustRotate = true
+			w.mutate(update("b.phext", 1, "in another segment"))
+			if suspended {
+				w.must(w.j.Suspend())
+			}
+			for _, path := range unsynced {
+				w.must(fsutil.IgnoreMissing(os.Remove(path)))
+			}
+			w.cfg.BootID = "boot-2"
+			if suspended {
+				w.reopen()
+			} else {
+				(&model{world: w}).reopenAfterCut()
+			}
+			w.recover()
+			w.expect(t, "will", "k1", "one")
+		}
+	}
+}
+
 func TestAnswersAreBounded(t *testing.T) {
 	w := newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off })
 	w.tune = func(s *settings) { s.answersMax, s.segmentMax = 5, 500 }
