@@ -40,7 +40,7 @@ func (h *hook) path() string { return filepath.Join(h.service.StateDir, h.key) }
 
 // load is the zero state if there is none that can be read.
 func (h *hook) load() (s state) {
-	text, err := os.ReadFile(h.path())
+	text, err := fsutil.ReadFile(h.path())
 	if err != nil || json.Unmarshal(text, &s) != nil {
 		return state{}
 	}

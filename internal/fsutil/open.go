@@ -3,6 +3,7 @@ package fsutil
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,6 +65,27 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 // mayServe says whether a file with so many names may be served under path.
 func (l Links) mayServe(path string, names uint64, id FileID) bool {
 	return names < 2 || l == nil || l(path, path, id)
+}
+
+// Open opens a file for reading that only sqgate makes, as those in its state directory. It
+// never waits. What somebody put there that is no regular file of its own, such as a FIFO or a
+// symbolic link, is ErrNotRegular, with the path.
+func Open(path string) (*os.File, error) {
+	f, _, err := Links(nil).Open(path)
+	if errors.Is(err, ErrNotRegular) {
+		err = &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return f, err
+}
+
+// ReadFile is os.ReadFile of what Open opens.
+func ReadFile(path string) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // it was only read
+	return io.ReadAll(f)
 }
 
 // openPlain opens a path that ends in no link. A link is ELOOP.

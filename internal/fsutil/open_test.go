@@ -66,3 +66,34 @@ func TestOpenRegular(t *testing.T) {
 		})
 	}
 }
+
+// TestOpenOwn opens what may lie in the place of a file of sqgate's own. Where a FIFO were opened as
+// a file or a directory is, the test would not end.
+func TestOpenOwn(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.WriteFile(path("file"), []byte("text"), 0o600), os.Mkdir(path("directory"), 0o700),
+		unix.Mkfifo(path("fifo"), 0o600), os.Symlink("file", path("link")), os.Symlink("/dev/zero", path("zero"))); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := ReadFile(path("file")); err != nil || string(text) != "text" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := ReadFile(path("none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+	for _, name := range []string{"directory", "fifo", "link", "zero"} {
+		var with *fs.PathError
+		if _, err := ReadFile(path(name)); !errors.Is(err, ErrNotRegular) || !errors.As(err, &with) || with.Path != path(name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := errors.Join(SyncDir(dir), SyncDir(path("directory"))); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"file", "fifo"} {
+		if err := SyncDir(path(name)); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%s, synced as a directory: %v", name, err)
+		}
+	}
+}

@@ -215,9 +215,12 @@ func mayNotChown(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)
 }
 
+// OpenDir opens a directory, and does not wait for the other end of a FIFO in its place.
+func OpenDir(dir string) (*os.File, error) { return os.OpenFile(dir, unix.O_DIRECTORY, 0) }
+
 // SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := OpenDir(dir)
 	if err != nil {
 		return err
 	}

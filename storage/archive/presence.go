@@ -20,7 +20,7 @@ func (s *Store) CheckPresent() error {
 	if s.Mark == "" {
 		return nil
 	}
-	text, err := os.ReadFile(s.Mark)
+	text, err := fsutil.ReadFile(s.Mark)
 	if fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Store) mark() error {
 		return err
 	}
 	text := id + "\n" + s.dir + "\n" + one + "\n"
-	if now, err := os.ReadFile(s.Mark); err == nil && string(now) == text {
+	if now, err := fsutil.ReadFile(s.Mark); err == nil && string(now) == text {
 		return nil
 	}
 	return fsutil.Replace(s.Mark, text, 0o600, true)

@@ -116,7 +116,7 @@ func (d *Dir) writeMark(at string) error {
 	}
 	text := id + "\n" + d.Path + "\n"
 	stale := slices.DeleteFunc(d.marks(), func(mark string) bool {
-		now, err := os.ReadFile(mark)
+		now, err := fsutil.ReadFile(mark)
 		return err == nil && string(now) == text
 	})
 	if len(stale) == 0 {
@@ -270,7 +270,7 @@ func (d *Dir) readMark() (text []byte, err error) {
 	if d.mark == "" {
 		return nil, nil
 	}
-	if text, err = os.ReadFile(d.mark); err != nil {
+	if text, err = fsutil.ReadFile(d.mark); err != nil {
 		return nil, fsutil.IgnoreMissing(err)
 	}
 	_, path, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\n")

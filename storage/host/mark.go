@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -126,7 +125,7 @@ func (t *takeOver) readMarkOf(ctx context.Context, owner object.Owner) (m, earli
 var ErrMark = errors.New("is damaged, so this directory is not served: move that file away, and it is, if its phexts are just what the bucket has; see bucket.md")
 
 func readMarkFile(path string) (m mark, err error) {
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mark{}, nil
 	}

@@ -55,7 +55,7 @@ func (ds *Directories) Lock() error {
 	}
 	ds.lock = f
 	path := filepath.Join(ds.MarkDir, incarnationFile)
-	before, err := os.ReadFile(path)
+	before, err := fsutil.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, ds.Close())
 	}

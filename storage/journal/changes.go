@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // Position is a place in a journal between two changes. It stays valid as long as the
@@ -161,7 +162,7 @@ func (j *Journal) forgetChanges(note func(from Position) error) error {
 }
 
 func (j *Journal) readFloor() (p Position, err error) {
-	text, err := os.ReadFile(filepath.Join(j.dir, floorFile))
+	text, err := fsutil.ReadFile(filepath.Join(j.dir, floorFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -297,7 +298,7 @@ func (w *changesWalk) following(number uint64) (Position, error) {
 }
 
 func (w *changesWalk) open(number uint64) (*os.File, record, error) {
-	f, err := os.Open(filepath.Join(w.j.dir, segmentName(number)))
+	f, err := fsutil.Open(filepath.Join(w.j.dir, segmentName(number)))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrBeyondHistory
 	}

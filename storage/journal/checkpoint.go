@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sys/unix"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // writeCheckpointLocked returns the content of a checkpoint of state. If it is
@@ -22,7 +24,7 @@ func (j *Journal) writeCheckpointLocked(state State, seq uint64) (content, error
 		return c, nil
 	}
 	c.external = true
-	f, err := os.OpenFile(filepath.Join(j.dir, checkpointName(j.seg.number, seq)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(filepath.Join(j.dir, checkpointName(j.seg.number, seq)), os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return content{}, fmt.Errorf("making a checkpoint: %w", err)
 	}
@@ -64,7 +66,7 @@ func readCheckpoint(dir string, number uint64, r record, turn *fairqueue.Turn) (
 }
 
 func readExternal(path string, size int64, turn *fairqueue.Turn) (text string, err error) {
-	f, err := os.Open(path)
+	f, err := fsutil.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

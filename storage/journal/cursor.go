@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // A Position tells how much was written to a data directory, and when: more than a
@@ -89,7 +90,7 @@ func (j *Journal) positionSealer() (cipher.AEAD, error) {
 func (j *Journal) secretLocked() ([]byte, error) {
 	const size = 32
 	path := filepath.Join(j.dir, secretFile)
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

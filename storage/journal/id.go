@@ -67,7 +67,7 @@ func setIDAt(at, id string) {
 	if id == "" || idAt(at) == id {
 		return
 	}
-	f, err := os.Open(at)
+	f, err := fsutil.OpenDir(at)
 	if err != nil {
 		return
 	}
@@ -150,7 +150,7 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.knows) {
 		return ""
 	}
-	text, err := os.ReadFile(filepath.Join(dir, pathFile))
+	text, err := fsutil.ReadFile(filepath.Join(dir, pathFile))
 	if err != nil {
 		return ""
 	}

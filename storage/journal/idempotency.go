@@ -282,7 +282,7 @@ func (j *Journal) findAnswer(k answerKey) (got answer, f *os.File, ok bool, err 
 	if !l.settled {
 		name = segmentName(j.seg.number)
 	}
-	if f, err = os.Open(filepath.Join(j.dir, name)); err != nil {
+	if f, err = fsutil.Open(filepath.Join(j.dir, name)); err != nil {
 		err = fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	return *l, f, true, err
@@ -303,7 +303,7 @@ func (l *answer) in(r record, err error) (Mutation, error) {
 
 func (j *Journal) loadAnswers() (*answers, error) {
 	a := j.cfg.newAnswers()
-	f, err := os.Open(filepath.Join(j.dir, answersFile))
+	f, err := fsutil.Open(filepath.Join(j.dir, answersFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
 	}
@@ -358,7 +358,7 @@ func (j *Journal) readAnswersLocked(visit func(*answer, Mutation) error) error {
 	if j.seg != nil {
 		newest.file, newest.size = j.seg.f, j.seg.end
 	}
-	f, err := os.Open(filepath.Join(j.dir, answersFile))
+	f, err := fsutil.Open(filepath.Join(j.dir, answersFile))
 	if err == nil {
 		defer f.Close() // it was only read
 		settled, err = newRecordReader(f)

@@ -114,7 +114,7 @@ func (s *settings) readNotesLocked() error {
 func (s *settings) readNoteLocked(dir string) {
 	delete(s.owners.damaged, dir)
 	n := &ownerNote{}
-	text, err := os.ReadFile(filepath.Join(dir, ownerFile))
+	text, err := fsutil.ReadFile(filepath.Join(dir, ownerFile))
 	if err == nil {
 		err = json.Unmarshal(text, n)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // view is for reading a journal while others append to it. Nothing in it is
@@ -110,7 +111,7 @@ func (v *view) walkEach(o *segmentView, visit func(record) error) error {
 }
 
 func (v *view) file(o *segmentView) (*os.File, error) {
-	f, err := os.Open(filepath.Join(v.j.dir, segmentName(o.number)))
+	f, err := fsutil.Open(filepath.Join(v.j.dir, segmentName(o.number)))
 	if err != nil || o.end > 0 {
 		return f, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -111,7 +110,7 @@ func (j *Journal) readSeen(number uint64) (map[string]*fileState, error) {
 
 // loadSeen is nil if seenFile is not there, is damaged or is of another segment.
 func (j *Journal) loadSeen(number uint64) (files map[string]*fileState, err error) {
-	f, err := os.Open(filepath.Join(j.dir, seenFile))
+	f, err := fsutil.Open(filepath.Join(j.dir, seenFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -142,7 +141,7 @@ func (j *Journal) loadSeen(number uint64) (files map[string]*fileState, err erro
 
 // addSeen adds what a segment says of files, up to its first damage.
 func (j *Journal) addSeen(files map[string]*fileState, number uint64) error {
-	f, err := os.Open(filepath.Join(j.dir, segmentName(number)))
+	f, err := fsutil.Open(filepath.Join(j.dir, segmentName(number)))
 	if err != nil {
 		return err
 	}

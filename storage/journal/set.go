@@ -106,7 +106,7 @@ func (s *Set) Dirs() ([]string, error) {
 	}
 	var dirs []string
 	for _, e := range entries {
-		path, err := os.ReadFile(filepath.Join(s.cfg.Dir, e.Name(), pathFile))
+		path, err := fsutil.ReadFile(filepath.Join(s.cfg.Dir, e.Name(), pathFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // not completely created: it has no records
 		}
