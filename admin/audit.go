@@ -42,7 +42,10 @@ func openAudit(path string) (*auditLog, error) {
 }
 
 func (l *auditLog) open() (err error) {
-	l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600) // a FIFO would wait for a reader
+	l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0o600) // a FIFO would wait for a reader, and a link may lead to a file that is no log
+	if errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ELOOP) {
+		err = fmt.Errorf("%s is no regular file: remove it", l.path)
+	}
 	if err == nil {
 		var info fs.FileInfo
 		if info, err = l.file.Stat(); err == nil && !info.Mode().IsRegular() {

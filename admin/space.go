@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // storageEvery is how often directories are looked through while somebody listens.
@@ -94,7 +96,7 @@ func (a *API) disks() []diskView {
 
 // tail is the end of the audit log's file, or nothing if it cannot be read.
 func (l *auditLog) tail() []byte {
-	f, err := os.Open(l.path)
+	f, err := fsutil.Open(l.path)
 	if err != nil {
 		return nil
 	}
