@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -167,11 +167,12 @@ func (l *logs) writer(dataDir string) lineWriter {
 	}
 }
 
-// checkLog refuses to write to what is there and no regular file: a FIFO would keep the child, and
-// whoever waits for its end, for good.
+// checkLog refuses to write to what is there and no regular file of its own: a FIFO would keep the
+// child, and whoever waits for its end, for good, and a link may lead to a file that is no log.
 func checkLog(name string) error {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file: remove it, and the next child writes there again", name)
+	var st unix.Stat_t
+	if unix.Lstat(name, &st) == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1) {
+		return fmt.Errorf("%s is a link, or no regular file: remove it, and the next child writes there again", name)
 	}
 	return nil
 }

@@ -25,23 +25,43 @@ func TestOutputIsKeptAndLogged(t *testing.T) {
 	}
 }
 
-// TestALogThatIsNoFile keeps nobody waiting: neither the child, nor whoever stops it.
+// TestALogThatIsNoFile keeps nobody waiting: neither the child, nor whoever stops it. Nothing is
+// written to a file that has another name, too.
 func TestALogThatIsNoFile(t *testing.T) {
-	var said bytes.Buffer
-	s, dir := newSupervisor(t, func(c *Config) { c.Stderr = &said }), dataDir(t)
-	if err := unix.Mkfifo(s.logs.name(dir), 0o600); err != nil {
+	other := filepath.Join(t.TempDir(), "tenants.json")
+	if err := os.WriteFile(other, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := mustLease(t, s, dir)
-	l.Release()
-	if !strings.Contains(strings.Join(s.Lines(dir), "\n"), "listening on port") {
-		t.Error("nothing is kept in memory")
-	}
-	if err := s.Stop(soon(t), dir, "test"); err != nil {
-		t.Error(err)
-	}
-	if !strings.Contains(said.String(), s.logs.name(dir)) {
-		t.Errorf("the operator is told %q", said.String())
+	for name, put := range map[string]func(path string) error{
+		"a FIFO":                 func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a link to another file": func(path string) error { return os.Symlink(other, path) },
+		"a link to nothing":      func(path string) error { return os.Symlink(other+".none", path) },
+		"a hard link":            func(path string) error { return os.Link(other, path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var said bytes.Buffer
+			s, dir := newSupervisor(t, func(c *Config) { c.Stderr = &said }), dataDir(t)
+			if err := put(s.logs.name(dir)); err != nil {
+				t.Fatal(err)
+			}
+			l := mustLease(t, s, dir)
+			l.Release()
+			if !strings.Contains(strings.Join(s.Lines(dir), "\n"), "listening on port") {
+				t.Error("nothing is kept in memory")
+			}
+			if err := s.Stop(soon(t), dir, "test"); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(said.String(), s.logs.name(dir)) {
+				t.Errorf("the operator is told %q", said.String())
+			}
+			if text, err := os.ReadFile(other); err != nil || string(text) != "{}" {
+				t.Errorf("the other file has %q, %v", text, err)
+			}
+			if _, err := os.Stat(other + ".none"); err == nil {
+				t.Error("what the link leads to was made")
+			}
+		})
 	}
 }
 
