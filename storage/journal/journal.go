@@ -121,7 +121,7 @@ func (j *Journal) openNewestLocked() error {
 // openSegmentLocked opens one segment. It quarantines a segment without a
 // header and returns false: the one before it is the newest then.
 func (j *Journal) openSegmentLocked(number uint64) (bool, error) {
-	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR, 0)
+	f, _, err := fsutil.Links(nil).OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR)
 	if err != nil {
 		return false, err
 	}
@@ -297,7 +297,7 @@ func (j *Journal) peekFiles() (map[string]*fileState, error) {
 
 // peek reads a segment. It is false if that has no header: the one before it is the newest.
 func (j *Journal) peek(path string) (whole bool, err error) {
-	f, err := os.Open(path)
+	f, err := fsutil.Open(path)
 	if err != nil {
 		return false, err
 	}

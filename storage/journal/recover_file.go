@@ -349,7 +349,7 @@ func (j *Journal) writeState(path string, state State) error {
 		if _, err := os.Stat(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		if err := fsutil.MakeDir(dir, 0o700); err != nil {
+		if err := j.MakeDataDir(dir); err != nil {
 			return err
 		}
 		path, err := j.cfg.Links.Target(path)

@@ -241,7 +241,7 @@ func (j *Journal) oldest(numbers []uint64) (uint64, error) {
 // beyondHistory says whether everything before segment number is older than the
 // history.
 func (j *Journal) beyondHistory(number uint64) (bool, error) {
-	f, err := os.Open(filepath.Join(j.dir, segmentName(number)))
+	f, err := fsutil.Open(filepath.Join(j.dir, segmentName(number)))
 	if err != nil {
 		return false, err
 	}

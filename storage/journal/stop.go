@@ -43,7 +43,7 @@ func (j *Journal) stopCleanLocked() error {
 // it was not. What is behind it, a recovery has found: whatever else is appended takes the note
 // back first.
 func (j *Journal) stoppedAt(s *segment) (position string, err error) {
-	b, err := os.ReadFile(filepath.Join(j.dir, stopFile))
+	b, err := fsutil.ReadFile(filepath.Join(j.dir, stopFile))
 	var number uint64
 	var end int64
 	if _, bad := fmt.Sscanf(string(b), "%d %d\n", &number, &end); err != nil || bad != nil || number != s.number || end > s.end {

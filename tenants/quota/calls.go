@@ -49,7 +49,7 @@ const saveEvery = 3 * time.Second
 // starts from zero, because counts are no reason not to serve.
 func OpenCalls(path string, log *slog.Logger) *Calls {
 	c := &Calls{path: path, log: log, byID: map[string]*counter{}}
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path)
 	if path == "" || errors.Is(err, fs.ErrNotExist) {
 		return c
 	}

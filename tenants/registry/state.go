@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -25,7 +24,7 @@ type state struct {
 
 // readState returns no state if there is no file.
 func readState(path string) (s state, err error) {
-	text, err := os.ReadFile(path)
+	text, err := fsutil.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
