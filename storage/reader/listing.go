@@ -210,7 +210,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
-	s.pause = func() error { err = anotherTurn(ctx, c.turn); return err }
+	s.work = work{pause: func() error { return anotherTurn(ctx, c.turn) }}
 	best := s.best(l.Page * l.Limit)
 	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {
 		v := views[h.phext]
@@ -218,11 +218,9 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		found := row{at: scroll.At, phext: phexts[h.phext], text: scroll.Text, score: float64(h.score)}
 		found.name, _ = v.Names.Phext.Select(scroll.At)
 		found.snippet = s.snippet(scroll.Text)
-		if page = append(page, found); err != nil {
-			return nil, 0, err
-		}
+		page = append(page, found)
 	}
-	return page, len(s.hits), nil
+	return page, len(s.hits), s.err
 }
 
 // sortRows sorts as coordinates count.

@@ -28,7 +28,7 @@ type search struct {
 	having []int    // how many of them have each term
 	found  []finder // finds each term in the scroll that is looked at
 	hits   []hit
-	times  []uint32 // how often each term is there, for each hit
+	times  []uint8 // how often each term is there, for each hit
 }
 
 // hit is a scroll with all terms.
@@ -68,7 +68,7 @@ func (s *search) look(phext, scroll int, text string) {
 	}
 	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
 	for i := range s.found {
-		times := uint32(1)
+		times := uint8(1)
 		for ; times < enough; times++ {
 			if _, ok := s.found[i].match(); !ok {
 				break
@@ -98,84 +98,82 @@ func (s *search) best(most int) []hit {
 		all += weights[i] * (saturation + 1)
 	}
 	average := float64(s.length) / float64(max(s.texts, 1))
-	var best []hit
-	least := float32(0) // that a hit must have to be among the best
+	best := first[hit]{most: most, work: &s.work, compare: func(a, b hit) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), cmp.Compare(a.scroll, b.scroll))
+	}}
 	for _, h := range s.hits {
+		if s.did(perLook + perScore*len(weights)) {
+			break
+		}
 		score, length := 0.0, saturation*(1-byLength+byLength*float64(h.length)/average)
 		for i, weight := range weights {
 			n := float64(s.times[int(h.times)+i])
 			score += weight * n * (saturation + 1) / (n + length)
 		}
-		if h.score = float32(score / all); h.score < least {
-			continue
-		}
-		best = append(best, h)
-		if len(best) >= 2*most+1024 {
-			best = top(best, most)
-			least = best[most-1].score
-		}
+		h.score = float32(score / all)
+		best.add(h)
 	}
-	return top(best, most)
+	return best.sort()
 }
 
-func top(hits []hit, most int) []hit {
-	slices.SortFunc(hits, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), cmp.Compare(a.scroll, b.scroll))
-	})
-	return hits[:min(most, len(hits))]
-}
-
-// inOneTurn is how much text, in bytes, is looked at in one turn, and perLook what a
-// scroll counts beside its text.
+// partSize is how much text, in bytes, is for one worker. perLook is what a scroll or a hit
+// counts beside its text, and perScore each term of a hit when its score is computed.
 const (
-	inOneTurn = 1 << 20
-	perLook   = 64
+	partSize = 1 << 20
+	perLook  = 64
+	perScore = 4
 )
 
 // workers is how many processors look through a phext at a time, if there are so many.
 const workers = 2
 
 // lookThrough has s look at the scrolls of a phext that the call is about. Each
-// worker takes a part of them in one turn, until there are none left.
+// worker takes a part of them, until there are none left.
 func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *rewrite.Listing) error {
 	own := fairqueue.FromContext(ctx)
 	own.Give()
 	parts := parts{scrolls: v.Phext.Phext.Scrolls()}
-	group, ctx := errgroup.WithContext(ctx)
+	group, working := errgroup.WithContext(ctx)
 	all := [workers]*search{s}
 	for i := range all {
 		if i > 0 {
 			all[i] = newSearch(s.words)
 		}
 		turn := own.Another()
+		one := all[i]
+		one.work = work{pause: func() error { return anotherTurn(working, turn) }}
 		group.Go(func() error {
+			if err := turn.Take(working); err != nil {
+				return err
+			}
 			defer turn.Give()
 			named := v.Names.Phext.InOrder()
 			for first, scrolls := parts.next(); len(scrolls) > 0; first, scrolls = parts.next() {
-				err := anotherTurn(ctx, turn)
-				if err != nil {
-					return err
-				}
-				all[i].pause = func() error { err = anotherTurn(ctx, turn); return err } // a scroll may be large
 				for j, scroll := range scrolls {
-					if err != nil {
-						return err
-					}
 					name, _ := named(scroll.At)
 					if l.Covers(scroll.At, name) {
-						all[i].look(index, first+j, scroll.Text)
+						one.look(index, first+j, scroll.Text)
+					}
+					if one.did(perLook) {
+						return one.err
 					}
 				}
-				turn.Give()
 			}
 			return nil
 		})
 	}
-	err := group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := own.Take(ctx); err != nil {
+		return err
+	}
+	defer own.Give()
+	s.work = work{pause: func() error { return anotherTurn(ctx, own) }}
 	for _, other := range all[1:] {
 		s.add(other)
 	}
-	return err
+	return s.err
 }
 
 // anotherTurn waits for a turn, behind those who wait for one. The error is that of a
@@ -194,14 +192,17 @@ func (s *search) add(other *search) {
 	}
 	s.hits, s.times = slices.Grow(s.hits, len(other.hits)), slices.Grow(s.times, len(other.times))
 	for _, h := range other.hits {
+		if s.did(perLook) {
+			return
+		}
 		h.times += uint32(len(s.times))
 		s.hits = append(s.hits, h)
 	}
 	s.times = append(s.times, other.times...)
 }
 
-// parts are the scrolls of a phext in parts for one turn each. Its method may be
-// called at any time.
+// parts are the scrolls of a phext in parts of partSize. Its method may be called at any
+// time.
 type parts struct {
 	mu      sync.Mutex
 	scrolls []phext.Scroll
@@ -212,7 +213,7 @@ type parts struct {
 func (p *parts) next() (first int, scrolls []phext.Scroll) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first, left, end := p.first, inOneTurn, p.first
+	first, left, end := p.first, partSize, p.first
 	for ; end < len(p.scrolls) && left > 0; end++ {
 		left -= len(p.scrolls[end].Text) + perLook
 	}

@@ -1,11 +1,14 @@
 package reader
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -53,13 +56,13 @@ func TestWorkersFindTheSame(t *testing.T) {
 		t.Fatalf("%d texts of %d bytes, %v, %d hits; want %d of %d, %v, %d", several.texts, several.length, several.having, len(several.hits), one.texts, one.length, one.having, len(one.hits))
 	}
 	most := len(one.hits)
-	occurrences := func(s *search) (all [][]uint32) {
+	occurrences := func(s *search) (all [][]uint8) {
 		for _, h := range s.best(most) {
 			all = append(all, s.times[h.times:h.times+2])
 		}
 		return all
 	}
-	if got, want := occurrences(several), occurrences(one); !slices.EqualFunc(got, want, slices.Equal[[]uint32]) {
+	if got, want := occurrences(several), occurrences(one); !slices.EqualFunc(got, want, slices.Equal[[]uint8]) {
 		t.Error("terms are counted for other scrolls")
 	}
 	if got, want := several.best(20), one.best(20); !slices.EqualFunc(got, want, func(a, b hit) bool { return a.scroll == b.scroll && a.score == b.score && a.phext == b.phext }) {
@@ -106,6 +109,78 @@ func TestSnippetShowsTheMostTerms(t *testing.T) {
 				t.Errorf("%q in %q: %q", term, text, got)
 			}
 		}
+	}
+}
+
+// almost are terms that texts of "ab" again and again have nowhere, but nearly at each place.
+func almost() (all []string) {
+	for k := range 16 {
+		all = append(all, strings.Repeat("ab", 14+k)+"b")
+	}
+	return all
+}
+
+// TestASearchPausesAfterEachPiece, whatever its work is: terms that are compared in short
+// texts, short texts, hits, or snippets.
+func TestASearchPausesAfterEachPiece(t *testing.T) {
+	const n = 1000
+	words := strings.Fields(strings.Repeat("a ", 16))
+	for name, test := range map[string]struct {
+		terms []string
+		bytes int // are looked at, at least
+		work  func(*search)
+	}{
+		"comparing": {almost(), n * 16 * 30 * 20, func(s *search) {
+			for i := range n {
+				s.look(0, i, strings.Repeat("ab", 30))
+			}
+		}},
+		"finding": {words, 20 * n * 16 * (perFind + perPlace), func(s *search) {
+			for i := range 20 * n {
+				s.look(0, i, "x")
+			}
+		}},
+		"ranking": {words, 20 * n * (perLook + 16*perScore), func(s *search) {
+			s.hits, s.times = slices.Repeat([]hit{{length: 1}}, 20*n), []uint8{15: 1}
+			s.best(10)
+		}},
+		"adding": {words, 20 * n * perLook, func(s *search) {
+			other := newSearch(words)
+			other.hits = make([]hit, 20*n)
+			s.add(other)
+		}},
+		"showing": {almost(), n / 40 * 16 * 16 * 30 * 10, func(s *search) {
+			for range n / 40 {
+				s.snippet(strings.Repeat("ab", 30))
+			}
+		}},
+	} {
+		s, pauses := newSearch(test.terms), 0
+		s.pause = func() error { pauses++; return nil }
+		if test.work(s); pauses < test.bytes/fairqueue.Piece {
+			t.Errorf("%s: %d pauses, want %d", name, pauses, test.bytes/fairqueue.Piece)
+		}
+		s.pause = func() error { return context.Canceled }
+		s.done = fairqueue.Piece
+		if test.work(s); !errors.Is(s.err, context.Canceled) {
+			t.Errorf("%s: after the end: %v", name, s.err)
+		}
+	}
+}
+
+// TestOthersGoFirst while a search compares, of which all texts are one part.
+func TestOthersGoFirst(t *testing.T) {
+	const n = 400
+	w := newWorld(t, 1<<20)
+	w.put("notes.phext", strings.Repeat(strings.Repeat(strings.Repeat("ab", 30)+"\x17", n/4)+"\x18", 4))
+	call := w.call("search", "q="+strings.Join(almost(), "+"))
+	turns := turnsOf(t, func(ctx context.Context) {
+		a, err := w.Read(ctx, w.dir, call, false)
+		w.check(err)
+		a.Release()
+	})
+	if want := n * 16 * 30 * 20 / fairqueue.Piece; turns < want {
+		t.Errorf("%d turns, want %d", turns, want)
 	}
 }
 

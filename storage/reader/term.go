@@ -11,10 +11,10 @@ import (
 
 // terms are what a search looks for. Upper and lower case are the same.
 type terms struct {
+	work
 	all    []term
-	counts [256]uint32  // how often each byte is in what was counted
-	left   int          // how many bytes are still to be counted
-	pause  func() error // called after each piece of work of pieceSize; an error ends it; nil = never
+	counts [256]uint32 // how often each byte is in what was counted
+	left   int         // how many bytes are still to be counted
 }
 
 // term is looked for by one of its letters, the anchor: the last bytes of all forms of
@@ -29,11 +29,20 @@ type term struct {
 }
 
 const (
-	// pieceSize is how much of a text, in bytes, is looked at before others may have the
-	// processor.
-	pieceSize = 1 << 20
+	// pieceSize is how much of a text, in bytes, is searched for a byte at once.
+	pieceSize = 256 << 10
 	// counted is how much text, in bytes, is counted to learn which letters are rare.
 	counted = 64 << 10
+)
+
+// What counts as so many bytes of work: a term that is looked for in a scroll, a place that
+// may be its anchor, and a byte that is compared there. Of a text that is only searched for
+// the anchor, perSearched bytes count as one.
+const (
+	perFind     = 32
+	perPlace    = 8
+	perLetter   = 4
+	perSearched = 4
 )
 
 func newTerms(all []string) terms {
@@ -70,6 +79,7 @@ func (t *terms) learn(text string) {
 	}
 	text = text[:min(len(text), t.left)]
 	t.left -= len(text)
+	t.done += len(text)
 	for i := range len(text) {
 		t.counts[text[i]]++
 	}
@@ -159,18 +169,18 @@ type finder struct {
 	until int    // where this piece of the text ends
 	ahead [4]int // the index of each of the ends, at from or behind it; less = not known
 	last  int    // where the match before ends
-	work  int    // bytes that were compared since the last pause
 }
 
 var unknown = [4]int{-1, -1, -1, -1}
 
 func (t *terms) find(i int, text string) finder {
+	t.done += perFind
 	return finder{terms: t, term: &t.all[i], text: text, until: min(len(text), pieceSize), ahead: unknown}
 }
 
 // match finds the next match. There is none if a pause ended the work.
 func (f *finder) match() (m match, ok bool) {
-	for {
+	for !f.did(perPlace) {
 		at := f.until
 		for i, end := range f.ends {
 			if f.ahead[i] < f.from {
@@ -178,12 +188,13 @@ func (f *finder) match() (m match, ok bool) {
 				if index := strings.IndexByte(f.text[f.from:f.until], end); index >= 0 {
 					f.ahead[i] = f.from + index
 				}
+				f.done += (f.ahead[i] - f.from) / perSearched
 			}
 			at = min(at, f.ahead[i])
 		}
 		if at == f.until {
-			if at == len(f.text) || f.over() {
-				return match{}, false
+			if at == len(f.text) {
+				break
 			}
 			f.from, f.until, f.ahead = at, min(len(f.text), at+pieceSize), unknown
 			continue
@@ -193,17 +204,11 @@ func (f *finder) match() (m match, ok bool) {
 			continue
 		}
 		m, ok := f.around(f.text, f.from)
+		f.done += perLetter * (m.end - m.begin)
 		if ok && m.begin >= f.last {
 			f.last = m.end
 			return m, true
 		}
-		if f.work += m.end - m.begin; f.work > pieceSize {
-			if f.work = 0; f.over() {
-				return match{}, false
-			}
-		}
 	}
+	return match{}, false
 }
-
-// over pauses, and says whether the work has to end.
-func (t *terms) over() bool { return t.pause != nil && t.pause() != nil }
