@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,7 +123,8 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 	if err != nil {
 		return nil, 0, err
 	}
-	var rows []row
+	l := c.call.Listing
+	rows := first[row]{most: l.Page * l.Limit, compare: compareRows, work: c.work(ctx)}
 	for _, name := range phexts {
 		v, err := d.RecoveredView(ctx, c.call.Elsewhere(name))
 		if err != nil {
@@ -133,48 +133,51 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
 			return nil, 0, err
 		}
-		if err := c.admit(2*int64(v.Phext.Phext.Len())*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
+		if err := c.admit(2*int64(rows.room(v.Phext.Phext.Len()))*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
 			return nil, 0, err
 		}
 		held := len(c.held)
 		if err := c.use(datadir.View{Phext: v.Phext}); err != nil {
 			return nil, 0, err
 		}
-		if err := c.addAll(ctx, &rows, name, v); err != nil {
+		n, err := c.addAll(ctx, &rows, name, v)
+		if err != nil {
 			return nil, 0, err
 		}
+		total += n
 		c.releaseTo(held)
 	}
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
-	sortRows(rows, c.call.Pace)
-	l := c.call.Listing
-	first := min((l.Page-1)*l.Limit, len(rows))
-	return rows[first:min(first+l.Limit, len(rows))], len(rows), nil
+	page = rows.sort()
+	return page[min((l.Page-1)*l.Limit, len(page)):], total, rows.work.err
 }
 
-// perTurn is how many scrolls are listed in one turn.
-const perTurn = 16 << 10
+// work is for what is done in the turns of the request.
+func (c *collection) work(ctx context.Context) *work {
+	return &work{pause: func() error { return anotherTurn(ctx, c.turn) }}
+}
 
-// addAll adds the scrolls of a phext that the call is about, turn by turn.
-func (c *collection) addAll(ctx context.Context, rows *[]row, name string, v datadir.View) error {
+// addAll adds the scrolls of a phext that the call is about, and returns how many they are.
+func (c *collection) addAll(ctx context.Context, rows *first[row], name string, v datadir.View) (n int, err error) {
+	if err := c.turn.Take(ctx); err != nil {
+		return 0, err
+	}
 	defer c.turn.Give()
 	named := v.Names.Phext.InOrder()
-	for i, s := range v.Phext.Phext.Scrolls() {
-		if i%perTurn == 0 {
-			c.turn.Give()
-			if err := errors.Join(c.turn.Take(ctx), ctx.Err()); err != nil {
-				return err
-			}
+	for _, s := range v.Phext.Phext.Scrolls() {
+		if rows.work.did(perCompare) {
+			return 0, rows.work.err
 		}
 		found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
 		found.name, _ = named(s.At)
 		if c.call.Listing.Covers(found.at, found.name) {
-			*rows = append(*rows, found)
+			rows.add(found)
+			n++
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // search returns one page of the hits, the best ones first, and how many there are.
@@ -210,7 +213,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
-	s.work = work{pause: func() error { return anotherTurn(ctx, c.turn) }}
+	s.work = *c.work(ctx)
 	best := s.best(l.Page * l.Limit)
 	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {
 		v := views[h.phext]
@@ -223,15 +226,12 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	return page, len(s.hits), s.err
 }
 
-// sortRows sorts as coordinates count.
-func sortRows(rows []row, pace phext.Pace) {
-	slices.SortStableFunc(rows, func(a, b row) int {
-		pace.Did(perCompare)
-		if a.name == "" && b.name == "" {
-			return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.phext, b.phext))
-		}
-		return cmp.Or(compareNatural(a.label(), b.label()), cmp.Compare(a.phext, b.phext))
-	})
+// compareRows compares as coordinates count.
+func compareRows(a, b row) int {
+	if a.name == "" && b.name == "" {
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.phext, b.phext))
+	}
+	return cmp.Or(compareNatural(a.label(), b.label()), cmp.Compare(a.phext, b.phext), a.at.Compare(b.at))
 }
 
 // compareNatural compares coordinates and names component by component. Numbers come

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/journal"
 )
@@ -226,4 +228,39 @@ func TestNaturalOrder(t *testing.T) {
 			t.Fatalf("%v, %v: %d", a, b, got)
 		}
 	})
+}
+
+// TestAListKeepsWhatItShows: not all that there is, in memory or sorted. Others go first
+// while it is found.
+func TestAListKeepsWhatItShows(t *testing.T) {
+	const n = 30_000
+	w := newWorld(t, 16<<20)
+	w.put("notes.phext", strings.Repeat(strings.Repeat("x\x17", n/50)+"\x18", 50))
+	list := func(query string) (got answered) {
+		call := w.call("list", query)
+		turns := turnsOf(t, func(ctx context.Context) {
+			a, err := w.Read(ctx, w.dir, call, false)
+			w.check(err)
+			defer a.Release()
+			w.check(json.Unmarshal([]byte(a.Text), &got))
+		})
+		if want := n * perCompare / fairqueue.Piece; turns < want {
+			t.Errorf("%s: %d turns, want %d", query, turns, want)
+		}
+		return got
+	}
+	all := list("limit=1000").Coordinates
+	for page := 2; page <= n/1000; page++ {
+		all = append(all, list(fmt.Sprint("limit=1000&page=", page)).Coordinates...)
+	}
+	if len(all) != n || !slices.IsSortedFunc(all, compareNatural) || len(slices.Compact(all)) != n {
+		t.Errorf("%d scrolls", len(all))
+	}
+	release := w.leaveMemory(5 << 20) // all would take more
+	defer release()
+	if got := w.ask("list", "limit=5"); got.Total != n || !slices.Equal(got.Coordinates, all[:5]) {
+		t.Errorf("%+v", got)
+	}
+	_, err := w.read("list", "page=1000")
+	w.wantError(err, apierror.Unavailable)
 }

@@ -44,6 +44,9 @@ type first[T any] struct {
 // spare is how many more are kept than twice as many as are wanted, until they are sorted.
 const spare = 1024
 
+// room is how many are kept at a time, at most, if there are so many in all.
+func (f *first[T]) room(all int) int { return min(all, 2*f.most+spare) }
+
 func (f *first[T]) add(x T) {
 	if f.cut && f.compare(x, f.last) > 0 {
 		return
