@@ -16,11 +16,11 @@ import (
 
 // Sizes of texts, in bytes: of the smallest that is worth compressing, of the
 // largest that is compressed for one client alone, and of what is compressed in
-// one turn.
+// one turn, since that is so much slower than other work.
 const (
 	worthCompressing = 16 << 10
 	mostCompressed   = 8 << 20
-	compressedAtOnce = 256 << 10
+	compressedAtOnce = fairqueue.Piece / 8
 )
 
 // Compresses says whether answers to an operation may be compressed.

@@ -66,26 +66,22 @@ func (r *Reader) stream(ctx context.Context, v datadir.View, release func(), wri
 
 // summer is the size and the checksum of what is written to it.
 type summer struct {
-	hash  *xxh3.Hasher
-	size  int
-	pause func() error // after each perPause bytes
-	since int
-	err   error
+	work
+	hash *xxh3.Hasher
+	size int
 }
 
-// perPause is how much is summed in one turn, in bytes.
-const perPause = 1 << 20
+// perWrite is what a text that is written counts beside its length, as work.
+const perWrite = 16
 
 func (s *summer) WriteString(text string) (int, error) { return s.Write(bytesOf(text)) }
 
 func (s *summer) Write(b []byte) (int, error) {
 	for rest := b; len(rest) > 0 && s.err == nil; {
-		n := min(len(rest), perPause)
+		n := min(len(rest), piece)
 		_, _ = s.hash.Write(rest[:n]) // a hash takes everything
-		rest, s.size, s.since = rest[n:], s.size+n, s.since+n
-		if s.since >= perPause {
-			s.since, s.err = 0, s.pause()
-		}
+		rest, s.size = rest[n:], s.size+n
+		s.did(n + perWrite)
 	}
 	return len(b), s.err
 }

@@ -2,16 +2,18 @@ package reader
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 )
 
 // TestAStreamedAnswerIsTheSame as one that is made as a whole, of a phext that the cache
 // does not keep, and is counted until its phext is let go of.
 func TestAStreamedAnswerIsTheSame(t *testing.T) {
-	text := manyScrolls() + strings.Repeat("x", 3*piece) + "\x17\"quoted\"\nand more\x17" + strings.Repeat("y", perPause+1)
+	text := manyScrolls() + strings.Repeat("x", 3*piece) + "\x17\"quoted\"\nand more\x17" + strings.Repeat("y", fairqueue.Piece+1)
 	whole, streamed := newWorld(t, 64<<20), newWorld(t, 1<<10)
 	for _, w := range []*world{whole, streamed} {
 		w.put("notes.phext", text)
@@ -61,5 +63,38 @@ func TestAStreamEndsWithItsClient(t *testing.T) {
 	a.Stream(client)
 	if client.left < -2*piece {
 		t.Errorf("%d bytes were sent after the error", -client.left)
+	}
+}
+
+// TestOthersGoFirstWhileAnAnswerIsSummed: of short scrolls, most of the work is not their text.
+func TestOthersGoFirstWhileAnAnswerIsSummed(t *testing.T) {
+	const n = 20_000
+	w := newWorld(t, 1<<10)
+	w.put("notes.phext", strings.Repeat(strings.Repeat("x\x17", n/50)+"\x18", 50))
+	call := w.call("toc", "")
+	size := 0
+	turns := turnsOf(t, func(ctx context.Context) {
+		a, err := w.Read(ctx, w.dir, call, false)
+		w.check(err)
+		size = a.Size
+		a.Release()
+	})
+	if want := (size + 4*n*perWrite) / fairqueue.Piece; size == 0 || turns < want {
+		t.Errorf("%d turns for %d bytes, want %d", turns, size, want)
+	}
+}
+
+// TestOthersGoFirstWhileAnAnswerIsCompressed, which is slow.
+func TestOthersGoFirstWhileAnAnswerIsCompressed(t *testing.T) {
+	w := newWorld(t, 16<<20)
+	w.put("notes.phext", strings.Repeat("text ", fairqueue.Piece))
+	call := w.call("get", "")
+	turns := turnsOf(t, func(ctx context.Context) {
+		a, err := w.Read(ctx, w.dir, call, true)
+		w.check(err)
+		a.Release()
+	})
+	if want := 5 * 8; turns < want {
+		t.Errorf("%d turns, want %d", turns, want)
 	}
 }
