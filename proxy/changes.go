@@ -69,11 +69,15 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, head *rew
 	}
 	w.WriteHeader(http.StatusOK)
 	s.w, s.out = w, http.NewResponseController(w)
+	g.setWriteDeadline(w, 0)
+	err = s.out.Flush() // the first change may be far from the cursor; and HEAD is a POST between hosts, whose answer would get a Content-Length
 	if r.Method == http.MethodHead {
-		_ = s.out.Flush() // between hosts it is a POST, and its answer would get a Content-Length; else it is sent now anyway
 		return nil
 	}
-	if g.send(s); !s.whole && !s.endless {
+	if err == nil {
+		g.send(s)
+	}
+	if !s.whole && !s.endless {
 		panic(http.ErrAbortHandler) // else it would look like all there is
 	}
 	return nil
@@ -111,7 +115,15 @@ func (g *Gateway) send(s *stream) {
 		if sent {
 			due = time.Now().Add(heartbeat)
 		}
-		if s.whole = !more && !s.endless; s.whole || worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(s, worked+toSend)) {
+		s.whole = !more && !s.endless
+		switch {
+		case s.whole:
+			return
+		case !s.endless: // it comes to an end, so it does not pause: its work waits for its turns
+			if s.over(g, ctx) {
+				return
+			}
+		case worked > 0 && !s.sleep(g, ctx, wait, g.streams.pauseAfter(s, worked+toSend)):
 			return
 		}
 		if more {
@@ -157,6 +169,18 @@ func (s *stream) sleep(g *Gateway, ctx context.Context, timer *time.Timer, d tim
 	case <-g.streams.ending:
 	}
 	return false
+}
+
+// over says whether the stream has to end.
+func (s *stream) over(g *Gateway, ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+	case <-s.ended:
+	case <-g.streams.ending:
+	default:
+		return false
+	}
+	return true
 }
 
 // append appends a change as the client wants it.

@@ -14,7 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/turnstest"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/changes"
@@ -257,6 +259,64 @@ func TestAPollEndsWhereItBegan(t *testing.T) {
 	if r := w.ask("GET", "/api/v2/changes?since="+cursor, ""); strings.Count(r.Body.String(), "\n") != 1 {
 		t.Errorf("and then %s", r.Body)
 	}
+}
+
+// TestAPollDoesNotPause, unlike those who listen on: what it does waits for its turns instead.
+// Its headers do not wait for a change.
+func TestAPollDoesNotPause(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	const n = 200
+	for i := range n {
+		w.change("notes.phext", phext.Origin(), fmt.Sprint(i))
+	}
+	if r := w.ask("GET", "/api/v2/changes", ""); strings.Count(r.Body.String(), "\n") != n || len(w.streams.each) > 0 {
+		t.Errorf("%d lines; %d tenants have one that pauses", strings.Count(r.Body.String(), "\n"), len(w.streams.each))
+	}
+	if r := w.ask("GET", "/api/v2/changes?p=none", ""); !r.Flushed || r.Body.Len() > 0 {
+		t.Errorf("without a change: %v, %s", r.Flushed, r.Body)
+	}
+	for phext, want := range map[string]int{"": 6 * n << 10 / fairqueue.Piece, "p=none": 2 * n << 10 / fairqueue.Piece} {
+		head, err := rewrite.ParseHead("GET", "/api/v2/changes", phext, rewrite.Tenant{ID: "will"})
+		w.check(err)
+		call, err := head.Call(nil)
+		w.check(err)
+		feed, err := w.Changes.Open(t.Context(), w.tenantNamed("will"), changes.Selection{Call: call, UpToNow: true}, nil)
+		w.check(err)
+		turns := turnstest.Count(t, func(ctx context.Context) {
+			for more := true; more; {
+				more, _, err = feed.Next(ctx, fairqueue.FromContext(ctx), func(changes.Change) {})
+				w.check(err)
+			}
+		})
+		if turns < want {
+			t.Errorf("%q: %d turns, want %d", phext, turns, want)
+		}
+	}
+}
+
+// TestChangesAreReadInTurns: otherwise nothing keeps those who poll again and again from
+// taking the processors.
+func TestChangesAreReadInTurns(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	w.change("notes.phext", phext.Origin(), "text")
+	queue, err := fairqueue.New(1)
+	w.check(err)
+	defer func() { w.check(queue.Close()) }()
+	turn, other := queue.Turn("will"), queue.Turn("other")
+	feed, err := w.Changes.Open(t.Context(), w.tenantNamed("will"), changes.Selection{Call: w.callForChanges(), UpToNow: true}, turn)
+	w.check(err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = feed.Next(t.Context(), turn, func(changes.Change) {
+		if other.Take(over) == nil {
+			t.Error("a change is told without the turn")
+		}
+	})
+	w.check(err)
+	w.check(other.Take(t.Context()))
+	other.Give()
 }
 
 // TestAPollThatIsCutIsNotWhole: a client goes on from the cursor in the header of an answer,

@@ -118,20 +118,33 @@ func (f *Feed) News() <-chan struct{} { return f.journal.News() }
 // Moved says whether another host may have the directory, and with it the changes.
 func (f *Feed) Moved() bool { return f.dir.InBucket() && !f.dir.Recovered() }
 
-// perCall is how many changes Next returns at most.
-const perCall = 64
+// perCall is how many changes Next returns at most. A change of the journal that is looked
+// at counts as perSeen bytes of work, and one that is returned as perTold more.
+const (
+	perCall = 64
+	perSeen = 2 << 10
+	perTold = 4 << 10
+)
 
 // Next calls visit with the next changes, of which there are none if nothing was done.
 // more says that there may be others already, and worked how long it took without
-// waiting; 0 = the feed is no further than before. It is done without the turn, since the
-// disk is waited for, and lets others go first as a commit does.
+// waiting; 0 = the feed is no further than before. It is done in turn, except while the disk
+// is waited for.
 func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change)) (more bool, worked time.Duration, err error) {
 	if f.Moved() {
 		return false, 0, errMoved
 	}
 	err = f.read(ctx, func() error {
-		began := time.Now()
-		all, next, again, err := f.journal.Changes(f.next, f.end, perCall, turn, f.wanted)
+		defer turn.Give()
+		began, begun := time.Now(), false
+		all, next, again, err := f.journal.Changes(f.next, f.end, perCall, turn, func(e journal.Event) bool {
+			if !begun { // before, Changes waits for a lock
+				_ = turn.Take(ctx) // of a client that has left, little is done without one
+				begun, began = true, time.Now()
+			}
+			turn.Worked(perSeen)
+			return f.wanted(e)
+		})
 		if err == nil && f.Moved() {
 			err = errMoved // what was read may be what the bucket never had
 		}
@@ -140,6 +153,7 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 		}
 		for _, c := range all {
 			visit(f.change(c))
+			turn.Worked(perTold)
 		}
 		if next != f.next {
 			f.next, more, worked = next, again, time.Since(began)

@@ -17,6 +17,7 @@ import (
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/turnstest"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/journal"
 )
@@ -238,7 +239,7 @@ func TestAListKeepsWhatItShows(t *testing.T) {
 	w.put("notes.phext", strings.Repeat(strings.Repeat("x\x17", n/50)+"\x18", 50))
 	list := func(query string) (got answered) {
 		call := w.call("list", query)
-		turns := turnsOf(t, func(ctx context.Context) {
+		turns := turnstest.Count(t, func(ctx context.Context) {
 			a, err := w.Read(ctx, w.dir, call, false)
 			w.check(err)
 			defer a.Release()

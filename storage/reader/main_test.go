@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"mirrorborn.us/sqgate/internal/apierror"
-	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fakesq"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -218,54 +216,4 @@ type noticing struct {
 func (n *noticing) Done() <-chan struct{} {
 	n.once.Do(func() { close(n.noticed) })
 	return n.Context.Done()
-}
-
-// turnsOf is in how many turns work is done, if somebody else waits for each of them.
-func turnsOf(t *testing.T, work func(context.Context)) (n int) {
-	t.Helper()
-	q, err := fairqueue.New(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := q.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	take := func(turn *fairqueue.Turn) {
-		if err := turn.Take(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	now, next := q.Turn("other"), q.Turn("other")
-	take(now)
-	defer func() { now.Give() }()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		turn := q.Turn("will")
-		defer turn.Give()
-		work(fairqueue.WithTurn(t.Context(), turn))
-	}()
-	for ; ; n++ {
-		for q.Waiting() == 0 {
-			select {
-			case <-ended:
-				return n
-			default:
-				runtime.Gosched()
-			}
-		}
-		taken := make(chan struct{})
-		go func() {
-			defer close(taken)
-			take(next)
-		}()
-		for q.Waiting() < 2 {
-			runtime.Gosched()
-		}
-		now.Give()
-		<-taken
-		now, next = next, now
-	}
 }

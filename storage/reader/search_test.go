@@ -10,6 +10,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/turnstest"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -174,7 +175,7 @@ func TestOthersGoFirst(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	w.put("notes.phext", strings.Repeat(strings.Repeat(strings.Repeat("ab", 30)+"\x17", n/4)+"\x18", 4))
 	call := w.call("search", "q="+strings.Join(almost(), "+"))
-	turns := turnsOf(t, func(ctx context.Context) {
+	turns := turnstest.Count(t, func(ctx context.Context) {
 		a, err := w.Read(ctx, w.dir, call, false)
 		w.check(err)
 		a.Release()

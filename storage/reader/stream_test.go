@@ -8,6 +8,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/turnstest"
 )
 
 // TestAStreamedAnswerIsTheSame as one that is made as a whole, of a phext that the cache
@@ -73,7 +74,7 @@ func TestOthersGoFirstWhileAnAnswerIsSummed(t *testing.T) {
 	w.put("notes.phext", strings.Repeat(strings.Repeat("x\x17", n/50)+"\x18", 50))
 	call := w.call("toc", "")
 	size := 0
-	turns := turnsOf(t, func(ctx context.Context) {
+	turns := turnstest.Count(t, func(ctx context.Context) {
 		a, err := w.Read(ctx, w.dir, call, false)
 		w.check(err)
 		size = a.Size
@@ -89,7 +90,7 @@ func TestOthersGoFirstWhileAnAnswerIsCompressed(t *testing.T) {
 	w := newWorld(t, 16<<20)
 	w.put("notes.phext", strings.Repeat("text ", fairqueue.Piece))
 	call := w.call("get", "")
-	turns := turnsOf(t, func(ctx context.Context) {
+	turns := turnstest.Count(t, func(ctx context.Context) {
 		a, err := w.Read(ctx, w.dir, call, true)
 		w.check(err)
 		a.Release()
