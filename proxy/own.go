@@ -1,14 +1,17 @@
 package proxy
 
 import (
+	"bytes"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/duration"
 	"mirrorborn.us/sqgate/internal/strictjson"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/history"
@@ -162,12 +165,28 @@ func (g *Gateway) answerHistory(w http.ResponseWriter, r *http.Request, call *re
 		return err
 	}
 	w.Header().Set("Content-Type", apierror.JSON)
-	g.writeText(w, jsonText(struct {
-		Tenant string          `json:"tenant_id"`
-		Events []history.Entry `json:"events"`
-		More   bool            `json:"more"`
-	}{info.tenant.ID, page.Entries(), page.More}))
+	g.writeText(w, historyText(info.tenant, &page, info.turn.Pace()))
 	return nil
+}
+
+// perEvent is what an event of the history counts as work, in bytes, beside its JSON.
+const perEvent = 1 << 10
+
+// historyText is the JSON of a page, event by event.
+func historyText(t *tenants.Tenant, page *history.Page, pace phext.Pace) string {
+	out, one := phext.Builder{Pace: pace}, bytes.Buffer{}
+	out.WriteString(`{"tenant_id":"` + t.ID + `","events":[`)
+	for i := range page.Events {
+		if i > 0 {
+			out.WriteString(",")
+		}
+		one.Reset()
+		strictjson.WriteLine(&one, page.Entry(i))
+		_, _ = out.Write(bytes.TrimSuffix(one.Bytes(), []byte("\n"))) // which never fails
+		pace.Did(perEvent)
+	}
+	out.WriteString(`],"more":` + strconv.FormatBool(page.More) + "}\n")
+	return out.String()
 }
 
 // jsonText is a value as JSON on one line. Names stay as short as they are.

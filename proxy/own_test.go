@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/keylimit"
+	"mirrorborn.us/sqgate/internal/turnstest"
+	"mirrorborn.us/sqgate/phext"
 )
 
 // TestOwnRequests has the forms of requests that are about the tenant itself, and what is
@@ -102,4 +107,27 @@ func TestOwnOfAMissingDirectory(t *testing.T) {
 	}
 	w.check(os.Rename(w.dir.Path+".unmounted", w.dir.Path))
 	w.wantAllFree()
+}
+
+// TestOthersGoFirstWhileTheHistoryIsAnswered, of which each event is little text and much work.
+func TestOthersGoFirstWhileTheHistoryIsAnswered(t *testing.T) {
+	w := newWorld(t, options{})
+	w.check(w.dir.Recover(t.Context()))
+	const n = 2000
+	for i := range n {
+		w.change("notes.phext", phext.Origin(), fmt.Sprint(i))
+	}
+	var answered struct {
+		TenantID string `json:"tenant_id"`
+		Events   []struct{ Phext, Op string }
+		More     bool
+	}
+	turns := turnstest.Count(t, func(ctx context.Context) {
+		r := w.serve(w.request("GET", fmt.Sprint("/api/v2/history?limit=", n-1), "").WithContext(ctx))
+		w.check(json.Unmarshal(r.Body.Bytes(), &answered))
+	})
+	const record, text = 150, 150 // bytes of an event in the journal and in the answer, at least
+	if want := n*(2<<10+perEvent+text)/fairqueue.Piece + n*record/(64<<10); turns < want || len(answered.Events) != n-1 || !answered.More || answered.TenantID != "will" || answered.Events[n-2].Op != "update" {
+		t.Errorf("%d events in %d turns, want %d", len(answered.Events), turns, want)
+	}
 }

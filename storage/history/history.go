@@ -164,6 +164,9 @@ const (
 	perByte    = 8
 )
 
+// perSeen is what an event that is looked at counts as work, in bytes.
+const perSeen = 2 << 10
+
 // sizeOfEvents is more than events take until they are answered, in bytes.
 func sizeOfEvents(events []journal.Event) (size int64) {
 	for _, e := range events {
@@ -191,7 +194,12 @@ func (s *Service) Events(ctx context.Context, t *tenants.Tenant, sel Selection) 
 	defer leave()
 	ctx, cancel := context.WithTimeoutCause(ctx, longestLook, errTooLong)
 	defer cancel()
-	q.Turn, q.Context = fairqueue.FromContext(ctx), ctx
+	turn, wanted := fairqueue.FromContext(ctx), q.Wanted
+	q.Turn, q.Context = turn, ctx
+	q.Wanted = func(e journal.Event) bool {
+		turn.Worked(perSeen)
+		return wanted(e)
+	}
 	page, err = s.events(ctx, t, sel, q, call)
 	if why := whyEnded(ctx, d, err); why != nil {
 		if err == nil {

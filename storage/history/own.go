@@ -90,29 +90,36 @@ type Entry struct {
 	Writer     string    `json:"writer,omitempty"` // id of the other tenant whose key it was
 }
 
-// Entries are the events. To a tenant, the coordinate of a scroll is its name, if it has
-// one, and a change of several scrolls is one of the phext, as with changes.
+// Entries are the events.
 func (p *Page) Entries() []Entry {
 	entries := make([]Entry, len(p.Events))
-	for i, e := range p.Events {
-		entries[i] = Entry{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
-		if by, _, _ := strings.Cut(e.Tenant, "/"); by != p.tenant.ID {
-			entries[i].Writer = by
-		}
-		if e.At.Valid() {
-			entries[i].Coordinate = e.At.String()
-		}
-		if p.call == nil {
-			continue
-		}
-		if entries[i].Op, entries[i].Coordinate = e.Told(); e.At.Valid() {
-			entries[i].Note = "" // it is a name
-		}
-		if entries[i].Coordinate == "" && !p.call.ShowsAll() {
-			entries[i].Bytes = 0 // of scrolls that are not shown, too
-		}
+	for i := range p.Events {
+		entries[i] = p.Entry(i)
 	}
 	return entries
+}
+
+// Entry is an event. To a tenant, the coordinate of a scroll is its name, if it has one, and
+// a change of several scrolls is one of the phext, as with changes.
+func (p *Page) Entry(i int) Entry {
+	e := p.Events[i]
+	entry := Entry{Time: e.Time, Phext: e.File, Op: e.Op, Bytes: e.Bytes, Key: e.Key, Note: e.Note}
+	if by, _, _ := strings.Cut(e.Tenant, "/"); by != p.tenant.ID {
+		entry.Writer = by
+	}
+	if e.At.Valid() {
+		entry.Coordinate = e.At.String()
+	}
+	if p.call == nil {
+		return entry
+	}
+	if entry.Op, entry.Coordinate = e.Told(); e.At.Valid() {
+		entry.Note = "" // it is a name
+	}
+	if entry.Coordinate == "" && !p.call.ShowsAll() {
+		entry.Bytes = 0 // of scrolls that are not shown, too
+	}
+	return entry
 }
 
 // Own is what a tenant restores itself.
