@@ -51,10 +51,15 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 	}
 	op, instance := rewrite.Find(r.Method, info.path)
 	who.tenant, who.class = who.caller, classOf(op)
-	if who.caller != nil && (instance == "" || instance == who.caller.ID) {
-		return who, nil
+	if who.caller != nil {
+		info.turn.SetOwner(who.caller.ID)
+		if instance == "" || instance == who.caller.ID {
+			return who, nil
+		}
+	} else if err := g.checkLimited(r); err != nil {
+		return access{}, err
 	}
-	name, everywhere, isRead := rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
+	name, everywhere, isRead := readPhext(r, op)
 	other, ok := known.ByID(instance)
 	if !ok {
 		other = nobody
@@ -74,6 +79,34 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 	}
 	return who, nil // rewrite refuses the id in front of the path
 }
+
+// checkLimited is the error for a new request without a key that has a long URL, if its
+// address has to wait in any case: to parse it takes up to milliseconds.
+func (g *Gateway) checkLimited(r *http.Request) error {
+	if infoOf(r).known != nil || !isLong(r) {
+		return nil
+	}
+	if wait := g.KeyLimit.Wait(r); wait > 0 {
+		return errWrongKeys(wait)
+	}
+	if wait := g.PublicLimit.Wait(r); wait > 0 {
+		return errPublicReads(wait)
+	}
+	return nil
+}
+
+// readPhext is rewrite.ReadPhext. A long URL is parsed in a turn of whoever asks.
+func readPhext(r *http.Request, op rewrite.Op) (name string, everywhere, isRead bool) {
+	if !isLong(r) {
+		return rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
+	}
+	turn := infoOf(r).turn
+	turn.Do(turn.Owner(), func() { name, everywhere, isRead = rewrite.ReadPhext(r.Method, op, r.URL.RawQuery) })
+	return name, everywhere, isRead
+}
+
+// isLong says whether the URL of a request is parsed in a turn.
+func isLong(r *http.Request) bool { return len(r.RequestURI) > parsedAside }
 
 // classOf is the class of an operation, of which "" is none.
 func classOf(op rewrite.Op) quota.Class {
@@ -134,9 +167,9 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 // byToken is the tenant that a JSON Web Token names, and what it allows. A token that was
 // issued to an earlier tenant with the same id is wrong.
 //
-// To verify a token may take milliseconds, and nobody knows yet who asks. So all that are not
-// known yet are verified in turns of one owner, and none of an address that has sent too many
-// wrong keys.
+// To verify a token may take milliseconds, and nobody knows yet who asks. So one that is not
+// known yet is verified in a turn of its address, and none is of an address that has sent too
+// many wrong keys.
 func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request) (*tenants.Tenant, *rewrite.Scope, error) {
 	var limited error
 	id, err := g.Tokens.Verify(token, func(work func()) error {
@@ -144,7 +177,8 @@ func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request
 			limited = errWrongKeys(wait)
 			return limited
 		}
-		infoOf(r).turn.Do(unverified, work)
+		turn := infoOf(r).turn
+		turn.Do(turn.Owner(), work)
 		return nil
 	})
 	switch {
@@ -162,9 +196,6 @@ func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request
 	}
 	return t, rewrite.Everything, nil
 }
-
-// unverified is the owner of the turns in which tokens are verified. It is no tenant's id.
-const unverified = "*tokens"
 
 // readOnly is the scope of a token with the access read.
 var readOnly = rewrite.Everything.Within(rewrite.ReadAccess)
@@ -229,10 +260,10 @@ func sameTenant(now, was *tenants.Tenant) bool {
 // here, it may be newer than what is known here.
 func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := g.identifyInTurn(r)
+		who, err := g.identify(r, infoOf(r).began)
 		if err != nil && fromHost && g.RefreshTenants != nil {
 			g.RefreshTenants(r.Context())
-			who, err = g.identifyInTurn(r)
+			who, err = g.identify(r, infoOf(r).began)
 		}
 		infoOf(r).access = who
 		switch {
@@ -254,9 +285,6 @@ func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Hand
 			g.refuse(w, r, err)
 			return
 		}
-		if who.caller != nil {
-			infoOf(r).turn.SetOwner(who.caller.ID)
-		}
 		if size := http1.HeadMemory(infoOf(r).client); size > 0 && g.Headers != nil {
 			g.serveLargeHeader(w, r, size, next)
 			return
@@ -275,17 +303,6 @@ func (g *Gateway) serveLargeHeader(w http.ResponseWriter, r *http.Request, size 
 	}
 	defer share.Give(size)
 	next.ServeHTTP(w, r)
-}
-
-// identifyInTurn is identify for a new request. A long URL is parsed in a turn: it may be about a
-// public phext, whose name is in the query.
-func (g *Gateway) identifyInTurn(r *http.Request) (who access, err error) {
-	info := infoOf(r)
-	if len(r.RequestURI) <= parsedAside {
-		return g.identify(r, info.began)
-	}
-	info.turn.Do(info.turn.Owner(), func() { who, err = g.identify(r, info.began) })
-	return who, err
 }
 
 // operatorsKey is what the key in the headers is at the management API, or "".

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -65,6 +66,7 @@ type Gateway struct {
 	Config
 	draining atomic.Bool
 	refusals refusals
+	seed     maphash.Seed // of the choice among strangers
 	now      func() time.Time
 	began    time.Time
 	streams  *streams
@@ -73,7 +75,7 @@ type Gateway struct {
 
 // New makes a Gateway; it starts nothing.
 func New(c Config) *Gateway {
-	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, now: time.Now, began: time.Now(), streams: newStreams(), mcp: mcp.New(ServiceVersion)}
+	return &Gateway{Config: c, refusals: refusals{lines: rate.NewLimiter(refusedLines, refusedBurst)}, seed: maphash.MakeSeed(), now: time.Now, began: time.Now(), streams: newStreams(), mcp: mcp.New(ServiceVersion)}
 }
 
 // Handler is the chain that a client's request walks.
@@ -91,7 +93,7 @@ func (g *Gateway) chain(fromHost bool) http.Handler {
 	h = g.withAuthentication(fromHost, h)
 	h = g.withoutKey(h)
 	h = withCORS(h)
-	h = withAdmin(admin, h)
+	h = g.withAdmin(admin, h)
 	h = withHeaders(commonHeaders, h)
 	h = g.withAccessLog(h)
 	return h

@@ -24,6 +24,7 @@ func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		infoOf(r).turn.SetOwner(probes + g.stranger(r))
 		switch err := rewrite.CheckMethod(op, r.Method); {
 		case err != nil:
 			g.refuse(w, r, err)

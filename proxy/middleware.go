@@ -61,10 +61,16 @@ func withCORS(next http.Handler) http.Handler {
 // withAdmin hands on management calls, before CORS: no page may read their
 // answers. A tenant's key means nothing there. Their answers are sent in turns,
 // but made in none: they wait for directories and disks meanwhile.
-func withAdmin(admin, next http.Handler) http.Handler {
+func (g *Gateway) withAdmin(admin, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if admin != nil && (isAdminPath(r.URL.Path) || asksForPage(r)) {
-			infoOf(r).meter.turn = nil
+			info := infoOf(r)
+			info.meter.turn = nil
+			if g.operatorsKey(r) != "" {
+				info.turn.SetOwner(management)
+			} else {
+				info.turn.SetOwner(probes + g.stranger(r))
+			}
 			admin.ServeHTTP(w, r)
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"time"
@@ -41,9 +42,23 @@ type requestInfo struct {
 	sentOn  bool   // another host answers, and counts
 }
 
-// unknownOwner is the owner of the turns of requests without a key, and of those of
-// which it is not known yet whose they are.
-const unknownOwner = ""
+// strangers are the owners of the turns of requests without a key, and of those of which it
+// is not known yet whose they are: one letter each, which is no tenant's id. The address
+// decides which, so that one address does not keep all others waiting. They are few, so that
+// many addresses do not keep the tenants waiting.
+const strangers = "ABCDEFGHIJKLMNOP"
+
+func (g *Gateway) stranger(r *http.Request) string {
+	n := maphash.Comparable(g.seed, keylimit.Sender(r)) % uint64(len(strangers))
+	return strangers[n : n+1]
+}
+
+// These begin the owner of the turns of what outsiders must not hold up. They begin no
+// tenant's id.
+const (
+	probes     = "*probes" // of whether sqgate lives, and the status page
+	management = "*management"
+)
 
 type requestInfoKey struct{}
 
@@ -110,7 +125,7 @@ func (g *Gateway) withAccessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path, _ := rewrite.SplitPathKey(r.URL.Path)
 		turn := fairqueue.FromContext(r.Context())
-		turn.SetOwner(unknownOwner)
+		turn.SetOwner(g.stranger(r))
 		info := &requestInfo{Context: context.WithoutCancel(r.Context()), client: r.Context(), meter: meter{ResponseWriter: w, turn: turn}, turn: turn, began: g.now(), id: requestID(r), path: path}
 		w.Header()["X-Request-Id"] = []string{info.id}
 		defer func() { g.done(r, info, g.now().Sub(info.began)) }()

@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/keylimit"
 )
 
 const annsKey = "pmb-v1-ffeeddccbbaa99887766554433221100"
@@ -55,13 +58,28 @@ func newSharedWorld(t *testing.T) *sharedWorld {
 
 // begin sends a request on a connection of its own.
 func (w *sharedWorld) begin(who, key, method, target, body string) {
-	turn := w.queue.Turn("")
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+key)
+	w.beginRequest(who, r)
+}
+
+func (w *sharedWorld) beginRequest(who string, r *http.Request) {
+	turn := w.queue.Turn("")
 	w.group.Go(func() {
 		defer turn.Give() // as internal/http1 does
 		w.Handler().ServeHTTP(&noting{httptest.NewRecorder(), w, who}, r.WithContext(fairqueue.WithTurn(r.Context(), turn)))
 	})
+}
+
+// stranger is a request without a key from an address whose turns are, or are not, those of
+// the usual one.
+func (w *sharedWorld) stranger(target string, theSame bool) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	usual := w.Gateway.stranger(r)
+	for i := 0; (w.Gateway.stranger(r) == usual) != theSame; i++ {
+		r.RemoteAddr = fmt.Sprintf("198.51.100.%d:1", i)
+	}
+	return r
 }
 
 // noting notes whose an answer is when it begins.
@@ -160,6 +178,12 @@ func (w *sharedWorld) answered() int {
 	return len(w.answers)
 }
 
+func (w *sharedWorld) hasAnswered(who string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.answers, who)
+}
+
 // However many requests of a neighbour wait, and whatever they ask, a tenant has
 // the next turn but one.
 func TestANeighboursRequestsDoNotComeFirst(t *testing.T) {
@@ -207,5 +231,101 @@ func TestANeighboursRequestsDoNotComeFirst(t *testing.T) {
 				t.Errorf("the answers are %q", w.answers)
 			}
 		})
+	}
+}
+
+// However many without a key wait, others have their turns: whoever has a key, however long
+// the URL, whoever asks whether sqgate lives, the operator, and other addresses.
+func TestStrangersKeepNobodyWaiting(t *testing.T) {
+	const many = 20
+	long := "/api/v2/select?p=notes&" + strings.Repeat("z=&", parsedAside)
+	keyed := func(r *http.Request, key string) *http.Request {
+		r.Header.Set("Authorization", "Bearer "+key)
+		return r
+	}
+	for name, request := range map[string]func(w *sharedWorld) *http.Request{
+		"a key":               func(w *sharedWorld) *http.Request { return keyed(w.stranger(long, true), annsKey) },
+		"a key in the path":   func(w *sharedWorld) *http.Request { return w.stranger("/k/"+pathKey+long, true) },
+		"another's phext":     func(w *sharedWorld) *http.Request { return keyed(w.stranger("/ann"+long, true), key) },
+		"health":              func(w *sharedWorld) *http.Request { return w.stranger("/health", true) },
+		"version":             func(w *sharedWorld) *http.Request { return w.stranger("/api/v2/version", true) },
+		"status page":         func(w *sharedWorld) *http.Request { return w.stranger("/status", true) },
+		"management":          func(w *sharedWorld) *http.Request { return keyed(w.stranger("/api/v2/admin/x", true), "operator") },
+		"another address":     func(w *sharedWorld) *http.Request { return w.stranger("/api/v2/select", false) },
+		"another, a long URL": func(w *sharedWorld) *http.Request { return w.stranger("/ann"+long, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSharedWorld(t)
+			w.setTenant(nil, map[string]any{"id": "ann", "api_key": annsKey, "data_dir": filepath.Join(w.root, "ann")})
+			w.check(w.store.Reload())
+			w.OperatorKey = func(key string) string { return strings.TrimPrefix(key, annsKey) }
+			w.Admin = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				w.check(infoOf(r).turn.Take(r.Context())) // as sending does
+				_, _ = rw.Write([]byte("x"))
+			})
+			turn := w.queue.Turn("somebody")
+			w.check(turn.Take(t.Context()))
+			for range many {
+				w.beginRequest("stranger", w.stranger("/api/v2/select", true))
+			}
+			w.await(many)
+			w.beginRequest("other", request(w))
+			w.await(many + 1)
+			rounds := 0
+			for ; !w.hasAnswered("other"); rounds++ {
+				next, took, waiting := w.queue.Turn("somebody"), make(chan error, 1), w.queue.Waiting()
+				go func() { took <- next.Take(t.Context()) }()
+				w.await(waiting + 1)
+				turn.Give() // each that waits now has one turn, and then next
+				w.check(<-took)
+				turn = next
+				for !w.hasAnswered("other") && w.queue.Waiting() <= many-w.answered() { // it waits again
+					runtime.Gosched()
+				}
+			}
+			turn.Give()
+			w.group.Wait()
+			if rounds > many/2 {
+				t.Errorf("it was answered after %d strangers", rounds)
+			}
+		})
+	}
+}
+
+// A long URL of an address that has to wait is not parsed: it does not matter what it is about.
+func TestALongURLOfWhoeverHasToWaitIsNotParsed(t *testing.T) {
+	read := "/will/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.3&" + strings.Repeat("z=&", parsedAside)
+	for name, exhaust := range map[string]func(w *world, r *http.Request) time.Duration{
+		"wrong keys":   func(w *world, r *http.Request) time.Duration { return w.KeyLimit.Count(r) },
+		"public reads": func(w *world, r *http.Request) time.Duration { return w.PublicLimit.Count(r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, options{readMemory: 1 << 20, tenant: public("notes")})
+			if answer := w.keylessly("GET", read, ""); answer.Code != 200 {
+				t.Fatalf("%d %s", answer.Code, answer.Body)
+			}
+			for exhaust(w, w.request("GET", "/", "")) == 0 {
+			}
+			w.wantError(w.keylessly("GET", read, ""), 429, "rate_limited")
+			w.wantError(w.keylessly("GET", strings.Replace(read, "notes", "secret", 1), ""), 429, "rate_limited")
+			if answer := w.ask("GET", read, ""); answer.Code != 200 {
+				t.Errorf("with a key: %d %s", answer.Code, answer.Body)
+			}
+		})
+	}
+}
+
+// The last read that an address has is not refused while it is served.
+func TestTheLastPublicReadIsServed(t *testing.T) {
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: public("notes")})
+	w.PublicLimit = keylimit.PerMinute(1, time.Now)
+	passed := time.Duration(0)
+	w.now = func() time.Time { // each look finds it too old not to be identified again
+		passed += 2 * fresh
+		return time.Now().Add(passed)
+	}
+	read := "/will/api/v2/select?p=notes&c=1.1.1/1.1.1/1.1.3&" + strings.Repeat("z=&", parsedAside)
+	if answer := w.keylessly("GET", read, ""); answer.Code != 200 {
+		t.Errorf("%d %s", answer.Code, answer.Body)
 	}
 }
