@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"mirrorborn.us/sqgate/admin"
@@ -79,7 +80,9 @@ type service struct {
 	strangers    *connLimiter // of whom it is not known yet whether they are hosts
 	hostDrainer  *connDrainer
 	hostListener net.Listener
-	health       net.Listener // for the watchdog, if it cannot reach the other one; or nil
+	// For the watchdog's own check; health is nil if there is no watchdog.
+	healthServer *http1.Server
+	health       net.Listener
 }
 
 // marksDir is the directory in the state directory that notes which data directories
@@ -335,6 +338,10 @@ func (s *service) makeAPIs() error {
 		return err
 	}
 	s.server = newServer(s.gateway, s.gateway.Handler(), s.drainer, limiter, s.turns, s.log)
+	if limiter, err = newConnLimiter(watchdogPart, ofEachHost, s.log); err != nil {
+		return err
+	}
+	s.healthServer = newServer(s.gateway, s.gateway.Handler(), newConnDrainer(), limiter, s.turns, s.log)
 	return s.makeHostServer()
 }
 
@@ -348,9 +355,6 @@ func (s *service) listen() (err error) {
 	}
 	switch {
 	case inOwnNetwork(s.listener):
-		if s.health, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
-			return err
-		}
 	case !s.o.privateNetwork:
 		s.warnOfNetwork(errors.New("--private-network is false"))
 	case moved:
@@ -367,6 +371,11 @@ func (s *service) listen() (err error) {
 		s.stderr.flush() // if it succeeds, this process ends there
 		s.warnOfNetwork(enterOwnNetwork(s.listener, s.hostListener, orphansWrite))
 		stop()
+	}
+	if watched, _ := daemon.SdWatchdogEnabled(false); watched > 0 { // newNotifier logs the error
+		if s.health, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			return err
+		}
 	}
 	if err := s.nameURL(); err != nil {
 		return err

@@ -22,6 +22,7 @@ const (
 	clientPart     = 3. / 4  // of clients, if this host is alone
 	clientPartMany = 1. / 2  // of clients, if it is not
 	hostPart       = 3. / 16 // of other hosts, so that neither they nor clients keep the others out
+	watchdogPart   = 1. / 64 // of the watchdog's check, which clients must not keep out
 	strangerPart   = 1. / 16 // of those of whom it is not known yet whether they are hosts
 )
 

@@ -144,7 +144,7 @@ func (s *service) run() error {
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
 	if s.health != nil {
-		group.Go(func() error { _ = s.server.Serve(s.health); return nil }) // it ends when health is closed
+		group.Go(func() error { _ = s.healthServer.Serve(s.health); return nil }) // it ends when it is closed
 	}
 	n := s.newNotifier()
 	n.ready()
@@ -152,9 +152,7 @@ func (s *service) run() error {
 	group.Go(func() error { n.keepWatchdog(ctx); return nil })
 	err := s.untilStopped(signals, served, n)
 	stop()
-	if s.health != nil {
-		_ = s.health.Close() // the server may have closed it already
-	}
+	_ = s.healthServer.Close() // it serves nobody else
 	if e := group.Wait(); e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

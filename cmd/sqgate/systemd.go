@@ -45,19 +45,11 @@ func (s *service) newNotifier() *notifier {
 	if err != nil {
 		s.log.Warn("systemd's watchdog is not served", "error", err)
 	}
-	return &notifier{
-		log: s.log, send: sendToSystemd, status: s.statusLine, watchdogInterval: limit / 3,
-		checkHealth: healthCheck(s.healthAddr()),
-	}
-}
-
-// healthAddr is where the gateway can ask itself. From a network of its own it does
-// not reach the tenants' socket, but another one that the same server serves.
-func (s *service) healthAddr() net.Addr {
+	n := &notifier{log: s.log, send: sendToSystemd, status: s.statusLine, watchdogInterval: limit / 3}
 	if s.health != nil {
-		return s.health.Addr()
+		n.checkHealth = healthCheck(s.health.Addr())
 	}
-	return s.listener.Addr()
+	return n
 }
 
 // notifyTimeout is how long systemd may take to accept a message. The library's

@@ -80,6 +80,43 @@ func TestSystemdIsToldHowItGoes(t *testing.T) {
 	await("STOPPING=1")
 }
 
+// TestClientsLeaveTheWatchdogItsConnection, however many connections they have.
+func TestClientsLeaveTheWatchdogItsConnection(t *testing.T) {
+	for _, private := range []string{"true", "false"} {
+		t.Run("private network "+private, func(t *testing.T) {
+			t.Parallel()
+			env, await := manager(t)
+			g := newGate(t, builtin, "will")
+			few := filepath.Join(g.dir, "few-descriptors")
+			if err := os.WriteFile(few, []byte("#!/bin/sh\nulimit -n 256\nexec "+g.self+" \"$@\"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			g.self, g.env, g.args = few, []string{env, "WATCHDOG_USEC=300000"}, []string{"--private-network=" + private}
+			g.start()
+			await("WATCHDOG=1")
+			for opened := 0; ; opened++ {
+				c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+				if err != nil || opened > 256 {
+					t.Fatalf("after %d: %v", opened, err)
+				}
+				t.Cleanup(func() { _ = c.Close() })
+				_ = c.SetDeadline(time.Now().Add(waitTimeout)) // on a closed socket the read fails
+				_, _ = io.WriteString(c, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+				if n, _ := c.Read(make([]byte, 1)); n == 0 {
+					break // it was refused
+				}
+			}
+			_ = g.cmd.Process.Signal(syscall.SIGHUP) // so that it is known what was sent before
+			await("RELOADING=1")
+			await("WATCHDOG=1") // the check may have begun before
+			await("WATCHDOG=1")
+			if strings.Contains(g.log.String(), "does not answer itself") {
+				t.Error(g.log.String())
+			}
+		})
+	}
+}
+
 func TestReadyFollowsAReloadThatFails(t *testing.T) {
 	var told []string
 	n := &notifier{log: slog.New(slog.DiscardHandler), send: func(s string) error { told = append(told, s); return nil }, status: func() string { return "bad" }}

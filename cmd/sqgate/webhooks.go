@@ -38,7 +38,7 @@ func (s *service) dialReceiver(ctx context.Context, address string, secure bool)
 		return askDialer(ctx, dialer, word+address)
 	}
 	c, err := s.o.webhookAllow.Dial(ctx, address, secure)
-	if err != nil && s.health != nil {
+	if err != nil && inOwnNetwork(s.listener) {
 		err = fmt.Errorf("sqgate has a network of its own, with no way out but sqgate-dialer.socket: see webhooks.md (%w)", err)
 	}
 	return c, err
