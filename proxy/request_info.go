@@ -142,7 +142,9 @@ func (g *Gateway) done(r *http.Request, info *requestInfo, took time.Duration) {
 		g.Observe(id, string(info.op), info.meter.status, info.code, took)
 	}
 	if g.KeyRefused != nil && info.scoped != nil && info.code != "" {
-		g.KeyRefused(id, info.scoped, info.code)
+		if t, ok := g.Tenants().ByID(id); ok && !t.Archived {
+			g.KeyRefused(id, info.scoped, info.code)
+		}
 	}
 	g.logInfo(r, info, took)
 }

@@ -277,3 +277,20 @@ func (m scopeModel) mayHaveChanged(rt *rapid.T, before, after map[[2]string]stri
 func (m scopeModel) isNewBelow(at [2]string) bool {
 	return m.prefix == "docs.readme.1" && at[1] == "docs.readme.9" || m.prefix == "2.3" && at[1] == "2.3.1/1.1.1/1.1.9" && m.covers(at[0], m.below[0])
 }
+
+// TestRefusalsOfADeletedTenantAreNotCounted: its series ended when it was deleted.
+func TestRefusalsOfADeletedTenantAreNotCounted(t *testing.T) {
+	will := map[string]any{"keys": []any{guest("read", nil, "")}}
+	w := newWorld(t, options{readMemory: 1 << 20, tenant: will})
+	counted := 0
+	w.KeyRefused = func(string, *tenants.Key, string) { counted++ }
+	for _, deleted := range []bool{false, true} {
+		will["archived"], counted = deleted, 0
+		w.setTenant(will)
+		w.check(w.store.Reload())
+		w.wantError(w.asGuest("POST", "/api/v2/update?p=notes&c=1.1.1/1.1.1/1.1.1", "text"), 403, map[bool]string{false: "forbidden", true: "tenant_disabled"}[deleted])
+		if (counted == 0) != deleted {
+			t.Errorf("deleted: %v, counted: %d", deleted, counted)
+		}
+	}
+}
