@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -207,29 +206,13 @@ func (c *conn) request(p plain) *http.Request {
 	return r
 }
 
-// withHost is a copy of what was read of a request, with an empty Host field if
-// the request is of HTTP/1.1 and has none. net/http would answer it 400.
-func withHost(read []byte) []byte {
-	head, _, whole := bytes.Cut(read, headEnd)
-	line, fields, _ := bytes.Cut(head, headEnd[:2])
-	if !whole || !bytes.HasSuffix(line, []byte(" HTTP/1.1")) {
-		return bytes.Clone(read)
-	}
-	for field := range bytes.SplitSeq(fields, headEnd[:2]) {
-		if name, _, _ := bytes.Cut(field, []byte(":")); bytes.EqualFold(name, []byte("Host")) {
-			return bytes.Clone(read)
-		}
-	}
-	return slices.Concat(line, []byte("\r\nHost:"), read[len(line):])
-}
-
 // handOver gives the connection to net/http, with what was read from it.
 func (c *conn) handOver() bool {
 	c.turn.Give()
 	if err := c.tcp.SetDeadline(time.Time{}); errors.Is(err, os.ErrClosed) {
 		return false
 	}
-	h := c.server.newHanded(c.tcp, withHost(c.buf[:c.n]), c.turn, c.closed)
+	h := c.server.newHanded(c.tcp, bytes.Clone(c.buf[:c.n]), c.turn, c.closed)
 	c.dropBuffer()
 	if err := h.makeRoom(); err != nil {
 		if h.read = nil; h.sayNo(err) {

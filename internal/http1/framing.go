@@ -27,6 +27,7 @@ type head struct {
 	sized   bool  // there is one
 	chunked bool  // there is a Transfer-Encoding; any but chunked is unclear
 	unclear bool  // it could be read in another way
+	host    bool  // there is a Host
 }
 
 // endless is the body of a request after which its connection is not used again.
@@ -64,6 +65,9 @@ func (f *framing) advance(b []byte) (n int) {
 	return n
 }
 
+// ends says whether the next byte ends the header, if it is a line feed.
+func (f *framing) ends() bool { return f.head.lines > 0 && string(f.line) == "\r" && f.size == 1 }
+
 // endLine reads a line, and says whether it is the empty one behind the header.
 func (f *framing) endLine() bool {
 	line, whole := strings.TrimSuffix(string(f.line), "\r"), f.size <= lineBeginning
@@ -86,6 +90,8 @@ func (h *head) read(line string, whole bool) {
 	switch {
 	case line[0] == ' ', line[0] == '\t':
 		h.unclear = true
+	case strings.EqualFold(name, "Host"):
+		h.host = true
 	case strings.EqualFold(name, "Transfer-Encoding"):
 		h.unclear = h.unclear || h.chunked || h.sized || !whole || !strings.EqualFold(value, "chunked")
 		h.chunked = true

@@ -84,9 +84,37 @@ func handedOf(r *http.Request) *handed { return r.Context().Value(handedKey{}).(
 // work.
 const parsedWork = 8
 
-// Read reads at most to the end of a header or a body of known length. So net/http
+// noHost is added to a header without the field Host, as small devices send and SQ serves.
+// net/http would answer 400.
+const noHost = "Host:\r\n"
+
+// Read is readPart, which adds noHost before the empty line. b has room for that but where
+// net/http waits for the rest of a long line, which then comes byte by byte.
+func (c *handed) Read(b []byte) (n int, err error) {
+	if c.framing.body > 0 {
+		return c.readPart(b)
+	}
+	n, err = c.readPart(b[:min(len(b), max(1, len(b)-len(noHost)-1))])
+	if err == nil && n < len(b) && c.framing.ends() {
+		var more int
+		more, err = c.readPart(b[n : n+1])
+		n += more
+	}
+	if ended := c.framing.head.size == 0; n == 0 || err != nil || !ended || c.framing.last.host || n+len(noHost) > len(b) {
+		return n, err
+	}
+	from := n - 1
+	if bytes.HasSuffix(b[:n], headEnd[:2]) {
+		from--
+	}
+	copy(b[from+len(noHost):], b[from:n])
+	copy(b[from:], noHost)
+	return n + len(noHost), nil
+}
+
+// readPart reads at most to the end of a header or a body of known length. So net/http
 // has nothing of the next request, but for one byte, before it has answered this one.
-func (c *handed) Read(b []byte) (int, error) {
+func (c *handed) readPart(b []byte) (int, error) {
 	n, again := copy(b, c.read), len(c.read) > 0
 	if !again {
 		if left := c.framing.body; left > 0 {
