@@ -38,7 +38,7 @@ const endless = math.MaxInt64
 const lineBeginning = 64
 
 // advance reads on to the end of the header or of the body, and says how far that
-// is. There are at least some bytes.
+// is.
 func (f *framing) advance(b []byte) (n int) {
 	if f.body > 0 {
 		n = int(min(f.body, int64(len(b))))
@@ -100,6 +100,14 @@ func (h *head) read(line string, whole bool) {
 		h.unclear = h.unclear || h.chunked || h.sized && int64(n) != h.length || err != nil || !whole
 		h.length, h.sized = int64(n), true
 	}
+}
+
+// awaits says whether more of a request is to come than so many bytes that have.
+func (f *framing) awaits(come int) bool {
+	if f.head.size > 0 {
+		return come == 0
+	}
+	return int64(come) < f.body
 }
 
 // current is the header that is being read, as far as it has come, or the one that

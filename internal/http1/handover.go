@@ -115,7 +115,7 @@ func (c *handed) Read(b []byte) (n int, err error) {
 // readPart reads at most to the end of a header or a body of known length. So net/http
 // has nothing of the next request, but for one byte, before it has answered this one.
 func (c *handed) readPart(b []byte) (int, error) {
-	n, again := copy(b, c.read), len(c.read) > 0
+	n, again, inHead := copy(b, c.read), len(c.read) > 0, c.framing.body == 0
 	if !again {
 		if left := c.framing.body; left > 0 {
 			b = b[:min(int64(len(b)), left)]
@@ -138,7 +138,7 @@ func (c *handed) readPart(b []byte) (int, error) {
 	if c.framing.head.size > smallPart || c.framing.body == endless && len(b) > 1 { // with one byte, another goroutine looks whether the client leaves
 		c.turn.Worked(parsedWork * part)
 	}
-	err := c.heads.take(c.framing.current(), c.framing.head.size > 0 && len(c.read) == 0)
+	err := c.heads.take(c.framing.current(), inHead && c.framing.awaits(len(c.read)))
 	if err == nil && c.framing.last.unclear {
 		err = errUnclear
 	}
@@ -148,14 +148,12 @@ func (c *handed) readPart(b []byte) (int, error) {
 	return part, nil
 }
 
-// makeRoom makes room for what was read of a header that has not come whole. net/http sees
-// nothing of it if there is none.
+// makeRoom makes room for the header of what was read. net/http sees nothing of it if there is
+// none.
 func (c *handed) makeRoom() *apierror.Error {
 	var ahead framing
-	if len(c.read) > 0 {
-		ahead.advance(c.read)
-	}
-	return c.heads.take(ahead.head, ahead.head.size > 0)
+	n := ahead.advance(c.read)
+	return c.heads.take(ahead.current(), ahead.awaits(len(c.read)-n))
 }
 
 // givingTurns gives back the turn that a handler has taken.

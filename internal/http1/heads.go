@@ -19,13 +19,13 @@ import (
 
 // A header up to these limits is small. It has room on every connection, so that an
 // ordinary client is served whatever others do. A larger one takes memory from the
-// budgets of Config.HeaderMemory until its request is answered. One whose rest is waited
-// for takes it from less on, since nobody knows for how long.
+// budgets of Config.HeaderMemory until its request is answered. One whose rest, or whose
+// body, is waited for takes it from less on, since nobody knows for how long.
 const (
 	smallHead   = bufferSize // bytes
 	smallFields = 64
 	smallPart   = 4 << 10 // bytes, of a header that is waited for
-	partFields  = 16
+	partFields  = 32
 )
 
 // mostFields is far above what clients and proxies send.
@@ -58,8 +58,8 @@ type headMemory struct {
 	closed bool
 }
 
-// take makes room for a header, as far as it has been read. waits says that its rest has not
-// come.
+// take makes room for a header, as far as it has been read. waits says that its rest, or its
+// body, has not come.
 func (m *headMemory) take(h head, waits bool) *apierror.Error {
 	size, fields := smallHead, smallFields
 	if waits {

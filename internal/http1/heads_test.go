@@ -122,6 +122,49 @@ func TestHeadersThatAreWaitedFor(t *testing.T) {
 
 // TestHeadersThatAreTooLarge are refused before the handler sees them; small ones are
 // served, though nothing is left for large ones.
+// TestHeadersWhoseBodyIsWaitedFor take memory from less on, too. What comes with its body is
+// served all the same, and so is what is small.
+func TestHeadersWhoseBodyIsWaitedFor(t *testing.T) {
+	all, serving := memlimit.NewBudget(40<<10), make(chan bool)
+	s := serveWith(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("First") != "" {
+			close(serving)
+		}
+		echo(w, r)
+	}, func(c *Config) {
+		c.HeaderMemory = func(net.Addr) []*memlimit.Budget { return []*memlimit.Budget{all} }
+	})
+	start := "POST /not-here HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+	large := start + "X: " + strings.Repeat("x", 10<<10) + "\r\n"
+	first := s.dial(t)
+	first.send(large + "First: 1\r\n\r\na")
+	<-serving
+	for _, part := range []string{"", "a"} {
+		c := s.dial(t)
+		c.send(large + "\r\n" + part)
+		r, _ := c.answer()
+		c.is(r, 503)
+		isEarly(t, r, "unavailable")
+		c.expectEnd()
+		c.Close()
+	}
+	for _, head := range []string{large, start + lines(partFields-2)} {
+		c := s.dial(t)
+		c.send(head + "\r\nabc")
+		c.expect(200, "POST /not-here  abc")
+	}
+	small := s.dial(t)
+	small.send(start + lines(partFields-2) + "\r\na")
+	small.send("bc")
+	small.expect(200, "POST /not-here  abc")
+	first.send("bc")
+	first.expect(200, "POST /not-here  abc")
+	s.stop(t)
+	if all.Above(0) > 0 {
+		t.Errorf("%d bytes are not given back", all.Above(0))
+	}
+}
+
 func TestHeadersThatAreTooLarge(t *testing.T) {
 	s := serveWith(t, echo, func(c *Config) {
 		c.Fallback.MaxHeaderBytes = 64 << 10
