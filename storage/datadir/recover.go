@@ -243,7 +243,7 @@ func (d *Dir) recoverCopies(ctx context.Context, at string) error {
 	if owners == nil || owners.Shared || len(owners.Tenants) != 1 {
 		return nil
 	}
-	left, err := d.dirs.Journal.LeftBy(owners.Tenants[0], d.Path)
+	left, err := d.dirs.Journal.NotedElsewhere(owners.Tenants[0], d.Path)
 	for _, path := range left {
 		if len(d.dirs.Tenants().At(path)) > 0 {
 			continue

@@ -219,9 +219,9 @@ func (s *settings) leaveOthers(dir string, tenants []string) error {
 	return nil
 }
 
-// LeftBy are the data_dirs that were one tenant's alone, as it is noted, except dataDir, which it
+// NotedElsewhere are the data_dirs that were one tenant's alone, as it is noted, except dataDir, which it
 // has now. Until the recovery there is settled, none of their journals has noted that it left.
-func (s *Set) LeftBy(tenant, dataDir string) (dirs []string, err error) {
+func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) {
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
 	if err := s.cfg.readNotesLocked(); err != nil {

@@ -440,7 +440,7 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 				want = text("acknowledged")
 			}
 			if c.elsewhere {
-				left, err := w.set.LeftBy("will", w.data)
+				left, err := w.set.NotedElsewhere("will", w.data)
 				w.must(err)
 				if len(left) != 1 || left[0] != w.j.dataDir {
 					t.Fatalf("the tenant has left %q", left)
@@ -454,7 +454,7 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 			if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
 				t.Errorf("%q and %q", a.Text, b.Text)
 			}
-			if left, err := w.set.LeftBy("will", w.data); err != nil || len(left) > 0 {
+			if left, err := w.set.NotedElsewhere("will", w.data); err != nil || len(left) > 0 {
 				t.Errorf("the tenant has left %q, %v", left, err)
 			}
 		})
