@@ -273,8 +273,7 @@ func (d *Dir) readMark() (text []byte, err error) {
 	if text, err = fsutil.ReadFile(d.mark); err != nil {
 		return nil, fsutil.IgnoreMissing(err)
 	}
-	_, path, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), "\n")
-	known := d.dirs.Tenants()
+	path, known := markedPath(text), d.dirs.Tenants()
 	if path == "" || path == d.Path || known == nil {
 		return text, nil
 	}
@@ -369,6 +368,12 @@ func PhextFiles(dir string) (names []string, err error) {
 func markedIdentity(mark []byte) string {
 	id, _, _ := strings.Cut(string(mark), "\n")
 	return id
+}
+
+// markedPath is the path in a mark of the directory that it is of; "" = an earlier version noted none.
+func markedPath(mark []byte) string {
+	_, path, _ := strings.Cut(strings.TrimSuffix(string(mark), "\n"), "\n")
+	return path
 }
 
 // fileSystemOf is the file system's part of a directory's identity.

@@ -12,12 +12,13 @@ import (
 	"mirrorborn.us/sqgate/tenants"
 )
 
-// Purge erases the history of a tenant for good, and what a bucket has of it. The caller has frozen the
-// tenant's directory, and has made sure that no phext of the tenant is in it. The
-// journal of a shared directory stays, and what a bucket has of it, because others share them.
+// Purge erases the history of a tenant for good, also that of directories that it had before, and what a
+// bucket has of it. The caller has frozen the tenant's directory, and has made sure that no phext of the
+// tenant is in it. The journal of a shared directory stays, and what a bucket has of it, because others
+// share them.
 func (s *Service) Purge(ctx context.Context, t *tenants.Tenant) error {
-	if t.SharedDataDir {
-		return nil
+	if err := s.Dirs.PurgeLeft(ctx, t); err != nil || t.SharedDataDir {
+		return err
 	}
 	if err := s.Dirs.Of(t.DataDir).Purge(ctx); err != nil {
 		return err
