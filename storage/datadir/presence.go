@@ -264,8 +264,8 @@ func (d *Dir) noAccess(err error) error {
 	return errNoAccess
 }
 
-// readMark is nil if there is no mark, or if that is of a directory to which a link has led here,
-// and which is another tenant's.
+// readMark is nil if there is no mark, if all whose phexts it is about have other directories now, or
+// if that is of a directory to which a link has led here, and which is another tenant's.
 func (d *Dir) readMark() (text []byte, err error) {
 	if d.mark == "" {
 		return nil, nil
@@ -274,14 +274,21 @@ func (d *Dir) readMark() (text []byte, err error) {
 		return nil, fsutil.IgnoreMissing(err)
 	}
 	path, known := markedPath(text), d.dirs.Tenants()
-	if path == "" || path == d.Path || known == nil {
+	if path == "" || known == nil {
 		return text, nil
 	}
 	j, err := d.dirs.Journal.Of(path)
 	if err != nil {
 		return nil, err
 	}
-	if theirs, err := j.IsOf(d.ownersAt(known)); err != nil || !theirs {
+	owners := d.ownersAt(known)
+	if left, err := j.IsLeft(owners); err != nil || left {
+		return nil, err
+	}
+	if path == d.Path {
+		return text, nil
+	}
+	if theirs, err := j.IsOf(owners); err != nil || !theirs {
 		return nil, err
 	}
 	return text, nil

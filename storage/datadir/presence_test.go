@@ -3,6 +3,7 @@ package datadir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -254,4 +255,61 @@ func presenceCall(t *testing.T, w *world) *rewrite.Call {
 	call, err := head.Call(nil)
 	w.check(err)
 	return call
+}
+
+// TestAMarkOfThoseWhoHaveLeft keeps nobody else from the path, and still those who had it and may
+// come back to it, and those whose disk is missing while they get another id.
+func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
+	entry := func(id, dir string) string {
+		return fmt.Sprintf(`{"id":%q,"api_key":"pmb-v1-00112233445566778899aabbccdde%03d","data_dir":%q}`, id, id[0], dir)
+	}
+	for _, test := range []struct {
+		name    string
+		moves   bool   // will has another directory, and was asked for there
+		next    string // who has the path then; "" = nobody
+		missing bool
+	}{
+		{"it is to be a new tenant's", true, "", false},
+		{"another one has it", true, "mary", false},
+		{"the one who left is back", true, "will", true},
+		{"nobody has left", false, "", true},
+		{"the id was changed", false, "bill", true},
+	} {
+		for _, start := range []string{"", ", after a start"} {
+			t.Run(test.name+start, func(t *testing.T) {
+				w := newWorld(t)
+				w.keepMarks()
+				path, other := w.dir.Path, filepath.Join(w.root, "other")
+				w.check(w.dir.Recover(t.Context()))
+				w.journalled("n.phext", "text")
+				_, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n"))
+				w.check(err)
+				var entries []string
+				if test.moves {
+					w.check(os.Rename(path, other))
+					w.setTenants(entry("will", other))
+					w.check(w.Of(other).Recover(t.Context()))
+					entries = append(entries, entry("will", other))
+				} else {
+					w.check(os.Rename(path, path+".aside"))
+				}
+				if test.next == "will" {
+					entries = nil
+				}
+				if test.next != "" {
+					entries = append(entries, entry(test.next, path))
+				}
+				w.setTenants(entries...)
+				if start != "" {
+					w.Dirs = New(w.Config)
+				}
+				if err := w.Of(path).CheckPresent(); errors.Is(err, errVolumeMissing) != test.missing || !test.missing && err != nil {
+					t.Errorf("%v", err)
+				}
+				if reason, _, err := w.Absence(path); err != nil || test.moves && (reason != "") != test.missing {
+					t.Errorf("it is absent: %q, %v", reason, err)
+				}
+			})
+		}
+	}
 }

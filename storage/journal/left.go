@@ -10,6 +10,13 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
+// IsLeft says whether all who have had the data_dir have another one now, as far as that is
+// noted, and none of them is among those who have it now.
+func (j *Journal) IsLeft(now Owners) (bool, error) {
+	n, err := j.cfg.noteOf(j.dir)
+	return n != nil && len(n.Tenants) == 0 && !slices.ContainsFunc(now.Tenants, n.knows), err
+}
+
 // LeftBy finds what there is of a tenant, by its UniqueID, in the journals of all data_dirs.
 // Those of only are its own: nobody else has had the data_dir since the journal began for it. Those of
 // earlier are of somebody else now, and may have segments from before that. It is an error if a note cannot
