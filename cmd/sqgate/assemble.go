@@ -171,7 +171,18 @@ func (s *service) changed(old, now *tenants.Snapshot, diff tenants.Diff) {
 	s.warnUnwritable(diff.Changed)
 	if s.dirs != nil {
 		s.dirs.NotePlaces(slices.Concat(diff.Added, diff.Changed))
+		s.dirs.NoteMoved(slices.Concat(diff.Added, moved(old, diff)))
 	}
+}
+
+// moved is the tenants that have other data directories than before the reload.
+func moved(old *tenants.Snapshot, diff tenants.Diff) (list []*tenants.Tenant) {
+	for _, t := range diff.Changed {
+		if was, ok := old.ByID(t.ID); ok && (was.DataDir != t.DataDir || was.Configured != t.Configured) {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // workDir is the working directory of the children. SQ creates a .sq folder in
@@ -262,6 +273,7 @@ func (s *service) makeStorage() (err error) {
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
 	s.dirs.NotePlaces(s.store.Current().All())
+	s.dirs.NoteMoved(s.store.Current().All())
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs, s.isElsewhere)
 	if s.host != nil {
 		s.replicas.Dirs = s.dirs

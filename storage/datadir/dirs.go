@@ -71,6 +71,7 @@ type Dirs struct {
 
 	missing  *cache.Version
 	identity func(path string) (id string, err error) // another one in tests
+	syncDir  func(path string) error                  // the same
 
 	onlyLooks  bool               // see Looking
 	mostOfOne  int64              // bytes of Answers that one directory may take
@@ -94,7 +95,7 @@ func New(c Config) *Dirs {
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewShares(bodiesAtOnce*c.MaxBody, bodiesAtOnce*c.MaxBody/bodiesPart), Answers: memlimit.NewBudget(largest + beside),
 		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		missing: cache.Missing(), identity: fsutil.IdentityOf, sq: newSQMemory(), byPath: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
+		missing: cache.Missing(), identity: fsutil.IdentityOf, syncDir: fsutil.SyncDir, sq: newSQMemory(), byPath: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
 	}
 	sending := ds.Answers.Limit()
 	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))

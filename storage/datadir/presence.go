@@ -21,6 +21,7 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // A volume that is not mounted looks like a directory without phexts: reads would
@@ -124,7 +125,7 @@ func (d *Dir) writeMark(at string) error {
 	}
 	// A power cut must not leave the mark without the directory: recovery would not
 	// make that again. The parent may be one that sqgate must not read.
-	_ = fsutil.SyncDir(filepath.Dir(d.Path))
+	_ = d.dirs.syncDir(filepath.Dir(d.Path))
 	if err := os.MkdirAll(d.dirs.MarkDir, 0o700); err != nil {
 		return err
 	}
@@ -132,6 +133,54 @@ func (d *Dir) writeMark(at string) error {
 		err = errors.Join(err, fsutil.Replace(mark, text, 0o600, true))
 	}
 	return err
+}
+
+// NoteMoved is called for tenants that have other data directories than before, or may have
+// moved while sqgate was stopped. A power cut must not take back how a directory came to its path:
+// the tenants file says already that it is there. And without its disk it must not be taken for one
+// of a new tenant, also if nobody has asked for it yet.
+func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
+	synced, dirs := map[string]bool{}, map[string]string{}
+	for _, t := range of {
+		dirs[t.UniqueID()] = t.DataDir
+		for _, path := range []string{t.DataDir, t.Configured} {
+			if parent := filepath.Dir(path); !synced[parent] {
+				synced[parent] = ds.syncDir(parent) == nil
+			}
+			if !synced[filepath.Dir(path)] { // sqgate may have no right to read it
+				_ = ds.syncDir(path) // which is on the disk with its name then, if it is there
+			}
+		}
+	}
+	moved, err := ds.Journal.HaveMoved(dirs)
+	if err != nil {
+		return // whoever asks for a directory is told
+	}
+	for tenant, dir := range dirs {
+		if moved[tenant] {
+			ds.Of(dir).markUnasked()
+		}
+	}
+}
+
+// markUnasked marks a directory with phexts for which nobody has asked since they came to it. Until
+// then, the mark and the journal of a path are those of the ones before.
+func (d *Dir) markUnasked() {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil || d.mark == "" {
+		return
+	}
+	if theirs, err := j.IsOf(d.ownersAt(d.dirs.Tenants())); err != nil || !theirs {
+		return
+	}
+	at, letGo, err := d.Hold()
+	if err != nil {
+		return // it is logged
+	}
+	defer letGo()
+	if here, err := phextsIn(at); err == nil && len(here) > 0 {
+		d.markOrWarn(at)
+	}
 }
 
 // marks are that of the directory, and those of the paths that lead to it through links: without

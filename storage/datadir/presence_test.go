@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -311,5 +313,103 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAMoveThatNobodyHasAskedFor is as good as any other when sqgate is started without the disk.
+func TestAMoveThatNobodyHasAskedFor(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		stopped bool // it was moved while sqgate was stopped
+		link    bool // data_dir stays, and is a link now
+		missing bool // that its disk is away is noticed
+		known   bool // will was served before
+	}{
+		{"while sqgate runs", false, false, true, true},
+		{"while sqgate is stopped", true, false, true, true},
+		{"by a link", false, true, true, true},
+		{"by a link, while sqgate is stopped", true, true, true, true},
+		{"of one whom sqgate has never seen", false, false, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.keepMarks()
+			path, other := w.dir.Path, filepath.Join(w.root, "disk", "other")
+			if test.known {
+				w.check(w.dir.Recover(t.Context()))
+				w.journalled("n.phext", "text")
+			} else {
+				w.put("n.phext", "text")
+			}
+			w.check(os.Mkdir(filepath.Dir(other), 0o700))
+			w.check(os.Rename(path, other))
+			entry := strings.Replace(w.entry(""), path, other, 1)
+			if test.link {
+				w.check(os.Symlink(other, path))
+				entry = w.entry("")
+			}
+			reload := func() {
+				w.setTenants(entry)
+				w.tenant, _ = w.current.Load().ByID("will")
+				w.dir = w.Of(w.tenant.DataDir)
+			}
+			if test.stopped {
+				w.Dirs = New(w.Config)
+			}
+			reload()
+			if w.dir.Path != other {
+				t.Fatal(w.dir.Path)
+			}
+			w.NoteMoved(w.current.Load().All())
+
+			w.check(os.Rename(other, path+".away")) // its disk
+			w.Dirs = New(w.Config)
+			reload()
+			call := w.call("select", "p=n")
+			if _, err := w.dir.RecoveredView(t.Context(), call); errors.Is(err, errVolumeMissing) != test.missing {
+				t.Errorf("%v", err)
+			}
+			if !test.missing {
+				return
+			}
+			if test.link { // the disk that has the link is away, too
+				w.check(os.Remove(path))
+				reload()
+				if _, err := w.dir.RecoveredView(t.Context(), call); !errors.Is(err, errVolumeMissing) {
+					t.Errorf("without the link: %v", err)
+				}
+				w.check(os.Symlink(other, path))
+				reload()
+			}
+			w.check(os.Rename(path+".away", other))
+			if v, err := w.dir.RecoveredView(t.Context(), call); err != nil || v.Phext.Text() != "text" {
+				t.Errorf("when it is back: %v", err)
+			}
+		})
+	}
+}
+
+// TestAMoveIsOnTheDisk syncs the directories that lead to the one that a tenant has got, each once,
+// or that itself where sqgate may not.
+func TestAMoveIsOnTheDisk(t *testing.T) {
+	w := newWorld(t)
+	link := filepath.Join(w.root, "links", "mary")
+	w.check(os.Mkdir(filepath.Dir(link), 0o700))
+	w.check(os.MkdirAll(filepath.Join(w.root, "closed", "mary"), 0o700))
+	w.check(os.Symlink(filepath.Join(w.root, "closed", "mary"), link))
+	w.setTenants(w.entry(""), fmt.Sprintf(`{"id":"bill","api_key":"pmb-v1-10112233445566778899aabbccddeeff","data_dir":%q}`, filepath.Join(w.root, "bill")),
+		fmt.Sprintf(`{"id":"mary","api_key":"pmb-v1-20112233445566778899aabbccddeeff","data_dir":%q}`, link))
+	var synced []string
+	w.syncDir = func(path string) error {
+		name, err := filepath.Rel(w.root, path)
+		if synced = append(synced, name); name == "closed" {
+			return fs.ErrPermission
+		}
+		return err
+	}
+	w.NoteMoved(w.current.Load().All())
+	slices.Sort(synced)
+	if got := strings.Join(synced, " "); got != ". closed closed/mary links" {
+		t.Errorf("synced: %s", got)
 	}
 }

@@ -17,6 +17,24 @@ func (j *Journal) IsLeft(now Owners) (bool, error) {
 	return n != nil && len(n.Tenants) == 0 && !slices.ContainsFunc(now.Tenants, n.knows), err
 }
 
+// HaveMoved says which tenants, by UniqueID, are noted only at other data_dirs than theirs.
+func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err error) {
+	s.cfg.owners.mu.Lock()
+	defer s.cfg.owners.mu.Unlock()
+	moved, err = map[string]bool{}, s.cfg.readNotesLocked()
+	for _, n := range s.cfg.owners.of {
+		for _, t := range slices.Concat(n.Tenants, n.Away) {
+			moved[t] = true
+		}
+	}
+	for t, dataDir := range dataDirs {
+		if n := s.cfg.owners.of[filepath.Join(s.cfg.Dir, dirName(dataDir))]; n != nil && slices.Contains(n.Tenants, t) {
+			delete(moved, t)
+		}
+	}
+	return moved, err
+}
+
 // LeftBy finds what there is of a tenant, by its UniqueID, in the journals of all data_dirs.
 // Those of only are its own: nobody else has had the data_dir since the journal began for it. Those of
 // earlier are of somebody else now, and may have segments from before that. It is an error if a note cannot
