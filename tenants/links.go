@@ -2,7 +2,6 @@ package tenants
 
 import (
 	"path/filepath"
-	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
@@ -14,6 +13,8 @@ import (
 //     earlier versions of it, with keys;
 //   - to or into one of the private paths;
 //   - into the directory of another tenant, or one that several tenants share.
+//
+// Each of these is what it is under any path that a bind mount gives it, not only under its own.
 //
 // A regular file with several names is served unless one of them is there.
 //
@@ -28,32 +29,67 @@ func FollowLinks(current func() *Snapshot, config string, private ...string) fsu
 		if link == target {
 			return names.mayServe(link, id)
 		}
-		if filepath.Dir(target) == filepath.Dir(fsutil.Resolve(config)) {
+		way := wayTo(target)
+		file := fsutil.Resolve(config)
+		if way.find(file) == 0 || way.find(filepath.Dir(file)) == 1 {
 			return false
 		}
 		for _, path := range private {
-			if path != "" && contains(fsutil.Resolve(path), target) {
+			if path != "" && way.find(fsutil.Resolve(path)) >= 0 {
 				return false
 			}
 		}
-		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), target)
+		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), way)
 	}
 }
 
-// mayFollow says whether links in the data directory dir may lead to target. Of
+// mayFollow says whether links in the data directory dir may lead along a way. Of
 // directories inside each other, a target belongs to the innermost.
-func (s *Snapshot) mayFollow(dir, target string) bool {
-	may, shared, innermost := false, false, ""
+func (s *Snapshot) mayFollow(dir string, way way) bool {
+	may, shared, innermost, others := false, false, len(way), false
 	for _, t := range s.all {
 		own := fsutil.Resolve(t.DataDir)
 		if own == dir {
 			may, shared = t.FollowLinks, t.SharedDataDir
 		}
-		if contains(own, target) && len(own) > len(innermost) {
-			innermost = own
+		switch i := way.find(own); {
+		case i < 0 || i > innermost:
+		case i < innermost:
+			innermost, others = i, own != dir
+		default:
+			others = others || own != dir
 		}
 	}
-	return may && (innermost == "" || innermost == dir && !shared)
+	return may && !others && (innermost == len(way) || !shared)
+}
+
+// way is a path and the directories that lead to it, innermost first. A bind mount gives a
+// directory another path, so each is known by what it is, too.
+type way []struct {
+	path string
+	node fsutil.Node
+}
+
+func wayTo(target string) (w way) {
+	for path, above := "", target; path != above; above = filepath.Dir(path) {
+		path = above
+		w = append(w, struct {
+			path string
+			node fsutil.Node
+		}{path, fsutil.NodeOf(path)})
+	}
+	return w
+}
+
+// find is where on the way a path is, or -1.
+func (w way) find(path string) int {
+	node := fsutil.NodeOf(path)
+	for i, step := range w {
+		if step.path == path || step.node == node && node != (fsutil.Node{}) {
+			return i
+		}
+	}
+	return -1
 }
 
 // absolute is path from the root. "" stays as it is.
@@ -65,9 +101,4 @@ func absolute(path string) string {
 		return whole
 	}
 	return path // the working directory is gone, and nothing can be relative to it
-}
-
-// contains says whether path is dir, or lies somewhere in it.
-func contains(dir, path string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -79,6 +81,67 @@ func TestFollowLinks(t *testing.T) {
 		{"data/will/a.phext", "data/a.phext", false},
 		{"data/will/a.phext", "shared/one.a.phext", false},
 		{"shared/one.a.phext", "shared/two.a.phext", false},
+	} {
+		if got := links(at(test.link), at(test.target), fsutil.FileID{}); got != test.want {
+			t.Errorf("%s -> %s: %v", test.link, test.target, got)
+		}
+	}
+}
+
+// TestALinkToWhatIsMounted leads to directories by the path that a bind mount has them from, or
+// has given them.
+func TestALinkToWhatIsMounted(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(path string) string { return filepath.Join(root, path) }
+	for _, dir := range []string{"will", "bob", "sub", "etc", "state", "disk/will", "disk/bob/sub", "disk/etc", "disk/state/journal", "shared", "shared too", "mounted"} {
+		if err := os.MkdirAll(at(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"disk/etc/tenants.json", "mounted/file.phext"} {
+		if err := os.WriteFile(at(file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mount := range [][2]string{{"disk/will", "will"}, {"disk/bob", "bob"}, {"disk/bob/sub", "sub"}, {"disk/etc", "etc"}, {"disk/state", "state"}, {"shared", "shared too"}, {"disk/etc/tenants.json", "mounted/file.phext"}} {
+		if err := unix.Mount(at(mount[0]), at(mount[1]), "", unix.MS_BIND, ""); err != nil {
+			t.Skip("nothing can be mounted: ", err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(at(mount[1]), unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	s := parseTenants(t,
+		map[string]any{"id": "will", "data_dir": at("will"), "follow_links": true},
+		map[string]any{"id": "bob", "data_dir": at("bob")},
+		map[string]any{"id": "carol", "data_dir": at("sub"), "follow_links": true},
+		map[string]any{"id": "one", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
+		map[string]any{"id": "two", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
+	)
+	links := FollowLinks(func() *Snapshot { return s }, at("etc/tenants.json"), at("state"))
+	for _, test := range []struct {
+		link, target string
+		want         bool
+	}{
+		{"will/a.phext", "disk/a.phext", true},
+		{"will/a.phext", "will/b.phext", true},
+		{"will/a.phext", "disk/will/b.phext", true},
+		{"will/a.phext", "bob/a.phext", false},
+		{"will/a.phext", "disk/bob/a.phext", false},
+		{"will/a.phext", "disk/bob/sub/a.phext", false},
+		{"sub/a.phext", "disk/bob/sub/b.phext", true},
+		{"sub/a.phext", "disk/bob/b.phext", false},
+		{"will/a.phext", "disk/etc/tenants.json.before", false},
+		{"will/a.phext", "disk/state/journal/a.phext", false},
+		{"will/a.phext", "mounted/file.phext", false},
+		{"will/a.phext", "mounted/other.phext", true},
+		{"will/a.phext", "shared too/one.a.phext", false},
+		{"shared/one.a.phext", "shared too/two.a.phext", false},
 	} {
 		if got := links(at(test.link), at(test.target), fsutil.FileID{}); got != test.want {
 			t.Errorf("%s -> %s: %v", test.link, test.target, got)
