@@ -76,6 +76,37 @@ func (g *gate) reboot(cut bool) {
 	g.start()
 }
 
+// TestAMovedTenantWithoutItsDisk is started before anybody has asked for the tenant.
+func TestAMovedTenantWithoutItsDisk(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will", "mary")
+	wills, disk := g.dataDir("will"), filepath.Join(g.dir, "data", "disk")
+	other := filepath.Join(disk, "other")
+	g.must("will", "POST", at("update", "n", origin), "will's", 200)
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g.move(func() { g.rename(wills, other) }, map[string]string{"will": other})
+	g.stop()
+	g.rename(disk, disk+".away")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	g.must("will", "GET", at("select", "n", origin), "", 503)
+	g.must("will", "POST", at("update", "m", origin), "a second set", 503)
+	if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
+		t.Errorf("below the mount point: %v, %v", left, err)
+	}
+	if err := os.Remove(disk); err != nil {
+		t.Fatal(err)
+	}
+	g.rename(disk+".away", disk)
+	if got := g.get("will", at("select", "n", origin)); got != "will's" {
+		t.Errorf("with the disk back: %q", got)
+	}
+}
+
 // TestTenantsThatMove has one tenant get the path of another, and the other come back to it.
 func TestTenantsThatMove(t *testing.T) {
 	forEachSQ(t, func(t *testing.T, sq string) {

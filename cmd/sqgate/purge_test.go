@@ -107,3 +107,39 @@ func TestPurgeInASharedDirectory(t *testing.T) {
 		t.Errorf("the neighbour's history was %v, and is %v", before, after)
 	}
 }
+
+// TestPurgeOfATenantThatHasMoved leaves nothing at the paths that it had before, of which another
+// tenant has one, and its id can be added again there.
+func TestPurgeOfATenantThatHasMoved(t *testing.T) {
+	t.Parallel()
+	g := startGate(t, builtin, "will", "acme")
+	first, second, third := g.dataDir("acme"), filepath.Join(g.dir, "data", "second"), filepath.Join(g.dir, "data", "third")
+	wills := g.dataDir("will")
+	g.insertOnce("acme", "text of acme")
+	g.must("will", "POST", at("update", "notes", origin), "text of will", 200)
+	g.move(func() { g.rename(first, second) }, map[string]string{"acme": second})
+	g.must("acme", "POST", at("update", "notes", origin), "text of acme, moved", 200)
+	g.move(func() { g.rename(second, third); g.rename(wills, second) }, map[string]string{"acme": third, "will": second})
+	g.must("will", "POST", at("update", "notes", origin), "text of will, moved", 200)
+	g.must("acme", "GET", at("select", "notes", origin), "", 200)
+	before := g.history("will")
+
+	g.manage("DELETE", "tenants/acme", "", 200)
+	g.manage("POST", "tenants/acme/purge", `{"confirm": "acme"}`, 200)
+	g.stop()
+	if left := g.filesWith("text of acme"); len(left) != 0 {
+		t.Errorf("left of the tenant: %v", left)
+	}
+	g.start()
+	if got, after := g.get("will", at("select", "notes", origin)), g.history("will"); got != "text of will, moved" || len(after) != len(before) || len(after) == 0 {
+		t.Errorf("the other tenant has %q, and its history was %v and is %v", got, before, after)
+	}
+	g.add("acme", 1)
+	if got := g.dataDir("acme"); got != first {
+		t.Fatalf("it is added at %s", got)
+	}
+	g.insertOnce("acme", "new")
+	if got := g.get("acme", at("select", "n", origin)); got != "new" {
+		t.Errorf("the next one with the id has %q", got)
+	}
+}
