@@ -150,11 +150,10 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 	if n, err := s.cfg.noteOf(dir); n == nil || err != nil || slices.ContainsFunc(now.Tenants, n.knows) {
 		return ""
 	}
-	text, err := fsutil.ReadFile(filepath.Join(dir, pathFile))
+	path, err := dataDirOf(dir)
 	if err != nil {
 		return ""
 	}
-	path := strings.TrimSuffix(string(text), "\n")
 	if idAt(path) == id && fsutil.NodeOf(path) != fsutil.NodeOf(at) {
 		return "" // what is there has been written with it later
 	}

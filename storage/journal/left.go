@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
@@ -61,12 +60,11 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 		}
 		path := paths[dir]
 		if path == "" {
-			text, unread := os.ReadFile(filepath.Join(dir, pathFile))
-			if unread != nil { // without the file, it was not completely created, and has no records
+			var unread error
+			if path, unread = dataDirOf(dir); unread != nil { // without the file, it was not completely created, and has no records
 				err = errors.Join(err, fsutil.IgnoreMissing(unread))
 				continue
 			}
-			path = strings.TrimSuffix(string(text), "\n")
 		}
 		if isOnly {
 			only = append(only, path)
@@ -106,7 +104,7 @@ func (j *Journal) PurgeEarlier(tenant string) error {
 
 // segmentNames says whether a segment has a record of a tenant.
 func (j *Journal) segmentNames(number uint64, tenant string) (has bool, err error) {
-	f, err := os.Open(filepath.Join(j.dir, segmentName(number)))
+	f, err := fsutil.Open(filepath.Join(j.dir, segmentName(number)))
 	if err != nil {
 		return false, err
 	}

@@ -219,8 +219,8 @@ func (s *settings) leaveOthers(dir string, tenants []string) error {
 	return nil
 }
 
-// NotedElsewhere are the data_dirs that were one tenant's alone, as it is noted, except dataDir, which it
-// has now. Until the recovery there is settled, none of their journals has noted that it left.
+// NotedElsewhere are the data_dirs that are noted as one tenant's alone, by its UniqueID, except
+// dataDir, which it has now. Until the recovery there is settled, none of them is noted as left.
 func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) {
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
@@ -228,15 +228,15 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 		return nil, err
 	}
 	for dir, n := range s.cfg.owners.of {
-		if n.Shared || len(n.Tenants) != 1 || n.Tenants[0] != tenant || dir == filepath.Join(s.cfg.Dir, dirName(dataDir)) {
+		if n.Shared || len(n.Tenants) != 1 || n.Tenants[0] != tenant {
 			continue
 		}
-		path, err := os.ReadFile(filepath.Join(dir, pathFile))
+		path, err := dataDirOf(dir)
 		if fsutil.IgnoreMissing(err) != nil {
 			return nil, err
 		}
-		if err == nil {
-			dirs = append(dirs, strings.TrimSuffix(string(path), "\n"))
+		if err == nil && path != dataDir {
+			dirs = append(dirs, path)
 		}
 	}
 	return dirs, nil

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 const segmentSuffix = ".seg"
@@ -167,6 +169,13 @@ func (j *Journal) writeHeader(s *segment) error {
 }
 
 const pathFile = "data_dir"
+
+// dataDirOf is the data_dir of the journal in dir. A journal without it was not completely
+// created, and has no records.
+func dataDirOf(dir string) (string, error) {
+	path, err := fsutil.ReadFile(filepath.Join(dir, pathFile))
+	return strings.TrimSuffix(string(path), "\n"), err
+}
 
 // establishDir creates the directory of the journal, with its note, and a file that says
 // which data_dir it is for. removed says that the journal is not what it was.

@@ -106,15 +106,15 @@ func (s *Set) Dirs() ([]string, error) {
 	}
 	var dirs []string
 	for _, e := range entries {
-		path, err := fsutil.ReadFile(filepath.Join(s.cfg.Dir, e.Name(), pathFile))
+		path, err := dataDirOf(filepath.Join(s.cfg.Dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // not completely created: it has no records
+			continue
 		}
 		if err != nil {
 			s.cfg.Logger.Error("it is not known of which data directory a journal is", "error", err)
 			continue
 		}
-		dirs = append(dirs, strings.TrimSuffix(string(path), "\n"))
+		dirs = append(dirs, path)
 	}
 	slices.Sort(dirs)
 	return dirs, nil
