@@ -88,15 +88,19 @@ func TestNoSpellingReachesAnotherTenant(t *testing.T) {
 	})
 }
 
-// spellings is request targets that might address data of customer-001 or shared-b.
+// spellings is request targets that might address data of customer-001 or shared-b: those with
+// every name and every coordinate, and where there is real SQ every two of them.
 func spellings() []string {
 	names := []string{"notes", "../customer-001/notes", "..%2Fcustomer-001%2Fnotes", "shared-b.notes", "/etc/passwd", "customer-001/notes", "..%5Cnotes", "notes%00", "customer-001.notes"}
 	coordinates := []string{origin, "customer-001.1.1.1/1.1.1/1.1.1", "shared-b." + origin, "customer-AAB." + origin, "will.customer-001." + origin}
 	ops := []string{"select", "update", "insert", "delete", "toc", "get", "delta", "json-export", "load", "status", "checksum", "query", "read", "write", "list", "search", "changes", "usage", "history", "restore"}
 	var all []string
 	for _, op := range ops {
-		for _, p := range names {
-			for _, c := range coordinates {
+		for i, p := range names {
+			for k, c := range coordinates {
+				if i > 0 && k > 0 && realSQ() == "" {
+					continue
+				}
 				all = append(all, "/api/v2/"+op+"?p="+p+"&c="+c+"&s=intruder&q=secret&from="+c+"&to="+c,
 					"/api/v2/"+op+"/"+c+"?q=secret&p="+p)
 			}
