@@ -23,7 +23,7 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 	for _, path := range earlier {
 		j, e := ds.Journal.Of(path)
 		if e == nil {
-			e = j.PurgeEarlier(t.UniqueID())
+			e = j.PurgeEarlier()
 		}
 		err = errors.Join(err, e)
 	}

@@ -255,7 +255,7 @@ func (d *Dir) recoverCopies(ctx context.Context, at string) error {
 		}
 		j, journalErr := d.dirs.JournalOf(before)
 		if journalErr == nil {
-			_, journalErr = j.RecoverCopy(ctx, at)
+			journalErr = j.RecoverCopy(ctx, at)
 		}
 		unlock()
 		err = errors.Join(err, journalErr)

@@ -2,7 +2,7 @@ package journal
 
 import (
 	"errors"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -50,11 +50,12 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 	if err := s.cfg.readNotesLocked(); err != nil {
 		return nil, nil, err
 	}
-	for _, damage := range s.cfg.owners.damaged {
-		err = errors.Join(err, damage)
+	for dir := range maps.Clone(s.cfg.owners.damaged) {
+		s.cfg.readNoteLocked(dir) // somebody may have put it right
+		err = errors.Join(err, s.cfg.owners.damaged[dir])
 	}
 	for dir, n := range s.cfg.owners.of {
-		isOnly := n.isOnlyOf(tenant)
+		isOnly := n.hasHadOnly(tenant)
 		if !isOnly && n.From == 0 {
 			continue
 		}
@@ -75,61 +76,22 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 	return only, earlier, err
 }
 
-func (n *ownerNote) isOnlyOf(tenant string) bool {
+// hasHadOnly says whether a tenant has had it, and nobody else.
+func (n *ownerNote) hasHadOnly(tenant string) bool {
 	return n.knows(tenant) && !slices.ContainsFunc(slices.Concat(n.Tenants, n.Away), func(t string) bool { return t != tenant })
 }
 
-// PurgeEarlier removes the segments from before the journal began for those who have it now, if they
-// have a record of a tenant, by its UniqueID. Nobody sees them any more.
-func (j *Journal) PurgeEarlier(tenant string) error {
-	j.pruneMu.RLock()
-	defer j.endReading()
+// PurgeEarlier removes what is from before the journal began for those who have it now. Nobody
+// sees that any more.
+func (j *Journal) PurgeEarlier() error {
+	j.pruneMu.Lock()
+	defer j.pruneMu.Unlock()
 	n, err := j.cfg.noteOf(j.dir)
 	if n == nil || err != nil {
 		return err
 	}
-	numbers, _, err := segments(j.dir)
-	for _, number := range numbers {
-		if number >= n.From {
-			break
-		}
-		has, e := j.segmentNames(number, tenant)
-		if has && e == nil {
-			e = j.removeSegment(number)
-		}
-		err = errors.Join(err, e)
+	if err := j.removeSegmentsBefore(n.From); err != nil {
+		return fsutil.IgnoreMissing(err) // one that was only read has no directory
 	}
-	return errors.Join(err, fsutil.IgnoreMissing(j.cfg.syncDir(j.dir)))
-}
-
-// segmentNames says whether a segment has a record of a tenant.
-func (j *Journal) segmentNames(number uint64, tenant string) (has bool, err error) {
-	f, err := fsutil.Open(filepath.Join(j.dir, segmentName(number)))
-	if err != nil {
-		return false, err
-	}
-	defer f.Close() // it was only read
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	_, err = walkRecords(f, info.Size(), func(r record) error {
-		return r.each(func(r record) error { has = has || r.m.Tenant == tenant; return nil })
-	})
-	return has, err
-}
-
-// removeSegment removes a segment with its checkpoints, and those first: without it, nothing
-// would say whose they are.
-func (j *Journal) removeSegment(number uint64) error {
-	entries, err := os.ReadDir(j.dir)
-	for _, e := range entries {
-		if n, isSegment, ok := parseFileName(e.Name()); ok && n == number && !isSegment {
-			err = errors.Join(err, os.Remove(filepath.Join(j.dir, e.Name())))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return os.Remove(filepath.Join(j.dir, segmentName(number)))
+	return j.cfg.syncDir(j.dir)
 }

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,4 +53,38 @@ func TestLeftBy(t *testing.T) {
 	w.must(os.WriteFile(filepath.Join(damaged.dir, ownerFile), []byte("{"), 0o600))
 	w.reopen()
 	look("with a note that cannot be read", "has, left", true)
+}
+
+// TestANoteThatIsPutRight keeps no purge from being made any more.
+func TestANoteThatIsPutRight(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	other, err := w.set.Of(w.data + ".other")
+	w.must(err)
+	w.must(makeDir(other.dir))
+	w.must(os.WriteFile(filepath.Join(other.dir, ownerFile), []byte("{"), 0o600))
+	if _, _, err := w.set.LeftBy("will"); err == nil {
+		t.Error("it is read")
+	}
+	w.must(os.RemoveAll(other.dir))
+	if _, _, err := w.set.LeftBy("will"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAPurgeOfWhatWasBefore leaves no text of it, whoever has written that.
+func TestAPurgeOfWhatWasBefore(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	w.must(w.j.RecordEdit("a.phext", text("a secret"), w.put("a.phext", text("a secret"))))
+	before := w.newest()
+	w.put("a.phext", State{})
+	w.recoverFor("mary")
+	w.mutate(update("n.phext", 1, "mary's"))
+	w.must(w.j.PurgeEarlier())
+	if _, err := os.Stat(before); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the segment: %v", err)
+	}
+	if all, err := w.j.History(Query{}); err != nil || len(all) != 1 {
+		t.Errorf("the history has %v, %v", all, err)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,8 +19,8 @@ import (
 
 // A journal is that of a path, and the path may be given to others: tenants move, with
 // their files, and may come back. So the journal has a note of whose it is. Nothing of it
-// is shown to others, and it repairs no file that others, or a journal at another path,
-// may have changed since.
+// is shown to others. It repairs files that are others' now, or were moved, only if a crash
+// may have damaged them before, and nobody has changed them since.
 
 // ownerFile has the note.
 const ownerFile = "owner"
@@ -220,7 +219,7 @@ func (s *settings) leaveOthers(dir string, tenants []string) error {
 }
 
 // NotedElsewhere are the data_dirs that are noted as one tenant's alone, by its UniqueID, except
-// dataDir, which it has now. Until the recovery there is settled, none of them is noted as left.
+// dataDir, which it has now: SettleClaim there will note that it has left them.
 func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) {
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
@@ -244,14 +243,16 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 
 // claim says what the journal means for those who have the data_dir now.
 type claim struct {
-	before  *ownerNote
-	now     ownerNote
-	idle    bool // nobody has the data_dir now: nothing is repaired until somebody has it
-	anew    bool // nothing in the journal is of theirs
-	moved   bool // the directory is another one than before, or was written with another journal since
-	written bool // the latter
-	inDoubt bool // a crash may have damaged the files since
-	copied  bool // the directory is a copy that was made after that
+	before *ownerNote
+	now    ownerNote
+	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew   bool // nothing in the journal is of theirs
+
+	replaced  bool // the directory is another one than before, or was written with another journal since
+	written   bool // it was written with another journal since
+	inDoubt   bool // a crash may have damaged the files since they were recovered last
+	copied    bool // the directory is a copy, made after that crash
+	elsewhere bool // it is at another path than the journal's
 }
 
 // standing is what the journal means for a file.
@@ -259,10 +260,10 @@ type standing int
 
 const (
 	usual     standing = iota // it says what the file should hold
-	returned                  // it is of its owner, who may have changed it elsewhere since
-	foreign                   // it is of somebody else
-	inherited                 // the same, and it says what the crash has damaged there
-	moved                     // it says what the file should hold, which was moved before it was recovered
+	returned                  // nothing: its owner may have changed the file elsewhere since
+	foreign                   // nothing: the file is somebody else's
+	inherited                 // it says what a crash has damaged in a file that is somebody else's now
+	brought                   // it says what the file should hold, of which this is a copy made before a recovery
 )
 
 // Claim says whose the data_dir is now. Nobody else uses the journal or changes the data_dir
@@ -377,8 +378,8 @@ func (c *claim) of(file string) standing {
 	case owner != "" && !c.before.knows(owner):
 		return foreign
 	case c.copied && (owner == "" || slices.Contains(c.before.Tenants, owner)):
-		return moved
-	case c.moved, owner != "" && !slices.Contains(c.before.Tenants, owner):
+		return brought
+	case c.replaced, owner != "" && !slices.Contains(c.before.Tenants, owner):
 		return returned
 	}
 	return usual
@@ -387,7 +388,7 @@ func (c *claim) of(file string) standing {
 // ofOthers is the standing of a file of those who had the directory until now. Whoever has its
 // files from now on gets them whole.
 func (c *claim) ofOthers() standing {
-	if c.inDoubt && !c.moved && len(c.before.Tenants) > 0 {
+	if c.inDoubt && !c.replaced && len(c.before.Tenants) > 0 {
 		return inherited
 	}
 	return foreign
@@ -399,19 +400,6 @@ func (c *claim) ownerBefore(file string) string {
 		return ""
 	}
 	return ownerIn(c.before.Tenants, file)
-}
-
-// ownersThere are those of whom one of some files is there.
-func (c *claim) ownersThere(at string, files iter.Seq[string]) map[string]bool {
-	there := map[string]bool{}
-	for file := range files {
-		if owner := c.ownerBefore(file); !there[owner] {
-			if _, err := os.Lstat(filepath.Join(at, file)); err == nil {
-				there[owner] = true
-			}
-		}
-	}
-	return there
 }
 
 // ownerIn is the UniqueID of the one whose files begin as this one does, or "".
@@ -439,7 +427,7 @@ func (c *claim) look(at string) error {
 	c.now.Directory = birth.String()
 	if was, written := c.before, idAt(at); was != nil { // one without an id of its own was never used with any
 		c.written = written != "" && written != was.ID
-		c.moved = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || c.written
+		c.replaced = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || c.written
 	}
 	return nil
 }
@@ -464,12 +452,13 @@ func (j *Journal) syncAll(at string) error {
 }
 
 // SettleClaim notes whose the journal is, after a recovery that went by that, or where
-// nothing was to be recovered. The newest segment must say nothing then of files that are not
+// nothing was to be recovered. What is there is on the disk first, since no journal repairs it
+// once the others have noted that its owners have left. The newest segment must say nothing then of files that are not
 // theirs, since it will be the journal of those whom the note has. The path at leads to the
 // data_dir.
 func (j *Journal) SettleClaim(at string) (err error) {
 	defer func() { err = j.orNoRoom(err, map[string]int64{}) }() // no file has to be repaired
-	if c := j.claimed(); c != nil && (c.before == nil || c.anew || c.moved) {
+	if c := j.claimed(); c != nil && (c.before == nil || c.anew || c.replaced) {
 		if err := j.syncAll(at); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -367,6 +368,30 @@ func TestADirectoryThatOthersGetAfterACut(t *testing.T) {
 	}
 }
 
+// TestNothingOfOthersIsMade in a directory that was emptied and given to somebody else with phexts of
+// the same names, after a cut, and after sqgate alone has crashed.
+func TestNothingOfOthersIsMade(t *testing.T) {
+	for name, crash := range map[string]func(w *world){
+		"a cut": func(w *world) { w.cut(-time.Minute) },
+		"a crash of sqgate": func(w *world) {
+			w.mutate(update("c.phext", 1, "will's"))
+			w.begin(update("b.phext", 1, "will's, begun"))
+			(&model{world: w}).reopenAfterCut()
+		},
+	} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.recoverFor("will")
+		crash(w)
+		w.put("a.phext", State{})
+		w.put("b.phext", State{})
+		w.put("c.phext", text("mary's own"))
+		r := w.recoverFor("mary")
+		if a, b, c := w.read("a.phext"), w.read("b.phext"), w.read("c.phext"); a.Exists || b.Exists || c != text("mary's own") {
+			t.Errorf("%s: %q, %q and %q after %+v", name, a.Text, b.Text, c.Text, r)
+		}
+	}
+}
+
 // TestADamagedCheckpointOfOthers keeps nobody from the directory.
 func TestADamagedCheckpointOfOthers(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -445,8 +470,7 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 				if len(left) != 1 || left[0] != w.j.dataDir {
 					t.Fatalf("the tenant has left %q", left)
 				}
-				_, err = w.j.RecoverCopy(t.Context(), w.data)
-				w.must(err)
+				w.must(w.j.RecoverCopy(t.Context(), w.data))
 				w.j, err = w.set.Of(w.data)
 				w.must(err)
 			}
@@ -458,5 +482,71 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 				t.Errorf("the tenant has left %q, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestACopyThatWasWrittenWithAnotherJournal, while this one was away, is not made what this one knows.
+func TestACopyThatWasWrittenWithAnotherJournal(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	w.now = time.Now().Add(-3 * time.Hour)
+	w.mutate(update("a.phext", 1, "old"))
+	own := w.cfg.Dir
+	w.cfg.Dir, w.cfg.BootID, w.cfg.BootTime = own+".other", "boot-2", time.Now().Add(-2*time.Hour)
+	(&model{world: w}).reopenAfterCut()
+	w.recoverFor("will")
+	w.mutate(update("a.phext", 1, "newer"))
+	w.must(w.set.Close())
+	if idAt(w.data) == "" {
+		t.Skip("the file system has no extended attributes")
+	}
+	w.must(os.Rename(w.data, w.data+".now"))
+	w.data += ".now"
+	w.open()
+	w.recoverFor("will")
+	w.must(w.set.Close())
+	w.cfg.Dir, w.cfg.BootID, w.cfg.BootTime = own, "boot-3", time.Now().Add(time.Hour)
+	w.open()
+	w.recoverCopies("will")
+	w.recoverFor("will")
+	if got := w.read("a.phext"); got != text("newer") {
+		t.Errorf("%q", got.Text)
+	}
+}
+
+// recoverCopies recovers what a tenant has brought from another path.
+func (w *world) recoverCopies(tenant string) {
+	w.t.Helper()
+	left, err := w.set.NotedElsewhere(tenant, w.data)
+	w.must(err)
+	if len(left) == 0 {
+		w.t.Fatal("it is noted nowhere else")
+	}
+	for _, path := range left {
+		j, err := w.set.Of(path)
+		w.must(err)
+		w.must(j.RecoverCopy(context.Background(), w.data))
+	}
+}
+
+// TestAFirstPhextThatIsMovedAfterACut is not noted as made.
+func TestAFirstPhextThatIsMovedAfterACut(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	w.now = time.Now().Add(-time.Hour)
+	w.must(w.begin(update("a.phext", 1, "acknowledged")).Sync())
+	w.put("a.phext", text("\x00\x00"))
+	w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(-time.Minute)
+	(&model{world: w}).reopenAfterCut()
+	w.must(os.Rename(w.data, w.data+".now"))
+	w.data += ".now"
+	w.recoverCopies("will")
+	j, err := w.set.Of(w.data)
+	w.must(err)
+	w.j = j
+	w.recoverFor("will")
+	if got := w.read("a.phext"); got != text("acknowledged") {
+		t.Errorf("%q", got.Text)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -98,22 +99,21 @@ func (j *Journal) setRecovering(recovering bool) {
 }
 
 // RecoverCopy repairs what a crash has left of the files in a copy of the data_dir, to which the
-// path at leads: somebody has moved them before they were recovered. It makes no file if none of
-// them is there. The calls for the journal itself may go on as if there were no copy.
-func (j *Journal) RecoverCopy(ctx context.Context, at string) (Report, error) {
+// path at leads: somebody has moved them before they were recovered. It does nothing if none of
+// them is there. Nobody else uses the journal meanwhile.
+func (j *Journal) RecoverCopy(ctx context.Context, at string) error {
 	note, err := j.cfg.noteOf(j.dir)
 	if err != nil || note == nil {
-		return Report{}, err
+		return err
 	}
-	names, err := j.Phexts() // which opens it
-	c := &claim{before: note, now: *note, moved: true, copied: true}
-	if err != nil || !j.isInDoubt() || len(c.ownersThere(at, slices.Values(names))) == 0 {
-		return Report{}, err
+	if id := idAt(at); id != "" && id != note.ID { // it was written with another journal since
+		return nil
 	}
-	j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
-		"data_dir", j.dataDir)
-	report, err := j.recoverBy(ctx, at, c)
-	return report, errors.Join(err, j.Suspend())
+	if _, err := j.Phexts(); err != nil || !j.isInDoubt() { // it is open now
+		return err
+	}
+	_, err = j.recoverBy(ctx, at, &claim{before: note, now: *note, replaced: true, copied: true, elsewhere: true})
+	return errors.Join(err, j.Suspend())
 }
 
 // recoverAll recovers every file that the newest segment knows, and every file
@@ -125,7 +125,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	}
 	r := v.j.recovery(v, at, &report)
 	logs := map[string]*fileLog{}
-	if c != nil && c.moved && !c.copied {
+	if c != nil && c.replaced && !c.copied {
 		birth, err := fsutil.BirthOf(at)
 		if c.copied = err == nil && c.inDoubt && !c.written && birth.After(r.bootTime); !c.copied {
 			v.j.cfg.Logger.Warn("a data directory is another one than before, or was written with another journal since, such as while the state directory was away: what it has is kept as it is",
@@ -140,7 +140,16 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	have := c.ownersThere(at, maps.Keys(logs))
+	if r.there, err = r.ownersThere(c, maps.Keys(logs)); err != nil {
+		return report, err
+	}
+	if c != nil && c.elsewhere {
+		if len(r.there) == 0 {
+			return report, nil
+		}
+		v.j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
+			"data_dir", v.j.dataDir)
+	}
 	for file := range aside {
 		if _, known := logs[file]; !known {
 			logs[file] = nil // recovered without the journal
@@ -158,7 +167,8 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			}
 			log = nil
 		}
-		if (r.standing == moved || r.standing == inherited) && !have[c.ownerBefore(file)] { // somebody has emptied it
+		r.isThere = r.there[c.ownerBefore(file)]
+		if r.standing == brought && !r.isThere { // it is another directory on purpose
 			r.standing = returned
 		}
 		failed := r.file(file, log, aside[file])
@@ -179,10 +189,30 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	if others {
 		return report, err
 	}
-	if c != nil && c.anew {
-		waiting = nil // nothing is shown to the new owners before the journal begins anew
+	if c != nil && (c.anew || c.elsewhere) {
+		waiting = nil // nothing is read before the claim is settled
 	}
 	return report, v.j.orNoRoom(err, waiting)
+}
+
+// ownersThere are those of whom one of some files is there as they have left it: in a copy, or
+// unchanged since the boot. The others' may have been removed on purpose.
+func (r *recovery) ownersThere(c *claim, files iter.Seq[string]) (map[string]bool, error) {
+	there := map[string]bool{}
+	for file := range files {
+		owner := c.ownerBefore(file)
+		if there[owner] {
+			continue
+		}
+		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file))
+		if err != nil && !errors.Is(err, fsutil.ErrNotRegular) {
+			return nil, err
+		}
+		if id.Exists() && (c != nil && c.copied || !r.sameBoot && id.Ctime < r.bootTime.UnixNano()) {
+			there[owner] = true
+		}
+	}
+	return there, nil
 }
 
 // inOrder are the names of the files. First come those with mutations that have not ended,
@@ -212,6 +242,8 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
+	there          map[string]bool                  // see ownersThere
+	isThere        bool                             // whether the owner of the present file is among them
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

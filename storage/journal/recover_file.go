@@ -51,8 +51,8 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log == nil {
 		return f.unknownFile()
 	}
-	if f.isLeftAlone() {
-		return f.removeBefore(aside)
+	if !aside && f.isLeftAlone() {
+		return nil
 	}
 	if err := f.replay(); err != nil {
 		return f.checkpointDamaged(err, aside)
@@ -71,9 +71,15 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	return f.recoverIdle()
 }
 
-// isLeftAlone says whether the file is others', and no crash has damaged it.
+// isLeftAlone says whether the file is others' now, and no crash has damaged it.
 func (f *fileRecovery) isLeftAlone() bool {
-	return f.standing == inherited && len(f.log.pending) == 0 && f.found.Exists && (f.sameBoot || !f.fromBeforeBoot())
+	switch {
+	case f.standing != inherited:
+		return false
+	case !f.found.Exists:
+		return !f.isThere
+	}
+	return len(f.log.pending) == 0 && (f.sameBoot || !f.fromBeforeBoot())
 }
 
 // leaveUnfit leaves alone what is no phext's file, such as a link that is not followed, and what
@@ -279,7 +285,7 @@ const recordMargin = time.Minute
 // content is an edit of now, unless it came with all others.
 func (f *fileRecovery) fromBeforeBoot() bool {
 	changed := max(f.id.Mtime, f.id.Ctime)
-	if f.standing == moved {
+	if f.standing == brought {
 		changed = f.id.Mtime
 	}
 	return f.found.Exists && changed < f.bootTime.UnixNano()
@@ -340,8 +346,8 @@ func (f *fileRecovery) keepEdit() error {
 	return j.recordEditLocked(f.name, f.found, f.id)
 }
 
-// writeState makes the file at path what state says, and makes that durable
-// unless the policy is Off. A power cut may have taken the data_dir itself, which
+// writeState makes the file at path what state says, and makes that durable with Off,
+// too: a later power cut is to take the last writes, and not the phext. A power cut may have taken the data_dir itself, which
 // is then made again. If its parent is not there either, a disk is missing.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
@@ -359,7 +365,7 @@ func (j *Journal) writeState(path string, state State) error {
 		if err := roomFor(path, state.Size()); err != nil {
 			return err
 		}
-		return j.cfg.replace(path, state, fsutil.NewFileMode, j.cfg.Sync != Off)
+		return j.cfg.replace(path, state, fsutil.NewFileMode, true)
 	}
 	if err := os.Remove(path); fsutil.IgnoreMissing(err) != nil {
 		return err

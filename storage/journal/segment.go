@@ -138,8 +138,12 @@ func readHeader(f *os.File) (rec record, ok bool, err error) {
 	return rec, true, nil
 }
 
-// createSegmentLocked creates segment number and syncs it.
+// createSegmentLocked creates segment number and syncs it. The note of a clean stop is that of an
+// earlier one, which may have had the same number.
 func (j *Journal) createSegmentLocked(number uint64) (*segment, error) {
+	if err := os.Remove(filepath.Join(j.dir, stopFile)); fsutil.IgnoreMissing(err) != nil {
+		return nil, err
+	}
 	s := &segment{number: number, created: j.tickLocked(), boot: j.cfg.BootID, format: max(j.format, formatPlain)}
 	f, err := os.OpenFile(filepath.Join(j.dir, segmentName(number)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

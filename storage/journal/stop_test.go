@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"io"
 	"os"
 	"syscall"
 	"testing"
@@ -248,5 +249,47 @@ func TestARecoveryThatIsCutOff(t *testing.T) {
 	(&model{world: w}).reopenAfterCut()
 	if r := w.recover(); w.read("b.phext") != text("by hand, too") || len(r.Quarantined) > 0 {
 		t.Errorf("%q, %+v", w.read("b.phext").Text, r)
+	}
+}
+
+// TestAStopOfAnotherSegment says nothing of one that has got its number.
+func TestAStopOfAnotherSegment(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.put("a.phext", text(big))
+	w.mutate(update("a.phext", 1, "x"))
+	w.must(w.set.Close())
+	w.must(os.WriteFile(w.newest(), []byte("no segment"), 0o600))
+	w.open()
+	w.recover()
+	for i := range uint32(3) {
+		w.mutate(update("a.phext", 2+i, big))
+	}
+	want := w.read("a.phext")
+	w.put("a.phext", text(big[:9]))
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	(&model{world: w}).reopenAfterCut()
+	if r := w.recover(); w.read("a.phext") != want {
+		t.Errorf("%q after %+v", w.read("a.phext").Text, r)
+	}
+}
+
+// TestWhatARecoveryWritesIsOnTheDisk with every policy: a later cut must not take it for an edit.
+func TestWhatARecoveryWritesIsOnTheDisk(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), func(c *Config) { c.Sync = Off }))
+	w.put("a.phext", text(big))
+	w.mutate(update("a.phext", 1, "x"))
+	want, onDisk := w.read("a.phext"), false
+	w.must(w.set.Close())
+	w.put("a.phext", text("\xff"))
+	w.tune = func(s *settings) {
+		replace := s.replace
+		s.replace = func(path string, content io.WriterTo, mode os.FileMode, durable bool) error {
+			onDisk = onDisk || durable && path == w.path("a.phext")
+			return replace(path, content, mode, durable)
+		}
+	}
+	w.open()
+	if w.recover(); w.read("a.phext") != want || !onDisk {
+		t.Errorf("%q, on the disk: %v", w.read("a.phext").Text, onDisk)
 	}
 }
