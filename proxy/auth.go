@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/http1"
 	"mirrorborn.us/sqgate/internal/jwtauth"
 	"mirrorborn.us/sqgate/internal/keylimit"
@@ -39,12 +40,15 @@ func (a *access) isPublic() bool { return a.scope != nil && a.scope.Anonymous }
 //
 // What is refused without a key does not tell whether there is such a tenant: the
 // answer is the same, and is made in the same way.
-func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
+//
+// turn is that of a new request: what takes long is done in it, and it is the caller's from
+// then on. It is nil where a request is looked at again, perhaps by another goroutine.
+func (g *Gateway) identify(r *http.Request, at time.Time, turn *fairqueue.Turn) (access, error) {
 	info, known := infoOf(r), g.Tenants()
 	if refusal := known.Refusal(); refusal != nil {
 		return access{}, refusal
 	}
-	who, err := g.callerOf(r, known, at)
+	who, err := g.callerOf(r, known, at, turn)
 	who.known = known
 	if err != nil {
 		return who, err
@@ -52,14 +56,14 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 	op, instance := rewrite.Find(r.Method, info.path)
 	who.tenant, who.class = who.caller, classOf(op)
 	if who.caller != nil {
-		info.turn.SetOwner(who.caller.ID)
+		turn.SetOwner(who.caller.ID)
 		if instance == "" || instance == who.caller.ID {
 			return who, nil
 		}
 	} else if err := g.checkLimited(r); err != nil {
 		return access{}, err
 	}
-	name, everywhere, isRead := readPhext(r, op)
+	name, everywhere, isRead := readPhext(r, op, turn)
 	other, ok := known.ByID(instance)
 	if !ok {
 		other = nobody
@@ -83,7 +87,7 @@ func (g *Gateway) identify(r *http.Request, at time.Time) (access, error) {
 // checkLimited is the error for a new request without a key that has a long URL, if its
 // address has to wait in any case: to parse it takes up to milliseconds.
 func (g *Gateway) checkLimited(r *http.Request) error {
-	if infoOf(r).known != nil || !isLong(r) {
+	if infoOf(r).known != nil || !isLong(r) { // one that was let in is looked at again
 		return nil
 	}
 	if wait := g.KeyLimit.Wait(r); wait > 0 {
@@ -95,12 +99,11 @@ func (g *Gateway) checkLimited(r *http.Request) error {
 	return nil
 }
 
-// readPhext is rewrite.ReadPhext. A long URL is parsed in a turn of whoever asks.
-func readPhext(r *http.Request, op rewrite.Op) (name string, everywhere, isRead bool) {
+// readPhext is rewrite.ReadPhext. A long URL of a new request is parsed in its turn.
+func readPhext(r *http.Request, op rewrite.Op, turn *fairqueue.Turn) (name string, everywhere, isRead bool) {
 	if !isLong(r) {
 		return rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
 	}
-	turn := infoOf(r).turn
 	turn.Do(turn.Owner(), func() { name, everywhere, isRead = rewrite.ReadPhext(r.Method, op, r.URL.RawQuery) })
 	return name, everywhere, isRead
 }
@@ -129,7 +132,7 @@ var nobody = &tenants.Tenant{}
 // callerOf is whose key or token a request has, and what that allows at home. There is no
 // caller if it has none. Only a key in a header decides; only without one does a key in
 // the path.
-func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Time) (who access, err error) {
+func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Time, turn *fairqueue.Turn) (who access, err error) {
 	key, given := headerKey(r.Header)
 	ok := false
 	who.scope = rewrite.Everything
@@ -144,7 +147,7 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 		case who.scoped != nil:
 			who.scope = who.scoped.Scope
 		case !ok:
-			if who.caller, who.scope, err = g.byToken(key, known, r); err != nil {
+			if who.caller, who.scope, err = g.byToken(key, known, r, turn); err != nil {
 				return access{}, err
 			}
 			ok = true
@@ -170,14 +173,13 @@ func (g *Gateway) callerOf(r *http.Request, known *tenants.Snapshot, at time.Tim
 // To verify a token may take milliseconds, and nobody knows yet who asks. So one that is not
 // known yet is verified in a turn of its address, and none is of an address that has sent too
 // many wrong keys.
-func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request) (*tenants.Tenant, *rewrite.Scope, error) {
+func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request, turn *fairqueue.Turn) (*tenants.Tenant, *rewrite.Scope, error) {
 	var limited error
 	id, err := g.Tokens.Verify(token, func(work func()) error {
 		if wait := g.KeyLimit.Wait(r); wait > 0 {
 			limited = errWrongKeys(wait)
 			return limited
 		}
-		turn := infoOf(r).turn
 		turn.Do(turn.Owner(), work)
 		return nil
 	})
@@ -227,7 +229,7 @@ func (g *Gateway) identifyAgain(r *http.Request) error {
 	if g.Tenants() == info.known && at.Sub(info.began) < fresh {
 		return nil
 	}
-	now, err := g.identify(r, at)
+	now, err := g.identify(r, at, nil)
 	switch gone := g.Dirs.CheckTenant(info.tenant); {
 	case gone != nil:
 		return gone
@@ -260,10 +262,11 @@ func sameTenant(now, was *tenants.Tenant) bool {
 // here, it may be newer than what is known here.
 func (g *Gateway) withAuthentication(fromHost bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := g.identify(r, infoOf(r).began)
+		info := infoOf(r)
+		who, err := g.identify(r, info.began, info.turn)
 		if err != nil && fromHost && g.RefreshTenants != nil {
 			g.RefreshTenants(r.Context())
-			who, err = g.identify(r, infoOf(r).began)
+			who, err = g.identify(r, info.began, info.turn)
 		}
 		infoOf(r).access = who
 		switch {

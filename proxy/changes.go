@@ -359,6 +359,6 @@ func (g *Gateway) checkStreams() {
 
 // stillMay says whether a stream may go on.
 func (g *Gateway) stillMay(s *stream) bool {
-	now, err := g.identify(s.request, g.now())
+	now, err := g.identify(s.request, g.now(), nil)
 	return err == nil && !s.feed.Moved() && reflect.DeepEqual(now.scope, s.scope) && sameTenant(now.caller, s.caller) && sameTenant(now.tenant, s.tenant)
 }

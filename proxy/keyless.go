@@ -39,6 +39,21 @@ func (g *Gateway) withoutKey(next http.Handler) http.Handler {
 	})
 }
 
+// Watchdog answers only what systemd's watchdog asks, in turns of its own: what outsiders do is no
+// reason to end sqgate.
+func (g *Gateway) Watchdog() http.Handler {
+	return g.withAccessLog(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		infoOf(r).turn.SetOwner(watchdog)
+		if r.URL.Path != "/health" {
+			g.refuse(w, r, errNotHere)
+			return
+		}
+		g.answerHealth(w)
+	}))
+}
+
+var errNotHere = apierror.New(apierror.NotFound, "only /health is answered here")
+
 func (g *Gateway) answerHealth(w http.ResponseWriter) {
 	status, word := g.condition(w)
 	known, reason := g.Tenants(), ""

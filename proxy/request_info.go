@@ -58,6 +58,7 @@ func (g *Gateway) stranger(r *http.Request) string {
 const (
 	probes     = "*probes" // of whether sqgate lives, and the status page
 	management = "*management"
+	watchdog   = "*watchdog"
 )
 
 type requestInfoKey struct{}

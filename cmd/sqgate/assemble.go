@@ -353,7 +353,7 @@ func (s *service) makeAPIs() error {
 	if limiter, err = newConnLimiter(watchdogPart, ofEachHost, s.log); err != nil {
 		return err
 	}
-	s.healthServer = newServer(s.gateway, s.gateway.Handler(), newConnDrainer(), limiter, s.turns, s.log)
+	s.healthServer = newServer(s.gateway, s.gateway.Watchdog(), newConnDrainer(), limiter, s.turns, s.log)
 	return s.makeHostServer()
 }
 

@@ -172,6 +172,7 @@ func (q *Queue) enqueueLocked(t *Turn) {
 		q.next = append(q.next, l)
 	}
 	l.waiting = append(l.waiting, t)
+	t.lane = l
 }
 
 // beginNextLocked begins the next turn, and puts its lane behind the others.
@@ -191,8 +192,8 @@ func (q *Queue) beginNextLocked() {
 func (q *Queue) leave(t *Turn, cause error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lanes[t.owner]
-	if l == nil || !slices.Contains(l.waiting, t) {
+	l := t.lane
+	if !slices.Contains(l.waiting, t) {
 		<-t.begin
 		return nil
 	}

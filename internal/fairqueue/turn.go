@@ -13,6 +13,7 @@ type Turn struct {
 	held  bool
 	done  int           // work since others were let go first, see Worked
 	pace  func(int)     // see Pace
+	lane  *lane         // in which it waited last
 	begin chan struct{} // gets a value when the turn begins that was waited for
 }
 

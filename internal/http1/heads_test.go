@@ -120,8 +120,6 @@ func TestHeadersThatAreWaitedFor(t *testing.T) {
 	}
 }
 
-// TestHeadersThatAreTooLarge are refused before the handler sees them; small ones are
-// served, though nothing is left for large ones.
 // TestHeadersWhoseBodyIsWaitedFor take memory from less on, too. What comes with its body is
 // served all the same, and so is what is small.
 func TestHeadersWhoseBodyIsWaitedFor(t *testing.T) {
@@ -165,6 +163,8 @@ func TestHeadersWhoseBodyIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestHeadersThatAreTooLarge are refused before the handler sees them; small ones are
+// served, though nothing is left for large ones.
 func TestHeadersThatAreTooLarge(t *testing.T) {
 	s := serveWith(t, echo, func(c *Config) {
 		c.Fallback.MaxHeaderBytes = 64 << 10

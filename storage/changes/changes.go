@@ -136,20 +136,16 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 	}
 	err = f.read(ctx, func() error {
 		defer turn.Give()
-		began, begun := time.Now(), false
-		all, next, again, err := f.journal.Changes(f.next, f.end, perCall, turn, func(e journal.Event) bool {
-			if !begun { // before, Changes waits for a lock
-				_ = turn.Take(ctx) // of a client that has left, little is done without one
-				begun, began = true, time.Now()
-			}
-			turn.Worked(perSeen)
-			return f.wanted(e)
-		})
+		began := time.Now()
+		all, next, again, err := f.journal.Changes(f.next, f.end, perCall, turn, f.inTurn(ctx, turn, func() { began = time.Now() }))
 		if err == nil && f.Moved() {
 			err = errMoved // what was read may be what the bucket never had
 		}
 		if err != nil {
 			return err
+		}
+		if len(all) > 0 {
+			_ = turn.Take(ctx)
 		}
 		for _, c := range all {
 			visit(f.change(c))
@@ -167,9 +163,24 @@ func (f *Feed) Next(ctx context.Context, turn *fairqueue.Turn, visit func(Change
 // changes begin.
 func (f *Feed) check(ctx context.Context, turn *fairqueue.Turn) error {
 	return f.read(ctx, func() error {
-		_, _, _, err := f.journal.Changes(f.next, f.end, 1, turn, f.wanted)
+		_, _, _, err := f.journal.Changes(f.next, f.end, 1, turn, f.inTurn(ctx, turn, func() {}))
 		return err
 	})
+}
+
+// inTurn is wanted in turns of the listener's. The first one is taken for the first change, and
+// begun is called then: before, the journal waits for locks.
+func (f *Feed) inTurn(ctx context.Context, turn *fairqueue.Turn, begun func()) func(journal.Event) bool {
+	isFirst := true
+	return func(e journal.Event) bool {
+		if isFirst {
+			_ = turn.Take(ctx) // of a client that has left, little is done without one
+			isFirst = false
+			begun()
+		}
+		turn.Worked(perSeen)
+		return f.wanted(e)
+	}
 }
 
 // read does work on the journal while few others do. Those who listen to one tenant wait for

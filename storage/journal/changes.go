@@ -209,6 +209,7 @@ const mostWalked = 1 << 20
 func (j *Journal) Changes(from Position, end *End, most int, turn *fairqueue.Turn, wanted func(Event) bool) (all []Change, next Position, more bool, err error) {
 	j.pruneMu.RLock()
 	defer j.endReading()
+	defer turn.Give() // it removes what is too old, perhaps
 	w := &changesWalk{j: j, most: most, wanted: wanted, turn: turn}
 	if err := w.begin(&from, end); err != nil || from == w.upTo.start() || w.upTo.segment == 0 {
 		return nil, from, false, err
