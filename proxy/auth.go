@@ -317,6 +317,12 @@ func (g *Gateway) operatorsKey(r *http.Request) string {
 	return g.OperatorKey(key)
 }
 
+// isOperators says whether a request has the management key in any of the headers that may have
+// it. Nothing is allowed by that.
+func (g *Gateway) isOperators(r *http.Request) bool {
+	return g.operatorsKey(r) != "" || g.OperatorKey != nil && g.OperatorKey(strings.TrimSpace(r.Header.Get("X-Admin-Api-Key"))) != ""
+}
+
 // withCallLimits counts a call, and refuses one past its caller's limits. Public
 // reads have a limit of their own. An Uncounted call is counted by whoever serves it, and
 // here if it was refused before that.

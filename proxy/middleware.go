@@ -66,7 +66,7 @@ func (g *Gateway) withAdmin(admin, next http.Handler) http.Handler {
 		if admin != nil && (isAdminPath(r.URL.Path) || asksForPage(r)) {
 			info := infoOf(r)
 			info.meter.turn = nil
-			if g.operatorsKey(r) != "" || g.OperatorKey != nil && g.OperatorKey(strings.TrimSpace(r.Header.Get("X-Admin-Api-Key"))) != "" {
+			if g.isOperators(r) {
 				info.turn.SetOwner(management)
 			} else {
 				info.turn.SetOwner(probes + g.stranger(r))
