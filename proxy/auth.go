@@ -104,7 +104,7 @@ func readPhext(r *http.Request, op rewrite.Op, turn *fairqueue.Turn) (name strin
 	if !isLong(r) {
 		return rewrite.ReadPhext(r.Method, op, r.URL.RawQuery)
 	}
-	turn.Do(turn.Owner(), func() { name, everywhere, isRead = rewrite.ReadPhext(r.Method, op, r.URL.RawQuery) })
+	turn.Do(func() { name, everywhere, isRead = rewrite.ReadPhext(r.Method, op, r.URL.RawQuery) })
 	return name, everywhere, isRead
 }
 
@@ -180,7 +180,7 @@ func (g *Gateway) byToken(token string, known *tenants.Snapshot, r *http.Request
 			limited = errWrongKeys(wait)
 			return limited
 		}
-		turn.Do(turn.Owner(), work)
+		turn.Do(work)
 		return nil
 	})
 	switch {

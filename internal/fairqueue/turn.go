@@ -71,10 +71,10 @@ func (t *Turn) Give() {
 	}
 }
 
-// Do does work in a turn of another owner, or in the one that is held.
-func (t *Turn) Do(owner string, work func()) {
+// Do does work in a turn of the same owner, or in the one that is held.
+func (t *Turn) Do(work func()) {
 	if t != nil && !t.held {
-		other := t.queue.Turn(owner)
+		other := t.Another()
 		other.retake()
 		defer other.Give()
 	}
