@@ -268,7 +268,7 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		moves   bool   // will has another directory, and was asked for there
-		next    string // who has the path then; "" = nobody
+		next    string // the tenant at the path after the first one has left it; "" = there is none
 		missing bool
 	}{
 		{"it is to be a new tenant's", true, "", false},

@@ -66,11 +66,11 @@ func (ds *Dirs) forgetMarksOf(path string) error {
 			continue
 		}
 		mark := filepath.Join(ds.MarkDir, e.Name())
-		text, e := os.ReadFile(mark)
-		if e == nil && markedPath(text) == path {
-			e = os.Remove(mark)
+		text, failed := fsutil.ReadFile(mark)
+		if failed == nil && markedPath(text) == path {
+			failed = os.Remove(mark)
 		}
-		err = errors.Join(err, fsutil.IgnoreMissing(e))
+		err = errors.Join(err, fsutil.IgnoreMissing(failed))
 	}
 	return err
 }

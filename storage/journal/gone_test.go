@@ -221,7 +221,7 @@ func TestADirectoryThatAPowerCutTook(t *testing.T) {
 	}
 }
 
-// TestAJournalThatIsRemovedBeforeARecovery is made anew by it: no request need wait for that.
+// TestAJournalThatIsRemovedBeforeARecovery does not fail the recovery, which begins another one.
 func TestAJournalThatIsRemovedBeforeARecovery(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.recoverFor("will")

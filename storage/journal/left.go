@@ -55,7 +55,7 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 		err = errors.Join(err, s.cfg.owners.damaged[dir])
 	}
 	for dir, n := range s.cfg.owners.of {
-		isOnly := n.hasHadOnly(tenant)
+		isOnly := n.knows(tenant) && !n.knowsOthers(tenant)
 		if !isOnly && n.From == 0 {
 			continue
 		}
@@ -74,11 +74,6 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 		}
 	}
 	return only, earlier, err
-}
-
-// hasHadOnly says whether a tenant has had it, and nobody else.
-func (n *ownerNote) hasHadOnly(tenant string) bool {
-	return n.knows(tenant) && !slices.ContainsFunc(slices.Concat(n.Tenants, n.Away), func(t string) bool { return t != tenant })
 }
 
 // PurgeEarlier removes what is from before the journal began for those who have it now. Nobody

@@ -46,6 +46,11 @@ func (n *ownerNote) knows(tenant string) bool {
 	return slices.Contains(n.Tenants, tenant) || slices.Contains(n.Away, tenant)
 }
 
+// knowsOthers says whether anybody but a tenant has had the data_dir.
+func (n *ownerNote) knowsOthers(tenant string) bool {
+	return slices.ContainsFunc(slices.Concat(n.Tenants, n.Away), func(t string) bool { return t != tenant })
+}
+
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
 		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
@@ -311,7 +316,7 @@ func (j *Journal) IsOnlyOf(tenant string) (bool, error) {
 	if n == nil || err != nil {
 		return err == nil, err
 	}
-	return !slices.ContainsFunc(slices.Concat(n.Tenants, n.Away), func(t string) bool { return t != tenant }), nil
+	return !n.knowsOthers(tenant), nil
 }
 
 // IsNoted says whether all of them are noted as those who have the data_dir.

@@ -140,11 +140,9 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	if r.there, err = r.ownersThere(c, maps.Keys(logs)); err != nil {
-		return report, err
-	}
+	there := r.ownersThere(c, maps.Keys(logs))
 	if c != nil && c.elsewhere {
-		if len(r.there) == 0 {
+		if len(there) == 0 {
 			return report, nil
 		}
 		v.j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
@@ -167,7 +165,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			}
 			log = nil
 		}
-		r.isThere = r.there[c.ownerBefore(file)]
+		r.isThere = there[c.ownerBefore(file)]
 		if r.standing == brought && !r.isThere { // it is another directory on purpose
 			r.standing = returned
 		}
@@ -196,23 +194,23 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 }
 
 // ownersThere are those of whom one of some files is there as they have left it: in a copy, or
-// unchanged since the boot. The others' may have been removed on purpose.
-func (r *recovery) ownersThere(c *claim, files iter.Seq[string]) (map[string]bool, error) {
+// unchanged since the boot. The others' may have been removed on purpose. Without a crash, nobody asks.
+func (r *recovery) ownersThere(c *claim, files iter.Seq[string]) map[string]bool {
 	there := map[string]bool{}
+	if c == nil || !c.inDoubt || r.sameBoot && !c.copied {
+		return there
+	}
 	for file := range files {
 		owner := c.ownerBefore(file)
 		if there[owner] {
 			continue
 		}
-		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file))
-		if err != nil && !errors.Is(err, fsutil.ErrNotRegular) {
-			return nil, err
-		}
-		if id.Exists() && (c != nil && c.copied || !r.sameBoot && id.Ctime < r.bootTime.UnixNano()) {
+		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file)) // its recovery reports an error
+		if err == nil && id.Exists() && (c.copied || id.Ctime < r.bootTime.UnixNano()) {
 			there[owner] = true
 		}
 	}
-	return there, nil
+	return there
 }
 
 // inOrder are the names of the files. First come those with mutations that have not ended,
@@ -242,8 +240,7 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
-	there          map[string]bool                  // see ownersThere
-	isThere        bool                             // whether the owner of the present file is among them
+	isThere        bool                             // whether its owner is one of ownersThere
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

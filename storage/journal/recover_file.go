@@ -346,9 +346,10 @@ func (f *fileRecovery) keepEdit() error {
 	return j.recordEditLocked(f.name, f.found, f.id)
 }
 
-// writeState makes the file at path what state says, and makes that durable with Off,
-// too: a later power cut is to take the last writes, and not the phext. A power cut may have taken the data_dir itself, which
-// is then made again. If its parent is not there either, a disk is missing.
+// writeState makes the file at path what state says. That is durable with Off, too: a later
+// power cut is to take the last writes, and not the phext. A power cut may have taken the
+// data_dir itself, which is then made again. If its parent is not there either, a disk is
+// missing.
 func (j *Journal) writeState(path string, state State) error {
 	if state.Exists {
 		dir := filepath.Dir(path)

@@ -126,18 +126,20 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 		return true, nil
 	}
 	all = true
-	isHere := j.isHere()
 	for name, t := range j.files {
 		if !t.hasCheckpoint {
 			continue
 		}
 		there, err := j.syncPhext(j.dataDir, name)
+		if there && err == nil {
+			continue
+		}
 		switch _, gone := os.Lstat(filepath.Join(j.dataDir, name)); {
 		case errors.Is(err, fs.ErrPermission) && gone == nil:
 			j.cfg.Logger.Warn("a phext may not be opened, so it may not be on the disk", "path", filepath.Join(j.dataDir, name), "error", err)
 		case err != nil:
 			return false, err
-		case errors.Is(gone, fs.ErrNotExist) && isHere:
+		case errors.Is(gone, fs.ErrNotExist) && j.isHere():
 			continue
 		}
 		all = all && (there || t.known && !t.lastSeen.Exists())
