@@ -151,6 +151,9 @@ func (f *frontend) configureHAProxy(t *testing.T, https, http string, servers ..
 	t.Helper()
 	f.write(t, "sq.pem", f.read(t, "cert.pem")+f.read(t, "key.pem"))
 	replace := []string{"/etc/haproxy/sq.pem", f.dir + "/sq.pem", "log /dev/log local0", "log stdout format raw local0", "    user haproxy\n    group haproxy\n", "", "bind :443", "bind " + https, "bind :80", "bind " + http}
+	if len(servers) == 1 { // it is restarted behind its socket, which may take a slow machine longer than a check
+		replace = append(replace, "timeout check 1s", fmt.Sprintf("timeout check %ds", int(waitTimeout.Seconds())))
+	}
 	for i := range 3 {
 		line, with := fmt.Sprintf("    server sq%d sq%[1]d.internal:1337\n", i+1), ""
 		if i < len(servers) {

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -233,14 +232,15 @@ type loadWriter struct {
 	id     string
 	client *http.Client
 	stop   chan struct{}
-	done   sync.WaitGroup
+	ended  chan struct{} // closed after the last write
 	acked  atomic.Int64
-	wrong  error
+	wrong  error // of the last write, to be read when it has ended
 }
 
 func (g *gate) write(id string, over http.RoundTripper) *loadWriter {
-	w := &loadWriter{id: id, client: &http.Client{Transport: over, Timeout: waitTimeout}, stop: make(chan struct{})}
-	w.done.Go(func() {
+	w := &loadWriter{id: id, client: &http.Client{Transport: over, Timeout: waitTimeout}, stop: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(w.ended)
 		for w.wrong == nil {
 			select {
 			case <-w.stop:
@@ -249,7 +249,7 @@ func (g *gate) write(id string, over http.RoundTripper) *loadWriter {
 			}
 			w.wrong = w.post(g)
 		}
-	})
+	}()
 	return w
 }
 
@@ -266,7 +266,7 @@ func (w *loadWriter) post(g *gate) error {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%d %s: %w", answer.StatusCode, text, err)
+		return fmt.Errorf("%d %s, %v", answer.StatusCode, text, err)
 	}
 	w.acked.Add(1)
 	return nil
@@ -275,14 +275,21 @@ func (w *loadWriter) post(g *gate) error {
 func (w *loadWriter) awaitMore(t *testing.T, n int64) {
 	t.Helper()
 	from := w.acked.Load()
-	eventually(t, w.id+" is being written", func() bool { return w.acked.Load() >= from+n })
+	eventually(t, w.id+" is being written", func() bool {
+		select {
+		case <-w.ended:
+			t.Fatalf("%s: after %d writes: %v", w.id, w.acked.Load(), w.wrong)
+		default:
+		}
+		return w.acked.Load() >= from+n
+	})
 }
 
 // end stops the writer, and compares what was acknowledged with what is stored.
 func (w *loadWriter) end(t *testing.T, g *gate) {
 	t.Helper()
 	close(w.stop)
-	w.done.Wait()
+	<-w.ended
 	if w.wrong != nil {
 		t.Errorf("%s: after %d writes: %v", w.id, w.acked.Load(), w.wrong)
 	}
