@@ -76,35 +76,54 @@ func (g *gate) reboot(cut bool) {
 	g.start()
 }
 
-// TestAMovedTenantWithoutItsDisk is started before anybody has asked for the tenant.
+// TestAMovedTenantWithoutItsDisk is 503 before anybody has asked for the tenant where it is now, whether
+// the disk went away after the move or was away all the time.
 func TestAMovedTenantWithoutItsDisk(t *testing.T) {
-	t.Parallel()
-	g := startGate(t, builtin, "will", "mary")
-	wills, disk := g.dataDir("will"), filepath.Join(g.dir, "data", "disk")
-	other := filepath.Join(disk, "other")
-	g.must("will", "POST", at("update", "n", origin), "will's", 200)
-	if err := os.Mkdir(disk, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	g.move(func() { g.rename(wills, other) }, map[string]string{"will": other})
-	g.stop()
-	g.rename(disk, disk+".away")
-	if err := os.Mkdir(disk, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	g.start()
-	g.must("will", "GET", at("select", "n", origin), "", 503)
-	g.must("will", "POST", at("update", "m", origin), "a second set", 503)
-	if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
-		t.Errorf("below the mount point: %v, %v", left, err)
-	}
-	if err := os.Remove(disk); err != nil {
-		t.Fatal(err)
-	}
-	g.rename(disk+".away", disk)
-	if got := g.get("will", at("select", "n", origin)); got != "will's" {
-		t.Errorf("with the disk back: %q", got)
-	}
+	forEachSQ(t, func(t *testing.T, sq string) {
+		for _, away := range []bool{false, true} {
+			t.Run(fmt.Sprintf("away from the beginning %v", away), func(t *testing.T) {
+				t.Parallel()
+				g := startGate(t, sq, "will", "mary")
+				wills, disk := g.dataDir("will"), filepath.Join(g.dir, "data", "disk")
+				other := filepath.Join(disk, "other")
+				g.must("will", "POST", at("update", "n", origin), "will's", 200)
+				g.must("mary", "POST", at("update", "n", origin), "mary's", 200)
+				takeAway := func() {
+					g.rename(disk, disk+".away")
+					if err := os.Mkdir(disk, 0o700); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := os.Mkdir(disk, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				g.move(func() {
+					g.rename(wills, other)
+					if away {
+						takeAway()
+					}
+				}, map[string]string{"will": other})
+				if !away {
+					g.stop()
+					takeAway()
+					g.start()
+				}
+				g.must("will", "GET", at("select", "n", origin), "", 503)
+				g.must("will", "POST", at("update", "m", origin), "a second set", 503)
+				g.must("mary", "GET", at("select", "n", origin), "", 200)
+				if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
+					t.Errorf("below the mount point: %v, %v", left, err)
+				}
+				if err := os.Remove(disk); err != nil {
+					t.Fatal(err)
+				}
+				g.rename(disk+".away", disk)
+				if got := g.get("will", at("select", "n", origin)); got != "will's" {
+					t.Errorf("with the disk back: %q", got)
+				}
+			})
+		}
+	})
 }
 
 // TestTenantsThatMove has one tenant get the path of another, and the other come back to it.

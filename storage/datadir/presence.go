@@ -27,7 +27,8 @@ import (
 // A volume that is not mounted looks like a directory without phexts: reads would
 // be empty, and a write would make a second set of data underneath. So each
 // directory that has phexts gets a mark in the state directory, with its identity.
-// Later, such a directory must be there, or a missing file means nothing.
+// Later, such a directory must be there, or a missing file means nothing. A directory
+// without phexts to which a tenant with phexts has moved gets a mark, too.
 
 var errVolumeMissing = apierror.RetryIn(10*time.Second, apierror.Unavailable,
 	"this tenant's data directory is not there, as if its disk were not mounted: nothing was changed; the operator's log says more")
@@ -46,21 +47,11 @@ func (ds *Dirs) markPath(dir string) string {
 // known of another tenant, which had the path before, does not count.
 func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
 	d := ds.Of(dataDir)
-	text, err := d.readMark()
-	if text == nil || err != nil {
+	m, err := d.readMark()
+	if m == nil || err != nil {
 		return "", d.mark, err
 	}
-	if known := ds.Tenants(); known != nil {
-		j, err := ds.JournalOf(d)
-		theirs := false
-		if err == nil {
-			theirs, err = j.IsOf(d.ownersAt(known))
-		}
-		if !theirs || err != nil {
-			return "", d.mark, err
-		}
-	}
-	_, reason, err = absence(d.Path, markedIdentity(text), ds.identity, d.knownPhexts)
+	_, reason, err = d.absence(d.Path, m)
 	return reason, d.mark, err
 }
 
@@ -115,8 +106,17 @@ func (d *Dir) writeMark(at string) error {
 	if err != nil {
 		return err
 	}
-	text := id + "\n" + d.Path + "\n"
-	stale := slices.DeleteFunc(d.marks(), func(mark string) bool {
+	return d.replaceMarks(d.marks(), id)
+}
+
+// replaceMarks writes an identity into the marks that say something else.
+func (d *Dir) replaceMarks(marks []string, identity string) error {
+	m := mark{identity: identity, path: d.Path}
+	if known := d.dirs.Tenants(); known != nil {
+		m.tenants = d.ownersAt(known).Tenants
+	}
+	text := m.text()
+	stale := slices.DeleteFunc(marks, func(mark string) bool {
 		now, err := fsutil.ReadFile(mark)
 		return err == nil && string(now) == text
 	})
@@ -126,9 +126,7 @@ func (d *Dir) writeMark(at string) error {
 	// A power cut must not leave the mark without the directory: recovery would not
 	// make that again. The parent may be one that sqgate must not read.
 	_ = d.dirs.syncDir(filepath.Dir(d.Path))
-	if err := os.MkdirAll(d.dirs.MarkDir, 0o700); err != nil {
-		return err
-	}
+	err := os.MkdirAll(d.dirs.MarkDir, 0o700)
 	for _, mark := range stale {
 		err = errors.Join(err, fsutil.Replace(mark, text, 0o600, true))
 	}
@@ -163,14 +161,9 @@ func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 	}
 }
 
-// markUnasked marks a directory with phexts for which nobody has asked since they came to it. Until
-// then, the mark and the journal of a path are those of the ones before.
+// markUnasked marks a directory for which nobody has asked since its tenants came to it.
 func (d *Dir) markUnasked() {
-	j, err := d.dirs.JournalOf(d)
-	if err != nil || d.mark == "" {
-		return
-	}
-	if theirs, err := j.IsOf(d.ownersAt(d.dirs.Tenants())); err != nil || !theirs {
+	if d.mark == "" {
 		return
 	}
 	at, letGo, err := d.Hold()
@@ -180,7 +173,54 @@ func (d *Dir) markUnasked() {
 	defer letGo()
 	if here, err := phextsIn(at); err == nil && len(here) > 0 {
 		d.markOrWarn(at)
+		return
 	}
+	if err := d.expect(d.ownersAt(d.dirs.Tenants())); err != nil {
+		d.dirs.Logger.Warn("whether a tenant has brought its phexts to its data directory cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
+	}
+}
+
+// expect marks a directory without phexts to which a tenant with phexts has come: they are on a
+// disk that is not mounted, or nobody has moved them. If somebody removes the mark, the tenant
+// begins without them.
+func (d *Dir) expect(owners journal.Owners) error {
+	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
+		return nil // from a bucket, they come by themselves
+	}
+	tenant := owners.Tenants[0]
+	if last := d.expected.Load(); last != nil && *last == tenant {
+		return nil
+	}
+	here, err := phextsIn(d.Path)
+	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
+		err = d.expectFromElsewhere(tenant)
+	}
+	if err == nil {
+		d.expected.Store(&tenant)
+	}
+	return err
+}
+
+func (d *Dir) expectFromElsewhere(tenant string) error {
+	if m, err := d.readMark(); m != nil || err != nil {
+		return err
+	}
+	if j, err := d.dirs.JournalOf(d); err != nil || j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
+		return err
+	}
+	left, err := d.dirs.Journal.NotedElsewhere(tenant, d.Path)
+	for _, path := range left {
+		j, e := d.dirs.Journal.Of(path)
+		var phexts []string
+		if e == nil {
+			phexts, e = j.PeekPhexts()
+		}
+		if len(phexts) > 0 {
+			return errors.Join(err, e, d.replaceMarks([]string{d.mark}, toCome))
+		}
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // marks are that of the directory, and those of the paths that lead to it through links: without
@@ -207,6 +247,17 @@ func (d *Dir) Forget() error {
 		return err
 	}
 	return d.forgetMark()
+}
+
+// forgetOthersMark removes a mark that says nothing of those who have the directory now.
+func (d *Dir) forgetOthersMark() error {
+	m, err := d.readMark()
+	if err == nil && (m == nil || len(m.tenants) == 0) {
+		return d.forgetMark()
+	}
+	d.marked.Store(false)
+	d.lastHere.Store(nil)
+	return err
 }
 
 // forgetMark removes the mark, which says nothing of this directory any more.
@@ -274,21 +325,21 @@ func (d *Dir) CheckIs(at string) error {
 			return nil
 		}
 	}
-	mark, err := d.readMark()
+	m, err := d.readMark()
 	if err != nil {
 		return err
 	}
-	if mark == nil {
+	if m == nil {
 		d.missing.Store(false)
 		return nil
 	}
-	id, reason, err := absence(at, markedIdentity(mark), d.dirs.identity, d.knownPhexts)
+	id, reason, err := d.absence(at, m)
 	if err != nil {
 		return d.noAccess(err)
 	}
 	if reason == "" {
-		if id != markedIdentity(mark) { // it was moved, and what it was may be another's now
-			d.markOrWarn(at)
+		if id != m.identity || !d.concerns(m) {
+			d.markOrWarn(at) // it was moved, and what it was may be another's now
 		}
 		d.lastHere.Store(&id)
 		d.missing.Store(false)
@@ -313,34 +364,86 @@ func (d *Dir) noAccess(err error) error {
 	return errNoAccess
 }
 
-// readMark is nil if there is no mark, if all whose phexts it is about have other directories now, or
-// if that is of a directory to which a link has led here, and which is another tenant's.
-func (d *Dir) readMark() (text []byte, err error) {
+// mark is what a mark says.
+type mark struct {
+	identity string   // of the directory; toCome = there was none with phexts yet
+	path     string   // of the directory, without links; "" = an earlier version has not noted it
+	tenants  []string // who had it, by UniqueID; nil = an earlier version has not noted it
+	written  time.Time
+}
+
+// toCome is in place of the identity of a directory whose tenant's phexts have not come yet.
+const toCome = "to come"
+
+func (m *mark) text() string {
+	return strings.Join([]string{m.identity, m.path, strings.Join(m.tenants, " ")}, "\n") + "\n"
+}
+
+// parseMark reads what text has made. Earlier versions wrote fewer lines.
+func parseMark(text []byte) *mark {
+	lines := append(strings.Split(string(text), "\n"), "", "")
+	return &mark{identity: lines[0], path: lines[1], tenants: strings.Fields(lines[2])}
+}
+
+// readMark is nil if there is no mark, or if those who have the directory now cannot miss what it is
+// about.
+func (d *Dir) readMark() (*mark, error) {
 	if d.mark == "" {
 		return nil, nil
 	}
-	if text, err = fsutil.ReadFile(d.mark); err != nil {
+	text, err := fsutil.ReadFile(d.mark)
+	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
 	}
-	path, known := markedPath(text), d.dirs.Tenants()
-	if path == "" || known == nil {
-		return text, nil
+	m := parseMark(text)
+	if info, err := os.Lstat(d.mark); err == nil {
+		m.written = info.ModTime()
 	}
-	j, err := d.dirs.Journal.Of(path)
-	if err != nil {
+	known := d.dirs.Tenants()
+	if m.path == "" || known == nil {
+		return m, nil
+	}
+	if theirs, err := d.isTheirs(m, known); err != nil || !theirs {
 		return nil, err
+	}
+	return m, nil
+}
+
+// isTheirs says whether those who have the directory now may be those whose phexts were seen: the
+// same, or one that was only given another id. The path may be new to them, where the ones before
+// have other directories now, or where they themselves were added later.
+func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
+	j, err := d.dirs.Journal.Of(m.path)
+	if err != nil {
+		return false, err
 	}
 	owners := d.ownersAt(known)
-	if left, err := j.IsLeft(owners); err != nil || left {
-		return nil, err
+	switch left, err := j.IsLeft(owners); {
+	case err != nil:
+		return false, err
+	case len(m.tenants) == 0 && !left:
+		return j.IsOf(owners)
+	case len(m.tenants) > 0 && d.concerns(m):
+		return true, nil
+	case left:
+		return false, nil
 	}
-	if path == d.Path {
-		return text, nil
+	isKnown, now := map[string]bool{}, known.At(d.Path)
+	for _, t := range known.All() {
+		isKnown[t.UniqueID()] = true
 	}
-	if theirs, err := j.IsOf(owners); err != nil || !theirs {
-		return nil, err
+	return slices.ContainsFunc(m.tenants, func(t string) bool { return !isKnown[t] }) &&
+		(len(now) == 0 || slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) })), nil
+}
+
+// concerns says whether any of those who have the directory now had it when the mark was written, as
+// far as it says who did.
+func (d *Dir) concerns(m *mark) bool {
+	known := d.dirs.Tenants()
+	if known == nil || len(m.tenants) == 0 {
+		return true
 	}
-	return text, nil
+	return slices.ContainsFunc(d.ownersAt(known).Tenants, func(t string) bool { return slices.Contains(m.tenants, t) })
 }
 
 // knownPhexts are the names of the files that the journal knows.
@@ -355,21 +458,32 @@ func (d *Dir) knownPhexts() ([]string, error) {
 	return j.Phexts()
 }
 
-// absence says why a directory is not the one that was marked; "" = it is. One that was
-// moved has most phexts that are known. Somebody may have removed some of them by hand.
-func absence(path, was string, identity func(string) (string, error), known func() ([]string, error)) (id, reason string, err error) {
-	id, err = identity(path)
+// absence says why the directory that at leads to is not the one that was marked; "" = it is. One
+// that was moved has most phexts that are known. Somebody may have removed some of them by hand.
+func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
+	was, known := m.identity, d.knownPhexts
+	if was == toCome || !d.concerns(m) {
+		known = func() ([]string, error) { return nil, nil } // what the journal knows is not theirs
+	}
+	id, err = d.dirs.identity(at)
+	if err == nil && was != toCome {
+		if id == was || fileSystemOf(id) == was {
+			return id, "", nil
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", "it does not exist", nil
+		reason, err = "it does not exist", nil
+	} else if err == nil {
+		reason, err = lacks(at, known)
 	}
-	sameFileSystem := fileSystemOf(id) == fileSystemOf(was)
-	if err != nil || id == was || sameFileSystem && fileSystemOf(was) == was {
-		return id, "", err
-	}
-	if reason, err = lacks(path, known); reason == "" || err != nil {
+	switch {
+	case reason == "" || err != nil:
 		return id, "", err // it was moved
-	}
-	if sameFileSystem {
+	case was == toCome:
+		return "", reason + ", and its tenant had phexts in the directory before", nil
+	case id == "":
+		return "", reason, nil
+	case fileSystemOf(id) == fileSystemOf(was):
 		return id, reason + ", and another directory than before, on the same file system", nil
 	}
 	return id, reason + ", and on another file system than before", nil
@@ -417,19 +531,6 @@ func PhextFiles(dir string) (names []string, err error) {
 		}
 	}
 	return names, fsutil.IgnoreMissing(err)
-}
-
-// markedIdentity is the identity in a mark. Earlier versions noted only the file
-// system.
-func markedIdentity(mark []byte) string {
-	id, _, _ := strings.Cut(string(mark), "\n")
-	return id
-}
-
-// markedPath is the path in a mark of the directory that it is of; "" = an earlier version noted none.
-func markedPath(mark []byte) string {
-	_, path, _ := strings.Cut(strings.TrimSuffix(string(mark), "\n"), "\n")
-	return path
 }
 
 // fileSystemOf is the file system's part of a directory's identity.

@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // TestAVolumeThatIsMissing takes a data directory away, as a disk that is not
@@ -141,8 +143,8 @@ func TestAPartOfTheDataIsNotAllOfIt(t *testing.T) {
 	}
 	mark, err := w.dir.readMark()
 	w.check(err)
-	if now, err := fsutil.IdentityOf(w.dir.Path); err != nil || markedIdentity(mark) != now {
-		t.Errorf("the mark of a directory that was moved is %q, and it is %q, %v", mark, now, err)
+	if now, err := fsutil.IdentityOf(w.dir.Path); err != nil || mark.identity != now {
+		t.Errorf("the mark of a directory that was moved is %+v, and it is %q, %v", mark, now, err)
 	}
 }
 
@@ -238,7 +240,7 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	if _, err := w.dir.RecoveredView(t.Context(), call); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(w.dir.mark); err != nil || markedIdentity(text) != id {
+	if text, err := os.ReadFile(w.dir.mark); err != nil || parseMark(text).identity != id {
 		t.Errorf("when it was seen again: %q, %v", text, err)
 	}
 }
@@ -263,8 +265,10 @@ func presenceCall(t *testing.T, w *world) *rewrite.Call {
 // come back to it, and those whose disk is missing while they get another id.
 func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 	entry := func(id, dir string) string {
-		return fmt.Sprintf(`{"id":%q,"api_key":"pmb-v1-00112233445566778899aabbccdde%03d","data_dir":%q}`, id, id[0], dir)
+		id, incarnation, _ := strings.Cut(id, "/")
+		return fmt.Sprintf(`{"id":%q,"api_key":"pmb-v1-00112233445566778899aabbccdde%03d","data_dir":%q%s}`, id, id[0], dir, incarnation)
 	}
+	later := fmt.Sprintf(`/,"incarnation":%q`, tenants.NewIncarnation(time.Now().Add(time.Hour)))
 	for _, test := range []struct {
 		name    string
 		moves   bool   // will has another directory, and was asked for there
@@ -276,6 +280,7 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 		{"the one who left is back", true, "will", true},
 		{"nobody has left", false, "", true},
 		{"the id was changed", false, "bill", true},
+		{"another one was added later", false, "mary" + later, false},
 	} {
 		for _, start := range []string{"", ", after a start"} {
 			t.Run(test.name+start, func(t *testing.T) {
@@ -308,8 +313,14 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 				if err := w.Of(path).CheckPresent(); errors.Is(err, errVolumeMissing) != test.missing || !test.missing && err != nil {
 					t.Errorf("%v", err)
 				}
-				if reason, _, err := w.Absence(path); err != nil || test.moves && (reason != "") != test.missing {
+				if reason, _, err := w.Absence(path); err != nil || (reason != "") != test.missing {
 					t.Errorf("it is absent: %q, %v", reason, err)
+				}
+				if test.next == "" {
+					return
+				}
+				if _, err := w.Of(path).RecoveredView(t.Context(), w.call("select", "p=n")); errors.Is(err, errVolumeMissing) != test.missing || !test.missing && err != nil {
+					t.Errorf("a read: %v", err)
 				}
 			})
 		}
@@ -386,6 +397,84 @@ func TestAMoveThatNobodyHasAskedFor(t *testing.T) {
 				t.Errorf("when it is back: %v", err)
 			}
 		})
+	}
+}
+
+// TestAMoveWithoutItsPhexts is refused, until they are there or somebody says that there are none.
+func TestAMoveWithoutItsPhexts(t *testing.T) {
+	for _, start := range []bool{false, true} {
+		for _, others := range []bool{false, true} { // the path was another tenant's
+			for _, noted := range []bool{false, true} { // else a request comes first
+				for _, empty := range []bool{false, true} { // or there is no directory at all
+					t.Run(fmt.Sprintf("start %v, others %v, noted %v, empty %v", start, others, noted, empty), func(t *testing.T) {
+						w := newWorld(t)
+						w.keepMarks()
+						path, other := w.dir.Path, filepath.Join(w.root, "other")
+						w.check(w.dir.Recover(t.Context()))
+						w.journalled("n.phext", "will's")
+						var entries []string
+						if others {
+							bill := strings.NewReplacer("will", "bill", "0011", "9911", path, other).Replace(w.entry(""))
+							w.setTenants(w.entry(""), bill)
+							w.dir = w.Of(other)
+							w.check(os.Mkdir(other, 0o700))
+							w.check(w.dir.Recover(t.Context()))
+							w.journalled("n.phext", "bill's")
+							w.check(w.dir.writeMark(other))
+							w.check(os.RemoveAll(other))
+							entries = append(entries, strings.Replace(bill, other, other+".moved", 1))
+						}
+						if empty {
+							w.check(os.Mkdir(other, 0o700))
+						}
+						if start {
+							w.Dirs = New(w.Config)
+						}
+						w.setTenants(append(entries, strings.Replace(w.entry(""), path, other, 1))...)
+						if noted {
+							w.NoteMoved(w.current.Load().All())
+						}
+						read := func() (string, error) {
+							v, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n"))
+							if err != nil {
+								return "", err
+							}
+							return v.Phext.Text(), nil
+						}
+						for range 2 {
+							if text, err := read(); !errors.Is(err, errVolumeMissing) {
+								t.Errorf("without its phexts: %q, %v", text, err)
+							}
+						}
+						if !strings.Contains(w.log.String(), "its tenant had phexts in the directory before") {
+							t.Errorf("the log: %s", w.log)
+						}
+						mark := w.Of(other).mark
+						if noted { // somebody says that there are none
+							w.check(os.Remove(mark))
+							if text, err := read(); err != nil || text != "" {
+								t.Errorf("without the mark: %q, %v", text, err)
+							}
+							w.Dirs = New(w.Config)
+							w.NoteMoved(w.current.Load().All())
+							if text, err := read(); err != nil || text != "" {
+								t.Errorf("after a start: %q, %v", text, err)
+							}
+							return
+						}
+						w.check(os.RemoveAll(other))
+						w.check(os.Rename(path, other))
+						if text, err := read(); err != nil || text != "will's" {
+							t.Errorf("with its phexts: %q, %v", text, err)
+						}
+						w.check(os.Rename(other, path))
+						if text, err := read(); !errors.Is(err, errVolumeMissing) {
+							t.Errorf("without its disk: %q, %v", text, err)
+						}
+					})
+				}
+			}
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (ds *Dirs) forgetMarksOf(path string) error {
 		}
 		mark := filepath.Join(ds.MarkDir, e.Name())
 		text, failed := fsutil.ReadFile(mark)
-		if failed == nil && markedPath(text) == path {
+		if failed == nil && parseMark(text).path == path {
 			failed = os.Remove(mark)
 		}
 		err = errors.Join(err, fsutil.IgnoreMissing(failed))

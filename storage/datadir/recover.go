@@ -99,8 +99,7 @@ func (d *Dir) shareAnew(ctx context.Context) error {
 	return nil
 }
 
-// claim has the journal know whose the directory is. If it was of others, nothing is known of
-// the directory any more.
+// claim has the journal know whose the directory is.
 func (d *Dir) claim() (others bool, err error) {
 	now := d.dirs.Tenants()
 	if now == nil {
@@ -111,10 +110,13 @@ func (d *Dir) claim() (others bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := d.expect(owners); err != nil {
+		return false, err
+	}
 	others, err = j.Claim(owners)
 	if others {
 		d.waiting.Store(nil)
-		err = errors.Join(err, d.forgetMark())
+		err = errors.Join(err, d.forgetOthersMark())
 	}
 	if err == nil {
 		d.owners.Store(&owners)

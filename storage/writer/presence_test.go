@@ -104,10 +104,10 @@ func TestADirectoryThatAWriteMakes(t *testing.T) {
 func TestADirectoryThatCannotBeMade(t *testing.T) {
 	w := newWorld(t)
 	nowhere := filepath.Join(w.root, "link", "data")
-	snapshot, err := tenants.Parse([]byte(`{"tenants":[{"id":"will","api_key":"pmb-v1-00112233445566778899aabbccddeeff","data_dir":"` + nowhere + `"}]}`))
+	snapshot, err := tenants.Parse([]byte(`{"tenants":[{"id":"mary","api_key":"pmb-v1-00112233445566778899aabbccddeeff","data_dir":"` + nowhere + `"}]}`))
 	w.check(err)
 	w.snapshot.Store(snapshot)
-	w.tenant, _ = snapshot.ByID("will")
+	w.tenant, _ = snapshot.ByID("mary")
 	w.check(os.Symlink(filepath.Join(w.root, "none", "none"), filepath.Dir(nowhere))) // not even root can make a directory there
 	for _, request := range []Request{w.mutate(rewrite.Update, "n", scroll(1), "x"), w.mutate(rewrite.Update, "n", "a.name", "x"), w.batch(op("update", scroll(1), "x"))} {
 		_, err = w.Commit(t.Context(), request)
