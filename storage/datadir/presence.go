@@ -2,14 +2,11 @@ package datadir
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +18,6 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/journal"
-	"mirrorborn.us/sqgate/tenants"
 )
 
 // A volume that is not mounted looks like a directory without phexts: reads would
@@ -32,15 +28,6 @@ import (
 
 var errVolumeMissing = apierror.RetryIn(10*time.Second, apierror.Unavailable,
 	"this tenant's data directory is not there, as if its disk were not mounted: nothing was changed; the operator's log says more")
-
-// markPath is where a directory's mark is, or "" if there are no marks.
-func (ds *Dirs) markPath(dir string) string {
-	if ds.MarkDir == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join(ds.MarkDir, hex.EncodeToString(sum[:16]))
-}
 
 // Absence says why a data directory with a mark is not the one that has had phexts, as if its
 // disk were not mounted, and where the mark is; "" = it is there, or has no mark. What is
@@ -74,205 +61,6 @@ func (d *Dir) StopChild(reason string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	return d.dirs.StopChild(ctx, d.Path, reason)
-}
-
-// MarkWritten marks the directory before a write of a phext in it is acknowledged. at is
-// what Hold returned for the write. It looks each time whether the mark is there, since
-// somebody may have removed the state directory. Reads do not look: with their rate, that
-// would cost too much.
-func (d *Dir) MarkWritten(at string) {
-	if d.mark == "" {
-		return
-	}
-	if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
-		d.marked.Store(false)
-	}
-	if d.marked.Load() || d.marked.Swap(true) {
-		return
-	}
-	d.markOrWarn(at)
-}
-
-// markOrWarn marks the directory. If that fails, a missing volume is not told from an empty
-// directory, no more.
-func (d *Dir) markOrWarn(at string) {
-	if err := d.writeMark(at); err != nil {
-		d.dirs.Logger.Warn("a data directory could not be marked as seen", logkey.DataDir, d.Path, logkey.Error, err)
-	}
-}
-
-func (d *Dir) writeMark(at string) error {
-	id, err := d.dirs.identity(at)
-	if err != nil {
-		return err
-	}
-	return d.replaceMarks(d.marks(), id)
-}
-
-// replaceMarks writes an identity into the marks that say something else.
-func (d *Dir) replaceMarks(marks []string, identity string) error {
-	m := mark{identity: identity, path: d.Path}
-	if known := d.dirs.Tenants(); known != nil {
-		m.tenants = d.ownersAt(known).Tenants
-	}
-	text := m.text()
-	stale := slices.DeleteFunc(marks, func(mark string) bool {
-		now, err := fsutil.ReadFile(mark)
-		return err == nil && string(now) == text
-	})
-	if len(stale) == 0 {
-		return nil
-	}
-	// A power cut must not leave the mark without the directory: recovery would not
-	// make that again. The parent may be one that sqgate must not read.
-	_ = d.dirs.syncDir(filepath.Dir(d.Path))
-	err := os.MkdirAll(d.dirs.MarkDir, 0o700)
-	for _, mark := range stale {
-		err = errors.Join(err, fsutil.Replace(mark, text, 0o600, true))
-	}
-	return err
-}
-
-// NoteMoved is called for tenants that have other data directories than before, or may have
-// moved while sqgate was stopped. A power cut must not take back how a directory came to its path:
-// the tenants file says already that it is there. And without its disk it must not be taken for one
-// of a new tenant, also if nobody has asked for it yet.
-func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
-	synced, dirs := map[string]bool{}, map[string]string{}
-	for _, t := range of {
-		dirs[t.UniqueID()] = t.DataDir
-		for _, path := range []string{t.DataDir, t.Configured} {
-			if parent := filepath.Dir(path); !synced[parent] {
-				synced[parent] = ds.syncDir(parent) == nil
-			}
-			if !synced[filepath.Dir(path)] { // sqgate may have no right to read it
-				_ = ds.syncDir(path) // which is on the disk with its name then, if it is there
-			}
-		}
-	}
-	moved, err := ds.Journal.HaveMoved(dirs)
-	if err != nil {
-		return // whoever asks for a directory is told
-	}
-	for tenant, dir := range dirs {
-		if moved[tenant] {
-			ds.Of(dir).markUnasked()
-		}
-	}
-}
-
-// markUnasked marks a directory for which nobody has asked since its tenants came to it.
-func (d *Dir) markUnasked() {
-	if d.mark == "" {
-		return
-	}
-	at, letGo, err := d.Hold()
-	if err != nil {
-		return // it is logged
-	}
-	defer letGo()
-	if here, err := phextsIn(at); err == nil && len(here) > 0 {
-		d.markOrWarn(at)
-		return
-	}
-	if err := d.expect(d.ownersAt(d.dirs.Tenants())); err != nil {
-		d.dirs.Logger.Warn("whether a tenant has brought its phexts to its data directory cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
-	}
-}
-
-// expect marks a directory without phexts to which a tenant with phexts has come: they are on a
-// disk that is not mounted, or nobody has moved them. If somebody removes the mark, the tenant
-// begins without them.
-func (d *Dir) expect(owners journal.Owners) error {
-	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
-		return nil // from a bucket, they come by themselves
-	}
-	tenant := owners.Tenants[0]
-	if last := d.expected.Load(); last != nil && *last == tenant {
-		return nil
-	}
-	here, err := phextsIn(d.Path)
-	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
-		err = d.expectFromElsewhere(tenant)
-	}
-	if err == nil {
-		d.expected.Store(&tenant)
-	}
-	return err
-}
-
-func (d *Dir) expectFromElsewhere(tenant string) error {
-	if m, err := d.readMark(); m != nil || err != nil {
-		return err
-	}
-	if j, err := d.dirs.JournalOf(d); err != nil || j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
-		return err
-	}
-	left, err := d.dirs.Journal.NotedElsewhere(tenant, d.Path)
-	for _, path := range left {
-		j, e := d.dirs.Journal.Of(path)
-		var phexts []string
-		if e == nil {
-			phexts, e = j.PeekPhexts()
-		}
-		if len(phexts) > 0 {
-			return errors.Join(err, e, d.replaceMarks([]string{d.mark}, toCome))
-		}
-		err = errors.Join(err, e)
-	}
-	return err
-}
-
-// marks are that of the directory, and those of the paths that lead to it through links: without
-// the disk that has such a link, the path would be one of a directory that nobody has seen.
-func (d *Dir) marks() []string {
-	all := []string{d.mark}
-	if known := d.dirs.Tenants(); known != nil {
-		for _, t := range known.At(d.Path) {
-			if t.Configured != d.Path {
-				all = append(all, d.dirs.markPath(t.Configured))
-			}
-		}
-	}
-	return all
-}
-
-// Forget removes the mark of a directory that was emptied on purpose, unless it has phexts of
-// others.
-func (d *Dir) Forget() error {
-	if d.mark == "" {
-		return nil
-	}
-	if here, err := phextsIn(d.Path); len(here) > 0 || fsutil.IgnoreMissing(err) != nil {
-		return err
-	}
-	return d.forgetMark()
-}
-
-// forgetOthersMark removes a mark that says nothing of those who have the directory now.
-func (d *Dir) forgetOthersMark() error {
-	m, err := d.readMark()
-	if err == nil && (m == nil || len(m.tenants) == 0) {
-		return d.forgetMark()
-	}
-	d.marked.Store(false)
-	d.lastHere.Store(nil)
-	return err
-}
-
-// forgetMark removes the mark, which says nothing of this directory any more.
-func (d *Dir) forgetMark() error {
-	d.marked.Store(false)
-	d.lastHere.Store(nil)
-	if d.mark == "" {
-		return nil
-	}
-	for _, mark := range d.marks() {
-		if err := fsutil.IgnoreMissing(os.Remove(mark)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Hold opens the directory for whoever has it locked and changes its files. at is a path
@@ -362,88 +150,6 @@ func (d *Dir) noAccess(err error) error {
 			slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 	}
 	return errNoAccess
-}
-
-// mark is what a mark says.
-type mark struct {
-	identity string   // of the directory; toCome = there was none with phexts yet
-	path     string   // of the directory, without links; "" = an earlier version has not noted it
-	tenants  []string // who had it, by UniqueID; nil = an earlier version has not noted it
-	written  time.Time
-}
-
-// toCome is in place of the identity of a directory whose tenant's phexts have not come yet.
-const toCome = "to come"
-
-func (m *mark) text() string {
-	return strings.Join([]string{m.identity, m.path, strings.Join(m.tenants, " ")}, "\n") + "\n"
-}
-
-// parseMark reads what text has made. Earlier versions wrote fewer lines.
-func parseMark(text []byte) *mark {
-	lines := append(strings.Split(string(text), "\n"), "", "")
-	return &mark{identity: lines[0], path: lines[1], tenants: strings.Fields(lines[2])}
-}
-
-// readMark is nil if there is no mark, or if those who have the directory now cannot miss what it is
-// about.
-func (d *Dir) readMark() (*mark, error) {
-	if d.mark == "" {
-		return nil, nil
-	}
-	text, err := fsutil.ReadFile(d.mark)
-	if err != nil {
-		return nil, fsutil.IgnoreMissing(err)
-	}
-	m := parseMark(text)
-	if info, err := os.Lstat(d.mark); err == nil {
-		m.written = info.ModTime()
-	}
-	known := d.dirs.Tenants()
-	if m.path == "" || known == nil {
-		return m, nil
-	}
-	if theirs, err := d.isTheirs(m, known); err != nil || !theirs {
-		return nil, err
-	}
-	return m, nil
-}
-
-// isTheirs says whether those who have the directory now may be those whose phexts were seen: the
-// same, or one that was only given another id. The path may be new to them, where the ones before
-// have other directories now, or where they themselves were added later.
-func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
-	j, err := d.dirs.Journal.Of(m.path)
-	if err != nil {
-		return false, err
-	}
-	owners := d.ownersAt(known)
-	switch left, err := j.IsLeft(owners); {
-	case err != nil:
-		return false, err
-	case len(m.tenants) == 0 && !left:
-		return j.IsOf(owners)
-	case len(m.tenants) > 0 && d.concerns(m):
-		return true, nil
-	case left:
-		return false, nil
-	}
-	isKnown, now := map[string]bool{}, known.At(d.Path)
-	for _, t := range known.All() {
-		isKnown[t.UniqueID()] = true
-	}
-	return slices.ContainsFunc(m.tenants, func(t string) bool { return !isKnown[t] }) &&
-		(len(now) == 0 || slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) })), nil
-}
-
-// concerns says whether any of those who have the directory now had it when the mark was written, as
-// far as it says who did.
-func (d *Dir) concerns(m *mark) bool {
-	known := d.dirs.Tenants()
-	if known == nil || len(m.tenants) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(d.ownersAt(known).Tenants, func(t string) bool { return slices.Contains(m.tenants, t) })
 }
 
 // knownPhexts are the names of the files that the journal knows.

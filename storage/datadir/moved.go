@@ -1,0 +1,101 @@
+package datadir
+
+import (
+	"errors"
+	"path/filepath"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
+)
+
+// NoteMoved is called for tenants that have other data directories than before, or may have
+// moved while sqgate was stopped. A power cut must not take back how a directory came to its path:
+// the tenants file says already that it is there. And without its disk it must not be taken for one
+// of a new tenant, also if nobody has asked for it yet.
+func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
+	synced, dirs := map[string]bool{}, map[string]string{}
+	for _, t := range of {
+		dirs[t.UniqueID()] = t.DataDir
+		for _, path := range []string{t.DataDir, t.Configured} {
+			if parent := filepath.Dir(path); !synced[parent] {
+				synced[parent] = ds.syncDir(parent) == nil
+			}
+			if !synced[filepath.Dir(path)] { // sqgate may have no right to read it
+				_ = ds.syncDir(path) // which is on the disk with its name then, if it is there
+			}
+		}
+	}
+	moved, err := ds.Journal.HaveMoved(dirs)
+	if err != nil {
+		return // whoever asks for a directory is told
+	}
+	for tenant, dir := range dirs {
+		if moved[tenant] {
+			ds.Of(dir).markUnasked()
+		}
+	}
+}
+
+// markUnasked marks a directory for which nobody has asked since its tenants came to it.
+func (d *Dir) markUnasked() {
+	if d.mark == "" {
+		return
+	}
+	at, letGo, err := d.Hold()
+	if err != nil {
+		return // it is logged
+	}
+	defer letGo()
+	if here, err := phextsIn(at); err == nil && len(here) > 0 {
+		d.markOrWarn(at)
+		return
+	}
+	if err := d.expect(d.ownersAt(d.dirs.Tenants())); err != nil {
+		d.dirs.Logger.Warn("whether a tenant has brought its phexts to its data directory cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
+	}
+}
+
+// expect marks a directory without phexts to which a tenant with phexts has come: they are on a
+// disk that is not mounted, or nobody has moved them. If somebody removes the mark, the tenant
+// begins without them.
+func (d *Dir) expect(owners journal.Owners) error {
+	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
+		return nil // from a bucket, they come by themselves
+	}
+	tenant := owners.Tenants[0]
+	if last := d.expected.Load(); last != nil && *last == tenant {
+		return nil
+	}
+	here, err := phextsIn(d.Path)
+	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
+		err = d.expectFromElsewhere(tenant)
+	}
+	if err == nil {
+		d.expected.Store(&tenant)
+	}
+	return err
+}
+
+func (d *Dir) expectFromElsewhere(tenant string) error {
+	if m, err := d.readMark(); m != nil || err != nil {
+		return err
+	}
+	if j, err := d.dirs.JournalOf(d); err != nil || j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
+		return err
+	}
+	left, err := d.dirs.Journal.NotedElsewhere(tenant, d.Path)
+	for _, path := range left {
+		j, e := d.dirs.Journal.Of(path)
+		var phexts []string
+		if e == nil {
+			phexts, e = j.PeekPhexts()
+		}
+		if len(phexts) > 0 {
+			return errors.Join(err, e, d.replaceMarks([]string{d.mark}, toCome))
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}
