@@ -74,7 +74,8 @@ type Dir struct {
 	marked      atomic.Bool                         // see MarkWritten
 	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent
-	expected    atomic.Pointer[string]              // the tenant for which expect has looked
+	expecting   sync.Mutex                          // see expect
+	expected    string                              // the tenant for which it has looked, by UniqueID
 	place       atomic.Pointer[place]               // of the directory when it was known to be nobody else's; nil = not yet
 	isOthers    atomic.Bool                         // see checkOwn
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason

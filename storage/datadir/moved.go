@@ -52,30 +52,30 @@ func (d *Dir) markUnasked() {
 		d.markOrWarn(at)
 		return
 	}
-	if err := d.expect(d.ownersAt(d.dirs.Tenants())); err != nil {
-		d.dirs.Logger.Warn("whether a tenant has brought its phexts to its data directory cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
-	}
+	d.expect(d.ownersAt(d.dirs.Tenants()))
 }
 
 // expect marks a directory without phexts to which a tenant with phexts has come: they are on a
 // disk that is not mounted, or nobody has moved them. If somebody removes the mark, the tenant
 // begins without them.
-func (d *Dir) expect(owners journal.Owners) error {
+func (d *Dir) expect(owners journal.Owners) {
 	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
-		return nil // from a bucket, they come by themselves
+		return // from a bucket, they come by themselves
 	}
+	d.expecting.Lock()
+	defer d.expecting.Unlock()
 	tenant := owners.Tenants[0]
-	if last := d.expected.Load(); last != nil && *last == tenant {
-		return nil
+	if d.expected == tenant {
+		return
 	}
+	d.expected = tenant
 	here, err := phextsIn(d.Path)
 	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
 		err = d.expectFromElsewhere(tenant)
 	}
-	if err == nil {
-		d.expected.Store(&tenant)
+	if err != nil {
+		d.dirs.Logger.Warn("whether a tenant had phexts in the data directory before cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
 	}
-	return err
 }
 
 func (d *Dir) expectFromElsewhere(tenant string) error {
