@@ -3,6 +3,7 @@ package datadir
 import (
 	"log/slog"
 	"slices"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -48,7 +49,7 @@ func (d *Dir) checkOwn(at string) error {
 	path := fsutil.Resolve(d.Path)
 	if other := d.dirs.holder(d, at, path, here); other != "" {
 		if !d.isOthers.Swap(true) {
-			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate. If it is right as it is, remove its attribute user.sqgate.journal (setfattr -x)",
+			d.dirs.Logger.Error("the path of a data directory leads to another data directory; nothing of it is served until that is put right. If tenants are to share it, restart sqgate. If it is right as it is, remove its attributes user.sqgate.journal and user.sqgate.tenant (setfattr -x)",
 				slog.String(logkey.DataDir, d.Path), slog.String("leads_to", other))
 		}
 		return errOthers
@@ -78,7 +79,7 @@ func (ds *Dirs) holder(d *Dir, at, path string, here fsutil.Node) string {
 	if known == nil {
 		return ""
 	}
-	if other := ds.displaced(at, d.Path, d.ownersAt(known)); other != "" {
+	if other := ds.displaced(at, d.Path, d.ownersAt(known), known); other != "" {
 		return other
 	}
 	ds.mu.Lock()
@@ -95,28 +96,49 @@ func (ds *Dirs) holder(d *Dir, at, path string, here fsutil.Node) string {
 	return ""
 }
 
-// displaced is the path to which the directory at another one belongs, or "". Whoever has it
-// no more does not count.
-func (ds *Dirs) displaced(at, path string, owners journal.Owners) string {
+// displaced is the path to which the directory at another one belongs, or "": that of the tenant of
+// whom it says to be, or whose journal has written it last. Whoever has it no more does not count.
+func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants.Snapshot) string {
+	if tenant := journal.TenantAt(at); tenant != "" {
+		id, _, _ := strings.Cut(tenant, "/")
+		t, _ := known.ByID(id)
+		if t == nil || t.UniqueID() != tenant || t.Archived || slices.Contains(owners.Tenants, tenant) || hasOwnElsewhere(t, at) {
+			return ""
+		}
+		return t.DataDir
+	}
 	if ds.Journal == nil {
 		return ""
 	}
 	other := ds.Journal.Displaced(at, path, owners)
-	if other == "" || len(ds.Tenants().At(other)) == 0 {
+	if other == "" || len(known.At(other)) == 0 {
 		return ""
 	}
 	return other
+}
+
+// hasOwnElsewhere says whether a tenant has its directory at its path, and what at leads to is one that it
+// has left. A copy does not say whose it is.
+func hasOwnElsewhere(t *tenants.Tenant, at string) bool {
+	if fsutil.NodeOf(t.DataDir) == fsutil.NodeOf(at) {
+		return false
+	}
+	if of := journal.TenantAt(t.DataDir); of != "" {
+		return of == t.UniqueID()
+	}
+	here, err := phextsIn(t.DataDir)
+	return err == nil && len(here) > 0
 }
 
 // NotePlaces takes down where the data directories of tenants are now, so that one that is
 // mounted in the place of another is known for what it is before anybody has used it. Where
 // several lead to one at once, nobody can say whose it is.
 func (ds *Dirs) NotePlaces(of []*tenants.Tenant) {
-	leading := map[fsutil.Node][]string{}
+	leading, known := map[fsutil.Node][]string{}, ds.Tenants()
 	for _, t := range of {
 		path := t.DataDir
 		here := fsutil.NodeOf(path)
-		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, journal.Owners{Tenants: []string{t.UniqueID()}}) != "" {
+		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, ds.Of(path).ownersAt(known), known) != "" {
 			continue
 		}
 		leading[here] = append(leading[here], path)

@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,79 +147,180 @@ func TestAMountBeforeTheStart(t *testing.T) {
 // TestTwoDirectoriesThatChangePlaces are served to nobody, as when two disks are mounted in each
 // other's place, while sqgate runs or before it starts.
 func TestTwoDirectoriesThatChangePlaces(t *testing.T) {
-	w := newWorld(t)
-	will, mary := filepath.Join(w.root, "data"), filepath.Join(w.root, "mary")
-	w.check(os.Mkdir(mary, 0o700))
-	if unix.Setxattr(mary, "user.sqgate.test", nil, 0) != nil {
-		t.Skip("the file system has no extended attributes")
+	w := newPair(t)
+	w.exchange(w.wills, w.marys)
+	for _, dirs := range []*Dirs{w.Dirs, w.restarted()} {
+		w.refuses(dirs, w.wills, w.marys)
 	}
-	w.setTenants(w.entry(""), strings.NewReplacer(will, mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
-	n := w.call("select", "p=n")
-	read := func(dirs *Dirs, dir string) (string, error) {
-		v, err := dirs.Of(dir).RecoveredView(t.Context(), n)
-		if err != nil {
-			return "", err
-		}
-		return v.Phext.Text(), nil
-	}
-	want := func(dirs *Dirs, dir, want string) {
-		t.Helper()
-		if got, err := read(dirs, dir); got != want || err != nil {
-			t.Errorf("%q, %v, want %q", got, err, want)
-		}
-	}
-	for _, dir := range []string{will, mary} {
-		w.check(os.WriteFile(filepath.Join(dir, "n.phext"), []byte("of "+filepath.Base(dir)), 0o600))
-		want(w.Dirs, dir, "of "+filepath.Base(dir))
-		j, err := w.JournalOf(w.Of(dir))
-		w.check(err)
-		id, err := fsutil.Identify(filepath.Join(dir, "n.phext"))
-		w.check(err)
-		w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "of " + filepath.Base(dir)}, id))
-	}
-	change := func() {
-		w.check(errors.Join(os.Rename(will, will+".aside"), os.Rename(mary, will), os.Rename(will+".aside", mary)))
-	}
-	restarted := func() *Dirs {
-		c := w.Config
-		set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), BootID: "next boot", Logger: c.Logger})
-		w.check(err)
-		t.Cleanup(func() { w.check(set.Close()) })
-		c.Journal = set
-		ds := New(c)
-		ds.NotePlaces(w.current.Load().All())
-		return ds
-	}
-	change()
-	for _, dirs := range []*Dirs{w.Dirs, restarted()} {
-		for _, dir := range []string{will, mary} {
-			if got, err := read(dirs, dir); !errors.Is(err, errOthers) {
-				t.Errorf("%s has %q, %v", dir, got, err)
-			}
-		}
-	}
-	change()
-	for _, dirs := range []*Dirs{w.Dirs, restarted()} {
-		want(dirs, will, "of data")
-		want(dirs, mary, "of mary")
+	w.exchange(w.wills, w.marys)
+	for _, dirs := range []*Dirs{w.Dirs, w.restarted()} {
+		w.want(dirs, w.wills, "will's")
+		w.want(dirs, w.marys, "mary's")
 	}
 	// What the operator does on purpose: the tenants change places, too.
-	w.setTenants(strings.NewReplacer(will, mary).Replace(w.entry("")), strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry("")))
-	change()
-	for _, dirs := range []*Dirs{w.Dirs, restarted(), restarted()} {
-		want(dirs, will, "of mary")
-		want(dirs, mary, "of data")
+	w.place(w.marys, w.wills)
+	w.exchange(w.wills, w.marys)
+	for _, dirs := range []*Dirs{w.Dirs, w.restarted(), w.restarted()} {
+		w.want(dirs, w.wills, "mary's")
+		w.want(dirs, w.marys, "will's")
 	}
-	// A copy by hand, which has the attribute of what it was made from.
-	out, err := exec.CommandContext(t.Context(), "cp", "-a", mary+"/.", will).CombinedOutput()
+	// A copy by hand, which has the attributes of what it was made from.
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", w.marys+"/.", w.wills).CombinedOutput()
 	if err != nil {
 		t.Skipf("%v: %s", err, out)
 	}
 	for range 2 {
-		dirs := restarted()
-		want(dirs, will, "of data")
-		want(dirs, mary, "of data")
+		dirs := w.restarted()
+		w.want(dirs, w.wills, "will's")
+		w.want(dirs, w.marys, "will's")
 	}
+}
+
+// TestADirectoryIsItsTenants has directories in each other's place after moves that nobody has asked for
+// yet: their journals are of other paths, or others' by now.
+func TestADirectoryIsItsTenants(t *testing.T) {
+	for _, asked := range []bool{false, true} { // for will, and never for mary
+		for _, start := range []bool{false, true} {
+			t.Run(fmt.Sprintf("asked %v, start %v", asked, start), func(t *testing.T) {
+				t.Run("after a move", func(t *testing.T) {
+					w := newPair(t)
+					disk := filepath.Join(w.root, "disk")
+					w.check(os.Rename(w.wills, disk))
+					w.place(disk, w.marys)
+					w.areInEachOthersPlace(disk, w.marys, asked, start)
+				})
+				t.Run("after an exchange", func(t *testing.T) {
+					w := newPair(t)
+					w.exchange(w.wills, w.marys)
+					w.place(w.marys, w.wills)
+					w.areInEachOthersPlace(w.marys, w.wills, asked, start)
+				})
+				t.Run("with no disk in the place of the other", func(t *testing.T) {
+					w := newPair(t)
+					disk := filepath.Join(w.root, "disk")
+					w.place(disk, w.marys)
+					if asked {
+						w.check(os.Rename(w.wills, disk))
+						w.want(w.Dirs, disk, "will's")
+						w.check(os.Rename(disk, w.wills))
+					}
+					w.check(errors.Join(os.Mkdir(disk, 0o700), os.Rename(w.marys, w.marys+".aside"), os.Rename(w.wills, w.marys)))
+					dirs := w.Dirs
+					if start {
+						dirs = w.restarted()
+					}
+					w.refuses(dirs, w.marys)
+					w.check(errors.Join(os.Remove(disk), os.Rename(w.marys, disk), os.Rename(w.marys+".aside", w.marys)))
+					w.want(dirs, disk, "will's")
+					w.want(dirs, w.marys, "mary's")
+				})
+				t.Run("one that its tenant has left", func(t *testing.T) {
+					w := newPair(t)
+					disk := filepath.Join(w.root, "disk")
+					if out, err := exec.CommandContext(t.Context(), "cp", "-r", w.wills, disk).CombinedOutput(); err != nil {
+						t.Fatalf("%v: %s", err, out)
+					}
+					w.place(disk, w.wills)
+					dirs := w.Dirs
+					if start {
+						dirs = w.restarted()
+					}
+					if asked {
+						w.want(dirs, disk, "will's")
+					}
+					w.check(os.WriteFile(filepath.Join(w.wills, "n.phext"), []byte("mary's"), 0o600))
+					w.want(dirs, w.wills, "mary's")
+					w.want(dirs, disk, "will's")
+				})
+			})
+		}
+	}
+}
+
+// pair is a world with two tenants that have a phext each.
+type pair struct {
+	*world
+	wills, marys string // their data directories, at the beginning
+	n            *rewrite.Call
+}
+
+func newPair(t *testing.T) *pair {
+	w := &pair{world: newWorld(t)}
+	w.wills, w.marys, w.n = filepath.Join(w.root, "data"), filepath.Join(w.root, "mary"), w.call("select", "p=n")
+	w.check(os.Mkdir(w.marys, 0o700))
+	if unix.Setxattr(w.marys, "user.sqgate.test", nil, 0) != nil {
+		t.Skip("the file system has no extended attributes")
+	}
+	w.place(w.wills, w.marys)
+	for dir, text := range map[string]string{w.wills: "will's", w.marys: "mary's"} {
+		w.check(os.WriteFile(filepath.Join(dir, "n.phext"), []byte(text), 0o600))
+		w.want(w.Dirs, dir, text)
+		j, err := w.JournalOf(w.Of(dir))
+		w.check(err)
+		id, err := fsutil.Identify(filepath.Join(dir, "n.phext"))
+		w.check(err)
+		w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: text}, id))
+	}
+	return w
+}
+
+// place is a reload in which these are the directories of will and mary.
+func (w *pair) place(wills, marys string) {
+	w.Helper()
+	at := func(dir string) string { return strings.Replace(w.entry(""), w.wills, dir, 1) }
+	w.setTenants(at(wills), strings.NewReplacer("will", "mary", "0011", "9911").Replace(at(marys)))
+}
+
+func (w *pair) exchange(one, other string) {
+	w.Helper()
+	w.check(errors.Join(os.Rename(one, one+".aside"), os.Rename(other, one), os.Rename(one+".aside", other)))
+}
+
+// restarted is another process, on a machine that was booted since.
+func (w *pair) restarted() *Dirs {
+	w.Helper()
+	c := w.Config
+	set, err := journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"), BootID: "next boot", Logger: c.Logger})
+	w.check(err)
+	w.Cleanup(func() { w.check(set.Close()) })
+	c.Journal = set
+	ds := New(c)
+	ds.NotePlaces(w.current.Load().All())
+	return ds
+}
+
+func (w *pair) want(dirs *Dirs, dir, want string) {
+	w.Helper()
+	v, err := dirs.Of(dir).RecoveredView(w.Context(), w.n)
+	if err != nil || v.Phext.Text() != want {
+		w.Errorf("%s: %v, want %q", dir, err, want)
+	}
+}
+
+func (w *pair) refuses(dirs *Dirs, paths ...string) {
+	w.Helper()
+	for _, dir := range paths {
+		if _, err := dirs.Of(dir).RecoveredView(w.Context(), w.n); !errors.Is(err, errOthers) {
+			w.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
+// areInEachOthersPlace exchanges the directories of will and mary by mistake, and puts that right.
+func (w *pair) areInEachOthersPlace(wills, marys string, asked, start bool) {
+	w.Helper()
+	if asked {
+		w.want(w.Dirs, wills, "will's")
+	}
+	w.exchange(wills, marys)
+	dirs := w.Dirs
+	if start {
+		dirs = w.restarted()
+	}
+	w.refuses(dirs, wills, marys)
+	w.exchange(wills, marys)
+	w.want(dirs, wills, "will's")
+	w.want(dirs, marys, "mary's")
 }
 
 // TestADirectoryThatIsMovedWhileItIsServed is known to the journal before the next write: after a

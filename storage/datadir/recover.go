@@ -41,6 +41,9 @@ func (d *Dir) Recover(ctx context.Context) error {
 
 // recoverLocked is Recover for the holder of the write lock.
 func (d *Dir) recoverLocked(ctx context.Context) error {
+	if !d.hasSameOwners() { // the directory may be that of the ones before
+		d.place.Store(nil)
+	}
 	if err := d.checkOwn(d.Path); err != nil { // before others' journals forget who had them
 		return err
 	}
@@ -114,6 +117,7 @@ func (d *Dir) claim() (others bool, err error) {
 	others, err = j.Claim(owners)
 	if others {
 		d.waiting.Store(nil)
+		d.dirs.Cache.Forget(d.Path) // or what was read for them might be served again
 		err = errors.Join(err, d.forgetOthersMark())
 	}
 	if err == nil {

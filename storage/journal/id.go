@@ -22,12 +22,16 @@ import (
 
 const idAttribute = "user.sqgate.journal"
 
+// Directories of tenants may get into each other's place when their journals have long been others',
+// or before they have any. So a directory that one tenant has alone also says whose it is.
+const tenantAttribute = "user.sqgate.tenant"
+
 // attribute is the buffer for one.
 type attribute [256]byte
 
 // read is what the directory at a path has, or nothing.
-func (a *attribute) read(at string) []byte {
-	n, err := unix.Getxattr(at, idAttribute, a[:])
+func (a *attribute) read(at, name string) []byte {
+	n, err := unix.Getxattr(at, name, a[:])
 	if err != nil {
 		return nil
 	}
@@ -36,21 +40,36 @@ func (a *attribute) read(at string) []byte {
 
 // Attribute is what the directory at a path has, whatever it means, or "". Another directory
 // that journals have been used with has another one.
-func Attribute(at string) string { return string(new(attribute).read(at)) }
+func Attribute(at string) string { return string(new(attribute).read(at, idAttribute)) }
 
 // HasAttribute says whether Attribute is a text. It takes no memory.
 func HasAttribute(at, text string) bool {
 	var a attribute
-	return string(a.read(at)) == text
+	return string(a.read(at, idAttribute)) == text
 }
 
 // idAt is the id that the directory at a path has, or "".
-func idAt(at string) string {
-	id, of, _ := strings.Cut(Attribute(at), " ")
-	if of != attributeOf(at) {
+func idAt(at string) string { return attributeAt(at, idAttribute) }
+
+// TenantAt is the UniqueID of the tenant whose directory is at a path, as far as the directory says
+// that, or "". Those who share one are not said.
+func TenantAt(at string) string {
+	if t := attributeAt(at, tenantAttribute); t != shared {
+		return t
+	}
+	return ""
+}
+
+// shared is in the place of the tenant of a directory that several share. It is no id.
+const shared = "-"
+
+// attributeAt is what a directory says that is no copy of another one, or "".
+func attributeAt(at, name string) string {
+	text, of, _ := strings.Cut(string(new(attribute).read(at, name)), " ")
+	if text == "" || of != attributeOf(at) {
 		return ""
 	}
-	return id
+	return text
 }
 
 // attributeOf is which directory a path leads to, as its attribute says it.
@@ -62,16 +81,16 @@ func attributeOf(at string) string {
 	return strings.TrimSpace(fmt.Sprint(fsutil.NodeOf(at).Inode, " ", birth))
 }
 
-// setIDAt gives the directory at a path an id, which is on the disk then, if it can have one.
-func setIDAt(at, id string) {
-	if id == "" || idAt(at) == id {
+// setAttributeAt has the directory at a path say something, which is on the disk then, if it can.
+func setAttributeAt(at, name, text string) {
+	if text == "" || attributeAt(at, name) == text {
 		return
 	}
 	f, err := fsutil.OpenDir(at)
 	if err != nil {
 		return
 	}
-	if unix.Fsetxattr(int(f.Fd()), idAttribute, []byte(id+" "+attributeOf(at)), 0) == nil {
+	if unix.Fsetxattr(int(f.Fd()), name, []byte(text+" "+attributeOf(at)), 0) == nil {
 		_ = f.Sync() // a disk that fails is found out by the writes
 	}
 	_ = f.Close()
@@ -85,22 +104,37 @@ func (j *Journal) HasWritten(at string) bool {
 }
 
 // stamp gives the directory at a path the journal's id: the new one, if it is begun anew
-// meanwhile.
+// meanwhile. While the journal has no directory, whoever begins it does it.
 func (j *Journal) stamp(at string) {
+	_, missing := os.Stat(j.dir)
 	for id := ""; ; {
 		n, err := j.cfg.noteOf(j.dir)
-		if err != nil || n == nil || n.ID == id {
+		if err != nil || n == nil {
+			return
+		}
+		setAttributeAt(at, tenantAttribute, n.tenant())
+		if missing != nil || n.ID == id {
 			return
 		}
 		id = n.ID
-		setIDAt(at, id)
+		setAttributeAt(at, idAttribute, id)
 	}
 }
 
-// Stamp gives the data_dir, to which the path at leads, the journal's id, unless it has one. It
-// does nothing while the journal has no directory: whoever begins it does it then.
+// tenant is what the data_dir says of whose it is; "" = nothing.
+func (n *ownerNote) tenant() string {
+	switch {
+	case len(n.Tenants) == 0:
+		return ""
+	case n.Shared || len(n.Tenants) > 1:
+		return shared
+	}
+	return n.Tenants[0]
+}
+
+// Stamp gives the data_dir, to which the path at leads, the journal's id, unless it has one.
 func (j *Journal) Stamp(at string) {
-	if _, err := os.Stat(j.dir); err == nil && idAt(at) == "" {
+	if idAt(at) == "" {
 		j.stamp(at)
 	}
 }
@@ -151,7 +185,7 @@ func (s *Set) Displaced(at, dataDir string, now Owners) string {
 		return ""
 	}
 	path, err := dataDirOf(dir)
-	if err != nil {
+	if err != nil || path == dataDir {
 		return ""
 	}
 	if idAt(path) == id && fsutil.NodeOf(path) != fsutil.NodeOf(at) {

@@ -509,8 +509,6 @@ func (j *Journal) SettleClaim(at string) (err error) {
 	if err := j.cfg.setNote(j.dir, &c.now); err != nil {
 		return err
 	}
-	if _, err := os.Stat(j.dir); err == nil { // else establishDir does it
-		j.stamp(at)
-	}
+	j.stamp(at)
 	return nil
 }

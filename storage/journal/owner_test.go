@@ -287,7 +287,7 @@ func TestWhatOthersHaveWrittenIsOnTheDisk(t *testing.T) {
 		{"from another tenant", func(w *world) {
 			w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Tenants: []string{"mary"}, ID: "an id"}))
 		}, "a.phext b.phext"},
-		{"with another journal's id", func(w *world) { setIDAt(w.data, "another") }, "a.phext b.phext"},
+		{"with another journal's id", func(w *world) { setAttributeAt(w.data, idAttribute, "another") }, "a.phext b.phext"},
 		{"as it was", func(*world) {}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
