@@ -174,6 +174,17 @@ func (d *Dir) Sibling(dataDir string) *Dir { return d.dirs.Of(dataDir) }
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
+// HasJournal says whether the journal is that of those who have the directory now, and not yet that of
+// the ones before.
+func (d *Dir) HasJournal() (bool, error) {
+	known := d.dirs.Tenants()
+	j, err := d.dirs.JournalOf(d)
+	if err != nil || known == nil {
+		return err == nil, err
+	}
+	return j.IsOf(d.ownersAt(known))
+}
+
 // Sync returns when what SQ has written in a directory is on the disk. Until then, only its
 // journal can bring that back after a power cut, and once the files are somewhere else, or
 // somebody else's, no journal may.

@@ -80,6 +80,15 @@ func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
 	case left:
 		return false, nil
 	}
+	elsewhere := 0
+	if err := d.dirs.eachMark(func(_ string, other *mark) error {
+		if other.identity == m.identity && other.path != m.path { // the directory was moved, with another id
+			elsewhere++
+		}
+		return nil
+	}); err != nil || elsewhere > 0 {
+		return false, err
+	}
 	isKnown, now := map[string]bool{}, known.At(d.Path)
 	for _, t := range known.All() {
 		isKnown[t.UniqueID()] = true
@@ -214,4 +223,33 @@ func (d *Dir) forgetMark() error {
 		}
 	}
 	return nil
+}
+
+// forgetMarks removes the marks of which something holds.
+func (ds *Dirs) forgetMarks(of func(*mark) bool) error {
+	return ds.eachMark(func(path string, m *mark) error {
+		if !of(m) {
+			return nil
+		}
+		return fsutil.IgnoreMissing(os.Remove(path))
+	})
+}
+
+// eachMark has visit look at all marks, also at those of paths that nobody has any more.
+func (ds *Dirs) eachMark(visit func(path string, m *mark) error) error {
+	if ds.MarkDir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(ds.MarkDir)
+	err = fsutil.IgnoreMissing(err)
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(ds.MarkDir, e.Name())
+		if text, failed := fsutil.ReadFile(path); failed == nil {
+			err = errors.Join(err, visit(path, parseMark(text)))
+		}
+	}
+	return err
 }

@@ -55,9 +55,9 @@ func (d *Dir) markUnasked() {
 	d.expect(d.ownersAt(d.dirs.Tenants()))
 }
 
-// expect marks a directory without phexts to which a tenant with phexts has come: they are on a
-// disk that is not mounted, or nobody has moved them. If somebody removes the mark, the tenant
-// begins without them.
+// expect marks a directory without phexts whose tenant has had some: at another path, or in another
+// directory at this one, as after a move to another host. They are on a disk that is not mounted, or
+// nobody has moved them. If somebody removes the mark, the tenant begins without them.
 func (d *Dir) expect(owners journal.Owners) {
 	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
 		return // from a bucket, they come by themselves
@@ -71,29 +71,36 @@ func (d *Dir) expect(owners journal.Owners) {
 	d.expected = tenant
 	here, err := phextsIn(d.Path)
 	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
-		err = d.expectFromElsewhere(tenant)
+		err = d.expectOf(tenant)
 	}
 	if err != nil {
 		d.dirs.Logger.Warn("whether a tenant had phexts in the data directory before cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
 	}
 }
 
-func (d *Dir) expectFromElsewhere(tenant string) error {
+// expectOf is expect, where nothing is here.
+func (d *Dir) expectOf(tenant string) error {
 	if m, err := d.readMark(); m != nil || err != nil {
 		return err
 	}
-	if j, err := d.dirs.JournalOf(d); err != nil || j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
 		return err
 	}
-	left, err := d.dirs.Journal.NotedElsewhere(tenant, d.Path)
-	for _, path := range left {
+	before := []string{d.Path}
+	if !j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
+		before, err = d.dirs.Journal.NotedElsewhere(tenant, d.Path)
+	} else if !j.IsOfAnother(d.Path) {
+		return nil
+	}
+	for _, path := range before {
 		j, e := d.dirs.Journal.Of(path)
 		var phexts []string
 		if e == nil {
 			phexts, e = j.PeekPhexts()
 		}
 		if len(phexts) > 0 {
-			return errors.Join(err, e, d.replaceMarks([]string{d.mark}, toCome))
+			return d.replaceMarks([]string{d.mark}, toCome)
 		}
 		err = errors.Join(err, e)
 	}

@@ -271,16 +271,17 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 	later := fmt.Sprintf(`/,"incarnation":%q`, tenants.NewIncarnation(time.Now().Add(time.Hour)))
 	for _, test := range []struct {
 		name    string
-		moves   bool   // will has another directory, and was asked for there
+		moves   string // who has another directory with the phexts, and was asked for there
 		next    string // the tenant at the path after the first one has left it; "" = there is none
 		missing bool
 	}{
-		{"it is to be a new tenant's", true, "", false},
-		{"another one has it", true, "mary", false},
-		{"the one who left is back", true, "will", true},
-		{"nobody has left", false, "", true},
-		{"the id was changed", false, "bill", true},
-		{"another one was added later", false, "mary" + later, false},
+		{"it is to be a new tenant's", "will", "", false},
+		{"another one has it", "will", "mary", false},
+		{"the one who left is back", "will", "will", true},
+		{"nobody has left", "", "", true},
+		{"the id was changed", "", "bill", true},
+		{"another one was added later", "", "mary" + later, false},
+		{"the id and the path were changed", "bill", "", false},
 	} {
 		for _, start := range []string{"", ", after a start"} {
 			t.Run(test.name+start, func(t *testing.T) {
@@ -292,11 +293,12 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 				_, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n"))
 				w.check(err)
 				var entries []string
-				if test.moves {
+				if test.moves != "" {
 					w.check(os.Rename(path, other))
-					w.setTenants(entry("will", other))
-					w.check(w.Of(other).Recover(t.Context()))
-					entries = append(entries, entry("will", other))
+					w.setTenants(entry(test.moves, other))
+					_, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n"))
+					w.check(err)
+					entries = append(entries, entry(test.moves, other))
 				} else {
 					w.check(os.Rename(path, path+".aside"))
 				}
@@ -475,6 +477,67 @@ func TestAMoveWithoutItsPhexts(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestAStateDirectoryWithoutMarks is one that was moved to another host: the marks stay behind, and the
+// disk of the phexts is to be mounted first.
+func TestAStateDirectoryWithoutMarks(t *testing.T) {
+	for _, empty := range []bool{false, true} { // or there is no directory at all
+		w := newWorld(t)
+		w.keepMarks()
+		if birth, err := fsutil.BirthOf(w.dir.Path); err != nil || birth == (fsutil.Birth{}) {
+			t.Skip("the file system does not keep when a directory was made")
+		}
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("n.phext", "text")
+		w.check(w.dir.writeMark(w.dir.Path))
+		w.check(os.RemoveAll(w.MarkDir))
+		w.check(os.Rename(w.dir.Path, w.dir.Path+".aside"))
+		if empty {
+			w.check(os.Mkdir(w.dir.Path, 0o700))
+		}
+		start := func() {
+			w.Dirs = New(w.Config)
+			w.dir = w.Of(w.tenant.DataDir)
+		}
+		for range 2 {
+			start()
+			if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+				t.Errorf("without its disk (empty %v): %v", empty, err)
+			}
+		}
+		w.check(os.RemoveAll(w.dir.Path))
+		w.check(os.Rename(w.dir.Path+".aside", w.dir.Path))
+		if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
+			t.Errorf("with its disk: %v", err)
+		}
+	}
+}
+
+// TestMarksOfOneWhoIsPurged are gone, also at a path where nothing was ever written.
+func TestMarksOfOneWhoIsPurged(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	other := filepath.Join(w.root, "other")
+	w.check(w.dir.Recover(t.Context()))
+	w.journalled("n.phext", "text")
+	for _, path := range []string{other, w.dir.Path} {
+		w.check(os.Rename(map[bool]string{true: w.dir.Path, false: other}[path == other], path))
+		w.setTenants(strings.Replace(w.entry(""), w.dir.Path, path, 1))
+		_, err := w.Of(path).RecoveredView(t.Context(), w.call("select", "p=n"))
+		w.check(err)
+	}
+	mark := w.Of(other).mark
+	if _, err := os.Stat(mark); err != nil {
+		t.Fatal(err)
+	}
+	w.check(w.PurgeLeft(t.Context(), w.tenant))
+	if _, err := os.Stat(mark); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the mark of a path that it had before: %v", err)
+	}
+	if _, err := os.Stat(w.dir.mark); err != nil {
+		t.Errorf("its own: %v", err)
 	}
 }
 

@@ -3,10 +3,8 @@ package datadir
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
+	"slices"
 
-	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -27,7 +25,8 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 		}
 		err = errors.Join(err, e)
 	}
-	return err
+	only = []string{t.UniqueID()} // where it was never written to, there is no journal
+	return errors.Join(err, ds.forgetMarks(func(m *mark) bool { return m.path != t.DataDir && slices.Equal(m.tenants, only) }))
 }
 
 func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {
@@ -51,26 +50,5 @@ func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {
 		return err
 	}
 	d.MarkUnrecovered()
-	return errors.Join(d.forgetMark(), ds.forgetMarksOf(path))
-}
-
-// forgetMarksOf removes the marks of all paths that led to a directory through links.
-func (ds *Dirs) forgetMarksOf(path string) error {
-	if ds.MarkDir == "" {
-		return nil
-	}
-	entries, err := os.ReadDir(ds.MarkDir)
-	err = fsutil.IgnoreMissing(err)
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		mark := filepath.Join(ds.MarkDir, e.Name())
-		text, failed := fsutil.ReadFile(mark)
-		if failed == nil && parseMark(text).path == path {
-			failed = os.Remove(mark)
-		}
-		err = errors.Join(err, fsutil.IgnoreMissing(failed))
-	}
-	return err
+	return errors.Join(d.forgetMark(), ds.forgetMarks(func(m *mark) bool { return m.path == path })) // also of links to it
 }

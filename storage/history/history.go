@@ -216,6 +216,9 @@ func (s *Service) events(ctx context.Context, t *tenants.Tenant, sel Selection, 
 		return page, err
 	}
 	d := s.Dirs.Of(t.DataDir)
+	if theirs, err := d.HasJournal(); err != nil || !theirs { // the tenant itself has not called since it got the path
+		return Page{Release: func() {}, tenant: t, call: sel.Call}, err
+	}
 	held := d.Reserve()
 	admit := func(bytes int64) error {
 		switch {

@@ -90,3 +90,14 @@ func (j *Journal) PurgeEarlier() error {
 	}
 	return j.cfg.syncDir(j.dir)
 }
+
+// IsOfAnother says whether the directory that the journal is noted for is not the one at a path, as far
+// as its file system tells them apart.
+func (j *Journal) IsOfAnother(at string) bool {
+	n, err := j.cfg.noteOf(j.dir)
+	if n == nil || err != nil || n.Directory == "" {
+		return false
+	}
+	birth, err := fsutil.BirthOf(at)
+	return err == nil && birth.String() != n.Directory
+}

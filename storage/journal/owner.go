@@ -106,7 +106,7 @@ func (s *settings) readNotesLocked() error {
 	}
 	s.owners.of, s.owners.damaged = map[string]*ownerNote{}, map[string]error{}
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() && !strings.HasSuffix(e.Name(), purgedSuffix) {
 			s.readNoteLocked(filepath.Join(s.Dir, e.Name()))
 		}
 	}

@@ -78,6 +78,11 @@ func TestADirectoryThatAWriteMakes(t *testing.T) {
 				w.restart()
 				j, err := w.journal.Of(data)
 				w.check(err)
+				if len(gone) == 2 { // the journal knows phexts, and somebody has to say that they are gone
+					_, err = w.Commit(t.Context(), request(w))
+					w.wantError(err, apierror.Unavailable)
+					w.check(os.RemoveAll(filepath.Join(w.root, "directories")))
+				}
 				looked := 0
 				look := func() {
 					if looked++; !j.HasWritten(data) {
