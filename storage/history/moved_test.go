@@ -165,6 +165,10 @@ func TestAPathThatAnotherTenantGets(t *testing.T) {
 			}
 			look := func() {
 				t.Helper()
+				m.as("mary")
+				if got := m.events(nil, ""); got != "" {
+					t.Errorf("mary's history, before she calls: %s", got)
+				}
 				m.recovered("mary", "n.phext=mary's")
 				for _, phext := range []*string{nil, ptr("n")} {
 					if got := m.events(phext, ""); got != "" {
