@@ -125,8 +125,12 @@ func (s *service) openTenants() (err error) {
 	if err := os.MkdirAll(s.workDir(), 0o700); err != nil {
 		return fmt.Errorf("--state-dir: %w: let the user of sqgate write there, or name another directory", err)
 	}
-	s.links = tenants.FollowLinks(s.store.Current, s.o.config, s.o.stateDir, s.o.archiveDir, s.o.logDir,
-		filepath.Join(s.o.stateDir, adminKeyFile), s.o.adminKeyFile, s.o.metricsKeyFile, s.o.jwtKeyFile, s.o.bucket.credentials, s.o.bucket.directory(), os.Getenv("CREDENTIALS_DIRECTORY"))
+	private := []string{s.o.stateDir, s.o.archiveDir, s.o.logDir,
+		filepath.Join(s.o.stateDir, adminKeyFile), s.o.adminKeyFile, s.o.metricsKeyFile, s.o.jwtKeyFile, s.o.bucket.credentials, s.o.bucket.directory(), os.Getenv("CREDENTIALS_DIRECTORY")}
+	for _, dir := range []string{"journal", "quarantine", marksDir, "children", "webhooks", "bucket"} { // each may be on a disk of its own
+		private = append(private, filepath.Join(s.o.stateDir, dir))
+	}
+	s.links = tenants.FollowLinks(s.store.Current, s.o.config, private...)
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)

@@ -33,6 +33,13 @@ func TestLinksInADataDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		journal := filepath.Join(g.dir, "a disk of its own") // and a file in it by either path
+		if err := errors.Join(os.MkdirAll(filepath.Join(g.dir, "state"), 0o700), os.Mkdir(journal, 0o700), os.Symlink(journal, filepath.Join(g.dir, "state", "journal")),
+			os.WriteFile(filepath.Join(journal, "file"), []byte("bob's"), 0o600),
+			os.Symlink(filepath.Join(journal, "file"), filepath.Join(g.dataDir("will"), "journal.phext")),
+			os.Symlink(filepath.Join(g.dir, "state", "journal", "file"), filepath.Join(g.dataDir("will"), "state.phext"))); err != nil {
+			t.Fatal(err)
+		}
 		g.start()
 		refused := func(name string) {
 			t.Helper()
@@ -55,8 +62,9 @@ func TestLinksInADataDirectory(t *testing.T) {
 		g.set("will", "follow_links", true)
 		g.writeFile()
 		g.manage("POST", "reload", "", 200)
-		refused("leak")
-		refused("bob")
+		for _, name := range []string{"leak", "bob", "journal", "state"} {
+			refused(name)
+		}
 		g.must("will", "POST", at("insert", "big", origin), "ger", 200)
 		g.kill()
 		g.start()
@@ -74,7 +82,7 @@ func TestLinksInADataDirectory(t *testing.T) {
 		if out, err := g.operate("backup", "will", file); err == nil {
 			t.Errorf("a backup of phexts that cannot be read: %s", out)
 		}
-		for _, name := range []string{"leak", "bob"} {
+		for _, name := range []string{"leak", "bob", "journal", "state"} {
 			if err := os.Remove(filepath.Join(g.dataDir("will"), name+".phext")); err != nil {
 				t.Fatal(err)
 			}
