@@ -16,6 +16,7 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // recoveryTimeout is how long the recovery of one directory may take.
@@ -114,7 +115,9 @@ func (d *Dir) claim() (others bool, err error) {
 		return false, err
 	}
 	d.expect(owners)
-	others, err = j.Claim(owners)
+	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Exists: func(tenant string) bool {
+		return slices.ContainsFunc(now.All(), func(t *tenants.Tenant) bool { return t.UniqueID() == tenant })
+	}})
 	if others {
 		d.waiting.Store(nil)
 		d.dirs.Cache.Forget(d.Path) // or what was read for them might be served again

@@ -1,13 +1,18 @@
 package datadir
 
 import (
+	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/storage/journal"
 )
 
@@ -120,5 +125,36 @@ func TestWhoSharesADirectoryMayChange(t *testing.T) {
 	w.check(w.dir.Recover(t.Context()))
 	if w.stops == before {
 		t.Error("a child that others have used goes on")
+	}
+}
+
+// TestWhoIsInTheTenantsFile decides whether a cut is repaired for another tenant that has the directory now: it
+// has another id, unless whoever had the directory is there.
+func TestWhoIsInTheTenantsFile(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		w := newWorld(t)
+		w.check(w.dir.Recover(t.Context()))
+		j, err := w.JournalOf(w.dir)
+		w.check(err)
+		p, err := j.Begin(journal.Mutation{File: "n.phext", Op: journal.Update, At: phext.Origin(), Text: "acknowledged"},
+			func() (journal.State, error) { return journal.State{}, nil })
+		w.check(err)
+		w.put("n.phext", "ackn")
+		id, err := fsutil.Identify(w.path("n.phext"))
+		w.check(err)
+		w.check(errors.Join(p.Done(id), p.Sync()))
+		w.Journal, err = journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"),
+			BootID: "the next boot", BootTime: time.Now().Add(time.Hour), Logger: w.Logger, Datasync: func(*os.File) error { return nil }})
+		w.check(err)
+		all, want := []string{strings.Replace(w.entry(""), "will", "mary", 1)}, "acknowledged"
+		if stays {
+			all, want = append(all, strings.Replace(strings.Replace(w.entry(""), "v1-0", "v1-1", 1), `/data"`, `/now"`, 1)), "ackn"
+		}
+		w.setTenants(all...)
+		w.check(w.dir.Recover(t.Context()))
+		if got, err := os.ReadFile(w.path("n.phext")); err != nil || string(got) != want {
+			t.Errorf("stays %v: %q, %v", stays, got, err)
+		}
+		w.check(w.Journal.Close())
 	}
 }

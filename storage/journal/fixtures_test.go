@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,10 +134,13 @@ func (w *world) recover() Report {
 	return r
 }
 
-// recoverFor recovers the directory once it belongs to a tenant.
-func (w *world) recoverFor(tenant string) Report {
+// recoverFor recovers the directory once it belongs to a tenant, the only one that there is.
+func (w *world) recoverFor(tenant string) Report { return w.recoverAmong(tenant) }
+
+// recoverAmong does so where there are others, too.
+func (w *world) recoverAmong(tenant string, others ...string) Report {
 	w.t.Helper()
-	_, err := w.j.Claim(Owners{Tenants: []string{tenant}})
+	_, err := w.j.Claim(Owners{Tenants: []string{tenant}, Exists: func(t string) bool { return slices.Contains(others, t) }})
 	w.must(err)
 	return w.recover()
 }

@@ -29,6 +29,8 @@ const ownerFile = "owner"
 type Owners struct {
 	Tenants []string // their UniqueIDs, sorted
 	Shared  bool     // each has only the files that begin with its id and a dot
+
+	Exists func(tenant string) bool // whether a UniqueID is in the tenants file; nil = it is. Only Claim asks
 }
 
 // ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
@@ -252,6 +254,7 @@ type claim struct {
 	now    ownerNote
 	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
 	anew   bool // nothing in the journal is of theirs
+	ids    bool // they may be those who had the data_dir, with other ids
 
 	replaced  bool // the directory is another one than before, or was written with another journal since
 	written   bool // it was written with another journal since
@@ -267,7 +270,7 @@ const (
 	usual     standing = iota // it says what the file should hold
 	returned                  // nothing: its owner may have changed the file elsewhere since
 	foreign                   // nothing: the file is somebody else's
-	inherited                 // it says what a crash has damaged in a file that is somebody else's now
+	inherited                 // it says what a crash has damaged in a file whose owner has another id now, or no entry
 	brought                   // it says what the file should hold, of which this is a copy made before a recovery
 )
 
@@ -294,12 +297,28 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 			}
 		}
 	default:
-		c.anew, c.now.ID = true, rand.Text()
+		c.anew, c.ids, c.now.ID = true, j.cfg.haveOtherIDs(j.dir, before, now), rand.Text()
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.claim = c
 	return c != nil && c.anew, nil
+}
+
+// haveOtherIDs says whether those who have a data_dir may be those who had it, with other ids. The tenants
+// file has no others who had it, and no other journal knows those who have come.
+func (s *settings) haveOtherIDs(dir string, n *ownerNote, now Owners) bool {
+	if now.Exists == nil || slices.ContainsFunc(n.Tenants, func(t string) bool { return !slices.Contains(now.Tenants, t) && now.Exists(t) }) {
+		return false
+	}
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	for other, of := range s.owners.of {
+		if other != dir && slices.ContainsFunc(now.Tenants, func(t string) bool { return !n.knows(t) && of.knows(t) }) {
+			return false
+		}
+	}
+	return len(s.owners.damaged) == 0 // one of those may know them
 }
 
 // IsOf says whether the journal is of any of those who have the data_dir now, as far as it
@@ -390,10 +409,10 @@ func (c *claim) of(file string) standing {
 	return usual
 }
 
-// ofOthers is the standing of a file of those who had the directory until now. Whoever has its
-// files from now on gets them whole.
+// ofOthers is the standing of a file of those who had the directory until now. Nobody else ever
+// gets what they had.
 func (c *claim) ofOthers() standing {
-	if c.inDoubt && !c.replaced && len(c.before.Tenants) > 0 {
+	if c.inDoubt && !c.replaced && len(c.before.Tenants) > 0 && (c.ids || !c.anew) {
 		return inherited
 	}
 	return foreign

@@ -36,17 +36,17 @@ func TestWhoseAFileIs(t *testing.T) {
 		{"another one", alone("a/1"), Owners{Tenants: []string{"b"}}, true, map[string]standing{"n.phext": foreign}},
 		{"another one with the id", alone("a/1"), Owners{Tenants: []string{"a/2"}}, true, map[string]standing{"a.n.phext": foreign}},
 		{"one who is back", &ownerNote{Away: []string{"a"}}, Owners{Tenants: []string{"a"}}, false, map[string]standing{"n.phext": returned}},
-		{"one who shares it now", alone("a"), Owners{[]string{"a", "b"}, true}, false,
+		{"one who shares it now", alone("a"), Owners{Tenants: []string{"a", "b"}, Shared: true}, false,
 			map[string]standing{"n.phext": usual, "a.n.phext": usual, "b.n.phext": foreign}},
-		{"one who is back and shares it now", &ownerNote{Away: []string{"a"}}, Owners{[]string{"a", "b"}, true}, false,
+		{"one who is back and shares it now", &ownerNote{Away: []string{"a"}}, Owners{Tenants: []string{"a", "b"}, Shared: true}, false,
 			map[string]standing{"n.phext": returned, "a.n.phext": returned, "b.n.phext": foreign}},
 		{"one who is left of several", shared("", "a", "b"), Owners{Tenants: []string{"a"}}, true, map[string]standing{"b.n.phext": foreign}},
 		{"one who was alone there", shared("", "a"), Owners{Tenants: []string{"a"}}, false, map[string]standing{"a.n.phext": usual}},
-		{"several", shared("", "a", "ab", "c/1", "d"), Owners{[]string{"a", "ab", "c/2", "e"}, true}, false, map[string]standing{
+		{"several", shared("", "a", "ab", "c/1", "d"), Owners{Tenants: []string{"a", "ab", "c/2", "e"}, Shared: true}, false, map[string]standing{
 			"a.n.phext": usual, "ab.n.phext": usual, "c.n.phext": foreign, "d.n.phext": foreign, "e.n.phext": foreign, "nobodys.phext": usual}},
-		{"one of several who is back", shared("b", "a"), Owners{[]string{"a", "b"}, true}, false,
+		{"one of several who is back", shared("b", "a"), Owners{Tenants: []string{"a", "b"}, Shared: true}, false,
 			map[string]standing{"a.n.phext": usual, "b.n.phext": returned}},
-		{"all others", shared("", "a", "b"), Owners{[]string{"c", "d"}, true}, true, map[string]standing{"a.n.phext": foreign}},
+		{"all others", shared("", "a", "b"), Owners{Tenants: []string{"c", "d"}, Shared: true}, true, map[string]standing{"a.n.phext": foreign}},
 		{"nobody now", alone("a"), Owners{}, false, map[string]standing{"n.phext": foreign}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -248,10 +248,10 @@ func TestAJournalThatIsRemoved(t *testing.T) {
 func TestANoteWithoutRoom(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.mutate(update("a.n.phext", 1, "text"))
-	_, err := w.j.Claim(Owners{[]string{"a", "b"}, true})
+	_, err := w.j.Claim(Owners{Tenants: []string{"a", "b"}, Shared: true})
 	w.must(err)
 	w.must(w.j.SettleClaim(w.data))
-	_, err = w.j.Claim(Owners{[]string{"a"}, true})
+	_, err = w.j.Claim(Owners{Tenants: []string{"a"}, Shared: true})
 	w.must(err)
 	write := w.j.cfg.replace
 	w.j.cfg.replace = func(string, io.WriterTo, os.FileMode, bool) error { return syscall.ENOSPC }
@@ -392,6 +392,172 @@ func TestNothingOfOthersIsMade(t *testing.T) {
 	}
 }
 
+// TestOnlyAnotherIDInherits what a cut has damaged, and only as far as mary has not put other phexts there, which
+// may have come before the boot.
+func TestOnlyAnotherIDInherits(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		phexts string // that are put in the place of will's; "" = they stay as they are
+		come   func(w *world)
+		others []string
+	}{
+		{"will is elsewhere", "", nil, []string{"will"}},
+		{"mary was elsewhere", "", func(w *world) { w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Tenants: []string{"mary"}})) }, nil},
+		{"mary was elsewhere long ago", "", func(w *world) { w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Away: []string{"mary"}})) }, nil},
+		{"nobody knows where mary was", "", func(w *world) {
+			w.must(os.Mkdir(w.cfg.Dir+"/x", 0o700))
+			w.must(os.WriteFile(w.cfg.Dir+"/x/"+ownerFile, []byte("{"), 0o600))
+		}, nil},
+		{"most are gone", "", func(w *world) { w.put("a.phext", State{}) }, nil},
+		{"most are gone, and one is another", "c", nil, nil},
+		{"all are others", "a b c", nil, nil},
+		{"most are others", "a b", nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.recoverFor("will")
+			w.cut(time.Hour)
+			if c.come != nil {
+				c.come(w)
+			}
+			want := map[string]State{"a.phext": w.read("a.phext"), "b.phext": {}, "c.phext": w.read("c.phext")}
+			for _, file := range []string{"a.phext", "c.phext"} {
+				if c.phexts != "" {
+					want[file] = State{}
+					w.must(os.Rename(w.path(file), w.path(file)+".away"))
+				}
+			}
+			for name := range strings.FieldsSeq(c.phexts) {
+				want[name+".phext"] = text("mary's own")
+				w.put(name+".phext", want[name+".phext"])
+			}
+			r := w.recoverAmong("mary", c.others...)
+			for file, want := range want {
+				if got := w.read(file); got != want {
+					t.Errorf("%s: %q after %+v", file, got.Text, r)
+				}
+			}
+		})
+	}
+}
+
+// TestACopyForAnotherID is in the place of a directory of which the journal does not know when it was made.
+func TestACopyForAnotherID(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
+		w.mutate(update(file, 1, "acknowledged"))
+	}
+	n, err := w.set.cfg.noteOf(w.j.dir)
+	w.must(err)
+	unknown := *n
+	unknown.Directory = ""
+	w.must(w.set.cfg.setNote(w.j.dir, &unknown))
+	w.put("b.phext", State{})
+	w.must(os.Rename(w.data, w.data+".before"))
+	w.must(os.Mkdir(w.data, 0o700))
+	for _, file := range []string{"a.phext", "c.phext"} {
+		was, err := os.Stat(w.data + ".before/" + file)
+		w.must(err)
+		w.put(file, text("acknowledged"))
+		w.must(os.Chtimes(w.path(file), time.Time{}, was.ModTime()))
+	}
+	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+	(&model{world: w}).reopenAfterCut()
+	if w.recoverFor("mary"); w.read("b.phext") != text("acknowledged") {
+		t.Errorf("%q", w.read("b.phext").Text)
+	}
+}
+
+// TestOneOfSeveralIsLeftAfterACut, and has its phexts whole, and the others' as far as they are there.
+func TestOneOfSeveralIsLeftAfterACut(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		_, err := w.j.Claim(Owners{Tenants: []string{"a", "will"}, Shared: true})
+		w.must(err)
+		w.recover()
+		files := []string{"a.n.phext", "will.n.phext", "will.m.phext", "will.o.phext"}
+		for _, file := range files {
+			w.mutate(update(file, 1, "acknowledged"))
+		}
+		want := map[string]State{}
+		for _, file := range files {
+			want[file] = text("acknowledged")
+			w.put(file, text("ackn"))
+		}
+		w.put("will.m.phext", State{})
+		if moved {
+			for _, file := range files[1:] {
+				want[file] = State{}
+				w.put(file, State{})
+			}
+		}
+		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+		(&model{world: w}).reopenAfterCut()
+		w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Away: []string{"a"}})) // which was elsewhere before
+		w.recoverFor("a")
+		for file, want := range want {
+			if got := w.read(file); got != want {
+				t.Errorf("moved %v, %s: %q", moved, file, got.Text)
+			}
+		}
+	}
+}
+
+// TestTheOnlyPhextSinceTheBootIsLost by a cut, and the others, of earlier segments, are moved or get
+// another owner before anybody recovers them. It is made again.
+func TestTheOnlyPhextSinceTheBootIsLost(t *testing.T) {
+	for _, c := range []struct {
+		name, tenant      string
+		copied, elsewhere bool
+	}{{"elsewhere", "will", false, true}, {"a copy elsewhere", "will", true, true}, {"a copy", "will", true, false}, {"another id", "mary", false, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.now = time.Now().Add(-time.Hour)
+			w.recoverFor("will")
+			for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
+				w.mutate(update(file, 1, "old"))
+			}
+			w.cfg.BootID = "boot-2"
+			w.reopen()
+			w.recoverFor("will")
+			w.mutate(update("n.phext", 1, "acknowledged"))
+			w.put("n.phext", State{})
+			w.cfg.BootID, w.cfg.BootTime = "boot-3", time.Now().Add(time.Hour)
+			if c.copied {
+				w.cfg.BootTime = time.Now().Add(-time.Minute)
+			}
+			(&model{world: w}).reopenAfterCut()
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			was := w.data
+			if c.copied || c.elsewhere {
+				w.must(os.Rename(was, was+".now"))
+			}
+			if c.copied {
+				w.must(os.CopyFS(was+".copy", os.DirFS(was+".now")))
+				w.must(os.Rename(was+".copy", was))
+				w.must(os.RemoveAll(was + ".now"))
+			}
+			if c.copied && c.elsewhere {
+				w.must(os.Rename(was, was+".now"))
+			}
+			if c.elsewhere {
+				w.data = was + ".now"
+				w.recoverCopies("will")
+			}
+			var err error
+			w.j, err = w.set.Of(w.data)
+			w.must(err)
+			w.recoverFor(c.tenant)
+			if got, old := w.read("n.phext"), w.read("a.phext"); got != text("acknowledged") || old != text("old") {
+				t.Errorf("%q and %q", got.Text, old.Text)
+			}
+		})
+	}
+}
+
 // TestADamagedCheckpointOfOthers keeps nobody from the directory.
 func TestADamagedCheckpointOfOthers(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -416,7 +582,7 @@ func TestASharerIsMissingAfterACut(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	claim := func(tenants ...string) {
 		t.Helper()
-		_, err := w.j.Claim(Owners{tenants, true})
+		_, err := w.j.Claim(Owners{Tenants: tenants, Shared: true})
 		w.must(err)
 		w.recover()
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -140,9 +139,9 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	there := r.ownersThere(c, maps.Keys(logs))
+	there := r.presence(c)
 	if c != nil && c.elsewhere {
-		if len(there) == 0 {
+		if !there[""].asLeft {
 			return report, nil
 		}
 		v.j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
@@ -159,15 +158,19 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, errors.Join(err, ctx.Err())
 		}
 		log := logs[file]
-		if r.needed, r.standing = 0, c.of(file); r.standing == foreign {
+		owners := there[c.ownerBefore(file)]
+		r.needed, r.standing, r.isThere = 0, c.of(file), owners.asLeft
+		switch {
+		case r.standing == brought && !r.isThere: // it is another directory on purpose
+			r.standing = returned
+		case r.standing == inherited && c.anew && owners.here <= owners.known/2: // they were taken along
+			r.standing = foreign
+		}
+		if r.standing == foreign {
 			if !aside[file] {
 				continue
 			}
 			log = nil
-		}
-		r.isThere = there[c.ownerBefore(file)]
-		if r.standing == brought && !r.isThere { // it is another directory on purpose
-			r.standing = returned
 		}
 		failed := r.file(file, log, aside[file])
 		if r.standing == inherited && errors.Is(failed, ErrDamaged) { // it is not known what it held
@@ -193,24 +196,52 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	return report, v.j.orNoRoom(err, waiting)
 }
 
-// ownersThere are those of whom one of some files is there as they have left it: in a copy, or
-// unchanged since the boot. The others' may have been removed on purpose. Without a crash, nobody asks.
-func (r *recovery) ownersThere(c *claim, files iter.Seq[string]) map[string]bool {
-	there := map[string]bool{}
-	if c == nil || !c.inDoubt || r.sameBoot && !c.copied {
+// presence is what there is of the phexts that the journal knows of one owner.
+type presence struct {
+	known, here int
+	asLeft      bool // one is as its owner has left it: in a copy, or unchanged since the boot. The others may have been removed on purpose
+}
+
+// presence looks for the phexts of all segments: a power cut may have taken all that the newest one
+// has. Without a crash, nobody asks.
+func (r *recovery) presence(c *claim) map[string]presence {
+	there := map[string]presence{}
+	if c == nil || !c.inDoubt || r.sameBoot && !c.copied && !c.anew {
 		return there
 	}
-	for file := range files {
+	for file, seen := range r.view.j.expected() {
 		owner := c.ownerBefore(file)
-		if there[owner] {
+		p := there[owner]
+		if p.asLeft && !c.anew {
 			continue
 		}
+		p.known++
 		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file)) // its recovery reports an error
-		if err == nil && id.Exists() && (c.copied || id.Ctime < r.bootTime.UnixNano()) {
-			there[owner] = true
+		if err == nil && id.Exists() {
+			p.here++
+			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen) && id.Ctime < r.bootTime.UnixNano()
 		}
+		there[owner] = p
 	}
 	return there
+}
+
+// isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it.
+func isSame(now, seen fsutil.FileID) bool {
+	return seen.Exists() && (now.Ino == seen.Ino || now.Mtime == seen.Mtime)
+}
+
+// expected are the files that are there as far as the journal knows, or may be, each as it was last seen.
+func (j *Journal) expected() map[string]fsutil.FileID {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := map[string]fsutil.FileID{}
+	for file, t := range j.files {
+		if !t.known || t.lastSeen.Exists() || len(t.pending) > 0 {
+			all[file] = t.lastSeen
+		}
+	}
+	return all
 }
 
 // inOrder are the names of the files. First come those with mutations that have not ended,
@@ -240,7 +271,7 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
-	isThere        bool                             // whether its owner is one of ownersThere
+	isThere        bool                             // presence.asLeft of its owner
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

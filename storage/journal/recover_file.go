@@ -60,6 +60,9 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if f.standing == returned {
 		return f.keepReturned(aside)
 	}
+	if theirs, err := f.isTheirs(); !theirs || err != nil {
+		return err
+	}
 	if aside {
 		if done, err := f.resolveBefore(); done || err != nil {
 			return err
@@ -80,6 +83,16 @@ func (f *fileRecovery) isLeftAlone() bool {
 		return !f.isThere
 	}
 	return len(f.log.pending) == 0 && (f.sameBoot || !f.fromBeforeBoot())
+}
+
+// isTheirs says whether the file is that of those whom the journal knows, and not one that another has brought:
+// it is the one that was seen, or holds what a crash leaves of what they wrote.
+func (f *fileRecovery) isTheirs() (bool, error) {
+	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen) ||
+		f.found.Equals(f.want) || f.found.Equals(f.before) || f.interrupted() || f.madeFromNothing() {
+		return true, nil
+	}
+	return f.older()
 }
 
 // leaveUnfit leaves alone what is no phext's file, such as a link that is not followed, and what
