@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func TestAJournalThatCannotBeBegunAnew(t *testing.T) {
 }
 
 // TestAnIDThatWasCopied, as cp -a does, is that of another directory: what is here is repaired as
-// ever. NULs are damage whoever has written last.
+// ever. A block of NULs is damage whoever has written last.
 func TestAnIDThatWasCopied(t *testing.T) {
 	for _, copied := range []bool{true, false} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -148,7 +149,7 @@ func TestAnIDThatWasCopied(t *testing.T) {
 		if copied {
 			w.put("a.phext", text("ack"))
 		} else {
-			w.put("a.phext", text("ack\x00\x00\x00"))
+			w.put("a.phext", text(strings.Repeat("a", blockSize)+"\x00\x00\x00"))
 		}
 		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 		(&model{world: w}).reopenAfterCut()

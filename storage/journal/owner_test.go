@@ -558,6 +558,31 @@ func TestTheOnlyPhextSinceTheBootIsLost(t *testing.T) {
 	}
 }
 
+// TestNULsInAText are no damage, whether its tenant has brought it from another path or somebody has edited it.
+func TestNULsInAText(t *testing.T) {
+	returns := func(w *world) { w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Away: []string{"will"}})) }
+	for _, c := range []struct {
+		name, text string
+		comes      func(w *world)
+	}{
+		{"from another path", "a\x00b, the work of weeks\x00", returns},
+		{"by hand", "a\x00b, the work of weeks\x00", func(*world) {}},
+		{"by hand, instead of a blank", "a\x00b, and an end", func(*world) {}},
+	} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.recoverFor("will")
+		w.mutate(update("a.phext", 1, "a b, and an end"))
+		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(-time.Minute)
+		(&model{world: w}).reopenAfterCut()
+		c.comes(w)
+		want := text(c.text)
+		w.put("a.phext", want)
+		if r := w.recoverFor("will"); w.read("a.phext") != want {
+			t.Errorf("%s: %q after %+v", c.name, w.read("a.phext").Text, r)
+		}
+	}
+}
+
 // TestADamagedCheckpointOfOthers keeps nobody from the directory.
 func TestADamagedCheckpointOfOthers(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))

@@ -236,7 +236,7 @@ func (f *fileRecovery) keepReturned(aside bool) error {
 		return f.record(record{kind: seen, id: f.id, idKnown: true})
 	case !f.found.isUTF8():
 		return f.repair("not-utf8", true)
-	case !f.sameBoot && hasNewNULs(f.found, f.want): // whoever has written it
+	case !f.sameBoot && hasNewHoles(f.found, f.want): // whoever has written it
 		return f.repair("torn", true)
 	}
 	if err := f.recordEnd(record{kind: aborted}); err != nil {
@@ -277,7 +277,7 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case hasNewNULs(f.found, f.want), !f.cleanStop && f.fromBeforeBoot():
+	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot():
 		return true, f.repair("torn", true)
 	}
 	return false, nil

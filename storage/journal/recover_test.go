@@ -15,7 +15,7 @@ const big = "the whole of a phext, long enough to be torn"
 // makes of it.
 func TestRecovery(t *testing.T) {
 	mutation := update("a.phext", 2, "new")
-	before := text(big)
+	before := text(strings.Repeat(big, 1+blockSize/len(big)))
 	after := before.After(mutation)
 	for _, c := range []struct {
 		name     string
@@ -48,7 +48,7 @@ func TestRecovery(t *testing.T) {
 		{"done, gone in a power cut", true, true, State{}, after, Report{Checked: 1, Healed: 1}},
 		{"done, outdated by a power cut", true, true, before, after, Report{Checked: 1, Healed: 1}},
 		{"done, NULs after a power cut", true, true, text(big + "\x00\x00"), after, Report{Checked: 1, Healed: 1}},
-		{"done, a hole after a power cut", true, true, text(strings.Repeat("\x00", len(big)) + "\x17new"), after, Report{Checked: 1, Healed: 1}},
+		{"done, a hole after a power cut", true, true, text(strings.Repeat("\x00", len(before.Text)) + "\x17new"), after, Report{Checked: 1, Healed: 1}},
 		{"done and edited, power cut", true, true, text("by hand"), text("by hand"), Report{Checked: 1, Kept: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -160,7 +160,7 @@ func isBeginning(found, want State) bool {
 
 // hasHoles says whether found is want with blocks that were never written.
 func hasHoles(found, want State) bool {
-	if !found.Exists || !want.Exists || !found.hasNUL() || found.Equals(want) {
+	if !found.Exists || !want.Exists || !found.hasEmptyBlock() || found.Equals(want) {
 		return false
 	}
 	found, want = found.Whole(), want.Whole()
@@ -169,13 +169,13 @@ func hasHoles(found, want State) bool {
 			return false
 		}
 	}
-	return strings.IndexByte(found.Text, 0) >= 0
+	return true
 }
 
-// hasNewNULs says whether found has NULs and want has none: then found has blocks
-// that were never written, of whatever state.
-func hasNewNULs(found, want State) bool {
-	return found.hasNUL() && !want.hasNUL()
+// hasNewHoles says whether found has blocks that were never written, of whatever state. A text may have
+// NULs, also where want has none.
+func hasNewHoles(found, want State) bool {
+	return found.hasEmptyBlock() && !want.hasEmptyBlock()
 }
 
 // mutations reads the mutations of some steps from the segment.

@@ -168,19 +168,37 @@ func (w *beginning) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// hasNUL says whether the text has a NUL.
-func (s State) hasNUL() bool {
-	var w nulFinder
+// hasEmptyBlock says whether a block of the text has only NULs, as one that was never written.
+func (s State) hasEmptyBlock() bool {
+	var w blockFinder
 	_, _ = s.WriteTo(&w) // what cannot be read is found out where it is used
-	return bool(w)
+	return w.found || w.isEmpty()
 }
 
-type nulFinder bool
+// blockSize is the smallest that a file system has, in bytes.
+const blockSize = 512
 
-func (w *nulFinder) Write(b []byte) (int, error) {
-	*w = *w || bytes.IndexByte(b, 0) >= 0
-	return len(b), nil
+// blockFinder looks at one block after the other, of which the last one may be short.
+type blockFinder struct {
+	size    int  // of the present block until now
+	hasText bool // which is not only NULs
+	found   bool
 }
+
+func (w *blockFinder) Write(b []byte) (n int, err error) {
+	for n = len(b); len(b) > 0; {
+		part := b[:min(len(b), blockSize-w.size)]
+		b = b[len(part):]
+		w.size, w.hasText = w.size+len(part), w.hasText || len(bytes.TrimLeft(part, "\x00")) > 0
+		if w.size == blockSize {
+			*w = blockFinder{found: w.found || w.isEmpty()}
+		}
+	}
+	return n, nil
+}
+
+// isEmpty says whether the block until now is one that was never written. One NUL may be a text's.
+func (w *blockFinder) isEmpty() bool { return w.size > 1 && !w.hasText }
 
 // isUTF8 says whether the text is UTF-8.
 func (s State) isUTF8() bool {

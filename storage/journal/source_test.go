@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func TestALargeTextIsLikeASmallOne(t *testing.T) {
 				t.Fatalf("%q, want %q", one.Text, a)
 			}
 			other := State{Text: b, Exists: true}
-			if large.Size() != one.Size() || large.Sum() != one.Sum() || large.hasNUL() != one.hasNUL() || large.isUTF8() != one.isUTF8() {
+			if large.Size() != one.Size() || large.Sum() != one.Sum() || large.hasEmptyBlock() != one.hasEmptyBlock() || large.isUTF8() != one.isUTF8() {
 				t.Errorf("%q is not like itself", a)
 			}
 			if !large.Equals(one) || !one.Equals(large) || large.Equals(other) != (one == other) || large.Equals(State{}) {
@@ -47,6 +48,40 @@ func inFile(t *rapid.T, dir, text string) State {
 		t.Fatal(err)
 	}
 	return State{Source: fileSource{path: path, size: int64(len(text))}, Exists: true}
+}
+
+// TestABlockThatWasNeverWritten has only NULs, and is told from a text that has some.
+func TestABlockThatWasNeverWritten(t *testing.T) {
+	nuls := func(n int) string { return strings.Repeat("\x00", n) }
+	for _, c := range []struct {
+		name, text string
+		want       bool
+	}{
+		{"no NUL", strings.Repeat("a", 2*blockSize), false},
+		{"one in a line", "a\x00b", false},
+		{"one at the end", "a\x00", false},
+		{"one alone", "\x00", false},
+		{"one behind a block", strings.Repeat("a", blockSize) + "\x00", false},
+		{"many, and all blocks have text", "a" + nuls(2*blockSize-2) + "a", false},
+		{"up to the end, from the middle of a block", "a" + nuls(blockSize-1), false},
+		{"nothing else", nuls(9), true},
+		{"a block", strings.Repeat("a", blockSize) + nuls(blockSize) + "a", true},
+		{"the first block", nuls(blockSize) + "a", true},
+		{"from a block on, to the end", strings.Repeat("a", blockSize) + nuls(9), true},
+		{"from the middle of a block on, over another", "a" + nuls(2*blockSize), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, size := range []int{1, 7, blockSize, len(c.text)} { // of the pieces in which it is read
+				var w blockFinder
+				for piece := range slices.Chunk([]byte(c.text), size) {
+					_, _ = w.Write(piece)
+				}
+				if got := w.found || w.isEmpty(); got != c.want || text(c.text).hasEmptyBlock() != c.want {
+					t.Errorf("in pieces of %d: %v", size, got)
+				}
+			}
+		})
+	}
 }
 
 // TestWhatCannotBeReadEqualsNothing: nobody may take a file for what it is to be.
