@@ -418,6 +418,13 @@ func (c *claim) ofOthers() standing {
 	return foreign
 }
 
+// wasOthers says whether a foreign file that was renamed aside is of those who had the directory. It is not if it
+// has come with another directory, or has the name of somebody who is new among those who share it.
+func (c *claim) wasOthers(file string) bool {
+	stranger := c.before.Shared && c.now.Shared && ownerIn(slices.Concat(c.before.Tenants, c.before.Away), file) == ""
+	return !c.replaced && !stranger
+}
+
 // ownerBefore tells files apart by who had them in a shared directory; "" = nobody did alone.
 func (c *claim) ownerBefore(file string) string {
 	if c == nil || c.before == nil || !c.before.Shared {

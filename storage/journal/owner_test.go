@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -580,6 +581,87 @@ func TestNULsInAText(t *testing.T) {
 		if r := w.recoverFor("will"); w.read("a.phext") != want {
 			t.Errorf("%s: %q after %+v", c.name, w.read("a.phext").Text, r)
 		}
+	}
+}
+
+// TestAFileOfOthersThatWasRenamedAside never becomes a phext of whoever has the directory then. It is quarantined,
+// unless it is of a tenant with another id, or has come with another directory.
+func TestAFileOfOthersThatWasRenamedAside(t *testing.T) {
+	away := func(w *world) { w.put("a.phext", State{}) }
+	for _, c := range []struct {
+		name         string
+		change       func(w *world)
+		others, want string
+		expelled     bool
+	}{
+		{"somebody else", away, "will", "", true},
+		{"somebody else with a phext of the name", func(w *world) { w.put("a.phext", text("mary's own")) }, "will", "mary's own", true},
+		{"somebody else with a phext that is empty", func(w *world) { w.put("a.phext", text("")) }, "will", "", true},
+		{"somebody else with something that is no phext", func(w *world) { away(w); w.must(os.Mkdir(w.path("a.phext"), 0o700)) }, "will", "", true},
+		{"another one with a phext of the name, and will is gone", func(w *world) {
+			w.must(os.Rename(w.path("a.phext"), w.path("a.away")))
+			w.put("a.phext", text("mary's own"))
+		}, "", "mary's own", true},
+		{"another one, and will is gone with his phexts", func(w *world) { away(w); w.put("b.phext", State{}) }, "", "", true},
+		{"another id", func(*world) {}, "", "acknowledged, begun", false},
+		{"another directory", func(w *world) {
+			away(w)
+			w.must(os.CopyFS(w.data+".now", os.DirFS(w.data)))
+			w.must(os.RemoveAll(w.data))
+			w.must(os.Rename(w.data+".now", w.data))
+		}, "will", "acknowledged", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			log := &strings.Builder{}
+			w.cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+			w.reopen()
+			w.recoverFor("will")
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			for _, file := range []string{"a.phext", "b.phext"} {
+				w.mutate(update(file, 1, "acknowledged"))
+			}
+			begun := update("a.phext", 1, ", begun")
+			begun.Op = Insert
+			w.begin(begun)
+			w.must(os.Rename(w.path("a.phext"), BeforePath(w.path("a.phext"))))
+			w.put("a.phext", text("ackn"))
+			(&model{world: w}).reopenAfterCut()
+			c.change(w)
+			w.recoverAmong("mary", c.others)
+			w.noneAside(t)
+			got := ""
+			if b, err := os.ReadFile(w.path("a.phext")); err == nil {
+				got = string(b)
+			}
+			all := w.quarantined()
+			if got != c.want || slices.Contains(all, "acknowledged") != c.expelled || strings.Contains(log.String(), "another tenant's was renamed aside") != c.expelled {
+				t.Errorf("%q, quarantined: %q, log: %s", got, all, log)
+			}
+		})
+	}
+}
+
+// TestASharersFileThatWasRenamedAside is put back where nobody had its name before.
+func TestASharersFileThatWasRenamedAside(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.must(w.set.cfg.setNote(w.j.dir, &ownerNote{Tenants: []string{"a", "b/1"}, Away: []string{"d/1"}, Shared: true}))
+	for _, id := range []string{"a", "b", "c", "d"} {
+		w.lay(BeforePath(w.path(id+".n.phext")), &id)
+	}
+	_, err := w.j.Claim(Owners{Tenants: []string{"a", "b/2", "c", "d/2"}, Shared: true})
+	w.must(err)
+	w.recover()
+	w.noneAside(t)
+	for id, want := range map[string]string{"a": "a", "b": "", "c": "c", "d": ""} {
+		if got := w.read(id + ".n.phext"); got.Text != want || got.Exists != (want != "") {
+			t.Errorf("%s: %q", id, got.Text)
+		}
+	}
+	if all := w.quarantined(); !slices.Equal(all, []string{"b", "d"}) {
+		t.Errorf("quarantined: %q", all)
 	}
 }
 

@@ -172,6 +172,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			}
 			log = nil
 		}
+		r.wasOthers = r.standing == foreign && c.wasOthers(file)
 		failed := r.file(file, log, aside[file])
 		if r.standing == inherited && errors.Is(failed, ErrDamaged) { // it is not known what it held
 			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(v.j.dataDir, file), "error", r.named(failed))
@@ -272,6 +273,7 @@ type recovery struct {
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
 	isThere        bool                             // presence.asLeft of its owner
+	wasOthers      bool                             // claim.wasOthers of the present file
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 

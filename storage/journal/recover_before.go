@@ -153,6 +153,21 @@ func (f *fileRecovery) discardBefore(old State) error {
 	return f.removeBefore(true)
 }
 
+// expelBefore puts the file that others had renamed aside into the quarantine: it must never
+// become a phext of those who have the directory now.
+func (f *fileRecovery) expelBefore() error {
+	old, err := OpenState(nil, BeforePath(f.place))
+	if err != nil {
+		return err
+	}
+	quarantined, err := f.quarantine("before", old)
+	if err != nil {
+		return err
+	}
+	f.view.j.cfg.Logger.Warn("a phext that was another tenant's was renamed aside; it is quarantined", "path", BeforePath(f.path), "quarantine", quarantined)
+	return f.removeBefore(true)
+}
+
 // longestWrite is longer than SQ takes for a write, since it hangs up before.
 const longestWrite = time.Minute
 

@@ -30,6 +30,9 @@ func (r *recovery) named(err error) error { return fsutil.Named(err, r.dataDir, 
 func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	r.report.Checked++
 	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), place: filepath.Join(r.dataDir, name), log: log}
+	if r.wasOthers {
+		return f.expelBefore()
+	}
 	var err error
 	f.id, err = r.view.j.cfg.Links.Identify(f.place)
 	if errors.Is(err, fsutil.ErrNotRegular) {
@@ -60,8 +63,14 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if f.standing == returned {
 		return f.keepReturned(aside)
 	}
-	if theirs, err := f.isTheirs(); !theirs || err != nil {
-		return err
+	theirs, err := f.isTheirs()
+	switch {
+	case err != nil:
+		return f.checkpointDamaged(err, aside)
+	case !theirs && aside:
+		return f.expelBefore()
+	case !theirs:
+		return nil
 	}
 	if aside {
 		if done, err := f.resolveBefore(); done || err != nil {
