@@ -79,6 +79,7 @@ type Dir struct {
 	place       atomic.Pointer[place]               // of the directory when it was known to be nobody else's; nil = not yet
 	isOthers    atomic.Bool                         // see checkOwn
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
+	unopened    atomic.Pointer[[]string]            // files that could not be opened to be recovered; nil = there are none
 }
 
 // group is what those have of a directory who share it with others. That of "" are those
@@ -201,7 +202,12 @@ func (d *Dir) wait(ctx context.Context, weight int64) error {
 
 // Recovered says whether the files are known to be what the journal says, for those who have
 // the directory now, and, with a bucket, whether this host owns the directory.
-func (d *Dir) Recovered() bool { return d.recovered.Load() && d.owned() && d.hasSameOwners() }
+func (d *Dir) Recovered() bool {
+	if d.recovered.Load() && d.canOpenMore() {
+		d.MarkUnrecovered()
+	}
+	return d.recovered.Load() && d.owned() && d.hasSameOwners()
+}
 
 // hasSameOwners says whether the directory was recovered for those who have it now. Nobody
 // may have it meanwhile.

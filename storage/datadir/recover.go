@@ -76,7 +76,44 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if d.waiting.Swap(nil) != nil {
 		d.dirs.Logger.LogAttrs(ctx, slog.LevelInfo, "there is room again, and a directory is recovered", slog.String(logkey.DataDir, d.Path))
 	}
+	if err := d.noteUnopened(); err != nil {
+		return d.notRecovered(ctx, err)
+	}
 	return d.markRecovered(here)
+}
+
+// noteUnopened notes the phexts that could not be opened when they were to be recovered.
+func (d *Dir) noteUnopened() error {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return err
+	}
+	names, err := j.Unopened()
+	d.unopened.Store(nil)
+	if len(names) > 0 {
+		d.unopened.Store(&names)
+	}
+	return err
+}
+
+// canOpenMore says whether one of the phexts that could not be opened can be now, or is gone: then
+// the directory is not recovered any more.
+func (d *Dir) canOpenMore() bool {
+	names := d.unopened.Load()
+	return names != nil && slices.ContainsFunc(*names, func(name string) bool {
+		f, _, err := d.dirs.Links.Open(filepath.Join(d.Path, name))
+		if err == nil {
+			_ = f.Close() // it was not read
+		}
+		return !journal.IsUnfit(err)
+	})
+}
+
+// isUnopened says whether the phext of a call, or the names in it, could not be opened when it
+// was to be recovered: what it holds may be torn, also if it can be opened since.
+func (d *Dir) isUnopened(call *rewrite.Call) bool {
+	names := d.unopened.Load()
+	return names != nil && (slices.Contains(*names, call.FileName()) || slices.Contains(*names, call.NamesFileName()))
 }
 
 // markRecovered notes that the directory is recovered, unless another one is at its place
@@ -182,8 +219,8 @@ func (ds *Dirs) Waiting(dataDir string) *journal.NoRoomError { return ds.Of(data
 // retryRecovery is how often a directory that waits for room is tried without a request.
 const retryRecovery = 10 * time.Second
 
-// Run recovers directories that wait for room, or whose writes have to get into the
-// bucket, and lets go of those that were lost, until ctx ends.
+// Run recovers directories that wait for room, or have phexts that could not be opened and can
+// be now, or whose writes have to get into the bucket, and lets go of those that were lost, until ctx ends.
 func (ds *Dirs) Run(ctx context.Context) {
 	ticker := time.NewTicker(retryRecovery)
 	defer ticker.Stop()
@@ -196,7 +233,7 @@ func (ds *Dirs) Run(ctx context.Context) {
 		}
 		for _, d := range ds.all() {
 			d.dropLost(ctx)
-			if d.waiting.Load() != nil || d.mustCatchUp() {
+			if d.waiting.Load() != nil || d.unopened.Load() != nil || d.mustCatchUp() {
 				_ = d.Recover(ctx) // it is logged, and tried again
 			}
 		}
@@ -250,6 +287,10 @@ func (d *Dir) recoverCopies(ctx context.Context, at string) error {
 	if owners == nil || owners.Shared || len(owners.Tenants) != 1 {
 		return nil
 	}
+	by, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return err
+	}
 	left, err := d.dirs.Journal.NotedElsewhere(owners.Tenants[0], d.Path)
 	for _, path := range left {
 		if len(d.dirs.Tenants().At(path)) > 0 {
@@ -262,7 +303,7 @@ func (d *Dir) recoverCopies(ctx context.Context, at string) error {
 		}
 		j, journalErr := d.dirs.JournalOf(before)
 		if journalErr == nil {
-			journalErr = j.RecoverCopy(ctx, at)
+			journalErr = j.RecoverCopy(ctx, at, by)
 		}
 		unlock()
 		err = errors.Join(err, journalErr)

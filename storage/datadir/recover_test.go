@@ -149,6 +149,7 @@ func TestWhoIsInTheTenantsFile(t *testing.T) {
 		all, want := []string{strings.Replace(w.entry(""), "will", "mary", 1)}, "acknowledged"
 		if stays {
 			all, want = append(all, strings.Replace(strings.Replace(w.entry(""), "v1-0", "v1-1", 1), `/data"`, `/now"`, 1)), "ackn"
+			w.check(errors.Join(os.Mkdir(filepath.Join(w.root, "now"), 0o700), os.WriteFile(filepath.Join(w.root, "now", "n.phext"), nil, 0o600)))
 		}
 		w.setTenants(all...)
 		w.check(w.dir.Recover(t.Context()))
@@ -156,5 +157,72 @@ func TestWhoIsInTheTenantsFile(t *testing.T) {
 			t.Errorf("stays %v: %q, %v", stays, got, err)
 		}
 		w.check(w.Journal.Close())
+	}
+}
+
+// TestAPhextThatCannotBeOpened when it is to be recovered keeps no other waiting. It is recovered
+// when it can be opened, also without a request, and nobody sees it before.
+func TestAPhextThatCannotBeOpened(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.put("other.phext", "other")
+			w.put("n.phext", "before")
+			w.check(w.dir.Recover(t.Context()))
+			j, err := w.JournalOf(w.dir)
+			w.check(err)
+			p, err := j.Begin(journal.Mutation{File: "n.phext", Op: journal.Update, At: phext.Origin(), Text: "after"}, func() (journal.State, error) {
+				return journal.State{Text: "before", Exists: true}, nil
+			})
+			w.check(err)
+			w.check(p.Sync())
+			w.put("n.phext", "af") // SQ was killed then
+			w.check(os.Rename(w.path("n.phext"), w.path("aside")))
+			w.check(os.Symlink("aside", w.path("n.phext")))
+			w.dir.MarkUnrecovered()
+			n := w.call("select", "p=n")
+			for range 2 {
+				v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=other"))
+				w.check(err)
+				if v.Phext.Text() != "other" {
+					t.Errorf("the other one: %q", v.Phext.Text())
+				}
+				unlock, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
+				w.check(err)
+				unlock()
+				if _, err = w.dir.RecoveredView(t.Context(), n); apierror.From(err) == nil {
+					t.Errorf("the one that cannot be opened: %v", err)
+				}
+			}
+			if w.stops != 2 {
+				t.Errorf("%d attempts to recover the directory", w.stops)
+			}
+
+			w.check(os.Rename(w.path("aside"), w.path("n.phext")))
+			_, err = w.dir.NewestView(n)
+			w.wantError(err, apierror.Unavailable, "being put in order")
+			if !asked {
+				go w.Run(t.Context())
+				time.Sleep(retryRecovery)
+				synctest.Wait()
+				if got, err := os.ReadFile(w.path("n.phext")); string(got) != "after" {
+					t.Errorf("without a request: %q, %v", got, err)
+				}
+			}
+			v, err := w.dir.RecoveredView(t.Context(), n)
+			w.check(err)
+			if v.Phext.Text() != "after" {
+				t.Errorf("it holds %q", v.Phext.Text())
+			}
+		})
+	}
+}
+
+// TestAPhextThatMayNotBeOpened is not answered as if SQ were at fault.
+func TestAPhextThatMayNotBeOpened(t *testing.T) {
+	w := newWorld(t)
+	w.wantError(w.unfitFor(&fs.PathError{Op: "open", Path: w.path("n.phext"), Err: fs.ErrPermission}), apierror.Unavailable, "may not open this tenant's files")
+	if got := w.log.String(); strings.Count(got, "n.phext") != 1 {
+		t.Errorf("the log: %s", got)
 	}
 }

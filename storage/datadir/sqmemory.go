@@ -99,7 +99,7 @@ func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error)
 	id, err = d.dirs.Links.Identify(path)
 	switch {
 	case err != nil:
-		return id, false, unfitFor(err)
+		return id, false, d.dirs.unfitFor(err)
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
 		return id, false, d.CheckPresent()
@@ -111,7 +111,7 @@ func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error)
 	if id, err = d.checkText(path); err == nil {
 		err = d.checkOwn(filepath.Dir(path))
 	}
-	return id, err == nil, unfitFor(err)
+	return id, err == nil, d.dirs.unfitFor(err)
 }
 
 // checkText reads a file to its end, without holding it in memory, and says

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -28,25 +30,25 @@ func (ds *Dirs) MissingView() View { return View{ds.missing, ds.missing} }
 // be read or given to SQ is an error that names the reason.
 func (ds *Dirs) File(path string) (*cache.Version, error) {
 	v, err := ds.Cache.Read(path)
-	return v, unfitFor(err)
+	return v, ds.unfitFor(err)
 }
 
 // NewestFile is File for whoever has the directory locked to change it: readers may not
 // see that version yet.
 func (ds *Dirs) NewestFile(path string) (*cache.Version, error) {
 	v, err := ds.Cache.ReadNewest(path)
-	return v, unfitFor(err)
+	return v, ds.unfitFor(err)
 }
 
 // Identify looks at a phext's file, and does not read it. Errors are as those of
 // File; no file is the zero FileID.
 func (ds *Dirs) Identify(path string) (fsutil.FileID, error) {
 	id, err := ds.Links.Identify(path)
-	return id, unfitFor(err)
+	return id, ds.unfitFor(err)
 }
 
 // unfitFor makes the errors of files that are not fit those that callers are told of.
-func unfitFor(err error) error {
+func (ds *Dirs) unfitFor(err error) error {
 	if errors.Is(err, cache.ErrNoMemory) {
 		return ErrBusy
 	}
@@ -54,6 +56,10 @@ func unfitFor(err error) error {
 		if errors.Is(err, reason) {
 			return Unfit(reason.Error())
 		}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		ds.Logger.Error("a phext may not be opened", slog.Any(logkey.Error, err))
+		return errNoAccess
 	}
 	return err
 }
@@ -75,7 +81,11 @@ func (d *Dir) View(call *rewrite.Call) (View, error) { return d.view(call, d.dir
 // NewestView is View for whoever has the directory locked to change it: readers may not
 // see those versions yet.
 func (d *Dir) NewestView(call *rewrite.Call) (View, error) {
-	return d.view(call, d.dirs.NewestFile)
+	v, err := d.view(call, d.dirs.NewestFile)
+	if err == nil && d.isUnopened(call) {
+		return View{}, ErrNotRecovered
+	}
+	return v, err
 }
 
 func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, error)) (v View, err error) {
@@ -111,6 +121,9 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 		}
 		r := d.replica.Load()
 		v, err := d.viewFor(call)
+		if err == nil && d.isUnopened(call) {
+			err = ErrNotRecovered
+		}
 		if err == nil && !call.ShowsAll() {
 			v, err = d.restrict(v, call)
 		}

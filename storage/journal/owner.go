@@ -256,11 +256,11 @@ type claim struct {
 	anew   bool // nothing in the journal is of theirs
 	ids    bool // they may be those who had the data_dir, with other ids
 
-	replaced  bool // the directory is another one than before, or was written with another journal since
-	written   bool // it was written with another journal since
-	inDoubt   bool // a crash may have damaged the files since they were recovered last
-	copied    bool // the directory is a copy, made after that crash
-	elsewhere bool // it is at another path than the journal's
+	replaced  bool     // the directory is another one than before, or was written with another journal since
+	written   bool     // it was written with another journal since
+	inDoubt   bool     // a crash may have damaged the files since they were recovered last
+	copied    bool     // the directory is a copy, made after that crash
+	elsewhere *Journal // of the path where it is; nil = it is at its own
 }
 
 // standing is what the journal means for a file.
@@ -362,6 +362,9 @@ func (j *Journal) claimed() *claim {
 
 // beginAnew hides all that the journal has until now.
 func (j *Journal) beginAnew(c *claim) error {
+	if err := j.setAsideUnopened(); err != nil {
+		return err
+	}
 	return j.forgetChanges(func(p Position) error {
 		j.cfg.Logger.Warn("a data_dir was another tenant's before: its journal begins anew, and shows nothing of that",
 			"data_dir", j.dataDir, "tenants", c.now.Tenants, "before", c.before.Tenants)

@@ -743,9 +743,10 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 				if len(left) != 1 || left[0] != w.j.dataDir {
 					t.Fatalf("the tenant has left %q", left)
 				}
-				w.must(w.j.RecoverCopy(t.Context(), w.data))
-				w.j, err = w.set.Of(w.data)
+				by, err := w.set.Of(w.data)
 				w.must(err)
+				w.must(w.j.RecoverCopy(t.Context(), w.data, by))
+				w.j = by
 			}
 			w.recoverFor("will")
 			if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
@@ -798,7 +799,9 @@ func (w *world) recoverCopies(tenant string) {
 	for _, path := range left {
 		j, err := w.set.Of(path)
 		w.must(err)
-		w.must(j.RecoverCopy(context.Background(), w.data))
+		by, err := w.set.Of(w.data)
+		w.must(err)
+		w.must(j.RecoverCopy(context.Background(), w.data, by))
 	}
 }
 

@@ -44,6 +44,11 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err := c.look(at); err != nil {
 		return report, err
 	}
+	if c == nil || !c.anew { // else they are not theirs
+		if err := j.recoverUnopened(ctx, at, j); err != nil {
+			return report, j.orNoRoom(err, nil)
+		}
+	}
 	if report, err = j.recoverBy(ctx, at, c); err != nil {
 		return report, err
 	}
@@ -99,8 +104,9 @@ func (j *Journal) setRecovering(recovering bool) {
 
 // RecoverCopy repairs what a crash has left of the files in a copy of the data_dir, to which the
 // path at leads: somebody has moved them before they were recovered. It does nothing if none of
-// them is there. Nobody else uses the journal meanwhile.
-func (j *Journal) RecoverCopy(ctx context.Context, at string) error {
+// them is there. What cannot be opened is left to by, the journal of the copy. Nobody else uses
+// the journals meanwhile.
+func (j *Journal) RecoverCopy(ctx context.Context, at string, by *Journal) error {
 	note, err := j.cfg.noteOf(j.dir)
 	if err != nil || note == nil {
 		return err
@@ -108,10 +114,13 @@ func (j *Journal) RecoverCopy(ctx context.Context, at string) error {
 	if id := idAt(at); id != "" && id != note.ID { // it was written with another journal since
 		return nil
 	}
+	if err := j.recoverUnopened(ctx, at, by); err != nil {
+		return err
+	}
 	if _, err := j.Phexts(); err != nil || !j.isInDoubt() { // it is open now
 		return err
 	}
-	_, err = j.recoverBy(ctx, at, &claim{before: note, now: *note, replaced: true, copied: true, elsewhere: true})
+	_, err = j.recoverBy(ctx, at, &claim{before: note, now: *note, replaced: true, copied: true, elsewhere: by})
 	return errors.Join(err, j.Suspend())
 }
 
@@ -140,7 +149,8 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 	}
 	there := r.presence(c)
-	if c != nil && c.elsewhere {
+	if c != nil && c.elsewhere != nil {
+		r.unopenedBy = c.elsewhere
 		if !there[""].asLeft {
 			return report, nil
 		}
@@ -191,7 +201,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	if others {
 		return report, err
 	}
-	if c != nil && (c.anew || c.elsewhere) {
+	if c != nil && (c.anew || c.elsewhere != nil) {
 		waiting = nil // nothing is read before the claim is settled
 	}
 	return report, v.j.orNoRoom(err, waiting)
@@ -272,13 +282,14 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
+	unopenedBy     *Journal                         // keeps what could not be opened
 	isThere        bool                             // presence.asLeft of its owner
 	wasOthers      bool                             // claim.wasOthers of the present file
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }
 
 func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
-	r := &recovery{view: v, dataDir: at, report: report, replace: j.writeState}
+	r := &recovery{view: v, dataDir: at, report: report, unopenedBy: j, replace: j.writeState}
 	if len(v.segments) > 0 {
 		r.segment = v.segments[0]
 	}
@@ -354,7 +365,7 @@ func (j *Journal) syncCheckpointsLocked() error {
 
 // removeTemporary removes the unfinished files of fsutil.Replace.
 func (j *Journal) removeTemporary(at string) error {
-	for _, dir := range []string{at, j.dir} {
+	for _, dir := range []string{at, j.dir, j.unopened()} {
 		entries, err := os.ReadDir(dir)
 		if fsutil.IgnoreMissing(err) != nil {
 			return err

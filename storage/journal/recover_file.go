@@ -104,17 +104,6 @@ func (f *fileRecovery) isTheirs() (bool, error) {
 	return f.older()
 }
 
-// leaveUnfit leaves alone what is no phext's file, such as a link that is not followed, and what
-// may not be opened. Nothing reads or writes it until somebody puts that right. The other files
-// of the directory are none the worse for it.
-func (f *fileRecovery) leaveUnfit(cause error) error {
-	f.view.j.cfg.Logger.Error("something lies in the place of a phext that cannot be one, or may not be opened; it is left alone", "path", f.path, "error", f.named(cause))
-	if f.log == nil {
-		return nil
-	}
-	return f.recordEnd(record{kind: aborted})
-}
-
 // replay finds out what the file should hold.
 func (f *fileRecovery) replay() error {
 	segment, err := f.view.file(f.segment)
