@@ -76,7 +76,7 @@ type Dirs struct {
 	onlyLooks  bool               // see Looking
 	mostOfOne  int64              // bytes of Answers that one directory may take
 	recovering chan struct{}      // has a place for the one who recovers a large phext
-	lost       chan struct{}      // has one when an ownership was lost
+	due        chan struct{}      // has one when an ownership was lost, or tenants have moved: see Run
 	sending    *memlimit.SharedBy // what answers on their way keep in memory, by caller
 	deposed    atomic.Int64       // how many were lost to another host
 	sq         *sqMemory
@@ -94,7 +94,7 @@ func New(c Config) *Dirs {
 	largest, beside := max(c.MaxBody, cache.Largest), max(c.ReadMemory, leastBeside)
 	ds := &Dirs{
 		Config: c, Bodies: memlimit.NewShares(bodiesAtOnce*c.MaxBody, bodiesAtOnce*c.MaxBody/bodiesPart), Answers: memlimit.NewBudget(largest + beside),
-		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+		mostOfOne: largest + beside/2, recovering: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		missing: cache.Missing(), identity: fsutil.IdentityOf, syncDir: fsutil.SyncDir, sq: newSQMemory(), byPath: map[string]*Dir{}, callers: map[string]*memlimit.Budget{}, byNode: map[fsutil.Node][]string{},
 	}
 	sending := ds.Answers.Limit()

@@ -13,7 +13,8 @@ import (
 // NoteMoved is called for tenants that have other data directories than before, or may have
 // moved while sqgate was stopped. A power cut must not take back how a directory came to its path:
 // the tenants file says already that it is there. And without its disk it must not be taken for one
-// of a new tenant, also if nobody has asked for it yet.
+// of a new tenant, also if nobody has asked for it yet. If a crash came before the move, Run repairs
+// the phexts: a clean stop cannot be noted before, and what is edited after it would pass for damage.
 func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 	synced, dirs := map[string]bool{}, map[string]string{}
 	for _, t := range of {
@@ -36,6 +37,7 @@ func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 			ds.Of(dir).markUnasked()
 		}
 	}
+	ds.wake()
 }
 
 // markUnasked marks a directory for which nobody has asked since its tenants came to it.
@@ -49,6 +51,7 @@ func (d *Dir) markUnasked() {
 	}
 	defer letGo()
 	if here, err := phextsIn(at); err == nil && len(here) > 0 {
+		d.moved.Store(d.dirs.TakeOver == nil) // with a bucket, only requests do that
 		d.markOrWarn(at)
 		return
 	}

@@ -220,7 +220,8 @@ func (ds *Dirs) Waiting(dataDir string) *journal.NoRoomError { return ds.Of(data
 const retryRecovery = 10 * time.Second
 
 // Run recovers directories that wait for room, or have phexts that could not be opened and can
-// be now, or whose writes have to get into the bucket, and lets go of those that were lost, until ctx ends.
+// be now, or to which tenants have moved, or whose writes have to get into the bucket, and lets go
+// of those that were lost, until ctx ends.
 func (ds *Dirs) Run(ctx context.Context) {
 	ticker := time.NewTicker(retryRecovery)
 	defer ticker.Stop()
@@ -229,14 +230,22 @@ func (ds *Dirs) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-ds.lost:
+		case <-ds.due:
 		}
 		for _, d := range ds.all() {
 			d.dropLost(ctx)
-			if d.waiting.Load() != nil || d.unopened.Load() != nil || d.mustCatchUp() {
+			if d.waiting.Load() != nil || d.unopened.Load() != nil || d.moved.Swap(false) || d.mustCatchUp() {
 				_ = d.Recover(ctx) // it is logged, and tried again
 			}
 		}
+	}
+}
+
+// wake has Run look at all directories now.
+func (ds *Dirs) wake() {
+	select {
+	case ds.due <- struct{}{}:
+	default: // it does so anyway
 	}
 }
 

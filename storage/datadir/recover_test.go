@@ -226,3 +226,37 @@ func TestAPhextThatMayNotBeOpened(t *testing.T) {
 		t.Errorf("the log: %s", got)
 	}
 }
+
+// TestADirectoryToWhichATenantHasMoved is recovered without a request, if its phexts are there, so
+// that a clean stop counts for them.
+func TestADirectoryToWhichATenantHasMoved(t *testing.T) {
+	for _, test := range []struct{ start, copied bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.keepMarks()
+			path, other := w.dir.Path, w.dir.Path+".now"
+			w.check(w.dir.Recover(t.Context()))
+			w.journalled("n.phext", "text")
+			if test.copied {
+				w.check(os.Rename(path, other))
+			}
+			if test.start {
+				w.Dirs = New(w.Config)
+			} else {
+				go w.Run(t.Context())
+			}
+			w.setTenants(strings.Replace(w.entry(""), path, other, 1))
+			w.NoteMoved(w.current.Load().All())
+			if test.start {
+				go w.Run(t.Context())
+			}
+			synctest.Wait()
+			if got := w.Of(other).Recovered(); got != test.copied {
+				t.Errorf("%+v: recovered %v", test, got)
+			}
+			if left, err := w.Journal.NotedElsewhere(w.tenant.UniqueID(), other); err != nil || len(left) == 0 != test.copied {
+				t.Errorf("%+v: the tenant is noted at %q, %v", test, left, err)
+			}
+		})
+	}
+}

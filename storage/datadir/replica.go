@@ -329,10 +329,7 @@ func (r *Replica) Lose(cause error) {
 	d.behind.Store(d.dirs.Lag > 0)
 	d.MarkUnrecovered()
 	d.leftovers.Store(true)
-	select {
-	case d.dirs.lost <- struct{}{}:
-	default: // Run looks at all of them anyway
-	}
+	d.dirs.wake()
 	d.dirs.Logger.Error("this host does not own a directory in the bucket any more: nothing of it is served until it is taken over again",
 		slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, cause))
 }
