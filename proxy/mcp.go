@@ -12,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/reader"
 	"mirrorborn.us/sqgate/tenants/quota"
 )
 
@@ -65,7 +66,7 @@ func (g *Gateway) serveMCP(w http.ResponseWriter, r *http.Request, dir *datadir.
 	made()
 	made = func() {}
 	if size := cap(answer.Body); size > longestUncounted {
-		release, ok := dir.Send(info.recipient(), answer, int64(size))
+		release, ok := reader.Send(r.Context(), dir, info.recipient(), answer, int64(size))
 		if !ok {
 			return datadir.ErrBusy
 		}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
+	"mirrorborn.us/sqgate/storage/reader"
 )
 
 // servePublished answers a request of the published API: read, write, list, search, and
@@ -43,7 +45,7 @@ func (g *Gateway) readPublished(w http.ResponseWriter, r *http.Request, dir *dat
 	}
 	switch {
 	case asObject:
-		return g.writeObject(w, dir, answer.Text, call)
+		return g.writeObject(r.Context(), w, dir, answer.Text, call)
 	case answer.Text == "":
 		return noScroll(call)
 	}
@@ -63,10 +65,10 @@ func noScroll(call *rewrite.Call) error {
 
 // writeObject answers with a text as an object. The answer is counted until it is
 // sent, as a text is.
-func (g *Gateway) writeObject(w http.ResponseWriter, dir *datadir.Dir, text string, call *rewrite.Call) error {
+func (g *Gateway) writeObject(ctx context.Context, w http.ResponseWriter, dir *datadir.Dir, text string, call *rewrite.Call) error {
 	coordinate, pace := call.Published.Coordinate, call.Pace
 	size := len(`{"content":,"coordinate":,"exists":false}`+"\n") + phext.QuotedLen(text, pace) + phext.QuotedLen(coordinate, pace)
-	release, ok := dir.Send(call.Recipient, new(byte), int64(size))
+	release, ok := reader.Send(ctx, dir, call.Recipient, new(byte), int64(size))
 	if !ok {
 		return datadir.ErrBusy
 	}

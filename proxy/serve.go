@@ -10,6 +10,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/internal/pace"
 	"mirrorborn.us/sqgate/rewrite"
@@ -89,21 +90,32 @@ func (g *Gateway) parse(r *http.Request, head *rewrite.Head, held *memlimit.Rese
 			infoOf(r).body = body
 		}
 	}
+	turn := infoOf(r).turn
 	if len(body)+len(r.URL.RawQuery)+len(r.URL.Path) > parsedAside {
-		turn := infoOf(r).turn
 		if err := turn.Take(r.Context()); err != nil {
 			return nil, err
 		}
 		defer turn.Give()
 	}
-	switch more := head.ParsedMemory(body, r.URL.RawQuery); {
-	case more == 0:
-	case !held.Fits(held.Size() + more):
-		return nil, errListTooLarge
-	case !held.Grow(held.Size() + more):
-		return nil, datadir.ErrBusy
+	if err := growFor(held, head.ParsedMemory(body, r.URL.RawQuery), turn); err != nil {
+		return nil, err
 	}
 	return head.Call(body)
+}
+
+// growFor has held have more bytes, for lists. It may wait, without the turn.
+func growFor(held *memlimit.Reservation, more int64, turn *fairqueue.Turn) error {
+	if more > memlimit.Little {
+		defer turn.Suspend()()
+	}
+	switch {
+	case more == 0:
+	case !held.Fits(held.Size() + more):
+		return errListTooLarge
+	case !held.Grow(held.Size() + more):
+		return datadir.ErrBusy
+	}
+	return nil
 }
 
 // parsedAside is the size of a body or a URL, in bytes, up to which it is parsed beside the turns:

@@ -140,6 +140,15 @@ func (t *Turn) Writer(w io.Writer) io.Writer {
 	})
 }
 
+// Suspend gives the turn back, if it is held, until resume is called: something is waited for.
+func (t *Turn) Suspend() (resume func()) {
+	if t == nil || !t.held {
+		return func() {}
+	}
+	t.Give()
+	return t.retake
+}
+
 // outside waits for move, without the turn. The bytes that it has moved are work if the
 // turn is not held.
 func (t *Turn) outside(move func() (int, error)) (n int, err error) {

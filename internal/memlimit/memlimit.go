@@ -1,20 +1,23 @@
 // Package memlimit bounds what is held in memory at once: bytes of bodies and
-// answers, or numbers of requests. It refuses and never waits: two holders that
-// each wait for what the other has would wait for ever.
+// answers, or numbers of requests. It refuses, and never waits for other holders: two that
+// each wait for what the other has would wait for ever. What is larger than Little may wait
+// until garbage is collected, so whoever has a turn gives it back before.
 package memlimit
 
 import (
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 )
 
+// Little is how much, in bytes, may be taken in a turn: for that, no garbage is collected.
+const Little = 256 << 10
+
 // Budget is how much may be held at once. Its methods may be called at any time.
 type Budget struct {
 	limit   int64
 	used    atomic.Int64
-	reclaim func() bool
+	reclaim func(collect func()) bool
 	level   int64
 	above   func()
 
@@ -24,10 +27,9 @@ type Budget struct {
 	whole  *Budget // of which this is a part; nil = of none
 	leaves int64   // of whole to parts that have little, see Part
 
-	garbage    atomic.Int64 // what was given back since the last collection
-	mostLeft   int64        // of garbage; 0 = it is not counted
-	beside     func() int64 // see CountGarbage
-	collecting sync.Mutex
+	collector collector
+	mostLeft  int64        // of garbage; 0 = it is not counted
+	beside    func() int64 // see CountGarbage
 }
 
 // NewBudget makes a budget of limit bytes, or whatever the caller counts.
@@ -41,8 +43,9 @@ func (b *Budget) Part(limit int64) *Budget {
 }
 
 // OnShortage has reclaim called when there is no room, which may give some back. It
-// returns whether it has. It is set before the budget is used.
-func (b *Budget) OnShortage(reclaim func() bool) { b.reclaim = reclaim }
+// returns whether it has. Where it may wait, it gets collect, which has garbage collected;
+// else nil. It is set before the budget is used.
+func (b *Budget) OnShortage(reclaim func(collect func()) bool) { b.reclaim = reclaim }
 
 // OnLevel has above called each time that something was taken and more than level is
 // held then. It is set before the budget is used.
@@ -64,29 +67,33 @@ func (b *Budget) Limit() int64 { return b.limit }
 
 // Take reserves n, or nothing.
 func (b *Budget) Take(n int64) bool {
+	return takeWaiting([]*Budget{b}, n, func() bool { return b.take(n) })
+}
+
+// take is Take without waiting.
+func (b *Budget) take(n int64) bool {
 	if b.shares != nil {
 		return b.shares.take(b.owner, n, n)
 	}
-	return b.take(n, b.limit)
+	return b.takeOf(n, b.limit)
 }
 
-// take is Take unless more than most would be held then.
-func (b *Budget) take(n, most int64) bool {
+// takeOf is take unless more than most would be held then.
+func (b *Budget) takeOf(n, most int64) bool {
 	for {
 		used := b.used.Load()
 		if n > most-used {
-			if n <= most && b.reclaim != nil && b.reclaim() {
+			if n <= most && b.reclaim != nil && b.reclaim(nil) {
 				continue
 			}
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
-			if b.whole != nil && !b.whole.take(n, b.mostOfWhole(used+n)) {
+			if b.whole != nil && !b.whole.takeOf(n, b.mostOfWhole(used+n)) {
 				b.used.Add(-n)
 				return false
 			}
 			b.watch(n, used+n)
-			b.collect()
 			return true
 		}
 	}
@@ -101,34 +108,61 @@ func (b *Budget) mostOfWhole(mine int64) int64 {
 }
 
 // TakeAnyway is Take for what cannot be refused. Others are refused until there is room again.
-func (b *Budget) TakeAnyway(n int64) { b.watch(n, b.used.Add(n)) }
-
-// watch looks at the level after n was taken.
-func (b *Budget) watch(n, used int64) {
-	if b.above != nil && n > 0 && used > b.level {
-		b.above()
-	}
+func (b *Budget) TakeAnyway(n int64) {
+	_ = takeWaiting([]*Budget{b}, n, func() bool { b.watch(n, b.used.Add(n)); return true })
 }
 
-// collect has garbage collected if what is held and more than mostLeft of what was given
-// back do not fit together.
-func (b *Budget) collect() {
-	if b.mostLeft == 0 || !b.isFull() {
+// watch looks at the level after n was taken. What is let go of then is garbage.
+func (b *Budget) watch(n, used int64) {
+	if b.above == nil || n <= 0 || used <= b.level {
 		return
 	}
-	b.collecting.Lock()
-	defer b.collecting.Unlock()
-	if !b.isFull() {
-		return // somebody else has done it
-	}
-	given := b.garbage.Load()
-	runtime.GC()
-	b.garbage.Add(-given)
+	before := b.besides()
+	b.above()
+	b.collector.garbage.Add(max(0, before-b.besides()))
 }
 
+func (b *Budget) besides() int64 {
+	if b.beside == nil {
+		return 0
+	}
+	return b.beside()
+}
+
+// takeWaiting has take take n from each budget. If n is more than Little, garbage is
+// collected for it.
+func takeWaiting(budgets []*Budget, n int64, take func() bool) bool {
+	for !take() {
+		if n <= Little || !slices.ContainsFunc(budgets, func(b *Budget) bool { return b.reclaimFor(n) }) {
+			return false
+		}
+	}
+	for _, b := range budgets {
+		if b.whole != nil {
+			b = b.whole
+		}
+		if n > Little && b.isFull() {
+			b.collector.collect(b.isFull)
+		}
+	}
+	return true
+}
+
+// reclaimFor has garbage collected if there is no room for n, and says whether some was
+// given back.
+func (b *Budget) reclaimFor(n int64) bool {
+	all, used := b, b.used.Load()
+	short := n > b.limit-used
+	if b.whole != nil {
+		all, short = b.whole, short || n > b.mostOfWhole(used+n)-b.whole.used.Load()
+	}
+	return short && n <= b.limit && all.reclaim != nil && all.reclaim(func() { all.collector.collect(nil) })
+}
+
+// isFull says that what is held and more than mostLeft of the garbage do not fit together.
 func (b *Budget) isFull() bool {
-	garbage := b.garbage.Load()
-	return garbage > b.mostLeft && b.used.Load()+garbage-b.mostLeft+b.beside() > b.limit
+	garbage := b.collector.garbage.Load()
+	return b.mostLeft > 0 && garbage > b.mostLeft && b.used.Load()+garbage-b.mostLeft+b.beside() > b.limit
 }
 
 // Give returns n.
@@ -138,14 +172,14 @@ func (b *Budget) Give(n int64) {
 		return
 	}
 	if b.used.Add(-n); b.mostLeft > 0 {
-		b.garbage.Add(n)
+		b.collector.garbage.Add(n)
 	}
 	if b.whole != nil {
 		b.whole.Give(n)
 	}
 }
 
-// putBack is Give for what was taken and not used: that leaves no garbage.
+// putBack is Give for what leaves no garbage, such as what was not used.
 func (b *Budget) putBack(n int64) {
 	if b.shares != nil {
 		b.shares.give(b.owner, n, n)
@@ -160,10 +194,8 @@ func (b *Budget) putBack(n int64) {
 // takeAll takes an amount from each budget, or nothing from any.
 func takeAll(budgets []*Budget, amount func(*Budget) int64) bool {
 	for i, b := range budgets {
-		if !b.Take(amount(b)) {
-			for _, b := range budgets[:i] {
-				b.putBack(amount(b))
-			}
+		if !b.take(amount(b)) {
+			putBackAll(budgets[:i], amount)
 			return false
 		}
 	}
@@ -173,6 +205,12 @@ func takeAll(budgets []*Budget, amount func(*Budget) int64) bool {
 func giveAll(budgets []*Budget, amount func(*Budget) int64) {
 	for _, b := range budgets {
 		b.Give(amount(b))
+	}
+}
+
+func putBackAll(budgets []*Budget, amount func(*Budget) int64) {
+	for _, b := range budgets {
+		b.putBack(amount(b))
 	}
 }
 
@@ -197,7 +235,7 @@ func (r *Reservation) Grow(n int64) bool {
 	more := n - r.held
 	if more < 0 {
 		giveAll(r.budgets, func(*Budget) int64 { return -more })
-	} else if !takeAll(r.budgets, func(*Budget) int64 { return more }) {
+	} else if !takeWaiting(r.budgets, more, func() bool { return takeAll(r.budgets, func(*Budget) int64 { return more }) }) {
 		return false
 	}
 	r.held = n
@@ -212,6 +250,12 @@ func (r *Reservation) Fits(n int64) bool {
 // Size is what is reserved.
 func (r *Reservation) Size() int64 { return r.held }
 
+// PutBack is Release of what leaves no garbage.
+func (r *Reservation) PutBack() {
+	putBackAll(r.budgets, func(*Budget) int64 { return r.held })
+	r.held = 0
+}
+
 // Release gives everything back.
 func (r *Reservation) Release() {
 	if r.held == 0 {
@@ -225,6 +269,7 @@ func (r *Reservation) Release() {
 // is being sent to many clients is in memory once.
 type Shared struct {
 	budgets []*Budget
+	kept    bool // the things stay where they are, and are no garbage afterwards
 	mu      sync.Mutex
 	users   map[any]int
 }
@@ -234,17 +279,31 @@ func NewShared(budgets ...*Budget) *Shared {
 	return &Shared{budgets: budgets, users: map[any]int{}}
 }
 
+// NewSharedKept is NewShared for things that somebody else keeps in memory.
+func NewSharedKept(budgets ...*Budget) *Shared {
+	s := NewShared(budgets...)
+	s.kept = true
+	return s
+}
+
 // Take counts one more user of a thing of size n, which is the same at each
 // call, unless there is no room for it. A thing that is larger than a budget has
 // room when there is nothing else. release gives the room back.
 func (s *Shared) Take(thing any, n int64) (release func(), ok bool) {
+	if !takeWaiting(s.budgets, n, func() bool { return s.take(thing, n) }) {
+		return nil, false
+	}
+	return func() { s.give(thing, n) }, true
+}
+
+func (s *Shared) take(thing any, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users[thing] == 0 && !takeAll(s.budgets, atMost(n)) {
-		return nil, false
+		return false
 	}
 	s.users[thing]++
-	return func() { s.give(thing, n) }, true
+	return true
 }
 
 func (s *Shared) give(thing any, n int64) {
@@ -252,6 +311,10 @@ func (s *Shared) give(thing any, n int64) {
 	defer s.mu.Unlock()
 	if s.users[thing]--; s.users[thing] == 0 {
 		delete(s.users, thing)
-		giveAll(s.budgets, atMost(n))
+		if s.kept {
+			putBackAll(s.budgets, atMost(n))
+		} else {
+			giveAll(s.budgets, atMost(n))
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestBudget(t *testing.T) {
@@ -18,45 +20,112 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// collections counts what b has collected, which takes as long as it is told.
+func collections(b *Budget, takes time.Duration) (n *int) {
+	n = new(int)
+	b.collector.gc = func() { *n++; time.Sleep(takes) }
+	return n
+}
+
 // TestGarbage has what was given back collected when it has no place beside what is held.
 func TestGarbage(t *testing.T) {
-	b := NewBudget(10)
+	const unit = 2 * Little
+	b := NewBudget(10 * unit)
 	kept := int64(0)
-	b.CountGarbage(2, func() int64 { return kept })
-	collections := func() uint32 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.NumForcedGC
-	}
-	take := func(n int64, collects bool) {
+	b.CountGarbage(2*unit, func() int64 { return kept })
+	n := collections(b, 0)
+	take := func(units int64, collects bool) {
 		t.Helper()
-		before := collections()
-		if !b.Take(n) {
-			t.Fatalf("there is no room for %d", n)
+		before := *n
+		if !b.Take(units * unit) {
+			t.Fatalf("there is no room for %d", units)
 		}
-		if got := collections() != before; got != collects {
+		if got := *n != before; got != collects {
 			t.Errorf("garbage was collected: %v, want %v", got, collects)
 		}
 	}
 	take(6, false)
-	b.Give(3)
+	b.Give(3 * unit)
 	take(6, false) // 9, and 3 that were given back, of which 2 may be left
 	take(1, true)
-	b.Give(2)
+	b.Give(2 * unit)
 	take(2, false) // no more than may be left
-	b.Give(3)
-	kept = 3
+	b.Give(3 * unit)
+	kept = 3 * unit
+	if !b.Take(Little) || *n != 1 {
+		t.Error("garbage was collected for a little")
+	}
+	b.putBack(Little)
 	take(1, true)
 	kept = 0
-	b.Give(2)
+	b.Give(2 * unit)
 	take(4, false)
-	if taken := takeAll([]*Budget{b, NewBudget(0)}, func(*Budget) int64 { return 1 }); taken || b.garbage.Load() != 2 {
+	if taken := takeAll([]*Budget{b, NewBudget(0)}, func(*Budget) int64 { return 1 }); taken || b.collector.garbage.Load() != 2*unit {
 		t.Error("what was not taken counts as garbage")
 	}
 	r := Reserve(b)
-	b.Give(10)
-	if r.Grow(5); !r.Grow(1) || b.garbage.Load() != 4 {
-		t.Errorf("%d were given back", b.garbage.Load())
+	b.Give(10 * unit)
+	if r.Grow(5 * unit); !r.Grow(unit) || b.collector.garbage.Load() != 4*unit {
+		t.Errorf("%d were given back", b.collector.garbage.Load())
+	}
+	if r.PutBack(); r.Size() != 0 || b.used.Load() != 0 || b.collector.garbage.Load() != 4*unit {
+		t.Error("what leaves no garbage counts as some")
+	}
+}
+
+// TestCollectionsTakeAFifthOfTheTime, whatever they are for: memory for which there is no
+// room, and garbage.
+func TestCollectionsTakeAFifthOfTheTime(t *testing.T) {
+	const size, takes, most = 2 * Little, 100 * time.Millisecond, 20
+	for what, prepare := range map[string]func(b *Budget){
+		"garbage": func(b *Budget) { b.CountGarbage(1, func() int64 { return 0 }) },
+		"a shortage": func(b *Budget) {
+			b.Take(size)
+			b.OnShortage(func(collect func()) bool {
+				if collect != nil {
+					collect()
+				}
+				return false
+			})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := NewBudget(size)
+				n := collections(b, takes)
+				prepare(b)
+				for end := time.Now().Add(((most-1)*(1+rest) + 1) * takes); time.Now().Before(end); {
+					if b.Take(size) {
+						b.Give(size)
+					}
+				}
+				if *n != most {
+					t.Errorf("%d collections, want %d", *n, most)
+				}
+			})
+		})
+	}
+}
+
+// TestWhatIsUsedAndKeptIsNoGarbage, however often it is used.
+func TestWhatIsUsedAndKeptIsNoGarbage(t *testing.T) {
+	b := NewBudget(10)
+	b.CountGarbage(1, func() int64 { return 0 })
+	for garbage, s := range map[int64]*Shared{0: NewSharedKept(b), 8: NewShared(b)} {
+		release, ok := s.Take("a", 8)
+		if release(); !ok || b.used.Load() != 0 || b.collector.garbage.Swap(0) != garbage {
+			t.Errorf("not %d of garbage", garbage)
+		}
+	}
+}
+
+// TestWhatIsLetGoOfIsGarbage where others need its room.
+func TestWhatIsLetGoOfIsGarbage(t *testing.T) {
+	b, kept := NewBudget(10), int64(5)
+	b.CountGarbage(1, func() int64 { return kept })
+	b.OnLevel(5, func() { kept = 1 })
+	if b.Take(9); b.collector.garbage.Load() != 4 {
+		t.Errorf("%d are garbage", b.collector.garbage.Load())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"time"
 	"weak"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -50,10 +49,6 @@ type Cache struct {
 	// reserve is where memory for a file that is being read is reserved.
 	reserve func(path string) *memlimit.Reservation
 
-	collecting sync.Mutex    // for collected; mu is locked after it
-	collected  time.Time     // when Collect last had garbage collected
-	rest       time.Duration // restBetween; another in tests
-
 	mu       sync.Mutex
 	unkept   []unkept
 	evicted  map[string]weak.Pointer[Version] // by path; somebody may still have them
@@ -75,7 +70,7 @@ type Stats struct {
 // New makes a cache of limit bytes. With 0, nothing is kept. Before a file is read,
 // memory for it is reserved in an empty reservation that reserve makes.
 func New(limit int64, reserve func(path string) *memlimit.Reservation) *Cache {
-	c := &Cache{limit: limit, reserve: reserve, loading: map[string]*load{}, evicted: map[string]weak.Pointer[Version]{}, frozen: map[string]*frozenFile{}, nothing: Missing(), rest: restBetween}
+	c := &Cache{limit: limit, reserve: reserve, loading: map[string]*load{}, evicted: map[string]weak.Pointer[Version]{}, frozen: map[string]*frozenFile{}, nothing: Missing()}
 	versions, err := simplelru.NewLRU(math.MaxInt32, func(_ string, p *Version) { c.bytes -= p.costLocked(); p.dropAnswersLocked() })
 	if err != nil {
 		panic(err) // only a size below 1 is refused

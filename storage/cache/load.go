@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 	"weak"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
@@ -96,17 +94,12 @@ func (c *Cache) inUseLocked(path string, id fsutil.FileID) *Version {
 	return nil
 }
 
-// restBetween is the shortest time between two collections, which cost processor time.
-const restBetween = 100 * time.Millisecond
-
 // Collect gives back the memory of versions that the cache has not kept and that nobody
-// has any more, and says whether there were any.
-func (c *Cache) Collect() bool {
-	c.collecting.Lock()
-	defer c.collecting.Unlock()
-	if time.Since(c.collected) >= c.rest && c.hasUnkept() {
-		runtime.GC() // only then a version that nobody has is known
-		c.collected = time.Now()
+// has any more, and says whether there were any. collect has garbage collected, since only
+// then a version that nobody has is known; nil = it must not wait.
+func (c *Cache) Collect(collect func()) bool {
+	if collect != nil && c.hasUnkept() {
+		collect()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +107,7 @@ func (c *Cache) Collect() bool {
 	c.unkept = slices.DeleteFunc(c.unkept, func(u unkept) bool {
 		gone := u.version.Value() == nil
 		if gone {
-			u.held.Release()
+			u.held.PutBack()
 		}
 		return gone
 	})
@@ -130,7 +123,11 @@ func (c *Cache) hasUnkept() bool {
 // room is the memory that a version takes while it is read.
 type room struct{ *memlimit.Reservation }
 
-func (r room) take(bytes int64) error {
+// take takes more of it, or gives some back. It may wait, without the turn.
+func (r room) take(bytes int64, turn *fairqueue.Turn) error {
+	if bytes > memlimit.Little {
+		defer turn.Suspend()()
+	}
 	switch n := r.Size() + bytes; {
 	case !r.Fits(n):
 		return ErrTooManyScrolls
@@ -166,11 +163,11 @@ func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err e
 	if id.Size > Largest {
 		return nil, false, ErrTooLarge
 	}
-	if err := held.take(id.Size); err != nil {
-		return nil, false, err
-	}
 	turn := c.Turns.Turn(filepath.Dir(path))
 	defer turn.Give()
+	if err := held.take(id.Size, turn); err != nil {
+		return nil, false, err
+	}
 	text, opened, err := c.readText(path, id, turn)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
@@ -188,7 +185,7 @@ func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err e
 	if !pace.IsText(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = NewVersionWithin(text, id, pace, held.take)
+	p, err = NewVersionWithin(text, id, pace, func(bytes int64) error { return held.take(bytes, turn) })
 	return p, true, err
 }
 
@@ -240,13 +237,8 @@ func (c *Cache) limitNow() int64 {
 // Shrink lets go of what is beyond the limit, because others need it now.
 func (c *Cache) Shrink() {
 	c.mu.Lock()
-	before := c.bytes
+	defer c.mu.Unlock()
 	c.trimLocked()
-	freed := before - c.bytes
-	c.mu.Unlock()
-	if freed > 0 {
-		runtime.GC() // only then the memory is there for others
-	}
 }
 
 // worthSharing is the memory of a version, in bytes, above which it is not read again

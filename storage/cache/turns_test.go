@@ -1,13 +1,17 @@
 package cache
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/memlimit"
 )
 
 // Whoever waits for a turn goes first while a large file is read and parsed.
@@ -58,5 +62,37 @@ func TestALargeFileIsReadInTurns(t *testing.T) {
 	first.Give()
 	if err := <-read; err != nil {
 		t.Error(err)
+	}
+}
+
+// While garbage is collected for a file that is parsed, others have their turns.
+func TestNoTurnIsHeldWhileGarbageIsCollected(t *testing.T) {
+	queue, err := fairqueue.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = queue.Close() })
+	path := filepath.Join(t.TempDir(), "large.phext")
+	put(t, path, strings.Repeat("x\x17", 100_000))
+	room, collected := memlimit.NewBudget(16<<20), false
+	room.Take(14 << 20)
+	room.OnShortage(func(collect func()) bool {
+		if collect == nil {
+			return false
+		}
+		collected = true
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		other := queue.Turn("another")
+		defer other.Give()
+		if err := other.Take(ctx); err != nil {
+			t.Errorf("the turn is held: %v", err)
+		}
+		return false
+	})
+	c := New(8<<20, func(string) *memlimit.Reservation { return memlimit.Reserve(room) })
+	c.Turns = queue
+	if _, err := c.Read(path); !errors.Is(err, ErrNoMemory) || !collected {
+		t.Errorf("%v, collected %v", err, collected)
 	}
 }

@@ -40,7 +40,7 @@ var compressors = sync.Pool{New: func() any {
 
 // compress makes the compressed form of an answer, turn by turn.
 func (r *Reader) compress(ctx context.Context, d *datadir.Dir, a *cache.Rendered) (*cache.Rendered, error) {
-	release, err := d.Admit(int64(len(a.Text)))
+	release, err := admit(ctx, d, int64(len(a.Text)), datadir.View{})
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (r *Reader) listing(ctx context.Context, d *datadir.Dir, call *rewrite.Call
 		return Answer{}, err
 	}
 	size := sizeOfListing(call, page)
-	if err := c.admit(int64(size), datadir.View{}); err != nil {
+	if err := c.admit(ctx, int64(size), datadir.View{}); err != nil {
 		return Answer{}, err
 	}
 	text := answerListing(call, page, total, size)
@@ -81,8 +81,8 @@ type collection struct {
 }
 
 // admit makes room beside a view.
-func (c *collection) admit(bytes int64, v datadir.View) error {
-	give, err := c.d.AdmitBeside(bytes, v)
+func (c *collection) admit(ctx context.Context, bytes int64, v datadir.View) error {
+	give, err := admit(ctx, c.d, bytes, v)
 	if err == nil {
 		c.held = append(c.held, give)
 	}
@@ -133,7 +133,7 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
 			return nil, 0, err
 		}
-		if err := c.admit(2*int64(rows.room(v.Phext.Phext.Len()))*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
+		if err := c.admit(ctx, 2*int64(rows.room(v.Phext.Phext.Len()))*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
 			return nil, 0, err
 		}
 		held := len(c.held)
@@ -198,7 +198,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		if err := c.use(v); err != nil { // what is found is part of the phext
 			return nil, 0, err
 		}
-		if err := c.admit(int64(v.Phext.Phext.Len())*s.hitMemory(), v); err != nil {
+		if err := c.admit(ctx, int64(v.Phext.Phext.Len())*s.hitMemory(), v); err != nil {
 			return nil, 0, err
 		}
 		if err := s.lookThrough(ctx, i, v, l); err != nil {

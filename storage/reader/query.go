@@ -38,7 +38,7 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		most += within(v.Phext.Phext, from, to) + v.Names.Phext.Len()
 	}
 	const size = 2 * (unsafe.Sizeof(found{}) + unsafe.Sizeof(phext.Entry{})) // a list that grows is there twice
-	release, err := d.AdmitBeside(int64(most)*int64(size), v)
+	release, err := admit(ctx, d, int64(most)*int64(size), v)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -47,7 +47,7 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		return r.stream(ctx, v, release, list.WriteJSON)
 	}
 	defer release()
-	made, err := d.AdmitBeside(int64(list.Size(call.Pace)), v)
+	made, err := admit(ctx, d, int64(list.Size(call.Pace)), v)
 	if err != nil {
 		return Answer{}, err
 	}

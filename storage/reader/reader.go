@@ -16,6 +16,7 @@ import (
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -81,7 +82,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	case rewrite.Delta:
 		return r.delta(ctx, d, v, call)
 	}
-	release, err := d.AdmitBeside(answerSize(v, call), v)
+	release, err := admit(ctx, d, answerSize(v, call), v)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -94,7 +95,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 		}
 		if v.Phext.Counted() && len(a.Text) > copied {
 			a.Release = func() { runtime.KeepAlive(v.Phext) } // as long as it is there, it counts
-		} else if a.Release, ok = d.Send(call.Recipient, thing, size); !ok {
+		} else if a.Release, ok = Send(ctx, d, call.Recipient, thing, size); !ok {
 			return Answer{}, datadir.ErrBusy
 		}
 	}
@@ -134,7 +135,7 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 			return nil, err
 		}
 		defer turn.Give()
-		release, err := d.AdmitBeside(answerSize(v, call), v)
+		release, err := admit(ctx, d, answerSize(v, call), v)
 		if err != nil {
 			return nil, err
 		}
@@ -154,11 +155,27 @@ func (r *Reader) rendered(ctx context.Context, d *datadir.Dir, v datadir.View, c
 			return Answer{}, err
 		}
 	}
-	release, ok := d.Send(call.Recipient, a, int64(len(a.Text)))
+	release, ok := Send(ctx, d, call.Recipient, a, int64(len(a.Text)))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}
 	return Answer{Text: a.Text, ETag: a.Tag, Gzip: gzip, Release: release}, nil
+}
+
+// admit is d.AdmitBeside, which may wait, without the turn.
+func admit(ctx context.Context, d *datadir.Dir, bytes int64, v datadir.View) (release func(), err error) {
+	if bytes > memlimit.Little {
+		defer fairqueue.FromContext(ctx).Suspend()()
+	}
+	return d.AdmitBeside(bytes, v)
+}
+
+// Send is d.Send, in the same way.
+func Send(ctx context.Context, d *datadir.Dir, to rewrite.Recipient, thing any, bytes int64) (release func(), ok bool) {
+	if bytes > memlimit.Little {
+		defer fairqueue.FromContext(ctx).Suspend()()
+	}
+	return d.Send(to, thing, bytes)
 }
 
 // once is the answer that is made for one client alone.
@@ -170,7 +187,7 @@ func (r *Reader) once(ctx context.Context, d *datadir.Dir, to rewrite.Recipient,
 			return Answer{}, err
 		}
 	}
-	release, ok := d.Send(to, a, int64(len(a.Text)))
+	release, ok := Send(ctx, d, to, a, int64(len(a.Text)))
 	if !ok {
 		return Answer{}, datadir.ErrBusy
 	}

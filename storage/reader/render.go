@@ -36,7 +36,7 @@ func render(v datadir.View, call *rewrite.Call) string {
 // answer, whose size is known then, may be far larger than phext and manifest together:
 // between two coordinates lie up to 9000 delimiters.
 func (r *Reader) delta(ctx context.Context, d *datadir.Dir, v datadir.View, call *rewrite.Call) (Answer, error) {
-	release, err := d.AdmitBeside(phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest)), v)
+	release, err := admit(ctx, d, phext.ScrollSize*int64(v.Phext.Phext.Len()+len(call.Manifest)), v)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -45,7 +45,7 @@ func (r *Reader) delta(ctx context.Context, d *datadir.Dir, v datadir.View, call
 		return r.stream(ctx, v, release, func(out phext.TextWriter) { _, _ = delta.WriteTo(out) })
 	}
 	defer release()
-	made, err := d.AdmitBeside(int64(delta.RenderedSize()), v)
+	made, err := admit(ctx, d, int64(delta.RenderedSize()), v)
 	if err != nil {
 		return Answer{}, err
 	}
