@@ -2,6 +2,7 @@ package phext
 
 import (
 	"fmt"
+	"iter"
 	"unicode/utf8"
 )
 
@@ -47,7 +48,7 @@ type Entry struct {
 }
 
 // Entries are the answer to query, in their order.
-type Entries []Entry
+type Entries iter.Seq[Entry]
 
 // Size is the length of JSON, in bytes.
 func (e Entries) Size(pace Pace) int {
@@ -64,11 +65,10 @@ func (e Entries) JSON(pace Pace) string { return build(pace, e.WriteJSON) }
 func (e Entries) WriteJSON(out TextWriter) {
 	var label []byte
 	out.WriteString("[")
-	for i, entry := range e {
-		if i > 0 {
-			out.WriteString(",")
-		}
-		out.WriteString(`{"coordinate":"`)
+	begin := `{"coordinate":"`
+	for entry := range e {
+		out.WriteString(begin)
+		begin = `,{"coordinate":"`
 		if entry.Label != "" {
 			writeEscaped(out, entry.Label, &serdeEscapes)
 		} else {

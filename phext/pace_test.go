@@ -20,10 +20,13 @@ func TestLongWorkIsTold(t *testing.T) {
 	for i := range uint32(scrolls) {
 		manifest[Coordinate{1, 1, 1, 1, 1, 1, 2, 1 + i/900, 1 + i%900}] = ""
 	}
-	var entries Entries
-	for _, s := range p.Scrolls() {
-		entries = append(entries, Entry{At: s.At, Text: s.Text})
-	}
+	entries := Entries(func(yield func(Entry) bool) {
+		for _, s := range p.Scrolls() {
+			if !yield(Entry{At: s.At, Text: s.Text}) {
+				return
+			}
+		}
+	})
 	for name, x := range map[string]struct {
 		least int // of work, in bytes
 		do    func(Pace)

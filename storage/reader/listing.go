@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -133,7 +134,11 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
 			return nil, 0, err
 		}
-		if err := c.admit(ctx, 2*int64(rows.room(v.Phext.Phext.Len()))*int64(unsafe.Sizeof(row{})), v); err != nil { // a list that grows is there twice
+		kept := rows.room(v.Phext.Phext.Len())
+		if !l.Everywhere {
+			kept = min(l.Limit, kept) + rows.room(v.Names.Phext.Len())
+		}
+		if err := c.admit(ctx, 2*int64(kept)*int64(unsafe.Sizeof(row{})), v); err != nil { // a short list that grows is there twice
 			return nil, 0, err
 		}
 		held := len(c.held)
@@ -145,13 +150,20 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 			return nil, 0, err
 		}
 		total += n
+		if !l.Everywhere {
+			page, err = c.pageOf(ctx, &rows, name, v)
+			return page, total, err
+		}
 		c.releaseTo(held)
 	}
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err
 	}
-	page = rows.sort()
-	return page[min((l.Page-1)*l.Limit, len(page)):], total, rows.work.err
+	sorted := rows.sort()
+	for i := (l.Page - 1) * l.Limit; i < sorted.len; i++ {
+		page = append(page, *sorted.at(i))
+	}
+	return page, total, rows.work.err
 }
 
 // work is for what is done in the turns of the request.
@@ -159,25 +171,68 @@ func (c *collection) work(ctx context.Context) *work {
 	return &work{pause: func() error { return anotherTurn(ctx, c.turn) }}
 }
 
-// addAll adds the scrolls of a phext that the call is about, and returns how many they are.
+// addAll counts the scrolls of a phext that the call is about, and adds them. Of one phext
+// alone, those without a name are in order already, and are not added.
 func (c *collection) addAll(ctx context.Context, rows *first[row], name string, v datadir.View) (n int, err error) {
 	if err := c.turn.Take(ctx); err != nil {
 		return 0, err
 	}
 	defer c.turn.Give()
-	named := v.Names.Phext.InOrder()
-	for _, s := range v.Phext.Phext.Scrolls() {
-		if rows.work.did(perCompare) {
-			return 0, rows.work.err
-		}
-		found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
-		found.name, _ = named(s.At)
-		if c.call.Listing.Covers(found.at, found.name) {
+	for found := range c.rows(rows.work, name, v) {
+		if n++; c.call.Listing.Everywhere || found.name != "" {
 			rows.add(found)
-			n++
 		}
 	}
-	return n, nil
+	return n, rows.work.err
+}
+
+// rows are the scrolls of a phext that the call is about, in the order of their coordinates.
+func (c *collection) rows(w *work, name string, v datadir.View) iter.Seq[row] {
+	return func(yield func(row) bool) {
+		named := v.Names.Phext.InOrder()
+		for _, s := range v.Phext.Phext.Scrolls() {
+			if w.did(perCompare) {
+				return
+			}
+			found := row{at: s.At, phext: name, size: len(s.Text), modified: v.Phext.ID.Mtime}
+			found.name, _ = named(s.At)
+			if c.call.Listing.Covers(found.at, found.name) && !yield(found) {
+				return
+			}
+		}
+	}
+}
+
+// pageOf is the page of one phext, whose rows with names addAll has added.
+func (c *collection) pageOf(ctx context.Context, rows *first[row], name string, v datadir.View) (page []row, err error) {
+	if err := c.turn.Take(ctx); err != nil {
+		return nil, err
+	}
+	l, named, next := c.call.Listing, rows.sort(), 0
+	skip := (l.Page - 1) * l.Limit
+	put := func(r *row) (more bool) {
+		if skip--; skip < 0 {
+			page = append(page, *r)
+		}
+		return len(page) < l.Limit
+	}
+	for found := range c.rows(rows.work, name, v) {
+		if found.name != "" {
+			continue
+		}
+		for ; next < named.len && compareRows(named.at(next), &found) < 0; next++ {
+			if !put(named.at(next)) {
+				return page, rows.work.err
+			}
+		}
+		if !put(&found) {
+			return page, rows.work.err
+		}
+	}
+	for more := true; more && next < named.len; next++ {
+		more = put(named.at(next))
+	}
+	return page, rows.work.err
 }
 
 // search returns one page of the hits, the best ones first, and how many there are.
@@ -194,7 +249,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		if err != nil {
 			return nil, 0, err
 		}
-		held, hits := len(c.held), len(s.hits)
+		held, hits := len(c.held), s.hits.len
 		if err := c.use(v); err != nil { // what is found is part of the phext
 			return nil, 0, err
 		}
@@ -204,7 +259,7 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		if err := s.lookThrough(ctx, i, v, l); err != nil {
 			return nil, 0, err
 		}
-		if len(s.hits) == hits {
+		if s.hits.len == hits {
 			c.releaseTo(held)
 			continue
 		}
@@ -215,7 +270,8 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	}
 	s.work = *c.work(ctx)
 	best := s.best(l.Page * l.Limit)
-	for _, h := range best[min((l.Page-1)*l.Limit, len(best)):] {
+	for i := (l.Page - 1) * l.Limit; i < best.len; i++ {
+		h := best.at(i)
 		v := views[h.phext]
 		scroll := v.Phext.Phext.Scrolls()[h.scroll]
 		found := row{at: scroll.At, phext: phexts[h.phext], text: scroll.Text, score: float64(h.score)}
@@ -223,11 +279,11 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 		found.snippet = s.snippet(scroll.Text)
 		page = append(page, found)
 	}
-	return page, len(s.hits), s.err
+	return page, s.hits.len, s.err
 }
 
 // compareRows compares as coordinates count.
-func compareRows(a, b row) int {
+func compareRows(a, b *row) int {
 	if a.name == "" && b.name == "" {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.phext, b.phext))
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -257,11 +258,73 @@ func TestAListKeepsWhatItShows(t *testing.T) {
 	if len(all) != n || !slices.IsSortedFunc(all, compareNatural) || len(slices.Compact(all)) != n {
 		t.Errorf("%d scrolls", len(all))
 	}
+	if got := list("p=*&page=30").Coordinates; !slices.Equal(got, all[n-1000:]) {
+		t.Errorf("of all phexts: %d scrolls, %.100q", len(got), got)
+	}
 	release := w.leaveMemory(5 << 20) // all would take more
 	defer release()
 	if got := w.ask("list", "limit=5"); got.Total != n || !slices.Equal(got.Coordinates, all[:5]) {
 		t.Errorf("%+v", got)
 	}
-	_, err := w.read("list", "page=1000")
+	if got := w.ask("list", "page=30"); got.Total != n || !slices.Equal(got.Coordinates, all[n-1000:]) {
+		t.Errorf("the last page: %d of %d", got.Count, got.Total)
+	}
+	if got := w.ask("list", "page=1000"); got.Total != n || got.Count != 0 {
+		t.Errorf("behind the last page: %d of %d", got.Count, got.Total)
+	}
+	_, err := w.read("list", "p=*&page=1000")
 	w.wantError(err, apierror.Unavailable)
+	a, err := w.read("query", "limit=3&from="+origin+"&to=999.1.1/1.1.1/1.1.1")
+	w.check(err)
+	a.Release()
+	if got := strings.Count(a.Text, `"scroll"`); got != 3 {
+		t.Errorf("%d entries", got)
+	}
+}
+
+// TestPagesOfNamesAndNumbers are the same as parts of one page, of one phext and of all.
+func TestPagesOfNamesAndNumbers(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	var scrolls, names []string
+	for i := range 40 {
+		scrolls = append(scrolls, fmt.Sprintf("%d.1.1/1.1.1/1.1.1", i+1), "x")
+	}
+	for i, name := range []string{"b.1", "0.0.0/1.1.1/1.1.1", "20.1.1/1.1.1/1.1.0", "a.1", "999.1.1/1.1.1/2.1.1", "5.1.1/1.1.1/1.1.0"} {
+		at := fmt.Sprintf("999.1.1/1.1.1/1.1.%d", i+1)
+		scrolls, names = append(scrolls, at, "named"), append(names, at, name)
+	}
+	w.putScrolls("notes.phext", scrolls...)
+	w.putScrolls("notes.names.phext", names...)
+	all := w.ask("list", "p=*").Coordinates
+	for limit := 1; limit < 50; limit++ {
+		var pages []string
+		for page := 1; page <= 1+len(all)/limit; page++ {
+			pages = append(pages, w.ask("list", fmt.Sprint("limit=", limit, "&page=", page)).Coordinates...)
+		}
+		if len(all) != 46 || !slices.Equal(pages, all) {
+			t.Fatalf("in pages of %d: %q, want %q", limit, pages, all)
+		}
+	}
+}
+
+// TestWhatIsKeptGrowsInTurns: the list that is kept is never allocated or copied as a whole.
+func TestWhatIsKeptGrowsInTurns(t *testing.T) {
+	const n = 30_000
+	pauses := 0
+	rows := first[row]{most: n, compare: compareRows, work: &work{pause: func() error { pauses++; return nil }}}
+	for i := range n {
+		rows.add(row{size: i})
+	}
+	if want := n * int(unsafe.Sizeof(row{})) / fairqueue.Piece; pauses < want-1 {
+		t.Errorf("%d pauses, want %d", pauses, want)
+	}
+	few := func() {
+		rows := first[row]{most: 3, compare: compareRows, work: &work{}}
+		for i := range n {
+			rows.add(row{at: phext.Coordinate{8: uint32(i)}})
+		}
+	}
+	if got := testing.AllocsPerRun(1, few); got > 50 {
+		t.Errorf("%v allocations for 3 rows of many", got)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"unsafe"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/datadir"
@@ -20,6 +21,7 @@ type found struct {
 	sort phext.Coordinate
 	// missing is the name of an entry that the phext does not know; else "".
 	missing string
+	number  int // in which it was found
 }
 
 // nowhere is the sort of a name that the phext does not know, which has no numbers.
@@ -37,12 +39,18 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 	if q.Ranged {
 		most += within(v.Phext.Phext, from, to) + v.Names.Phext.Len()
 	}
-	const size = 2 * (unsafe.Sizeof(found{}) + unsafe.Sizeof(phext.Entry{})) // a list that grows is there twice
-	release, err := admit(ctx, d, int64(most)*int64(size), v)
+	turn := fairqueue.FromContext(ctx)
+	all := &first[found]{compare: compareFound, work: &work{pause: func() error { return anotherTurn(ctx, turn) }}}
+	all.most = int(min(q.Limit, uint64(most))) + len(q.Set) + 1                             // of the set, some may be in the range too
+	release, err := admit(ctx, d, 2*int64(all.room(most))*int64(unsafe.Sizeof(found{})), v) // a short list that grows is there twice
 	if err != nil {
 		return Answer{}, err
 	}
-	list := find(v, q, from, to, make([]found, 0, most), call.Pace)
+	list, err := find(v, q, from, to, all)
+	if err != nil {
+		release()
+		return Answer{}, err
+	}
 	if v.Phext.Counted() {
 		return r.stream(ctx, v, release, list.WriteJSON)
 	}
@@ -83,47 +91,54 @@ func within(p *phext.Phext, from, to phext.Coordinate) int {
 }
 
 // find is the union of range and set, each coordinate once, sorted, cut to the limit. all
-// has room for what is found.
-func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate, all []found, pace phext.Pace) phext.Entries {
+// keeps what is found.
+func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate, all *first[found]) (phext.Entries, error) {
 	if q.Ranged {
-		all = inRange(v, from, to, all, pace)
+		addRange(v, from, to, all)
 	}
-	for _, p := range q.Set {
-		pace.Did(perLookUp)
-		all = append(all, lookUp(v, p))
+	for i, p := range q.Set {
+		all.work.did(perLookUp)
+		f := lookUp(v, p)
+		f.number = i + 1
+		all.add(f)
 	}
-	slices.SortStableFunc(all, func(a, b found) int {
-		pace.Did(perCompare)
-		return cmp.Or(a.sort.Compare(b.sort), a.At.Compare(b.At), cmp.Compare(a.missing, b.missing))
-	})
-	list := make(phext.Entries, 0, min(uint64(len(all)), q.Limit))
-	for i, f := range all {
-		pace.Did(perCompare)
-		if i+1 < len(all) && all[i+1].sort == f.sort && all[i+1].At == f.At && all[i+1].missing == f.missing {
-			continue // the last one counts, as in SQ: it is called as in the set
+	sorted := all.sort()
+	return func(yield func(phext.Entry) bool) {
+		left := q.Limit
+		for i := 0; i < sorted.len && left > 0; i++ {
+			f := sorted.at(i)
+			if i+1 < sorted.len && compareSame(f, sorted.at(i+1)) == 0 {
+				continue // the last one counts, as in SQ: it is called as in the set
+			}
+			if left--; !yield(f.Entry) {
+				return
+			}
 		}
-		if uint64(len(list)) == q.Limit {
-			break
-		}
-		list = append(list, f.Entry)
-	}
-	return list
+	}, all.work.err
 }
 
-// inRange appends the scrolls of a range. Those that have a name are called so.
-func inRange(v datadir.View, from, to phext.Coordinate, all []found, pace phext.Pace) []found {
+func compareFound(a, b *found) int { return cmp.Or(compareSame(a, b), cmp.Compare(a.number, b.number)) }
+
+// compareSame is 0 for what stands in the answer only once.
+func compareSame(a, b *found) int {
+	return cmp.Or(a.sort.Compare(b.sort), a.At.Compare(b.At), cmp.Compare(a.missing, b.missing))
+}
+
+// addRange adds the scrolls of a range. Those that have a name are called so.
+func addRange(v datadir.View, from, to phext.Coordinate, all *first[found]) {
 	named := v.Names.Phext.InOrder()
 	for _, s := range v.Phext.Phext.Scrolls() {
-		pace.Did(perCompare)
+		if all.work.did(perCompare) {
+			return
+		}
 		f := found{Entry: phext.Entry{At: s.At, Text: s.Text}, sort: s.At}
 		if name, ok := named(s.At); ok {
 			f.Label, f.sort = name, sortOf(name, s.At)
 		}
 		if from.Compare(f.sort) <= 0 && f.sort.Compare(to) <= 0 {
-			all = append(all, f)
+			all.add(f)
 		}
 	}
-	return all
 }
 
 // numbers are those of a range's end. A name that is none has the ones of its scroll.

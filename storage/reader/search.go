@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -27,8 +26,8 @@ type search struct {
 	length int64    // of their texts, in bytes
 	having []int    // how many of them have each term
 	found  []finder // finds each term in the scroll that is looked at
-	hits   []hit
-	times  []uint8 // how often each term is there, for each hit
+	hits   list[hit]
+	times  list[uint8] // how often each term is there, for each hit
 }
 
 // hit is a scroll with all terms.
@@ -45,7 +44,7 @@ func newSearch(words []string) *search {
 
 // hitMemory is the most that a hit takes, in bytes, while the lists of them grow.
 func (s *search) hitMemory() int64 {
-	return 2 * int64(unsafe.Sizeof(hit{})+uintptr(len(s.all))*unsafe.Sizeof(s.times[0]))
+	return 2 * int64(unsafe.Sizeof(hit{})+uintptr(len(s.all))*unsafe.Sizeof(uint8(0)))
 }
 
 // look takes a scroll into account. How often a term is there counts only if all of
@@ -66,7 +65,7 @@ func (s *search) look(phext, scroll int, text string) {
 	if !every {
 		return
 	}
-	s.hits = append(s.hits, hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(len(s.times))})
+	s.hits.add(hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(s.times.len)}, &s.work)
 	for i := range s.found {
 		times := uint8(1)
 		for ; times < enough; times++ {
@@ -74,7 +73,7 @@ func (s *search) look(phext, scroll int, text string) {
 				break
 			}
 		}
-		s.times = append(s.times, times)
+		s.times.add(times, &s.work)
 	}
 }
 
@@ -91,23 +90,24 @@ const (
 // best are the hits with the highest scores, up to most of them, the best one
 // first. Equal ones are in the order of their coordinates. A score is BM25's as a
 // part of the most that it could be, so it is between 0 and 1.
-func (s *search) best(most int) []hit {
+func (s *search) best(most int) *list[hit] {
 	weights, all := make([]float64, len(s.all)), 0.0
 	for i, n := range s.having {
 		weights[i] = math.Log1p((float64(s.texts-n) + 0.5) / (float64(n) + 0.5))
 		all += weights[i] * (saturation + 1)
 	}
 	average := float64(s.length) / float64(max(s.texts, 1))
-	best := first[hit]{most: most, work: &s.work, compare: func(a, b hit) int {
+	best := first[hit]{most: most, work: &s.work, compare: func(a, b *hit) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), cmp.Compare(a.scroll, b.scroll))
 	}}
-	for _, h := range s.hits {
+	for i := range s.hits.len {
 		if s.did(perLook + perScore*len(weights)) {
 			break
 		}
+		h := *s.hits.at(i)
 		score, length := 0.0, saturation*(1-byLength+byLength*float64(h.length)/average)
 		for i, weight := range weights {
-			n := float64(s.times[int(h.times)+i])
+			n := float64(*s.times.at(int(h.times) + i))
 			score += weight * n * (saturation + 1) / (n + length)
 		}
 		h.score = float32(score / all)
@@ -190,15 +190,18 @@ func (s *search) add(other *search) {
 	for i, n := range other.having {
 		s.having[i] += n
 	}
-	s.hits, s.times = slices.Grow(s.hits, len(other.hits)), slices.Grow(s.times, len(other.times))
-	for _, h := range other.hits {
+	for i := range other.hits.len {
 		if s.did(perLook) {
 			return
 		}
-		h.times += uint32(len(s.times))
-		s.hits = append(s.hits, h)
+		h := *other.hits.at(i)
+		times := int(h.times)
+		h.times = uint32(s.times.len)
+		s.hits.add(h, &s.work)
+		for j := range s.all {
+			s.times.add(*other.times.at(times + j), &s.work)
+		}
 	}
-	s.times = append(s.times, other.times...)
 }
 
 // parts are the scrolls of a phext in parts of partSize. Its method may be called at any

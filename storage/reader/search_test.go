@@ -17,17 +17,31 @@ import (
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
+func allOf[T any](l *list[T]) (all []T) {
+	for i := range l.len {
+		all = append(all, *l.at(i))
+	}
+	return all
+}
+
+func listOf[T any](all []T) (l list[T]) {
+	for _, x := range all {
+		l.add(x, &work{})
+	}
+	return l
+}
+
 // TestBestAreTheBest compares the selection with a sort of all hits.
 func TestBestAreTheBest(t *testing.T) {
 	s := newSearch([]string{"needle", "hay"})
 	for i := range 10_000 {
 		s.look(i%3, i, strings.Repeat("needle ", i*i%17)+strings.Repeat("hay ", i%5)+strings.Repeat("x", i%100))
 	}
-	all := s.best(len(s.hits))
+	all := allOf(s.best(s.hits.len))
 	if len(all) < 1000 || s.texts != 10_000 || all[0].score >= 1 || all[len(all)-1].score <= 0 {
 		t.Fatalf("%d hits of %d texts, %v to %v", len(all), s.texts, all[0], all[len(all)-1])
 	}
-	if few := s.best(10); !slices.Equal(few, all[:10]) {
+	if few := allOf(s.best(10)); !slices.Equal(few, all[:10]) {
 		t.Errorf("%v, want %v", few, all[:10])
 	}
 }
@@ -53,20 +67,20 @@ func TestWorkersFindTheSame(t *testing.T) {
 	if err := several.lookThrough(t.Context(), 7, view, &rewrite.Listing{}); err != nil {
 		t.Fatal(err)
 	}
-	if several.texts != one.texts || several.length != one.length || !slices.Equal(several.having, one.having) || len(several.hits) != len(one.hits) {
-		t.Fatalf("%d texts of %d bytes, %v, %d hits; want %d of %d, %v, %d", several.texts, several.length, several.having, len(several.hits), one.texts, one.length, one.having, len(one.hits))
+	if several.texts != one.texts || several.length != one.length || !slices.Equal(several.having, one.having) || several.hits.len != one.hits.len {
+		t.Fatalf("%d texts of %d bytes, %v, %d hits; want %d of %d, %v, %d", several.texts, several.length, several.having, several.hits.len, one.texts, one.length, one.having, one.hits.len)
 	}
-	most := len(one.hits)
+	most := one.hits.len
 	occurrences := func(s *search) (all [][]uint8) {
-		for _, h := range s.best(most) {
-			all = append(all, s.times[h.times:h.times+2])
+		for _, h := range allOf(s.best(most)) {
+			all = append(all, allOf(&s.times)[h.times:h.times+2])
 		}
 		return all
 	}
 	if got, want := occurrences(several), occurrences(one); !slices.EqualFunc(got, want, slices.Equal[[]uint8]) {
 		t.Error("terms are counted for other scrolls")
 	}
-	if got, want := several.best(20), one.best(20); !slices.EqualFunc(got, want, func(a, b hit) bool { return a.scroll == b.scroll && a.score == b.score && a.phext == b.phext }) {
+	if got, want := allOf(several.best(20)), allOf(one.best(20)); !slices.EqualFunc(got, want, func(a, b hit) bool { return a.scroll == b.scroll && a.score == b.score && a.phext == b.phext }) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
@@ -80,7 +94,7 @@ func TestRank(t *testing.T) {
 		for i, text := range append(texts, slices.Repeat([]string{"common words"}, 20)...) {
 			s.look(0, i, text)
 		}
-		for _, h := range s.best(5) {
+		for _, h := range allOf(s.best(5)) {
 			all = append(all, int(h.scroll))
 		}
 		return all
@@ -142,12 +156,12 @@ func TestASearchPausesAfterEachPiece(t *testing.T) {
 			}
 		}},
 		"ranking": {words, 20 * n * (perLook + 16*perScore), func(s *search) {
-			s.hits, s.times = slices.Repeat([]hit{{length: 1}}, 20*n), []uint8{15: 1}
+			s.hits, s.times = listOf(slices.Repeat([]hit{{length: 1}}, 20*n)), listOf([]uint8{15: 1})
 			s.best(10)
 		}},
 		"adding": {words, 20 * n * perLook, func(s *search) {
 			other := newSearch(words)
-			other.hits = make([]hit, 20*n)
+			other.hits, other.times = listOf(make([]hit, 20*n)), listOf([]uint8{15: 1})
 			s.add(other)
 		}},
 		"showing": {almost(), n / 40 * 16 * 16 * 30 * 10, func(s *search) {

@@ -106,8 +106,8 @@ func TestALargeScrollIsLookedAtInPieces(t *testing.T) {
 	}
 	s, pauses := newSearch([]string{"nowhere"}), 0
 	s.pause = func() error { pauses++; return context.Canceled }
-	if s.look(0, 0, strings.Repeat("x", 32*pieceSize)); pauses != 1 || len(s.hits) != 0 {
-		t.Errorf("after the end: %d pauses, %d hits", pauses, len(s.hits))
+	if s.look(0, 0, strings.Repeat("x", 32*pieceSize)); pauses != 1 || s.hits.len != 0 {
+		t.Errorf("after the end: %d pauses, %d hits", pauses, s.hits.len)
 	}
 }
 
