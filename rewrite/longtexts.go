@@ -95,29 +95,43 @@ func (l *LongTexts) Text(s string) string {
 	return s
 }
 
-// PutBack puts the texts as JSON into the places of the strings that are their names.
+// PutBack puts the texts as JSON into the places of the strings that are their names. Within
+// another string, such as an error that has a name, it puts the beginning of the text.
 func (l *LongTexts) PutBack(answer []byte, pace phext.Pace) []byte {
 	if l == nil || l.prefix == "" {
 		return answer
 	}
 	out := phext.Builder{Pace: pace}
-	begin := []byte(`"` + l.prefix)
 	for {
-		at := bytes.Index(answer, begin)
+		at := bytes.Index(answer, []byte(l.prefix))
 		if at < 0 {
 			break
 		}
-		length := bytes.IndexByte(answer[at+1:], '"') + 2
-		name := string(answer[at+1 : at+max(1, length-1)])
-		if at > 0 && answer[at-1] == '\\' || l.Text(name) == name { // within another string, such as an error that has it
-			length = 1
-			out.WriteString(string(answer[:at+1]))
-		} else {
-			out.WriteString(string(answer[:at]))
-			phext.WriteQuoted(&out, l.Text(name))
+		rest := bytes.TrimLeft(answer[at+len(l.prefix):], "0123456789")
+		name := string(answer[at : len(answer)-len(rest)])
+		switch text := l.Text(name); {
+		case text == name:
+			out.WriteString(string(answer[:at]) + name)
+		case bytes.HasSuffix(answer[:at], []byte(`"`)) && !bytes.HasSuffix(answer[:at], []byte(`\"`)) && bytes.HasPrefix(rest, []byte(`"`)):
+			out.WriteString(string(answer[:at-1]))
+			phext.WriteQuoted(&out, text)
+			rest = rest[1:]
+		default:
+			var quoted phext.Builder
+			phext.WriteQuoted(&quoted, beginning(text))
+			out.WriteString(string(answer[:at]) + quoted.String()[1:quoted.Len()-1])
 		}
-		answer = answer[at+length:]
+		answer = rest
 	}
 	out.WriteString(string(answer))
 	return []byte(out.String())
+}
+
+// beginning is a text that is not too long for an error, or the beginning of one.
+func beginning(text string) string {
+	const most = 4 * longString
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -62,7 +62,8 @@ func TestLongTextsAreShortForTheLibrary(t *testing.T) {
 	}
 }
 
-// TestNamesOfLongTexts are only whole strings of an answer.
+// TestNamesOfLongTexts are in no answer, also within another string: there, a beginning of
+// the text is instead.
 func TestNamesOfLongTexts(t *testing.T) {
 	l := &LongTexts{}
 	long := strings.Repeat("é\"", 100)
@@ -70,7 +71,8 @@ func TestNamesOfLongTexts(t *testing.T) {
 	if name == long || l.Text(name) != long || l.Text(name+"1") != name+"1" || l.Keep("short") != "short" {
 		t.Error(name)
 	}
-	answer, err := json.Marshal(map[string]string{"whole": name, "within": "the name \"" + name + "\" is bad", "other": l.prefix + "7", "unended": l.prefix})
+	other := l.Keep(strings.Repeat("\t", 100))
+	answer, err := json.Marshal(map[string]string{"whole": name, "within": "the name \"" + name + "\" is bad", "begins": other + " is bad", "ends": "bad: " + other, "other": l.prefix + "7", "unended": l.prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +80,7 @@ func TestNamesOfLongTexts(t *testing.T) {
 	if err := json.Unmarshal(l.PutBack(answer, nil), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"whole": long, "within": "the name \"" + name + "\" is bad", "other": l.prefix + "7", "unended": l.prefix}
+	want := map[string]string{"whole": long, "within": "the name \"" + strings.Repeat("é\"", 85) + "…\" is bad", "begins": strings.Repeat("\t", 100) + " is bad", "ends": "bad: " + strings.Repeat("\t", 100), "other": l.prefix + "7", "unended": l.prefix}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%q", got)
 	}
