@@ -45,10 +45,14 @@ const ScrollSize = int64(unsafe.Sizeof(Scroll{}))
 
 // ParseWithin is Parse for a text that may have far more scrolls than is good: one of
 // a single byte takes as much memory as one of 50. Before memory is taken for scrolls,
-// room is asked for it, in bytes, and its error ends the parsing. Negative bytes are given
-// back, and are no reason for an error. The rest is in use until the Phext is not.
+// room is asked for it, in bytes, and its error ends the parsing. The memory is in use until
+// the Phext is not. The scrolls are counted first, so that the list of them is not copied.
 func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, error) {
-	var scrolls []Scroll
+	n := countScrolls(text, pace)
+	if err := room(ScrollSize * int64(n)); err != nil {
+		return nil, err
+	}
+	scrolls := make([]Scroll, 0, n)
 	ordered := true
 	at := Origin()
 	for begin := 0; begin < len(text); {
@@ -56,17 +60,6 @@ func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, 
 		if end > begin {
 			pace.Did(perScroll)
 			ordered = ordered && follows(scrolls, at)
-			if len(scrolls) == cap(scrolls) {
-				more := growth(len(scrolls), end, len(text))
-				if err := room(ScrollSize * int64(len(scrolls)+more)); err != nil {
-					return nil, err
-				}
-				before := ScrollSize * int64(cap(scrolls))
-				scrolls = slices.Grow(scrolls, more)
-				if err := room(-before); err != nil {
-					return nil, err
-				}
-			}
 			scrolls = append(scrolls, Scroll{at, text[begin:end]})
 		}
 		if end < len(text) {
@@ -117,10 +110,17 @@ func severalAt(text string, pace Pace) (all []Coordinate) {
 // and its next write loses the others (LEGACY.md, "The data").
 func (p *Phext) Overwritten() []Coordinate { return p.overwritten }
 
-// growth is for how many more scrolls there is to be room, if there are n in the first
-// read bytes of all: for all scrolls if the rest of the file is like its beginning, so
-// that they are not copied again and again, but at most for twice as many.
-func growth(n, read, all int) int { return 1 + min(n, int(int64(n)*int64(all-read)/int64(read))) }
+// countScrolls is how many scrolls of a text are not empty.
+func countScrolls(text string, pace Pace) (n int) {
+	for begin := 0; begin < len(text); {
+		end := pace.nextDelimiter(text, begin)
+		if end > begin {
+			n++
+		}
+		begin = end + 1
+	}
+	return n
+}
 
 // follows says whether at is behind the last of scrolls.
 func follows(scrolls []Scroll, at Coordinate) bool {

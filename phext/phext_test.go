@@ -169,6 +169,21 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestScrollsTakeTheirMemoryOnce when a file is parsed, and no more than they need.
+func TestScrollsTakeTheirMemoryOnce(t *testing.T) {
+	for text, n := range map[string]int64{"": 0, "\x17\x18": 0, "one\x17\x17two": 2, strings.Repeat(strings.Repeat("x\x17", 500)+"\x18", 200): 100_000, strings.Repeat("x\x17", 500) + strings.Repeat("y", 100_000): 501} {
+		var asked []int64
+		var p *Phext
+		allocations := testing.AllocsPerRun(1, func() {
+			asked = nil
+			p, _ = ParseWithin(text, nil, func(bytes int64) error { asked = append(asked, bytes); return nil })
+		})
+		if !slices.Equal(asked, []int64{ScrollSize * n}) || p.Memory() != ScrollSize*n || allocations > 4 {
+			t.Errorf("%.20q: asked for %v, has %d, in %v allocations", text, asked, p.Memory(), allocations)
+		}
+	}
+}
+
 // BenchmarkParse shows that the time is linear.
 func BenchmarkParse(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
