@@ -94,7 +94,7 @@ func TestCollectionsTakeAFifthOfTheTime(t *testing.T) {
 				b := NewBudget(size)
 				n := collections(b, takes)
 				prepare(b)
-				for end := time.Now().Add(((most-1)*(1+rest) + 1) * takes); time.Now().Before(end); {
+				for end := time.Now().Add(((most-1)*5 + 1) * takes); time.Now().Before(end); {
 					if b.Take(size) {
 						b.Give(size)
 					}

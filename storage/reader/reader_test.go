@@ -9,12 +9,15 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/etag"
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/internal/memlimit"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -479,4 +482,37 @@ func TestADeltaCountsWhatItMakes(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	w.Dirs.Answers.Give(taken)
+}
+
+// TestNoTurnIsHeldWhileMemoryIsWaitedFor by answers that are made in one.
+func TestNoTurnIsHeldWhileMemoryIsWaitedFor(t *testing.T) {
+	w := newWorld(t, 16<<20)
+	w.put("notes.phext", strings.Repeat(strings.Repeat("x\x17", 500)+"\x18", 60))
+	queue, err := fairqueue.New(1)
+	w.check(err)
+	t.Cleanup(func() { w.check(queue.Close()) })
+	waits := 0
+	w.Dirs.Answers.OnShortage(func(collect func()) bool {
+		if collect == nil {
+			return false
+		}
+		waits++
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		other := queue.Turn("other")
+		defer other.Give()
+		w.check(other.Take(ctx))
+		return false
+	})
+	v := w.version("notes.phext") // in memory
+	release := w.leaveMemory(v.Memory() + memlimit.Little)
+	defer release()
+	for op, query := range map[string]string{"query": "from=" + origin + "&to=999.1.1/1.1.1/1.1.1", "delta": "", "toc": "", "json-export": ""} {
+		before, turn := waits, queue.Turn("will")
+		_, err := w.Read(fairqueue.WithTurn(t.Context(), turn), w.dir, w.call(op, query), false)
+		w.wantError(err, apierror.Unavailable)
+		if turn.Give(); waits == before {
+			t.Errorf("%s waits for no memory", op)
+		}
+	}
 }
