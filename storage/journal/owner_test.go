@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // TestWhoseAFileIs tells files of those who left, came and came back from those of the others.
@@ -756,6 +758,40 @@ func TestADirectoryThatIsMovedAfterACut(t *testing.T) {
 				t.Errorf("the tenant has left %q, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestWhatIsSaidOfAMovedDirectory has the path where it is now, and is said once, also if the disk is full at first.
+func TestWhatIsSaidOfAMovedDirectory(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	log := &strings.Builder{}
+	w.cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	w.reopen()
+	w.recoverFor("will")
+	w.cut(-time.Minute)
+	before := w.data
+	w.data += ".now"
+	w.must(os.Rename(before, w.data))
+	at, release, err := fsutil.HoldDir(w.data)
+	w.must(err)
+	defer release()
+	by, err := w.set.Of(w.data)
+	w.must(err)
+	write := w.set.cfg.replace
+	w.set.cfg.replace = func(path string, _ io.WriterTo, _ os.FileMode, _ bool) error {
+		return &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+	}
+	for range 2 {
+		err := w.j.RecoverCopy(t.Context(), at, by)
+		if err == nil || !strings.Contains(err.Error(), w.data+"/a.phext") || strings.Contains(err.Error(), before+"/") || strings.Contains(err.Error(), at) {
+			t.Errorf("%v", err)
+		}
+	}
+	w.set.cfg.replace = write
+	w.must(w.j.RecoverCopy(t.Context(), at, by))
+	said := log.String()
+	if strings.Count(said, "was moved before it was recovered") != 1 || !strings.Contains(said, "repaired\" path="+w.data+"/a.phext") || strings.Contains(said, "path="+before+"/") {
+		t.Error(said)
 	}
 }
 

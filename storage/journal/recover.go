@@ -84,9 +84,17 @@ func (j *Journal) recoverBy(ctx context.Context, at string, c *claim) (report Re
 	report, err = v.recoverAll(ctx, at, c)
 	report.Dropped, report.Quarantined = j.takeDamage(report.Quarantined)
 	if err != nil {
-		return report, fmt.Errorf("recovering %s: %w", j.dataDir, err)
+		return report, fmt.Errorf("recovering %s: %w", j.shown(at, c), err)
 	}
 	return report, nil
+}
+
+// shown is the path for the log of the directory to which at leads: that of a copy is where it is now.
+func (j *Journal) shown(at string, c *claim) string {
+	if c != nil && c.elsewhere != nil {
+		return fsutil.Resolve(at)
+	}
+	return j.dataDir
 }
 
 // isInDoubt says whether a crash may have damaged the files, and nobody has recovered them since.
@@ -132,6 +140,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		return report, err
 	}
 	r := v.j.recovery(v, at, &report)
+	r.path = v.j.shown(at, c)
 	logs := map[string]*fileLog{}
 	if c != nil && c.replaced && !c.copied {
 		birth, err := fsutil.BirthOf(at)
@@ -154,8 +163,10 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		if !there[""].asLeft {
 			return report, nil
 		}
-		v.j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
-			"data_dir", v.j.dataDir)
+		if !v.j.saidMoved.Swap(true) { // each request tries again while it fails
+			v.j.cfg.Logger.Warn("a data directory was moved before it was recovered: what is there is recovered with the journal of its former path",
+				"data_dir", r.path, "before", v.j.dataDir)
+		}
 	}
 	for file := range aside {
 		if _, known := logs[file]; !known {
@@ -185,7 +196,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		r.wasOthers = r.standing == foreign && c.wasOthers(file)
 		failed := r.file(file, log, aside[file])
 		if r.standing == inherited && errors.Is(failed, ErrDamaged) { // it is not known what it held
-			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(v.j.dataDir, file), "error", r.named(failed))
+			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(r.path, file), "error", r.named(failed))
 			failed = nil
 		}
 		if failed != nil {
@@ -195,7 +206,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 		if time.Since(logged) > time.Second {
 			logged = time.Now()
-			v.j.cfg.Logger.Info("recovering", "data_dir", v.j.dataDir, "files", i+1, "of", len(logs))
+			v.j.cfg.Logger.Info("recovering", "data_dir", r.path, "files", i+1, "of", len(logs))
 		}
 	}
 	if others {
@@ -273,6 +284,7 @@ func inOrder(logs map[string]*fileLog) []string {
 type recovery struct {
 	view           *view
 	dataDir        string       // the path by which its files are used
+	path           string       // that for the log
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	bootTime       time.Time    // nobody has edited a phext before, in this run of the kernel
@@ -289,7 +301,7 @@ type recovery struct {
 }
 
 func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
-	r := &recovery{view: v, dataDir: at, report: report, unopenedBy: j, replace: j.writeState}
+	r := &recovery{view: v, dataDir: at, path: j.dataDir, report: report, unopenedBy: j, replace: j.writeState}
 	if len(v.segments) > 0 {
 		r.segment = v.segments[0]
 	}

@@ -23,13 +23,13 @@ type fileRecovery struct {
 }
 
 // named is err with the paths that the operator knows.
-func (r *recovery) named(err error) error { return fsutil.Named(err, r.dataDir, r.view.j.dataDir) }
+func (r *recovery) named(err error) error { return fsutil.Named(err, r.dataDir, r.path) }
 
 // file recovers one file. log is nil if the journal does not know the file;
 // aside says whether one was left at BeforePath.
 func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	r.report.Checked++
-	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.view.j.dataDir, name), place: filepath.Join(r.dataDir, name), log: log}
+	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(r.path, name), place: filepath.Join(r.dataDir, name), log: log}
 	if r.wasOthers {
 		return f.expelBefore()
 	}

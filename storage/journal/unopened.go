@@ -111,7 +111,7 @@ func (j *Journal) recoverUnopened(ctx context.Context, at string, by *Journal) (
 
 func (r *recovery) unopened(name string, by *Journal) (err error) {
 	j := r.view.j
-	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(j.dataDir, name), place: filepath.Join(r.dataDir, name), log: &fileLog{}}
+	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(by.dataDir, name), place: filepath.Join(r.dataDir, name), log: &fileLog{}}
 	kept := filepath.Join(j.unopened(), name)
 	if f.id, err = j.cfg.Links.Identify(f.place); err == nil {
 		f.found, err = OpenState(j.cfg.Links, f.place)
