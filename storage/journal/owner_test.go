@@ -444,10 +444,14 @@ func TestOnlyAnotherIDInherits(t *testing.T) {
 	}
 }
 
-// TestACopyForAnotherID is in the place of a directory of which the journal does not know when it was made.
+// TestACopyForAnotherID is in the place of a directory of which the journal does not know when it was made. What
+// a cut has left there is anything, and older than what was seen.
 func TestACopyForAnotherID(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.recoverFor("will")
+	after := w.data + ".after"
+	w.must(os.Mkdir(after, 0o700))
+	w.must(os.WriteFile(after+"/a.phext", []byte("something that nobody has written"), 0o600))
 	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
 		w.mutate(update(file, 1, "acknowledged"))
 	}
@@ -458,17 +462,18 @@ func TestACopyForAnotherID(t *testing.T) {
 	w.must(w.set.cfg.setNote(w.j.dir, &unknown))
 	w.put("b.phext", State{})
 	w.must(os.Rename(w.data, w.data+".before"))
-	w.must(os.Mkdir(w.data, 0o700))
-	for _, file := range []string{"a.phext", "c.phext"} {
-		was, err := os.Stat(w.data + ".before/" + file)
-		w.must(err)
-		w.put(file, text("acknowledged"))
-		w.must(os.Chtimes(w.path(file), time.Time{}, was.ModTime()))
-	}
+	w.must(os.Rename(after, w.data))
+	was, err := os.Stat(w.data + ".before/c.phext")
+	w.must(err)
+	w.put("c.phext", text("acknowledged"))
+	w.must(os.Chtimes(w.path("c.phext"), time.Time{}, was.ModTime()))
 	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 	(&model{world: w}).reopenAfterCut()
-	if w.recoverFor("mary"); w.read("b.phext") != text("acknowledged") {
-		t.Errorf("%q", w.read("b.phext").Text)
+	w.recoverFor("mary")
+	for _, file := range []string{"a.phext", "b.phext"} {
+		if got := w.read(file); got != text("acknowledged") {
+			t.Errorf("%s: %q", file, got.Text)
+		}
 	}
 }
 
