@@ -174,7 +174,7 @@ func (d *Dir) Sibling(dataDir string) *Dir { return d.dirs.Of(dataDir) }
 // JournalOf is the directory's journal.
 func (ds *Dirs) JournalOf(d *Dir) (*journal.Journal, error) { return ds.Journal.Of(d.Path) }
 
-// HasJournal says whether the journal is that of those who have the directory now, and not yet that of
+// HasJournal says whether the journal is that of those who have the directory now, and not still that of
 // the ones before.
 func (d *Dir) HasJournal() (bool, error) {
 	known := d.dirs.Tenants()

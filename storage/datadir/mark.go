@@ -75,14 +75,14 @@ func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
 		return false, err
 	case len(m.tenants) == 0 && !left:
 		return j.IsOf(owners)
-	case len(m.tenants) > 0 && d.concerns(m):
+	case len(m.tenants) > 0 && d.concerns(m), m.path == d.Path && j.IsNoted(owners) && len(owners.Tenants) > 0: // or have shared it since
 		return true, nil
 	case left:
 		return false, nil
 	}
 	elsewhere := 0
 	if err := d.dirs.eachMark(func(_ string, other *mark) error {
-		if other.identity == m.identity && other.path != m.path { // the directory was moved, with another id
+		if m.identity != toCome && other.identity == m.identity && other.path != m.path { // the directory was moved, with another id
 			elsewhere++
 		}
 		return nil

@@ -71,12 +71,13 @@ func (d *Dir) expect(owners journal.Owners) {
 	if d.expected == tenant {
 		return
 	}
-	d.expected = tenant
 	here, err := phextsIn(d.Path)
 	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
 		err = d.expectOf(tenant)
 	}
-	if err != nil {
+	if err == nil {
+		d.expected = tenant
+	} else {
 		d.dirs.Logger.Warn("whether a tenant had phexts in the data directory before cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
 	}
 }

@@ -515,6 +515,35 @@ func TestAStateDirectoryWithoutMarks(t *testing.T) {
 	}
 }
 
+// TestTheDiskOfWhoeverIsLeft in a shared directory is missed, although the mark may be older than that.
+func TestTheDiskOfWhoeverIsLeft(t *testing.T) {
+	for _, start := range []bool{false, true} {
+		w := newWorld(t)
+		w.keepMarks()
+		will := w.entry(`,"shared_data_dir":true`)
+		mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
+		w.setTenants(will)
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("will.n.phext", "will's")
+		w.dir.MarkWritten(w.dir.Path)
+		w.setTenants(will, mary)
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("mary.n.phext", "mary's")
+		w.check(os.Mkdir(w.dir.Path+".other", 0o700))
+		w.setTenants(strings.Replace(w.entry(""), `data"`, `data.other"`, 1), mary)
+		w.check(w.dir.Recover(t.Context()))
+		w.check(os.Rename(w.dir.Path, w.dir.Path+".away"))
+		w.check(os.Mkdir(w.dir.Path, 0o700))
+		if start {
+			w.Dirs = New(w.Config)
+		}
+		w.tenant, _ = w.current.Load().ByID("mary")
+		if _, err := w.Of(w.tenant.DataDir).RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+			t.Errorf("start %v: %v", start, err)
+		}
+	}
+}
+
 // TestMarksOfOneWhoIsPurged are gone, also at a path where nothing was ever written.
 func TestMarksOfOneWhoIsPurged(t *testing.T) {
 	w := newWorld(t)

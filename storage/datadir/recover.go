@@ -161,6 +161,7 @@ func (d *Dir) claim() (others bool, err error) {
 		err = errors.Join(err, d.forgetOthersMark())
 	}
 	if err == nil {
+		d.marked.Store(false) // the mark says whose it is
 		d.owners.Store(&owners)
 		d.ownersIn.Store(now)
 	}
@@ -234,8 +235,11 @@ func (ds *Dirs) Run(ctx context.Context) {
 		}
 		for _, d := range ds.all() {
 			d.dropLost(ctx)
-			if d.waiting.Load() != nil || d.unopened.Load() != nil || d.moved.Swap(false) || d.mustCatchUp() {
-				_ = d.Recover(ctx) // it is logged, and tried again
+			moved := d.moved.Swap(false)
+			if moved || d.waiting.Load() != nil || d.unopened.Load() != nil || d.mustCatchUp() {
+				if d.Recover(ctx) != nil && moved { // it is logged, and tried again
+					d.moved.Store(true)
+				}
 			}
 		}
 	}

@@ -121,14 +121,15 @@ type receiver struct {
 // memory does not depend on the sizes in the backup.
 func (s *Service) receive(ctx context.Context, t *tenants.Tenant, in io.Reader) (*received, error) {
 	turn := s.turn()
-	if err := turn.Take(ctx); err != nil {
-		return nil, err
-	}
-	defer turn.Give()
-	r, err := s.newReceiver(t, turn.Reader(in))
+	r, err := s.newReceiver(t, turn.Reader(in)) // before the turn: its memory may have to be waited for
 	if err != nil {
 		return nil, err
 	}
+	if err := turn.Take(ctx); err != nil {
+		r.close()
+		return nil, err
+	}
+	defer turn.Give()
 	r.turn = turn
 	if err := r.read(); err != nil {
 		r.close()

@@ -291,7 +291,9 @@ func (v *view) stateAfter(o *segmentView, tr *fileLog) (State, error) {
 		for _, s := range tr.applied[tr.base:] {
 			size += s.size
 		}
-		if err := v.memory.Texts(size + min(size, Small)); err != nil { // the texts, and what is made of them
+		resume := v.turn.Suspend()                     // the memory may have to be waited for
+		err := v.memory.Texts(size + min(size, Small)) // the texts, and what is made of them
+		if resume(); err != nil {
 			return State{}, err
 		}
 	}

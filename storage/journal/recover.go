@@ -44,12 +44,13 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 	if err := c.look(at); err != nil {
 		return report, err
 	}
-	if c == nil || !c.anew { // else they are not theirs
-		if err := j.recoverUnopened(ctx, at, j); err != nil {
-			return report, j.orNoRoom(err, nil)
-		}
+	var opened Report
+	if err := j.recoverUnopened(ctx, at, j, c, &opened); err != nil {
+		return opened, j.orNoRoom(err, nil)
 	}
-	if report, err = j.recoverBy(ctx, at, c); err != nil {
+	report, err = j.recoverBy(ctx, at, c)
+	report.Healed, report.Quarantined = report.Healed+opened.Healed, append(opened.Quarantined, report.Quarantined...)
+	if err != nil {
 		return report, err
 	}
 	if err := j.renumber(at); err != nil {
@@ -122,7 +123,7 @@ func (j *Journal) RecoverCopy(ctx context.Context, at string, by *Journal) error
 	if id := idAt(at); id != "" && id != note.ID { // it was written with another journal since
 		return nil
 	}
-	if err := j.recoverUnopened(ctx, at, by); err != nil {
+	if err := j.recoverUnopened(ctx, at, by, nil, &Report{}); err != nil {
 		return err
 	}
 	if _, err := j.Phexts(); err != nil || !j.isInDoubt() { // it is open now

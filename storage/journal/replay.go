@@ -162,6 +162,7 @@ func (v *view) parse(d *replayState, m Mutation) (err error) {
 		used += bytes
 		more := max(0, used-v.scrolls)
 		v.scrolls += more
+		defer v.turn.Suspend()() // the memory may have to be waited for
 		return v.memory.Scrolls(more)
 	}
 	if d.parsed, err = phext.ParseWithin(d.base.Text, d.pace, room); err != nil {

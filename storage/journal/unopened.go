@@ -79,37 +79,65 @@ func (j *Journal) makeUnopened() error {
 	return makeDir(j.unopened())
 }
 
-// setAsideUnopened moves what is kept to the quarantine, where the data_dir is others' now.
+// setAsideUnopened moves all that is kept to the quarantine, where the data_dir is others' now.
 func (j *Journal) setAsideUnopened() error {
 	names, err := j.Unopened()
 	for _, name := range names {
-		kept, e := OpenState(nil, filepath.Join(j.unopened(), name))
-		if e == nil {
-			_, e = j.quarantine(strings.NewReader(kept.Text), unopenedDir, name)
-		}
-		err = errors.Join(err, e)
-	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(j.unopened())
-}
-
-// recoverUnopened recovers those that can be opened now, in the data_dir to which the path at
-// leads. The others are left to the journal of that, if it is another one.
-func (j *Journal) recoverUnopened(ctx context.Context, at string, by *Journal) (err error) {
-	names, err := j.Unopened()
-	r := j.recovery(&view{j: j}, at, &Report{})
-	for _, name := range names {
-		if ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-		err = errors.Join(err, r.unopened(name, by))
+		err = errors.Join(err, j.setAside(name, &Report{}))
 	}
 	return err
 }
 
-func (r *recovery) unopened(name string, by *Journal) (err error) {
+// setAside moves what is kept of one to the quarantine.
+func (j *Journal) setAside(name string, report *Report) error {
+	kept := filepath.Join(j.unopened(), name)
+	state, err := OpenState(nil, kept)
+	if err != nil {
+		return err
+	}
+	quarantined, err := j.quarantine(copied{state}, unopenedDir, name)
+	if err != nil {
+		return err
+	}
+	report.Quarantined = append(report.Quarantined, quarantined)
+	j.cfg.Logger.Warn("what was kept of a phext that could not be opened is not made any more: somebody has removed or changed it, or it is another tenant's", "path", filepath.Join(j.dataDir, name), "quarantine", quarantined)
+	return errors.Join(os.Remove(kept), j.cfg.syncDir(j.unopened()))
+}
+
+// recoverUnopened recovers those that can be opened now, in the data_dir to which the path at
+// leads, and which c is about. The others are left to the journal of that, if it is another one.
+func (j *Journal) recoverUnopened(ctx context.Context, at string, by *Journal, c *claim, report *Report) (err error) {
+	names, err := j.Unopened()
+	r := j.recovery(&view{j: j}, at, report)
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		if c.keeps(name) {
+			err = errors.Join(err, r.recoverUnopened(name, by))
+		} else {
+			err = errors.Join(err, j.setAside(name, report))
+		}
+	}
+	return err
+}
+
+// keeps says whether a file is still that of those of whom something was kept, and was not written
+// elsewhere since. A copy in the place of the directory may be how it can be opened.
+func (c *claim) keeps(file string) bool {
+	if c == nil {
+		return true
+	}
+	if c.anew {
+		return false
+	}
+	now := *c
+	now.replaced = c.written
+	s := now.of(file)
+	return s != foreign && s != returned
+}
+
+func (r *recovery) recoverUnopened(name string, by *Journal) (err error) {
 	j := r.view.j
 	f := &fileRecovery{recovery: r, name: name, path: filepath.Join(by.dataDir, name), place: filepath.Join(r.dataDir, name), log: &fileLog{}}
 	kept := filepath.Join(j.unopened(), name)
@@ -130,10 +158,11 @@ func (r *recovery) unopened(name string, by *Journal) (err error) {
 		return nil // it was not moved, or not yet
 	case err != nil:
 		return err
-	case f.found.Exists: // else somebody has removed it
-		if err := f.makeWanted(kept); err != nil {
-			return err
-		}
+	case !f.found.Exists:
+		return j.setAside(name, r.report)
+	}
+	if err := f.makeWanted(kept); err != nil {
+		return err
 	}
 	return errors.Join(os.Remove(kept), j.cfg.syncDir(j.unopened()))
 }
@@ -153,6 +182,7 @@ func (f *fileRecovery) makeWanted(kept string) (err error) {
 			f.dropCopy(quarantined)
 			return err
 		}
+		f.report.Healed++
 		f.view.j.cfg.Logger.Warn("a phext that can be opened now is made what it should hold after a crash", "path", f.path, "quarantine", quarantined)
 	}
 	_, err = f.view.j.syncPhext(f.dataDir, f.name) // no journal has it any more

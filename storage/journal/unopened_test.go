@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,8 +152,92 @@ func TestAPhextThatCannotBeOpenedIsRemoved(t *testing.T) {
 		if left, err := w.j.Unopened(); err != nil || len(left) > 0 {
 			t.Errorf("%q wait still, %v", left, err)
 		}
-		if got := w.quarantined(); others != slices.Contains(got, "acknowledged") {
+		if got := w.quarantined(); !slices.Contains(got, "acknowledged") {
 			t.Errorf("others %v: the quarantine has %q", others, got)
 		}
+	}
+}
+
+// TestWhatIsKeptIsOld when the file is another tenant's, or was written elsewhere since: it goes to the
+// quarantine, however large it is.
+func TestWhatIsKeptIsOld(t *testing.T) {
+	waits := func(w *world) {
+		w.recoverFor("will")
+		w.cut(-time.Minute)
+		w.must(os.Chmod(w.path("a.phext"), 0))
+		w.recoverFor("will")
+	}
+	for _, c := range []struct {
+		name  string
+		since func(w *world) State // what the file holds
+	}{
+		{"another one with the id shares the directory", func(w *world) State {
+			share := func(tenants ...string) {
+				_, err := w.j.Claim(Owners{Tenants: tenants, Shared: true})
+				w.must(err)
+				w.recover()
+			}
+			share("a/1", "b")
+			w.must(w.j.keepUnopened("a.n.phext", text("acknowledged")))
+			w.put("a.n.phext", text("a/2's own"))
+			share("a/2", "b")
+			return w.read("a.n.phext")
+		}},
+		{"the state directory was away", func(w *world) State {
+			waits(w)
+			first := w.cfg
+			w.must(w.set.Close())
+			w.cfg.Dir += ".other"
+			w.open()
+			w.must(os.Chmod(w.path("a.phext"), 0o600))
+			w.recoverFor("will")
+			w.mutate(update("a.phext", 1, "since"))
+			w.must(w.set.Close())
+			w.cfg = first
+			w.open()
+			w.recoverFor("will")
+			return w.read("a.phext")
+		}},
+		{"it was moved, later than the others, and is back", func(w *world) State {
+			waits(w)
+			first, aside := w.data, w.data+".aside"
+			w.must(os.Rename(w.path("a.phext"), aside))
+			w.move()
+			w.recoverFor("will")
+			w.must(errors.Join(os.Chmod(aside, 0o600), os.Rename(aside, w.path("a.phext"))))
+			w.recoverFor("will")
+			w.mutate(update("a.phext", 1, "since"))
+			w.must(os.Rename(w.data, first))
+			w.data = first
+			w.recoverCopies("will")
+			j, err := w.set.Of(first)
+			w.must(err)
+			w.j = j
+			w.recoverFor("will")
+			return w.read("a.phext")
+		}},
+		{"another one has the directory, and it is large", func(w *world) State {
+			w.recoverFor("will")
+			w.mutate(update("b.phext", 1, "b"))
+			w.must(w.j.keepUnopened("a.phext", text(strings.Repeat("x", 2*Small))))
+			w.put("a.phext", text("mary's"))
+			w.recoverFor("mary")
+			if got := w.quarantined(); len(got) != 1 || len(got[0]) != 2*Small {
+				w.t.Fatalf("the quarantine has %d texts", len(got))
+			}
+			return w.read("a.phext")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asOthers(t, func() {
+				w := closing(t, newWorld(t, t.TempDir(), nil))
+				if got := c.since(w); strings.HasPrefix(got.Text, "acknowledged") || !got.Exists {
+					t.Errorf("it holds %q", got.Text)
+				}
+				if got := strings.Join(w.quarantined(), " "); !strings.Contains(got, "acknowledged") && !strings.Contains(got, "x") {
+					t.Errorf("the quarantine has %q", got)
+				}
+			})
+		})
 	}
 }
