@@ -87,26 +87,34 @@ func (d *Dir) expectOf(tenant string) error {
 	if m, err := d.readMark(); m != nil || err != nil {
 		return err
 	}
+	phexts, err := d.phextsBefore(tenant)
+	if len(phexts) > 0 {
+		return d.replaceMarks([]string{d.mark}, toCome)
+	}
+	return err
+}
+
+// phextsBefore are the names of the phexts that a tenant had in another directory.
+func (d *Dir) phextsBefore(tenant string) (names []string, err error) {
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before := []string{d.Path}
 	if !j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
 		before, err = d.dirs.Journal.NotedElsewhere(tenant, d.Path)
 	} else if !j.IsOfAnother(d.Path) {
-		return nil
+		return nil, nil
 	}
 	for _, path := range before {
 		j, e := d.dirs.Journal.Of(path)
-		var phexts []string
 		if e == nil {
-			phexts, e = j.PeekPhexts()
+			names, e = j.PeekPhexts()
 		}
-		if len(phexts) > 0 {
-			return d.replaceMarks([]string{d.mark}, toCome)
+		if len(names) > 0 {
+			return names, nil
 		}
 		err = errors.Join(err, e)
 	}
-	return err
+	return nil, err
 }

@@ -79,7 +79,11 @@ func (ds *Dirs) holder(d *Dir, at, path string, here fsutil.Node) string {
 	if known == nil {
 		return ""
 	}
-	if other := ds.displaced(at, d.Path, d.ownersAt(known), known); other != "" {
+	owners := d.ownersAt(known)
+	if other := ds.displaced(at, d.Path, owners, known); other != "" {
+		return other
+	}
+	if other := ds.taken(d, at, owners, known); other != "" {
 		return other
 	}
 	ds.mu.Lock()
@@ -96,16 +100,34 @@ func (ds *Dirs) holder(d *Dir, at, path string, here fsutil.Node) string {
 	return ""
 }
 
+// taken is another tenant's path at which the directory of d is, while something that says nothing is in its
+// place; "" = there is none.
+func (ds *Dirs) taken(d *Dir, at string, owners journal.Owners, known *tenants.Snapshot) string {
+	if ds.Journal == nil {
+		return ""
+	}
+	if j, err := ds.JournalOf(d); err != nil || !j.Misses(at) {
+		return ""
+	}
+	for _, t := range known.All() {
+		if t.DataDir != d.Path && slices.Contains(owners.Tenants, journal.TenantAt(t.DataDir)) {
+			return t.DataDir
+		}
+	}
+	return ""
+}
+
 // displaced is the path to which the directory at another one belongs, or "": that of the tenant of
 // whom it says to be, or whose journal has written it last. Whoever has it no more does not count.
 func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants.Snapshot) string {
 	if tenant := journal.TenantAt(at); tenant != "" {
-		id, _, _ := strings.Cut(tenant, "/")
-		t, _ := known.ByID(id)
-		if t == nil || t.UniqueID() != tenant || t.Archived || slices.Contains(owners.Tenants, tenant) || hasOwnElsewhere(t, at) {
+		if slices.Contains(owners.Tenants, tenant) {
 			return ""
 		}
-		return t.DataDir
+		id, _, _ := strings.Cut(tenant, "/")
+		if t, ok := known.ByID(id); ok && t.UniqueID() == tenant && !t.Archived && !hasOwnElsewhere(t, at) {
+			return t.DataDir
+		}
 	}
 	if ds.Journal == nil {
 		return ""

@@ -195,6 +195,37 @@ func TestADirectoryIsItsTenants(t *testing.T) {
 					w.place(w.marys, w.wills)
 					w.areInEachOthersPlace(w.marys, w.wills, asked, start)
 				})
+				t.Run("one of which was never asked for", func(t *testing.T) {
+					w := newPairWhere(t, false)
+					w.check(w.restarted().Of(w.wills).Recover(t.Context()))
+					w.exchange(w.wills, w.marys)
+					dirs := w.Dirs
+					if start {
+						dirs = w.restarted()
+					}
+					if asked {
+						w.refuses(dirs, w.wills, w.marys)
+					} else {
+						w.refuses(dirs, w.marys, w.wills)
+					}
+					w.exchange(w.wills, w.marys)
+					w.want(dirs, w.wills, "will's")
+					w.want(dirs, w.marys, "mary's")
+				})
+				t.Run("after another id", func(t *testing.T) {
+					w := newPair(t)
+					john := strings.Replace(w.entry(""), "will", "john", 1)
+					w.setTenants(john, strings.NewReplacer("will", "mary", "0011", "9911", w.wills, w.marys).Replace(w.entry("")))
+					w.exchange(w.wills, w.marys)
+					dirs := w.Dirs
+					if start {
+						dirs = w.restarted()
+					}
+					w.refuses(dirs, w.marys, w.wills)
+					w.exchange(w.wills, w.marys)
+					w.want(dirs, w.wills, "will's")
+					w.want(dirs, w.marys, "mary's")
+				})
 				t.Run("with no disk in the place of the other", func(t *testing.T) {
 					w := newPair(t)
 					disk := filepath.Join(w.root, "disk")
@@ -244,7 +275,10 @@ type pair struct {
 	n            *rewrite.Call
 }
 
-func newPair(t *testing.T) *pair {
+func newPair(t *testing.T) *pair { return newPairWhere(t, true) }
+
+// newPairWhere is newPair where mary may not have called yet.
+func newPairWhere(t *testing.T, marysCalled bool) *pair {
 	w := &pair{world: newWorld(t)}
 	w.wills, w.marys, w.n = filepath.Join(w.root, "data"), filepath.Join(w.root, "mary"), w.call("select", "p=n")
 	w.check(os.Mkdir(w.marys, 0o700))
@@ -254,6 +288,9 @@ func newPair(t *testing.T) *pair {
 	w.place(w.wills, w.marys)
 	for dir, text := range map[string]string{w.wills: "will's", w.marys: "mary's"} {
 		w.check(os.WriteFile(filepath.Join(dir, "n.phext"), []byte(text), 0o600))
+		if dir == w.marys && !marysCalled {
+			continue
+		}
 		w.want(w.Dirs, dir, text)
 		j, err := w.JournalOf(w.Of(dir))
 		w.check(err)

@@ -134,7 +134,7 @@ func (d *Dir) CheckIs(at string) error {
 		return nil
 	}
 	if !d.missing.Swap(true) {
-		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark. If this is all that there is of it, remove the mark",
+		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark. If this is all that there is of it, remove the mark while sqgate runs",
 			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", d.mark))
 	}
 	return errVolumeMissing
@@ -168,8 +168,11 @@ func (d *Dir) knownPhexts() ([]string, error) {
 // that was moved has most phexts that are known. Somebody may have removed some of them by hand.
 func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 	was, known := m.identity, d.knownPhexts
-	if was == toCome || !d.concerns(m) {
-		known = func() ([]string, error) { return nil, nil } // what the journal knows is not theirs
+	switch {
+	case was == toCome && len(m.tenants) == 1: // what the journal knows is not theirs
+		known = func() ([]string, error) { return d.phextsBefore(m.tenants[0]) }
+	case was == toCome || !d.concerns(m):
+		known = func() ([]string, error) { return nil, nil }
 	}
 	id, err = d.dirs.identity(at)
 	if err == nil && was != toCome {

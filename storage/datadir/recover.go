@@ -235,7 +235,7 @@ func (ds *Dirs) Run(ctx context.Context) {
 		}
 		for _, d := range ds.all() {
 			d.dropLost(ctx)
-			moved := d.moved.Swap(false)
+			moved := d.moved.Swap(false) || d.missing.Load() && d.CheckPresent() == nil
 			if moved || d.waiting.Load() != nil || d.unopened.Load() != nil || d.mustCatchUp() {
 				if d.Recover(ctx) != nil && moved { // it is logged, and tried again
 					d.moved.Store(true)

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,6 +102,16 @@ func setAttributeAt(at, name, text string) {
 func (j *Journal) HasWritten(at string) bool {
 	n, err := j.cfg.noteOf(j.dir)
 	return err == nil && n != nil && n.ID != "" && idAt(at) == n.ID
+}
+
+// Misses says whether the directory at a path is not the one that the journal has given its id.
+func (j *Journal) Misses(at string) bool {
+	n, err := j.cfg.noteOf(j.dir)
+	if n == nil || err != nil || n.ID == "" || idAt(at) == n.ID {
+		return false
+	}
+	_, err = unix.Getxattr(at, idAttribute, nil)
+	return err == nil || errors.Is(err, unix.ENODATA) // else its file system has no attributes
 }
 
 // stamp gives the directory at a path the journal's id: the new one, if it is begun anew

@@ -283,7 +283,10 @@ func (j *Journal) peekFiles() (map[string]*fileState, error) {
 			break
 		}
 		look := &Journal{cfg: j.cfg, answers: j.cfg.newAnswers()}
-		if look.files, err = j.loadSeen(n); look.files == nil {
+		if note == nil || n > note.From { // else what was seen before is others'
+			look.files, err = j.loadSeen(n)
+		}
+		if look.files == nil {
 			look.files = map[string]*fileState{}
 		}
 		whole, failed := look.peek(filepath.Join(j.dir, segmentName(n)))

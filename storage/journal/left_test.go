@@ -88,3 +88,19 @@ func TestAPurgeOfWhatWasBefore(t *testing.T) {
 		t.Errorf("the history has %v, %v", all, err)
 	}
 }
+
+// TestPeekAfterOthers shows nothing of those who had the data_dir before.
+func TestPeekAfterOthers(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.recoverFor("will")
+	w.mutate(update("a.phext", 1, "will's"))
+	w.put("a.phext", State{})
+	w.recoverFor("mary")
+	if names, err := w.j.PeekPhexts(); err != nil || len(names) > 0 {
+		t.Errorf("mary has %q, %v", names, err)
+	}
+	w.mutate(update("b.phext", 1, "mary's"))
+	if names, err := w.j.PeekPhexts(); err != nil || len(names) != 1 {
+		t.Errorf("mary has %q, %v", names, err)
+	}
+}

@@ -362,9 +362,6 @@ func (j *Journal) claimed() *claim {
 
 // beginAnew hides all that the journal has until now.
 func (j *Journal) beginAnew(c *claim) error {
-	if err := j.setAsideUnopened(); err != nil {
-		return err
-	}
 	return j.forgetChanges(func(p Position) error {
 		j.cfg.Logger.Warn("a data_dir was another tenant's before: its journal begins anew, and shows nothing of that",
 			"data_dir", j.dataDir, "tenants", c.now.Tenants, "before", c.before.Tenants)
@@ -499,6 +496,11 @@ func (j *Journal) SettleClaim(at string) (err error) {
 	}
 	if c := j.claimed(); c != nil && !c.idle && (c.before == nil || !slices.Equal(c.before.Tenants, c.now.Tenants)) {
 		if err := j.cfg.leaveOthers(j.dir, c.now.Tenants); err != nil {
+			return err
+		}
+	}
+	if c := j.claimed(); c != nil {
+		if err := j.setAsideOthers(c); err != nil {
 			return err
 		}
 	}

@@ -354,12 +354,14 @@ func TestADirectoryThatOthersGetAfterACut(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
 		w.recoverFor("will")
+		w.mutate(update("d.phext", 1, "whole"))
 		w.cut(time.Hour)
 		want := text("acknowledged")
 		if emptied {
 			want = State{}
-			w.put("a.phext", want)
-			w.put("c.phext", want)
+			for _, file := range []string{"a.phext", "c.phext", "d.phext"} {
+				w.put(file, want)
+			}
 		}
 		r := w.recoverFor("mary")
 		if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
@@ -414,6 +416,7 @@ func TestOnlyAnotherIDInherits(t *testing.T) {
 		{"most are gone", "", func(w *world) { w.put("a.phext", State{}) }, nil},
 		{"most are gone, and one is another", "c", nil, nil},
 		{"all are others", "a b c", nil, nil},
+		{"all are others, and have their inode numbers", "in place", nil, nil},
 		{"most are others", "a b", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -425,12 +428,17 @@ func TestOnlyAnotherIDInherits(t *testing.T) {
 			}
 			want := map[string]State{"a.phext": w.read("a.phext"), "b.phext": {}, "c.phext": w.read("c.phext")}
 			for _, file := range []string{"a.phext", "c.phext"} {
-				if c.phexts != "" {
+				switch c.phexts {
+				case "":
+				case "in place":
+					want[file] = text("mary's own")
+					w.must(os.WriteFile(w.path(file), []byte("mary's own"), 0o600))
+				default:
 					want[file] = State{}
 					w.must(os.Rename(w.path(file), w.path(file)+".away"))
 				}
 			}
-			for name := range strings.FieldsSeq(c.phexts) {
+			for name := range strings.FieldsSeq(strings.TrimPrefix(c.phexts, "in place")) {
 				want[name+".phext"] = text("mary's own")
 				w.put(name+".phext", want[name+".phext"])
 			}
@@ -484,14 +492,15 @@ func TestOneOfSeveralIsLeftAfterACut(t *testing.T) {
 		_, err := w.j.Claim(Owners{Tenants: []string{"a", "will"}, Shared: true})
 		w.must(err)
 		w.recover()
-		files := []string{"a.n.phext", "will.n.phext", "will.m.phext", "will.o.phext"}
+		files := []string{"a.n.phext", "will.n.phext", "will.m.phext", "will.o.phext", "will.whole.phext"}
 		for _, file := range files {
 			w.mutate(update(file, 1, "acknowledged"))
 		}
 		want := map[string]State{}
 		for _, file := range files {
-			want[file] = text("acknowledged")
-			w.put(file, text("ackn"))
+			if want[file] = text("acknowledged"); file != "will.whole.phext" {
+				w.put(file, text("ackn"))
+			}
 		}
 		w.put("will.m.phext", State{})
 		if moved {

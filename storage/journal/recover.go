@@ -159,6 +159,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 	}
 	there := r.presence(c)
+	r.anew = c != nil && c.anew
 	if c != nil && c.elsewhere != nil {
 		r.unopenedBy = c.elsewhere
 		if !there[""].asLeft {
@@ -242,16 +243,17 @@ func (r *recovery) presence(c *claim) map[string]presence {
 		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file)) // its recovery reports an error
 		if err == nil && id.Exists() {
 			p.here++
-			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen) && id.Ctime < r.bootTime.UnixNano()
+			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen, c.anew) && id.Ctime < r.bootTime.UnixNano()
 		}
 		there[owner] = p
 	}
 	return there
 }
 
-// isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it.
-func isSame(now, seen fsutil.FileID) bool {
-	return seen.Exists() && (now.Ino == seen.Ino || now.Mtime == seen.Mtime)
+// isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it. Where others may
+// have put one there, that may have got its inode number, and has a newer time of change.
+func isSame(now, seen fsutil.FileID, byOthers bool) bool {
+	return seen.Exists() && (now.Ctime <= seen.Ctime || now.Mtime == seen.Mtime || !byOthers && now.Ino == seen.Ino)
 }
 
 // expected are the files that are there as far as the journal knows, or may be, each as it was last seen.
@@ -295,6 +297,7 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
+	anew           bool                             // claim.anew
 	unopenedBy     *Journal                         // keeps what could not be opened
 	isThere        bool                             // presence.asLeft of its owner
 	wasOthers      bool                             // claim.wasOthers of the present file

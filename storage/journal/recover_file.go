@@ -95,10 +95,9 @@ func (f *fileRecovery) isLeftAlone() bool {
 }
 
 // isTheirs says whether the file is that of those whom the journal knows, and not one that another has brought:
-// it is the one that was seen, or not newer than that, or holds what a crash leaves of what they wrote, or blocks
-// that were never written. Whatever is put there has a newer time of change.
+// it is the one that was seen, or holds what a crash leaves of what they wrote, or blocks that were never written.
 func (f *fileRecovery) isTheirs() (bool, error) {
-	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen) || f.id.Ctime <= f.log.lastSeen.Ctime || f.found.hasEmptyBlock() ||
+	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen, f.anew) || f.found.hasEmptyBlock() ||
 		f.found.Equals(f.want) || f.found.Equals(f.before) || f.interrupted() || f.madeFromNothing() {
 		return true, nil
 	}

@@ -79,11 +79,14 @@ func (j *Journal) makeUnopened() error {
 	return makeDir(j.unopened())
 }
 
-// setAsideUnopened moves all that is kept to the quarantine, where the data_dir is others' now.
-func (j *Journal) setAsideUnopened() error {
+// setAsideOthers moves what is kept of files that are others' now, or were written elsewhere since, to the
+// quarantine.
+func (j *Journal) setAsideOthers(c *claim) error {
 	names, err := j.Unopened()
 	for _, name := range names {
-		err = errors.Join(err, j.setAside(name, &Report{}))
+		if !c.keeps(name) {
+			err = errors.Join(err, j.setAside(name, &Report{}))
+		}
 	}
 	return err
 }
@@ -113,10 +116,8 @@ func (j *Journal) recoverUnopened(ctx context.Context, at string, by *Journal, c
 		if ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
-		if c.keeps(name) {
+		if c.keeps(name) { // else setAsideOthers deals with it
 			err = errors.Join(err, r.recoverUnopened(name, by))
-		} else {
-			err = errors.Join(err, j.setAside(name, report))
 		}
 	}
 	return err

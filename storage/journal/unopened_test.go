@@ -183,6 +183,18 @@ func TestWhatIsKeptIsOld(t *testing.T) {
 			share("a/2", "b")
 			return w.read("a.n.phext")
 		}},
+		{"the same, while sqgate runs", func(w *world) State {
+			for _, one := range []string{"a/1", "a/2"} {
+				_, err := w.j.Claim(Owners{Tenants: []string{one, "b"}, Shared: true})
+				w.must(errors.Join(err, w.j.SettleClaim(w.data)))
+				if one == "a/1" {
+					w.must(w.j.keepUnopened("a.n.phext", text("acknowledged")))
+				}
+			}
+			w.put("a.n.phext", text("a/2's own"))
+			w.recover()
+			return w.read("a.n.phext")
+		}},
 		{"the state directory was away", func(w *world) State {
 			waits(w)
 			first := w.cfg

@@ -57,6 +57,9 @@ func (tx *transaction) sendOnce() (err error) {
 	if tx.child, err = tx.w.SQ.Lease(ctx, tx.dir.Path); err != nil {
 		return err
 	}
+	if err := tx.dir.Holds(tx.at); err != nil { // the child may be that of the directory that has come into its place
+		return err
+	}
 	// A child that has not loaded the phext would take a file that was renamed
 	// aside for an empty one.
 	loaded := tx.reload || tx.dir.HasLoaded(tx.child.Generation(), tx.path)
