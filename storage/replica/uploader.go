@@ -150,10 +150,14 @@ func (u *Uploader) upload() {
 			}
 		}
 		if err == nil {
-			u.gather(mutations, took)
+			u.gather(mutations, min(took, longestGather))
 		}
 	}
 }
+
+// longestGather is more than SQ needs. After an upload that was slow, those who waited for it may be
+// gone, and others wait.
+const longestGather = 250 * time.Millisecond
 
 // gather waits for those who were just answered, up to the time that their upload took:
 // they often write again at once, and SQ needs a moment for all of them. If the next

@@ -108,6 +108,29 @@ func testUploaderAndItsWriters(t *testing.T, pause time.Duration) {
 	}
 }
 
+// TestASlowUploadAndTheNext: those who waited for it have left, and another one waits no longer than a moment.
+func TestASlowUploadAndTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bucket.NewMemory()
+		l := takeOver(t, newDirectory(m, "a"))
+		delay := 20 * time.Second
+		m.Fault = func(bucket.Op, string) bucket.Fault { return bucket.Fault{Delay: delay} }
+		u := NewUploader(t.Context(), l.Append)
+		first := []<-chan error{u.Submit(group("a")), u.Submit(group("b")), u.Submit(group("c"))}
+		for _, one := range first {
+			if err := <-one; err != nil {
+				t.Fatal(err)
+			}
+		}
+		delay = 10 * time.Millisecond
+		begun := time.Now()
+		if err := <-u.Submit(group("d")); err != nil || time.Since(begun) > longestGather+2*delay {
+			t.Errorf("%v, after %v", err, time.Since(begun))
+		}
+		u.Wait()
+	})
+}
+
 // TestUploaderInOrder has large groups, and a bucket that fails in every way.
 func TestUploaderInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
