@@ -18,12 +18,16 @@ import (
 	"mirrorborn.us/sqgate/internal/s3test"
 )
 
+// networks counts those that newHosts has made.
+var networks atomic.Int32
+
 // newHosts prepares gates that share a bucket. They have the same port at addresses of their
-// own, as machines do. The first one has the tenants; the others make their tenants files
-// from the bucket.
+// own, as machines do, and nobody else has those: other tests may get a port while a host is
+// down. The first one has the tenants; the others make their tenants files from the bucket.
 func newHosts(t *testing.T, sq, bucket string, n int, ids ...string) []*gate {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	network := fmt.Sprintf("127.1.%d", networks.Add(1))
+	l, err := net.Listen("tcp", network+".1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +38,7 @@ func newHosts(t *testing.T, sq, bucket string, n int, ids ...string) []*gate {
 	var all []*gate
 	for i := range n {
 		g := newGate(t, sq, ids...)
-		g.args = []string{"--bucket", bucket, "--host-name", fmt.Sprintf("h%d", i), "--host-listen", fmt.Sprintf("127.0.0.%d:%d", i+1, port)}
+		g.args = []string{"--bucket", bucket, "--host-name", fmt.Sprintf("h%d", i), "--host-listen", fmt.Sprintf("%s.%d:%d", network, i+1, port)}
 		if i > 0 {
 			if err := os.Remove(g.configPath()); err != nil {
 				t.Fatal(err)
