@@ -95,6 +95,9 @@ func (l *LongTexts) Text(s string) string {
 	return s
 }
 
+// longestInError is how much of a text is within another string, in bytes.
+const longestInError = 4 * longString
+
 // PutBack puts the texts as JSON into the places of the strings that are their names. Within
 // another string, such as an error that has a name, it puts the beginning of the text.
 func (l *LongTexts) PutBack(answer []byte, pace phext.Pace) []byte {
@@ -118,20 +121,11 @@ func (l *LongTexts) PutBack(answer []byte, pace phext.Pace) []byte {
 			rest = rest[1:]
 		default:
 			var quoted phext.Builder
-			phext.WriteQuoted(&quoted, beginning(text))
+			phext.WriteQuoted(&quoted, shortened(text, longestInError, "…"))
 			out.WriteString(string(answer[:at]) + quoted.String()[1:quoted.Len()-1])
 		}
 		answer = rest
 	}
 	out.WriteString(string(answer))
 	return []byte(out.String())
-}
-
-// beginning is a text that is not too long for an error, or the beginning of one.
-func beginning(text string) string {
-	const most = 4 * longString
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

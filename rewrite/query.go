@@ -193,9 +193,12 @@ func sqRefuses(reason string) *apierror.Error {
 // caller sent. SQ repeats all of it.
 const longestRepeat = 1024
 
-func repeated(s string) string {
-	if len(s) > longestRepeat {
-		return strings.ToValidUTF8(s[:longestRepeat], "") + "..."
+func repeated(s string) string { return shortened(s, longestRepeat, "...") }
+
+// shortened is s, or its beginning of most bytes and an end that says so.
+func shortened(s string, most int, end string) string {
+	if len(s) <= most {
+		return s
 	}
-	return s
+	return strings.ToValidUTF8(s[:most], "") + end
 }
