@@ -82,6 +82,18 @@ func (w *world) setTenants(entries ...string) {
 	w.current.Store(s)
 }
 
+// share has will share his directory, in which he has a phext, with mary if her entry is there, too. It
+// returns both entries.
+func (w *world) share() (will, mary string) {
+	w.Helper()
+	w.keepMarks()
+	will = w.entry(`,"shared_data_dir":true`)
+	w.setTenants(will)
+	w.check(w.dir.Recover(w.Context()))
+	w.journalled("will.n.phext", "will's")
+	return will, strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
+}
+
 func (w *world) path(file string) string { return filepath.Join(w.dir.Path, file) }
 
 func (w *world) put(file, text string) {

@@ -271,7 +271,7 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 	later := fmt.Sprintf(`/,"incarnation":%q`, tenants.NewIncarnation(time.Now().Add(time.Hour)))
 	for _, test := range []struct {
 		name    string
-		moves   string // who has another directory with the phexts, and was asked for there
+		moves   string // who has moved, with the phexts, and has called since
 		next    string // the tenant at the path after the first one has left it; "" = there is none
 		missing bool
 	}{
@@ -519,12 +519,7 @@ func TestAStateDirectoryWithoutMarks(t *testing.T) {
 func TestTheDiskOfWhoeverIsLeft(t *testing.T) {
 	for _, start := range []bool{false, true} {
 		w := newWorld(t)
-		w.keepMarks()
-		will := w.entry(`,"shared_data_dir":true`)
-		mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
-		w.setTenants(will)
-		w.check(w.dir.Recover(t.Context()))
-		w.journalled("will.n.phext", "will's")
+		will, mary := w.share()
 		w.dir.MarkWritten(w.dir.Path)
 		w.setTenants(will, mary)
 		w.check(w.dir.Recover(t.Context()))

@@ -100,12 +100,7 @@ func ignoreWaiting(err error) error {
 // TestWhoSharesADirectoryMayChange while those who stay have their child run on.
 func TestWhoSharesADirectoryMayChange(t *testing.T) {
 	w := newWorld(t)
-	w.keepMarks()
-	will := w.entry(`,"shared_data_dir":true`)
-	mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
-	w.setTenants(will)
-	w.check(w.dir.Recover(t.Context()))
-	w.journalled("will.n.phext", "will's")
+	will, mary := w.share()
 	before := w.stops
 	for _, entries := range [][]string{{will, mary}, {will}, {will, mary}} {
 		w.setTenants(entries...)
