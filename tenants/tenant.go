@@ -195,6 +195,15 @@ func (s *Snapshot) ByID(id string) (*Tenant, bool) {
 	return t, ok
 }
 
+// ByUniqueID finds a tenant by its UniqueID.
+func (s *Snapshot) ByUniqueID(uniqueID string) (*Tenant, bool) {
+	id, _, _ := strings.Cut(uniqueID, "/")
+	if t, ok := s.byID[id]; ok && t.UniqueID() == uniqueID {
+		return t, true
+	}
+	return nil, false
+}
+
 // At returns the tenants whose DataDir is this path, in the file's order. Archived ones are
 // among them. The slice must not be changed.
 func (s *Snapshot) At(dir string) []*Tenant { return s.byDir[dir] }

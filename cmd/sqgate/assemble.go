@@ -231,8 +231,9 @@ func (s *service) openJournal() error {
 
 // recoverDirs recovers the directories that were written to before this start, once
 // a tenants file is in force. A request recovers its own directory first, and does not
-// wait for the others. Dirs.Run recovers those of tenants that have moved. With a bucket, only requests do that: a directory that nobody
-// asks for costs none, unless it may be ahead of the bucket.
+// wait for the others. With a bucket, only requests do that: a directory that nobody
+// asks for costs none, unless it may be ahead of the bucket. Dirs.Run recovers those of
+// tenants that have moved.
 func (s *service) recoverDirs(ctx context.Context) error {
 	select {
 	case <-s.store.Loaded():

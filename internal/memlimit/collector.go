@@ -21,7 +21,7 @@ type collector struct {
 const rest = 4
 
 // collect returns after a collection that began after the call, or once it is not needed
-// any more. A nil needed always is.
+// any more. needed is nil where it always is.
 func (c *collector) collect(needed func() bool) {
 	asked := time.Now()
 	c.mu.Lock()

@@ -123,7 +123,7 @@ func (c *Cache) hasUnkept() bool {
 // room is the memory that a version takes while it is read.
 type room struct{ *memlimit.Reservation }
 
-// take takes more of it, or gives some back. It may wait, without the turn.
+// take takes more of it. It may wait, without the turn.
 func (r room) take(bytes int64, turn *fairqueue.Turn) error {
 	if bytes > memlimit.Little {
 		defer turn.Suspend()()

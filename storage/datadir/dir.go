@@ -233,8 +233,10 @@ func (d *Dir) hasSameOwners() bool {
 }
 
 // ownersAt are those who have the directory, whether they are enabled, disabled or archived.
-func (d *Dir) ownersAt(now *tenants.Snapshot) (owners journal.Owners) {
-	for _, t := range now.At(d.Path) {
+func (d *Dir) ownersAt(now *tenants.Snapshot) journal.Owners { return ownersOf(d.Path, now) }
+
+func ownersOf(dataDir string, now *tenants.Snapshot) (owners journal.Owners) {
+	for _, t := range now.At(dataDir) {
 		owners.Tenants, owners.Shared = append(owners.Tenants, t.UniqueID()), owners.Shared || t.SharedDataDir
 	}
 	slices.Sort(owners.Tenants)

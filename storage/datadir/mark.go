@@ -80,21 +80,20 @@ func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
 	case left:
 		return false, nil
 	}
-	elsewhere := 0
-	if err := d.dirs.eachMark(func(_ string, other *mark) error {
-		if m.identity != toCome && other.identity == m.identity && other.path != m.path { // the directory was moved, with another id
-			elsewhere++
-		}
+	isGone := func(t string) bool { _, ok := known.ByUniqueID(t); return !ok }
+	now := known.At(d.Path)
+	if !slices.ContainsFunc(m.tenants, isGone) || len(now) > 0 && !slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) }) {
+		return false, nil
+	}
+	if m.identity == toCome {
+		return true, nil
+	}
+	moved := false // with another id
+	err = d.dirs.eachMark(func(_ string, other *mark) error {
+		moved = moved || other.identity == m.identity && other.path != m.path
 		return nil
-	}); err != nil || elsewhere > 0 {
-		return false, err
-	}
-	isKnown, now := map[string]bool{}, known.At(d.Path)
-	for _, t := range known.All() {
-		isKnown[t.UniqueID()] = true
-	}
-	return slices.ContainsFunc(m.tenants, func(t string) bool { return !isKnown[t] }) &&
-		(len(now) == 0 || slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) })), nil
+	})
+	return err == nil && !moved, err
 }
 
 // concerns says whether any of those who have the directory now had it when the mark was written, as

@@ -3,7 +3,6 @@ package datadir
 import (
 	"log/slog"
 	"slices"
-	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -124,8 +123,7 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 		if slices.Contains(owners.Tenants, tenant) {
 			return ""
 		}
-		id, _, _ := strings.Cut(tenant, "/")
-		if t, ok := known.ByID(id); ok && t.UniqueID() == tenant && !t.Archived && !hasOwnElsewhere(t, at) {
+		if t, ok := known.ByUniqueID(tenant); ok && !t.Archived && !hasOwnElsewhere(t, at) {
 			return t.DataDir
 		}
 	}
@@ -160,7 +158,7 @@ func (ds *Dirs) NotePlaces(of []*tenants.Tenant) {
 	for _, t := range of {
 		path := t.DataDir
 		here := fsutil.NodeOf(path)
-		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, ds.Of(path).ownersAt(known), known) != "" {
+		if here == (fsutil.Node{}) || slices.Contains(leading[here], path) || ds.displaced(path, path, ownersOf(path, known), known) != "" {
 			continue
 		}
 		leading[here] = append(leading[here], path)

@@ -16,7 +16,6 @@ import (
 	"mirrorborn.us/sqgate/internal/logkey"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
-	"mirrorborn.us/sqgate/tenants"
 )
 
 // recoveryTimeout is how long the recovery of one directory may take.
@@ -153,7 +152,8 @@ func (d *Dir) claim() (others bool, err error) {
 	}
 	d.expect(owners)
 	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Exists: func(tenant string) bool {
-		return slices.ContainsFunc(now.All(), func(t *tenants.Tenant) bool { return t.UniqueID() == tenant })
+		_, ok := now.ByUniqueID(tenant)
+		return ok
 	}})
 	if others {
 		d.waiting.Store(nil)
