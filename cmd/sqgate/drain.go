@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/http1"
 )
 
 // drainTimeout is how long kept connections get to send one more request, whose
@@ -63,4 +66,18 @@ func (d *connDrainer) drain(ctx context.Context) {
 	case <-d.idle:
 	case <-ctx.Done():
 	}
+}
+
+// shutdown drains a server that listens on l, and ends it. If requests were cut off, it returns
+// ctx's error.
+func (d *connDrainer) shutdown(ctx context.Context, server *http1.Server, l net.Listener) error {
+	if _, ok := l.(*inheritedListener); ok {
+		server.StopAccepting() // systemd keeps the socket: new connections wait in it for the next sqgate
+	}
+	d.drain(ctx)
+	err := server.Shutdown(ctx)
+	if err != nil {
+		_ = server.Close() // the requests had their time, and the listener is closed already
+	}
+	return err
 }

@@ -136,10 +136,8 @@ func (s *service) shutdownHosts(ctx context.Context) {
 	if s.hosts == nil {
 		return
 	}
-	s.hostDrainer.drain(ctx)
-	if err := s.hostServer.Shutdown(ctx); err != nil {
+	if err := s.hostDrainer.shutdown(ctx, s.hostServer, s.hostListener); err != nil {
 		s.log.Warn("requests of other hosts were cut off", logkey.Error, err)
-		_ = s.hostServer.Close() // they had their time
 	}
 }
 

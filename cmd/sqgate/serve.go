@@ -201,13 +201,8 @@ func (s *service) shutdown(signals <-chan os.Signal, served <-chan error) error 
 	s.gateway.EndStreams()
 	s.webhooks.End()
 	s.handOver(ctx)
-	if l, ok := s.listener.(*inheritedListener); ok {
-		_ = l.Close() // systemd keeps the socket: new connections wait in it for the next sqgate
-	}
-	s.drainer.drain(ctx)
-	if err := s.server.Shutdown(ctx); err != nil {
+	if err := s.drainer.shutdown(ctx, s.server, s.listener); err != nil {
 		s.log.Warn("requests were cut off", "error", err)
-		_ = s.server.Close() // the requests had their time, and the listener is closed already
 	}
 	<-served
 	s.shutdownHosts(ctx)

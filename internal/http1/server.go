@@ -58,6 +58,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners []net.Listener
+	accepting sync.WaitGroup // Serve, for each of them
 	conns     map[*conn]struct{}
 	group     sync.WaitGroup // of the connections here, and of Fallback's Serve
 }
@@ -99,6 +100,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if !s.begin(l) {
 		return http.ErrServerClosed
 	}
+	defer s.accepting.Done()
 	var pause time.Duration
 	for {
 		c, err := l.Accept()
@@ -133,6 +135,7 @@ func (s *Server) begin(l net.Listener) bool {
 		return false
 	}
 	s.listeners = append(s.listeners, l)
+	s.accepting.Add(1)
 	if len(s.listeners) > 1 {
 		return true // Fallback serves already
 	}
@@ -177,6 +180,17 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+}
+
+// StopAccepting closes the listeners, and returns when Opened was called for the last
+// connection that was accepted. Connections go on being served.
+func (s *Server) StopAccepting() {
+	s.mu.Lock()
+	for _, l := range s.listeners {
+		_ = l.Close() // it may be closed already
+	}
+	s.mu.Unlock()
+	s.accepting.Wait()
 }
 
 // Shutdown stops accepting, closes idle connections and waits for the requests

@@ -203,6 +203,57 @@ func TestShutdownFinishesWhatWasBegun(t *testing.T) {
 	<-stopped
 }
 
+// slowListener says when it has accepted a connection, and returns it when it may.
+type slowListener struct {
+	net.Listener
+	accepted, goOn chan bool
+}
+
+func (l *slowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted <- true
+		<-l.goOn
+	}
+	return c, err
+}
+
+// TestAConnectionThatIsBeingAccepted while accepting stops is counted, and served.
+func TestAConnectionThatIsBeingAccepted(t *testing.T) {
+	s := serve(t, echo)
+	inner, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &slowListener{inner, make(chan bool), make(chan bool)}
+	second := make(chan error, 1)
+	go func() { second <- s.Serve(l) }()
+	s.addr = inner.Addr().String()
+	c := s.dial(t)
+	<-l.accepted
+	stopped := make(chan bool)
+	go func() { s.StopAccepting(); close(stopped) }()
+	if err := <-s.served; !errors.Is(err, net.ErrClosed) { // of the other listener, which has nothing to wait for
+		t.Errorf("serve: %v", err)
+	}
+	s.served <- http.ErrServerClosed // what stop is told
+	select {
+	case <-stopped:
+		t.Error("it is not waited for")
+	case <-time.After(10 * time.Millisecond):
+	}
+	close(l.goOn)
+	<-stopped
+	if n := s.open.Load(); n != 1 {
+		t.Errorf("%d connections are counted as open", n)
+	}
+	c.send(get("/a"))
+	c.expect(200, "GET /a a ")
+	if err := <-second; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serve: %v", err)
+	}
+}
+
 func TestShutdownIsNotWaitedForLongerThanItsContext(t *testing.T) {
 	begun, goOn := make(chan bool), make(chan bool)
 	s := serve(t, func(http.ResponseWriter, *http.Request) { close(begun); <-goOn })
