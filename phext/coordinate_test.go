@@ -3,6 +3,7 @@ package phext
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,8 +75,8 @@ func TestCompareIsTheFilesOrder(t *testing.T) {
 		}
 		if a.Compare(b) < 0 {
 			file := string(AppendDelimiters(nil, Origin(), a)) + "x" + string(AppendDelimiters(nil, a, b)) + "y"
-			if p := Parse(file); p.Len() != 2 || p.Scrolls()[0].At != a || p.Scrolls()[1].At != b {
-				t.Fatalf("%q holds %v", file, p.Scrolls())
+			if p := slices.Collect(Parse(file).All()); len(p) != 2 || p[0].At != a || p[1].At != b {
+				t.Fatalf("%q holds %v", file, p)
 			}
 		}
 	})

@@ -88,7 +88,7 @@ func TestOutermost(t *testing.T) {
 		}
 		after, last := Parse(before.With(at, text).Render()), at.LastWith(n)
 		for _, p := range []*Phext{before, after} {
-			for _, s := range p.Scrolls() {
+			for s := range p.All() {
 				was, _ := before.Select(s.At)
 				is, _ := after.Select(s.At)
 				if was != is && (s.At.Compare(at) < 0 || s.At.Compare(last) > 0) {

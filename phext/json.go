@@ -22,11 +22,10 @@ func (p *Phext) WriteJSON(out TextWriter, names *Phext) {
 	var label []byte
 	named := names.InOrder()
 	out.WriteString("[\n")
-	for i, s := range p.listed() {
-		if i > 0 {
-			out.WriteString(",")
-		}
-		out.WriteString(`   { "coord": "`)
+	begin := `   { "coord": "`
+	for s := range p.listed() {
+		out.WriteString(begin)
+		begin = `,   { "coord": "`
 		if name, ok := named(s.At); ok {
 			writeEscaped(out, name, &escapes)
 		} else {

@@ -2,6 +2,7 @@ package phext
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ func TestLongWorkIsTold(t *testing.T) {
 		manifest[Coordinate{1, 1, 1, 1, 1, 1, 2, 1 + i/900, 1 + i%900}] = ""
 	}
 	entries := Entries(func(yield func(Entry) bool) {
-		for _, s := range p.Scrolls() {
+		for s := range p.All() {
 			if !yield(Entry{At: s.At, Text: s.Text}) {
 				return
 			}
@@ -37,7 +38,7 @@ func TestLongWorkIsTold(t *testing.T) {
 		"parse past the end":      {scrolls * perCompare, func(pace Pace) { _, _ = ParseWithin(past, pace, unlimited) }},
 		"render":                  {len(short), func(pace Pace) { p.RenderPaced(pace) }},
 		"render a text":           {len(long), func(pace Pace) { one.RenderPaced(pace) }},
-		"of":                      {scrolls * perCompare, func(pace Pace) { OfPaced(p.Scrolls(), pace) }},
+		"of":                      {scrolls * perCompare, func(pace Pace) { OfPaced(slices.Collect(p.All()), pace) }},
 		"toc":                     {len(short), func(pace Pace) { p.TextmapBy(p, pace) }},
 		"export":                  {len(short), func(pace Pace) { p.JSONBy(p, pace) }},
 		"export a text":           {len(long), func(pace Pace) { one.JSONBy(p, pace) }},
@@ -100,7 +101,7 @@ func TestPiecesChangeNothing(t *testing.T) {
 				t.Errorf("%q is escaped in another way", around)
 			}
 			at := 0
-			for _, s := range Parse(text).Scrolls() {
+			for s := range Parse(text).All() {
 				if end := at + strings.IndexFunc(text[at:]+"\x17", func(r rune) bool { return r < 0x80 && IsDelimiter(byte(r)) }); s.Text != text[at:end] {
 					t.Errorf("%q is parsed in another way", around)
 				} else {

@@ -3,6 +3,7 @@ package phext
 import (
 	"errors"
 	"io"
+	"iter"
 	"slices"
 	"unsafe"
 )
@@ -26,8 +27,9 @@ type Scroll struct {
 // coordinates. It is immutable. Its texts share the memory of the text that was
 // parsed. The zero Phext has no scrolls.
 type Phext struct {
-	scrolls []Scroll
-	size    int // of the rendered file, in bytes
+	blocks [][]Scroll
+	n      int // scrolls in them
+	size   int // of the rendered file, in bytes
 	// overwritten are the coordinates at which the parsed text has several scrolls.
 	overwritten []Coordinate
 }
@@ -44,48 +46,60 @@ func Parse(text string) *Phext {
 const ScrollSize = int64(unsafe.Sizeof(Scroll{}))
 
 // ParseWithin is Parse for a text that may have far more scrolls than is good: one of
-// a single byte takes as much memory as one of 50. Before memory is taken for scrolls,
-// room is asked for it, in bytes, and its error ends the parsing. The memory is in use until
-// the Phext is not. The scrolls are counted first, so that the list of them is not copied.
+// a single byte takes as much memory as one of 50. The scrolls are counted first: before
+// memory is taken for them, room is asked for it, in bytes, and its error ends the parsing.
+// The memory is in use until the Phext is not.
 func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, error) {
 	n := countScrolls(text, pace)
 	if err := room(ScrollSize * int64(n)); err != nil {
 		return nil, err
 	}
-	scrolls := make([]Scroll, 0, n)
-	ordered := true
-	at := Origin()
-	for begin := 0; begin < len(text); {
-		end := pace.nextDelimiter(text, begin)
-		if end > begin {
-			pace.Did(perScroll)
-			ordered = ordered && follows(scrolls, at)
-			scrolls = append(scrolls, Scroll{at, text[begin:end]})
+	b := newBuilder(n)
+	for s := range scrollsOf(text, pace) {
+		if !b.add(s) {
+			return parseUnordered(text, n, pace, room)
 		}
-		if end < len(text) {
-			at.advance(dimension[text[end]] - 1)
-		}
-		begin = end + 1
 	}
-	var overwritten []Coordinate
-	if !ordered {
-		all := len(scrolls)
-		scrolls = sortScrolls(scrolls, pace)
-		if len(scrolls) < all {
-			if err := room(seenSize * int64(all)); err != nil {
-				return nil, err
+	return &b.Phext, nil
+}
+
+// parseUnordered is ParseWithin for a text of n scrolls that counts past Max.
+func parseUnordered(text string, n int, pace Pace, room func(bytes int64) error) (*Phext, error) {
+	if err := room((2*ScrollSize + seenSize) * int64(n)); err != nil {
+		return nil, err
+	}
+	p := OfPaced(slices.AppendSeq(make([]Scroll, 0, n), scrollsOf(text, pace)), pace)
+	if p.n < n {
+		p.overwritten = severalAt(text, pace)
+	}
+	return p, nil
+}
+
+// scrollsOf are the scrolls of a text that are not empty, in the order of the text.
+func scrollsOf(text string, pace Pace) iter.Seq[Scroll] {
+	return func(yield func(Scroll) bool) {
+		at := Origin()
+		for begin := 0; begin < len(text); {
+			end := pace.nextDelimiter(text, begin)
+			if end > begin {
+				pace.Did(perScroll)
+				if !yield(Scroll{at, text[begin:end]}) {
+					return
+				}
 			}
-			overwritten = severalAt(text, pace)
+			if end < len(text) {
+				at.advance(dimension[text[end]] - 1)
+			}
+			begin = end + 1
 		}
 	}
-	return &Phext{scrolls: scrolls, size: renderedSize(scrolls, pace), overwritten: overwritten}, nil
 }
 
 // seenSize is at least the memory of one coordinate in a map, in bytes.
 const seenSize = 128
 
 // Memory is what the scrolls take beside their texts, in bytes.
-func (p *Phext) Memory() int64 { return ScrollSize * int64(cap(p.scrolls)) }
+func (p *Phext) Memory() int64 { return ScrollSize*int64(p.n) + blockMemory*int64(len(p.blocks)) }
 
 // severalAt are the coordinates, in order, at which text has more than one scroll.
 func severalAt(text string, pace Pace) (all []Coordinate) {
@@ -122,121 +136,37 @@ func countScrolls(text string, pace Pace) (n int) {
 	return n
 }
 
-// follows says whether at is behind the last of scrolls.
-func follows(scrolls []Scroll, at Coordinate) bool {
-	return len(scrolls) == 0 || scrolls[len(scrolls)-1].At.Compare(at) < 0
-}
-
-// sortScrolls sorts scrolls and keeps the last one of those at one coordinate.
-func sortScrolls(scrolls []Scroll, pace Pace) []Scroll {
-	slices.SortStableFunc(scrolls, func(a, b Scroll) int {
-		pace.Did(perCompare)
-		return a.At.Compare(b.At)
-	})
-	kept := scrolls[:0]
-	for i, s := range scrolls {
-		pace.Did(perScroll)
-		if i+1 < len(scrolls) && scrolls[i+1].At == s.At {
-			continue
-		}
-		kept = append(kept, s)
-	}
-	return kept
-}
-
 // Of makes a phext of scrolls in any order. It leaves out empty ones, and of two
 // at one coordinate it keeps the later one.
 func Of(scrolls []Scroll) *Phext { return OfPaced(scrolls, nil) }
 
 // OfPaced is Of(scrolls).
 func OfPaced(scrolls []Scroll, pace Pace) *Phext {
-	kept := sortScrolls(slices.Clone(scrolls), pace)
-	kept = slices.DeleteFunc(kept, func(s Scroll) bool { return s.Text == "" })
-	return &Phext{scrolls: kept, size: renderedSize(kept, pace)}
+	sorted := slices.Clone(scrolls)
+	slices.SortStableFunc(sorted, func(a, b Scroll) int {
+		pace.Did(perCompare)
+		return a.At.Compare(b.At)
+	})
+	b := newBuilder(len(sorted))
+	for i, s := range sorted {
+		pace.Did(perScroll)
+		if replaced := i+1 < len(sorted) && sorted[i+1].At == s.At; !replaced && s.Text != "" {
+			b.add(s)
+		}
+	}
+	return &b.Phext
 }
 
-// Scrolls are all scrolls in the order of their coordinates. The caller must not
-// change the slice.
-func (p *Phext) Scrolls() []Scroll { return p.scrolls }
-
 // Len is the number of scrolls that are not empty.
-func (p *Phext) Len() int { return len(p.scrolls) }
+func (p *Phext) Len() int { return p.n }
 
 // Select is the text at c, and whether there is any.
 func (p *Phext) Select(c Coordinate) (string, bool) {
-	i, ok := p.find(c)
-	if !ok {
+	block, at, there := p.find(c)
+	if !there {
 		return "", false
 	}
-	return p.scrolls[i].Text, true
-}
-
-func (p *Phext) find(c Coordinate) (int, bool) {
-	return slices.BinarySearchFunc(p.scrolls, c, func(s Scroll, c Coordinate) int { return s.At.Compare(c) })
-}
-
-// With is p with text at c, or without a scroll at c if text is empty. It does not
-// change p.
-func (p *Phext) With(c Coordinate, text string) *Phext {
-	i, ok := p.find(c)
-	next := make([]Scroll, 0, len(p.scrolls)+1)
-	next = append(next, p.scrolls[:i]...)
-	if text != "" {
-		next = append(next, Scroll{c, text})
-	}
-	if ok {
-		i++
-	}
-	rest := p.scrolls[i:]
-	return &Phext{scrolls: append(next, rest...), size: p.size + p.sizeGrowth(c, text, rest)}
-}
-
-// sizeGrowth is the number of bytes by which the file grows if text is put at c. rest
-// are the scrolls behind c. Only what is between the scrolls before and behind c
-// changes, so it looks at no others.
-func (p *Phext) sizeGrowth(c Coordinate, text string, rest []Scroll) int {
-	i, replaces := p.find(c)
-	from := Origin()
-	if i > 0 {
-		from = p.scrolls[i-1].At
-	}
-	was, is := toNext(from, rest), toNext(from, rest)
-	around := Delimiters(from, c) + toNext(c, rest)
-	if replaces {
-		was = around + len(p.scrolls[i].Text)
-	}
-	if text != "" {
-		is = around + len(text)
-	}
-	return is - was
-}
-
-// SizeWith is the RenderedSize of With(c, text), in bytes.
-func (p *Phext) SizeWith(c Coordinate, text string) int {
-	i, ok := p.find(c)
-	if ok {
-		i++
-	}
-	return p.size + p.sizeGrowth(c, text, p.scrolls[i:])
-}
-
-// toNext is the number of delimiters, in bytes, between from and the first of rest.
-func toNext(from Coordinate, rest []Scroll) int {
-	if len(rest) == 0 {
-		return 0
-	}
-	return Delimiters(from, rest[0].At)
-}
-
-// renderedSize is the size of a file with scrolls, in bytes.
-func renderedSize(scrolls []Scroll, pace Pace) int {
-	n, from := 0, Origin()
-	for _, s := range scrolls {
-		pace.Did(perScroll / 4)
-		n += Delimiters(from, s.At) + len(s.Text)
-		from = s.At
-	}
-	return n
+	return p.blocks[block][at].Text, true
 }
 
 // RenderedSize is the length of what Render returns, in bytes. It does not render.
@@ -252,7 +182,7 @@ func (p *Phext) RenderPaced(pace Pace) string {
 	out.Grow(p.size)
 	from := Origin()
 	var run []byte
-	for _, s := range p.scrolls {
+	for s := range p.All() {
 		run = AppendDelimiters(run[:0], from, s.At)
 		out.Write(run)
 		out.WriteString(s.Text)
@@ -266,7 +196,7 @@ func (p *Phext) RenderPaced(pace Pace) string {
 func (p *Phext) WriteTo(w io.Writer) (n int64, err error) {
 	from := Origin()
 	var run []byte
-	for _, s := range p.scrolls {
+	for s := range p.All() {
 		run = AppendDelimiters(run[:0], from, s.At)
 		written, err := w.Write(run)
 		n += int64(written)
@@ -289,7 +219,7 @@ func (p *Phext) Same(r io.Reader) (bool, error) {
 	c := comparison{r: r, same: true, buf: make([]byte, min(p.size+1, 64<<10))}
 	from := Origin()
 	var run []byte
-	for _, s := range p.scrolls {
+	for s := range p.All() {
 		run = AppendDelimiters(run[:0], from, s.At)
 		c.expect(string(run))
 		c.expect(s.Text)

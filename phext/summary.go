@@ -1,17 +1,19 @@
 package phext
 
 import (
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // listed are the scrolls in a summary. For a phext without scrolls that is the one
 // empty scroll that SQ finds in an empty file (recorded in "seeded empty").
-func (p *Phext) listed() []Scroll {
-	if len(p.scrolls) == 0 {
-		return []Scroll{{At: Origin()}}
+func (p *Phext) listed() iter.Seq[Scroll] {
+	if p.n == 0 {
+		return slices.Values([]Scroll{{At: Origin()}})
 	}
-	return p.scrolls
+	return p.All()
 }
 
 // Textmap is the answer to toc: a line for each scroll, with its coordinate and its
@@ -29,7 +31,7 @@ func (p *Phext) TextmapBy(names *Phext, pace Pace) string {
 func (p *Phext) WriteTextmap(out TextWriter, names *Phext) {
 	var label []byte
 	named := names.InOrder()
-	for _, s := range p.listed() {
+	for s := range p.listed() {
 		out.WriteString("* ")
 		if name, ok := named(s.At); ok {
 			out.WriteString(name)
@@ -71,7 +73,7 @@ func (p *Phext) ChecksumPaced(pace Pace) string {
 // "coordinate: checksum" for each of them.
 func (p *Phext) Manifest() string {
 	var out strings.Builder
-	for _, s := range p.scrolls {
+	for s := range p.All() {
 		out.WriteString(s.At.String() + ": " + Checksum(s.Text) + "\n")
 	}
 	return out.String()
@@ -89,26 +91,27 @@ func (p *Phext) Delta(manifest map[Coordinate]string, pace Pace) string {
 
 // DeltaPhext is what Delta renders.
 func (p *Phext) DeltaPhext(manifest map[Coordinate]string, pace Pace) *Phext {
-	out := make([]Scroll, 0, len(p.scrolls)+len(manifest)) // one list, however long
-	for _, s := range p.scrolls {
-		pace.Did(perEntry)
-		if hash, ok := manifest[s.At]; !ok || hash != pace.Checksum(s.Text) {
-			out = append(out, s)
-		}
-	}
+	var missing []Scroll
 	for at := range manifest {
 		pace.Did(perEntry)
 		if _, ok := p.Select(at); !ok && !p.hasEmptyScroll(at) {
-			out = append(out, Scroll{at, Missing})
+			missing = append(missing, Scroll{at, Missing})
 		}
 	}
-	out = sortScrolls(out, pace)
-	return &Phext{scrolls: out, size: renderedSize(out, pace)}
+	other := Ordered(p.n, func(yield func(Scroll) bool) {
+		for s := range p.All() {
+			pace.Did(perEntry)
+			if hash, ok := manifest[s.At]; (!ok || hash != pace.Checksum(s.Text)) && !yield(s) {
+				return
+			}
+		}
+	}, pace)
+	return other.WithAll(len(missing), OfPaced(missing, pace).All(), pace)
 }
 
 // hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the
 // origin of a phext without scrolls.
-func (p *Phext) hasEmptyScroll(c Coordinate) bool { return len(p.scrolls) == 0 && c == Origin() }
+func (p *Phext) hasEmptyScroll(c Coordinate) bool { return p.n == 0 && c == Origin() }
 
 // Where is the answer to where: the coordinate that SQ calculates from the scrolls
 // of text that have at least limit bytes or, with checksum, from the checksum of
@@ -181,19 +184,4 @@ func build(pace Pace, write func(TextWriter)) string {
 	out.Grow(length.n)
 	write(&out)
 	return out.String()
-}
-
-// InOrder returns a Select for coordinates in ascending order. It goes through p
-// only once for all of them.
-func (p *Phext) InOrder() func(Coordinate) (string, bool) {
-	rest := p.scrolls
-	return func(at Coordinate) (string, bool) {
-		for len(rest) > 0 && rest[0].At.Compare(at) < 0 {
-			rest = rest[1:]
-		}
-		if len(rest) == 0 || rest[0].At != at {
-			return "", false
-		}
-		return rest[0].Text, true
-	}
 }

@@ -3,6 +3,7 @@ package phext
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestExportIsJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(p.JSON()), &back); err != nil {
 			t.Fatal(err)
 		}
-		for i, s := range p.Scrolls() {
+		for i, s := range slices.Collect(p.All()) {
 			if back[i].Coord != s.At.String() || back[i].Scroll != s.Text {
 				t.Fatalf("entry %d is %q, the scroll %q", i, back[i], s)
 			}
@@ -60,7 +61,7 @@ func TestExportIsJSON(t *testing.T) {
 func TestDeltaBringsAClientUpToDate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		server, client := phexts().Draw(t, "server"), phexts().Draw(t, "client")
-		for _, s := range server.Scrolls() { // some in common
+		for s := range server.All() { // some in common
 			if rapid.Bool().Draw(t, "common") {
 				client = client.With(s.At, s.Text)
 			}
@@ -75,20 +76,20 @@ func TestDeltaBringsAClientUpToDate(t *testing.T) {
 				manifest[c] = hash
 			}
 		}
-		for _, s := range Parse(server.Delta(manifest, nil)).Scrolls() {
+		for s := range Parse(server.Delta(manifest, nil)).All() {
 			if s.Text == Missing {
 				s.Text = ""
 			}
 			client = client.With(s.At, s.Text)
 		}
 		want := server
-		if len(server.Scrolls()) == 0 { // SQ counts an empty scroll at the origin as there
+		if server.Len() == 0 { // SQ counts an empty scroll at the origin as there
 			if text, ok := client.Select(Origin()); ok {
 				want = want.With(Origin(), text)
 			}
 		}
 		if client.Render() != want.Render() {
-			t.Fatalf("the client has %q, the server %q", client.Scrolls(), server.Scrolls())
+			t.Fatalf("the client has %q, the server %q", slices.Collect(client.All()), slices.Collect(server.All()))
 		}
 	})
 }
@@ -124,13 +125,13 @@ func large() *Phext {
 func TestInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, asked := phexts().Draw(t, "phext"), phexts().Draw(t, "asked")
-		for _, s := range p.Scrolls() {
+		for s := range p.All() {
 			if rapid.Bool().Draw(t, "common") {
 				asked = asked.With(s.At, s.Text)
 			}
 		}
 		find := p.InOrder()
-		for _, s := range asked.Scrolls() {
+		for s := range asked.All() {
 			want, there := p.Select(s.At)
 			if got, ok := find(s.At); got != want || ok != there {
 				t.Fatalf("%v: %q, %v, want %q, %v", s.At, got, ok, want, there)

@@ -111,7 +111,7 @@ func (w *world) scrolls() map[[2]string]string {
 		w.check(err)
 		named, _ := os.ReadFile(filepath.Join(w.dir.Path, name+".names.phext"))
 		names := phext.Parse(string(named))
-		for _, s := range phext.Parse(string(text)).Scrolls() {
+		for s := range phext.Parse(string(text)).All() {
 			label, ok := names.Select(s.At)
 			if !ok {
 				label = s.At.String()

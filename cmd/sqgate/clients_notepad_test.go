@@ -67,7 +67,7 @@ func (n *notepad) post(action, coordinate, body string) string {
 // push sends every scroll of a phext.
 func (n *notepad) push(p *phext.Phext) {
 	n.t.Helper()
-	for _, s := range p.Scrolls() {
+	for s := range p.All() {
 		if got, want := n.post("update", s.At.String(), s.Text), fmt.Sprintf("Updated %d bytes", len(s.Text)); got != want {
 			n.t.Errorf("push of %v: %q, want %q", s.At, got, want)
 		}
@@ -79,7 +79,7 @@ func (n *notepad) push(p *phext.Phext) {
 func (n *notepad) sync(have *phext.Phext) (*phext.Phext, string) {
 	n.t.Helper()
 	answer := n.post("delta", origin, have.Manifest())
-	for _, s := range phext.Parse(answer).Scrolls() {
+	for s := range phext.Parse(answer).All() {
 		if s.Text != phext.Missing {
 			have = have.With(s.At, s.Text)
 			continue
@@ -117,7 +117,7 @@ func TestPhextNotepad(t *testing.T) {
 		if got := first.get("toc", origin); got != book.Textmap() {
 			t.Errorf("toc: %.300q", got)
 		}
-		for _, s := range book.Scrolls() {
+		for s := range book.All() {
 			if first.get("select", s.At.String()) != s.Text {
 				t.Errorf("pull of %v is not what was pushed", s.At)
 			}

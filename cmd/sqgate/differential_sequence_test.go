@@ -318,7 +318,7 @@ func (s *sequence) manifest(x *exchange) string {
 		x.manifest[at] = hash
 		out.WriteString(at.String() + ": " + hash + pick(s, "\n", "\n", "\r\n"))
 	}
-	for _, scroll := range phext.Of(scrollsOf(s.stored[x.phext])).Scrolls() {
+	for scroll := range phext.Of(scrollsOf(s.stored[x.phext])).All() {
 		if !s.chance(3) {
 			line(scroll.At, phext.Checksum(scroll.Text+pick(s, "", "", "", "changed")))
 		}

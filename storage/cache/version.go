@@ -115,7 +115,6 @@ func (p *Version) With(at phext.Coordinate, text string) *Version { return p.Wit
 // WithPaced is With.
 func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *Version {
 	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
-	pace.Did(int(phext.ScrollSize) * p.Phext.Len()) // the list of scrolls was copied
 	if !p.Exists() {
 		next.names = newIndex() // all missing files share one version, and so one index
 	}
@@ -139,10 +138,10 @@ func (p *Version) compact(delimited bool, pace phext.Pace) {
 	}
 }
 
-// WithAll is the version after all these scrolls were written, each once. Their texts have
-// no delimiters.
+// WithAll is the version after all these scrolls were written, each once. They come in the
+// order of their coordinates, and their texts have no delimiters.
 func (p *Version) WithAll(changed []phext.Scroll, pace phext.Pace) *Version {
-	next := &Version{Phext: phext.OfPaced(slices.Concat(p.Phext.Scrolls(), changed), pace), retained: p.retained, names: p.names}
+	next := &Version{Phext: p.Phext.WithAll(len(changed), slices.Values(changed), pace), retained: p.retained, names: p.names}
 	for _, s := range changed {
 		next.retained += int64(len(s.Text))
 	}
@@ -155,23 +154,21 @@ func (p *Version) WithAll(changed []phext.Scroll, pace phext.Pace) *Version {
 
 // WithAllCost is at least the memory that WithAll takes beside the texts, in bytes.
 func (p *Version) WithAllCost(changed []phext.Scroll) int64 {
-	lists, size := 2*phext.ScrollSize*int64(p.Phext.Len()+len(changed)), p.retained
+	list, size := phext.ScrollSize*int64(p.Phext.Len()+len(changed)), p.retained
 	for _, s := range changed {
 		size += int64(len(s.Text))
 	}
 	if size > wasteful { // it may be parsed again
-		return 3*lists + size
+		return 4*list + size
 	}
-	return lists
+	return list
 }
 
 // WithCost is at least the memory that With(at, text) takes beside text, in bytes.
 func (p *Version) WithCost(at phext.Coordinate, text string) int64 {
-	cost, size := phext.ScrollSize*int64(p.Phext.Len()+1), int64(p.Phext.SizeWith(at, text))
-	if phext.HasDelimiter(text) {
+	cost, size := p.Phext.WithMemory(), int64(p.Phext.SizeWith(at, text))
+	if phext.HasDelimiter(text) || p.wasteful(size, text) { // it is parsed again
 		cost += size + 3*phext.ScrollSize*int64(p.Phext.Len()+phext.CountDelimiters(text)+1)
-	} else if p.wasteful(size, text) {
-		cost += size + 3*cost // it is parsed again
 	}
 	return cost
 }
@@ -220,7 +217,7 @@ func (p *Version) Find(text string) (phext.Coordinate, bool) {
 	defer p.names.mu.Unlock()
 	if !p.names.whole {
 		p.names.at = make(map[string]phext.Coordinate, min(p.Phext.Len(), 1<<16)) // they may all be the same text
-		for _, s := range p.Phext.Scrolls() {
+		for s := range p.Phext.All() {
 			p.names.at[s.Text] = s.At
 		}
 		p.names.whole = true

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"iter"
 	"runtime"
 
 	"mirrorborn.us/sqgate/phext"
@@ -22,38 +23,56 @@ func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 		return v, nil
 	}
 	shown, named := 0, 0
-	eachShown(v, call, func(_ phext.Scroll, name string) {
+	for _, name := range shownOf(v, call) {
 		shown++
 		if name != "" {
 			named++
 		}
-	})
+	}
 	release, err := d.AdmitBeside(2*phext.ScrollSize*int64(shown+named), v) // there are two of each list for a moment
 	if err != nil {
 		return View{}, err
 	}
-	scrolls, names := make([]phext.Scroll, 0, shown), make([]phext.Scroll, 0, named)
-	at := rewrite.FirstNamed()
-	eachShown(v, call, func(s phext.Scroll, name string) {
-		if name != "" {
-			s.At = at
-			names = append(names, phext.Scroll{At: at, Text: name})
-			at, _ = at.Next() // there are no more of them than coordinates
+	numbered := phext.Ordered(shown-named, func(yield func(phext.Scroll) bool) {
+		for s, name := range shownOf(v, call) {
+			if name == "" && !yield(s) {
+				return
+			}
 		}
-		scrolls = append(scrolls, s)
-	})
-	pace := call.Pace
-	only := View{cache.PartOf(v.Phext, phext.OfPaced(scrolls, pace)), cache.PartOf(v.Names, phext.OfPaced(names, pace))}
+	}, call.Pace)
+	scrolls := numbered.WithAll(named, renumbered(v, call, func(s phext.Scroll, _ string) string { return s.Text }), call.Pace)
+	names := phext.Ordered(named, renumbered(v, call, func(_ phext.Scroll, name string) string { return name }), call.Pace)
+	only := View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names)}
 	runtime.AddCleanup(only.Phext, func(release func()) { release() }, release)
 	return only, nil
 }
 
-func eachShown(v View, call *rewrite.Call, show func(s phext.Scroll, name string)) {
-	named := v.Names.Phext.InOrder()
-	for _, s := range v.Phext.Phext.Scrolls() {
-		call.Pace.Did(perScroll)
-		if name, _ := named(s.At); call.Shows(s.At, name) {
-			show(s, name)
+// renumbered are the scrolls with names that a caller may know of, with new coordinates and
+// what text makes of each.
+func renumbered(v View, call *rewrite.Call, text func(s phext.Scroll, name string) string) iter.Seq[phext.Scroll] {
+	return func(yield func(phext.Scroll) bool) {
+		at := rewrite.FirstNamed()
+		for s, name := range shownOf(v, call) {
+			if name == "" {
+				continue
+			}
+			if !yield(phext.Scroll{At: at, Text: text(s, name)}) {
+				return
+			}
+			at, _ = at.Next() // there are no more of them than coordinates
+		}
+	}
+}
+
+// shownOf are the scrolls that a caller may know of, and their names.
+func shownOf(v View, call *rewrite.Call) iter.Seq2[phext.Scroll, string] {
+	return func(yield func(phext.Scroll, string) bool) {
+		named := v.Names.Phext.InOrder()
+		for s := range v.Phext.Phext.All() {
+			call.Pace.Did(perScroll)
+			if name, _ := named(s.At); call.Shows(s.At, name) && !yield(s, name) {
+				return
+			}
 		}
 	}
 }

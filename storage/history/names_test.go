@@ -18,7 +18,7 @@ import (
 // wantOwnScrolls checks that no name has the scroll of another one in a phext.
 func (w *world) wantOwnScrolls(v datadir.View) {
 	w.Helper()
-	for _, name := range v.Names.Phext.Scrolls() {
+	for name := range v.Names.Phext.All() {
 		if text, ok := v.Phext.Phext.Select(name.At); ok && text != name.Text {
 			w.Errorf("%s shows the scroll of %s", name.Text, text)
 		}

@@ -628,18 +628,19 @@ func (r *restore) inBoth(names change, charge *datadir.Charge) (journal.State, e
 	if err != nil {
 		return journal.State{}, err
 	}
-	before := names.now.version.Phext.Scrolls()
-	if err := charge.Scrolls(phext.ScrollSize * int64(len(before))); err != nil {
+	before, find := names.now.version.Phext, after.Phext.InOrder()
+	if err := charge.Scrolls(before.Memory()); err != nil {
 		return journal.State{}, err
 	}
-	kept, find := make([]phext.Scroll, 0, len(before)), after.Phext.InOrder()
-	for _, s := range before {
-		if name, _ := find(s.At); name == s.Text {
-			kept = append(kept, s)
+	kept := phext.Ordered(before.Len(), func(yield func(phext.Scroll) bool) {
+		for s := range before.All() {
+			if name, _ := find(s.At); name == s.Text && !yield(s) {
+				return
+			}
 		}
-	}
-	both := datadir.StateOf(cache.FromPhext(phext.OfPaced(kept, r.turn.Pace())))
-	both.Exists = names.state.Exists || len(kept) > 0
+	}, r.turn.Pace())
+	both := datadir.StateOf(cache.FromPhext(kept))
+	both.Exists = names.state.Exists || kept.Len() > 0
 	return both, nil
 }
 

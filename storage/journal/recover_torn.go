@@ -74,11 +74,12 @@ func (f *fileRecovery) foundInLog(segment io.ReaderAt) (bool, error) {
 // newSearch searches for a file that holds text.
 func newSearch(text string) *search {
 	goal := strings.TrimRight(text, "\x00")
-	upToEnd := phext.Parse(goal + "x").Scrolls() // a scroll is not there unless it has text
-	l := &search{goal: goal, parsed: phext.Parse(goal), end: upToEnd[len(upToEnd)-1].At, before: phext.Origin()}
+	upToEnd := phext.Parse(goal + "x") // a scroll is not there unless it has text
+	end, _ := upToEnd.Last()
+	l := &search{goal: goal, parsed: phext.Parse(goal), end: end.At, before: phext.Origin()}
 	l.last, _ = l.parsed.Select(l.end)
-	if n := len(upToEnd); n > 1 {
-		l.before = upToEnd[n-2].At
+	if before, ok := upToEnd.Before(l.end); ok {
+		l.before = before.At
 	}
 	if l.last == "" {
 		l.gap = string(phext.AppendDelimiters(nil, l.before, l.end))
@@ -99,10 +100,10 @@ func (l *search) start(state State, err error) error {
 // compare compares all scrolls of the state and of the goal.
 func (l *search) compare() {
 	l.differ = map[phext.Coordinate]bool{}
-	for _, s := range l.state.phext().Scrolls() {
+	for s := range l.state.phext().All() {
 		l.check(s.At)
 	}
-	for _, s := range l.parsed.Scrolls() {
+	for s := range l.parsed.All() {
 		l.check(s.At)
 	}
 }

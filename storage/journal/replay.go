@@ -259,9 +259,7 @@ func (d *replayState) hasTextAt(c phext.Coordinate) bool { return !d.hasText(c, 
 // firstAfter is the first coordinate after c that has text. ok is false if there
 // is none.
 func (d *replayState) firstAfter(c phext.Coordinate) (first phext.Coordinate, ok bool) {
-	all := d.phext().Scrolls()
-	i, _ := slices.BinarySearchFunc(all, c, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
-	for _, s := range all[i:] {
+	for s := range d.phext().From(c) {
 		if s.At.Compare(c) > 0 && d.hasTextAt(s.At) {
 			first, ok = s.At, true
 			break
@@ -281,9 +279,12 @@ func (d *replayState) state() State {
 	if !d.rendered {
 		return d.base
 	}
-	all := slices.Clip(d.phext().Scrolls())
-	for _, at := range slices.SortedFunc(maps.Keys(d.changed), phext.Coordinate.Compare) {
-		all = append(all, phext.Scroll{At: at, Text: unsafe.String(unsafe.SliceData(d.changed[at]), len(d.changed[at]))})
-	}
-	return stateOf(phext.OfPaced(all, d.pace))
+	order := slices.SortedFunc(maps.Keys(d.changed), phext.Coordinate.Compare)
+	return stateOf(d.phext().WithAll(len(order), func(yield func(phext.Scroll) bool) {
+		for _, at := range order {
+			if !yield(phext.Scroll{At: at, Text: unsafe.String(unsafe.SliceData(d.changed[at]), len(d.changed[at]))}) {
+				return
+			}
+		}
+	}, d.pace))
 }

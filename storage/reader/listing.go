@@ -190,7 +190,7 @@ func (c *collection) addAll(ctx context.Context, rows *first[row], name string, 
 func (c *collection) rows(w *work, name string, v datadir.View) iter.Seq[row] {
 	return func(yield func(row) bool) {
 		named := v.Names.Phext.InOrder()
-		for _, s := range v.Phext.Phext.Scrolls() {
+		for s := range v.Phext.Phext.All() {
 			if w.did(perCompare) {
 				return
 			}
@@ -272,11 +272,9 @@ func (c *collection) search(ctx context.Context, d *datadir.Dir) (page []row, to
 	best := s.best(l.Page * l.Limit)
 	for i := (l.Page - 1) * l.Limit; i < best.len; i++ {
 		h := best.at(i)
-		v := views[h.phext]
-		scroll := v.Phext.Phext.Scrolls()[h.scroll]
-		found := row{at: scroll.At, phext: phexts[h.phext], text: scroll.Text, score: float64(h.score)}
-		found.name, _ = v.Names.Phext.Select(scroll.At)
-		found.snippet = s.snippet(scroll.Text)
+		found := row{at: h.scroll.At, phext: phexts[h.phext], text: h.scroll.Text, score: float64(h.score)}
+		found.name, _ = views[h.phext].Names.Phext.Select(h.scroll.At)
+		found.snippet = s.snippet(h.scroll.Text)
 		page = append(page, found)
 	}
 	return page, s.hits.len, s.err

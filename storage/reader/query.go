@@ -37,7 +37,7 @@ func (r *Reader) query(ctx context.Context, d *datadir.Dir, v datadir.View, call
 	}
 	most := len(q.Set)
 	if q.Ranged {
-		most += within(v.Phext.Phext, from, to) + v.Names.Phext.Len()
+		most += v.Phext.Phext.Within(from, to) + v.Names.Phext.Len()
 	}
 	turn := fairqueue.FromContext(ctx)
 	all := &first[found]{compare: compareFound, work: &work{pause: func() error { return anotherTurn(ctx, turn) }}}
@@ -80,16 +80,6 @@ func ends(v datadir.View, q *rewrite.QuerySpec) (from, to phext.Coordinate, err 
 	return from, to, nil
 }
 
-// within is how many scrolls lie from one coordinate to another.
-func within(p *phext.Phext, from, to phext.Coordinate) int {
-	begin, _ := slices.BinarySearchFunc(p.Scrolls(), from, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
-	end, there := slices.BinarySearchFunc(p.Scrolls(), to, func(s phext.Scroll, c phext.Coordinate) int { return s.At.Compare(c) })
-	if there {
-		end++
-	}
-	return end - begin
-}
-
 // find is the union of range and set, each coordinate once, sorted, cut to the limit. all
 // keeps what is found.
 func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate, all *first[found]) (phext.Entries, error) {
@@ -127,7 +117,7 @@ func compareSame(a, b *found) int {
 // addRange adds the scrolls of a range. Those that have a name are called so.
 func addRange(v datadir.View, from, to phext.Coordinate, all *first[found]) {
 	named := v.Names.Phext.InOrder()
-	for _, s := range v.Phext.Phext.Scrolls() {
+	for s := range v.Phext.Phext.All() {
 		if all.work.did(perCompare) {
 			return
 		}

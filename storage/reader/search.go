@@ -32,10 +32,10 @@ type search struct {
 
 // hit is a scroll with all terms.
 type hit struct {
-	phext, scroll uint32 // indexes
-	length        uint32 // in bytes
-	score         float32
-	times         uint32 // index in search.times
+	scroll *phext.Scroll
+	phext  uint32 // index
+	score  float32
+	times  uint32 // index in search.times
 }
 
 func newSearch(words []string) *search {
@@ -49,7 +49,8 @@ func (s *search) hitMemory() int64 {
 
 // look takes a scroll into account. How often a term is there counts only if all of
 // them are.
-func (s *search) look(phext, scroll int, text string) {
+func (s *search) look(index int, scroll *phext.Scroll) {
+	text := scroll.Text
 	s.texts++
 	s.length += int64(len(text))
 	s.learn(text)
@@ -65,7 +66,7 @@ func (s *search) look(phext, scroll int, text string) {
 	if !every {
 		return
 	}
-	s.hits.add(hit{uint32(phext), uint32(scroll), uint32(len(text)), 0, uint32(s.times.len)}, &s.work)
+	s.hits.add(hit{scroll, uint32(index), 0, uint32(s.times.len)}, &s.work)
 	for i := range s.found {
 		times := uint8(1)
 		for ; times < enough; times++ {
@@ -98,14 +99,14 @@ func (s *search) best(most int) *list[hit] {
 	}
 	average := float64(s.length) / float64(max(s.texts, 1))
 	best := first[hit]{most: most, work: &s.work, compare: func(a, b *hit) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), cmp.Compare(a.scroll, b.scroll))
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.phext, b.phext), a.scroll.At.Compare(b.scroll.At))
 	}}
 	for i := range s.hits.len {
 		if s.did(perLook + perScore*len(weights)) {
 			break
 		}
 		h := *s.hits.at(i)
-		score, length := 0.0, saturation*(1-byLength+byLength*float64(h.length)/average)
+		score, length := 0.0, saturation*(1-byLength+byLength*float64(len(h.scroll.Text))/average)
 		for i, weight := range weights {
 			n := float64(*s.times.at(int(h.times) + i))
 			score += weight * n * (saturation + 1) / (n + length)
@@ -132,7 +133,7 @@ const workers = 2
 func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *rewrite.Listing) error {
 	own := fairqueue.FromContext(ctx)
 	own.Give()
-	parts := parts{scrolls: v.Phext.Phext.Scrolls()}
+	parts := parts{blocks: v.Phext.Phext.Blocks()}
 	group, working := errgroup.WithContext(ctx)
 	all := [workers]*search{s}
 	for i := range all {
@@ -148,11 +149,12 @@ func (s *search) lookThrough(ctx context.Context, index int, v datadir.View, l *
 			}
 			defer turn.Give()
 			named := v.Names.Phext.InOrder()
-			for first, scrolls := parts.next(); len(scrolls) > 0; first, scrolls = parts.next() {
-				for j, scroll := range scrolls {
+			for scrolls := parts.next(); len(scrolls) > 0; scrolls = parts.next() {
+				for j := range scrolls {
+					scroll := &scrolls[j]
 					name, _ := named(scroll.At)
 					if l.Covers(scroll.At, name) {
-						one.look(index, first+j, scroll.Text)
+						one.look(index, scroll)
 					}
 					if one.did(perLook) {
 						return one.err
@@ -204,24 +206,30 @@ func (s *search) add(other *search) {
 	}
 }
 
-// parts are the scrolls of a phext in parts of partSize. Its method may be called at any
-// time.
+// parts are the scrolls of a phext in parts of about partSize at most. Its method may be
+// called at any time.
 type parts struct {
-	mu      sync.Mutex
-	scrolls []phext.Scroll
-	first   int // the index of the first one that is left
+	mu     sync.Mutex
+	blocks [][]phext.Scroll // that are left
+	first  int              // scroll of the first block that is left
 }
 
-// next is the next part, and the index of its first scroll. The last ones are empty.
-func (p *parts) next() (first int, scrolls []phext.Scroll) {
+// next is the next part: a block, or a part of one. The last ones are empty.
+func (p *parts) next() (scrolls []phext.Scroll) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first, left, end := p.first, partSize, p.first
-	for ; end < len(p.scrolls) && left > 0; end++ {
-		left -= len(p.scrolls[end].Text) + perLook
+	if len(p.blocks) == 0 {
+		return nil
 	}
-	p.first = end
-	return first, p.scrolls[first:end]
+	block, left, end := p.blocks[0], partSize, p.first
+	for ; end < len(block) && left > 0; end++ {
+		left -= len(block[end].Text) + perLook
+	}
+	scrolls, p.first = block[p.first:end], end
+	if end == len(block) {
+		p.blocks, p.first = p.blocks[1:], 0
+	}
+	return scrolls
 }
 
 // A snippet has at most snippetLength characters, and begins beforeMatch characters

@@ -17,6 +17,11 @@ import (
 	"mirrorborn.us/sqgate/storage/datadir"
 )
 
+// scroll is the one with a number among those of a test.
+func scroll(i int, text string) *phext.Scroll {
+	return &phext.Scroll{At: phext.Coordinate{8: uint32(i)}, Text: text}
+}
+
 func allOf[T any](l *list[T]) (all []T) {
 	for i := range l.len {
 		all = append(all, *l.at(i))
@@ -35,7 +40,7 @@ func listOf[T any](all []T) (l list[T]) {
 func TestBestAreTheBest(t *testing.T) {
 	s := newSearch([]string{"needle", "hay"})
 	for i := range 10_000 {
-		s.look(i%3, i, strings.Repeat("needle ", i*i%17)+strings.Repeat("hay ", i%5)+strings.Repeat("x", i%100))
+		s.look(i%3, scroll(i, strings.Repeat("needle ", i*i%17)+strings.Repeat("hay ", i%5)+strings.Repeat("x", i%100)))
 	}
 	all := allOf(s.best(s.hits.len))
 	if len(all) < 1000 || s.texts != 10_000 || all[0].score >= 1 || all[len(all)-1].score <= 0 {
@@ -54,15 +59,15 @@ func TestWorkersFindTheSame(t *testing.T) {
 		text.WriteString(strings.Repeat("needle ", i%5) + strings.Repeat("hay ", i*i%700) + strings.Repeat("x", 4000) + "\x17")
 	}
 	view := datadir.View{Phext: cache.NewVersion(text.String(), fsutil.FileID{}), Names: cache.Missing()}
-	if parts := (&parts{scrolls: view.Phext.Phext.Scrolls()}); len(parts.scrolls) < 900 {
-		t.Fatalf("%d scrolls", len(parts.scrolls))
-	} else if _, first := parts.next(); len(first) > len(parts.scrolls)/3 {
+	if n := view.Phext.Phext.Len(); n < 900 {
+		t.Fatalf("%d scrolls", n)
+	} else if first := (&parts{blocks: view.Phext.Phext.Blocks()}).next(); len(first) > n/3 {
 		t.Fatalf("%d scrolls in one part", len(first))
 	}
 	terms := []string{"needle", "hay"}
 	one, several := newSearch(terms), newSearch(terms)
-	for i, scroll := range view.Phext.Phext.Scrolls() {
-		one.look(7, i, scroll.Text)
+	for scroll := range view.Phext.Phext.All() {
+		one.look(7, &scroll)
 	}
 	if err := several.lookThrough(t.Context(), 7, view, &rewrite.Listing{}); err != nil {
 		t.Fatal(err)
@@ -80,7 +85,7 @@ func TestWorkersFindTheSame(t *testing.T) {
 	if got, want := occurrences(several), occurrences(one); !slices.EqualFunc(got, want, slices.Equal[[]uint8]) {
 		t.Error("terms are counted for other scrolls")
 	}
-	if got, want := allOf(several.best(20)), allOf(one.best(20)); !slices.EqualFunc(got, want, func(a, b hit) bool { return a.scroll == b.scroll && a.score == b.score && a.phext == b.phext }) {
+	if got, want := allOf(several.best(20)), allOf(one.best(20)); !slices.EqualFunc(got, want, func(a, b hit) bool { return *a.scroll == *b.scroll && a.score == b.score && a.phext == b.phext }) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
@@ -92,10 +97,10 @@ func TestRank(t *testing.T) {
 	order := func(terms ...string) (all []int) {
 		s := newSearch(terms)
 		for i, text := range append(texts, slices.Repeat([]string{"common words"}, 20)...) {
-			s.look(0, i, text)
+			s.look(0, scroll(i, text))
 		}
 		for _, h := range allOf(s.best(5)) {
-			all = append(all, int(h.scroll))
+			all = append(all, int(h.scroll.At[8]))
 		}
 		return all
 	}
@@ -147,16 +152,16 @@ func TestASearchPausesAfterEachPiece(t *testing.T) {
 	}{
 		"comparing": {almost(), n * 16 * 30 * 20, func(s *search) {
 			for i := range n {
-				s.look(0, i, strings.Repeat("ab", 30))
+				s.look(0, scroll(i, strings.Repeat("ab", 30)))
 			}
 		}},
 		"finding": {words, 20 * n * 16 * (perFind + perPlace), func(s *search) {
 			for i := range 20 * n {
-				s.look(0, i, "x")
+				s.look(0, scroll(i, "x"))
 			}
 		}},
 		"ranking": {words, 20 * n * (perLook + 16*perScore), func(s *search) {
-			s.hits, s.times = listOf(slices.Repeat([]hit{{length: 1}}, 20*n)), listOf([]uint8{15: 1})
+			s.hits, s.times = listOf(slices.Repeat([]hit{{scroll: scroll(0, "x")}}, 20*n)), listOf([]uint8{15: 1})
 			s.best(10)
 		}},
 		"adding": {words, 20 * n * perLook, func(s *search) {
@@ -214,14 +219,14 @@ func BenchmarkSearch(b *testing.B) {
 		}
 		text.WriteString(string([]byte{0x17, 0x18, 0x19}[min(2, b2i(i%900 == 899)+b2i(i%800_000 == 799_999))]))
 	}
-	scrolls := phext.Parse(text.String()).Scrolls()
+	scrolls := slices.Collect(phext.Parse(text.String()).All())
 	for _, query := range [][]string{{"needle"}, {"the"}, {"summer", "fox", "zebra"}, {"e"}} {
 		b.Run(fmt.Sprint(query), func(b *testing.B) {
 			b.SetBytes(int64(text.Len()))
 			for b.Loop() {
 				s := newSearch(query)
-				for i, scroll := range scrolls {
-					s.look(0, i, scroll.Text)
+				for i := range scrolls {
+					s.look(0, &scrolls[i])
 				}
 				s.best(10)
 			}

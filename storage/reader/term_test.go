@@ -106,7 +106,7 @@ func TestALargeScrollIsLookedAtInPieces(t *testing.T) {
 	}
 	s, pauses := newSearch([]string{"nowhere"}), 0
 	s.pause = func() error { pauses++; return context.Canceled }
-	if s.look(0, 0, strings.Repeat("x", 32*pieceSize)); pauses != 1 || s.hits.len != 0 {
+	if s.look(0, scroll(0, strings.Repeat("x", 32*pieceSize))); pauses != 1 || s.hits.len != 0 {
 		t.Errorf("after the end: %d pauses, %d hits", pauses, s.hits.len)
 	}
 }

@@ -73,11 +73,11 @@ func empties(call *rewrite.Call) bool {
 func nextFree(v datadir.View) (phext.Coordinate, error) {
 	at := rewrite.FirstNamed()
 	for _, file := range []*cache.Version{v.Names, v.Phext} {
-		all := file.Phext.Scrolls()
-		if len(all) == 0 || all[len(all)-1].At.Compare(at) < 0 {
+		last, ok := file.Phext.Last()
+		if !ok || last.At.Compare(at) < 0 {
 			continue
 		}
-		next, ok := all[len(all)-1].At.Next()
+		next, ok := last.At.Next()
 		if !ok {
 			return at, errNoRoomForNames
 		}
@@ -226,8 +226,8 @@ func (tx *transaction) namesNotWritten(pending *journal.Pending, now *cache.Vers
 // appended, which costs the same however many there are.
 func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, at phext.Coordinate) error {
 	return func(path string, now, next *cache.Version, at phext.Coordinate) error {
-		all := now.Phext.Scrolls()
-		if len(all) == 0 || all[len(all)-1].At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
+		last, ok := now.Phext.Last()
+		if !ok || last.At.Compare(at) >= 0 || now.Size() != int64(now.Phext.RenderedSize()) {
 			target, err := links.Target(path)
 			if err != nil {
 				return err
@@ -235,7 +235,7 @@ func storeNames(links fsutil.Links) func(path string, now, next *cache.Version, 
 			return fsutil.ReplaceFrom(target, datadir.StateOf(next), fsutil.NewFileMode, false)
 		}
 		name, _ := next.Phext.Select(at)
-		tail := append(phext.AppendDelimiters(nil, all[len(all)-1].At, at), name...)
+		tail := append(phext.AppendDelimiters(nil, last.At, at), name...)
 		return appendTo(links, path, tail, now.Size())
 	}
 }

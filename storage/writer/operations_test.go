@@ -230,7 +230,7 @@ func TestNamesInABatch(t *testing.T) {
 	names := func(want ...string) {
 		t.Helper()
 		var got []string
-		for _, s := range phext.Parse(w.file("n.names.phext")).Scrolls() {
+		for s := range phext.Parse(w.file("n.names.phext")).All() {
 			got = append(got, s.At.String()+"="+s.Text)
 		}
 		if !slices.Equal(got, want) {
