@@ -37,9 +37,9 @@ type Cache struct {
 	// calls Read must have no turn. It is set before the first Read; nil = none waits.
 	Turns *fairqueue.Queue
 
-	// Check looks whether a file that was just read may be shown. It is set before the first
-	// Read; nil = all may.
-	Check func(path string) error
+	// Check looks whether a file that was just read may be shown. at leads to the directory in
+	// which it was. It is set before the first Read; nil = all may.
+	Check func(path, at string) error
 
 	// Taken is how much of the limit others need now, in bytes. It is set before the
 	// first Read; nil = nothing.

@@ -319,3 +319,36 @@ func TestWhatIsInUseIsNotReadAgain(t *testing.T) {
 	}
 	runtime.KeepAlive(p)
 }
+
+// TestTheDirectoryThatWasReadIsChecked, and not the one that has come into its place meanwhile.
+func TestTheDirectoryThatWasReadIsChecked(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "dir")
+	for path, text := range map[string]string{dir: "others", dir + ".own": "own"} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(path, "n.phext"), text)
+	}
+	others := errors.New("another's")
+	was, exchanged := fsutil.NodeOf(dir), false
+	c := New(1<<20, anything)
+	c.Check = func(_, at string) error {
+		if !exchanged { // it is put right
+			exchanged = true
+			if err := errors.Join(os.Rename(dir, dir+".others"), os.Rename(dir+".own", dir)); err != nil {
+				t.Error(err)
+			}
+		}
+		if fsutil.NodeOf(at) == was {
+			return others
+		}
+		return nil
+	}
+	if v, err := c.Read(filepath.Join(dir, "n.phext")); !errors.Is(err, others) {
+		t.Errorf("%v, %v", v, err)
+	}
+	if v := read(t, c, filepath.Join(dir, "n.phext")); v.Text() != "own" {
+		t.Errorf("%q", v.Text())
+	}
+}

@@ -151,9 +151,23 @@ func (c *Cache) read(path string, held room) (p *Version, err error) {
 	return nil, errRestless
 }
 
-// readOnce reads the file. stable says that the file was the same before and after.
+// readOnce reads the file. stable says that the file was the same before and after. It holds the
+// directory, since another one may come into its place: what is checked is the one that was read.
 func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err error) {
-	id, err := c.Links.Identify(path)
+	dir, name := filepath.Split(path)
+	at, letGo, err := fsutil.HoldDir(dir)
+	if err != nil {
+		return c.nothing, true, fsutil.IgnoreMissing(err)
+	}
+	defer letGo()
+	p, stable, err = c.readAt(path, at, name, held)
+	return p, stable, fsutil.Named(err, at, filepath.Clean(dir))
+}
+
+// readAt reads the file at path by its name in the directory that at leads to.
+func (c *Cache) readAt(path, at, name string, held room) (p *Version, stable bool, err error) {
+	file := filepath.Join(at, name)
+	id, err := c.Links.Identify(file)
 	if err != nil {
 		return nil, false, err
 	}
@@ -168,16 +182,16 @@ func (c *Cache) readOnce(path string, held room) (p *Version, stable bool, err e
 	if err := held.take(id.Size, turn); err != nil {
 		return nil, false, err
 	}
-	text, opened, err := c.readText(path, id, turn)
+	text, opened, err := c.readText(file, id, turn)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	after, err := c.Links.Identify(path)
+	after, err := c.Links.Identify(file)
 	if after != id || opened != id || err != nil {
 		return Missing(), false, err
 	}
 	if c.Check != nil {
-		if err := c.Check(path); err != nil {
+		if err := c.Check(path, at); err != nil {
 			return nil, false, err
 		}
 	}

@@ -72,6 +72,7 @@ type Dir struct {
 	truncating  atomic.Bool
 	mark        string                              // the path of its mark; "" = there are no marks
 	marked      atomic.Bool                         // see MarkWritten
+	unmarked    atomic.Bool                         // see markOrWarn
 	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent
 	expecting   sync.Mutex                          // see expect

@@ -101,7 +101,7 @@ func New(c Config) *Dirs {
 	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Reserve(filepath.Dir(path)) })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
-	ds.Cache.Check = func(path string) error { dir := filepath.Dir(path); return ds.Of(dir).checkOwn(dir) }
+	ds.Cache.Check = func(path, at string) error { return ds.Of(filepath.Dir(path)).checkOwn(at) }
 	ds.Answers.OnShortage(ds.Cache.Collect)
 	ds.Answers.CountGarbage(mostGarbage, func() int64 { return ds.Cache.Stats().Bytes })
 	unshared := ds.Answers.Limit() - c.ReadMemory

@@ -133,10 +133,25 @@ func (d *Dir) MarkWritten(at string) {
 }
 
 // markOrWarn marks the directory. If that fails, a missing volume is not told from an empty
-// directory, no more.
+// directory, no more, until Run has marked it.
 func (d *Dir) markOrWarn(at string) {
-	if err := d.writeMark(at); err != nil {
+	if err := d.writeMark(at); err != nil && !d.unmarked.Swap(true) {
 		d.dirs.Logger.Warn("a data directory could not be marked as seen", logkey.DataDir, d.Path, logkey.Error, err)
+	}
+}
+
+// markAgain marks the directory if that has failed, and there are phexts in it.
+func (d *Dir) markAgain() {
+	if !d.unmarked.Load() {
+		return
+	}
+	at, letGo, err := d.Hold()
+	if err != nil {
+		return // it is logged
+	}
+	defer letGo()
+	if here, err := phextsIn(at); err == nil && len(here) > 0 && d.writeMark(at) == nil {
+		d.unmarked.Store(false)
 	}
 }
 

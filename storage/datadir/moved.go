@@ -2,7 +2,9 @@ package datadir
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -45,6 +47,7 @@ func (d *Dir) markUnasked() {
 	if d.mark == "" {
 		return
 	}
+	d.forgetSeen()
 	at, letGo, err := d.Hold()
 	if err != nil {
 		return // it is logged
@@ -82,13 +85,20 @@ func (d *Dir) expect(owners journal.Owners) {
 	}
 }
 
-// expectOf is expect, where nothing is here.
+// expectOf is expect, where nothing is here. A mark from when the tenant had the directory before says
+// nothing of what it has left since.
 func (d *Dir) expectOf(tenant string) error {
-	if m, err := d.readMark(); m != nil || err != nil {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return err
+	}
+	isNoted := j.IsNoted(journal.Owners{Tenants: []string{tenant}})
+	if m, err := d.readMark(); err != nil || m != nil && (isNoted || m.identity == toCome) {
 		return err
 	}
 	phexts, err := d.phextsBefore(tenant)
 	if len(phexts) > 0 {
+		d.lastHere.Store(nil)
 		return d.replaceMarks([]string{d.mark}, toCome)
 	}
 	return err
@@ -110,6 +120,10 @@ func (d *Dir) phextsBefore(tenant string) (names []string, err error) {
 		j, e := d.dirs.Journal.Of(path)
 		if e == nil {
 			names, e = j.PeekPhexts()
+		}
+		if len(names) == 0 && path != d.Path { // nobody has asked for them there
+			here, failed := phextsIn(path)
+			names, e = slices.Collect(maps.Keys(here)), errors.Join(e, fsutil.IgnoreMissing(failed))
 		}
 		if len(names) > 0 {
 			return names, nil

@@ -91,6 +91,17 @@ func (d *Dir) Holds(at string) error {
 	return errVolumeMissing
 }
 
+// forgetSeen forgets what was seen of the directory: those who have it now are others than before, or
+// had another one meanwhile.
+func (d *Dir) forgetSeen() {
+	d.place.Store(nil)
+	d.lastHere.Store(nil)
+	d.marked.Store(false)
+	d.expecting.Lock()
+	defer d.expecting.Unlock()
+	d.expected = ""
+}
+
 // CheckPresent is asked when a file is missing, and before all files are taken
 // together: it is an error if the directory was seen with phexts and is gone, or if
 // an empty one is in its place.
@@ -216,12 +227,15 @@ func lacks(path string, known func() ([]string, error)) (what string, err error)
 	return "", err
 }
 
-// phextsIn are the names of the phexts' files in a directory.
+// phextsIn are the names of the phexts' files in a directory, also of those that a crash has left
+// renamed aside.
 func phextsIn(path string) (map[string]bool, error) {
 	entries, err := os.ReadDir(path)
 	here := map[string]bool{}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), phext.Extension) {
+		if file, aside := journal.FileBefore(e.Name()); aside {
+			here[file] = true
+		} else if strings.HasSuffix(e.Name(), phext.Extension) {
 			here[e.Name()] = true
 		}
 	}

@@ -589,3 +589,131 @@ func TestAMoveIsOnTheDisk(t *testing.T) {
 		t.Errorf("synced: %s", got)
 	}
 }
+
+// TestWhatWasSeenOfAPath, or marked, by others or before the tenant had another path, does not
+// count for whoever has it now.
+func TestWhatWasSeenOfAPath(t *testing.T) {
+	for name, test := range map[string]func(w *world, path, other string, goTo func(w *world, will, bill string)) (want string){
+		"it is another's until its files have left": func(w *world, path, other string, goTo func(*world, string, string)) string {
+			goTo(w, other, other+".bill")
+			w.moveFiles(other, other+".bill")
+			return ""
+		},
+		"it was another's, who had more": func(w *world, path, other string, goTo func(*world, string, string)) string {
+			w.check(os.Rename(other, other+".bill"))
+			w.check(os.Rename(path, other))
+			goTo(w, other, other+".bill")
+			return "will's"
+		},
+		"it was another's, who had more, and the files come later": func(w *world, path, other string, goTo func(*world, string, string)) string {
+			goTo(w, other, other+".bill")
+			w.check(os.Rename(other, other+".bill"))
+			w.check(os.Rename(path, other))
+			return "will's"
+		},
+		"it was the tenant's own": func(w *world, path, other string, goTo func(*world, string, string)) string {
+			w.moveFiles(path, path+".new")
+			goTo(w, path+".new", other)
+			w.check(w.Of(path + ".new").Recover(w.Context()))
+			goTo(w, path, other)
+			return ""
+		},
+	} {
+		for _, start := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", start ", start), func(t *testing.T) {
+				w := newWorld(t)
+				w.keepMarks()
+				path, other := w.dir.Path, filepath.Join(w.root, "other")
+				goTo := func(w *world, will, bill string) {
+					w.setTenants(strings.Replace(w.entry(""), path, will, 1), strings.NewReplacer("will", "bill", "0011", "9911", path, bill).Replace(w.entry("")))
+					w.NoteMoved(w.current.Load().All())
+				}
+				w.check(os.Mkdir(other, 0o700))
+				goTo(w, path, other)
+				for dir, files := range map[string][]string{path: {"n.phext", "m.phext"}, other: {"n.phext", "o.phext", "p.phext", "q.phext", "r.phext"}} {
+					w.dir = w.Of(dir)
+					w.check(w.dir.Recover(t.Context()))
+					for _, file := range files {
+						w.journalled(file, map[bool]string{true: "will's", false: "bill's"}[dir == path])
+					}
+					w.dir.MarkWritten(dir)
+				}
+				want := test(w, path, other, goTo)
+				if start {
+					w.Dirs = New(w.Config)
+					w.NoteMoved(w.current.Load().All())
+				}
+				will, _ := w.current.Load().ByID("will")
+				for range 2 {
+					v, err := w.Of(will.DataDir).RecoveredView(t.Context(), w.call("select", "p=n"))
+					switch {
+					case want == "" && !errors.Is(err, errVolumeMissing):
+						t.Fatalf("without its phexts: %v", err)
+					case want != "" && (err != nil || v.Phext.Text() != want):
+						t.Fatalf("with its phexts: %v\n%s", err, w.log)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestAPathThatHadNothingBefore: the tenant has got phexts at another path since then.
+func TestAPathThatHadNothingBefore(t *testing.T) {
+	for _, noted := range []bool{false, true} { // else a request comes first
+		w := newWorld(t)
+		w.keepMarks()
+		path, other := w.dir.Path, filepath.Join(w.root, "other")
+		goTo := func(dir string) {
+			w.setTenants(strings.Replace(w.entry(""), path, dir, 1))
+			if noted {
+				w.NoteMoved(w.current.Load().All())
+			}
+			w.dir = w.Of(dir)
+		}
+		w.check(w.dir.Recover(t.Context()))
+		w.check(os.Mkdir(other, 0o700))
+		goTo(other)
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("n.phext", "text")
+		goTo(path)
+		if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+			t.Errorf("noted %v: %v", noted, err)
+		}
+	}
+}
+
+// moveFiles moves the phexts of a directory, which stays.
+func (w *world) moveFiles(from, to string) {
+	w.Helper()
+	w.check(os.MkdirAll(to, 0o700))
+	names, err := PhextFiles(from)
+	w.check(err)
+	for _, name := range names {
+		w.check(os.Rename(filepath.Join(from, name), filepath.Join(to, name)))
+	}
+}
+
+// TestAMarkForWhichThereWasNoRoom is made as soon as there is, also if nobody writes.
+func TestAMarkForWhichThereWasNoRoom(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	identity := w.identity
+	w.identity = func(string) (string, error) { return "", errors.New("no space left on device") }
+	w.put("n.phext", "text")
+	call := presenceCall(t, w)
+	for range 2 {
+		if _, err := w.dir.RecoveredView(t.Context(), call); err != nil {
+			t.Fatal(err)
+		}
+		w.dir.markAgain()
+	}
+	if n := strings.Count(w.log.String(), "could not be marked"); n != 1 {
+		t.Errorf("%d lines in the log", n)
+	}
+	w.identity = identity
+	w.dir.markAgain()
+	if mark, err := w.dir.readMark(); mark == nil || err != nil {
+		t.Errorf("there is no mark: %v", err)
+	}
+}

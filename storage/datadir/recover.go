@@ -41,8 +41,8 @@ func (d *Dir) Recover(ctx context.Context) error {
 
 // recoverLocked is Recover for the holder of the write lock.
 func (d *Dir) recoverLocked(ctx context.Context) error {
-	if !d.hasSameOwners() { // the directory may be that of the ones before
-		d.place.Store(nil)
+	if !d.hasSameOwners() {
+		d.forgetSeen()
 	}
 	if err := d.checkOwn(d.Path); err != nil { // before others' journals forget who had them
 		return err
@@ -235,6 +235,7 @@ func (ds *Dirs) Run(ctx context.Context) {
 		}
 		for _, d := range ds.all() {
 			d.dropLost(ctx)
+			d.markAgain()
 			moved := d.moved.Swap(false) || d.missing.Load() && d.CheckPresent() == nil
 			if moved || d.waiting.Load() != nil || d.unopened.Load() != nil || d.mustCatchUp() {
 				if d.Recover(ctx) != nil && moved { // it is logged, and tried again

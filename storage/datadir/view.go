@@ -246,12 +246,14 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 	if fetching != nil {
 		coming = fetching.coming(call) // before the directory is read: a phext that comes in between is in both
 	}
-	entries, err := os.ReadDir(d.Path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	at, letGo, err := d.Hold()
+	if err != nil {
 		return nil, err
 	}
-	if err := d.checkOwn(d.Path); err != nil {
-		return nil, err
+	defer letGo()
+	entries, err := os.ReadDir(at)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fsutil.Named(err, at, d.Path)
 	}
 	var names []string
 	for _, e := range entries {
@@ -263,7 +265,7 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 		if !ok || strings.HasSuffix(name, rewrite.NamesSuffix) {
 			continue
 		}
-		if _, err := d.dirs.Links.Identify(filepath.Join(d.Path, e.Name())); errors.Is(err, fsutil.ErrLink) || errors.Is(err, fsutil.ErrNotRegular) {
+		if _, err := d.dirs.Links.Identify(filepath.Join(at, e.Name())); errors.Is(err, fsutil.ErrLink) || errors.Is(err, fsutil.ErrNotRegular) {
 			continue
 		}
 		names = append(names, name)

@@ -34,17 +34,34 @@ func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err 
 	return moved, err
 }
 
+// knownDirs are the data_dirs of the journals that were asked for, by the journal's directory: one that
+// was never written has no file that says it.
+type knownDirs map[string]string
+
+func (s *Set) knownDirs() knownDirs {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := knownDirs{}
+	for _, j := range s.journals {
+		known[j.dir] = j.dataDir
+	}
+	return known
+}
+
+// of is the data_dir of the journal in a directory.
+func (k knownDirs) of(dir string) (string, error) {
+	if path := k[dir]; path != "" {
+		return path, nil
+	}
+	return dataDirOf(dir)
+}
+
 // LeftBy finds what there is of a tenant, by its UniqueID, in the journals of all data_dirs.
 // Those of only are its own: nobody else has had the data_dir since the journal began for it. Those of
 // earlier are of somebody else now, and may have segments from before that. It is an error if a note cannot
 // be read: it may be that of such a journal.
 func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
-	paths := map[string]string{} // by the journal's directory; one that was never written has no file that says it
-	s.mu.Lock()
-	for _, j := range s.journals {
-		paths[j.dir] = j.dataDir
-	}
-	s.mu.Unlock()
+	known := s.knownDirs()
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
 	if err := s.cfg.readNotesLocked(); err != nil {
@@ -59,13 +76,10 @@ func (s *Set) LeftBy(tenant string) (only, earlier []string, err error) {
 		if !isOnly && n.From == 0 {
 			continue
 		}
-		path := paths[dir]
-		if path == "" {
-			var unread error
-			if path, unread = dataDirOf(dir); unread != nil { // without the file, it was not completely created, and has no records
-				err = errors.Join(err, fsutil.IgnoreMissing(unread))
-				continue
-			}
+		path, unread := known.of(dir)
+		if unread != nil { // without the file, it was not completely created, and has no records
+			err = errors.Join(err, fsutil.IgnoreMissing(unread))
+			continue
 		}
 		if isOnly {
 			only = append(only, path)

@@ -228,6 +228,7 @@ func (s *settings) leaveOthers(dir string, tenants []string) error {
 // NotedElsewhere are the data_dirs that are noted as one tenant's alone, by its UniqueID, except
 // dataDir, which it has now: SettleClaim there will note that it has left them.
 func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) {
+	known := s.knownDirs()
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
 	if err := s.cfg.readNotesLocked(); err != nil {
@@ -237,7 +238,7 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 		if n.Shared || len(n.Tenants) != 1 || n.Tenants[0] != tenant {
 			continue
 		}
-		path, err := dataDirOf(dir)
+		path, err := known.of(dir)
 		if fsutil.IgnoreMissing(err) != nil {
 			return nil, err
 		}
