@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -148,21 +149,100 @@ func TestDeadTextIsLetGo(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	p := NewVersion("one\x17two", fsutil.FileID{Size: 7})
-	if c, ok := p.Find("two"); !ok || c != at(t, "1.1.1/1.1.1/1.1.2") {
-		t.Errorf("%v %v", c, ok)
-	}
 	three := at(t, "1.1.1/1.1.1/1.1.3")
-	q := p.With(three, "three")
-	q.Noted(three, "three")
-	if c, ok := q.Find("three"); !ok || c != three {
-		t.Errorf("%v %v", c, ok)
+	for _, indexed := range []bool{false, true} {
+		p := NewVersion("one\x17two", fsutil.FileID{Size: 7})
+		if indexed {
+			p.Indexed(nil)
+		}
+		if c, ok := p.Find("two", nil); !ok || c != at(t, "1.1.1/1.1.1/1.1.2") {
+			t.Errorf("%v %v", c, ok)
+		}
+		q := p.With(three, "three")
+		if indexed {
+			q.Noted([]phext.Scroll{{At: three, Text: "three"}}, nil)
+		}
+		if c, ok := q.Find("three", nil); !ok || c != three {
+			t.Errorf("%v %v", c, ok)
+		}
+		if _, ok := p.Find("three", nil); ok {
+			t.Error("a name of a later state was found in the earlier one")
+		}
+		if _, ok := q.With(three, "").Find("three", nil); ok {
+			t.Error("a name that is gone was found")
+		}
 	}
-	if _, ok := p.Find("three"); ok {
-		t.Error("a name of a later state was found in the earlier one")
+}
+
+// TestNamesComeAndGo, many of them, and each version finds its own. What is kept of those that
+// are gone is bounded.
+func TestNamesComeAndGo(t *testing.T) {
+	p := Missing()
+	name := func(i int) phext.Scroll {
+		return phext.Scroll{At: phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1 + uint32(i/900%900), 1 + uint32(i%900)}, Text: fmt.Sprint("name ", i)}
 	}
-	if _, ok := q.With(three, "").Find("three"); ok {
-		t.Error("a name that is gone was found")
+	check := func(p *Version, from, to int) {
+		t.Helper()
+		for _, i := range []int{from - 1, from, (from + to) / 2, to - 1, to} {
+			c, ok := p.Find(name(i).Text, nil)
+			if is := from <= i && i < to; ok != is || ok && c != name(i).At {
+				t.Fatalf("%d of %d to %d: %v, %v", i, from, to, c, ok)
+			}
+		}
+	}
+	const alive, all = 1_000, 6_000
+	for i := range all {
+		changed := []phext.Scroll{name(i)}
+		if i >= alive {
+			changed = []phext.Scroll{{At: name(i - alive).At}, name(i)} // one goes
+		}
+		slices.SortFunc(changed, func(a, b phext.Scroll) int { return a.At.Compare(b.At) })
+		before := p
+		p = p.WithAll(changed, nil)
+		p.ID = fsutil.FileID{Size: 1}
+		p.Noted(changed, nil)
+		check(p, max(0, i+1-alive), i+1)
+		check(before, max(0, i-alive), i)
+		if n := p.names.n; n > 2*p.Phext.Len()+sparePlaces {
+			t.Fatalf("%d names, and %d places in the index", p.Phext.Len(), n)
+		}
+	}
+	if p.Memory() < int64(p.names.n)*40 {
+		t.Errorf("%d bytes are counted of %d places", p.Memory(), p.names.n)
+	}
+	longest := 0
+	for _, part := range p.names.parts {
+		longest = max(longest, len(part))
+	}
+	if longest > 8*perPart {
+		t.Errorf("%d places are looked through for a name", longest)
+	}
+}
+
+// TestNamesAreIndexedPieceByPiece when their file is read, and counted before: nobody waits for that in
+// a turn, or behind a lock.
+func TestNamesAreIndexedPieceByPiece(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n.names.phext")
+	const names = 50_000
+	put(t, path, strings.Repeat(strings.Repeat("name\x17", 500)+"\x18", names/500))
+	budget := memlimit.NewBudget(1 << 30)
+	c := New(1<<30, func(string) *memlimit.Reservation { return memlimit.Reserve(budget) })
+	v := read(t, c, path)
+	if v.names == nil || v.names.n != names {
+		t.Fatal("there is no index")
+	}
+	if all := c.Stats().Bytes; all < v.Phext.Memory()+names*40 {
+		t.Errorf("%d bytes are counted", all)
+	}
+	worked, largest := 0, 0
+	newIndex(v.Phext, func(bytes int) { worked, largest = worked+bytes, max(largest, bytes) })
+	if worked < names*perPlace || largest > perPlace {
+		t.Errorf("%d bytes of work, at most %d at once", worked, largest)
+	}
+	tight := memlimit.NewBudget(v.Memory() - names*40)
+	c = New(1<<30, func(string) *memlimit.Reservation { return memlimit.Reserve(tight) })
+	if _, err := c.Read(path); !errors.Is(err, ErrTooManyScrolls) {
+		t.Errorf("without memory for the index: %v", err)
 	}
 }
 
@@ -242,19 +322,20 @@ func identity(t *testing.T, path string) fsutil.FileID {
 func TestPagesOfNoFileShareNoNames(t *testing.T) {
 	c, dir, first := New(1<<20, anything), t.TempDir(), at(t, "999.1.1/1.1.1/1.1.1")
 	one := read(t, c, filepath.Join(dir, "a.names.phext"))
-	if _, found := one.Find("memory"); found {
+	if _, found := one.Find("memory", nil); found {
 		t.Error("a name in no file")
 	}
 	next := one.With(first, "memory")
-	next.Noted(first, "memory")
-	if got, found := next.Find("memory"); !found || got != first {
+	next.Noted([]phext.Scroll{{At: first, Text: "memory"}}, nil)
+	if got, found := next.Find("memory", nil); !found || got != first {
 		t.Errorf("%v, %v", got, found)
 	}
 	later := read(t, c, filepath.Join(dir, "b.names.phext")).With(first, "other")
-	if _, found := later.Find("memory"); found {
+	later.Noted([]phext.Scroll{{At: first, Text: "other"}}, nil)
+	if _, found := later.Find("memory", nil); found {
 		t.Error("another file's name")
 	}
-	if got, found := later.Find("other"); !found || got != first {
+	if got, found := later.Find("other", nil); !found || got != first {
 		t.Errorf("%v, %v", got, found)
 	}
 }

@@ -199,8 +199,17 @@ func (c *Cache) readAt(path, at, name string, held room) (p *Version, stable boo
 	if !pace.IsText(text) {
 		return nil, false, ErrNotText
 	}
-	p, err = NewVersionWithin(text, id, pace, func(bytes int64) error { return held.take(bytes, turn) })
-	return p, true, err
+	room := func(bytes int64) error { return held.take(bytes, turn) }
+	if p, err = NewVersionWithin(text, id, pace, room); err != nil {
+		return nil, true, err
+	}
+	if _, areNames := phext.FileOfNames(name); areNames {
+		if err := room(indexMemory(p.Phext.Len())); err != nil {
+			return nil, true, err
+		}
+		p.Indexed(pace)
+	}
+	return p, true, nil
 }
 
 // readText reads a file into one string, without a second copy of it, and takes the

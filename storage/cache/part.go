@@ -5,5 +5,5 @@ import "mirrorborn.us/sqgate/phext"
 // PartOf is a version with some of the scrolls of another one, which it keeps in memory:
 // scrolls are parts of its text. It is in no file, and has no identity.
 func PartOf(whole *Version, p *phext.Phext) *Version {
-	return &Version{Phext: p, counted: whole.counted, whole: whole, names: newIndex()}
+	return &Version{Phext: p, counted: whole.counted, whole: whole}
 }

@@ -3,7 +3,6 @@ package cache
 import (
 	"io"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -21,7 +20,7 @@ type Version struct {
 	retained int64    // bytes of text that stay in memory because scrolls are parts of them
 	counted  bool     // see Counted
 	whole    *Version // that this one is a part of; nil = of none
-	names    *index
+	names    *index   // nil unless it is a version of names that are looked up again and again
 	kept     atomic.Pointer[answers]
 	answers  int64 // bytes that kept takes, guarded by the cache's lock
 }
@@ -38,16 +37,16 @@ func NewVersionWithin(text string, id fsutil.FileID, pace phext.Pace, room func(
 	if err != nil {
 		return nil, err
 	}
-	return &Version{Phext: p, ID: id, verbatim: text, retained: int64(len(text)), names: newIndex()}, nil
+	return &Version{Phext: p, ID: id, verbatim: text, retained: int64(len(text))}, nil
 }
 
 // FromPhext is a version of a file that holds what p renders to, without an identity.
 func FromPhext(p *phext.Phext) *Version {
-	return &Version{Phext: p, retained: int64(p.RenderedSize()), names: newIndex()}
+	return &Version{Phext: p, retained: int64(p.RenderedSize())}
 }
 
 // Missing is the version of a file that does not exist.
-func Missing() *Version { return NewVersion("", fsutil.FileID{}) }
+func Missing() *Version { return NewVersion("", fsutil.FileID{}).Indexed(nil) }
 
 // Exists says whether there is a file.
 func (p *Version) Exists() bool { return p.ID.Exists() }
@@ -116,7 +115,7 @@ func (p *Version) With(at phext.Coordinate, text string) *Version { return p.Wit
 func (p *Version) WithPaced(at phext.Coordinate, text string, pace phext.Pace) *Version {
 	next := &Version{Phext: p.Phext.With(at, text), retained: p.retained + int64(len(text)), names: p.names}
 	if !p.Exists() {
-		next.names = newIndex() // all missing files share one version, and so one index
+		next.names = newIndex(new(phext.Phext), nil) // all missing files share one version, and so one index
 	}
 	next.compact(pace.HasDelimiter(text), pace)
 	return next
@@ -146,7 +145,7 @@ func (p *Version) WithAll(changed []phext.Scroll, pace phext.Pace) *Version {
 		next.retained += int64(len(s.Text))
 	}
 	if !p.Exists() {
-		next.names = newIndex()
+		next.names = newIndex(new(phext.Phext), nil)
 	}
 	next.compact(false, pace)
 	return next
@@ -154,7 +153,7 @@ func (p *Version) WithAll(changed []phext.Scroll, pace phext.Pace) *Version {
 
 // WithAllCost is at least the memory that WithAll takes beside the texts, in bytes.
 func (p *Version) WithAllCost(changed []phext.Scroll) int64 {
-	list, size := phext.ScrollSize*int64(p.Phext.Len()+len(changed)), p.retained
+	list, size := phext.ScrollSize*int64(p.Phext.Len()+len(changed))+p.indexMemory(), p.retained
 	for _, s := range changed {
 		size += int64(len(s.Text))
 	}
@@ -185,7 +184,9 @@ func (p *Version) WithID(id fsutil.FileID) *Version {
 }
 
 // Memory is at least what the version takes in memory, without answers, in bytes.
-func (p *Version) Memory() int64 { return max(p.retained, int64(len(p.verbatim))) + p.Phext.Memory() }
+func (p *Version) Memory() int64 {
+	return max(p.retained, int64(len(p.verbatim))) + p.Phext.Memory() + p.indexMemory()
+}
 
 // Counted says that the cache has not kept the version, and that its memory stays
 // reserved until nobody has it any more.
@@ -198,44 +199,4 @@ const perVersion = 1024
 // in bytes. The cache's lock is held.
 func (p *Version) costLocked() int64 {
 	return p.answers + perVersion + p.Memory()
-}
-
-// index finds the coordinate of a name without walking all names. All versions
-// of one file share it, so what it finds is a guess that the version confirms.
-type index struct {
-	mu    sync.Mutex
-	at    map[string]phext.Coordinate
-	whole bool // the names of some version were all put in
-}
-
-func newIndex() *index { return &index{} }
-
-// Find is the coordinate of the scroll that is exactly text. It is for phexts in
-// which each text stands once: the names of coordinates.
-func (p *Version) Find(text string) (phext.Coordinate, bool) {
-	p.names.mu.Lock()
-	defer p.names.mu.Unlock()
-	if !p.names.whole {
-		p.names.at = make(map[string]phext.Coordinate, min(p.Phext.Len(), 1<<16)) // they may all be the same text
-		for s := range p.Phext.All() {
-			p.names.at[s.Text] = s.At
-		}
-		p.names.whole = true
-	}
-	at, ok := p.names.at[text]
-	if !ok {
-		return at, false
-	}
-	there, _ := p.Phext.Select(at)
-	return at, there == text
-}
-
-// Noted adds a text that With has just written to the shared index. It is called
-// before anybody sees the new version.
-func (p *Version) Noted(at phext.Coordinate, text string) {
-	p.names.mu.Lock()
-	defer p.names.mu.Unlock()
-	if p.names.whole {
-		p.names.at[text] = at
-	}
 }

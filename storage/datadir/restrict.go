@@ -42,7 +42,7 @@ func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 	}, call.Pace)
 	scrolls := numbered.WithAll(named, renumbered(v, call, func(s phext.Scroll, _ string) string { return s.Text }), call.Pace)
 	names := phext.Ordered(named, renumbered(v, call, func(_ phext.Scroll, name string) string { return name }), call.Pace)
-	only := View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names)}
+	only := View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names).Indexed(call.Pace)}
 	runtime.AddCleanup(only.Phext, func(release func()) { release() }, release)
 	return only, nil
 }

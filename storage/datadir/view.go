@@ -165,7 +165,7 @@ func (d *Dir) present(v *cache.Version, err error) (*cache.Version, error) {
 // Resolve finds the coordinates that a reading call gives by name.
 func (v View) Resolve(call *rewrite.Call) error {
 	if call.Name != "" {
-		at, ok := v.Names.Find(call.Name)
+		at, ok := v.Names.Find(call.Name, call.Pace)
 		if ok {
 			_, ok = v.Phext.Phext.Select(at)
 		}
@@ -190,7 +190,7 @@ func (v View) resolveManifest(call *rewrite.Call) {
 		if line.Name == "" {
 			continue
 		}
-		if at, ok := v.Names.Find(line.Name); ok {
+		if at, ok := v.Names.Find(line.Name, call.Pace); ok {
 			line.At, line.Name = at, ""
 		}
 	}

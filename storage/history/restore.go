@@ -338,7 +338,7 @@ func (r *restore) textThen(call *rewrite.Call, then *datadir.View, charge *datad
 	at := call.At
 	if call.Name != "" {
 		var ok bool
-		if at, ok = then.Names.Find(call.Name); !ok {
+		if at, ok = then.Names.Find(call.Name, r.turn.Pace()); !ok {
 			return "", datadir.ErrNoName(call.Name)
 		}
 	}
@@ -387,11 +387,11 @@ func (r *restore) resolveName(call *rewrite.Call, text string, then, now datadir
 	if call.Name == "" {
 		return r.nameAt(call, text, then, now)
 	}
-	at, ok := then.Names.Find(call.Name)
+	at, ok := then.Names.Find(call.Name, r.turn.Pace())
 	if !ok {
 		return nil, datadir.ErrNoName(call.Name)
 	}
-	if current, ok := now.Names.Find(call.Name); ok { // perhaps another coordinate
+	if current, ok := now.Names.Find(call.Name, r.turn.Pace()); ok { // perhaps another coordinate
 		call.Resolve(current)
 		return nil, nil
 	}

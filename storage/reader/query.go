@@ -136,7 +136,7 @@ func numbers(v datadir.View, p rewrite.Place) (phext.Coordinate, error) {
 	if _, ok := phext.Numbers(p.Name); p.Name == "" || ok {
 		return p.At, nil
 	}
-	at, ok := v.Names.Find(p.Name)
+	at, ok := v.Names.Find(p.Name, nil)
 	if !ok {
 		return at, datadir.ErrNoName(p.Name)
 	}
@@ -155,7 +155,7 @@ func sortOf(name string, at phext.Coordinate) phext.Coordinate {
 func lookUp(v datadir.View, p rewrite.Place) found {
 	f := found{Entry: phext.Entry{At: p.At, Label: p.Sent}, sort: p.At}
 	if p.Name != "" {
-		at, ok := v.Names.Find(p.Name)
+		at, ok := v.Names.Find(p.Name, nil)
 		switch {
 		case ok:
 			f.At, f.sort = at, sortOf(p.Name, at)

@@ -28,7 +28,7 @@ func (tx *transaction) resolveName() (answered bool, err error) {
 		return false, nil
 	}
 	if m.Call.Name != "" {
-		at, known := tx.before.Names.Find(m.Call.Name)
+		at, known := tx.before.Names.Find(m.Call.Name, tx.pace)
 		switch {
 		case known:
 			m.Call.Resolve(at)
@@ -191,10 +191,8 @@ func (tx *transaction) writeNames(next *cache.Version, changed ...phext.Scroll) 
 		tx.dir.MarkUnrecovered()
 		return err
 	}
+	next.Noted(changed, tx.pace)
 	tx.visible[tx.namesPath] = next.WithID(id)
-	for _, name := range changed {
-		next.Noted(name.At, name.Text)
-	}
 	if tx.replica != nil {
 		tx.replica.Add(entries, datadir.Known(tx.visible[tx.namesPath]), pending.Time())
 	}

@@ -23,7 +23,7 @@ func (w *world) byName(name string) string {
 	call := w.mutate(rewrite.Update, "n", name, "x").Call
 	v, err := w.Dirs.Of(w.tenant.DataDir).RecoveredView(w.Context(), call)
 	w.check(err)
-	at, ok := v.Names.Find(name)
+	at, ok := v.Names.Find(name, nil)
 	if !ok {
 		return "-"
 	}

@@ -162,7 +162,7 @@ func (b *operations) resolve(call *rewrite.Call) (known bool, err error) {
 	}
 	at, known := b.at[call.Name]
 	if !known {
-		at, known = b.tx.before.Names.Find(call.Name)
+		at, known = b.tx.before.Names.Find(call.Name, b.tx.pace)
 	}
 	if known && b.name(at) == call.Name {
 		call.Resolve(at)

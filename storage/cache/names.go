@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"sync"
+	"unsafe"
+
+	"mirrorborn.us/sqgate/phext"
+)
+
+// index finds the coordinate of a name without going through all names. All versions of one
+// file share it, so what it finds is a guess that the version confirms. It keeps no texts.
+type index struct {
+	mu    sync.Mutex
+	parts [][]place // by the first bits of their hashes, in no order
+	n     int       // places
+	of    int       // names that there were when it was made
+}
+
+// place is where a name is, or was.
+type place struct {
+	hash uint32 // the last bits of it
+	at   phext.Coordinate
+}
+
+const (
+	perPart     = 64   // places, about
+	sparePlaces = 1024 // that a small file may have of names that are gone
+	// placeMemory is what the places of a name take, in bytes, at most about: a part has room for
+	// some more, and there may be as many names that are gone.
+	placeMemory = 3 * int64(unsafe.Sizeof(place{}))
+	// perPlace is what making one counts as, in bytes of work.
+	perPlace = 64
+)
+
+// seed keeps names from being made up that are all in one part.
+var seed = maphash.MakeSeed()
+
+// newIndex has all names, which are the texts of a phext.
+func newIndex(names *phext.Phext, pace phext.Pace) *index {
+	x := &index{of: names.Len()}
+	x.parts = make([][]place, 1<<bits.Len(uint(x.of/perPart)))
+	for s := range names.All() {
+		pace.Did(perPlace)
+		x.add(s)
+	}
+	return x
+}
+
+func (x *index) part(name string) (part *[]place, hash uint32) {
+	sum := maphash.String(seed, name)
+	return &x.parts[(sum>>32)&uint64(len(x.parts)-1)], uint32(sum)
+}
+
+func (x *index) add(s phext.Scroll) {
+	part, hash := x.part(s.Text)
+	if *part == nil {
+		*part = make([]place, 0, min(x.of, perPart+perPart/4))
+	}
+	*part = append(*part, place{hash, s.At})
+	x.n++
+}
+
+// indexMemory is about the most that the index takes, in bytes.
+func (p *Version) indexMemory() int64 {
+	if p.names == nil {
+		return 0
+	}
+	return indexMemory(p.Phext.Len())
+}
+
+func indexMemory(names int) int64 { return placeMemory * int64(names) }
+
+// Find is the coordinate of the scroll that is exactly text. It is for phexts in
+// which each text stands once: the names of coordinates.
+func (p *Version) Find(text string, pace phext.Pace) (at phext.Coordinate, ok bool) {
+	if p.names == nil { // it was made for one call alone
+		for s := range p.Phext.All() {
+			if pace.Did(perPlace); s.Text == text {
+				return s.At, true
+			}
+		}
+		return at, false
+	}
+	p.names.mu.Lock()
+	defer p.names.mu.Unlock()
+	part, hash := p.names.part(text)
+	for _, place := range *part {
+		if place.hash != hash {
+			continue
+		}
+		if there, _ := p.Phext.Select(place.at); there == text {
+			return place.at, true
+		}
+	}
+	return at, false
+}
+
+// Noted has the version find names that With or WithAll has just written to it. It is called
+// before anybody sees the version. Names that are gone stay in the index until it is twice as
+// large as the names need, and is made anew.
+func (p *Version) Noted(changed []phext.Scroll, pace phext.Pace) {
+	if !p.names.addAll(changed, 2*min(p.names.of, p.Phext.Len())+sparePlaces) {
+		p.Indexed(pace)
+	}
+}
+
+// addAll adds names that are not empty, unless the index has more than most places then.
+func (x *index) addAll(names []phext.Scroll, most int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.n+len(names) > most {
+		return false
+	}
+	for _, s := range names {
+		if s.Text != "" {
+			x.add(s)
+		}
+	}
+	return true
+}
+
+// Indexed has the version find each name without going through all. It is called before anybody sees
+// the version.
+func (p *Version) Indexed(pace phext.Pace) *Version {
+	p.names = newIndex(p.Phext, pace)
+	return p
+}
