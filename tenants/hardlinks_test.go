@@ -31,7 +31,7 @@ func newHardLinkWorld(t *testing.T) *hardLinkWorld {
 		map[string]any{"id": "will", "data_dir": w.at("will")}, map[string]any{"id": "bob", "data_dir": w.at("bob")},
 		map[string]any{"id": "one", "data_dir": w.at("shared"), "shared_data_dir": true},
 		map[string]any{"id": "two", "data_dir": w.at("shared"), "shared_data_dir": true})
-	w.links = FollowLinks(func() *Snapshot { return w.now }, w.at("etc/tenants.json"), w.at("state"), w.at("archive"), w.at("log"), "", w.at("admin.key"), w.at("credentials"))
+	w.links = FollowLinks(func() *Snapshot { return w.now }, saysNothing, w.at("etc/tenants.json"), w.at("state"), w.at("archive"), w.at("log"), "", w.at("admin.key"), w.at("credentials"))
 	return w
 }
 
@@ -131,7 +131,7 @@ func TestHardLinksThatCome(t *testing.T) {
 // TestHardLinksBesideTheTenantsFile has the tenants file in a data directory.
 func TestHardLinksBesideTheTenantsFile(t *testing.T) {
 	w := newHardLinkWorld(t)
-	w.links = FollowLinks(func() *Snapshot { return w.now }, w.at("will/tenants.json"))
+	w.links = FollowLinks(func() *Snapshot { return w.now }, saysNothing, w.at("will/tenants.json"))
 	w.write("will/tenants.json")
 	w.write("will/b.phext")
 	w.must(errors.Join(os.Link(w.at("will/tenants.json"), w.at("will/leak.phext")), os.Link(w.at("will/b.phext"), w.at("will/a.phext"))))

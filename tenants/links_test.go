@@ -32,6 +32,9 @@ func parseTenants(t *testing.T, entries ...map[string]any) *Snapshot {
 	return s
 }
 
+// saysNothing is of directories that do not say whose they are.
+func saysNothing(string) string { return "" }
+
 func TestFollowLinks(t *testing.T) {
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -58,7 +61,7 @@ func TestFollowLinks(t *testing.T) {
 		map[string]any{"id": "one", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
 		map[string]any{"id": "two", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
 	)
-	links := FollowLinks(func() *Snapshot { return s }, at("config"), at("state link"), "", at("archive"))
+	links := FollowLinks(func() *Snapshot { return s }, saysNothing, at("config"), at("state link"), "", at("archive"))
 	for _, test := range []struct {
 		link, target string
 		want         bool
@@ -123,7 +126,7 @@ func TestALinkToWhatIsMounted(t *testing.T) {
 		map[string]any{"id": "one", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
 		map[string]any{"id": "two", "data_dir": at("shared"), "follow_links": true, "shared_data_dir": true},
 	)
-	links := FollowLinks(func() *Snapshot { return s }, at("etc/tenants.json"), at("state"))
+	links := FollowLinks(func() *Snapshot { return s }, saysNothing, at("etc/tenants.json"), at("state"))
 	for _, test := range []struct {
 		link, target string
 		want         bool
@@ -145,6 +148,27 @@ func TestALinkToWhatIsMounted(t *testing.T) {
 	} {
 		if got := links(at(test.link), at(test.target), fsutil.FileID{}); got != test.want {
 			t.Errorf("%s -> %s: %v", test.link, test.target, got)
+		}
+	}
+}
+
+// TestALinkToADirectoryThatIsNotAtItsPath, but says whose it is.
+func TestALinkToADirectoryThatIsNotAtItsPath(t *testing.T) {
+	s := parseTenants(t,
+		map[string]any{"id": "will", "data_dir": "/data/will", "follow_links": true},
+		map[string]any{"id": "bob", "data_dir": "/data/bob"})
+	says := map[string]string{"/away/bob": "bob", "/away/will": "will", "/away/gone": "gone", "/data": "bob"}
+	links := FollowLinks(func() *Snapshot { return s }, func(dir string) string { return says[dir] }, "/etc/tenants.json")
+	for target, want := range map[string]bool{
+		"/away/bob/a.phext":      false,
+		"/away/bob/sub/a.phext":  false,
+		"/away/will/a.phext":     true,
+		"/away/gone/a.phext":     true,
+		"/away/a.phext":          true,
+		"/data/will/sub/a.phext": true, // of directories inside each other, the innermost counts
+	} {
+		if got := links("/data/will/a.phext", target, fsutil.FileID{}); got != want {
+			t.Errorf("%s: %v", target, got)
 		}
 	}
 }
