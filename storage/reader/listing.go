@@ -126,6 +126,7 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 	}
 	l := c.call.Listing
 	rows := first[row]{most: l.Page * l.Limit, compare: compareRows, work: c.work(ctx)}
+	scrolls := 0
 	for _, name := range phexts {
 		v, err := d.RecoveredView(ctx, c.call.Elsewhere(name))
 		if err != nil {
@@ -134,7 +135,9 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
 			return nil, 0, err
 		}
-		kept := rows.room(v.Phext.Phext.Len())
+		before := rows.room(scrolls)
+		scrolls += v.Phext.Phext.Len()
+		kept := rows.room(scrolls) - before // of all phexts, as many as of one
 		if !l.Everywhere {
 			kept = min(l.Limit, kept) + rows.room(v.Names.Phext.Len())
 		}

@@ -282,6 +282,27 @@ func TestAListKeepsWhatItShows(t *testing.T) {
 	}
 }
 
+// TestAListOfAllKeepsAsMuchAsOfOne, however many phexts there are.
+func TestAListOfAllKeepsAsMuchAsOfOne(t *testing.T) {
+	const n = 1000
+	w := newWorld(t, 16<<20)
+	for i := range 6 {
+		w.put(fmt.Sprint("p", i, ".phext"), strings.Repeat(strings.Repeat("x\x17", n/2)+"\x18", 2))
+	}
+	w.ask("list", "p=*")     // reads the phexts
+	w.Dirs.Cache.Taken = nil // they stay in memory
+	row := 2 * int64(unsafe.Sizeof(row{}))
+	release := w.leaveMemory(5 * n * row)
+	if got := w.ask("list", "p=*"); got.Count != n || got.Total != 6*n+1 {
+		t.Errorf("%d of %d", got.Count, got.Total)
+	}
+	release()
+	release = w.leaveMemory(2 * n * row) // what is kept counts all the same
+	defer release()
+	_, err := w.read("list", "p=*")
+	w.wantError(err, apierror.Unavailable)
+}
+
 // TestPagesOfNamesAndNumbers are the same as parts of one page, of one phext and of all.
 func TestPagesOfNamesAndNumbers(t *testing.T) {
 	w := newWorld(t, 1<<20)
