@@ -7,3 +7,6 @@ import "mirrorborn.us/sqgate/phext"
 func PartOf(whole *Version, p *phext.Phext) *Version {
 	return &Version{Phext: p, counted: whole.counted, whole: whole}
 }
+
+// Whole is the version that this one is a part of; nil = of none.
+func (p *Version) Whole() *Version { return p.whole }

@@ -38,20 +38,33 @@ func (d *Dir) AdmitBeside(bytes int64, v View) (release func(), err error) {
 }
 
 // Use counts a view as memory while somebody uses it, once however many they are: the
-// cache may let go of it meanwhile. The error is ErrBusy.
+// cache may let go of it meanwhile. A part of a version is each user's own. The error is ErrBusy.
 func (d *Dir) Use(v View) (release func(), err error) {
 	release = nothing
 	for _, version := range [...]*cache.Version{v.Phext, v.Names} {
-		if version == nil || version.Counted() || version.Memory() <= uncounted {
-			continue
+		for ; version != nil; version = version.Whole() { // which a part keeps in memory
+			if version.Whole() == nil && (version.Counted() || version.Memory() <= uncounted) {
+				continue
+			}
+			done, err := d.use(version)
+			if err != nil {
+				release()
+				return nil, err
+			}
+			before := release
+			release = func() { before(); done() }
 		}
-		done, ok := d.inUse.Take(version, version.Memory())
-		if !ok {
-			release()
-			return nil, ErrBusy
-		}
-		before := release
-		release = func() { before(); done() }
+	}
+	return release, nil
+}
+
+func (d *Dir) use(version *cache.Version) (release func(), err error) {
+	if version.Whole() != nil {
+		return d.Admit(version.Memory())
+	}
+	release, ok := d.inUse.Take(version, version.Memory())
+	if !ok {
+		return nil, ErrBusy
 	}
 	return release, nil
 }

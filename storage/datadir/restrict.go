@@ -2,7 +2,6 @@ package datadir
 
 import (
 	"iter"
-	"runtime"
 
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
@@ -14,7 +13,7 @@ const perScroll = 128
 
 // restrict is what a caller may know of a view: the phext as if it had no other scrolls.
 // Those with names are numbered anew, since their coordinates tell how many others there
-// are. The lists count as memory as long as somebody has the view.
+// are. The lists count as memory while they are made, and then while somebody has Use of them.
 func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 	if call.Op == rewrite.Select { // which shows one scroll alone
 		if name, named := v.Names.Phext.Select(call.At); call.Name == "" && named && !call.Shows(call.At, name) {
@@ -33,6 +32,7 @@ func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
+	defer release()
 	numbered := phext.Ordered(shown-named, func(yield func(phext.Scroll) bool) {
 		for s, name := range shownOf(v, call) {
 			if name == "" && !yield(s) {
@@ -42,9 +42,7 @@ func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 	}, call.Pace)
 	scrolls := numbered.WithAll(named, renumbered(v, call, func(s phext.Scroll, _ string) string { return s.Text }), call.Pace)
 	names := phext.Ordered(named, renumbered(v, call, func(_ phext.Scroll, name string) string { return name }), call.Pace)
-	only := View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names).Indexed(call.Pace)}
-	runtime.AddCleanup(only.Phext, func(release func()) { release() }, release)
-	return only, nil
+	return View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names).Indexed(call.Pace)}, nil
 }
 
 // renumbered are the scrolls with names that a caller may know of, with new coordinates and

@@ -325,6 +325,25 @@ func TestWhatNeverFitsIsRefusedForGood(t *testing.T) {
 	release()
 }
 
+// TestAPartIsUsedWithItsWhole, of which all who use parts have one.
+func TestAPartIsUsedWithItsWhole(t *testing.T) {
+	w := newWorld(t)
+	w.put("n.phext", strings.Repeat("x", 2*uncounted))
+	whole, err := w.File(w.path("n.phext"))
+	w.check(err)
+	want := whole.Memory()
+	for range 2 {
+		part := cache.PartOf(whole, whole.Phext)
+		done, err := w.dir.Use(View{Phext: part})
+		w.check(err)
+		defer done()
+		want += part.Memory()
+	}
+	if got := w.Answers.Above(0); got != want {
+		t.Errorf("%d bytes count, want %d", got, want)
+	}
+}
+
 // TestTheCacheGivesWay to others who need its memory, and has it again afterwards.
 func TestTheCacheGivesWay(t *testing.T) {
 	w := newWorld(t)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,6 +136,10 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 		if err := c.use(datadir.View{Names: v.Names}); err != nil { // rows have names
 			return nil, 0, err
 		}
+		held := len(c.held)
+		if err := c.use(datadir.View{Phext: v.Phext}); err != nil {
+			return nil, 0, err
+		}
 		before := rows.room(scrolls)
 		scrolls += v.Phext.Phext.Len()
 		kept := rows.room(scrolls) - before // of all phexts, as many as of one
@@ -142,10 +147,6 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 			kept = min(l.Limit, kept) + rows.room(v.Names.Phext.Len())
 		}
 		if err := c.admit(ctx, 2*int64(kept)*int64(unsafe.Sizeof(row{})), v); err != nil { // a short list that grows is there twice
-			return nil, 0, err
-		}
-		held := len(c.held)
-		if err := c.use(datadir.View{Phext: v.Phext}); err != nil {
 			return nil, 0, err
 		}
 		n, err := c.addAll(ctx, &rows, name, v)
@@ -157,7 +158,8 @@ func (c *collection) list(ctx context.Context, d *datadir.Dir) (page []row, tota
 			page, err = c.pageOf(ctx, &rows, name, v)
 			return page, total, err
 		}
-		c.releaseTo(held)
+		c.held[held]() // the phext: what was admitted is for rows, which stay
+		c.held = slices.Delete(c.held, held, held+1)
 	}
 	if err := c.turn.Take(ctx); err != nil {
 		return nil, 0, err

@@ -48,7 +48,7 @@ type Answer struct {
 }
 
 // Read answers a call. gzip says that the client takes the answer compressed.
-func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, gzip bool) (Answer, error) {
+func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, gzip bool) (a Answer, err error) {
 	if call.Listing != nil {
 		return r.listing(ctx, d, call, gzip)
 	}
@@ -60,7 +60,14 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	if err != nil {
 		return Answer{}, err
 	}
-	defer done()
+	defer func() {
+		release := a.Release
+		if a.Stream == nil {
+			done()
+			return
+		}
+		a.Release = func() { release(); done() } // it is made of the view until then
+	}()
 	kind, kept := renderedKinds[call.Op]
 	if !kept { // else others may have to be waited for, which make the same answer
 		if err := fairqueue.FromContext(ctx).Take(ctx); err != nil {
@@ -86,7 +93,7 @@ func (r *Reader) Read(ctx context.Context, d *datadir.Dir, call *rewrite.Call, g
 	if err != nil {
 		return Answer{}, err
 	}
-	a := Answer{Text: render(v, call), Release: release}
+	a = Answer{Text: render(v, call), Release: release}
 	if call.Op == rewrite.Select && len(a.Text) > sentAtOnce { // of which answerSize is 0
 		thing, size, ok := any(v.Phext), v.Phext.Size(), false
 		if len(a.Text) <= copied {

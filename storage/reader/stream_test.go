@@ -3,12 +3,15 @@ package reader
 import (
 	"bytes"
 	"context"
+	"runtime/debug"
 	"strings"
 	"testing"
 
 	"mirrorborn.us/sqgate/internal/etag"
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/turnstest"
+	"mirrorborn.us/sqgate/phext"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // TestAStreamedAnswerIsTheSame as one that is made as a whole, of a phext that the cache
@@ -40,6 +43,34 @@ func TestAStreamedAnswerIsTheSame(t *testing.T) {
 	streamed.check(err)
 	if other, err := whole.read("checksum", ""); err != nil || one.Text != other.Text {
 		t.Errorf("%q, want %q, %v", one.Text, other.Text, err)
+	}
+}
+
+// TestAPartCountsUntilItsAnswerIsSent, whoever collects garbage meanwhile: what a key may see of
+// a phext is made for each request.
+func TestAPartCountsUntilItsAnswerIsSent(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	prefix, err := rewrite.ParsePrefix("1.1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, readMemory := range []int64{64 << 20, 1 << 10} { // in the cache, and as long as somebody has it
+		w := newWorld(t, readMemory)
+		w.put("notes.phext", manyScrolls())
+		_, err := w.dir.View(w.call("toc", ""))
+		w.check(err)
+		before := w.Dirs.Answers.Above(0)
+		for _, op := range []string{"toc", "get", "json-export", "checksum", "status", "select", "list", "search", "delta", "query"} {
+			call := w.call(op, map[string]string{"select": "c=1.1.1/1.1.1/1.1.1", "search": "q=nowhere", "delta": "s=1.1.1/1.1.1/1.1.1:+0", "query": "from=1.1.1/1.1.1/1.1.1&to=999.1.1/1.1.1/1.1.1&limit=1"}[op])
+			w.check((&rewrite.Scope{Access: rewrite.ReadAccess, Prefix: &prefix}).Authorize(call))
+			a, err := w.Read(w.Context(), w.dir, call, false)
+			w.check(err)
+			if a.Stream != nil && w.Dirs.Answers.Above(0)-before < 5000*phext.ScrollSize {
+				t.Errorf("%s: of what is being sent, %d bytes count", op, w.Dirs.Answers.Above(0)-before)
+			}
+			a.Release()
+			w.wantUsed(before)
+		}
 	}
 }
 
