@@ -876,3 +876,48 @@ func TestAFirstPhextThatIsMovedAfterACut(t *testing.T) {
 		t.Errorf("%q", got.Text)
 	}
 }
+
+// TestAFileThatWasWrittenAtTheCut is its writer's, with another id or gone from those who share the directory, also
+// without a record of the write: the one renamed aside beside it takes its place, or the journal says what it holds.
+func TestAFileThatWasWrittenAtTheCut(t *testing.T) {
+	aside := func(w *world, file string) { w.must(os.Rename(w.path(file), BeforePath(w.path(file)))) }
+	for _, c := range []struct {
+		name   string
+		shared bool
+		idle   time.Duration // since the last record
+		change func(w *world, file string)
+		want   string
+	}{
+		{"another id", false, 0, aside, "acknowledged"},
+		{"another id, after a long rest", false, 2 * time.Hour, aside, "acknowledged"},
+		{"one of several", true, 2 * time.Hour, aside, "acknowledged"},
+		{"the one aside is gone", true, 0, func(w *world, file string) { w.must(os.Rename(w.path(file), w.path("x"))) }, "acknowledged"},
+		{"others' file, since the crash", true, 2 * time.Hour, func(w *world, file string) { w.must(os.Rename(w.path(file), w.path("x"))) }, "\x17torn"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.now = time.Now().Add(-c.idle)
+			before, now, file := Owners{Tenants: []string{"will"}}, Owners{Tenants: []string{"mary"}}, "will.n.phext"
+			now.Exists = func(string) bool { return false }
+			if c.shared {
+				before, now.Tenants = Owners{Tenants: []string{"a", "will"}, Shared: true}, []string{"a"}
+				now.Shared = true
+			}
+			_, err := w.j.Claim(before)
+			w.must(err)
+			w.recover()
+			w.mutate(update(file, 1, "acknowledged"))
+			c.change(w, file)
+			w.put(file, text("\x17torn"))
+			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+			(&model{world: w}).reopenAfterCut()
+			_, err = w.j.Claim(now)
+			w.must(err)
+			w.recover()
+			w.noneAside(t)
+			if got, torn := w.read(file), slices.Contains(w.quarantined(), "\x17torn"); got != text(c.want) || torn == (c.want == "\x17torn") {
+				t.Errorf("%q, quarantined: %q", got.Text, w.quarantined())
+			}
+		})
+	}
+}

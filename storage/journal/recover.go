@@ -291,6 +291,7 @@ type recovery struct {
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	bootTime       time.Time    // nobody has edited a phext before, in this run of the kernel
+	lastRecord     int64        // its time, in ns since 1970
 	cleanStop      bool         // the phexts were on the disk when it was stopped
 	journalDamaged bool         // the journal has lost records that it once held
 	recordsLost    bool         // the same, or a power cut has cut off its end
@@ -314,8 +315,11 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
 	r.cleanStop = j.cleanStop
 	r.bootTime = j.cfg.BootTime.Add(bootMargin)
-	if j.seg != nil && j.seg.latest > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
-		r.bootTime = time.Unix(0, j.seg.latest).Add(recordMargin)
+	if j.seg != nil {
+		r.lastRecord = j.seg.latest
+	}
+	if r.lastRecord > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
+		r.bootTime = time.Unix(0, r.lastRecord).Add(recordMargin)
 	}
 	// After a power cut, rubbish at the end of a segment is normal. Without one
 	// it means that records are missing, and so does a segment without a header.
