@@ -921,3 +921,111 @@ func TestAFileThatWasWrittenAtTheCut(t *testing.T) {
 		})
 	}
 }
+
+// TestAnotherIDAfterAKill has a phext that was renamed aside, also if it was the only one or one of two. It has not
+// if somebody has changed the directory since.
+func TestAnotherIDAfterAKill(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		others     int // phexts
+		changed    time.Duration
+	}{{"the only one", "acknowledged", 0, 0}, {"one of two", "acknowledged", 1, 0}, {"the directory was changed since", "", 0, time.Second}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.recoverFor("will")
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			for n := range c.others {
+				w.mutate(update(fmt.Sprint(n, ".phext"), 1, "acknowledged"))
+			}
+			w.mutate(update("a.phext", 1, "acknowledged"))
+			w.begin(Mutation{File: "a.phext", Op: Delete, At: at(9)})
+			w.must(os.Rename(w.path("a.phext"), BeforePath(w.path("a.phext"))))
+			renamed, err := fsutil.Identify(BeforePath(w.path("a.phext")))
+			w.must(err)
+			(&model{world: w}).reopenAfterCut()
+			w.must(os.Chtimes(w.data, time.Time{}, time.Unix(0, renamed.Ctime).Add(c.changed)))
+			w.recoverFor("mary")
+			w.noneAside(t)
+			if got := w.read("a.phext"); got.Text != c.want || len(w.quarantined()) == 0 != got.Exists {
+				t.Errorf("%q, quarantined: %q", got.Text, w.quarantined())
+			}
+		})
+	}
+}
+
+// TestMostPhextsAreLostAtACut and are made again for another id, also if the disk is full at first and the repairs
+// change the directory. They are not if somebody else comes then, or has changed the directory before.
+func TestMostPhextsAreLostAtACut(t *testing.T) {
+	for _, c := range []struct {
+		name, first string
+		full        bool
+		changed     time.Duration
+		want        State
+	}{
+		{"at once", "", false, 0, text("new")},
+		{"in a directory that was made since it was noted", "", false, 0, text("new")},
+		{"after a full disk", "mary", true, 0, text("new")},
+		{"somebody else after a full disk", "eve", true, 0, State{}},
+		{"the directory was changed since", "", false, 2 * recordMargin, State{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.recoverFor("will")
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			if strings.HasPrefix(c.name, "in a directory") {
+				n, err := w.set.cfg.noteOf(w.j.dir)
+				w.must(err)
+				unknown := *n
+				unknown.Directory = ""
+				w.must(w.set.cfg.setNote(w.j.dir, &unknown))
+				if idAt(w.data) == "" {
+					t.Skip("the file system has no extended attributes")
+				}
+			}
+			w.now = time.Now()
+			files := []string{"b.phext", "c.phext", "d.phext", "e.phext"}
+			w.mutate(update("a.phext", 1, "old"))
+			for _, file := range files {
+				w.mutate(update(file, 1, "new"))
+			}
+			for _, file := range files {
+				w.put(file, State{})
+			}
+			w.must(os.Chtimes(w.data, time.Time{}, w.now.Add(c.changed)))
+			w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+			(&model{world: w}).reopenAfterCut()
+			if c.full {
+				write := w.set.cfg.replace
+				w.set.cfg.replace = func(path string, text io.WriterTo, mode os.FileMode, sync bool) error {
+					if filepath.Base(path) == "c.phext" {
+						return syscall.ENOSPC
+					}
+					return write(path, text, mode, sync)
+				}
+				_, err := w.j.Claim(Owners{Tenants: []string{c.first}, Exists: func(string) bool { return false }})
+				w.must(err)
+				if _, err := w.j.Recover(t.Context()); !errors.As(err, new(*NoRoomError)) {
+					t.Fatalf("it is recovered: %v", err)
+				}
+				for _, file := range []string{"a.phext", "d.phext", "e.phext"} {
+					w.put(file, State{}) // so that nothing but the note tells
+				}
+				w.must(os.Chtimes(w.data, time.Time{}, w.now.Add(2*recordMargin)))
+				w.reopen()
+			}
+			w.recoverFor("mary")
+			for _, file := range []string{"c.phext", "d.phext"} {
+				if got := w.read(file); got != c.want {
+					t.Errorf("%s: %q", file, got.Text)
+				}
+			}
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || len(n.Heirs) > 0 {
+				t.Errorf("it is noted as %+v, %v", n, err)
+			}
+		})
+	}
+}

@@ -158,7 +158,10 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	there := r.presence(c)
+	there, err := r.presence(c, aside)
+	if err != nil {
+		return report, err
+	}
 	r.anew = c != nil && c.anew
 	if c != nil && c.elsewhere != nil {
 		r.unopenedBy = c.elsewhere
@@ -186,7 +189,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		switch {
 		case r.standing == brought && !r.isThere: // it is another directory on purpose
 			r.standing = returned
-		case r.standing == inherited && c.anew && owners.here <= owners.known/2: // they were taken along
+		case r.standing == inherited && c.anew && !owners.inherit: // they were taken along
 			r.standing = foreign
 		}
 		if r.standing == foreign {
@@ -224,15 +227,21 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 type presence struct {
 	known, here int
 	asLeft      bool // one is as its owner has left it: in a copy, or unchanged since the boot. The others may have been removed on purpose
+	inherit     bool // those who have the directory now, and are not noted, get what there is
 }
 
 // presence looks for the phexts of all segments: a power cut may have taken all that the newest one
-// has. Without a crash, nobody asks.
-func (r *recovery) presence(c *claim) map[string]presence {
+// has. Without a crash, nobody asks. A phext that is renamed aside is there, unless names came to the directory
+// or left it since: somebody may have taken the others along.
+func (r *recovery) presence(c *claim, aside map[string]bool) (map[string]presence, error) {
 	there := map[string]presence{}
 	if c == nil || !c.inDoubt || r.sameBoot && !c.copied && !c.anew {
-		return there
+		return there, nil
 	}
+	if c.anew && slices.Equal(c.before.Heirs, c.now.Tenants) {
+		return map[string]presence{"": {asLeft: true, inherit: true}}, nil
+	}
+	untouched := !r.sameBoot && c.unchangedSince(min(r.bootTime.UnixNano(), r.lastRecord+int64(recordMargin)))
 	for file, seen := range r.view.j.expected() {
 		owner := c.ownerBefore(file)
 		p := there[owner]
@@ -245,10 +254,28 @@ func (r *recovery) presence(c *claim) map[string]presence {
 			p.here++
 			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen, c.anew) && id.Ctime < r.bootTime.UnixNano()
 		}
+		if aside[file] {
+			before, err := r.view.j.cfg.Links.Identify(BeforePath(filepath.Join(r.dataDir, file)))
+			if err == nil && !id.Exists() && (untouched || c.unchangedSince(before.Ctime+int64(renameMargin))) {
+				p.here++
+			}
+			p.asLeft = p.asLeft || err == nil && untouched && isSame(before, seen, c.anew)
+		}
 		there[owner] = p
 	}
-	return there
+	alone := c.anew && !c.before.Shared && !c.now.Shared
+	for owner, p := range there {
+		p.inherit = p.here > p.known/2 || alone && p.asLeft && untouched // what is missing was lost at the cut
+		there[owner] = p
+	}
+	if p := there[""]; alone && p.asLeft && p.inherit && c.ofOthers() == inherited {
+		return there, r.view.j.noteHeirs(c)
+	}
+	return there, nil
 }
+
+// renameMargin is by how much the times of the file and of the directory may differ that a rename leaves.
+const renameMargin = 50 * time.Millisecond
 
 // isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it. Where others may
 // have put one there, that may have got its inode number, and has a newer time of change.
