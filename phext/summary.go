@@ -98,15 +98,24 @@ func (p *Phext) DeltaPhext(manifest map[Coordinate]string, pace Pace) *Phext {
 			missing = append(missing, Scroll{at, Missing})
 		}
 	}
-	other := Ordered(p.n, func(yield func(Scroll) bool) {
+	rest := cursor{blocks: OfPaced(missing, pace).blocks}
+	return Ordered(p.n+len(missing), func(yield func(Scroll) bool) {
 		for s := range p.All() {
+			for m := rest.peek(); m != nil && m.At.Compare(s.At) < 0; m = rest.peek() {
+				rest.next()
+				if !yield(*m) {
+					return
+				}
+			}
 			pace.Did(perEntry)
 			if hash, ok := manifest[s.At]; (!ok || hash != pace.Checksum(s.Text)) && !yield(s) {
 				return
 			}
 		}
+		for m := rest.peek(); m != nil && yield(*m); m = rest.peek() {
+			rest.next()
+		}
 	}, pace)
-	return other.WithAll(len(missing), OfPaced(missing, pace).All(), pace)
 }
 
 // hasEmptyScroll says whether SQ counts an empty scroll at c. It does so only at the

@@ -3,6 +3,7 @@ package phext
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -150,5 +151,20 @@ func benchmark(b *testing.B, answer func() string) {
 	b.ReportAllocs()
 	for b.Loop() {
 		answer()
+	}
+}
+
+// TestADeltaIsOneList of what the phext and the manifest have: so it is counted as memory.
+func TestADeltaIsOneList(t *testing.T) {
+	p, manifest := large(), map[Coordinate]string{{1, 1, 1, 1, 1, 1, 1, 1, 999}: "", {2, 1, 1, 1, 1, 1, 1, 1, 1}: ""}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	delta := p.DeltaPhext(manifest, nil)
+	runtime.ReadMemStats(&after)
+	if delta.Len() != p.Len()+len(manifest) {
+		t.Fatalf("%d scrolls", delta.Len())
+	}
+	if took := int64(after.TotalAlloc - before.TotalAlloc); took > delta.Memory()*3/2 {
+		t.Errorf("%d bytes for %d", took, delta.Memory())
 	}
 }
