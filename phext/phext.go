@@ -65,10 +65,10 @@ func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, 
 
 // parseUnordered is ParseWithin for a text of n scrolls that counts past Max.
 func parseUnordered(text string, n int, pace Pace, room func(bytes int64) error) (*Phext, error) {
-	if err := room((2*ScrollSize + seenSize) * int64(n)); err != nil {
+	if err := room((ScrollSize + seenSize) * int64(n)); err != nil {
 		return nil, err
 	}
-	p := OfPaced(slices.AppendSeq(make([]Scroll, 0, n), scrollsOf(text, pace)), pace)
+	p := ofOwn(slices.AppendSeq(make([]Scroll, 0, n), scrollsOf(text, pace)), pace)
 	if p.n < n {
 		p.overwritten = severalAt(text, pace)
 	}
@@ -141,8 +141,10 @@ func countScrolls(text string, pace Pace) (n int) {
 func Of(scrolls []Scroll) *Phext { return OfPaced(scrolls, nil) }
 
 // OfPaced is Of(scrolls).
-func OfPaced(scrolls []Scroll, pace Pace) *Phext {
-	sorted := slices.Clone(scrolls)
+func OfPaced(scrolls []Scroll, pace Pace) *Phext { return ofOwn(slices.Clone(scrolls), pace) }
+
+// ofOwn is OfPaced of scrolls that nobody else has. It sorts them.
+func ofOwn(sorted []Scroll, pace Pace) *Phext {
 	slices.SortStableFunc(sorted, func(a, b Scroll) int {
 		pace.Did(perCompare)
 		return a.At.Compare(b.At)

@@ -98,7 +98,7 @@ func (p *Phext) DeltaPhext(manifest map[Coordinate]string, pace Pace) *Phext {
 			missing = append(missing, Scroll{at, Missing})
 		}
 	}
-	rest := cursor{blocks: OfPaced(missing, pace).blocks}
+	rest := cursor{blocks: ofOwn(missing, pace).blocks}
 	return Ordered(p.n+len(missing), func(yield func(Scroll) bool) {
 		for s := range p.All() {
 			for m := rest.peek(); m != nil && m.At.Compare(s.At) < 0; m = rest.peek() {

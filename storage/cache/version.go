@@ -167,7 +167,7 @@ func (p *Version) WithAllCost(changed []phext.Scroll) int64 {
 func (p *Version) WithCost(at phext.Coordinate, text string) int64 {
 	cost, size := p.Phext.WithMemory(), int64(p.Phext.SizeWith(at, text))
 	if phext.HasDelimiter(text) || p.wasteful(size, text) { // it is parsed again
-		cost += size + 3*phext.ScrollSize*int64(p.Phext.Len()+phext.CountDelimiters(text)+1)
+		cost += size + 4*phext.ScrollSize*int64(p.Phext.Len()+phext.CountDelimiters(text)+1)
 	}
 	return cost
 }

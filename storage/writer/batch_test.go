@@ -281,7 +281,7 @@ func TestABatchTakesTheMemoryOfOneWrite(t *testing.T) {
 	free := func() int64 { return w.Dirs.Answers.Limit() - w.Dirs.Answers.Above(0) }
 	v, err := w.Dirs.File(w.path("n.phext"))
 	w.check(err)
-	const one = 3 * scrolls * phext.ScrollSize
+	const one = 4 * scrolls * phext.ScrollSize
 	before, least := free(), w.Dirs.Answers.Limit()
 	same := w.Writer.files.same
 	w.Writer.files.same = func(path string, v *cache.Version, pace phext.Pace) (fsutil.FileID, bool, error) {
