@@ -855,25 +855,31 @@ func (w *world) recoverCopies(tenant string) {
 	}
 }
 
-// TestAFirstPhextThatIsMovedAfterACut is not noted as made.
+// TestAFirstPhextThatIsMovedAfterACut is not noted as made, also if all that is there of it was renamed aside.
 func TestAFirstPhextThatIsMovedAfterACut(t *testing.T) {
-	w := closing(t, newWorld(t, t.TempDir(), nil))
-	w.recoverFor("will")
-	w.now = time.Now().Add(-time.Hour)
-	w.must(w.begin(update("a.phext", 1, "acknowledged")).Sync())
-	w.put("a.phext", text("\x00\x00"))
-	w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
-	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(-time.Minute)
-	(&model{world: w}).reopenAfterCut()
-	w.must(os.Rename(w.data, w.data+".now"))
-	w.data += ".now"
-	w.recoverCopies("will")
-	j, err := w.set.Of(w.data)
-	w.must(err)
-	w.j = j
-	w.recoverFor("will")
-	if got := w.read("a.phext"); got != text("acknowledged") {
-		t.Errorf("%q", got.Text)
+	for _, aside := range []bool{false, true} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.recoverFor("will")
+		w.now = time.Now().Add(-time.Hour)
+		w.must(w.begin(update("a.phext", 1, "acknowledged")).Sync())
+		w.put("a.phext", text("\x00\x00"))
+		w.must(os.Chtimes(w.path("a.phext"), time.Unix(1, 0), time.Unix(1, 0)))
+		if aside {
+			w.must(os.Rename(w.path("a.phext"), BeforePath(w.path("a.phext"))))
+		}
+		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(-time.Minute)
+		(&model{world: w}).reopenAfterCut()
+		w.must(os.Rename(w.data, w.data+".now"))
+		w.data += ".now"
+		w.recoverCopies("will")
+		j, err := w.set.Of(w.data)
+		w.must(err)
+		w.j = j
+		w.recoverFor("will")
+		w.noneAside(t)
+		if got := w.read("a.phext"); got != text("acknowledged") {
+			t.Errorf("aside %v: %q", aside, got.Text)
+		}
 	}
 }
 

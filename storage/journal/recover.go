@@ -259,7 +259,7 @@ func (r *recovery) presence(c *claim, aside map[string]bool) (map[string]presenc
 			if err == nil && !id.Exists() && (untouched || c.unchangedSince(before.Ctime+int64(renameMargin))) {
 				p.here++
 			}
-			p.asLeft = p.asLeft || err == nil && untouched && isSame(before, seen, c.anew)
+			p.asLeft = p.asLeft || err == nil && (c.copied || untouched && isSame(before, seen, c.anew))
 		}
 		there[owner] = p
 	}
