@@ -45,6 +45,13 @@ func (c *Cache) Freeze(before map[string]*Version) *Frozen {
 	return h
 }
 
+// IsFrozen says whether a file is frozen: readers may not see what is at its path.
+func (c *Cache) IsFrozen(path string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.frozen[path] != nil
+}
+
 // Written has ReadNewest know the files as they are now. Readers do not see that yet.
 func (h *Frozen) Written(after map[string]*Version) {
 	c := h.cache

@@ -69,11 +69,12 @@ func (d *Dir) StopChild(reason string) error {
 // never was, at is Path. The error is that of CheckPresent.
 func (d *Dir) Hold() (at string, release func(), err error) {
 	at, release, err = fsutil.HoldDir(d.Path)
+	opened := at
 	if errors.Is(err, fs.ErrNotExist) {
-		at, release, err = d.Path, nothing, nil
+		at, opened, release, err = d.Path, "", nothing, nil
 	}
 	if err == nil {
-		if err = d.CheckIs(at); err == nil {
+		if err = d.CheckIs(opened); err == nil {
 			return at, release, nil
 		}
 		release()
@@ -106,11 +107,14 @@ func (d *Dir) forgetSeen() {
 // together: it is an error if the directory was seen with phexts and is gone, or if
 // an empty one is in its place.
 func (d *Dir) CheckPresent() error {
-	return d.CheckIs(d.Path)
+	_, letGo, err := d.Hold()
+	letGo()
+	return err
 }
 
-// CheckIs is CheckPresent for what at leads to: Path, or the directory that was opened
-// there. It is also an error if that is another one's.
+// CheckIs is CheckPresent for the directory that was opened as at; "" = there was none. It is
+// also an error if that is another one's. What is at a path could be one directory when it is
+// identified, and another one when it is looked for phexts.
 func (d *Dir) CheckIs(at string) error {
 	if err := d.checkOwn(at); err != nil {
 		return err

@@ -12,10 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"mirrorborn.us/sqgate/internal/apierror"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
+	"mirrorborn.us/sqgate/storage/cache"
 	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
@@ -715,5 +718,46 @@ func TestAMarkForWhichThereWasNoRoom(t *testing.T) {
 	w.dir.markAgain()
 	if mark, err := w.dir.readMark(); mark == nil || err != nil {
 		t.Errorf("there is no mark: %v", err)
+	}
+}
+
+// TestADirectoryThatIsAwayForAMoment while a phext is looked for, or while it is looked whether the directory
+// is there: its phexts are not missing.
+func TestADirectoryThatIsAwayForAMoment(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	path, empty := w.dir.Path, filepath.Join(w.root, "empty")
+	w.put("n.phext", "text")
+	_, err := w.dir.RecoveredView(t.Context(), presenceCall(t, w))
+	w.check(err)
+	w.check(os.Mkdir(empty, 0o700))
+	exchange := func() { w.check(unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, empty, unix.RENAME_EXCHANGE)) }
+
+	identity := w.identity
+	w.identity = func(at string) (string, error) {
+		defer func() { w.identity = identity }()
+		id, err := identity(at)
+		exchange() // it is back
+		return id, err
+	}
+	w.dir.lastHere.Store(nil)
+	exchange()
+	if err := w.dir.CheckPresent(); !errors.Is(err, errVolumeMissing) {
+		t.Errorf("while it is away: %v", err)
+	}
+	if err := w.dir.CheckPresent(); err != nil {
+		t.Errorf("when it is back: %v", err)
+	}
+
+	reads := 0
+	v, err := w.dir.readPhext(w.path("n.phext"), func(path string) (*cache.Version, error) {
+		if reads++; reads == 1 {
+			exchange()
+			defer exchange()
+		}
+		return w.File(path)
+	})
+	if err != nil || v.Text() != "text" {
+		t.Errorf("%v", err)
 	}
 }

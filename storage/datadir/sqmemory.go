@@ -102,7 +102,11 @@ func (d *Dir) CheckForSQ(path string) (id fsutil.FileID, reload bool, err error)
 		return id, false, d.dirs.unfitFor(err)
 	case !id.Exists():
 		d.dirs.sq.seen.Remove(path)
-		return id, false, d.CheckPresent()
+		missing, err := d.isMissing(path)
+		if err == nil && !missing {
+			err = ErrBusy
+		}
+		return id, false, err
 	case id.Size > cache.Largest:
 		return id, false, Unfit(cache.ErrTooLarge.Error())
 	case d.SeenBySQ(path, id):

@@ -94,7 +94,7 @@ func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, e
 		return v, err
 	}
 	for range attempts {
-		if v.Phext, err = d.present(read(path)); err != nil {
+		if v.Phext, err = d.readPhext(path, read); err != nil {
 			return v, err
 		}
 		again, err := read(namesPath)
@@ -139,27 +139,51 @@ func (d *Dir) viewFor(call *rewrite.Call) (v View, err error) {
 		return d.View(call)
 	}
 	v.Names = d.dirs.missing
-	v.Phext, err = d.present(d.dirs.File(call.FilePath(d.Path)))
+	v.Phext, err = d.readPhext(call.FilePath(d.Path), d.dirs.File)
 	return v, err
 }
 
-// present looks again if a phext is missing: its directory must be there if it was seen
-// with phexts. It marks one that has phexts, once for each process.
-func (d *Dir) present(v *cache.Version, err error) (*cache.Version, error) {
-	switch {
-	case err != nil:
-		return nil, err
-	case !v.Exists():
-		return v, d.CheckPresent()
-	case d.mark == "" || d.marked.Load() && !d.missing.Load():
-		return v, nil
+// readPhext reads a phext's file. If it is missing, the directory must have been there if it was seen with
+// phexts, and not only before or afterwards. It marks a directory with phexts, once for each process.
+func (d *Dir) readPhext(path string, read func(path string) (*cache.Version, error)) (*cache.Version, error) {
+	for range attempts {
+		v, err := read(path)
+		if err != nil {
+			return nil, err
+		}
+		if v.Exists() {
+			d.markSeen()
+			return v, nil
+		}
+		if missing, err := d.isMissing(path); err != nil || missing || d.dirs.Cache.IsFrozen(path) {
+			return v, err
+		}
 	}
-	at, release, err := d.Hold()
+	return nil, ErrBusy
+}
+
+// isMissing says whether there is no file in the directory, which is there. Another directory may have been at its
+// path for a moment, when the file was not found.
+func (d *Dir) isMissing(path string) (bool, error) {
+	at, letGo, err := d.Hold()
+	if err != nil {
+		return false, err
+	}
+	defer letGo()
+	id, err := d.dirs.Links.Identify(filepath.Join(at, filepath.Base(path)))
+	return !id.Exists(), d.dirs.unfitFor(fsutil.Named(err, at, d.Path))
+}
+
+// markSeen marks a directory that has phexts.
+func (d *Dir) markSeen() {
+	if d.mark == "" || d.marked.Load() && !d.missing.Load() {
+		return
+	}
+	at, letGo, err := d.Hold()
 	if err == nil {
 		d.MarkWritten(at)
 	}
-	release()
-	return v, err
+	letGo()
 }
 
 // Resolve finds the coordinates that a reading call gives by name.
