@@ -219,12 +219,41 @@ func TestNamesComeAndGo(t *testing.T) {
 	}
 }
 
+// TestANameThatComesAndGoes is looked for at a few places, at the latest of them, however often it came: at one
+// coordinate, or at another each time.
+func TestANameThatComesAndGoes(t *testing.T) {
+	for _, moves := range []uint32{1, 900} {
+		p, last := Missing(), phext.Scroll{}
+		for i := range uint32(1_000) {
+			last = phext.Scroll{At: phext.Coordinate{999, 1, 1, 1, 1, 1, 1, 1 + i/900, 1 + i%moves}, Text: "name"}
+			p = Missing().WithAll([]phext.Scroll{last}, nil).sharing(p)
+			p.Noted([]phext.Scroll{last}, nil)
+		}
+		if at, ok := p.Find("name", nil); !ok || at != last.At {
+			t.Errorf("%v, %v", at, ok)
+		}
+		if p.names.n > mostPlaces {
+			t.Errorf("%d places", p.names.n)
+		}
+	}
+}
+
+// sharing has the version share the index of the one before, as one that With has made does.
+func (p *Version) sharing(before *Version) *Version {
+	p.names = before.names
+	return p
+}
+
 // TestNamesAreIndexedPieceByPiece when their file is read, and counted before: nobody waits for that in
 // a turn, or behind a lock.
 func TestNamesAreIndexedPieceByPiece(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n.names.phext")
 	const names = 50_000
-	put(t, path, strings.Repeat(strings.Repeat("name\x17", 500)+"\x18", names/500))
+	var text strings.Builder
+	for i := range names {
+		fmt.Fprintf(&text, "n%d%c", i, map[bool]rune{true: 0x18, false: 0x17}[i%500 == 499])
+	}
+	put(t, path, text.String())
 	budget := memlimit.NewBudget(1 << 30)
 	c := New(1<<30, func(string) *memlimit.Reservation { return memlimit.Reserve(budget) })
 	v := read(t, c, path)

@@ -3,6 +3,7 @@ package cache
 import (
 	"hash/maphash"
 	"math/bits"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -27,6 +28,7 @@ type place struct {
 const (
 	perPart     = 64   // places, about
 	sparePlaces = 1024 // that a small file may have of names that are gone
+	mostPlaces  = 8    // of one name, for those who still have earlier versions
 	// placeMemory is what the places of a name take, in bytes, at most about: a part has room for
 	// some more, and there may be as many names that are gone.
 	placeMemory = 3 * int64(unsafe.Sizeof(place{}))
@@ -53,10 +55,25 @@ func (x *index) part(name string) (part *[]place, hash uint32) {
 	return &x.parts[(sum>>32)&uint64(len(x.parts)-1)], uint32(sum)
 }
 
+// add adds a name. One that has come and gone at many coordinates is at the latest of them.
 func (x *index) add(s phext.Scroll) {
 	part, hash := x.part(s.Text)
 	if *part == nil {
 		*part = make([]place, 0, min(x.of, perPart+perPart/4))
+	}
+	oldest, n := 0, 0
+	for i, p := range slices.Backward(*part) {
+		switch {
+		case p.hash != hash:
+			continue
+		case p.at == s.At:
+			return
+		}
+		oldest, n = i, n+1
+	}
+	if n == mostPlaces {
+		*part = slices.Delete(*part, oldest, oldest+1)
+		x.n--
 	}
 	*part = append(*part, place{hash, s.At})
 	x.n++

@@ -87,7 +87,9 @@ func find(v datadir.View, q *rewrite.QuerySpec, from, to phext.Coordinate, all *
 		addRange(v, from, to, all)
 	}
 	for i, p := range q.Set {
-		all.work.did(perLookUp)
+		if all.work.did(perLookUp) {
+			break
+		}
 		f := lookUp(v, p)
 		f.number = i + 1
 		all.add(f)

@@ -166,6 +166,16 @@ func TestStatusOfAFileThatCountsPastMax(t *testing.T) {
 	w.check(err)
 }
 
+// TestAQueryEndsWithItsClient, also while it looks up the coordinates of a set.
+func TestAQueryEndsWithItsClient(t *testing.T) {
+	q := &rewrite.QuerySpec{Limit: 1, Set: make([]rewrite.Place, 10*fairqueue.Piece/perLookUp)}
+	all := &first[found]{most: len(q.Set), compare: compareFound, work: &work{pause: func() error { return context.Canceled }}}
+	view := datadir.View{Phext: cache.Missing(), Names: cache.Missing()}
+	if _, err := find(view, q, phext.Coordinate{}, phext.Coordinate{}, all); !errors.Is(err, context.Canceled) || all.all.len > len(q.Set)/5 {
+		t.Errorf("%v, after %d of %d", err, all.all.len, len(q.Set))
+	}
+}
+
 // TestQuery has names of both kinds. Those of numbers stand where the numbers say.
 func TestQuery(t *testing.T) {
 	w := newWorld(t, 1<<20)
