@@ -231,15 +231,13 @@ func lacks(path string, known func() ([]string, error)) (what string, err error)
 	return "", err
 }
 
-// phextsIn are the names of the phexts' files in a directory, also of those that a crash has left
-// renamed aside.
+// phextsIn are the names of the phexts' files in a directory. One that a crash has left renamed aside is
+// not: it says too little of whose directory it is.
 func phextsIn(path string) (map[string]bool, error) {
 	entries, err := os.ReadDir(path)
 	here := map[string]bool{}
 	for _, e := range entries {
-		if file, aside := journal.FileBefore(e.Name()); aside {
-			here[file] = true
-		} else if strings.HasSuffix(e.Name(), phext.Extension) {
+		if strings.HasSuffix(e.Name(), phext.Extension) {
 			here[e.Name()] = true
 		}
 	}

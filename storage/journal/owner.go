@@ -41,7 +41,6 @@ type ownerNote struct {
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
 	ID        string   `json:"id,omitempty"`        // see idAttribute; "" = an earlier version has begun the journal
-	Heirs     []string `json:"heirs,omitempty"`     // have another id, and are recovering the directory: repairs change what tells that
 	Since     int64    `json:"since,omitempty"`     // when tenants were noted, in ns since 1970; 0 = by an earlier version
 }
 
@@ -56,7 +55,7 @@ func (n *ownerNote) knowsOthers(tenant string) bool {
 
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
-		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away) && slices.Equal(n.Heirs, m.Heirs)
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
 }
 
 // without is the note when tenants have another data_dir.
@@ -259,12 +258,10 @@ type claim struct {
 	ids    bool // they may be those who had the data_dir, with other ids
 
 	replaced  bool     // the directory is another one than before, or was written with another journal since
-	same      bool     // the directory is known to be the one before
 	written   bool     // it was written with another journal since
 	inDoubt   bool     // a crash may have damaged the files since they were recovered last
 	copied    bool     // the directory is a copy, made after that crash
 	elsewhere *Journal // of the path where it is; nil = it is at its own
-	changed   int64    // when names came to the directory or left it last, in ns since 1970
 }
 
 // standing is what the journal means for a file.
@@ -460,29 +457,11 @@ func (c *claim) look(at string) error {
 		return err
 	}
 	c.now.Directory = birth.String()
-	if info, err := os.Stat(at); err == nil {
-		c.changed = info.ModTime().UnixNano()
-	}
 	if was, written := c.before, idAt(at); was != nil { // one without an id of its own was never used with any
 		c.written = written != "" && written != was.ID
 		c.replaced = c.now.Directory != "" && was.Directory != "" && c.now.Directory != was.Directory || c.written
-		c.same = !c.replaced && c.now.Directory != "" && (was.Directory != "" || written != "") // it may have been made since it was noted
 	}
 	return nil
-}
-
-// unchangedSince says whether no name has come to the directory or left it since a time in ns since 1970. It is
-// false if it is not known whether it is the directory that was noted.
-func (c *claim) unchangedSince(ns int64) bool {
-	return c.same && c.changed <= ns
-}
-
-// noteHeirs notes that those who have the data_dir now get what there is of those before, also if the
-// recovery is interrupted.
-func (j *Journal) noteHeirs(c *claim) error {
-	n := *c.before
-	n.Heirs = c.now.Tenants
-	return j.cfg.setNote(j.dir, &n)
 }
 
 // syncAll has all phexts of the data_dir, to which the path at leads, on the disk. This journal

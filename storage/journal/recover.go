@@ -158,10 +158,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	there, err := r.presence(c, aside)
-	if err != nil {
-		return report, err
-	}
+	there := r.presence(c)
 	r.anew = c != nil && c.anew
 	if c != nil && c.elsewhere != nil {
 		r.unopenedBy = c.elsewhere
@@ -189,7 +186,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		switch {
 		case r.standing == brought && !r.isThere: // it is another directory on purpose
 			r.standing = returned
-		case r.standing == inherited && c.anew && !owners.inherit: // they were taken along
+		case r.standing == inherited && c.anew && owners.here <= owners.known/2: // they were taken along
 			r.standing = foreign
 		}
 		if r.standing == foreign {
@@ -227,21 +224,15 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 type presence struct {
 	known, here int
 	asLeft      bool // one is as its owner has left it: in a copy, or unchanged since the boot. The others may have been removed on purpose
-	inherit     bool // those who have the directory now, and are not noted, get what there is
 }
 
 // presence looks for the phexts of all segments: a power cut may have taken all that the newest one
-// has. Without a crash, nobody asks. A phext that is renamed aside is there, unless names came to the directory
-// or left it since: somebody may have taken the others along.
-func (r *recovery) presence(c *claim, aside map[string]bool) (map[string]presence, error) {
+// has. Without a crash, nobody asks.
+func (r *recovery) presence(c *claim) map[string]presence {
 	there := map[string]presence{}
 	if c == nil || !c.inDoubt || r.sameBoot && !c.copied && !c.anew {
-		return there, nil
+		return there
 	}
-	if c.anew && slices.Equal(c.before.Heirs, c.now.Tenants) {
-		return map[string]presence{"": {asLeft: true, inherit: true}}, nil
-	}
-	untouched := !r.sameBoot && c.unchangedSince(min(r.bootTime.UnixNano(), r.lastRecord+int64(recordMargin)))
 	for file, seen := range r.view.j.expected() {
 		owner := c.ownerBefore(file)
 		p := there[owner]
@@ -254,28 +245,10 @@ func (r *recovery) presence(c *claim, aside map[string]bool) (map[string]presenc
 			p.here++
 			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen, c.anew) && id.Ctime < r.bootTime.UnixNano()
 		}
-		if aside[file] {
-			before, err := r.view.j.cfg.Links.Identify(BeforePath(filepath.Join(r.dataDir, file)))
-			if err == nil && !id.Exists() && (untouched || c.unchangedSince(before.Ctime+int64(renameMargin))) {
-				p.here++
-			}
-			p.asLeft = p.asLeft || err == nil && (c.copied || untouched && isSame(before, seen, c.anew))
-		}
 		there[owner] = p
 	}
-	alone := c.anew && !c.before.Shared && !c.now.Shared
-	for owner, p := range there {
-		p.inherit = p.here > p.known/2 || alone && p.asLeft && untouched // what is missing was lost at the cut
-		there[owner] = p
-	}
-	if p := there[""]; alone && p.asLeft && p.inherit && c.ofOthers() == inherited {
-		return there, r.view.j.noteHeirs(c)
-	}
-	return there, nil
+	return there
 }
-
-// renameMargin is by how much the times of the file and of the directory may differ that a rename leaves.
-const renameMargin = 50 * time.Millisecond
 
 // isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it. Where others may
 // have put one there, that may have got its inode number, and has a newer time of change.
@@ -318,7 +291,6 @@ type recovery struct {
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	bootTime       time.Time    // nobody has edited a phext before, in this run of the kernel
-	lastRecord     int64        // its time, in ns since 1970
 	cleanStop      bool         // the phexts were on the disk when it was stopped
 	journalDamaged bool         // the journal has lost records that it once held
 	recordsLost    bool         // the same, or a power cut has cut off its end
@@ -342,11 +314,8 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
 	r.cleanStop = j.cleanStop
 	r.bootTime = j.cfg.BootTime.Add(bootMargin)
-	if j.seg != nil {
-		r.lastRecord = j.seg.latest
-	}
-	if r.lastRecord > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
-		r.bootTime = time.Unix(0, r.lastRecord).Add(recordMargin)
+	if j.seg != nil && j.seg.latest > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
+		r.bootTime = time.Unix(0, j.seg.latest).Add(recordMargin)
 	}
 	// After a power cut, rubbish at the end of a segment is normal. Without one
 	// it means that records are missing, and so does a segment without a header.

@@ -95,25 +95,13 @@ func (f *fileRecovery) isLeftAlone() bool {
 }
 
 // isTheirs says whether the file is that of those whom the journal knows, and not one that another has brought:
-// it is the one that was seen, or was written at a power cut, or holds what a crash leaves of what they wrote, or blocks
-// that were never written.
+// it is the one that was seen, or holds what a crash leaves of what they wrote, or blocks that were never written.
 func (f *fileRecovery) isTheirs() (bool, error) {
-	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen, f.anew) || f.writtenAtCut() || f.found.hasEmptyBlock() ||
+	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen, f.anew) || f.found.hasEmptyBlock() ||
 		f.found.Equals(f.want) || f.found.Equals(f.before) || f.interrupted() || f.madeFromNothing() {
 		return true, nil
 	}
 	return f.older()
-}
-
-// writtenAtCut says whether the file was last changed when those whom the journal knows wrote last, and not in this
-// run of the kernel: a power cut may have taken the record of a write. Others may have put a file there later, before
-// the boot. The time of the last record says when they wrote, and that of a rename aside, which needs no record.
-func (f *fileRecovery) writtenAtCut() bool {
-	last := f.lastRecord
-	if aside, err := f.view.j.cfg.Links.Identify(BeforePath(f.place)); err == nil && aside.Exists() {
-		last = max(last, aside.Ctime)
-	}
-	return !f.sameBoot && f.fromBeforeBoot() && max(f.id.Mtime, f.id.Ctime) <= last+int64(recordMargin)
 }
 
 // replay finds out what the file should hold.
