@@ -98,22 +98,12 @@ func (p *Phext) DeltaPhext(manifest map[Coordinate]string, pace Pace) *Phext {
 			missing = append(missing, Scroll{at, Missing})
 		}
 	}
-	rest := cursor{blocks: ofOwn(missing, pace).blocks}
-	return Ordered(p.n+len(missing), func(yield func(Scroll) bool) {
+	return ofOwn(missing, pace).WithAll(p.n, func(yield func(Scroll) bool) {
 		for s := range p.All() {
-			for m := rest.peek(); m != nil && m.At.Compare(s.At) < 0; m = rest.peek() {
-				rest.next()
-				if !yield(*m) {
-					return
-				}
-			}
 			pace.Did(perEntry)
 			if hash, ok := manifest[s.At]; (!ok || hash != pace.Checksum(s.Text)) && !yield(s) {
 				return
 			}
-		}
-		for m := rest.peek(); m != nil && yield(*m); m = rest.peek() {
-			rest.next()
 		}
 	}, pace)
 }

@@ -115,8 +115,8 @@ func (p *Version) Find(text string, pace phext.Pace) (at phext.Coordinate, ok bo
 }
 
 // Noted has the version find names that With or WithAll has just written to it. It is called
-// before anybody sees the version. Names that are gone stay in the index until it is twice as
-// large as the names need, and is made anew.
+// before anybody sees the version. Names that are gone stay in the index. Once it is twice as large
+// as it has to be, the version gets a new one.
 func (p *Version) Noted(changed []phext.Scroll, pace phext.Pace) {
 	if !p.names.addAll(changed, 2*min(p.names.of, p.Phext.Len())+sparePlaces) {
 		p.Indexed(pace)

@@ -274,7 +274,7 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 	later := fmt.Sprintf(`/,"incarnation":%q`, tenants.NewIncarnation(time.Now().Add(time.Hour)))
 	for _, test := range []struct {
 		name    string
-		moves   string // who has moved, with the phexts, and has called since
+		moves   string // whose phexts were moved; they have called since
 		next    string // the tenant at the path after the first one has left it; "" = there is none
 		missing bool
 	}{

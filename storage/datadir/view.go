@@ -297,9 +297,6 @@ func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) 
 	if fetching != nil {
 		names = append(fetching.kept(names, call), coming...)
 	}
-	if len(names) == 0 {
-		return nil, d.CheckPresent()
-	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !call.ShowsPhext(name) })
 	slices.Sort(names)
 	return slices.Compact(names), nil
