@@ -167,10 +167,13 @@ func (d *Dir) noAccess(err error) error {
 	return errNoAccess
 }
 
-// knownPhexts are the names of the files that the journal knows.
+// knownPhexts are the names of the files that the journal knows, as far as it is of those who have the directory now.
 func (d *Dir) knownPhexts() ([]string, error) {
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
+		return nil, err
+	}
+	if theirs, err := d.HasJournal(); !theirs {
 		return nil, err
 	}
 	if d.dirs.onlyLooks {

@@ -122,6 +122,7 @@ func (d *Dir) markRecovered(was *place) error {
 		return ErrNotRecovered
 	}
 	d.recovered.Store(true)
+	d.refused.Store("")
 	return nil
 }
 
@@ -169,7 +170,7 @@ func (d *Dir) claim() (others bool, err error) {
 }
 
 // notRecovered logs why a directory is not recovered, and returns what callers are told.
-// It logs only once that a disk is full, since each request tries again.
+// It logs the same only once, since each request tries again.
 func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	var full *journal.NoRoomError
 	said, told := "a directory is not served, because its files could not be recovered", ErrNotRecovered
@@ -179,7 +180,8 @@ func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	if errors.As(err, &full) {
 		said, told = "a directory is not written, and damaged phexts in it are not read, until there is room to repair them", errNoRoom
 	}
-	if before := d.waiting.Swap(full); full == nil || before == nil {
+	reason := err.Error()
+	if before := d.waiting.Swap(full); full == nil && d.refused.Swap(reason) != reason || full != nil && before == nil {
 		d.dirs.Logger.LogAttrs(ctx, slog.LevelError, said, slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 	}
 	return told

@@ -3,6 +3,7 @@ package datadir
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,10 +124,10 @@ func TestWhoSharesADirectoryMayChange(t *testing.T) {
 	}
 }
 
-// TestWhoIsInTheTenantsFile decides whether a cut is repaired for another tenant that has the directory now: it
-// has another id, unless whoever had the directory is there.
+// TestWhoIsInTheTenantsFile decides what a cut means for another tenant that has the directory now. It may be the one
+// before with another id, unless that is there: then nobody is served until it has the former id, and that is said once.
 func TestWhoIsInTheTenantsFile(t *testing.T) {
-	for _, stays := range []bool{false, true} {
+	for _, c := range []struct{ name, want string }{{"will is there", "ackn"}, {"she is will", "acknowledged"}, {"she is not", ""}} {
 		w := newWorld(t)
 		w.check(w.dir.Recover(t.Context()))
 		j, err := w.JournalOf(w.dir)
@@ -138,18 +139,42 @@ func TestWhoIsInTheTenantsFile(t *testing.T) {
 		id, err := fsutil.Identify(w.path("n.phext"))
 		w.check(err)
 		w.check(errors.Join(p.Done(id), p.Sync()))
+		w.dir.MarkWritten(w.dir.Path)
 		w.Journal, err = journal.New(journal.Config{Dir: filepath.Join(w.root, "journal"), Quarantine: filepath.Join(w.root, "quarantine"),
 			BootID: "the next boot", BootTime: time.Now().Add(time.Hour), Logger: w.Logger, Datasync: func(*os.File) error { return nil }})
 		w.check(err)
-		all, want := []string{strings.Replace(w.entry(""), "will", "mary", 1)}, "acknowledged"
-		if stays {
-			all, want = append(all, strings.Replace(strings.Replace(w.entry(""), "v1-0", "v1-1", 1), `/data"`, `/now"`, 1)), "ackn"
+		all := []string{strings.Replace(w.entry(""), "will", "mary", 1)}
+		asks := c.name != "will is there"
+		if !asks {
+			all = append(all, strings.Replace(strings.Replace(w.entry(""), "v1-0", "v1-1", 1), `/data"`, `/now"`, 1))
 			w.check(errors.Join(os.Mkdir(filepath.Join(w.root, "now"), 0o700), os.WriteFile(filepath.Join(w.root, "now", "n.phext"), nil, 0o600)))
 		}
 		w.setTenants(all...)
+		if asks {
+			log := &strings.Builder{}
+			w.Logger = slog.New(slog.NewTextHandler(log, nil))
+			for range 3 {
+				w.wantError(w.dir.Recover(t.Context()), apierror.Unavailable, "operator's log")
+			}
+			if n := strings.Count(log.String(), "until a crash"); n != 1 {
+				t.Errorf("it is logged %d times: %s", n, log)
+			}
+		}
+		switch c.name {
+		case "she is will":
+			w.setTenants(w.entry(""))
+			w.check(w.dir.Recover(t.Context()))
+			w.setTenants(all...)
+		case "she is not": // with a phext of her own
+			w.check(errors.Join(os.Rename(w.dir.Path, w.dir.Path+".before"), os.Mkdir(w.dir.Path, 0o700)))
+			w.put("hers.phext", "hers")
+			if n, err := fsutil.BirthOf(w.dir.Path); err != nil || n.String() == "" {
+				continue // the file system does not say when a directory was made
+			}
+		}
 		w.check(w.dir.Recover(t.Context()))
-		if got, err := os.ReadFile(w.path("n.phext")); err != nil || string(got) != want {
-			t.Errorf("stays %v: %q, %v", stays, got, err)
+		if got, err := os.ReadFile(w.path("n.phext")); fsutil.IgnoreMissing(err) != nil || string(got) != c.want {
+			t.Errorf("%s: %q, %v", c.name, got, err)
 		}
 		w.check(w.Journal.Close())
 	}

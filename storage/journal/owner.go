@@ -255,7 +255,7 @@ type claim struct {
 	now    ownerNote
 	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
 	anew   bool // nothing in the journal is of theirs
-	ids    bool // they may be those who had the data_dir, with other ids
+	ids    bool // they may be those who had the data_dir, with other ids: nobody but the operator knows
 
 	replaced  bool     // the directory is another one than before, or was written with another journal since
 	written   bool     // it was written with another journal since
@@ -268,11 +268,11 @@ type claim struct {
 type standing int
 
 const (
-	usual     standing = iota // it says what the file should hold
-	returned                  // nothing: its owner may have changed the file elsewhere since
-	foreign                   // nothing: the file is somebody else's
-	inherited                 // it says what a crash has damaged in a file whose owner has another id now, or no entry
-	brought                   // it says what the file should hold, of which this is a copy made before a recovery
+	usual    standing = iota // it says what the file should hold
+	returned                 // nothing: its owner may have changed the file elsewhere since
+	foreign                  // nothing: the file is somebody else's
+	left                     // it says what a crash has damaged in a file of those who had the directory until now
+	brought                  // it says what the file should hold, of which this is a copy made before a recovery
 )
 
 // Claim says whose the data_dir is now. Nobody else uses the journal or changes the data_dir
@@ -380,6 +380,9 @@ func (c *claim) of(file string) standing {
 	if c.idle {
 		return foreign
 	}
+	if c.anew && c.before.Shared && !c.replaced && slices.Contains(c.now.Tenants, ownerIn(c.before.Tenants, file)) {
+		return usual
+	}
 	if c.anew {
 		return c.ofOthers()
 	}
@@ -410,11 +413,10 @@ func (c *claim) of(file string) standing {
 	return usual
 }
 
-// ofOthers is the standing of a file of those who had the directory until now. Nobody else ever
-// gets what they had.
+// ofOthers is the standing of a file of those who had the directory until now.
 func (c *claim) ofOthers() standing {
 	if c.inDoubt && !c.replaced && len(c.before.Tenants) > 0 && (c.ids || !c.anew) {
-		return inherited
+		return left
 	}
 	return foreign
 }
@@ -526,7 +528,7 @@ func (j *Journal) SettleClaim(at string) (err error) {
 	}
 	if c.before != nil && !c.anew && j.seg != nil && !slices.Equal(c.before.Tenants, c.now.Tenants) {
 		for file := range j.files {
-			if s := c.of(file); s == foreign || s == inherited {
+			if s := c.of(file); s == foreign || s == left {
 				delete(j.files, file)
 			}
 		}

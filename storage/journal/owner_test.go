@@ -349,143 +349,7 @@ func (w *world) cut(boot time.Duration) {
 	(&model{world: w}).reopenAfterCut()
 }
 
-// TestADirectoryThatOthersGetAfterACut has the phexts whole, unless somebody has emptied it.
-func TestADirectoryThatOthersGetAfterACut(t *testing.T) {
-	for _, emptied := range []bool{false, true} {
-		w := closing(t, newWorld(t, t.TempDir(), nil))
-		w.recoverFor("will")
-		w.mutate(update("d.phext", 1, "whole"))
-		w.cut(time.Hour)
-		want := text("acknowledged")
-		if emptied {
-			want = State{}
-			for _, file := range []string{"a.phext", "c.phext", "d.phext"} {
-				w.put(file, want)
-			}
-		}
-		r := w.recoverFor("mary")
-		if a, b := w.read("a.phext"), w.read("b.phext"); a != want || b != want {
-			t.Errorf("emptied %v: %q and %q after %+v", emptied, a.Text, b.Text, r)
-		}
-		if all, err := w.j.History(Query{}); err != nil || len(all) > 0 {
-			t.Errorf("emptied %v: the history has %v, %v", emptied, all, err)
-		}
-	}
-}
-
-// TestNothingOfOthersIsMade in a directory that was emptied and given to somebody else with phexts of
-// the same names, after a cut, and after sqgate alone has crashed.
-func TestNothingOfOthersIsMade(t *testing.T) {
-	for name, crash := range map[string]func(w *world){
-		"a cut": func(w *world) { w.cut(-time.Minute) },
-		"a crash of sqgate": func(w *world) {
-			w.mutate(update("c.phext", 1, "will's"))
-			w.begin(update("b.phext", 1, "will's, begun"))
-			(&model{world: w}).reopenAfterCut()
-		},
-	} {
-		w := closing(t, newWorld(t, t.TempDir(), nil))
-		w.recoverFor("will")
-		crash(w)
-		w.put("a.phext", State{})
-		w.put("b.phext", State{})
-		w.put("c.phext", text("mary's own"))
-		r := w.recoverFor("mary")
-		if a, b, c := w.read("a.phext"), w.read("b.phext"), w.read("c.phext"); a.Exists || b.Exists || c != text("mary's own") {
-			t.Errorf("%s: %q, %q and %q after %+v", name, a.Text, b.Text, c.Text, r)
-		}
-	}
-}
-
-// TestOnlyAnotherIDInherits what a cut has damaged, and only as far as mary has not put other phexts there, which
-// may have come before the boot.
-func TestOnlyAnotherIDInherits(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		phexts string // that are put in the place of will's; "" = they stay as they are
-		come   func(w *world)
-		others []string
-	}{
-		{"will is elsewhere", "", nil, []string{"will"}},
-		{"mary was elsewhere", "", func(w *world) { w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Tenants: []string{"mary"}})) }, nil},
-		{"mary was elsewhere long ago", "", func(w *world) { w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Away: []string{"mary"}})) }, nil},
-		{"nobody knows where mary was", "", func(w *world) {
-			w.must(os.Mkdir(w.cfg.Dir+"/x", 0o700))
-			w.must(os.WriteFile(w.cfg.Dir+"/x/"+ownerFile, []byte("{"), 0o600))
-		}, nil},
-		{"most are gone", "", func(w *world) { w.put("a.phext", State{}) }, nil},
-		{"most are gone, and one is another", "c", nil, nil},
-		{"all are others", "a b c", nil, nil},
-		{"all are others, and have their inode numbers", "in place", nil, nil},
-		{"most are others", "a b", nil, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := closing(t, newWorld(t, t.TempDir(), nil))
-			w.recoverFor("will")
-			w.cut(time.Hour)
-			if c.come != nil {
-				c.come(w)
-			}
-			want := map[string]State{"a.phext": w.read("a.phext"), "b.phext": {}, "c.phext": w.read("c.phext")}
-			for _, file := range []string{"a.phext", "c.phext"} {
-				switch c.phexts {
-				case "":
-				case "in place":
-					want[file] = text("mary's own")
-					w.must(os.WriteFile(w.path(file), []byte("mary's own"), 0o600))
-				default:
-					want[file] = State{}
-					w.must(os.Rename(w.path(file), w.path(file)+".away"))
-				}
-			}
-			for name := range strings.FieldsSeq(strings.TrimPrefix(c.phexts, "in place")) {
-				want[name+".phext"] = text("mary's own")
-				w.put(name+".phext", want[name+".phext"])
-			}
-			r := w.recoverAmong("mary", c.others...)
-			for file, want := range want {
-				if got := w.read(file); got != want {
-					t.Errorf("%s: %q after %+v", file, got.Text, r)
-				}
-			}
-		})
-	}
-}
-
-// TestACopyForAnotherID is in the place of a directory of which the journal does not know when it was made. What
-// a cut has left there is anything, and older than what was seen.
-func TestACopyForAnotherID(t *testing.T) {
-	w := closing(t, newWorld(t, t.TempDir(), nil))
-	w.recoverFor("will")
-	after := w.data + ".after"
-	w.must(os.Mkdir(after, 0o700))
-	w.must(os.WriteFile(after+"/a.phext", []byte("something that nobody has written"), 0o600))
-	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
-		w.mutate(update(file, 1, "acknowledged"))
-	}
-	n, err := w.set.cfg.noteOf(w.j.dir)
-	w.must(err)
-	unknown := *n
-	unknown.Directory = ""
-	w.must(w.set.cfg.setNote(w.j.dir, &unknown))
-	w.put("b.phext", State{})
-	w.must(os.Rename(w.data, w.data+".before"))
-	w.must(os.Rename(after, w.data))
-	was, err := os.Stat(w.data + ".before/c.phext")
-	w.must(err)
-	w.put("c.phext", text("acknowledged"))
-	w.must(os.Chtimes(w.path("c.phext"), time.Time{}, was.ModTime()))
-	w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
-	(&model{world: w}).reopenAfterCut()
-	w.recoverFor("mary")
-	for _, file := range []string{"a.phext", "b.phext"} {
-		if got := w.read(file); got != text("acknowledged") {
-			t.Errorf("%s: %q", file, got.Text)
-		}
-	}
-}
-
-// TestOneOfSeveralIsLeftAfterACut, and has its phexts whole, and the others' as far as they are there.
+// TestOneOfSeveralIsLeftAfterACut, and has its phexts whole. sqgate asks whether the others' are to be repaired, too.
 func TestOneOfSeveralIsLeftAfterACut(t *testing.T) {
 	for _, moved := range []bool{false, true} {
 		w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -512,7 +376,14 @@ func TestOneOfSeveralIsLeftAfterACut(t *testing.T) {
 		w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
 		(&model{world: w}).reopenAfterCut()
 		w.must(w.set.cfg.setNote(w.cfg.Dir+"/x", &ownerNote{Away: []string{"a"}})) // which was elsewhere before
-		w.recoverFor("a")
+		if asks := w.recoverOrAsk("a"); asks == moved {
+			t.Errorf("moved %v: sqgate asks: %v", moved, asks)
+		} else if asks {
+			_, err := w.j.Claim(Owners{Tenants: []string{"a", "will"}, Shared: true})
+			w.must(err)
+			w.recover()
+			w.recoverFor("a")
+		}
 		for file, want := range want {
 			if got := w.read(file); got != want {
 				t.Errorf("moved %v, %s: %q", moved, file, got.Text)
@@ -525,9 +396,9 @@ func TestOneOfSeveralIsLeftAfterACut(t *testing.T) {
 // another owner before anybody recovers them. It is made again.
 func TestTheOnlyPhextSinceTheBootIsLost(t *testing.T) {
 	for _, c := range []struct {
-		name, tenant      string
+		name              string
 		copied, elsewhere bool
-	}{{"elsewhere", "will", false, true}, {"a copy elsewhere", "will", true, true}, {"a copy", "will", true, false}, {"another id", "mary", false, false}} {
+	}{{"elsewhere", false, true}, {"a copy elsewhere", true, true}, {"a copy", true, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
 			w.now = time.Now().Add(-time.Hour)
@@ -567,7 +438,7 @@ func TestTheOnlyPhextSinceTheBootIsLost(t *testing.T) {
 			var err error
 			w.j, err = w.set.Of(w.data)
 			w.must(err)
-			w.recoverFor(c.tenant)
+			w.recoverFor("will")
 			if got, old := w.read("n.phext"), w.read("a.phext"); got != text("acknowledged") || old != text("old") {
 				t.Errorf("%q and %q", got.Text, old.Text)
 			}
@@ -600,66 +471,6 @@ func TestNULsInAText(t *testing.T) {
 	}
 }
 
-// TestAFileOfOthersThatWasRenamedAside never becomes a phext of whoever has the directory then. It is quarantined,
-// unless it is of a tenant with another id, or has come with another directory.
-func TestAFileOfOthersThatWasRenamedAside(t *testing.T) {
-	away := func(w *world) { w.put("a.phext", State{}) }
-	for _, c := range []struct {
-		name         string
-		change       func(w *world)
-		others, want string
-		expelled     bool
-	}{
-		{"somebody else", away, "will", "", true},
-		{"somebody else with a phext of the name", func(w *world) { w.put("a.phext", text("mary's own")) }, "will", "mary's own", true},
-		{"somebody else with a phext that is empty", func(w *world) { w.put("a.phext", text("")) }, "will", "", true},
-		{"somebody else with something that is no phext", func(w *world) { away(w); w.must(os.Mkdir(w.path("a.phext"), 0o700)) }, "will", "", true},
-		{"another one with a phext of the name, and will is gone", func(w *world) {
-			w.must(os.Rename(w.path("a.phext"), w.path("a.away")))
-			w.put("a.phext", text("mary's own"))
-		}, "", "mary's own", true},
-		{"another one, and will is gone with his phexts", func(w *world) { away(w); w.put("b.phext", State{}) }, "", "", true},
-		{"another id", func(*world) {}, "", "acknowledged, begun", false},
-		{"another directory", func(w *world) {
-			away(w)
-			w.must(os.CopyFS(w.data+".now", os.DirFS(w.data)))
-			w.must(os.RemoveAll(w.data))
-			w.must(os.Rename(w.data+".now", w.data))
-		}, "will", "acknowledged", false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := closing(t, newWorld(t, t.TempDir(), nil))
-			log := &strings.Builder{}
-			w.cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
-			w.reopen()
-			w.recoverFor("will")
-			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
-				t.Skip("the file system does not say when a directory was made")
-			}
-			for _, file := range []string{"a.phext", "b.phext"} {
-				w.mutate(update(file, 1, "acknowledged"))
-			}
-			begun := update("a.phext", 1, ", begun")
-			begun.Op = Insert
-			w.begin(begun)
-			w.must(os.Rename(w.path("a.phext"), BeforePath(w.path("a.phext"))))
-			w.put("a.phext", text("ackn"))
-			(&model{world: w}).reopenAfterCut()
-			c.change(w)
-			w.recoverAmong("mary", c.others)
-			w.noneAside(t)
-			got := ""
-			if b, err := os.ReadFile(w.path("a.phext")); err == nil {
-				got = string(b)
-			}
-			all := w.quarantined()
-			if got != c.want || slices.Contains(all, "acknowledged") != c.expelled || strings.Contains(log.String(), "another tenant's was renamed aside") != c.expelled {
-				t.Errorf("%q, quarantined: %q, log: %s", got, all, log)
-			}
-		})
-	}
-}
-
 // TestASharersFileThatWasRenamedAside is put back where nobody had its name before.
 func TestASharersFileThatWasRenamedAside(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -678,25 +489,6 @@ func TestASharersFileThatWasRenamedAside(t *testing.T) {
 	}
 	if all := w.quarantined(); !slices.Equal(all, []string{"b", "d"}) {
 		t.Errorf("quarantined: %q", all)
-	}
-}
-
-// TestADamagedCheckpointOfOthers keeps nobody from the directory.
-func TestADamagedCheckpointOfOthers(t *testing.T) {
-	w := closing(t, newWorld(t, t.TempDir(), nil))
-	w.set.cfg.inlineMax = 1
-	w.recoverFor("will")
-	w.put("a.phext", text(big))
-	w.cut(time.Hour)
-	all, err := filepath.Glob(filepath.Join(w.j.dir, "*.chk"))
-	w.must(err)
-	for _, checkpoint := range all {
-		w.must(os.Truncate(checkpoint, 1))
-	}
-	w.recoverFor("mary")
-	w.mutate(update("a.phext", 1, "mary's"))
-	if len(all) == 0 {
-		t.Error("there is no checkpoint")
 	}
 }
 

@@ -150,7 +150,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 				"data_dir", v.j.dataDir)
 		}
 	}
-	if c != nil && c.anew && c.ofOthers() == foreign {
+	if c != nil && c.anew && c.ofOthers() == foreign && !c.before.Shared {
 		r.segment = nil
 	}
 	if r.segment != nil {
@@ -158,11 +158,10 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			return report, err
 		}
 	}
-	there := r.presence(c)
-	r.anew = c != nil && c.anew
+	there := r.thoseLeft(c)
 	if c != nil && c.elsewhere != nil {
 		r.unopenedBy = c.elsewhere
-		if !there[""].asLeft {
+		if !there[""] {
 			return report, nil
 		}
 		if !v.j.saidMoved.Swap(true) { // each request tries again while it fails
@@ -175,19 +174,21 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			logs[file] = nil // recovered without the journal
 		}
 	}
+	if c != nil && c.anew && c.ofOthers() == left {
+		if err := r.askWhose(ctx, c, logs, aside, there); err != nil {
+			return report, err
+		}
+		c.ids = false
+	}
 	logged, waiting, others := time.Now(), map[string]int64{}, false
 	for i, file := range inOrder(logs) {
 		if ctx.Err() != nil {
 			return report, errors.Join(err, ctx.Err())
 		}
 		log := logs[file]
-		owners := there[c.ownerBefore(file)]
-		r.needed, r.standing, r.isThere = 0, c.of(file), owners.asLeft
-		switch {
-		case r.standing == brought && !r.isThere: // it is another directory on purpose
+		r.needed, r.standing, r.isThere = 0, c.of(file), there[c.ownerBefore(file)]
+		if r.standing == brought && !r.isThere { // it is another directory on purpose
 			r.standing = returned
-		case r.standing == inherited && c.anew && owners.here <= owners.known/2: // they were taken along
-			r.standing = foreign
 		}
 		if r.standing == foreign {
 			if !aside[file] {
@@ -197,7 +198,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 		r.wasOthers = r.standing == foreign && c.wasOthers(file)
 		failed := r.file(file, log, aside[file])
-		if r.standing == inherited && errors.Is(failed, ErrDamaged) { // it is not known what it held
+		if r.standing == left && errors.Is(failed, ErrDamaged) { // it is not known what it held
 			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(r.path, file), "error", r.named(failed))
 			failed = nil
 		}
@@ -220,40 +221,28 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 	return report, v.j.orNoRoom(err, waiting)
 }
 
-// presence is what there is of the phexts that the journal knows of one owner.
-type presence struct {
-	known, here int
-	asLeft      bool // one is as its owner has left it: in a copy, or unchanged since the boot. The others may have been removed on purpose
-}
-
-// presence looks for the phexts of all segments: a power cut may have taken all that the newest one
-// has. Without a crash, nobody asks.
-func (r *recovery) presence(c *claim) map[string]presence {
-	there := map[string]presence{}
-	if c == nil || !c.inDoubt || r.sameBoot && !c.copied && !c.anew {
+// thoseLeft are the owners of whom a phext is as they have left it: in a copy, or unchanged since the boot. Others
+// may have taken all that is missing away on purpose. It looks for the phexts of all segments: a power cut may have
+// taken all that the newest one has. Without a cut, it took none, and nobody asks.
+func (r *recovery) thoseLeft(c *claim) map[string]bool {
+	there := map[string]bool{}
+	if c == nil || !c.inDoubt || r.sameBoot && !c.copied {
 		return there
 	}
 	for file, seen := range r.view.j.expected() {
 		owner := c.ownerBefore(file)
-		p := there[owner]
-		if p.asLeft && !c.anew {
+		if there[owner] {
 			continue
 		}
-		p.known++
 		id, err := r.view.j.cfg.Links.Identify(filepath.Join(r.dataDir, file)) // its recovery reports an error
-		if err == nil && id.Exists() {
-			p.here++
-			p.asLeft = p.asLeft || c.copied || !r.sameBoot && isSame(id, seen, c.anew) && id.Ctime < r.bootTime.UnixNano()
-		}
-		there[owner] = p
+		there[owner] = err == nil && id.Exists() && (c.copied || isSame(id, seen) && id.Ctime < r.bootTime.UnixNano())
 	}
 	return there
 }
 
-// isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it. Where others may
-// have put one there, that may have got its inode number, and has a newer time of change.
-func isSame(now, seen fsutil.FileID, byOthers bool) bool {
-	return seen.Exists() && (now.Ctime <= seen.Ctime || now.Mtime == seen.Mtime || !byOthers && now.Ino == seen.Ino)
+// isSame says whether a file is one that was seen, as it was or damaged since, or a copy of it.
+func isSame(now, seen fsutil.FileID) bool {
+	return seen.Exists() && (now.Ctime <= seen.Ctime || now.Mtime == seen.Mtime || now.Ino == seen.Ino)
 }
 
 // expected are the files that are there as far as the journal knows, or may be, each as it was last seen.
@@ -297,9 +286,8 @@ type recovery struct {
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
-	anew           bool                             // claim.anew
 	unopenedBy     *Journal                         // keeps what could not be opened
-	isThere        bool                             // presence.asLeft of its owner
+	isThere        bool                             // its owner is among thoseLeft
 	wasOthers      bool                             // claim.wasOthers of the present file
 	replace        func(path string, s State) error // writeState, or a full disk in tests
 }

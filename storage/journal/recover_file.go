@@ -54,7 +54,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if log == nil {
 		return f.unknownFile()
 	}
-	if !aside && f.isLeftAlone() {
+	if !aside && f.wasTaken() {
 		return nil
 	}
 	if err := f.replay(); err != nil {
@@ -62,15 +62,6 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	}
 	if f.standing == returned {
 		return f.keepReturned(aside)
-	}
-	theirs, err := f.isTheirs()
-	switch {
-	case err != nil:
-		return f.checkpointDamaged(err, aside)
-	case !theirs && aside:
-		return f.expelBefore()
-	case !theirs:
-		return nil
 	}
 	if aside {
 		if done, err := f.resolveBefore(); done || err != nil {
@@ -83,25 +74,10 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	return f.recoverIdle()
 }
 
-// isLeftAlone says whether the file is others' now, and no crash has damaged it.
-func (f *fileRecovery) isLeftAlone() bool {
-	switch {
-	case f.standing != inherited:
-		return false
-	case !f.found.Exists:
-		return !f.isThere
-	}
-	return len(f.log.pending) == 0 && (f.sameBoot || !f.fromBeforeBoot())
-}
-
-// isTheirs says whether the file is that of those whom the journal knows, and not one that another has brought:
-// it is the one that was seen, or holds what a crash leaves of what they wrote, or blocks that were never written.
-func (f *fileRecovery) isTheirs() (bool, error) {
-	if f.standing != inherited || !f.found.Exists || isSame(f.id, f.log.lastSeen, f.anew) || f.found.hasEmptyBlock() ||
-		f.found.Equals(f.want) || f.found.Equals(f.before) || f.interrupted() || f.madeFromNothing() {
-		return true, nil
-	}
-	return f.older()
+// wasTaken says whether the file is missing because those who had the directory have taken it with them. Only a
+// power cut takes a file, and hardly ever all.
+func (f *fileRecovery) wasTaken() bool {
+	return f.standing == left && !f.found.Exists && !f.isThere
 }
 
 // replay finds out what the file should hold.
