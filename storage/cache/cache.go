@@ -39,7 +39,7 @@ type Cache struct {
 
 	// Check looks whether a file that was just read may be shown. at leads to the directory in
 	// which it was. It is set before the first Read; nil = all may.
-	Check func(path, at string) error
+	Check func(path, at string, id fsutil.FileID) error
 
 	// Taken is how much of the limit others need now, in bytes. It is set before the
 	// first Read; nil = nothing.

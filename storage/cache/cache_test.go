@@ -443,7 +443,7 @@ func TestTheDirectoryThatWasReadIsChecked(t *testing.T) {
 	others := errors.New("another's")
 	was, exchanged := fsutil.NodeOf(dir), false
 	c := New(1<<20, anything)
-	c.Check = func(_, at string) error {
+	c.Check = func(_, at string, _ fsutil.FileID) error {
 		if !exchanged { // it is put right
 			exchanged = true
 			if err := errors.Join(os.Rename(dir, dir+".others"), os.Rename(dir+".own", dir)); err != nil {

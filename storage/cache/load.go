@@ -191,7 +191,7 @@ func (c *Cache) readAt(path, at, name string, held room) (p *Version, stable boo
 		return Missing(), false, err
 	}
 	if c.Check != nil {
-		if err := c.Check(path, at); err != nil {
+		if err := c.Check(path, at, id); err != nil {
 			return nil, false, err
 		}
 	}

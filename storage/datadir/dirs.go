@@ -101,7 +101,13 @@ func New(c Config) *Dirs {
 	ds.sending = memlimit.NewSharedBy(memlimit.NewShares(sending*3/4, sending/sendingPart))
 	ds.Cache = cache.New(c.ReadMemory, func(path string) *memlimit.Reservation { return ds.Reserve(filepath.Dir(path)) })
 	ds.Cache.Links, ds.Cache.Turns = c.Links, c.Turns
-	ds.Cache.Check = func(path, at string) error { return ds.Of(filepath.Dir(path)).checkOwn(at) }
+	ds.Cache.Check = func(path, at string, id fsutil.FileID) error {
+		d := ds.Of(filepath.Dir(path))
+		if err := d.checkOwn(at); err != nil {
+			return err
+		}
+		return d.checkSeen(at, filepath.Base(path), id)
+	}
 	ds.Answers.OnShortage(ds.Cache.Collect)
 	ds.Answers.CountGarbage(mostGarbage, func() int64 { return ds.Cache.Stats().Bytes })
 	unshared := ds.Answers.Limit() - c.ReadMemory

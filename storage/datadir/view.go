@@ -171,7 +171,20 @@ func (d *Dir) isMissing(path string) (bool, error) {
 	}
 	defer letGo()
 	id, err := d.dirs.Links.Identify(filepath.Join(at, filepath.Base(path)))
-	return !id.Exists(), d.dirs.unfitFor(fsutil.Named(err, at, d.Path))
+	if err != nil || id.Exists() {
+		return false, d.dirs.unfitFor(fsutil.Named(err, at, d.Path))
+	}
+	return true, d.checkSeen(at, filepath.Base(path), id)
+}
+
+// checkSeen is an error if a file is as it was before it was seen last. The directory is recovered then.
+func (d *Dir) checkSeen(at, file string, id fsutil.FileID) error {
+	j, err := d.dirs.JournalOf(d)
+	if err == nil && d.recovered.Load() && j.WentBack(at, file, id) {
+		d.MarkUnrecovered()
+		return ErrNotRecovered
+	}
+	return err
 }
 
 // markSeen marks a directory that has phexts.

@@ -111,12 +111,8 @@ func (c Config) complete() (Config, error) {
 // booted adds the boot id and the time of the boot. The identity of a file says
 // that its content is the same only within one run of the kernel.
 func (c Config) booted() (Config, error) {
-	if c.BootTime.IsZero() {
-		t, err := bootTime()
-		if err != nil {
-			return c, fmt.Errorf("finding out when the machine was started: %w", err)
-		}
-		c.BootTime = t
+	if _, err := c.bootTime(); err != nil {
+		return c, err
 	}
 	if c.BootID != "" {
 		return c, nil
@@ -129,10 +125,14 @@ func (c Config) booted() (Config, error) {
 	return c, nil
 }
 
-func bootTime() (time.Time, error) {
+// bootTime is BootTime. The kernel says it by the clock as it is now.
+func (c *Config) bootTime() (time.Time, error) {
+	if !c.BootTime.IsZero() {
+		return c.BootTime, nil
+	}
 	stat, err := os.ReadFile(statFile)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, fmt.Errorf("finding out when the machine was started: %w", err)
 	}
 	for line := range strings.Lines(string(stat)) {
 		if seconds, ok := strings.CutPrefix(line, "btime "); ok {

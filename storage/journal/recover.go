@@ -280,6 +280,7 @@ type recovery struct {
 	segment        *segmentView // nil if there is no journal
 	sameBoot       bool         // the segment was begun in this run of the kernel
 	bootTime       time.Time    // nobody has edited a phext before, in this run of the kernel
+	now            time.Time    // nor after: it is now, with a margin
 	cleanStop      bool         // the phexts were on the disk when it was stopped
 	journalDamaged bool         // the journal has lost records that it once held
 	recordsLost    bool         // the same, or a power cut has cut off its end
@@ -301,8 +302,13 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 	defer j.mu.Unlock()
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
 	r.cleanStop = j.cleanStop
-	r.bootTime = j.cfg.BootTime.Add(bootMargin)
-	if j.seg != nil && j.seg.latest > j.cfg.BootTime.UnixNano() { // the clock is behind, as of a machine without a battery for it
+	r.now = j.cfg.fileNow().Add(bootMargin)
+	boot, err := j.cfg.bootTime()
+	if err != nil { // New could find it out
+		j.cfg.Logger.Error("a file that a power cut has damaged may pass for an edit", "error", err)
+	}
+	r.bootTime = boot.Add(bootMargin)
+	if j.seg != nil && j.seg.latest > boot.UnixNano() { // the clock is behind, as of a machine without a battery for it
 		r.bootTime = time.Unix(0, j.seg.latest).Add(recordMargin)
 	}
 	// After a power cut, rubbish at the end of a segment is normal. Without one

@@ -80,7 +80,7 @@ func (f *fileRecovery) resolveBefore() (done bool, err error) {
 // a text, and nothing that an interrupted write leaves. After a power cut nobody
 // can tell that.
 func (f *fileRecovery) writtenByHand() bool {
-	return f.sameBoot && !f.journalDamaged && f.found.Size() > 0 && f.found.isUTF8() && !f.interrupted() && !f.madeFromNothing()
+	return !f.mayBeLost() && !f.journalDamaged && f.found.Size() > 0 && f.found.isUTF8() && !f.interrupted() && !f.madeFromNothing()
 }
 
 func (f *fileRecovery) logUnreadable(err error) {

@@ -150,7 +150,7 @@ func (f *fileRecovery) recoverPending() error {
 // end may be missing.
 func (f *fileRecovery) carryOut() error {
 	err := f.put()
-	if f.sameBoot && isFull(err) {
+	if !f.mayBeLost() && isFull(err) {
 		f.view.j.cfg.Logger.Warn("there is no room to complete a mutation; it is aborted", "path", f.path)
 		return f.recordEnd(record{kind: aborted, id: f.id, idKnown: true})
 	}
@@ -229,7 +229,7 @@ func (f *fileRecovery) recoverIdle() error {
 		return f.repair("not-utf8", true)
 	case f.log.mustRollBack:
 		return f.repair("refused", false)
-	case f.sameBoot, f.cleanStop: // SQ was not writing, so it was somebody else
+	case !f.mayBeLost(), f.cleanStop: // SQ was not writing, so it was somebody else
 		return f.keepEdit()
 	case f.torn():
 		return f.repair("torn", false)
@@ -240,9 +240,18 @@ func (f *fileRecovery) recoverIdle() error {
 	return f.keepEdit()
 }
 
+// mayBeLost says whether a part of the file may not have reached its disk.
+func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.wentBack() }
+
+// wentBack says whether the file went back to a time before it was seen last. Its disk was away for
+// a moment, without a reboot.
+func (f *fileRecovery) wentBack() bool {
+	return !f.cleanStop && f.log != nil && f.log.known && wentBack(f.place, f.id, f.log.lastSeen) && f.view.j.isHere()
+}
+
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.
 func (f *fileRecovery) afterPowerCut() (done bool, err error) {
-	if f.sameBoot {
+	if !f.mayBeLost() {
 		return false, nil
 	}
 	older, err := f.older()
@@ -251,14 +260,14 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot():
+	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot(), f.wentBack():
 		return true, f.repair("torn", true)
 	}
 	return false, nil
 }
 
 // bootMargin is by how much the clock may have been behind when the kernel
-// started. Nobody edits a phext so soon after that.
+// started, or may differ from that of a file server. Nobody edits a phext so soon after the start.
 const bootMargin = 5 * time.Second
 
 // recordMargin is for how long SQ may have written after the latest record that reached the
@@ -269,13 +278,14 @@ const recordMargin = time.Minute
 // started. SQ may then have been writing it when the power was cut, without a
 // record in the journal that reached the disk. The time is that of the last
 // change of the file or its attributes: a copy that keeps the older time of its
-// content is an edit of now, unless it came with all others.
+// content is an edit of now, unless it came with all others. A time to come is from
+// before the boot, too: the clock is behind, as of a machine without a battery for it.
 func (f *fileRecovery) fromBeforeBoot() bool {
 	changed := max(f.id.Mtime, f.id.Ctime)
 	if f.standing == brought {
 		changed = f.id.Mtime
 	}
-	return f.found.Exists && changed < f.bootTime.UnixNano()
+	return f.found.Exists && (changed < f.bootTime.UnixNano() || f.id.Ctime > f.now.UnixNano())
 }
 
 // repair quarantines the file and puts the right one in its place. If the file

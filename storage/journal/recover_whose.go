@@ -69,14 +69,14 @@ func (f *fileRecovery) isDamaged(aside bool) (bool, error) {
 	case f.found.Equals(f.want):
 		return false, nil
 	case f.found.Equals(f.before): // after a cut, the record that a mutation was done may be lost
-		return pending && !f.sameBoot, nil
+		return pending && f.mayBeLost(), nil
 	case aside:
 		return !f.writtenByHand(), nil
 	case !f.found.Exists:
-		return !f.sameBoot && f.isThere, nil
-	case f.sameBoot || f.cleanStop:
+		return f.mayBeLost() && (f.isThere || f.sameBoot), nil
+	case !f.mayBeLost() || f.cleanStop:
 		return f.log.mustRollBack || pending && (f.interrupted() || f.madeFromNothing() || !f.found.isUTF8()), nil
-	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), f.fromBeforeBoot():
+	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), f.fromBeforeBoot(), f.wentBack():
 		return true, nil
 	}
 	return f.older()

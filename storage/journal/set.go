@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/memlimit"
@@ -40,6 +41,7 @@ type settings struct {
 	allocate  func(f *os.File, off, n int64) error
 	syncDir   func(dir string) error
 	replace   func(path string, content io.WriterTo, mode fs.FileMode, durable bool) error
+	fileNow   func() time.Time // by which files get their times
 }
 
 // New creates a set. It does not touch the disk.
@@ -52,6 +54,7 @@ func New(c Config) (*Set, error) {
 		cfg: settings{
 			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll), owners: &ownerNotes{},
 			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.ReplaceFrom,
+			fileNow: time.Now,
 		},
 		journals: map[string]*Journal{},
 	}, nil

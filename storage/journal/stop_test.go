@@ -22,21 +22,26 @@ func TestAFileFromBeforeTheBoot(t *testing.T) {
 		pending bool
 		kept    bool
 		record  time.Duration // from the last change of the file to the last record; 0 = it was long before
+		clock   time.Duration // by which the clock is ahead of the file system's
 	}{
-		{"a power cut", time.Hour, false, false, false, false, 0},
-		{"a power cut while SQ writes", time.Hour, false, false, true, false, 0},
-		{"within the margin", -time.Second, false, false, false, false, 0},
-		{"changed since the boot", -time.Minute, false, false, false, true, 0},
-		{"changed since the boot, pending", -time.Minute, false, false, true, true, 0},
-		{"after a clean stop", time.Hour, true, false, false, true, 0},
-		{"a crash of sqgate alone", time.Hour, false, true, false, true, 0},
-		{"the clock is behind at the boot", -time.Hour, false, false, false, false, -time.Second},
-		{"the clock is behind, and the file was changed late", -time.Hour, false, false, false, true, -2 * time.Minute},
-		{"the clock is behind, after a clean stop", -time.Hour, true, false, false, true, -time.Second},
-		{"the clock is behind, and sqgate alone has crashed", -time.Hour, false, true, false, true, -time.Second},
+		{"a power cut", time.Hour, false, false, false, false, 0, 0},
+		{"a power cut while SQ writes", time.Hour, false, false, true, false, 0, 0},
+		{"within the margin", -time.Second, false, false, false, false, 0, 0},
+		{"changed since the boot", -time.Minute, false, false, false, true, 0, 0},
+		{"changed since the boot, pending", -time.Minute, false, false, true, true, 0, 0},
+		{"after a clean stop", time.Hour, true, false, false, true, 0, 0},
+		{"a crash of sqgate alone", time.Hour, false, true, false, true, 0, 0},
+		{"the clock is behind at the boot", -time.Hour, false, false, false, false, -time.Second, 0},
+		{"the clock is behind, and the file was changed late", -time.Hour, false, false, false, true, -2 * time.Minute, 0},
+		{"the clock is behind, after a clean stop", -time.Hour, true, false, false, true, -time.Second, 0},
+		{"the clock is behind, and sqgate alone has crashed", -time.Hour, false, true, false, true, -time.Second, 0},
+		{"the clock is behind, and nothing was written for long", -2 * time.Hour, false, false, false, false, -time.Hour, -time.Minute},
+		{"the clock is behind after a clean stop, and nothing was written for long", -2 * time.Hour, true, false, false, true, -time.Hour, -time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.tune = func(s *settings) { s.fileNow = func() time.Time { return time.Now().Add(c.clock) } }
+			w.reopen()
 			if c.record != 0 {
 				w.now = time.Now().Add(c.record)
 			}

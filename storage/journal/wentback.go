@@ -1,0 +1,44 @@
+package journal
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// A disk can be away for a moment, as if a cable was pulled, while sqgate and the machine go on. What it had not
+// written yet is lost, as after a cut of power. Its files are as they were before then, with the time of their last
+// change (ctime), which nobody can set: an edit by hand is always newer than what it changes.
+
+// WentBack says whether that has happened to a file of the data_dir, to which the path at leads, and
+// which is now as id says. Recover repairs it.
+func (j *Journal) WentBack(at, file string, id fsutil.FileID) bool {
+	j.mu.Lock()
+	t := j.files[file] // of a journal that is suspended, all phexts are on the disk
+	known := j.isOpen && t != nil && t.known && len(t.pending) == 0
+	last := fsutil.FileID{}
+	if known {
+		last = t.lastSeen
+	}
+	j.mu.Unlock()
+	return known && wentBack(filepath.Join(at, file), id, last) && j.isHere()
+}
+
+// wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
+// last. One that is not there was removed when its directory was changed last. A link may lead to another
+// file by now, which says nothing.
+func wentBack(path string, id, last fsutil.FileID) bool {
+	if !last.Exists() || id == last {
+		return false
+	}
+	var now unix.Stat_t
+	if !id.Exists() {
+		path = filepath.Dir(path)
+	}
+	if unix.Lstat(path, &now) != nil || now.Mode&unix.S_IFMT == unix.S_IFLNK || id.Exists() && now.Ino != id.Ino {
+		return false
+	}
+	return now.Ctim.Nano() < last.Ctime
+}

@@ -1,0 +1,72 @@
+package journal
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
+)
+
+// TestADiskThatWasAway has files that are older than they were seen last, in the same run of the kernel. What was
+// acknowledged is made again, and nobody's edit is taken back: it would be newer.
+func TestADiskThatWasAway(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		became  State
+		by      time.Duration // how much older it is
+		clean   bool          // it is found after a stop in order
+		changes func(w *world)
+		kept    bool
+	}{
+		{"an old state", text("first"), time.Hour, false, nil, false},
+		{"a beginning", text("fi"), time.Hour, false, nil, false},
+		{"nothing in it", text(""), time.Hour, false, nil, false},
+		{"no state of it", text("something else"), time.Hour, false, nil, false},
+		{"gone", State{}, time.Hour, false, nil, false},
+		{"gone later", State{}, -time.Hour, false, nil, true},
+		{"an old state, made later", text("first"), -time.Hour, false, nil, true},
+		{"an old state, after a stop", text("first"), time.Hour, true, nil, true},
+		{"a link", State{}, time.Hour, false, func(w *world) {
+			w.must(os.WriteFile(w.data+"/old", []byte("first"), 0o600))
+			w.must(os.Symlink(w.data+"/old", w.path("a.phext")))
+		}, true},
+		{"another directory", text("first"), time.Hour, false, (*world).movePhexts, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := closing(t, newWorld(t, t.TempDir(), nil))
+			w.cfg.Links = func(string, string, fsutil.FileID) bool { return true }
+			w.reopen()
+			w.recoverFor("will")
+			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+				t.Skip("the file system does not say when a directory was made")
+			}
+			w.mutate(update("a.phext", 1, "first"))
+			p := w.begin(update("a.phext", 1, "acknowledged"))
+			id := w.put("a.phext", text("acknowledged"))
+			id.Ctime += int64(c.by)
+			w.must(p.Done(id))
+			w.put("a.phext", c.became)
+			if c.changes != nil {
+				c.changes(w)
+			}
+			want, _ := os.ReadFile(w.path("a.phext"))
+			now, err := w.cfg.Links.Identify(w.path("a.phext"))
+			w.must(err)
+			if got := w.j.WentBack(w.data, "a.phext", now); got == (c.kept && !c.clean) {
+				t.Errorf("it went back: %v", got)
+			}
+			if c.clean {
+				w.must(w.set.Close())
+				w.open()
+			}
+			if !c.kept {
+				want = []byte("acknowledged")
+			}
+			r := w.recoverFor("will")
+			if got, _ := os.ReadFile(w.path("a.phext")); string(got) != string(want) {
+				t.Errorf("%q after %+v", got, r)
+			}
+		})
+	}
+}
