@@ -42,6 +42,14 @@ func (b *builder) add(s Scroll) bool {
 	return true
 }
 
+// phext is what was added. The last block may have had room for more that did not come.
+func (b *builder) phext() *Phext {
+	if n := len(b.blocks); n > 0 && cap(b.blocks[n-1]) > 2*len(b.blocks[n-1]) {
+		b.blocks[n-1] = slices.Clone(b.blocks[n-1])
+	}
+	return &b.Phext
+}
+
 // Ordered makes a phext of at most so many scrolls, which come in the order of their
 // coordinates, each once. It leaves out empty ones.
 func Ordered(most int, scrolls iter.Seq[Scroll], pace Pace) *Phext {
@@ -243,5 +251,5 @@ func (p *Phext) WithAll(most int, changed iter.Seq[Scroll], pace Pace) *Phext {
 		b.add(*old)
 		rest.next()
 	}
-	return &b.Phext
+	return b.phext()
 }

@@ -110,3 +110,27 @@ func BenchmarkWith(b *testing.B) {
 		p.With(at, "changed")
 	}
 }
+
+// TestABlockKeepsNoRoom for scrolls that were taken out, or did not come.
+func TestABlockKeepsNoRoom(t *testing.T) {
+	one := func(yield func(Scroll) bool) { yield(Scroll{At: Origin(), Text: "text"}) }
+	var many []Scroll
+	for i := range uint32(400) {
+		many = append(many, Scroll{At: Coordinate{1, 1, 1, 1, 1, 1, 1, 1, 1 + i}, Text: "text"})
+	}
+	gone := func(yield func(Scroll) bool) {
+		for _, s := range many[1:] {
+			if !yield(Scroll{At: s.At}) {
+				return
+			}
+		}
+	}
+	for name, p := range map[string]*Phext{
+		"did not come":  Ordered(blockSize, one, nil),
+		"are taken out": Of(many).WithAll(len(many), gone, nil),
+	} {
+		if p.Len() != 1 || cap(p.blocks[0]) > 2 {
+			t.Errorf("others %s: %d scrolls have room for %d", name, p.Len(), cap(p.blocks[0]))
+		}
+	}
+}

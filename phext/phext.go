@@ -60,7 +60,7 @@ func ParseWithin(text string, pace Pace, room func(bytes int64) error) (*Phext, 
 			return parseUnordered(text, n, pace, room)
 		}
 	}
-	return &b.Phext, nil
+	return b.phext(), nil
 }
 
 // parseUnordered is ParseWithin for a text of n scrolls that counts past Max.
@@ -156,7 +156,7 @@ func ofOwn(sorted []Scroll, pace Pace) *Phext {
 			b.add(s)
 		}
 	}
-	return &b.Phext
+	return b.phext()
 }
 
 // Len is the number of scrolls that are not empty.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"go.uber.org/goleak"
 
@@ -207,8 +208,24 @@ func TestNamesComeAndGo(t *testing.T) {
 			t.Fatalf("%d names, and %d places in the index", p.Phext.Len(), n)
 		}
 	}
-	if p.Memory() < int64(p.names.n)*40 {
-		t.Errorf("%d bytes are counted of %d places", p.Memory(), p.names.n)
+	few := Missing()
+	for i := range 2*alive - 1 {
+		changed := name(i)
+		if i >= alive { // all but one go
+			changed = phext.Scroll{At: name(i - alive).At}
+		}
+		few = few.WithAll([]phext.Scroll{changed}, nil)
+		few.ID = fsutil.FileID{Size: 1}
+		few.Noted([]phext.Scroll{changed}, nil)
+	}
+	for _, p := range []*Version{p, few} {
+		room := int64(0)
+		for _, part := range p.names.parts {
+			room += int64(cap(part)) * int64(unsafe.Sizeof(place{}))
+		}
+		if counted := p.indexMemory(); counted < room {
+			t.Errorf("%d bytes are counted of %d for %d names", counted, room, p.Phext.Len())
+		}
 	}
 	longest := 0
 	for _, part := range p.names.parts {

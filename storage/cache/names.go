@@ -26,9 +26,9 @@ type place struct {
 }
 
 const (
-	perPart     = 64   // places, about
-	sparePlaces = 1024 // that a small file may have of names that are gone
-	mostPlaces  = 8    // of one name, for those who still have earlier versions
+	perPart     = 64 // places, about
+	sparePlaces = 64 // that a small file may have of names that are gone
+	mostPlaces  = 8  // of one name, for those who still have earlier versions
 	// placeMemory is what the places of a name take, in bytes, at most about: a part has room for
 	// some more, and there may be as many names that are gone.
 	placeMemory = 3 * int64(unsafe.Sizeof(place{}))
@@ -87,7 +87,7 @@ func (p *Version) indexMemory() int64 {
 	return indexMemory(p.Phext.Len())
 }
 
-func indexMemory(names int) int64 { return placeMemory * int64(names) }
+func indexMemory(names int) int64 { return placeMemory * int64(names+sparePlaces/2) }
 
 // Find is the coordinate of the scroll that is exactly text. It is for phexts in
 // which each text stands once: the names of coordinates.
