@@ -233,7 +233,7 @@ func (b *operations) write(s *scrollNow, call *rewrite.Call) error {
 			return err
 		}
 		b.held = append(b.held, release)
-		s.own = append(make([]byte, 0, len(s.text)+max(len(call.Scroll), len(s.text))), s.text...)
+		s.own = append(make([]byte, 0, len(s.text)+max(len(call.Scroll), len(s.text)/4)), s.text...) // of which all is kept
 	}
 	s.own = append(s.own, call.Scroll...) // behind the text of before, which stays what it is
 	s.text = unsafe.String(unsafe.SliceData(s.own), len(s.own))
