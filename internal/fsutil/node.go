@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,8 +75,9 @@ func Place(path string) (Node, Birth) {
 	return Node{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, Birth{st.Btime.Sec, st.Btime.Nsec}
 }
 
-// IdentityOf identifies a directory by its file system and, behind a slash, its
-// inode number. It stays the same when a disk gets another device number.
+// IdentityOf identifies a directory by its file system and, behind slashes, its inode number and, as far
+// as that is known, its birth. It stays the same when a disk gets another device number. On XFS, the
+// device number says which file system it is, so only the birth tells a new disk from the one before.
 func IdentityOf(dir string) (string, error) {
 	var on unix.Statfs_t
 	var st unix.Stat_t
@@ -86,7 +88,22 @@ func IdentityOf(dir string) (string, error) {
 	if err != nil {
 		return "", &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	return fmt.Sprintf("%x-%x/%d", FileSystemType(&on), on.Fsid.Val, st.Ino), nil
+	id := fmt.Sprintf("%x-%x/%d", FileSystemType(&on), on.Fsid.Val, st.Ino)
+	birth, err := BirthOf(dir)
+	if birth != (Birth{}) {
+		id += "/" + birth.String()
+	}
+	return id, err
+}
+
+// IsIdentity says whether a directory is the one that it was, by their identities. Earlier versions
+// have noted less of it.
+func IsIdentity(now, was string) bool { return now == was || strings.HasPrefix(now, was+"/") }
+
+// TellsApart says whether an identity is that of one directory alone. FUSE does not say which file system
+// it is, and all of them have a root with the same number.
+func TellsApart(identity string) bool {
+	return !strings.Contains(identity, "-[0 0]/") || strings.Count(identity, "/") > 1
 }
 
 // uninterrupted repeats a system call that a signal has interrupted.

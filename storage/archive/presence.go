@@ -28,7 +28,7 @@ func (s *Store) CheckPresent() error {
 	dir, rest, _ := strings.Cut(rest, "\n")
 	known, _, _ := strings.Cut(rest, "\n")
 	now, err := fsutil.IdentityOf(s.dir)
-	if fsutil.IgnoreMissing(err) != nil || err == nil && now == was {
+	if fsutil.IgnoreMissing(err) != nil || err == nil && fsutil.IsIdentity(now, was) {
 		return err
 	}
 	if dir != s.dir { // there was none, or another --archive-dir

@@ -80,7 +80,7 @@ type Dir struct {
 	place       atomic.Pointer[place]               // of the directory when it was known to be nobody else's; nil = not yet
 	isOthers    atomic.Bool                         // see checkOwn
 	waiting     atomic.Pointer[journal.NoRoomError] // why it is not recovered; nil if for another reason
-	refused     atomic.Value                        // string: for what other reason, as it is logged; "" = it is recovered
+	refused     atomic.Pointer[refusal]             // for what other reason, as it was logged last
 	moved       atomic.Bool                         // tenants have come with their phexts, and Run is to recover it
 	unopened    atomic.Pointer[[]string]            // files that could not be opened to be recovered; nil = there are none
 }

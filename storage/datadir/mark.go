@@ -123,6 +123,10 @@ func (d *Dir) MarkWritten(at string) {
 	if d.mark == "" {
 		return
 	}
+	if id := d.lastHere.Load(); id != nil && !fsutil.TellsApart(*id) && !hasPhexts(at) { // all were deleted
+		_ = d.forgetMark() // if it stays, the directory is taken for missing
+		return
+	}
 	if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
 		d.marked.Store(false)
 	}
@@ -150,7 +154,7 @@ func (d *Dir) markAgain() {
 		return // it is logged
 	}
 	defer letGo()
-	if here, err := phextsIn(at); err == nil && len(here) > 0 && d.writeMark(at) == nil {
+	if hasPhexts(at) && d.writeMark(at) == nil {
 		d.unmarked.Store(false)
 	}
 }

@@ -53,7 +53,7 @@ func (d *Dir) markUnasked() {
 		return // it is logged
 	}
 	defer letGo()
-	if here, err := phextsIn(at); err == nil && len(here) > 0 {
+	if hasPhexts(at) {
 		d.moved.Store(d.dirs.TakeOver == nil) // with a bucket, only requests do that
 		d.markOrWarn(at)
 		return

@@ -59,6 +59,7 @@ func (d *Dir) checkOwn(at string) error {
 	if last != nil && (last.Node != here || !d.hasJournalsID(at)) { // first: whoever sees the place is not to write yet
 		d.MarkUnrecovered()
 	}
+	d.lastHere.Store(nil)
 	d.place.Store(&place{here, birth, journal.Attribute(at)})
 	d.isOthers.Store(false)
 	return nil
@@ -146,8 +147,7 @@ func hasOwnElsewhere(t *tenants.Tenant, at string) bool {
 	if of := journal.TenantAt(t.DataDir); of != "" {
 		return of == t.UniqueID()
 	}
-	here, err := phextsIn(t.DataDir)
-	return err == nil && len(here) > 0
+	return hasPhexts(t.DataDir)
 }
 
 // NotePlaces takes down where the data directories of tenants are now, so that one that is

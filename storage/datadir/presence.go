@@ -123,7 +123,7 @@ func (d *Dir) CheckIs(at string) error {
 		return nil
 	}
 	if last := d.lastHere.Load(); last != nil {
-		if id, err := d.dirs.identity(at); err == nil && id == *last {
+		if id, err := d.dirs.identity(at); err == nil && id == *last && (fsutil.TellsApart(id) || hasPhexts(at)) {
 			d.missing.Store(false)
 			return nil
 		}
@@ -193,10 +193,8 @@ func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 		known = func() ([]string, error) { return nil, nil }
 	}
 	id, err = d.dirs.identity(at)
-	if err == nil && was != toCome {
-		if id == was || fileSystemOf(id) == was {
-			return id, "", nil
-		}
+	if err == nil && was != toCome && fsutil.IsIdentity(id, was) && fsutil.TellsApart(id) && !(was == id && journal.SaysNothing(at)) {
+		return id, "", nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		reason, err = "it does not exist", nil
@@ -214,6 +212,12 @@ func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 		return id, reason + ", and another directory than before, on the same file system", nil
 	}
 	return id, reason + ", and on another file system than before", nil
+}
+
+// hasPhexts says whether there is a phext in a directory.
+func hasPhexts(at string) bool {
+	here, err := phextsIn(at)
+	return err == nil && len(here) > 0
 }
 
 // lacks says what phexts a directory does not have; "" = it has most of them. What they hold

@@ -26,23 +26,31 @@ import (
 // TestAVolumeThatIsMissing takes a data directory away, as a disk that is not
 // mounted does, in the middle and before a start.
 func TestAVolumeThatIsMissing(t *testing.T) {
+	hasAttributes := unix.Setxattr(t.TempDir(), "user.sqgate.test", nil, 0) == nil
 	for _, test := range []struct {
 		name    string
+		is      string         // the identity of the directory; "" = as it is
 		take    func(w *world) // the directory is set aside already
 		missing bool
 	}{
-		{"there is no directory", func(*world) {}, true},
-		{"there is an empty mount point", func(w *world) {
+		{"there is no directory", "", func(*world) {}, true},
+		{"there is an empty mount point", "", func(w *world) {
 			w.check(os.Mkdir(w.dir.Path, 0o700))
 			w.identity = func(string) (string, error) { return "another disk", nil }
 		}, true},
-		{"there is an empty mount point on the same file system", func(w *world) { w.check(os.Mkdir(w.dir.Path, 0o700)) }, true},
-		{"somebody emptied it", func(w *world) {
+		{"there is an empty mount point on the same file system", "", func(w *world) { w.check(os.Mkdir(w.dir.Path, 0o700)) }, true},
+		{"somebody emptied it", "", func(w *world) {
 			w.check(os.Rename(w.dir.Path+".aside", w.dir.Path))
 			w.check(os.Remove(filepath.Join(w.dir.Path, "n.phext")))
 		}, false},
-		{"it was copied", func(w *world) { w.check(os.CopyFS(w.dir.Path, os.DirFS(w.dir.Path+".aside"))) }, false},
-		{"it was moved to another disk", func(w *world) {
+		{"it was copied", "", func(w *world) { w.check(os.CopyFS(w.dir.Path, os.DirFS(w.dir.Path+".aside"))) }, false},
+		{"there is another disk with the number of the one before", "a disk/128/1.0", func(w *world) {
+			w.check(os.Mkdir(w.dir.Path, 0o700))
+			w.identity = func(string) (string, error) { return "a disk/128/2.0", nil }
+		}, true},
+		{"there is a clone of the empty disk", "a disk/2/1.0", func(w *world) { w.check(os.Mkdir(w.dir.Path, 0o700)) }, hasAttributes},
+		{"there is another file system that says nothing of itself", "65735546-[0 0]/1", func(w *world) { w.check(os.Mkdir(w.dir.Path, 0o700)) }, true},
+		{"it was moved to another disk", "", func(w *world) {
 			w.check(os.Mkdir(w.dir.Path, 0o700))
 			w.check(os.WriteFile(filepath.Join(w.dir.Path, "other.phext"), []byte("text"), 0o600))
 			w.identity = func(string) (string, error) { return "another disk", nil }
@@ -52,6 +60,9 @@ func TestAVolumeThatIsMissing(t *testing.T) {
 			t.Run(test.name+start, func(t *testing.T) {
 				w := newWorld(t)
 				w.keepMarks()
+				if identity := test.is; identity != "" {
+					w.identity = func(at string) (string, error) { _, err := os.Stat(at); return identity, err }
+				}
 				w.check(os.WriteFile(filepath.Join(w.dir.Path, "n.phext"), []byte("text"), 0o600))
 				call := presenceCall(t, w)
 				if v, err := w.dir.RecoveredView(t.Context(), call); err != nil || v.Phext.Text() != "text" {
@@ -222,6 +233,7 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	w := newWorld(t)
 	w.keepMarks()
 	call := presenceCall(t, w)
+	w.check(w.dir.Recover(t.Context()))
 	id, err := w.identity(w.dir.Path)
 	w.check(err)
 	mark := func(id string) {

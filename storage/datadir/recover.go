@@ -122,7 +122,7 @@ func (d *Dir) markRecovered(was *place) error {
 		return ErrNotRecovered
 	}
 	d.recovered.Store(true)
-	d.refused.Store("")
+	d.refused.Store(nil)
 	return nil
 }
 
@@ -169,8 +169,14 @@ func (d *Dir) claim() (others bool, err error) {
 	return others, err
 }
 
+// refusal is a line of the log.
+type refusal struct {
+	reason string
+	at     time.Time
+}
+
 // notRecovered logs why a directory is not recovered, and returns what callers are told.
-// It logs the same only once, since each request tries again.
+// It logs the same every 10 s at most, since each request tries again.
 func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	var full *journal.NoRoomError
 	said, told := "a directory is not served, because its files could not be recovered", ErrNotRecovered
@@ -180,8 +186,14 @@ func (d *Dir) notRecovered(ctx context.Context, err error) error {
 	if errors.As(err, &full) {
 		said, told = "a directory is not written, and damaged phexts in it are not read, until there is room to repair them", errNoRoom
 	}
-	reason := err.Error()
-	if before := d.waiting.Swap(full); full == nil && d.refused.Swap(reason) != reason || full != nil && before == nil {
+	isNew := d.waiting.Swap(full) == nil
+	if full == nil {
+		now, before := &refusal{err.Error(), time.Now()}, d.refused.Load()
+		if isNew = before == nil || before.reason != now.reason || now.at.Sub(before.at) >= retryRecovery; isNew {
+			d.refused.Store(now)
+		}
+	}
+	if isNew {
 		d.dirs.Logger.LogAttrs(ctx, slog.LevelError, said, slog.String(logkey.DataDir, d.Path), slog.Any(logkey.Error, err))
 	}
 	return told

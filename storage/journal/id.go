@@ -61,6 +61,13 @@ func TenantAt(at string) string {
 	return ""
 }
 
+// SaysNothing says whether the directory at a path was never used, though its file system could say so. The
+// clone of the image of an empty disk may else be the same as a disk that was made from it.
+func SaysNothing(at string) bool {
+	_, err := unix.Getxattr(at, tenantAttribute, nil)
+	return errors.Is(err, unix.ENODATA)
+}
+
 // shared is in the place of the tenant of a directory that several share. It is no id.
 const shared = "-"
 
