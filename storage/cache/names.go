@@ -3,7 +3,6 @@ package cache
 import (
 	"hash/maphash"
 	"math/bits"
-	"slices"
 	"sync"
 	"unsafe"
 
@@ -28,7 +27,7 @@ type place struct {
 const (
 	perPart     = 64 // places, about
 	sparePlaces = 64 // that a small file may have of names that are gone
-	mostPlaces  = 8  // of one name, for those who still have earlier versions
+	mostPlaces  = 64 // of one name, for those who still have earlier versions
 	// placeMemory is what the places of a name take, in bytes, at most about: a part has room for
 	// some more, and there may be as many names that are gone.
 	placeMemory = 3 * int64(unsafe.Sizeof(place{}))
@@ -55,28 +54,28 @@ func (x *index) part(name string) (part *[]place, hash uint32) {
 	return &x.parts[(sum>>32)&uint64(len(x.parts)-1)], uint32(sum)
 }
 
-// add adds a name. One that has come and gone at many coordinates is at the latest of them.
-func (x *index) add(s phext.Scroll) {
+// add adds a name, unless it has most places already.
+func (x *index) add(s phext.Scroll) bool {
 	part, hash := x.part(s.Text)
 	if *part == nil {
 		*part = make([]place, 0, min(x.of, perPart+perPart/4))
 	}
-	oldest, n := 0, 0
-	for i, p := range slices.Backward(*part) {
+	n := 0
+	for _, p := range *part {
 		switch {
 		case p.hash != hash:
 			continue
 		case p.at == s.At:
-			return
+			return true
 		}
-		oldest, n = i, n+1
+		n++
 	}
 	if n == mostPlaces {
-		*part = slices.Delete(*part, oldest, oldest+1)
-		x.n--
+		return false
 	}
 	*part = append(*part, place{hash, s.At})
 	x.n++
+	return true
 }
 
 // indexMemory is about the most that the index takes, in bytes.
@@ -115,8 +114,8 @@ func (p *Version) Find(text string, pace phext.Pace) (at phext.Coordinate, ok bo
 }
 
 // Noted has the version find names that With or WithAll has just written to it. It is called
-// before anybody sees the version. Names that are gone stay in the index. Once it is twice as large
-// as it has to be, the version gets a new one.
+// before anybody sees the version. Names that are gone stay in the index, for earlier versions. Once it is
+// twice as large as it has to be, or one name has come and gone too often, the version gets a new one.
 func (p *Version) Noted(changed []phext.Scroll, pace phext.Pace) {
 	if !p.names.addAll(changed, 2*min(p.names.of, p.Phext.Len())+sparePlaces) {
 		p.Indexed(pace)
@@ -131,8 +130,8 @@ func (x *index) addAll(names []phext.Scroll, most int) bool {
 		return false
 	}
 	for _, s := range names {
-		if s.Text != "" {
-			x.add(s)
+		if s.Text != "" && !x.add(s) {
+			return false
 		}
 	}
 	return true

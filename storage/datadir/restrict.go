@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"context"
 	"iter"
 
 	"mirrorborn.us/sqgate/phext"
@@ -11,10 +12,14 @@ import (
 // perScroll is what deciding about a scroll counts as, in bytes of work.
 const perScroll = 128
 
+// lookForClient is after how many scrolls it is looked whether the client has gone.
+const lookForClient = 1024
+
 // restrict is what a caller may know of a view: the phext as if it had no other scrolls.
 // Those with names are numbered anew, since their coordinates tell how many others there
-// are. The lists count as memory while they are made, and then while somebody has Use of them.
-func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
+// are. The lists count as memory while they are made, and then while somebody has Use of them. The error
+// is that of AdmitBeside, or that the client has gone.
+func (d *Dir) restrict(ctx context.Context, v View, call *rewrite.Call) (View, error) {
 	if call.Op == rewrite.Select { // which shows one scroll alone
 		if name, named := v.Names.Phext.Select(call.At); call.Name == "" && named && !call.Shows(call.At, name) {
 			return d.dirs.MissingView(), nil
@@ -22,35 +27,45 @@ func (d *Dir) restrict(v View, call *rewrite.Call) (View, error) {
 		return v, nil
 	}
 	shown, named := 0, 0
-	for _, name := range shownOf(v, call) {
+	for _, name := range shownOf(ctx, v, call) {
 		shown++
 		if name != "" {
 			named++
 		}
 	}
-	release, err := d.AdmitBeside(2*phext.ScrollSize*int64(shown+named), v) // there are two of each list for a moment
+	lists := int64(shown + named)
+	if named > 0 {
+		lists += int64(shown) // that without names, for a moment
+	}
+	release, err := d.AdmitBeside(phext.ScrollSize*lists, v)
 	if err != nil {
 		return View{}, err
 	}
 	defer release()
 	numbered := phext.Ordered(shown-named, func(yield func(phext.Scroll) bool) {
-		for s, name := range shownOf(v, call) {
+		for s, name := range shownOf(ctx, v, call) {
 			if name == "" && !yield(s) {
 				return
 			}
 		}
 	}, call.Pace)
-	scrolls := numbered.WithAll(named, renumbered(v, call, func(s phext.Scroll, _ string) string { return s.Text }), call.Pace)
-	names := phext.Ordered(named, renumbered(v, call, func(_ phext.Scroll, name string) string { return name }), call.Pace)
+	scrolls := numbered
+	if named > 0 {
+		scrolls = numbered.WithAll(named, renumbered(ctx, v, call, func(s phext.Scroll, _ string) string { return s.Text }), call.Pace)
+	}
+	names := phext.Ordered(named, renumbered(ctx, v, call, func(_ phext.Scroll, name string) string { return name }), call.Pace)
+	if ctx.Err() != nil {
+		return View{}, ctx.Err()
+	}
 	return View{cache.PartOf(v.Phext, scrolls), cache.PartOf(v.Names, names).Indexed(call.Pace)}, nil
 }
 
 // renumbered are the scrolls with names that a caller may know of, with new coordinates and
 // what text makes of each.
-func renumbered(v View, call *rewrite.Call, text func(s phext.Scroll, name string) string) iter.Seq[phext.Scroll] {
+func renumbered(ctx context.Context, v View, call *rewrite.Call, text func(s phext.Scroll, name string) string) iter.Seq[phext.Scroll] {
 	return func(yield func(phext.Scroll) bool) {
 		at := rewrite.FirstNamed()
-		for s, name := range shownOf(v, call) {
+		for s, name := range shownOf(ctx, v, call) {
 			if name == "" {
 				continue
 			}
@@ -62,12 +77,15 @@ func renumbered(v View, call *rewrite.Call, text func(s phext.Scroll, name strin
 	}
 }
 
-// shownOf are the scrolls that a caller may know of, and their names.
-func shownOf(v View, call *rewrite.Call) iter.Seq2[phext.Scroll, string] {
+// shownOf are the scrolls that a caller may know of, and their names. They end when the client has gone.
+func shownOf(ctx context.Context, v View, call *rewrite.Call) iter.Seq2[phext.Scroll, string] {
 	return func(yield func(phext.Scroll, string) bool) {
-		named := v.Names.Phext.InOrder()
+		named, n := v.Names.Phext.InOrder(), 0
 		for s := range v.Phext.Phext.All() {
 			call.Pace.Did(perScroll)
+			if n++; n%lookForClient == 0 && ctx.Err() != nil {
+				return
+			}
 			if name, _ := named(s.At); call.Shows(s.At, name) && !yield(s, name) {
 				return
 			}

@@ -125,7 +125,7 @@ func (d *Dir) RecoveredView(ctx context.Context, call *rewrite.Call) (View, erro
 			err = ErrNotRecovered
 		}
 		if err == nil && !call.ShowsAll() {
-			v, err = d.restrict(v, call)
+			v, err = d.restrict(ctx, v, call)
 		}
 		if d.failures.Load() == failures && d.owned() && d.replica.Load() == r {
 			return v, err
