@@ -15,13 +15,13 @@ import (
 //   - into the directory of another tenant, or one that several tenants share.
 //
 // Each of these is what it is under any path that a bind mount gives it, not only under its own.
-// A directory may be missing at its own path meanwhile. So tenantAt is asked for the UniqueID of
-// the tenant whose a directory says that it is; "" = it does not say.
+// A directory may be missing at its own path meanwhile. So tenantOf is asked for the tenant of
+// whom a directory says to be, and who has not left it; nil = there is none.
 //
 // A regular file with several names is served unless one of them is there.
 //
 // current is asked at each link, so a reload is in force at once.
-func FollowLinks(current func() *Snapshot, tenantAt func(dir string) string, config string, private ...string) fsutil.Links {
+func FollowLinks(current func() *Snapshot, tenantOf func(dir string, known *Snapshot) *Tenant, config string, private ...string) fsutil.Links {
 	config = absolute(config)
 	for i, path := range private {
 		private[i] = absolute(path)
@@ -41,13 +41,13 @@ func FollowLinks(current func() *Snapshot, tenantAt func(dir string) string, con
 				return false
 			}
 		}
-		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), way, tenantAt)
+		return current().mayFollow(fsutil.Resolve(filepath.Dir(link)), way, tenantOf)
 	}
 }
 
 // mayFollow says whether links in the data directory dir may lead along a way. Of
 // directories inside each other, a target belongs to the innermost.
-func (s *Snapshot) mayFollow(dir string, way way, tenantAt func(dir string) string) bool {
+func (s *Snapshot) mayFollow(dir string, way way, tenantOf func(dir string, known *Snapshot) *Tenant) bool {
 	may, shared, innermost, others := false, false, len(way), false
 	for _, t := range s.all {
 		own := fsutil.Resolve(t.DataDir)
@@ -66,7 +66,7 @@ func (s *Snapshot) mayFollow(dir string, way way, tenantAt func(dir string) stri
 		return false
 	}
 	for _, step := range way[:innermost] {
-		if t, ok := s.ByUniqueID(tenantAt(step.path)); ok && fsutil.Resolve(t.DataDir) != dir {
+		if t := tenantOf(step.path, s); t != nil && fsutil.Resolve(t.DataDir) != dir {
 			return false
 		}
 	}

@@ -33,7 +33,7 @@ func parseTenants(t *testing.T, entries ...map[string]any) *Snapshot {
 }
 
 // saysNothing is of directories that do not say whose they are.
-func saysNothing(string) string { return "" }
+func saysNothing(string, *Snapshot) *Tenant { return nil }
 
 func TestFollowLinks(t *testing.T) {
 	root, err := filepath.EvalSymlinks(t.TempDir())
@@ -158,7 +158,11 @@ func TestALinkToADirectoryThatIsNotAtItsPath(t *testing.T) {
 		map[string]any{"id": "will", "data_dir": "/data/will", "follow_links": true},
 		map[string]any{"id": "bob", "data_dir": "/data/bob"})
 	says := map[string]string{"/away/bob": "bob", "/away/will": "will", "/away/gone": "gone", "/data": "bob"}
-	links := FollowLinks(func() *Snapshot { return s }, func(dir string) string { return says[dir] }, "/etc/tenants.json")
+	tenantOf := func(dir string, known *Snapshot) *Tenant {
+		tenant, _ := known.ByUniqueID(says[dir])
+		return tenant
+	}
+	links := FollowLinks(func() *Snapshot { return s }, tenantOf, "/etc/tenants.json")
 	for target, want := range map[string]bool{
 		"/away/bob/a.phext":      false,
 		"/away/bob/sub/a.phext":  false,

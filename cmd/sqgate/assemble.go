@@ -130,7 +130,7 @@ func (s *service) openTenants() (err error) {
 	for _, dir := range []string{"journal", "quarantine", marksDir, "children", "webhooks", "bucket"} { // each may be on a disk of its own
 		private = append(private, filepath.Join(s.o.stateDir, dir))
 	}
-	s.links = tenants.FollowLinks(s.store.Current, journal.TenantAt, s.o.config, private...)
+	s.links = tenants.FollowLinks(s.store.Current, datadir.TenantOf, s.o.config, private...)
 	s.ledger = quota.NewLedger(s.store.Current, s.log)
 	s.ledger.FollowLinks(s.links)
 	s.calls = quota.OpenCalls(filepath.Join(s.o.stateDir, "calls.json"), s.log)

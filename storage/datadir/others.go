@@ -117,16 +117,14 @@ func (ds *Dirs) taken(d *Dir, at string, owners journal.Owners, known *tenants.S
 	return ""
 }
 
-// displaced is the path to which the directory at another one belongs, or "": that of the tenant of
-// whom it says to be, or whose journal has written it last. Whoever has it no more does not count.
+// displaced is the path to which the directory at another one belongs, or "": that of TenantOf, or
+// of the tenant whose journal has written it last. Whoever has it no more does not count.
 func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants.Snapshot) string {
-	if tenant := journal.TenantAt(at); tenant != "" {
-		if slices.Contains(owners.Tenants, tenant) {
-			return ""
-		}
-		if t, ok := known.ByUniqueID(tenant); ok && !t.Archived && !hasOwnElsewhere(t, at) {
-			return t.DataDir
-		}
+	if slices.Contains(owners.Tenants, journal.TenantAt(at)) {
+		return ""
+	}
+	if t := TenantOf(at, known); t != nil {
+		return t.DataDir
 	}
 	if ds.Journal == nil {
 		return ""
@@ -136,6 +134,16 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 		return ""
 	}
 	return other
+}
+
+// TenantOf is the tenant of whom the directory at a path says to be, or nil. Whoever is archived or
+// has left it does not count.
+func TenantOf(at string, known *tenants.Snapshot) *tenants.Tenant {
+	t, ok := known.ByUniqueID(journal.TenantAt(at))
+	if !ok || t.Archived || hasOwnElsewhere(t, at) {
+		return nil
+	}
+	return t
 }
 
 // hasOwnElsewhere says whether a tenant has its directory at its path, and what at leads to is one that it

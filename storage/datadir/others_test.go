@@ -16,6 +16,7 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/journal"
+	"mirrorborn.us/sqgate/tenants"
 )
 
 // TestADirectoryThatBecomesAnothers puts something that leads to mary's directory into the place
@@ -265,6 +266,25 @@ func TestADirectoryIsItsTenants(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestALinkIntoADirectoryThatItsTenantHasLeft is followed, and into one that is only away is not.
+func TestALinkIntoADirectoryThatItsTenantHasLeft(t *testing.T) {
+	w := newPair(t)
+	marys := filepath.Join(w.root, "mary's")
+	w.check(os.Rename(w.marys, marys))
+	w.setTenants(w.entry(`,"follow_links":true`), strings.NewReplacer("will", "mary", "0011", "9911", w.wills, w.marys).Replace(w.entry("")))
+	links := tenants.FollowLinks(w.current.Load, TenantOf, filepath.Join(w.root, "etc", "tenants.json"))
+	follows := func() bool {
+		return links(filepath.Join(w.wills, "l.phext"), filepath.Join(marys, "big", "l.phext"), fsutil.FileID{})
+	}
+	if follows() {
+		t.Error("it is away, and the link is followed")
+	}
+	w.check(errors.Join(os.Mkdir(w.marys, 0o700), os.Rename(filepath.Join(marys, "n.phext"), filepath.Join(w.marys, "n.phext"))))
+	if !follows() {
+		t.Error("mary has left it, and the link is not followed")
 	}
 }
 
