@@ -122,6 +122,59 @@ func TestHardLinksToKeys(t *testing.T) {
 	}
 }
 
+// TestMountsInADataDirectory has phexts that are bind mounts of another tenant's phext, one of
+// them behind a link. The other phexts are none the worse for them, also after a crash.
+func TestMountsInADataDirectory(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, builtin, "will", "bob")
+	g.set("will", "follow_links", true)
+	g.writeFile()
+	g.start()
+	for _, name := range []string{"notes", "mounted"} {
+		g.must("will", "POST", at("update", name, origin), "mine", 200)
+	}
+	g.must("bob", "POST", at("update", "secret", origin), "bob's", 200)
+	file := filepath.Join(t.TempDir(), "will.tar")
+	g.mustOperate("backup", "will", file)
+	elsewhere := filepath.Join(t.TempDir(), "linked.phext")
+	if err := errors.Join(os.WriteFile(elsewhere, nil, 0o600), os.Symlink(elsewhere, filepath.Join(g.dataDir("will"), "linked.phext"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, mount := range []string{elsewhere, filepath.Join(g.dataDir("will"), "mounted.phext")} {
+		if err := unix.Mount(filepath.Join(g.dataDir("bob"), "secret.phext"), mount, "", unix.MS_BIND, ""); err != nil {
+			t.Skip("nothing can be mounted: ", err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 2 {
+		for _, name := range []string{"mounted", "linked"} {
+			for _, r := range []reply{g.must("will", "GET", at("select", name, origin), "", 502), g.must("will", "POST", at("update", name, origin), "mine", 502)} {
+				if !strings.Contains(r.body, "a mount of its own") {
+					t.Errorf("%s: %s", name, r.body)
+				}
+			}
+		}
+		if got := g.get("will", "/api/v2/list"); strings.Contains(got, "mounted") || strings.Contains(got, "linked") {
+			t.Errorf("the list: %s", got)
+		}
+		if got := g.get("will", at("select", "notes", origin)); got != "mine" {
+			t.Errorf("a phext beside them: %q", got)
+		}
+		if out, err := g.operate("restore", "will", "--from", file, "--yes"); err == nil {
+			t.Errorf("what is mounted was replaced: %s", out)
+		}
+		if got := g.get("bob", at("select", "secret", origin)); got != "bob's" {
+			t.Errorf("the other tenant reads %q", got)
+		}
+		g.kill()
+		g.start()
+	}
+}
+
 // TestBackupToWhatIsNoFile has the command write to a pipe and to standard
 // output, and leave links and devices as they are.
 func TestBackupToWhatIsNoFile(t *testing.T) {

@@ -16,6 +16,8 @@ var (
 	ErrNotRegular = errors.New("is not a regular file")
 	// ErrHardLink is another name of a file that no tenant may see. It is an ErrNotRegular.
 	ErrHardLink = fmt.Errorf("%w of its own, but a hard link to one that may not be served", ErrNotRegular)
+	// ErrMount is a file that is mounted by itself, from wherever it is. It is an ErrNotRegular.
+	ErrMount = fmt.Errorf("%w of its directory, but a mount of its own", ErrNotRegular)
 	// ErrLink is a symbolic link that may not be followed. It is an ErrNotRegular.
 	ErrLink = fmt.Errorf("%w, but a symbolic link that may not be followed", ErrNotRegular)
 )
@@ -24,6 +26,9 @@ var (
 // the path that is opened, and target the file that it leads to, which no link
 // is part of. A nil Links follows none. A regular file with several names (hard links)
 // is asked for with target equal to link, and with its state; a nil Links opens it.
+//
+// A file that is a mount of its own is refused, as nothing says whose it is. Only a nil Links opens
+// it: a file of a key may be mounted.
 //
 // Every file of a tenant is opened and looked at through a Links, because
 // whoever can write to a data directory can put a link or a FIFO there.
@@ -45,26 +50,15 @@ func (l Links) OpenFile(path string, flag int) (*os.File, FileID, error) {
 	if err != nil {
 		return nil, FileID{}, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, FileID{}, errors.Join(err, f.Close())
-	}
-	id, err := IDOf(info)
+	var id FileID
+	st, err := stat(int(f.Fd()), "", unix.AT_EMPTY_PATH)
 	if err == nil {
-		var st unix.Stat_t
-		if err = unix.Fstat(int(f.Fd()), &st); err == nil && !l.mayServe(path, uint64(st.Nlink), id) {
-			err = ErrHardLink
-		}
+		id, err = l.idOf(path, &st)
 	}
 	if err != nil {
 		return nil, FileID{}, errors.Join(err, f.Close())
 	}
 	return f, id, nil
-}
-
-// mayServe says whether a file with so many names may be served under path.
-func (l Links) mayServe(path string, names uint64, id FileID) bool {
-	return names < 2 || l == nil || l(path, path, id)
 }
 
 // Open opens a file for reading that only sqgate makes, as those in its state directory. It
@@ -135,8 +129,7 @@ func pathOf(f *os.File) (string, error) {
 // and no error; a link that leads nowhere is ErrLink.
 func (l Links) Identify(path string) (FileID, error) {
 	// Not os.Lstat, which makes a FileInfo that nobody needs: each read looks here.
-	var st unix.Stat_t
-	err := uninterrupted(func() error { return unix.Lstat(path, &st) })
+	st, err := stat(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT:
 		return FileID{}, nil
@@ -144,14 +137,47 @@ func (l Links) Identify(path string) (FileID, error) {
 		return FileID{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return l.identifyTarget(path)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	}
+	return l.idOf(path, &st)
+}
+
+// idOf is which state of a file was looked at. It is an error if it may not be served under path.
+func (l Links) idOf(path string, st *unix.Statx_t) (FileID, error) {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return FileID{}, ErrNotRegular
 	}
-	id := FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}
-	if !l.mayServe(path, uint64(st.Nlink), id) {
+	id := FileID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Size: int64(st.Size), Mtime: nano(st.Mtime), Ctime: nano(st.Ctime)}
+	switch {
+	case l == nil:
+	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0: // kernels before 5.8 do not say so
+		return FileID{}, ErrMount
+	case st.Nlink > 1 && !l(path, path, id):
 		return FileID{}, ErrHardLink
 	}
 	return id, nil
+}
+
+func nano(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
+
+// stat is fstatat(2), and says what is a mount.
+func stat(dir int, path string, flags int) (st unix.Statx_t, err error) {
+	err = uninterrupted(func() error { return unix.Statx(dir, path, flags, unix.STATX_BASIC_STATS, &st) })
+	if err == unix.ENOSYS || err == unix.EPERM { // a filter of system calls may not know statx
+		var old unix.Stat_t
+		err = uninterrupted(func() error { return unix.Fstatat(dir, path, &old, flags) })
+		st = asStatx(&old)
+	}
+	return st, err
+}
+
+func asStatx(old *unix.Stat_t) unix.Statx_t {
+	at := func(t unix.Timespec) unix.StatxTimestamp {
+		sec, nsec := t.Unix()
+		return unix.StatxTimestamp{Sec: sec, Nsec: uint32(nsec)}
+	}
+	dev := uint64(old.Dev)
+	return unix.Statx_t{Mode: uint16(old.Mode), Nlink: uint32(old.Nlink), Dev_major: unix.Major(dev), Dev_minor: unix.Minor(dev),
+		Ino: old.Ino, Size: uint64(old.Size), Mtime: at(old.Mtim), Ctime: at(old.Ctim)}
 }
 
 func (l Links) identifyTarget(path string) (FileID, error) {

@@ -67,6 +67,61 @@ func TestOpenRegular(t *testing.T) {
 	}
 }
 
+// TestOpenAFileThatIsMounted by itself, directly and behind a link.
+func TestOpenAFileThatIsMounted(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.WriteFile(path("secret"), []byte("text"), 0o600), os.WriteFile(path("file"), nil, 0o600), os.Symlink("file", path("link"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(path("secret"), path("file"), "", unix.MS_BIND, ""); err != nil {
+		t.Skip("nothing can be mounted: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(path("file"), unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if st, err := stat(unix.AT_FDCWD, path("file"), 0); err != nil || st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		t.Skip("the kernel does not say what is a mount: ", err)
+	}
+	all := Links(func(string, string, FileID) bool { return true })
+	for name, want := range map[string]error{"secret": nil, "file": ErrMount, "link": ErrMount} {
+		f, _, err := all.Open(path(name))
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+		_, identified := all.Identify(path(name))
+		_, targeted := all.Target(path(name))
+		for _, got := range []error{err, identified, targeted} {
+			if !errors.Is(got, want) {
+				t.Errorf("%s: %v", name, got)
+			}
+		}
+	}
+	if text, err := ReadFile(path("file")); err != nil || string(text) != "text" {
+		t.Errorf("a file of sqgate's own: %q, %v", text, err)
+	}
+}
+
+// TestIdentifyWithoutStatx says the same as with it.
+func TestIdentifyWithoutStatx(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(path, []byte("text"), 0o600), os.Link(path, path+" too")); err != nil {
+		t.Fatal(err)
+	}
+	var old unix.Stat_t
+	if err := unix.Lstat(path, &old); err != nil {
+		t.Fatal(err)
+	}
+	st := asStatx(&old)
+	without, err := Links(nil).idOf(path, &st)
+	with, failed := Identify(path)
+	if err := errors.Join(err, failed); err != nil || without != with || st.Nlink != 2 {
+		t.Errorf("%v with %d names, and %v: %v", without, st.Nlink, with, err)
+	}
+}
+
 // TestOpenOwn opens what may lie in the place of a file of sqgate's own. Where a FIFO were opened as
 // a file or a directory is, the test would not end.
 func TestOpenOwn(t *testing.T) {

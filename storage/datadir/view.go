@@ -52,7 +52,7 @@ func (ds *Dirs) unfitFor(err error) error {
 	if errors.Is(err, cache.ErrNoMemory) {
 		return ErrBusy
 	}
-	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, cache.ErrTooManyScrolls, fsutil.ErrLink, fsutil.ErrHardLink, fsutil.ErrNotRegular} {
+	for _, reason := range []error{cache.ErrNotText, cache.ErrTooLarge, cache.ErrTooManyScrolls, fsutil.ErrLink, fsutil.ErrHardLink, fsutil.ErrMount, fsutil.ErrNotRegular} {
 		if errors.Is(err, reason) {
 			return Unfit(reason.Error())
 		}
