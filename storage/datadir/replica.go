@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,8 +115,13 @@ func (r *Replica) States() map[string]object.FileState {
 func (r *Replica) mayBeAhead() bool { return r.Fetch == nil || r.Fetch.noted.Load() }
 
 // Add adds what was done to a file, and what that has left, to what Uploaded submits. at
-// is when the journal says that it was done; 0 = now.
+// is when the journal says that it was done; 0 = now. The mutations may wait for longer than the
+// request lasts, of whose URL and header these are parts.
 func (r *Replica) Add(mutations []journal.Mutation, left KnownFile, at int64) {
+	for i := range mutations {
+		m := &mutations[i]
+		m.Note, m.Idempotency = strings.Clone(m.Note), strings.Clone(m.Idempotency)
+	}
 	g := object.Group{Time: cmp.Or(at, time.Now().UnixNano()), Mutations: mutations, After: left.State}
 	r.mu.Lock()
 	defer r.mu.Unlock()

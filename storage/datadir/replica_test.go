@@ -3,6 +3,9 @@ package datadir
 import (
 	"context"
 	"testing"
+	"unsafe"
+
+	"mirrorborn.us/sqgate/storage/journal"
 )
 
 // TestALossCountsOnce takes a directory over again while its loss is being noted. The new
@@ -38,5 +41,18 @@ func TestALossCountsOnce(t *testing.T) {
 	w.check(w.dir.Recover(t.Context()))
 	if w.stops != 2 || len(took) > 0 {
 		t.Errorf("its child was stopped %d times for two take-overs, and %d came later", w.stops, len(took))
+	}
+}
+
+// TestWhatWaitsForTheBucketKeepsNothingElseInMemory: it may wait for longer than its request.
+func TestWhatWaitsForTheBucketKeepsNothingElseInMemory(t *testing.T) {
+	r, url, header := NewReplica(newWorld(t).dir, Ownership{}), "update?p=n&c=a.name", "Idempotency-Key: once"
+	m := journal.Mutation{File: "n.phext", Note: url[13:], Idempotency: header[17:]}
+	r.Add([]journal.Mutation{m}, KnownFile{}, 0)
+	kept := r.added[0].Mutations[0]
+	for part, of := range map[string]string{kept.Note: m.Note, kept.Idempotency: m.Idempotency} {
+		if part != of || unsafe.StringData(part) == unsafe.StringData(of) {
+			t.Errorf("%q is kept as %q, which is a part of the request", of, part)
+		}
 	}
 }

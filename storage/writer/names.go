@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/phext"
@@ -105,7 +106,8 @@ func (tx *transaction) writeNewName() error {
 	case tx.namesNext != nil:
 		return tx.writeNames(tx.namesNext, tx.newNames...)
 	case tx.newName:
-		return tx.writeNames(tx.before.Names.With(call.At, call.Name), phext.Scroll{At: call.At, Text: call.Name})
+		name := strings.Clone(call.Name) // it may be a part of a long URL, and stays in memory
+		return tx.writeNames(tx.before.Names.With(call.At, name), phext.Scroll{At: call.At, Text: name})
 	case tx.staleName:
 		return tx.writeNames(tx.before.Names.With(call.At, ""), phext.Scroll{At: call.At})
 	}

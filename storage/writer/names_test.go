@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -258,5 +259,26 @@ func TestTheJournalHasTheName(t *testing.T) {
 	}
 	if want := []string{"a.name", "a.name", "", "a.name", "", "b.name"}; !slices.Equal(names, want) {
 		t.Errorf("the journal has the names %q, want %q", names, want)
+	}
+}
+
+// TestANameKeepsNothingElseInMemory: the name that is kept is no part of the request.
+func TestANameKeepsNothingElseInMemory(t *testing.T) {
+	w := newWorld(t)
+	for name, r := range map[string]Request{
+		"a.name": w.mutate(rewrite.Update, "n", "a.name", "a"), "b.name": w.batch(op("update", "b.name", "b")),
+	} {
+		sent := r.Call.Name
+		if r.Call.Batch != nil {
+			sent = r.Call.Batch[0].Name
+		}
+		_, err := w.Commit(t.Context(), r)
+		w.check(err)
+		v, err := w.Dirs.Of(w.tenant.DataDir).RecoveredView(t.Context(), w.mutate(rewrite.Update, "n", name, "x").Call)
+		w.check(err)
+		at, _ := v.Names.Find(name, nil)
+		if kept, _ := v.Names.Phext.Select(at); kept != name || unsafe.StringData(kept) == unsafe.StringData(sent) {
+			t.Errorf("%s is kept as %q, which is a part of the request", name, kept)
+		}
 	}
 }

@@ -277,7 +277,7 @@ func (b *operations) finish() error {
 		}
 	}
 	for at, name := range b.names {
-		tx.newNames = append(tx.newNames, phext.Scroll{At: at, Text: name})
+		tx.newNames = append(tx.newNames, phext.Scroll{At: at, Text: strings.Clone(name)}) // as in writeNewName
 	}
 	slices.SortFunc(tx.newNames, func(x, y phext.Scroll) int { return x.At.Compare(y.At) })
 	release, err := tx.admit(tx.next.WithAllCost(changed)+tx.before.Names.WithAllCost(tx.newNames), tx.before)
