@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"unsafe"
 
 	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/phext"
@@ -127,7 +126,7 @@ func (r *batchReader) text() (string, bool) {
 	}
 	quoted := r.rest[:length]
 	r.rest = r.rest[length:]
-	return unquote(quoted, r.pace), true
+	return alone(unquote(quoted, r.pace), length, r.pace), true
 }
 
 func (r *batchReader) list() *apierror.Error {
@@ -225,7 +224,7 @@ func (r *batchReader) complete(fields map[string]string) (one Operation, err *ap
 	if err != nil {
 		return one, ofField("c", err)
 	}
-	c.Scroll = unsafe.Slice(unsafe.StringData(text), len(text)) // nobody changes it
+	c.Scroll = asBytes(text)
 	if c.Pace.HasDelimiter(text) {
 		return one, ofField("s", apierror.New(apierror.HasDelimiters,
 			"the text holds a phext delimiter (one of the bytes 01 17 18 19 1A 1C 1D 1E 1F), which no text of a batch may: remove it, or write each part to its own coordinate"))

@@ -37,16 +37,29 @@ func (h *Head) scroll(got *collector, body []byte) ([]byte, *apierror.Error) {
 	}
 	added, err := got.addBody(body)
 	if err != nil || added {
-		return got.text(), err
+		return asBytes(alone(got.get(paramScroll), len(body), h.Pace)), err
 	}
 	return body, checkHidden(body, h.Pace)
 }
 
+// alone is a text that is a part of size bytes, or has room for them. It is copied if they are
+// much more: a scroll stays in memory after its request, and counts as what it is.
+func alone(text string, size int, pace phext.Pace) string {
+	if size <= len(text)+len(text)/4 {
+		return text
+	}
+	out := phext.Builder{Pace: pace}
+	out.Grow(len(text))
+	_, _ = out.WriteString(text) // which never fails
+	return out.String()
+}
+
 // text is the scroll among the parameters.
 func (p *params) text() []byte {
-	text := p.get(paramScroll)
-	return unsafe.Slice(unsafe.StringData(text), len(text)) // nobody changes it
+	return asBytes(p.get(paramScroll))
 }
+
+func asBytes(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) } // nobody changes it
 
 func (p *params) hasCoordinate() bool { return p.given(paramCoordinate) || p.hasDimension() }
 

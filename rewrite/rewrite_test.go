@@ -3,6 +3,7 @@ package rewrite
 import (
 	"errors"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -432,5 +433,40 @@ func TestBodiesWithACoordinate(t *testing.T) {
 		if (err != nil) != refused || err == nil && string(call.Scroll) != body {
 			t.Errorf("%s: %v", body, err)
 		}
+	}
+}
+
+// TestATextKeepsLittleElseInMemory: a scroll stays in memory after its request.
+func TestATextKeepsLittleElseInMemory(t *testing.T) {
+	const size = 8 << 20
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for name, test := range map[string]struct{ op, query, before, piece, after string }{
+		"blanks before a form": {"update", "p=n", "", " ", "c=1.1.1&s=" + strings.Repeat("x", size/8)},
+		"a form with escapes":  {"update", "p=n", "c=1.1.1&s=", "%41", ""},
+		"JSON with escapes":    {"update", "p=n", `{"c":"1.1.1","s":"`, `\u0041`, `"}`},
+		"a batch with escapes": {"batch", "p=n", `{"operations":[{"op":"update","c":"1.1.1","s":"`, `\u0041`, `"}]}`},
+	} {
+		head, err := ParseHead("POST", "/"+test.op, test.query, Tenant{ID: "will"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := heap()
+		call, err := head.Call([]byte(test.before + strings.Repeat(test.piece, size/len(test.piece)) + test.after))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		text := call.Scroll
+		if call.Batch != nil {
+			text = call.Batch[0].Scroll
+		}
+		if taken := heap() - before; len(text) < size/8 || taken > int64(len(text))*3/2 {
+			t.Errorf("%s: a text of %d bytes keeps %d in memory", name, len(text), taken)
+		}
+		runtime.KeepAlive(text)
 	}
 }
