@@ -427,3 +427,14 @@ func TestNobodyLooksWhileTheJournalIsToBePruned(t *testing.T) {
 	w.check(<-done)
 	w.check(look(t.Context()))
 }
+
+// TestARestoreOfNothingIsDurable: what has left it nothing to change may not be on the disk yet.
+func TestARestoreOfNothingIsDurable(t *testing.T) {
+	w := newWorld(t)
+	then := w.update("n.phext", 1, "text")
+	before := w.syncs.Load()
+	result, err := w.RestoreOwn(t.Context(), w.tenant, w.own(`"phext": "n"`, then))
+	if err != nil || result.Changed || w.syncs.Load() == before {
+		t.Errorf("changed: %v, %v, after %d syncs", result.Changed, err, w.syncs.Load()-before)
+	}
+}

@@ -548,10 +548,11 @@ func (r *restore) applied(done []Restored, changes ...change) ([]Restored, error
 	return done, nil
 }
 
-// remember keeps the answer to a restore that has nothing to change.
+// remember keeps the answer to a restore that has nothing to change. What has left nothing to
+// change may not be on the disk yet.
 func (r *restore) remember(answer string) error {
 	if r.own == nil || r.own.IdempotencyKey == "" {
-		return nil
+		return r.journal.Written()()
 	}
 	m := journal.Mutation{Tenant: r.tenant.UniqueID(), Key: r.target.Key}
 	r.own.remember(&m, answer)

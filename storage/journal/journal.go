@@ -42,7 +42,7 @@ type Journal struct {
 	saidMoved  atomic.Bool // that the data_dir was moved then
 	lastTime   int64       // of the latest record, in nanoseconds since 1970
 
-	written, synced    uint64 // bytes appended since the start, and how many of them are on disk
+	written, synced    uint64 // bytes appended since the start, with the headers of segments, and how many of them are on disk
 	lostFrom, lostUpTo uint64 // the range of bytes that a failed sync may have lost
 	lost               error  // of that sync
 

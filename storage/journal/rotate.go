@@ -90,6 +90,8 @@ func (j *Journal) rotateLocked() error {
 		}
 	}
 	j.seg, j.mustRotate = next, false
+	j.written += uint64(next.end) // so that nothing from here on is within what a failed sync has lost
+	j.synced = j.written
 	if err := j.prune(); err != nil {
 		j.cfg.Logger.Error("pruning the journal", "data_dir", j.dataDir, "error", err)
 	}

@@ -43,6 +43,41 @@ func (p *Pending) Refuse() error {
 	return p.SyncRefusal()
 }
 
+// Written is for an answer that has no record of its own, because what was written before has
+// made what it says. sync waits until all of that is as durable as the policy wants. The caller
+// has the directory locked until Written returns, so that no mutation is pending.
+func (j *Journal) Written() (sync func() error) {
+	if j.cfg.Sync == Off {
+		return func() error { return nil }
+	}
+	err := j.leaveFailed()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	upTo := j.written
+	return func() error {
+		if err != nil {
+			return err
+		}
+		return j.syncUpTo(upTo)
+	}
+}
+
+// leaveFailed begins a new segment if a sync of the newest one has failed: else nothing in it
+// would ever be durable. No mutation may be pending.
+func (j *Journal) leaveFailed() error {
+	j.mu.Lock()
+	failed := j.lost != nil && j.mustRotate
+	j.mu.Unlock()
+	if !failed {
+		return nil
+	}
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rotateIfDueLocked()
+}
+
 // leaveSegment begins a new segment, because the one that says how the mutation
 // ended is not on the disk. Recovery reads the newest segment alone, and that
 // does not know the mutation. A file that recovery has to put back needs the old

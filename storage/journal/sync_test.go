@@ -187,6 +187,37 @@ func TestAFailedSyncIsNotForgiven(t *testing.T) {
 	}
 }
 
+// TestAnAnswerWithoutARecordIsDurable: it waits for what was written before it. It fails with
+// a sync of that, but not for ever.
+func TestAnAnswerWithoutARecordIsDurable(t *testing.T) {
+	for policy, want := range map[Policy]int{Off: 0, Batch: 1, Always: 1} {
+		w, s := spinning(t, policy)
+		w.unflushed("x")
+		before := s.count()
+		for range 2 {
+			w.must(w.j.Written()())
+		}
+		if n := s.count() - before; n != want {
+			t.Errorf("%v: %d syncs, want %d", policy, n, want)
+		}
+	}
+	w, s := spinning(t, Batch)
+	lost := w.unflushed("lost")
+	s.fail = syscall.EIO
+	for range 2 {
+		if err := w.j.Written()(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("durable on a broken disk: %v", err)
+		}
+	}
+	s.fail = nil
+	for range 2 {
+		w.must(w.j.Written()())
+	}
+	if err := lost.Sync(); !errors.Is(err, syscall.EIO) || filepath.Base(w.newest()) != segmentName(2) {
+		t.Errorf("the broken segment goes on: %v, %s", err, w.newest())
+	}
+}
+
 func TestAlwaysRefusesWhatIsNotOnDisk(t *testing.T) {
 	w, s := spinning(t, Always)
 	s.fail = syscall.EIO

@@ -61,12 +61,18 @@ func (tx *transaction) answerRepeat() (answered bool, err error) {
 }
 
 // endAnswered ends a commit that has nothing to write. The answer is kept like that to a
-// write: others may write what a repeat would change.
+// write: others may write what a repeat would change. It waits like that, too: the write that
+// left nothing to do may not be on the disk yet.
 func (tx *transaction) endAnswered() outcome {
 	m := tx.lead
-	if m.IdempotencyKey == "" || tx.repeats {
+	switch {
+	case tx.repeats:
 		tx.unlock()
 		return outcome{}
+	case m.IdempotencyKey == "":
+		tx.startSync(tx.journal.Written())
+		tx.unlock()
+		return tx.awaitSync()
 	}
 	kept := journal.Mutation{
 		Tenant: m.writer().UniqueID(), Key: m.KeyName,
@@ -82,7 +88,7 @@ func (tx *transaction) endAnswered() outcome {
 	if tx.replica != nil {
 		tx.replica.Add([]journal.Mutation{kept}, datadir.KnownFile{}, tx.pending.Time())
 	}
-	tx.startSync()
+	tx.startSync(tx.pending.Sync)
 	tx.unlock()
 	return tx.awaitSync()
 }

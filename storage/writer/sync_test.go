@@ -2,7 +2,11 @@ package writer
 
 import (
 	"context"
+	"errors"
 	"testing"
+
+	"mirrorborn.us/sqgate/internal/apierror"
+	"mirrorborn.us/sqgate/rewrite"
 )
 
 // TestTheJournalIsSyncedWhileSQWorks holds the sync of the journal up. SQ must
@@ -44,4 +48,45 @@ func TestTheJournalIsSyncedWhileSQWorks(t *testing.T) {
 		}
 	})
 	w.want("one\x17new\x17three")
+}
+
+// TestAnAnswerWithoutAWriteIsAsDurable holds the sync up of a write that leaves another one
+// nothing to do. That must wait for the disk, too, and fail if the disk fails.
+func TestAnAnswerWithoutAWriteIsAsDurable(t *testing.T) {
+	for name, ask := range map[string]func(w *world) Request{
+		"no such name":   func(w *world) Request { return w.mutate(rewrite.Delete, "n", "a.name", "") },
+		"a name with ''": func(w *world) Request { return w.mutate(rewrite.Update, "n", "a.name", "") },
+		"no such phext":  func(w *world) Request { return w.mutate(rewrite.Delete, "new", scroll(1), "") },
+		"a batch":        func(w *world) Request { return w.batch(op("delete", "a.name")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.must(named(rewrite.Update, "a.name", "a"))
+			syncing, atSQ := make(chan struct{}), make(chan struct{})
+			w.disk.holdSyncs(syncing)
+			w.during(func(a *attack) {
+				<-syncing // without the record of the end of this write
+				close(atSQ)
+				a.answer(a.pass())
+			}, func() {
+				first := w.begin(w.mutate(rewrite.Delete, "n", "a.name", ""))
+				<-atSQ
+				second := w.begin(ask(w))
+				<-syncing
+				w.check(<-first)
+				select {
+				case err := <-second:
+					w.disk.holdSyncs(nil)
+					t.Fatalf("answered before all was on the disk: %v", err)
+				case <-syncing:
+				}
+				w.disk.set("sync", errors.New("the disk is broken"))
+				w.disk.holdSyncs(nil)
+				<-syncing
+				w.wantError(<-second, apierror.NotKnown)
+				w.disk.set("sync", nil)
+				w.check(<-w.begin(ask(w))) // else nobody could repeat it
+			})
+		})
+	}
 }

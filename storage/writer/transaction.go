@@ -68,7 +68,7 @@ type transaction struct {
 	frozen                  *cache.Frozen
 	visible                 map[string]*cache.Version // what readers see after the commit
 	pending                 *journal.Pending
-	syncing                 sync.WaitGroup // waits for pending.Sync
+	syncing                 sync.WaitGroup // waits for what startSync was given
 	syncErr                 error          // what that returned
 
 	calls   []*rewrite.Call // by which SQ makes the members
@@ -413,9 +413,10 @@ func (tx *transaction) release() (used float64) {
 	return used
 }
 
-// startSync has the journal's record of the write go to the disk while SQ works.
-func (tx *transaction) startSync() {
-	tx.syncing.Go(func() { tx.syncErr = tx.pending.Sync() })
+// startSync has what the answer rests on go to the disk while SQ works: the journal's record
+// of the write, as a rule.
+func (tx *transaction) startSync(sync func() error) {
+	tx.syncing.Go(func() { tx.syncErr = sync() })
 }
 
 // awaitSync waits until the journal is as durable as its policy wants it. The

@@ -182,7 +182,7 @@ func (w *Writer) commit(ctx context.Context, m *mutation) (out outcome) {
 		}
 	}
 
-	tx.startSync()
+	tx.startSync(tx.pending.Sync)
 	defer tx.syncing.Wait()
 	if err = tx.sendToSQ(); err == nil {
 		err = tx.verify()
