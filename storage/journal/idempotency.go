@@ -245,8 +245,9 @@ var ErrAnswer = errors.New("what a request with this Idempotency-Key was answere
 // Idempotency-Key, and the digest of that request. An answer is kept for AnswerAge, unless
 // there are too many or they are too long: see AnswersToForget, and mostAnswersAll for those
 // of all data_dirs. Answered waits until the first request is as durable as the policy
-// wants. If ok, that request was made, also if there is an error.
+// wants; no mutation may be pending. If ok, that request was made, also if there is an error.
 func (j *Journal) Answered(tenant, idempotency string) (text, digest string, ok bool, err error) {
+	_ = j.leaveFailed() // if that fails, so does the sync below
 	got, f, ok, err := j.findAnswer(keyOf(tenant, idempotency))
 	if err != nil || !ok {
 		return "", "", ok, err

@@ -394,6 +394,7 @@ func TestARepeatIsAsDurableAsTheFirst(t *testing.T) {
 			t.Errorf("%v: the disk fails: %v", policy, err)
 		}
 		s.fail = nil
+		w.expect(t, "will", "k2", "two")
 	}
 }
 
