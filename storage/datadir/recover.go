@@ -81,6 +81,23 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	return d.markRecovered(here)
 }
 
+// WriteUnsynced writes phexts anew that their disk has failed to write, so that the journal can go on. Nobody else
+// has to wait for that: readers see the same before and after. at is what Hold returned.
+func (d *Dir) WriteUnsynced(ctx context.Context, at string) error {
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return err
+	}
+	if has, err := j.HasUnsynced(); !has {
+		return err
+	}
+	if err := d.StopChild("phexts are written anew"); err != nil {
+		return err
+	}
+	_, err = j.RecoverAt(ctx, at)
+	return err
+}
+
 // noteUnopened notes the phexts that could not be opened when they were to be recovered.
 func (d *Dir) noteUnopened() error {
 	j, err := d.dirs.JournalOf(d)

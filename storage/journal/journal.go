@@ -31,16 +31,17 @@ type Journal struct {
 	seg        *segment // the newest one; nil if there is none yet, or if not isOpen
 	files      map[string]*fileState
 	answers    *answers
-	mustRotate bool        // the next mutation begins a new segment
-	format     byte        // of the next segment, at least
-	from       uint64      // the first segment that is of those who have the data_dir; see ownerFile
-	claim      *claim      // of those who have it now; nil = it is as it was
-	recovering bool        // nothing is appended but what a recovery finds
-	recovered  bool        // the files were recovered since the start
-	cleanStop  bool        // the newest segment was stopped in order before that, and they were not recovered yet
-	inDoubt    bool        // it was not, so the files may not be what it says
-	saidMoved  atomic.Bool // that the data_dir was moved then
-	lastTime   int64       // of the latest record, in nanoseconds since 1970
+	mustRotate bool            // the next mutation begins a new segment
+	format     byte            // of the next segment, at least
+	from       uint64          // the first segment that is of those who have the data_dir; see ownerFile
+	claim      *claim          // of those who have it now; nil = it is as it was
+	unsynced   map[string]bool // see unsyncedFile; nil = it was not read
+	recovering bool            // nothing is appended but what a recovery finds
+	recovered  bool            // the files were recovered since the start
+	cleanStop  bool            // the newest segment was stopped in order before that, and they were not recovered yet
+	inDoubt    bool            // it was not, so the files may not be what it says
+	saidMoved  atomic.Bool     // that the data_dir was moved then
+	lastTime   int64           // of the latest record, in nanoseconds since 1970
 
 	written, synced    uint64 // bytes appended since the start, with the headers of segments, and how many of them are on disk
 	lostFrom, lostUpTo uint64 // the range of bytes that a failed sync may have lost

@@ -198,6 +198,9 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 		r.wasOthers = r.standing == foreign && c.wasOthers(file)
 		failed := r.file(file, log, aside[file])
+		if failed == nil {
+			failed = r.writeAnew(file)
+		}
 		if r.standing == left && errors.Is(failed, ErrDamaged) { // it is not known what it held
 			v.j.cfg.Logger.Error("a phext of others cannot be checked, because its checkpoint is damaged", "path", filepath.Join(r.path, file), "error", r.named(failed))
 			failed = nil
@@ -275,15 +278,16 @@ func inOrder(logs map[string]*fileLog) []string {
 // recovery is one call of Recover.
 type recovery struct {
 	view           *view
-	dataDir        string       // the path by which its files are used
-	path           string       // that for the log
-	segment        *segmentView // nil if there is no journal
-	sameBoot       bool         // the segment was begun in this run of the kernel
-	bootTime       time.Time    // nobody has edited a phext before, in this run of the kernel
-	now            time.Time    // nor after: it is now, with a margin
-	cleanStop      bool         // the phexts were on the disk when it was stopped
-	journalDamaged bool         // the journal has lost records that it once held
-	recordsLost    bool         // the same, or a power cut has cut off its end
+	dataDir        string          // the path by which its files are used
+	path           string          // that for the log
+	segment        *segmentView    // nil if there is no journal
+	sameBoot       bool            // the segment was begun in this run of the kernel
+	bootTime       time.Time       // nobody has edited a phext before, in this run of the kernel
+	now            time.Time       // nor after: it is now, with a margin
+	unsynced       map[string]bool // see unsyncedFile
+	cleanStop      bool            // the phexts were on the disk when it was stopped
+	journalDamaged bool            // the journal has lost records that it once held
+	recordsLost    bool            // the same, or a power cut has cut off its end
 	report         *Report
 	needed         int64                            // bytes that a repair of the present file takes on the disk
 	standing       standing                         // of the present file
@@ -300,6 +304,11 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	unsynced, err := j.unsyncedLocked()
+	if err != nil {
+		j.cfg.Logger.Error("it is not known which phexts are not on the disk", "error", err)
+	}
+	r.unsynced = maps.Clone(unsynced)
 	r.sameBoot = j.seg != nil && j.seg.boot == j.cfg.BootID
 	r.cleanStop = j.cleanStop
 	r.now = j.cfg.fileNow().Add(bootMargin)

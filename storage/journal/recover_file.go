@@ -41,7 +41,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if err != nil {
 		return err
 	}
-	if log != nil && r.sameBoot && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
+	if log != nil && r.sameBoot && !r.unsynced[name] && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
 	f.found, err = OpenState(r.view.j.cfg.Links, f.place)
@@ -241,7 +241,9 @@ func (f *fileRecovery) recoverIdle() error {
 }
 
 // mayBeLost says whether a part of the file may not have reached its disk.
-func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.wentBack() }
+func (f *fileRecovery) mayBeLost() bool {
+	return !f.sameBoot || f.found.Exists && f.unsynced[f.name] || f.wentBack()
+}
 
 // wentBack says whether the file went back to a time before it was seen last. Its disk was away for
 // a moment, without a reboot.

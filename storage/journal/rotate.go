@@ -127,13 +127,22 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 	if len(j.files) == 0 {
 		return true, nil
 	}
+	unsynced, err := j.unsyncedLocked()
+	if err != nil {
+		return false, err
+	}
 	all = true
+	var failed []string
 	for name, t := range j.files {
 		if !t.hasCheckpoint {
 			continue
 		}
 		there, err := j.syncPhext(j.dataDir, name)
-		if there && err == nil {
+		switch mayOpen := !errors.Is(err, fs.ErrPermission); {
+		case there && mayOpen && (err != nil || unsynced[name]):
+			failed = append(failed, name)
+			continue
+		case there && mayOpen:
 			continue
 		}
 		switch _, gone := os.Lstat(filepath.Join(j.dataDir, name)); {
@@ -144,7 +153,10 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 		case errors.Is(gone, fs.ErrNotExist) && j.isHere():
 			continue
 		}
-		all = all && (there || t.known && !t.lastSeen.Exists())
+		all = all && t.known && !t.lastSeen.Exists()
+	}
+	if len(failed) > 0 {
+		return false, j.noteUnsyncedLocked(failed)
 	}
 	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("syncing %s: %w", j.dataDir, err)

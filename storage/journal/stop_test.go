@@ -235,6 +235,7 @@ func TestAStopThatIsNotClean(t *testing.T) {
 		if (w.j.seg.stopped != "") != (spoil == nil) {
 			t.Errorf("%s: stopped at %q", name, w.j.seg.stopped)
 		}
+		w.recover()
 		w.must(w.set.Close())
 	}
 }

@@ -109,6 +109,10 @@ func (tx *transaction) readPhext() (answered bool, err error) {
 	if tx.at, tx.letGo, err = tx.dir.Hold(); err != nil {
 		return false, err
 	}
+	if err := tx.dir.WriteUnsynced(tx.ctx, tx.at); err != nil {
+		tx.log("a phext could not be written to its disk, and cannot be written anew", err)
+		return false, errNotRecorded
+	}
 	tx.file, tx.namesFile = filepath.Join(tx.at, filepath.Base(tx.path)), filepath.Join(tx.at, filepath.Base(tx.namesPath))
 	tx.before, err = tx.dir.NewestView(tx.lead.Call)
 	if err == nil {

@@ -1,0 +1,86 @@
+package journal
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestAPhextThatItsDiskHasNotWritten is written anew, since a second sync says nothing of it: in the same process, or in
+// another one, before a new segment is begun or a stop is in order.
+func TestAPhextThatItsDiskHasNotWritten(t *testing.T) {
+	for _, restart := range []string{"", "a start", "a boot"} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		failures := 1
+		fails := func(s *settings) {
+			s.syncPhext = func(f *os.File) error {
+				if strings.HasSuffix(f.Name(), "/a.phext") && failures > 0 {
+					failures--
+					return syscall.EIO
+				}
+				return f.Sync()
+			}
+		}
+		w.tune = fails
+		fails(&w.set.cfg)
+		w.mutate(update("a.phext", 1, "acknowledged"))
+		w.mutate(update("b.phext", 1, "acknowledged"))
+		rotate := func() error {
+			w.j.syncMu.Lock()
+			defer w.j.syncMu.Unlock()
+			w.j.mu.Lock()
+			defer w.j.mu.Unlock()
+			return w.j.rotateLocked()
+		}
+		number := w.newest()
+		for range 3 {
+			if err := rotate(); err == nil || w.newest() != number {
+				t.Fatalf("%q: a segment ends: %v", restart, err)
+			}
+		}
+		id := w.put("a.phext", w.read("a.phext"))
+		if restart == "" {
+			id, _ = w.set.cfg.Links.Identify(w.path("a.phext"))
+		} else {
+			if err := w.set.Close(); err == nil {
+				t.Errorf("%s: the stop is in order", restart)
+			}
+			if restart == "a boot" {
+				w.put("a.phext", text(strings.Repeat("\x00", 12)))
+				w.cfg.BootID, w.cfg.BootTime = "boot-2", time.Now().Add(time.Hour)
+			}
+			w.open()
+		}
+		if has, err := w.j.HasUnsynced(); !has || err != nil {
+			t.Errorf("%q: %v, %v", restart, has, err)
+		}
+		w.recover()
+		now, err := w.set.cfg.Links.Identify(w.path("a.phext"))
+		w.must(err)
+		if has, err := w.j.HasUnsynced(); has || err != nil || now.Ino == id.Ino || w.read("a.phext") != text("acknowledged") {
+			t.Errorf("%q: %v, %v, %q", restart, has, err, w.read("a.phext").Text)
+		}
+		w.must(rotate())
+		if w.newest() == number {
+			t.Errorf("%q: no segment is begun", restart)
+		}
+	}
+}
+
+// TestWhatIsNotWrittenAndGoes by the hand of somebody, or of its tenant, keeps nobody from the others.
+func TestWhatIsNotWrittenAndGoes(t *testing.T) {
+	w := closing(t, newWorld(t, t.TempDir(), nil))
+	w.mutate(update("a.phext", 1, "text"))
+	w.set.cfg.syncPhext = func(*os.File) error { return syscall.EIO }
+	if err := w.j.Suspend(); err == nil {
+		t.Error("a phext is on the disk")
+	}
+	w.set.cfg.syncPhext = (*os.File).Sync
+	w.put("a.phext", State{})
+	w.recover()
+	if has, err := w.j.HasUnsynced(); has || err != nil || w.read("a.phext").Exists {
+		t.Errorf("%v, %v", has, err)
+	}
+}
