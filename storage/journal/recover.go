@@ -317,8 +317,11 @@ func (j *Journal) recovery(v *view, at string, report *Report) *recovery {
 		j.cfg.Logger.Error("a file that a power cut has damaged may pass for an edit", "error", err)
 	}
 	r.bootTime = boot.Add(bootMargin)
-	if j.seg != nil && j.seg.latest > boot.UnixNano() { // the clock is behind, as of a machine without a battery for it
-		r.bootTime = time.Unix(0, j.seg.latest).Add(recordMargin)
+	// If there are records from after the boot, the clock is behind, as of a machine without a battery
+	// for it, or the disks are in another machine, which was running already. Then only what has changed
+	// since this process began was edited.
+	if j.seg != nil && j.seg.latest > boot.UnixNano() {
+		r.bootTime = time.Unix(0, max(j.seg.latest+int64(recordMargin), j.cfg.since.UnixNano()))
 	}
 	// After a power cut, rubbish at the end of a segment is normal. Without one
 	// it means that records are missing, and so does a segment without a header.

@@ -35,6 +35,7 @@ type settings struct {
 	answersMax int              // how many answers to Idempotency-Keys of a data_dir are kept
 	answersAll *memlimit.Budget // the same of all data_dirs
 	owners     *ownerNotes      // of all journals
+	since      time.Time        // when this process began
 
 	// The file system, which fails or is faster in tests.
 	syncPhext func(phext *os.File) error
@@ -52,7 +53,7 @@ func New(c Config) (*Set, error) {
 	}
 	return &Set{
 		cfg: settings{
-			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll), owners: &ownerNotes{},
+			Config: c, inlineMax: 1 << 20, segmentMax: 4 << 20, answersMax: mostAnswers, answersAll: memlimit.NewBudget(mostAnswersAll), owners: &ownerNotes{}, since: time.Now(),
 			syncPhext: (*os.File).Sync, allocate: allocate, syncDir: fsutil.SyncDir, replace: fsutil.ReplaceFrom,
 			fileNow: time.Now,
 		},
