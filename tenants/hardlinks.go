@@ -24,16 +24,19 @@ import (
 // such as those in a snapshot that was made of hard links.
 //
 // Only files with several names are asked for. One that may be served is not looked for
-// again until its state changes, as with every new name, or the tenants do. A directory
-// is listed again only when it has changed.
+// again until its state changes, as with every new name, or the tenants do, or one of their
+// directories is another one than before, as when its disk comes back: within a second. A
+// directory is listed again only when it has changed.
 type hardLinks struct {
 	current func() *Snapshot
 	config  string
 	private []string
 
 	mu       sync.Mutex
-	of       *Snapshot       // the tenants that dataDirs and harmless are for
-	dataDirs map[string]bool // resolved; whether tenants share it
+	of       *Snapshot              // the tenants that dataDirs and harmless are for
+	dataDirs map[string]bool        // resolved; whether tenants share it
+	places   map[string]fsutil.Node // which directories these were
+	looked   time.Time              // when it was looked last whether they still are
 	harmless *simplelru.LRU[linkState, struct{}]
 	listings map[string]listing // by path
 }
@@ -60,12 +63,22 @@ func (h *hardLinks) mayServe(path string, id fsutil.FileID) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now := h.current(); now != h.of {
-		h.of, h.dataDirs = now, map[string]bool{}
+		h.of, h.dataDirs, h.places = now, map[string]bool{}, map[string]fsutil.Node{}
 		for _, t := range now.all {
 			h.dataDirs[fsutil.Resolve(t.DataDir)] = t.SharedDataDir
 		}
 		h.harmless.Purge()
 		clear(h.listings)
+		h.looked = time.Time{}
+	}
+	if now := time.Now(); now.Sub(h.looked) >= settled {
+		h.looked = now
+		for dir := range h.dataDirs {
+			if here := fsutil.NodeOf(dir); here != h.places[dir] {
+				h.places[dir] = here
+				h.harmless.Purge()
+			}
+		}
 	}
 	state := linkState{path, id}
 	if h.harmless.Contains(state) {

@@ -151,3 +151,27 @@ func TestHardLinksAreNotLookedForAgain(t *testing.T) {
 	w.must(os.Chmod(w.at("will/a.phext"), 0o640))
 	w.check("will/a.phext", fsutil.ErrHardLink) // since nobody knows what is in bob's directory
 }
+
+// TestHardLinksToADirectoryThatComesBack are not served any more once it is there.
+func TestHardLinksToADirectoryThatComesBack(t *testing.T) {
+	for _, inPlace := range []bool{false, true} { // of an empty one
+		w := newHardLinkWorld(t)
+		h := newHardLinks(func() *Snapshot { return w.now }, w.at("etc/tenants.json"), nil)
+		w.write("bob/b.phext")
+		w.must(os.Link(w.at("bob/b.phext"), w.at("will/a.phext")))
+		id, err := fsutil.Identify(w.at("will/a.phext"))
+		w.must(err)
+		w.must(os.Rename(w.at("bob"), w.at("away")))
+		if inPlace {
+			w.must(os.Mkdir(w.at("bob"), 0o700))
+		}
+		if !h.mayServe(w.at("will/a.phext"), id) {
+			t.Error("a file of which nothing else is known is not served")
+		}
+		w.must(errors.Join(os.RemoveAll(w.at("bob")), os.Rename(w.at("away"), w.at("bob"))))
+		h.looked = h.looked.Add(-settled)
+		if h.mayServe(w.at("will/a.phext"), id) {
+			t.Error("another tenant's file is served")
+		}
+	}
+}
