@@ -43,6 +43,9 @@ func (d *Dir) readMark() (*mark, error) {
 	if d.mark == "" {
 		return nil, nil
 	}
+	if m := d.toCome.Load(); m != nil {
+		return m, nil
+	}
 	text, err := fsutil.ReadFile(d.mark)
 	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
@@ -59,6 +62,18 @@ func (d *Dir) readMark() (*mark, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// markedFor are the tenants that the mark is about, whoever has the directory now.
+func (d *Dir) markedFor() []string {
+	if d.mark == "" {
+		return nil
+	}
+	text, err := fsutil.ReadFile(d.mark)
+	if err != nil {
+		return nil
+	}
+	return parseMark(text).tenants
 }
 
 // isTheirs says whether those who have the directory now may be those whose phexts were seen: the
@@ -164,7 +179,11 @@ func (d *Dir) writeMark(at string) error {
 	if err != nil {
 		return err
 	}
-	return d.replaceMarks(d.marks(), id)
+	if err := d.replaceMarks(d.marks(), id); err != nil {
+		return err
+	}
+	d.toCome.Store(nil)
+	return nil
 }
 
 // replaceMarks writes an identity into the marks that say something else.
@@ -232,6 +251,7 @@ func (d *Dir) forgetOthersMark() error {
 func (d *Dir) forgetMark() error {
 	d.marked.Store(false)
 	d.lastHere.Store(nil)
+	d.toCome.Store(nil)
 	if d.mark == "" {
 		return nil
 	}

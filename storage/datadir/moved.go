@@ -75,8 +75,10 @@ func (d *Dir) expect(owners journal.Owners) {
 		return
 	}
 	here, err := phextsIn(d.Path)
-	if err = fsutil.IgnoreMissing(err); err == nil && len(here) == 0 {
-		err = d.expectOf(tenant)
+	had, failed := d.dirs.Journal.HadPhexts(tenant)
+	err = errors.Join(failed, fsutil.IgnoreMissing(err))
+	if err == nil && (len(here) == 0 || had && isOfAnother(d.Path, tenant)) {
+		err = d.expectOf(tenant, had)
 	}
 	if err == nil {
 		d.expected = tenant
@@ -87,21 +89,32 @@ func (d *Dir) expect(owners journal.Owners) {
 
 // expectOf is expect, where nothing is here. A mark from when the tenant had the directory before says
 // nothing of what it has left since.
-func (d *Dir) expectOf(tenant string) error {
+func (d *Dir) expectOf(tenant string, had bool) error {
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
 		return err
 	}
 	isNoted := j.IsNoted(journal.Owners{Tenants: []string{tenant}})
-	if m, err := d.readMark(); err != nil || m != nil && (isNoted || m.identity == toCome) {
+	if m, err := d.readMark(); d.toCome.Load() == nil && (err != nil || m != nil && (isNoted || m.identity == toCome)) {
 		return err
 	}
 	phexts, err := d.phextsBefore(tenant)
-	if len(phexts) > 0 {
+	if len(phexts) > 0 || had {
 		d.lastHere.Store(nil)
-		return d.replaceMarks([]string{d.mark}, toCome)
+		d.toCome.Store(&mark{identity: toCome, path: d.Path, tenants: []string{tenant}})
+		if err := d.replaceMarks([]string{d.mark}, toCome); err != nil {
+			return err
+		}
+		d.toCome.Store(nil)
+		return nil
 	}
 	return err
+}
+
+// isOfAnother says whether what at leads to says to be the directory of another tenant than this one.
+func isOfAnother(at, tenant string) bool {
+	of := journal.TenantAt(at)
+	return of != "" && of != tenant
 }
 
 // phextsBefore are the names of the phexts that a tenant had in another directory.

@@ -97,6 +97,7 @@ func (d *Dir) Holds(at string) error {
 func (d *Dir) forgetSeen() {
 	d.place.Store(nil)
 	d.lastHere.Store(nil)
+	d.toCome.Store(nil)
 	d.marked.Store(false)
 	d.expecting.Lock()
 	defer d.expecting.Unlock()
@@ -200,6 +201,11 @@ func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 		reason, err = "it does not exist", nil
 	} else if err == nil {
 		reason, err = lacks(at, known)
+	}
+	if reason == "" && err == nil && was == toCome && len(m.tenants) == 1 && isOfAnother(at, m.tenants[0]) {
+		if names, failed := known(); failed == nil && len(names) == 0 { // it is not known what is to come
+			reason = "it says that it is another tenant's"
+		}
 	}
 	switch {
 	case reason == "" || err != nil:

@@ -698,6 +698,66 @@ func TestAPathThatHadNothingBefore(t *testing.T) {
 	}
 }
 
+// TestAMoveForWhoseMarkThereIsNoRoom is refused all the same until the phexts are there.
+func TestAMoveForWhoseMarkThereIsNoRoom(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	path, other := w.dir.Path, filepath.Join(w.root, "other")
+	w.check(w.dir.Recover(t.Context()))
+	w.journalled("n.phext", "text")
+	w.check(errors.Join(os.Mkdir(other, 0o700), os.Symlink("nothing", w.MarkDir)))
+	w.setTenants(strings.Replace(w.entry(""), path, other, 1))
+	refused := func() {
+		t.Helper()
+		for range 2 {
+			if _, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+				t.Errorf("without its phexts: %v", err)
+			}
+		}
+	}
+	refused()
+	w.check(os.Remove(w.MarkDir)) // there is room now
+	refused()
+	if _, err := os.Stat(w.Of(other).mark); err != nil {
+		t.Error(err)
+	}
+	w.moveFiles(path, other)
+	if v, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
+		t.Errorf("with its phexts: %v", err)
+	}
+}
+
+// TestATenantThatComesBackToAPath of which it was the owner before another one had it for a moment. Its phexts were
+// not there at all that time, as without their disk.
+func TestATenantThatComesBackToAPath(t *testing.T) {
+	for _, writes := range []bool{false, true} { // the other one does, beside them
+		w := newWorld(t)
+		w.keepMarks()
+		path, other, disk := w.dir.Path, filepath.Join(w.root, "other"), filepath.Join(w.root, "disk")
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("n.phext", "text")
+		w.dir.MarkWritten(path)
+		w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
+		mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry(""))
+		w.setTenants(strings.Replace(w.entry(""), path, other, 1), mary)
+		w.dir = w.Of(path)
+		w.check(w.dir.Recover(t.Context()))
+		if writes {
+			w.journalled("m.phext", "mary's")
+		}
+		w.setTenants(w.entry(""))
+		for range 2 {
+			if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+				t.Errorf("without the disk, writes %v: %v", writes, err)
+			}
+		}
+		w.check(errors.Join(os.RemoveAll(path), os.Rename(disk, path)))
+		if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
+			t.Errorf("with the disk: %v", err)
+		}
+	}
+}
+
 // moveFiles moves the phexts of a directory, which stays.
 func (w *world) moveFiles(from, to string) {
 	w.Helper()

@@ -169,7 +169,7 @@ func (d *Dir) claim() (others bool, err error) {
 		return false, err
 	}
 	d.expect(owners)
-	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Exists: func(tenant string) bool {
+	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Marked: d.markedFor(), Exists: func(tenant string) bool {
 		_, ok := now.ByUniqueID(tenant)
 		return ok
 	}})

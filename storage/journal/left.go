@@ -16,13 +16,27 @@ func (j *Journal) IsLeft(now Owners) (bool, error) {
 	return n != nil && len(n.Tenants) == 0 && !slices.ContainsFunc(now.Tenants, n.knows), err
 }
 
+// HadPhexts says whether a tenant, by its UniqueID, had phexts in a directory that others have now, and
+// nobody has seen them elsewhere since.
+func (s *Set) HadPhexts(tenant string) (bool, error) {
+	s.cfg.owners.mu.Lock()
+	defer s.cfg.owners.mu.Unlock()
+	err := s.cfg.readNotesLocked()
+	for _, n := range s.cfg.owners.of {
+		if slices.Contains(n.Left, tenant) {
+			return true, err
+		}
+	}
+	return false, err
+}
+
 // HaveMoved says which tenants, by UniqueID, are noted only at other data_dirs than theirs.
 func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err error) {
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
 	moved, err = map[string]bool{}, s.cfg.readNotesLocked()
 	for _, n := range s.cfg.owners.of {
-		for _, t := range slices.Concat(n.Tenants, n.Away) {
+		for _, t := range slices.Concat(n.Tenants, n.Away, n.Left) {
 			moved[t] = true
 		}
 	}

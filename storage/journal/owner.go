@@ -30,13 +30,16 @@ type Owners struct {
 	Tenants []string // their UniqueIDs, sorted
 	Shared  bool     // each has only the files that begin with its id and a dot
 
-	Exists func(tenant string) bool // whether a UniqueID is in the tenants file; nil = it is. Only Claim asks
+	// Only Claim asks for these.
+	Exists func(tenant string) bool // whether a UniqueID is in the tenants file; nil = it is
+	Marked []string                 // the UniqueIDs of those who are known to have had phexts in it
 }
 
 // ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
 type ownerNote struct {
 	Tenants   []string `json:"tenants"`
 	Away      []string `json:"away,omitempty"` // were among them, and may have changed their files since
+	Left      []string `json:"left,omitempty"` // had phexts here, and others have the data_dir now; nobody has seen them elsewhere yet
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
@@ -55,17 +58,17 @@ func (n *ownerNote) knowsOthers(tenant string) bool {
 
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
-		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away) && slices.Equal(n.Left, m.Left)
 }
 
 // without is the note when tenants have another data_dir.
 func (n *ownerNote) without(tenants []string) *ownerNote {
 	gone := func(t string) bool { return slices.Contains(tenants, t) }
-	if !slices.ContainsFunc(n.Tenants, gone) {
+	if !slices.ContainsFunc(slices.Concat(n.Tenants, n.Left), gone) {
 		return n
 	}
 	left := *n
-	left.Tenants, left.Away = nil, slices.Clone(n.Away)
+	left.Tenants, left.Away, left.Left = nil, slices.Clone(n.Away), slices.DeleteFunc(slices.Clone(n.Left), gone)
 	for _, t := range n.Tenants {
 		if gone(t) {
 			left.Away = append(left.Away, t)
@@ -253,9 +256,10 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 type claim struct {
 	before *ownerNote
 	now    ownerNote
-	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
-	anew   bool // nothing in the journal is of theirs
-	ids    bool // they may be those who had the data_dir, with other ids: nobody but the operator knows
+	idle   bool                     // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew   bool                     // nothing in the journal is of theirs
+	asked  Owners // as Claim got it
+	ids    bool                     // they may be those who had the data_dir, with other ids: nobody but the operator knows
 
 	replaced  bool     // the directory is another one than before, or was written with another journal since
 	written   bool     // it was written with another journal since
@@ -283,7 +287,7 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c := &claim{before: before, now: ownerNote{Tenants: now.Tenants, Shared: now.Shared}}
+	c := &claim{before: before, now: ownerNote{Tenants: now.Tenants, Shared: now.Shared}, asked: now}
 	switch {
 	case before == nil && len(now.Tenants) == 0:
 		c = nil
@@ -291,7 +295,7 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	case len(now.Tenants) == 0:
 		c.idle = true
 	case before.isOf(now):
-		c.now.From = before.From
+		c.now.From, c.now.Left = before.From, before.Left
 		for _, t := range slices.Concat(before.Tenants, before.Away) {
 			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
 				c.now.Away = append(c.now.Away, t)
@@ -363,6 +367,15 @@ func (j *Journal) claimed() *claim {
 
 // beginAnew hides all that the journal has until now.
 func (j *Journal) beginAnew(c *claim) error {
+	c.now.Left = slices.Concat(c.before.Left, c.asked.Marked)
+	if len(j.expected()) > 0 {
+		c.now.Left = append(c.now.Left, c.before.Tenants...)
+	}
+	c.now.Left = slices.DeleteFunc(c.now.Left, func(t string) bool {
+		return slices.Contains(c.now.Tenants, t) || c.asked.Exists == nil || !c.asked.Exists(t)
+	})
+	slices.Sort(c.now.Left)
+	c.now.Left = slices.Compact(c.now.Left)
 	return j.forgetChanges(func(p Position) error {
 		j.cfg.Logger.Warn("a data_dir was another tenant's before: its journal begins anew, and shows nothing of that",
 			"data_dir", j.dataDir, "tenants", c.now.Tenants, "before", c.before.Tenants)
