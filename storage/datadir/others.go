@@ -3,6 +3,7 @@ package datadir
 import (
 	"log/slog"
 	"slices"
+	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -106,7 +107,7 @@ func (ds *Dirs) taken(d *Dir, at string, owners journal.Owners, known *tenants.S
 	if ds.Journal == nil {
 		return ""
 	}
-	if j, err := ds.JournalOf(d); err != nil || !j.Misses(at) {
+	if j, err := ds.JournalOf(d); err != nil || !j.Misses(at) || slices.Contains(owners.Tenants, journal.TenantAt(at)) {
 		return ""
 	}
 	for _, t := range known.All() {
@@ -118,7 +119,8 @@ func (ds *Dirs) taken(d *Dir, at string, owners journal.Owners, known *tenants.S
 }
 
 // displaced is the path to which the directory at another one belongs, or "": that of TenantOf, or
-// of the tenant whose journal has written it last. Whoever has it no more does not count.
+// of the tenant whose journal has written it last. Whoever has it no more does not count, unless it
+// had the same id: its disk was away when it was purged.
 func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants.Snapshot) string {
 	if slices.Contains(owners.Tenants, journal.TenantAt(at)) {
 		return ""
@@ -129,11 +131,24 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 	if ds.Journal == nil {
 		return ""
 	}
+	if ds.TakeOver == nil && ds.isOfPurged(at, path, owners) { // from a bucket, it would be emptied
+		return at + " of a purged tenant"
+	}
 	other := ds.Journal.Displaced(at, path, owners)
 	if other == "" || len(known.At(other)) == 0 {
 		return ""
 	}
 	return other
+}
+
+// isOfPurged says whether there are phexts in a directory that says to be that of a tenant with the id of the one
+// that has it, and of whom neither a journal knows nor the mark of the path.
+func (ds *Dirs) isOfPurged(at, path string, owners journal.Owners) bool {
+	of := journal.TenantAt(at)
+	id, _, _ := strings.Cut(of, "/")
+	hasID := func(t string) bool { return t == id || strings.HasPrefix(t, id+"/") }
+	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && !ds.Journal.Knows(of) &&
+		!slices.Contains(ds.Of(path).markedFor(), of) && hasPhexts(at)
 }
 
 // TenantOf is the tenant of whom the directory at a path says to be, or nil. Whoever is archived or

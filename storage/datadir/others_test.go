@@ -496,3 +496,40 @@ func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 		t.Errorf("will has %q", got)
 	}
 }
+
+// TestADirectoryOfAPurgedTenant, whose disk was away when it was purged, is not served to the next one with its id.
+func TestADirectoryOfAPurgedTenant(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		phexts bool // are in the directory
+		purged bool // else the tenants file was edited
+		want   error
+	}{{"purged", true, true, errOthers}, {"purged, without phexts", false, true, nil}, {"removed by hand", true, false, nil}} {
+		w := newWorld(t)
+		if unix.Setxattr(w.dir.Path, "user.sqgate.test", nil, 0) != nil {
+			t.Skip("the file system has no extended attributes")
+		}
+		w.keepMarks()
+		w.setTenants(w.entry(`, "incarnation": "20260131T150405.000000000Z"`))
+		if w.check(w.dir.Recover(t.Context())); c.phexts {
+			w.put("n.phext", "text")
+		}
+		if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(w.root, "journal")
+		if c.purged {
+			dir += ".now"
+			w.check(os.RemoveAll(w.MarkDir))
+		}
+		set, err := journal.New(journal.Config{Dir: dir, Quarantine: filepath.Join(w.root, "quarantine"), Logger: w.Logger})
+		w.check(err)
+		w.Journal = set
+		w.setTenants(w.entry(`, "incarnation": "20260201T150405.000000000Z"`))
+		w.Dirs = New(w.Config)
+		if err := w.Of(w.dir.Path).Recover(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		w.check(set.Close())
+	}
+}

@@ -13,6 +13,7 @@ import (
 // that it has shared stays. The caller has the tenant's directory locked.
 func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 	only, earlier, err := ds.Journal.LeftBy(t.UniqueID())
+	err = errors.Join(err, ds.Journal.ForgetPhexts(t.UniqueID()))
 	for _, path := range only {
 		if path != t.DataDir {
 			err = errors.Join(err, ds.purgeLeft(ctx, path, t.UniqueID()))

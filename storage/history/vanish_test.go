@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"mirrorborn.us/sqgate/internal/apierror"
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/storage/datadir"
 	"mirrorborn.us/sqgate/storage/journal"
@@ -224,7 +225,7 @@ func TestFilesReplacedWhereTheDiskVanishes(t *testing.T) {
 }
 
 // TestAnEarlierFileSystem puts back the phexts of a snapshot, with all their times: a restore
-// to a moment behind that has what was written since.
+// to a moment behind that has what was written since. It is recovered first.
 func TestAnEarlierFileSystem(t *testing.T) {
 	w := newWorld(t)
 	w.update("n.phext", 1, "in the snapshot")
@@ -234,6 +235,9 @@ func TestAnEarlierFileSystem(t *testing.T) {
 	w.check(err)
 	id.Ctime, id.Ino = id.Ctime+int64(time.Minute), id.Ino+1 // a test cannot set the time of the file in the snapshot
 	w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "written since"}, id))
+	if _, err := w.Restore(t.Context(), w.tenant, Target{At: time.Now()}); apierror.From(err) == nil || apierror.From(err).Kind != apierror.Unavailable {
+		t.Error(err)
+	}
 	w.restore(Target{At: time.Now()})
 	w.wantFiles("n.phext=written since")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -126,7 +127,7 @@ func (j *Journal) checkpointLocked(file string, state State) (record, error) {
 }
 
 // RecordEdit records that somebody else changed the file: its state now, and
-// its identity.
+// its identity. Errors: ErrWentBack.
 func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 	if err := checkName(file); err != nil {
 		return err
@@ -135,6 +136,9 @@ func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 		return err
 	}
 	defer j.mu.Unlock()
+	if wentBack(filepath.Join(j.dataDir, file), id, j.lastSeenLocked(file)) && j.isHere() {
+		return ErrWentBack
+	}
 	return j.recordEditLocked(file, now, id)
 }
 

@@ -30,6 +30,38 @@ func (s *Set) HadPhexts(tenant string) (bool, error) {
 	return false, err
 }
 
+// ForgetPhexts has HadPhexts say no of a tenant, by its UniqueID.
+func (s *Set) ForgetPhexts(tenant string) (err error) {
+	s.cfg.owners.mu.Lock()
+	defer s.cfg.owners.mu.Unlock()
+	if err := s.cfg.readNotesLocked(); err != nil {
+		return err
+	}
+	for dir, n := range s.cfg.owners.of {
+		if slices.Contains(n.Left, tenant) {
+			without := *n
+			without.Left = slices.DeleteFunc(slices.Clone(n.Left), func(t string) bool { return t == tenant })
+			err = errors.Join(err, s.cfg.setNoteLocked(dir, &without))
+		}
+	}
+	return err
+}
+
+// Knows says whether a tenant, by its UniqueID, is in the note of a journal, or may be.
+func (s *Set) Knows(tenant string) bool {
+	s.cfg.owners.mu.Lock()
+	defer s.cfg.owners.mu.Unlock()
+	if s.cfg.readNotesLocked() != nil || len(s.cfg.owners.damaged) > 0 {
+		return true
+	}
+	for _, n := range s.cfg.owners.of {
+		if n.knows(tenant) {
+			return true
+		}
+	}
+	return false
+}
+
 // HaveMoved says which tenants, by UniqueID, are noted only at other data_dirs than theirs.
 func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err error) {
 	s.cfg.owners.mu.Lock()

@@ -256,10 +256,10 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 type claim struct {
 	before *ownerNote
 	now    ownerNote
-	idle   bool                     // nobody has the data_dir now: nothing is repaired until somebody has it
-	anew   bool                     // nothing in the journal is of theirs
+	idle   bool   // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew   bool   // nothing in the journal is of theirs
 	asked  Owners // as Claim got it
-	ids    bool                     // they may be those who had the data_dir, with other ids: nobody but the operator knows
+	ids    bool   // they may be those who had the data_dir, with other ids: nobody but the operator knows
 
 	replaced  bool     // the directory is another one than before, or was written with another journal since
 	written   bool     // it was written with another journal since
@@ -365,9 +365,21 @@ func (j *Journal) claimed() *claim {
 	return j.claim
 }
 
+// isElsewhere says whether a tenant was seen in another data_dir than that of a journal.
+func (s *settings) isElsewhere(tenant, dir string) bool {
+	s.owners.mu.Lock()
+	defer s.owners.mu.Unlock()
+	for other, n := range s.owners.of {
+		if other != dir && slices.Contains(n.Tenants, tenant) {
+			return true
+		}
+	}
+	return false
+}
+
 // beginAnew hides all that the journal has until now.
 func (j *Journal) beginAnew(c *claim) error {
-	c.now.Left = slices.Concat(c.before.Left, c.asked.Marked)
+	c.now.Left = slices.DeleteFunc(slices.Concat(c.before.Left, c.asked.Marked), func(t string) bool { return j.cfg.isElsewhere(t, j.dir) })
 	if len(j.expected()) > 0 {
 		c.now.Left = append(c.now.Left, c.before.Tenants...)
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -12,18 +13,28 @@ import (
 // written yet is lost, as after a cut of power. Its files are as they were before then, with the time of their last
 // change (ctime), which nobody can set: an edit by hand is always newer than what it changes.
 
+// ErrWentBack is a file to which that has happened. Recover repairs it.
+var ErrWentBack = errors.New("a phext is as it was some time ago: its disk was away, and has lost what it had not written")
+
 // WentBack says whether that has happened to a file of the data_dir, to which the path at leads, and
-// which is now as id says. Recover repairs it.
+// which is now as id says. It waits for nobody: while the journal is in use, it is not known.
 func (j *Journal) WentBack(at, file string, id fsutil.FileID) bool {
-	j.mu.Lock()
-	t := j.files[file] // of a journal that is suspended, all phexts are on the disk
-	known := j.isOpen && t != nil && t.known && len(t.pending) == 0
-	last := fsutil.FileID{}
-	if known {
-		last = t.lastSeen
+	if !j.mu.TryLock() {
+		return false
 	}
+	last := j.lastSeenLocked(file)
 	j.mu.Unlock()
-	return known && wentBack(filepath.Join(at, file), id, last) && j.isHere()
+	return last.Exists() && wentBack(filepath.Join(at, file), id, last) && j.isHere()
+}
+
+// lastSeenLocked is LastSeen, or the zero FileID if it is not known. If the journal is suspended, all phexts are
+// on the disk.
+func (j *Journal) lastSeenLocked(file string) fsutil.FileID {
+	t := j.files[file]
+	if !j.isOpen || t == nil || !t.known || len(t.pending) > 0 {
+		return fsutil.FileID{}
+	}
+	return t.lastSeen
 }
 
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen

@@ -35,6 +35,10 @@ func (tx *transaction) abort(cause error) outcome {
 		tx.log("there is no room for a write or its journal", cause)
 		cause = errDiskFull
 	}
+	if errors.Is(cause, journal.ErrWentBack) {
+		tx.dir.MarkUnrecovered()
+		cause = datadir.ErrNotRecovered
+	}
 	if errors.Is(cause, errNotRecorded) {
 		tx.log("a write could not be recorded in the journal", cause)
 		cause = errNotRecorded
