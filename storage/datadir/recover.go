@@ -43,6 +43,9 @@ func (d *Dir) Recover(ctx context.Context) error {
 func (d *Dir) recoverLocked(ctx context.Context) error {
 	if !d.hasSameOwners() {
 		d.forgetSeen()
+		if d.owners.Load() != nil { // what was read for others is not theirs, also where no journal tells them apart
+			d.dirs.Cache.Forget(d.Path)
+		}
 	}
 	if err := d.checkOwn(d.Path); err != nil { // before others' journals forget who had them
 		return err
