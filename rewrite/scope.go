@@ -236,6 +236,9 @@ func (c *Call) ShowsChange(phext string, at, upTo phext.Coordinate, name string)
 	return !at.Valid() || c.Shows(at, name)
 }
 
+// Scope is what the caller may know of; nil = all that the tenant has.
+func (c *Call) Scope() *Scope { return c.scope }
+
 // ShowsAll says whether the caller may know of all scrolls of the phext.
 func (c *Call) ShowsAll() bool { return c.scope == nil || c.scope.Prefix == nil }
 

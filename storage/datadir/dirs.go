@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/internal/fsutil"
@@ -75,6 +76,7 @@ type Dirs struct {
 
 	onlyLooks  bool               // see Looking
 	mostOfOne  int64              // bytes of Answers that one directory may take
+	parts      singleflight.Group // see Dir.restrict
 	recovering chan struct{}      // has a place for the one who recovers a large phext
 	due        chan struct{}      // has one when an ownership was lost, or tenants have moved: see Run
 	sending    *memlimit.SharedBy // what answers on their way keep in memory, by caller

@@ -2,8 +2,11 @@ package datadir
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 
+	"mirrorborn.us/sqgate/internal/fairqueue"
 	"mirrorborn.us/sqgate/phext"
 	"mirrorborn.us/sqgate/rewrite"
 	"mirrorborn.us/sqgate/storage/cache"
@@ -15,10 +18,9 @@ const perScroll = 128
 // lookForClient is after how many scrolls it is looked whether the client has gone.
 const lookForClient = 1024
 
-// restrict is what a caller may know of a view: the phext as if it had no other scrolls.
-// Those with names are numbered anew, since their coordinates tell how many others there
-// are. The lists count as memory while they are made, and then while somebody has Use of them. The error
-// is that of AdmitBeside, or that the client has gone.
+// restrict is what a caller may know of a view: the phext as if it had no other scrolls. Those who ask for
+// the same at a time get the same, which is made once. The error is that of AdmitBeside, or that the client
+// has gone.
 func (d *Dir) restrict(ctx context.Context, v View, call *rewrite.Call) (View, error) {
 	if call.Op == rewrite.Select { // which shows one scroll alone
 		if name, named := v.Names.Phext.Select(call.At); call.Name == "" && named && !call.Shows(call.At, name) {
@@ -26,6 +28,27 @@ func (d *Dir) restrict(ctx context.Context, v View, call *rewrite.Call) (View, e
 		}
 		return v, nil
 	}
+	turn := fairqueue.FromContext(ctx)
+	for {
+		proceed := turn.Suspend()
+		part, err, _ := d.dirs.parts.Do(fmt.Sprintf("%p %p %p", v.Phext, v.Names, call.Scope()), func() (any, error) {
+			proceed()
+			defer func() { proceed = turn.Suspend() }()
+			return d.partOf(ctx, v, call)
+		})
+		proceed()
+		if err == nil {
+			return part.(View), nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			return View{}, err
+		} // else the client for whom it was made has gone
+	}
+}
+
+// partOf makes the view of restrict. Scrolls with names are numbered anew, since their coordinates tell how
+// many others there are. The lists count as memory while they are made, and then while somebody has Use of them.
+func (d *Dir) partOf(ctx context.Context, v View, call *rewrite.Call) (View, error) {
 	shown, named := 0, 0
 	for _, name := range shownOf(ctx, v, call) {
 		shown++
