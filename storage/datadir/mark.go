@@ -135,6 +135,7 @@ func (ds *Dirs) markPath(dir string) string {
 // somebody may have removed the state directory. Reads do not look: with their rate, that
 // would cost too much.
 func (d *Dir) MarkWritten(at string) {
+	d.changed.Store(changedAt(at))
 	if d.mark == "" {
 		return
 	}

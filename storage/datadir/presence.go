@@ -74,12 +74,32 @@ func (d *Dir) Hold() (at string, release func(), err error) {
 		at, opened, release, err = d.Path, "", nothing, nil
 	}
 	if err == nil {
-		if err = d.CheckIs(opened); err == nil {
+		if err = d.CheckIs(opened); err == nil && d.hasGoneBack(at) {
+			d.MarkUnrecovered()
+			err = ErrNotRecovered
+		}
+		if err == nil {
 			return at, release, nil
 		}
 		release()
 	}
 	return "", nothing, d.noAccess(err)
+}
+
+// hasGoneBack says whether the directory is as it was before the last write: its disk was away, and has lost what it had
+// not written. Then phexts may be missing, and the next change would hide that.
+func (d *Dir) hasGoneBack(at string) bool {
+	before := d.changed.Load()
+	return before != 0 && d.recovered.Load() && changedAt(at) < before
+}
+
+// changedAt is when a directory was changed last, in ns since 1970; 0 = it is not known.
+func changedAt(at string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(at, &st) != nil {
+		return 0
+	}
+	return st.Ctim.Nano()
 }
 
 // Holds is an error if Path does not lead to what Hold has opened as at: what was read

@@ -141,6 +141,7 @@ func (d *Dir) markRecovered(was *place) error {
 	if now := d.place.Load(); was != nil && (now == nil || now.Node != was.Node || now.birth != was.birth) {
 		return ErrNotRecovered
 	}
+	d.changed.Store(0)
 	d.recovered.Store(true)
 	d.refused.Store(nil)
 	return nil

@@ -280,3 +280,23 @@ func TestADirectoryToWhichATenantHasMoved(t *testing.T) {
 		})
 	}
 }
+
+// TestADirectoryThatGoesBackInTime is recovered before anything in it changes.
+func TestADirectoryThatGoesBackInTime(t *testing.T) {
+	w := newWorld(t)
+	w.check(w.dir.Recover(t.Context()))
+	w.dir.MarkWritten(w.dir.Path)
+	hold := func() error {
+		_, release, err := w.dir.Hold()
+		release()
+		return err
+	}
+	w.put("n.phext", "by hand")
+	w.check(hold())
+	w.dir.changed.Add(int64(time.Hour)) // a test cannot set that of the directory
+	if err := hold(); !errors.Is(err, ErrNotRecovered) || w.dir.Recovered() {
+		t.Errorf("it is written to: %v", err)
+	}
+	w.check(w.dir.Recover(t.Context()))
+	w.check(hold())
+}

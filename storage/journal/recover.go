@@ -180,6 +180,9 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 		c.ids = false
 	}
+	if err := r.noteLost(logs); err != nil {
+		return report, err
+	}
 	logged, waiting, others := time.Now(), map[string]int64{}, false
 	for i, file := range inOrder(logs) {
 		if ctx.Err() != nil {

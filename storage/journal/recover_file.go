@@ -242,13 +242,13 @@ func (f *fileRecovery) recoverIdle() error {
 
 // mayBeLost says whether a part of the file may not have reached its disk.
 func (f *fileRecovery) mayBeLost() bool {
-	return !f.sameBoot || f.found.Exists && f.unsynced[f.name] || f.wentBack()
+	return !f.sameBoot || f.unsynced[f.name] || f.wentBack()
 }
 
 // wentBack says whether the file went back to a time before it was seen last. Its disk was away for
-// a moment, without a reboot.
+// a moment, without a reboot. Of one that is missing, noteLost has said so.
 func (f *fileRecovery) wentBack() bool {
-	return !f.cleanStop && f.log != nil && f.log.known && wentBack(f.place, f.id, f.log.lastSeen) && f.view.j.isHere()
+	return f.found.Exists && !f.cleanStop && f.log != nil && f.log.known && wentBack(f.place, f.id, f.log.lastSeen) && f.view.j.isHere()
 }
 
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.

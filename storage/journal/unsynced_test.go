@@ -68,19 +68,3 @@ func TestAPhextThatItsDiskHasNotWritten(t *testing.T) {
 		}
 	}
 }
-
-// TestWhatIsNotWrittenAndGoes by the hand of somebody, or of its tenant, keeps nobody from the others.
-func TestWhatIsNotWrittenAndGoes(t *testing.T) {
-	w := closing(t, newWorld(t, t.TempDir(), nil))
-	w.mutate(update("a.phext", 1, "text"))
-	w.set.cfg.syncPhext = func(*os.File) error { return syscall.EIO }
-	if err := w.j.Suspend(); err == nil {
-		t.Error("a phext is on the disk")
-	}
-	w.set.cfg.syncPhext = (*os.File).Sync
-	w.put("a.phext", State{})
-	w.recover()
-	if has, err := w.j.HasUnsynced(); has || err != nil || w.read("a.phext").Exists {
-		t.Errorf("%v, %v", has, err)
-	}
-}

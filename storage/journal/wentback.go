@@ -37,6 +37,31 @@ func (j *Journal) lastSeenLocked(file string) fsutil.FileID {
 	return t.lastSeen
 }
 
+// noteLost notes the phexts that are missing because their directory went back in time. The first repair
+// changes that, and the recovery may be cut off then.
+func (r *recovery) noteLost(logs map[string]*fileLog) error {
+	j := r.view.j
+	if !r.sameBoot || r.cleanStop || !j.isHere() {
+		return nil
+	}
+	var lost []string
+	for file, log := range logs {
+		path := filepath.Join(r.dataDir, file)
+		if id, err := j.cfg.Links.Identify(path); log != nil && log.known && err == nil && !id.Exists() && wentBack(path, id, log.lastSeen) {
+			lost = append(lost, file)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, file := range lost {
+		r.unsynced[file], j.unsynced[file] = true, true
+	}
+	return j.saveUnsyncedLocked()
+}
+
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
 // last. One that is not there was removed when its directory was changed last. A link may lead to another
 // file by now, which says nothing.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
@@ -68,5 +70,47 @@ func TestADiskThatWasAway(t *testing.T) {
 				t.Errorf("%q after %+v", got, r)
 			}
 		})
+	}
+}
+
+// TestNewPhextsOfADiskThatWasAway are all made again, though the first that is made changes the directory, and also
+// if the recovery is cut off after it.
+func TestNewPhextsOfADiskThatWasAway(t *testing.T) {
+	for _, cutOff := range []bool{false, true} {
+		w := closing(t, newWorld(t, t.TempDir(), nil))
+		w.recoverFor("will")
+		if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
+			t.Skip("the file system does not say when a directory was made")
+		}
+		files := []string{"a.phext", "b.phext", "c.phext"}
+		done := map[string]func(changed int64) error{}
+		for _, file := range files {
+			p := w.begin(update(file, 1, "acknowledged"))
+			id := w.put(file, text("acknowledged"))
+			done[file] = func(changed int64) error { id.Ctime = changed; return p.Done(id) }
+			w.put(file, State{})
+		}
+		var dir unix.Stat_t
+		w.must(unix.Stat(w.data, &dir))
+		for _, file := range files {
+			w.must(done[file](dir.Ctim.Nano() + 1))
+		}
+		if cutOff {
+			v, err := w.j.view(true)
+			w.must(err)
+			r := w.j.recovery(v, w.data, &Report{})
+			logs, err := v.fileLogs(r.segment)
+			w.must(err)
+			w.must(r.noteLost(logs))
+			v.close()
+			w.put("other", text(""))
+			(&model{world: w}).reopenAfterCut()
+		}
+		w.recoverFor("will")
+		for _, file := range files {
+			if got := w.read(file); got != text("acknowledged") {
+				t.Errorf("cut off %v, %s: %q", cutOff, file, got.Text)
+			}
+		}
 	}
 }
