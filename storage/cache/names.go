@@ -27,7 +27,7 @@ type place struct {
 const (
 	perPart     = 64 // places, about
 	sparePlaces = 64 // that a small file may have of names that are gone
-	mostPlaces  = 64 // of one name, for those who still have earlier versions
+	mostPlaces  = 16 // of one name, for those who still have earlier versions
 	// placeMemory is what the places of a name take, in bytes, at most about: a part has room for
 	// some more, and there may be as many names that are gone.
 	placeMemory = 3 * int64(unsafe.Sizeof(place{}))
@@ -99,18 +99,26 @@ func (p *Version) Find(text string, pace phext.Pace) (at phext.Coordinate, ok bo
 		}
 		return at, false
 	}
-	p.names.mu.Lock()
-	defer p.names.mu.Unlock()
-	part, hash := p.names.part(text)
+	at, looked, ok := p.names.find(text, p.Phext)
+	pace.Did(looked * perPlace) // which may wait, and not behind the lock
+	return at, ok
+}
+
+// find is where a name is in a phext, and in how many places it was looked for.
+func (x *index) find(name string, names *phext.Phext) (at phext.Coordinate, looked int, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	part, hash := x.part(name)
 	for _, place := range *part {
 		if place.hash != hash {
 			continue
 		}
-		if there, _ := p.Phext.Select(place.at); there == text {
-			return place.at, true
+		looked++
+		if there, _ := names.Select(place.at); there == name {
+			return place.at, looked, true
 		}
 	}
-	return at, false
+	return at, looked, false
 }
 
 // Noted has the version find names that With or WithAll has just written to it. It is called
