@@ -36,6 +36,7 @@ type hardLinks struct {
 	of       *Snapshot              // the tenants that dataDirs and harmless are for
 	dataDirs map[string]bool        // resolved; whether tenants share it
 	places   map[string]fsutil.Node // which directories these were
+	moved    bool                   // one was another one while a file was looked for
 	looked   time.Time              // when it was looked last whether they still are
 	harmless *simplelru.LRU[linkState, struct{}]
 	listings map[string]listing // by path
@@ -84,10 +85,13 @@ func (h *hardLinks) mayServe(path string, id fsutil.FileID) bool {
 	if h.harmless.Contains(state) {
 		return true
 	}
+	h.moved = false
 	if h.isSecretLocked(path, id) {
 		return false
 	}
-	h.harmless.Add(state, struct{}{})
+	if !h.moved { // else it may be back before it is looked again
+		h.harmless.Add(state, struct{}{})
+	}
 	return true
 }
 
@@ -120,6 +124,9 @@ func (h *hardLinks) hasLocked(dir string, file linkState, deep bool) bool {
 		return isOthers(file, h.dataDirs[dir])
 	}
 	l, err := h.listLocked(dir)
+	if was, isData := h.places[dir]; isData && was != (fsutil.Node{Device: l.dev, Inode: l.ino}) {
+		h.moved = true
+	}
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)
 	}

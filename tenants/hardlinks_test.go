@@ -154,24 +154,29 @@ func TestHardLinksAreNotLookedForAgain(t *testing.T) {
 
 // TestHardLinksToADirectoryThatComesBack are not served any more once it is there.
 func TestHardLinksToADirectoryThatComesBack(t *testing.T) {
-	for _, inPlace := range []bool{false, true} { // of an empty one
+	for _, test := range []struct{ inPlace, soon bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		w := newHardLinkWorld(t)
 		h := newHardLinks(func() *Snapshot { return w.now }, w.at("etc/tenants.json"), nil)
 		w.write("bob/b.phext")
 		w.must(os.Link(w.at("bob/b.phext"), w.at("will/a.phext")))
 		id, err := fsutil.Identify(w.at("will/a.phext"))
 		w.must(err)
+		if test.soon { // it is there, away and back within a second
+			h.mayServe(w.at("will/none.phext"), fsutil.FileID{})
+		}
 		w.must(os.Rename(w.at("bob"), w.at("away")))
-		if inPlace {
+		if test.inPlace { // of it is an empty one
 			w.must(os.Mkdir(w.at("bob"), 0o700))
 		}
 		if !h.mayServe(w.at("will/a.phext"), id) {
 			t.Error("a file of which nothing else is known is not served")
 		}
 		w.must(errors.Join(os.RemoveAll(w.at("bob")), os.Rename(w.at("away"), w.at("bob"))))
-		h.looked = h.looked.Add(-settled)
+		if !test.soon {
+			h.looked = h.looked.Add(-settled)
+		}
 		if h.mayServe(w.at("will/a.phext"), id) {
-			t.Error("another tenant's file is served")
+			t.Errorf("another tenant's file is served: %+v", test)
 		}
 	}
 }
