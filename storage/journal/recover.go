@@ -180,7 +180,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 		c.ids = false
 	}
-	if err := r.noteLost(logs); err != nil {
+	if err := r.lookForLost(logs); err != nil {
 		return report, err
 	}
 	logged, waiting, others := time.Now(), map[string]int64{}, false
@@ -288,6 +288,7 @@ type recovery struct {
 	bootTime       time.Time       // nobody has edited a phext before, in this run of the kernel
 	now            time.Time       // nor after: it is now, with a margin
 	unsynced       map[string]bool // see unsyncedFile
+	diskWasAway    bool            // and has lost what it had not written
 	cleanStop      bool            // the phexts were on the disk when it was stopped
 	journalDamaged bool            // the journal has lost records that it once held
 	recordsLost    bool            // the same, or a power cut has cut off its end

@@ -41,7 +41,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if err != nil {
 		return err
 	}
-	if log != nil && r.sameBoot && !r.unsynced[name] && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
+	if log != nil && r.sameBoot && !r.unsynced[name] && !r.diskWasAway && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
 	f.found, err = OpenState(r.view.j.cfg.Links, f.place)
@@ -241,14 +241,12 @@ func (f *fileRecovery) recoverIdle() error {
 }
 
 // mayBeLost says whether a part of the file may not have reached its disk.
-func (f *fileRecovery) mayBeLost() bool {
-	return !f.sameBoot || f.unsynced[f.name] || f.wentBack()
-}
+func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.unsynced[f.name] || f.diskWasAway }
 
-// wentBack says whether the file went back to a time before it was seen last. Its disk was away for
-// a moment, without a reboot. Of one that is missing, noteLost has said so.
-func (f *fileRecovery) wentBack() bool {
-	return f.found.Exists && !f.cleanStop && f.log != nil && f.log.known && wentBack(f.place, f.id, f.log.lastSeen) && f.view.j.isHere()
+// isLost says whether nobody has changed the file since it was seen last, of which its disk has lost what was
+// written.
+func (f *fileRecovery) isLost() bool {
+	return f.diskWasAway && f.found.Exists && f.log.known && f.id.Ctime <= f.log.lastSeen.Ctime
 }
 
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.
@@ -262,7 +260,7 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot(), f.wentBack():
+	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot(), f.isLost():
 		return true, f.repair("torn", true)
 	}
 	return false, nil

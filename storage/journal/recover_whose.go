@@ -15,6 +15,9 @@ import (
 
 // askWhose is an error if a crash may have damaged any of the files.
 func (r *recovery) askWhose(ctx context.Context, c *claim, logs map[string]*fileLog, aside, left map[string]bool) error {
+	if err := r.lookForLost(logs); err != nil {
+		return err
+	}
 	var damaged []string
 	for _, file := range inOrder(logs) {
 		if ctx.Err() != nil {
@@ -76,7 +79,7 @@ func (f *fileRecovery) isDamaged(aside bool) (bool, error) {
 		return f.mayBeLost() && (f.isThere || f.sameBoot), nil
 	case !f.mayBeLost() || f.cleanStop:
 		return f.log.mustRollBack || pending && (f.interrupted() || f.madeFromNothing() || !f.found.isUTF8()), nil
-	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), f.fromBeforeBoot(), f.wentBack():
+	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), f.fromBeforeBoot(), f.isLost():
 		return true, nil
 	}
 	return f.older()

@@ -37,36 +37,41 @@ func (j *Journal) lastSeenLocked(file string) fsutil.FileID {
 	return t.lastSeen
 }
 
-// noteLost notes the phexts that are missing because their directory went back in time. The first repair
-// changes that, and the recovery may be cut off then.
-func (r *recovery) noteLost(logs map[string]*fileLog) error {
+// lookForLost finds out whether the disk was away. It notes the phexts that are missing because of that: the
+// first repair changes the directory, and the recovery may be cut off then.
+func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 	j := r.view.j
 	if !r.sameBoot || r.cleanStop || !j.isHere() {
 		return nil
 	}
-	var lost []string
+	var missing []string
 	for file, log := range logs {
 		path := filepath.Join(r.dataDir, file)
-		if id, err := j.cfg.Links.Identify(path); log != nil && log.known && err == nil && !id.Exists() && wentBack(path, id, log.lastSeen) {
-			lost = append(lost, file)
+		if log == nil || !log.known {
+			continue
+		}
+		if id, err := j.cfg.Links.Identify(path); err == nil && wentBack(path, id, log.lastSeen) {
+			if r.diskWasAway = true; !id.Exists() {
+				missing = append(missing, file)
+			}
 		}
 	}
-	if len(lost) == 0 {
+	if len(missing) == 0 {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, file := range lost {
+	for _, file := range missing {
 		r.unsynced[file], j.unsynced[file] = true, true
 	}
 	return j.saveUnsyncedLocked()
 }
 
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
-// last. One that is not there was removed when its directory was changed last. A link may lead to another
-// file by now, which says nothing.
+// last, or is another one though it was not changed since: its data have not reached the disk. One that is not there
+// was removed when its directory was changed last. A link may lead to another file by now, which says nothing.
 func wentBack(path string, id, last fsutil.FileID) bool {
-	if !last.Exists() || id == last {
+	if last.Dev = id.Dev; !last.Exists() || id == last {
 		return false
 	}
 	var now unix.Stat_t
@@ -76,5 +81,5 @@ func wentBack(path string, id, last fsutil.FileID) bool {
 	if unix.Lstat(path, &now) != nil || now.Mode&unix.S_IFMT == unix.S_IFLNK || id.Exists() && now.Ino != id.Ino {
 		return false
 	}
-	return now.Ctim.Nano() < last.Ctime
+	return now.Ctim.Nano() < last.Ctime || id.Exists() && now.Ctim.Nano() == last.Ctime
 }

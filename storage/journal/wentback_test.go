@@ -26,6 +26,7 @@ func TestADiskThatWasAway(t *testing.T) {
 		{"nothing in it", text(""), time.Hour, false, nil, false},
 		{"no state of it", text("something else"), time.Hour, false, nil, false},
 		{"gone", State{}, time.Hour, false, nil, false},
+		{"as old, and nothing in it", text(""), 0, false, nil, false},
 		{"gone later", State{}, -time.Hour, false, nil, true},
 		{"an old state, made later", text("first"), -time.Hour, false, nil, true},
 		{"an old state, after a stop", text("first"), time.Hour, true, nil, true},
@@ -47,8 +48,10 @@ func TestADiskThatWasAway(t *testing.T) {
 			p := w.begin(update("a.phext", 1, "acknowledged"))
 			id := w.put("a.phext", text("acknowledged"))
 			id.Ctime += int64(c.by)
+			if now := w.put("a.phext", c.became); c.by == 0 {
+				id.Ctime = now.Ctime
+			}
 			w.must(p.Done(id))
-			w.put("a.phext", c.became)
 			if c.changes != nil {
 				c.changes(w)
 			}
@@ -101,7 +104,7 @@ func TestNewPhextsOfADiskThatWasAway(t *testing.T) {
 			r := w.j.recovery(v, w.data, &Report{})
 			logs, err := v.fileLogs(r.segment)
 			w.must(err)
-			w.must(r.noteLost(logs))
+			w.must(r.lookForLost(logs))
 			v.close()
 			w.put("other", text(""))
 			(&model{world: w}).reopenAfterCut()
