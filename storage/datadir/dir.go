@@ -73,7 +73,7 @@ type Dir struct {
 	mark        string                              // the path of its mark; "" = there are no marks
 	marked      atomic.Bool                         // see MarkWritten
 	unmarked    atomic.Bool                         // see markOrWarn
-	toCome      atomic.Pointer[mark]                // a mark for which there was no room: phexts are to come; nil = there is none
+	toCome      atomic.Pointer[mark]                // a mark for which there was no room, or no place: phexts are to come; nil = there is none
 	changed     atomic.Int64                        // when the directory was changed last at the last write, in ns since 1970; 0 = not known
 	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent

@@ -22,6 +22,7 @@ type mark struct {
 	path     string   // of the directory, without links; "" = an earlier version has not noted it
 	tenants  []string // who had it, by UniqueID; nil = an earlier version has not noted it
 	written  time.Time
+	beside   bool // it is in memory, since a mark of others has its place
 }
 
 // toCome is in place of the identity of a directory whose tenant's phexts have not come yet.
@@ -43,7 +44,7 @@ func (d *Dir) readMark() (*mark, error) {
 	if d.mark == "" {
 		return nil, nil
 	}
-	if m := d.toCome.Load(); m != nil {
+	if m := d.toCome.Load(); m != nil && !d.isForgotten(m) {
 		return m, nil
 	}
 	text, err := fsutil.ReadFile(d.mark)
@@ -62,6 +63,23 @@ func (d *Dir) readMark() (*mark, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// isForgotten says whether somebody has removed the mark of others beside which another one was noted.
+func (d *Dir) isForgotten(m *mark) bool {
+	if m.beside {
+		if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
+			d.toCome.Store(nil)
+			return true
+		}
+	}
+	return false
+}
+
+// isOfOthers says whether the mark is about other tenants than one, which are elsewhere now, and may come back.
+func (d *Dir) isOfOthers(tenant string) bool {
+	known, of := d.dirs.Tenants(), d.markedFor()
+	return known != nil && !slices.Contains(of, tenant) && slices.ContainsFunc(of, func(t string) bool { _, ok := known.ByUniqueID(t); return ok })
 }
 
 // markedFor are the tenants that the mark is about, whoever has the directory now.
@@ -282,7 +300,7 @@ func (ds *Dirs) eachMark(visit func(path string, m *mark) error) error {
 	entries, err := os.ReadDir(ds.MarkDir)
 	err = fsutil.IgnoreMissing(err)
 	for _, e := range entries {
-		if !e.Type().IsRegular() {
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") { // such as purgedFile
 			continue
 		}
 		path := filepath.Join(ds.MarkDir, e.Name())

@@ -77,7 +77,7 @@ func (d *Dir) expect(owners journal.Owners) {
 	here, err := phextsIn(d.Path)
 	had, failed := d.dirs.Journal.HadPhexts(tenant)
 	err = errors.Join(failed, fsutil.IgnoreMissing(err))
-	if err == nil && (len(here) == 0 || had && isOfAnother(d.Path, tenant)) {
+	if err == nil && len(here) == 0 {
 		err = d.expectOf(tenant, had)
 	}
 	if err == nil {
@@ -101,7 +101,10 @@ func (d *Dir) expectOf(tenant string, had bool) error {
 	phexts, err := d.phextsBefore(tenant)
 	if len(phexts) > 0 || had {
 		d.lastHere.Store(nil)
-		d.toCome.Store(&mark{identity: toCome, path: d.Path, tenants: []string{tenant}})
+		m := &mark{identity: toCome, path: d.Path, tenants: []string{tenant}, beside: d.isOfOthers(tenant)}
+		if d.toCome.Store(m); m.beside {
+			return nil
+		}
 		if err := d.replaceMarks([]string{d.mark}, toCome); err != nil {
 			return err
 		}
@@ -109,12 +112,6 @@ func (d *Dir) expectOf(tenant string, had bool) error {
 		return nil
 	}
 	return err
-}
-
-// isOfAnother says whether what at leads to says to be the directory of another tenant than this one.
-func isOfAnother(at, tenant string) bool {
-	of := journal.TenantAt(at)
-	return of != "" && of != tenant
 }
 
 // phextsBefore are the names of the phexts that a tenant had in another directory.

@@ -131,7 +131,7 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 	if ds.Journal == nil {
 		return ""
 	}
-	if ds.TakeOver == nil && ds.isOfPurged(at, path, owners) { // from a bucket, it would be emptied
+	if ds.TakeOver == nil && ds.isOfPurged(at, owners) { // from a bucket, it would be emptied
 		return at + " of a purged tenant"
 	}
 	other := ds.Journal.Displaced(at, path, owners)
@@ -141,14 +141,13 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 	return other
 }
 
-// isOfPurged says whether there are phexts in a directory that says to be that of a tenant with the id of the one
-// that has it, and of whom neither a journal knows nor the mark of the path.
-func (ds *Dirs) isOfPurged(at, path string, owners journal.Owners) bool {
+// isOfPurged says whether there are phexts in a directory that says to be that of a purged tenant, with the id of
+// the one that has it.
+func (ds *Dirs) isOfPurged(at string, owners journal.Owners) bool {
 	of := journal.TenantAt(at)
 	id, _, _ := strings.Cut(of, "/")
 	hasID := func(t string) bool { return t == id || strings.HasPrefix(t, id+"/") }
-	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && !ds.Journal.Knows(of) &&
-		!slices.Contains(ds.Of(path).markedFor(), of) && hasPhexts(at)
+	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && slices.Contains(ds.purged(), of) && hasPhexts(at)
 }
 
 // TenantOf is the tenant of whom the directory at a path says to be, or nil. Whoever is archived or

@@ -520,7 +520,7 @@ func TestADirectoryOfAPurgedTenant(t *testing.T) {
 		dir := filepath.Join(w.root, "journal")
 		if c.purged {
 			dir += ".now"
-			w.check(os.RemoveAll(w.MarkDir))
+			w.check(w.notePurged(journal.TenantAt(w.dir.Path)))
 		}
 		set, err := journal.New(journal.Config{Dir: dir, Quarantine: filepath.Join(w.root, "quarantine"), Logger: w.Logger})
 		w.check(err)

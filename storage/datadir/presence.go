@@ -222,11 +222,6 @@ func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 	} else if err == nil {
 		reason, err = lacks(at, known)
 	}
-	if reason == "" && err == nil && was == toCome && len(m.tenants) == 1 && isOfAnother(at, m.tenants[0]) {
-		if names, failed := known(); failed == nil && len(names) == 0 { // it is not known what is to come
-			reason = "it says that it is another tenant's"
-		}
-	}
 	switch {
 	case reason == "" || err != nil:
 		return id, "", err // it was moved

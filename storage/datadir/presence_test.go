@@ -730,30 +730,63 @@ func TestAMoveForWhoseMarkThereIsNoRoom(t *testing.T) {
 // TestATenantThatComesBackToAPath of which it was the owner before another one had it for a moment. Its phexts were
 // not there at all that time, as without their disk.
 func TestATenantThatComesBackToAPath(t *testing.T) {
-	for _, writes := range []bool{false, true} { // the other one does, beside them
+	w := newWorld(t)
+	w.keepMarks()
+	path, other, disk := w.dir.Path, filepath.Join(w.root, "other"), filepath.Join(w.root, "disk")
+	w.check(w.dir.Recover(t.Context()))
+	w.journalled("n.phext", "text")
+	w.dir.MarkWritten(path)
+	w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
+	mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry(""))
+	w.setTenants(strings.Replace(w.entry(""), path, other, 1), mary)
+	w.dir = w.Of(path)
+	w.check(w.dir.Recover(t.Context()))
+	w.setTenants(w.entry(""))
+	for range 2 {
+		if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
+			t.Errorf("without the disk: %v", err)
+		}
+	}
+	w.check(errors.Join(os.RemoveAll(path), os.Rename(disk, path)))
+	if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
+		t.Errorf("with the disk: %v", err)
+	}
+}
+
+// TestAPathThatIsAnothersForAMoment while its disk is away: that one has phexts elsewhere, and is not served there. The
+// first one is, once the disk is back.
+func TestAPathThatIsAnothersForAMoment(t *testing.T) {
+	for _, start := range []bool{false, true} {
 		w := newWorld(t)
 		w.keepMarks()
-		path, other, disk := w.dir.Path, filepath.Join(w.root, "other"), filepath.Join(w.root, "disk")
-		w.check(w.dir.Recover(t.Context()))
-		w.journalled("n.phext", "text")
-		w.dir.MarkWritten(path)
-		w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
-		mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry(""))
-		w.setTenants(strings.Replace(w.entry(""), path, other, 1), mary)
-		w.dir = w.Of(path)
-		w.check(w.dir.Recover(t.Context()))
-		if writes {
-			w.journalled("m.phext", "mary's")
+		path, marys, other, disk := w.dir.Path, filepath.Join(w.root, "marys"), filepath.Join(w.root, "other"), filepath.Join(w.root, "disk")
+		mary := strings.NewReplacer("will", "mary", "0011", "9911", path, marys).Replace(w.entry(""))
+		w.setTenants(w.entry(""), mary)
+		for _, dir := range []string{path, marys} {
+			w.check(os.MkdirAll(dir, 0o700))
+			w.dir = w.Of(dir)
+			w.check(w.dir.Recover(t.Context()))
+			w.journalled(filepath.Base(dir)+".phext", "text")
+			w.dir.MarkWritten(dir)
 		}
-		w.setTenants(w.entry(""))
-		for range 2 {
-			if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
-				t.Errorf("without the disk, writes %v: %v", writes, err)
+		w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
+		w.setTenants(strings.Replace(w.entry(""), path, other, 1), strings.Replace(mary, marys, path, 1))
+		if start {
+			w.Dirs = New(w.Config)
+		}
+		w.dir = w.Of(path)
+		missing := func() {
+			t.Helper()
+			if _, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=data")); !errors.Is(err, errVolumeMissing) {
+				t.Errorf("start %v: %v", start, err)
 			}
 		}
-		w.check(errors.Join(os.RemoveAll(path), os.Rename(disk, path)))
-		if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
-			t.Errorf("with the disk: %v", err)
+		missing()
+		w.setTenants(w.entry(""), mary)
+		missing()
+		w.check(errors.Join(os.Remove(path), os.Rename(disk, path)))
+		if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=data")); err != nil || v.Phext.Text() != "text" {
+			t.Errorf("with its disk: %v", err)
 		}
 	}
 }

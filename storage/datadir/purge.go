@@ -3,8 +3,12 @@ package datadir
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
+	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -12,6 +16,9 @@ import (
 // the marks, if nobody else has had the path since, or else what that has from before then. A journal
 // that it has shared stays. The caller has the tenant's directory locked.
 func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
+	if err := ds.notePurged(t.UniqueID()); err != nil {
+		return err
+	}
 	only, earlier, err := ds.Journal.LeftBy(t.UniqueID())
 	err = errors.Join(err, ds.Journal.ForgetPhexts(t.UniqueID()))
 	for _, path := range only {
@@ -28,6 +35,26 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 	}
 	only = []string{t.UniqueID()} // where it was never written to, there is no journal
 	return errors.Join(err, ds.forgetMarks(func(m *mark) bool { return m.path != t.DataDir && slices.Equal(m.tenants, only) }))
+}
+
+// purgedFile has the UniqueIDs of purged tenants, one a line: the disk of one may have been away.
+const purgedFile = ".purged"
+
+func (ds *Dirs) purged() []string {
+	text, err := fsutil.ReadFile(filepath.Join(ds.MarkDir, purgedFile))
+	if ds.MarkDir == "" || err != nil {
+		return nil
+	}
+	return strings.Fields(string(text))
+}
+
+func (ds *Dirs) notePurged(tenant string) error {
+	all := ds.purged()
+	if ds.MarkDir == "" || slices.Contains(all, tenant) {
+		return nil
+	}
+	err := os.MkdirAll(ds.MarkDir, 0o700)
+	return errors.Join(err, fsutil.Replace(filepath.Join(ds.MarkDir, purgedFile), strings.Join(append(all, tenant), "\n"), 0o600, true))
 }
 
 func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {

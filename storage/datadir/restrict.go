@@ -28,6 +28,11 @@ func (d *Dir) restrict(ctx context.Context, v View, call *rewrite.Call) (View, e
 		}
 		return v, nil
 	}
+	done, err := d.Use(v)
+	if err != nil {
+		return View{}, err
+	}
+	defer done()
 	turn := fairqueue.FromContext(ctx)
 	for {
 		proceed := turn.Suspend()

@@ -47,21 +47,6 @@ func (s *Set) ForgetPhexts(tenant string) (err error) {
 	return err
 }
 
-// Knows says whether a tenant, by its UniqueID, is in the note of a journal, or may be.
-func (s *Set) Knows(tenant string) bool {
-	s.cfg.owners.mu.Lock()
-	defer s.cfg.owners.mu.Unlock()
-	if s.cfg.readNotesLocked() != nil || len(s.cfg.owners.damaged) > 0 {
-		return true
-	}
-	for _, n := range s.cfg.owners.of {
-		if n.knows(tenant) {
-			return true
-		}
-	}
-	return false
-}
-
 // HaveMoved says which tenants, by UniqueID, are noted only at other data_dirs than theirs.
 func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err error) {
 	s.cfg.owners.mu.Lock()
