@@ -93,6 +93,11 @@ func (d *Dir) view(call *rewrite.Call, read func(path string) (*cache.Version, e
 	if v.Names, err = read(namesPath); err != nil {
 		return v, err
 	}
+	done, err := d.Use(View{Names: v.Names}) // while the phext is waited for, the cache may let go of them
+	if err != nil {
+		return v, err
+	}
+	defer done()
 	for range attempts {
 		if v.Phext, err = d.readPhext(path, read); err != nil {
 			return v, err
