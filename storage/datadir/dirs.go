@@ -207,7 +207,14 @@ func (ds *Dirs) Sync(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return j.Suspend()
+	if err = j.Suspend(); err == nil {
+		return nil
+	}
+	if at, letGo, held := d.Hold(); held == nil && d.WriteUnsynced(ctx, at) == nil {
+		err = j.Suspend()
+		letGo()
+	}
+	return err
 }
 
 // LockExclusive keeps everybody out of a directory until release is called: no request

@@ -218,6 +218,11 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			v.j.cfg.Logger.Info("recovering", "data_dir", r.path, "files", i+1, "of", len(logs))
 		}
 	}
+	for name := range r.unsynced { // those of others are left as they are, and are to be that after a power cut, too
+		if c.of(name) == foreign && v.j.hasUnsynced(name) {
+			err = errors.Join(err, r.writeAnew(name))
+		}
+	}
 	if others {
 		return report, err
 	}

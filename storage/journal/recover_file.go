@@ -243,12 +243,6 @@ func (f *fileRecovery) recoverIdle() error {
 // mayBeLost says whether a part of the file may not have reached its disk.
 func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.unsynced[f.name] || f.diskWasAway }
 
-// isLost says whether nobody has changed the file since it was seen last, of which its disk has lost what was
-// written.
-func (f *fileRecovery) isLost() bool {
-	return f.diskWasAway && f.found.Exists && f.log.known && f.id.Ctime <= f.log.lastSeen.Ctime
-}
-
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.
 func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 	if !f.mayBeLost() {
@@ -260,7 +254,7 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case hasNewHoles(f.found, f.want), !f.cleanStop && f.fromBeforeBoot(), f.isLost():
+	case hasNewHoles(f.found, f.want), !f.sameBoot && !f.cleanStop && f.fromBeforeBoot():
 		return true, f.repair("torn", true)
 	}
 	return false, nil

@@ -114,22 +114,26 @@ func (j *Journal) makeDurableLocked() error {
 	if err := j.syncLastLocked(); err != nil {
 		return err
 	}
-	if _, err := j.syncPhextsLocked(); err != nil {
+	_, back, err := j.syncPhextsLocked()
+	if err != nil {
 		return err
+	}
+	if len(back) > 0 {
+		return j.noteUnsyncedLocked(back)
 	}
 	return j.saveAnswersLocked()
 }
 
 // syncPhextsLocked syncs the phexts that the newest segment can bring back. all says that none is
-// gone that was there when it was seen last, unless somebody has removed it. One that may not be
-// opened keeps no other from being written: the operator has to see to it.
-func (j *Journal) syncPhextsLocked() (all bool, err error) {
+// gone that was there when it was seen last, unless somebody has removed it, and back which of them their
+// disk has lost since. One that may not be opened keeps no other from being written: the operator has to see to it.
+func (j *Journal) syncPhextsLocked() (all bool, back []string, err error) {
 	if len(j.files) == 0 {
-		return true, nil
+		return true, nil, nil
 	}
 	unsynced, err := j.unsyncedLocked()
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	all = true
 	var failed []string
@@ -138,7 +142,12 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 			continue
 		}
 		there, err := j.syncPhext(j.dataDir, name)
+		path := filepath.Join(j.dataDir, name)
+		id, unknown := j.cfg.Links.Identify(path)
 		switch mayOpen := !errors.Is(err, fs.ErrPermission); {
+		case unknown == nil && j.claim == nil && wentBack(path, id, j.lastSeenLocked(name)) && j.isHere():
+			all, back = false, append(back, name)
+			continue
 		case there && mayOpen && (err != nil || unsynced[name]):
 			failed = append(failed, name)
 			continue
@@ -149,19 +158,19 @@ func (j *Journal) syncPhextsLocked() (all bool, err error) {
 		case errors.Is(err, fs.ErrPermission) && gone == nil:
 			j.cfg.Logger.Warn("a phext may not be opened, so it may not be on the disk", "path", filepath.Join(j.dataDir, name), "error", err)
 		case err != nil:
-			return false, err
+			return false, nil, err
 		case errors.Is(gone, fs.ErrNotExist) && j.isHere():
 			continue
 		}
 		all = all && t.known && !t.lastSeen.Exists()
 	}
 	if len(failed) > 0 {
-		return false, j.noteUnsyncedLocked(failed)
+		return false, nil, j.noteUnsyncedLocked(failed)
 	}
 	if err := j.cfg.syncDir(j.dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("syncing %s: %w", j.dataDir, err)
+		return false, nil, fmt.Errorf("syncing %s: %w", j.dataDir, err)
 	}
-	return all, nil
+	return all, back, nil
 }
 
 // isHere says whether the directory at the data_dir is the one that is noted. What is not in it

@@ -24,7 +24,7 @@ func (j *Journal) stopCleanLocked() error {
 	if s.stopped == s.position() {
 		return nil
 	}
-	if all, err := j.syncPhextsLocked(); err != nil || !all || s.failed != nil || j.inDoubt {
+	if all, _, err := j.syncPhextsLocked(); err != nil || !all || s.failed != nil || j.inDoubt {
 		return err
 	}
 	for _, t := range j.files {

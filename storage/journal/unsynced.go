@@ -26,6 +26,12 @@ func (j *Journal) HasUnsynced() (bool, error) {
 	return len(unsynced) > 0, err
 }
 
+func (j *Journal) hasUnsynced(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.unsynced[name]
+}
+
 // unsyncedLocked are the names of the phexts that are to be written anew.
 func (j *Journal) unsyncedLocked() (map[string]bool, error) {
 	if j.unsynced == nil {

@@ -11,7 +11,8 @@ import (
 
 // A disk can be away for a moment, as if a cable was pulled, while sqgate and the machine go on. What it had not
 // written yet is lost, as after a cut of power. Its files are as they were before then, with the time of their last
-// change (ctime), which nobody can set: an edit by hand is always newer than what it changes.
+// change (ctime), which nobody can set. Even so, only what an interrupted write leaves, or an earlier state, is
+// repaired: the clock may have been ahead before.
 
 // ErrWentBack is a file to which that has happened. Recover repairs it.
 var ErrWentBack = errors.New("a phext is as it was some time ago: its disk was away, and has lost what it had not written")
@@ -27,11 +28,12 @@ func (j *Journal) WentBack(at, file string, id fsutil.FileID) bool {
 	return last.Exists() && wentBack(filepath.Join(at, file), id, last) && j.isHere()
 }
 
-// lastSeenLocked is LastSeen, or the zero FileID if it is not known. If the journal is suspended, all phexts are
-// on the disk.
+// lastSeenLocked is LastSeen, or the zero FileID if it is not known, or was on the disk when the newest segment
+// was begun: then somebody may have put an older file into its place. If the journal is suspended, all are on
+// the disk.
 func (j *Journal) lastSeenLocked(file string) fsutil.FileID {
 	t := j.files[file]
-	if !j.isOpen || t == nil || !t.known || len(t.pending) > 0 {
+	if !j.isOpen || t == nil || !t.hasCheckpoint || !t.known || len(t.pending) > 0 {
 		return fsutil.FileID{}
 	}
 	return t.lastSeen
