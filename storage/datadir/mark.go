@@ -123,7 +123,8 @@ func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
 	}
 	moved := false // with another id
 	err = d.dirs.eachMark(func(_ string, other *mark) error {
-		moved = moved || other.identity == m.identity && other.path != m.path
+		same := fsutil.IsIdentity(other.identity, m.identity) || fsutil.IsIdentity(m.identity, other.identity)
+		moved = moved || same && other.path != m.path
 		return nil
 	})
 	return err == nil && !moved, err

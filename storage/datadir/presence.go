@@ -214,7 +214,7 @@ func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
 		known = func() ([]string, error) { return nil, nil }
 	}
 	id, err = d.dirs.identity(at)
-	if err == nil && was != toCome && fsutil.IsIdentity(id, was) && fsutil.TellsApart(id) && !(was == id && journal.SaysNothing(at)) {
+	if err == nil && was != toCome && fsutil.IsIdentity(id, was) && (fsutil.TellsApart(id) || hasPhexts(at)) && !(was == id && journal.SaysNothing(at)) {
 		return id, "", nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {

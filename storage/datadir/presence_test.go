@@ -866,3 +866,40 @@ func TestADirectoryThatIsAwayForAMoment(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestAMarkWithoutABirth, as an earlier version has written, is that of a directory whose tenant has moved with another id.
+func TestAMarkWithoutABirth(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.check(w.dir.Recover(t.Context()))
+	w.setTenants(strings.NewReplacer(`"will"`, `"mary"`).Replace(w.entry("")))
+	for _, moved := range []bool{false, true} {
+		if moved {
+			other := &mark{identity: "a disk/2/1.0", path: w.root + "/other", tenants: []string{"bill"}}
+			w.check(errors.Join(os.MkdirAll(w.MarkDir, 0o700), os.WriteFile(filepath.Join(w.MarkDir, "other"), []byte(other.text()), 0o600)))
+		}
+		m := &mark{identity: "a disk/2", path: w.dir.Path, tenants: []string{"will"}, written: time.Now()}
+		if theirs, err := w.dir.isTheirs(m, w.current.Load()); err != nil || theirs == moved {
+			t.Errorf("moved %v: it is theirs: %v, %v", moved, theirs, err)
+		}
+	}
+}
+
+// TestWhoBeginsWithoutThePhexts that were lost goes on with others after a start, also where the file system says
+// nothing of itself.
+func TestWhoBeginsWithoutThePhexts(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.identity = func(string) (string, error) { return "65735546-[0 0]/1", nil }
+	w.check(w.dir.Recover(t.Context()))
+	for _, file := range []string{"a.phext", "b.phext", "c.phext"} {
+		w.journalled(file, "text")
+		w.check(os.Remove(w.path(file)))
+	}
+	w.put("n.phext", "new")
+	w.dir.MarkWritten(w.dir.Path)
+	identity := w.identity
+	w.Dirs = New(w.Config)
+	w.identity = identity
+	w.check(w.Of(w.dir.Path).CheckPresent())
+}
