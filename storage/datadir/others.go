@@ -147,7 +147,7 @@ func (ds *Dirs) isOfPurged(at string, owners journal.Owners) bool {
 	of := journal.TenantAt(at)
 	id, _, _ := strings.Cut(of, "/")
 	hasID := func(t string) bool { return t == id || strings.HasPrefix(t, id+"/") }
-	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && slices.Contains(ds.purged(), of) && hasPhexts(at)
+	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && slices.Contains(ds.purged(), hashOf(of)) && hasPhexts(at)
 }
 
 // TenantOf is the tenant of whom the directory at a path says to be, or nil. Whoever is archived or

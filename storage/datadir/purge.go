@@ -2,6 +2,8 @@ package datadir
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -37,8 +39,13 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 	return errors.Join(err, ds.forgetMarks(func(m *mark) bool { return m.path != t.DataDir && slices.Equal(m.tenants, only) }))
 }
 
-// purgedFile has the UniqueIDs of purged tenants, one a line: the disk of one may have been away.
+// purgedFile has hashes of the UniqueIDs of purged tenants, one a line: the disk of one may have been away.
 const purgedFile = ".purged"
+
+func hashOf(tenant string) string {
+	sum := sha256.Sum256([]byte(tenant))
+	return hex.EncodeToString(sum[:16])
+}
 
 func (ds *Dirs) purged() []string {
 	text, err := fsutil.ReadFile(filepath.Join(ds.MarkDir, purgedFile))
@@ -49,12 +56,12 @@ func (ds *Dirs) purged() []string {
 }
 
 func (ds *Dirs) notePurged(tenant string) error {
-	all := ds.purged()
-	if ds.MarkDir == "" || slices.Contains(all, tenant) {
+	all, hash := ds.purged(), hashOf(tenant)
+	if ds.MarkDir == "" || slices.Contains(all, hash) {
 		return nil
 	}
 	err := os.MkdirAll(ds.MarkDir, 0o700)
-	return errors.Join(err, fsutil.Replace(filepath.Join(ds.MarkDir, purgedFile), strings.Join(append(all, tenant), "\n"), 0o600, true))
+	return errors.Join(err, fsutil.Replace(filepath.Join(ds.MarkDir, purgedFile), strings.Join(append(all, hash), "\n"), 0o600, true))
 }
 
 func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {
