@@ -57,7 +57,7 @@ func TestAPhextThatItsDiskHasNotWritten(t *testing.T) {
 		}
 		now, err := w.set.cfg.Links.Identify(w.path("a.phext"))
 		w.must(err)
-		if has, err := w.j.HasUnsynced(); has || err != nil || now.Ino == id.Ino || w.read("a.phext") != text("acknowledged") {
+		if has, err := w.j.HasUnsynced(); has || err != nil || now == id || w.read("a.phext") != text("acknowledged") {
 			t.Errorf("%q: %v, %v, %q", restart, has, err, w.read("a.phext").Text)
 		}
 		w.must(w.rotate())
