@@ -169,7 +169,7 @@ func TestHardLinksToADirectoryThatComesBack(t *testing.T) {
 			w.must(os.Mkdir(w.at("bob"), 0o700))
 		}
 		if !h.mayServe(w.at("will/a.phext"), id) {
-			t.Error("a file of which nothing else is known is not served")
+			t.Error("a file is refused, and none of its other names is in sight")
 		}
 		w.must(errors.Join(os.RemoveAll(w.at("bob")), os.Rename(w.at("away"), w.at("bob"))))
 		if !test.soon {

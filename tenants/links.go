@@ -15,8 +15,8 @@ import (
 //   - into the directory of another tenant, or one that several tenants share.
 //
 // Each of these is what it is under any path that a bind mount gives it, not only under its own.
-// A directory may be missing at its own path meanwhile. So tenantOf is asked for the tenant of
-// whom a directory says to be, and who has not left it; nil = there is none.
+// A directory may be missing at its own path meanwhile. So tenantOf is asked which tenant a
+// directory names as its owner; nil = none, or one that has left it.
 //
 // A regular file with several names is served unless one of them is there.
 //

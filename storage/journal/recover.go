@@ -174,14 +174,14 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			logs[file] = nil // recovered without the journal
 		}
 	}
+	if err := r.lookForLost(logs); err != nil {
+		return report, err
+	}
 	if c != nil && c.anew && c.ofOthers() == left {
 		if err := r.askWhose(ctx, c, logs, aside, there); err != nil {
 			return report, err
 		}
 		c.ids = false
-	}
-	if err := r.lookForLost(logs); err != nil {
-		return report, err
 	}
 	logged, waiting, others := time.Now(), map[string]int64{}, false
 	for i, file := range inOrder(logs) {

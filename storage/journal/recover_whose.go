@@ -15,9 +15,6 @@ import (
 
 // askWhose is an error if a crash may have damaged any of the files.
 func (r *recovery) askWhose(ctx context.Context, c *claim, logs map[string]*fileLog, aside, left map[string]bool) error {
-	if err := r.lookForLost(logs); err != nil {
-		return err
-	}
 	var damaged []string
 	for _, file := range inOrder(logs) {
 		if ctx.Err() != nil {

@@ -154,9 +154,9 @@ func (j *Journal) syncPhextsLocked() (all bool, back []string, err error) {
 		case there && mayOpen:
 			continue
 		}
-		switch _, gone := os.Lstat(filepath.Join(j.dataDir, name)); {
+		switch _, gone := os.Lstat(path); {
 		case errors.Is(err, fs.ErrPermission) && gone == nil:
-			j.cfg.Logger.Warn("a phext may not be opened, so it may not be on the disk", "path", filepath.Join(j.dataDir, name), "error", err)
+			j.cfg.Logger.Warn("a phext may not be opened, so it may not be on the disk", "path", path, "error", err)
 		case err != nil:
 			return false, nil, err
 		case errors.Is(gone, fs.ErrNotExist) && j.isHere():

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -63,9 +64,14 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, file := range missing {
-		r.unsynced[file], j.unsynced[file] = true, true
+	all, err := j.unsyncedLocked()
+	if err != nil {
+		return err
 	}
+	for _, file := range missing {
+		all[file] = true
+	}
+	r.unsynced = maps.Clone(all)
 	return j.saveUnsyncedLocked()
 }
 

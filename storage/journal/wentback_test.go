@@ -11,7 +11,7 @@ import (
 )
 
 // TestADiskThatWasAway has files that are older than they were seen last, in the same run of the kernel. What was
-// acknowledged is made again, and nobody's edit is taken back: it would be newer.
+// acknowledged is made again. An edit by hand is newer than that, and is kept.
 func TestADiskThatWasAway(t *testing.T) {
 	for _, c := range []struct {
 		name    string
