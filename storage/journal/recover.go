@@ -219,7 +219,7 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 		}
 	}
 	for name := range r.unsynced { // those of others are left as they are, and are to be that after a power cut, too
-		if c.of(name) == foreign && v.j.hasUnsynced(name) {
+		if c.of(name) == foreign {
 			err = errors.Join(err, r.writeAnew(name))
 		}
 	}

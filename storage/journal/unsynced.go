@@ -73,10 +73,10 @@ func (j *Journal) saveUnsyncedLocked() (err error) {
 
 // writeAnew writes a file that was just recovered once more, if its disk had failed to write it.
 func (r *recovery) writeAnew(name string) error {
-	if !r.unsynced[name] {
+	j := r.view.j
+	if !j.hasUnsynced(name) {
 		return nil
 	}
-	j := r.view.j
 	f := &fileRecovery{recovery: r, name: name, place: filepath.Join(r.dataDir, name)}
 	now, err := OpenState(j.cfg.Links, f.place)
 	if err == nil && now.Exists {
