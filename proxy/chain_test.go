@@ -290,12 +290,12 @@ func TestRequestInfo(t *testing.T) {
 // TestAReloadCountsAtOnce.
 func TestAReloadCountsAtOnce(t *testing.T) {
 	w := newWorld(t, options{})
-	w.setTenant(map[string]any{"api_key": strings.Replace(key, "0011", "9911", 1)})
+	w.setTenant(map[string]any{"api_key": strings.Replace(key, "v1-0011", "v1-9911", 1)})
 	w.check(w.store.Reload())
 	w.wantError(w.ask("GET", "/api/v2/toc", ""), 401, "unauthorized")
 	w.check(os.Remove(filepath.Join(w.root, "tenants.json")))
 	_ = w.store.Reload() // fails: the last good state stands
-	if answer := w.ask("GET", "/api/v2/toc", "", "Authorization", "Bearer "+strings.Replace(key, "0011", "9911", 1)); answer.Code != 200 {
+	if answer := w.ask("GET", "/api/v2/toc", "", "Authorization", "Bearer "+strings.Replace(key, "v1-0011", "v1-9911", 1)); answer.Code != 200 {
 		t.Errorf("%d", answer.Code)
 	}
 }

@@ -26,7 +26,7 @@ func TestATenantThatChangesDuringTheWait(t *testing.T) {
 		{"nothing", func(w *world) []string { return []string{w.entry("")} }, apierror.Kind{}, ""},
 		{"another quota", func(w *world) []string { return []string{w.entry(`,"quota_mb":5`)} }, apierror.Kind{}, ""},
 		{"another key", func(w *world) []string {
-			return []string{strings.Replace(w.entry(""), "0011", "9911", 1)}
+			return []string{strings.Replace(w.entry(""), "v1-0011", "v1-9911", 1)}
 		}, apierror.Kind{}, ""},
 		{"disabled", func(w *world) []string { return []string{w.entry(`,"enabled":false`)} }, apierror.TenantDisabled, "disabled"},
 		{"removed", func(w *world) []string {
@@ -36,7 +36,7 @@ func TestATenantThatChangesDuringTheWait(t *testing.T) {
 			return []string{strings.Replace(w.entry(""), filepath.Join(w.root, "data"), filepath.Join(w.root, "moved"), 1)}
 		}, apierror.Unavailable, "just changed"},
 		{"no more alone in its directory", func(w *world) []string {
-			return []string{w.entry(`,"shared_data_dir":true`), strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry(`,"shared_data_dir":true`))}
+			return []string{w.entry(`,"shared_data_dir":true`), strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(w.entry(`,"shared_data_dir":true`))}
 		}, apierror.Unavailable, "just changed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

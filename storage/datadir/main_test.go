@@ -91,7 +91,7 @@ func (w *world) share() (will, mary string) {
 	w.setTenants(will)
 	w.check(w.dir.Recover(w.Context()))
 	w.journalled("will.n.phext", "will's")
-	return will, strings.NewReplacer("will", "mary", "0011", "9911").Replace(will)
+	return will, strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(will)
 }
 
 func (w *world) path(file string) string { return filepath.Join(w.dir.Path, file) }

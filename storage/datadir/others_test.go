@@ -36,7 +36,7 @@ func TestADirectoryThatBecomesAnothers(t *testing.T) {
 				w.check(os.MkdirAll(will, 0o700))
 				w.check(os.MkdirAll(mary, 0o700))
 				w.setTenants(strings.NewReplacer(filepath.Join(w.root, "data"), will).Replace(w.entry("")),
-					strings.NewReplacer(filepath.Join(w.root, "data"), mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
+					strings.NewReplacer(filepath.Join(w.root, "data"), mary, "will", "mary", "v1-0011", "v1-9911").Replace(w.entry("")))
 				w.tenant, _ = w.current.Load().ByID("will")
 				w.dir = w.Of(will)
 				hers, _ := w.current.Load().ByID("mary")
@@ -130,7 +130,7 @@ func TestAMountBeforeTheStart(t *testing.T) {
 	w := newWorld(t)
 	will, mary := filepath.Join(w.root, "data"), filepath.Join(w.root, "mary")
 	w.check(os.Mkdir(mary, 0o700))
-	w.setTenants(w.entry(""), strings.NewReplacer(will, mary, "will", "mary", "0011", "9911").Replace(w.entry("")))
+	w.setTenants(w.entry(""), strings.NewReplacer(will, mary, "will", "mary", "v1-0011", "v1-9911").Replace(w.entry("")))
 	if err := unix.Mount(mary, will, "", unix.MS_BIND, ""); err != nil {
 		t.Skip("nothing can be mounted: ", err)
 	}
@@ -216,7 +216,7 @@ func TestADirectoryIsItsTenants(t *testing.T) {
 				t.Run("after another id", func(t *testing.T) {
 					w := newPair(t)
 					john := strings.Replace(w.entry(""), "will", "john", 1)
-					w.setTenants(john, strings.NewReplacer("will", "mary", "0011", "9911", w.wills, w.marys).Replace(w.entry("")))
+					w.setTenants(john, strings.NewReplacer("will", "mary", "v1-0011", "v1-9911", w.wills, w.marys).Replace(w.entry("")))
 					w.exchange(w.wills, w.marys)
 					dirs := w.Dirs
 					if start {
@@ -274,7 +274,7 @@ func TestALinkIntoADirectoryThatItsTenantHasLeft(t *testing.T) {
 	w := newPair(t)
 	marys := filepath.Join(w.root, "mary's")
 	w.check(os.Rename(w.marys, marys))
-	w.setTenants(w.entry(`,"follow_links":true`), strings.NewReplacer("will", "mary", "0011", "9911", w.wills, w.marys).Replace(w.entry("")))
+	w.setTenants(w.entry(`,"follow_links":true`), strings.NewReplacer("will", "mary", "v1-0011", "v1-9911", w.wills, w.marys).Replace(w.entry("")))
 	links := tenants.FollowLinks(w.current.Load, TenantOf, filepath.Join(w.root, "etc", "tenants.json"))
 	follows := func() bool {
 		return links(filepath.Join(w.wills, "l.phext"), filepath.Join(marys, "big", "l.phext"), fsutil.FileID{})
@@ -325,7 +325,7 @@ func newPairWhere(t *testing.T, marysCalled bool) *pair {
 func (w *pair) place(wills, marys string) {
 	w.Helper()
 	at := func(dir string) string { return strings.Replace(w.entry(""), w.wills, dir, 1) }
-	w.setTenants(at(wills), strings.NewReplacer("will", "mary", "0011", "9911").Replace(at(marys)))
+	w.setTenants(at(wills), strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(at(marys)))
 }
 
 func (w *pair) exchange(one, other string) {
@@ -488,7 +488,7 @@ func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 	w.check(err)
 	w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "will's"}, id))
 	w.check(os.Rename(place, moved))
-	w.setTenants(strings.NewReplacer(place, moved).Replace(w.entry("")), strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry("")))
+	w.setTenants(strings.NewReplacer(place, moved).Replace(w.entry("")), strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(w.entry("")))
 	w.check(w.Of(place).Recover(t.Context()))
 	v, err := w.Of(moved).RecoveredView(t.Context(), n)
 	w.check(err)

@@ -50,7 +50,7 @@ func open(t *testing.T, shared bool) *world {
 	w.check(os.Mkdir(data, 0o700))
 	entries := fmt.Sprintf(`{"id":"will","api_key":"pmb-v1-00112233445566778899aabbccddeeff","data_dir":%q,"quota_mb":1,"shared_data_dir":%v}`, data, shared)
 	if shared {
-		entries += "," + strings.NewReplacer("will", "mary", "0011", "9911").Replace(entries)
+		entries += "," + strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(entries)
 	}
 	snapshot, err := tenants.Parse([]byte(`{"tenants":[` + entries + `]}`))
 	w.check(err)
