@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"mirrorborn.us/sqgate/phext"
@@ -69,12 +68,7 @@ func TestStrangeCoordinates(t *testing.T) {
 			}
 		}
 		check("at once")
-		for _, pid := range childrenOf(g.dataDir("will")) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
-		eventually(t, "SQ is gone", func() bool { return len(childrenOf(g.dataDir("will"))) == 0 })
+		g.killSQ("will")
 		check("after SQ was killed")
 		g.must("will", "POST", at("update", "n", "9.9.9/9.9.9/9.9.9"), "last", 200) // SQ reads its file again
 		g.must("will", "POST", at("delete", "n", "9.9.9/9.9.9/9.9.9"), "", 200)
@@ -242,12 +236,7 @@ func TestCoordinatesAtRandom(t *testing.T) {
 				texts[n] = text
 			}
 			check("at once")
-			for _, pid := range childrenOf(g.dataDir("will")) {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
-			}
-			eventually(t, "SQ is gone", func() bool { return len(childrenOf(g.dataDir("will"))) == 0 })
+			g.killSQ("will")
 			check("after SQ was killed")
 			if round%2 == 0 {
 				g.kill()

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -421,6 +423,21 @@ const origin = "1.1.1/1.1.1/1.1.1"
 // /proc.
 func childrenOf(dataDir string) []int {
 	return processesWith("environ", "SQGATE_DATA_DIR="+dataDir+"\x00")
+}
+
+// killSQ returns when sqgate has taken note that a tenant's SQ was killed. On a busy machine, a process that ends may
+// accept connections when its environ is empty already.
+func (g *gate) killSQ(id string) {
+	g.t.Helper()
+	for _, pid := range childrenOf(g.dataDir(id)) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			g.t.Fatal(err)
+		}
+		eventually(g.t, "SQ is gone", func() bool {
+			_, err := os.Stat(procfs.Path(pid, ""))
+			return errors.Is(err, fs.ErrNotExist)
+		})
+	}
 }
 
 // endChildren kills the SQ processes with data below a directory of the test. A sqgate
