@@ -70,10 +70,10 @@ type Dir struct {
 	behind      atomic.Bool   // writes were acknowledged that the bucket may not have, and that nobody uploads
 	failures    atomic.Uint64 // how often MarkUnrecovered was called
 	truncating  atomic.Bool
-	mark        string                              // the path of its mark; "" = there are no marks
+	pathsMark   string                              // the file of a mark that stays with Path
+	marks       atomic.Pointer[marks]               // see markFiles
 	marked      atomic.Bool                         // see MarkWritten
 	unmarked    atomic.Bool                         // see markOrWarn
-	toCome      atomic.Pointer[mark]                // a mark for which there was no room, or no place: phexts are to come; nil = there is none
 	changed     atomic.Int64                        // when the directory was changed last at the last write, in ns since 1970; 0 = not known
 	lastHere    atomic.Pointer[string]              // its identity when it was found to be there; nil = not yet
 	missing     atomic.Bool                         // see CheckPresent
@@ -238,6 +238,14 @@ func (d *Dir) hasSameOwners() bool {
 
 // ownersAt are those who have the directory, whether they are enabled, disabled or archived.
 func (d *Dir) ownersAt(now *tenants.Snapshot) journal.Owners { return ownersOf(d.Path, now) }
+
+// ownersNow are none where the tenants are not known.
+func (d *Dir) ownersNow() (owners journal.Owners) {
+	if known := d.dirs.Tenants(); known != nil {
+		owners = d.ownersAt(known)
+	}
+	return owners
+}
 
 func ownersOf(dataDir string, now *tenants.Snapshot) (owners journal.Owners) {
 	for _, t := range now.At(dataDir) {

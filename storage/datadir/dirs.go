@@ -142,7 +142,7 @@ func (ds *Dirs) Of(path string) *Dir {
 	defer ds.mu.Unlock()
 	if d, ok = ds.byPath[path]; !ok {
 		d = &Dir{
-			Path: path, mark: ds.markPath(path), dirs: ds,
+			Path: path, pathsMark: ds.markPath(path), dirs: ds,
 			memory:   ds.Answers.Part(ds.mostOfOne),
 			Searches: memlimit.NewBudget(searchesAtOnce),
 			queue:    semaphore.NewWeighted(ReadsAtOnce),

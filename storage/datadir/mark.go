@@ -1,8 +1,6 @@
 package datadir
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,118 +9,125 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
+// A tenant that has had phexts has a mark, which says in which directory. It goes with the tenant from path to
+// path. Those who share a directory have one together, which stays with the path.
+
 // mark is what a mark says.
 type mark struct {
-	identity string   // of the directory; toCome = there was none with phexts yet
+	identity string   // of the directory; toCome = nobody has seen it
 	path     string   // of the directory, without links; "" = an earlier version has not noted it
-	tenants  []string // who had it, by UniqueID; nil = an earlier version has not noted it
+	tenants  []string // whose it is, by UniqueID; nil = an earlier version has not noted it
 	written  time.Time
-	beside   bool // it is in memory, since a mark of others has its place
+	file     string // where the mark is
 }
 
-// toCome is in place of the identity of a directory whose tenant's phexts have not come yet.
+// toCome is in place of the identity of a directory of which only a journal knows.
 const toCome = "to come"
 
 func (m *mark) text() string {
 	return strings.Join([]string{m.identity, m.path, strings.Join(m.tenants, " ")}, "\n") + "\n"
 }
 
-// parseMark reads what text has made. Earlier versions wrote fewer lines.
-func parseMark(text []byte) *mark {
-	lines := append(strings.Split(string(text), "\n"), "", "")
-	return &mark{identity: lines[0], path: lines[1], tenants: strings.Fields(lines[2])}
-}
-
-// readMark is nil if there is no mark, or if those who have the directory now cannot miss what it is
-// about.
-func (d *Dir) readMark() (*mark, error) {
-	if d.mark == "" {
+// readMark reads what text has made. Earlier versions wrote fewer lines. It is nil if there is no mark.
+func readMark(file string) (*mark, error) {
+	var st unix.Stat_t
+	if unix.Lstat(file, &st) == unix.ENOENT { // as often, and this takes no memory
 		return nil, nil
 	}
-	if m := d.toCome.Load(); m != nil && !d.isForgotten(m) {
-		return m, nil
-	}
-	text, err := fsutil.ReadFile(d.mark)
+	text, err := fsutil.ReadFile(file)
 	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
 	}
-	m := parseMark(text)
-	if info, err := os.Lstat(d.mark); err == nil {
-		m.written = info.ModTime()
-	}
-	known := d.dirs.Tenants()
-	if m.path == "" || known == nil {
-		return m, nil
-	}
-	if theirs, err := d.isTheirs(m, known); err != nil || !theirs {
-		return nil, err
-	}
-	return m, nil
+	lines := append(strings.Split(string(text), "\n"), "", "")
+	return &mark{lines[0], lines[1], strings.Fields(lines[2]), time.Unix(st.Mtim.Unix()), file}, nil
 }
 
-// isForgotten says whether somebody has removed the mark of others beside which another one was noted.
-func (d *Dir) isForgotten(m *mark) bool {
-	if m.beside {
-		if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
-			d.toCome.Store(nil)
-			return true
+// readMark is the mark that counts for those who have the directory now, or nil.
+func (d *Dir) readMark() (*mark, error) {
+	if d.dirs.MarkDir == "" {
+		return nil, nil
+	}
+	if file := d.markFiles()[0]; file != d.pathsMark {
+		m, err := readMark(file)
+		if err != nil || m != nil && (d.dirs.TakeOver == nil || m.path == d.Path) { // from a bucket, phexts come by themselves
+			return m, err
 		}
 	}
-	return false
+	m, err := readMark(d.pathsMark)
+	if m != nil && d.dirs.Tenants() != nil && m.path != "" {
+		theirs, err := d.isTheirs(m)
+		if theirs || err != nil {
+			return m, err
+		}
+		m = nil
+	}
+	if m == nil && err == nil {
+		m, err = d.markWithOtherID()
+	}
+	return m, err
 }
 
-// isOfOthers says whether the mark is about other tenants than one, which are elsewhere now, and may come back.
-func (d *Dir) isOfOthers(tenant string) bool {
-	known, of := d.dirs.Tenants(), d.markedFor()
-	return known != nil && !slices.Contains(of, tenant) && slices.ContainsFunc(of, func(t string) bool { _, ok := known.ByUniqueID(t); return ok })
-}
-
-// markedFor are the tenants that the mark is about, whoever has the directory now.
-func (d *Dir) markedFor() []string {
-	if d.mark == "" {
-		return nil
-	}
-	text, err := fsutil.ReadFile(d.mark)
-	if err != nil {
-		return nil
-	}
-	return parseMark(text).tenants
-}
-
-// isTheirs says whether those who have the directory now may be those whose phexts were seen: the
-// same, or one that was only given another id. The path may be new to them, where the ones before
-// have other directories now, or where they themselves were added later.
-func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
-	j, err := d.dirs.Journal.Of(m.path)
-	if err != nil {
-		return false, err
-	}
-	owners := d.ownersAt(known)
-	switch left, err := j.IsLeft(owners); {
+// isTheirs says whether the mark of the path is of some of those who have it now.
+func (d *Dir) isTheirs(m *mark) (bool, error) {
+	owners := d.ownersNow()
+	j, err := d.dirs.JournalOf(d)
+	switch {
 	case err != nil:
 		return false, err
-	case len(m.tenants) == 0 && !left:
+	case len(m.tenants) == 0:
 		return j.IsOf(owners)
-	case len(m.tenants) > 0 && d.concerns(m), m.path == d.Path && j.IsNoted(owners) && len(owners.Tenants) > 0: // or have shared it since
+	case slices.ContainsFunc(owners.Tenants, func(t string) bool { return slices.Contains(m.tenants, t) }):
 		return true, nil
-	case left:
-		return false, nil
+	case m.path == d.Path && len(owners.Tenants) > 0 && j.IsNoted(owners): // they have come to share it since
+		return true, nil
 	}
+	return d.haveOtherIDs(m)
+}
+
+// markWithOtherID is the mark of a tenant that had the directory when its journal was noted last, and whose id is gone.
+func (d *Dir) markWithOtherID() (*mark, error) {
+	known := d.dirs.Tenants()
+	if known == nil {
+		return nil, nil
+	}
+	j, err := d.dirs.JournalOf(d)
+	if err != nil {
+		return nil, err
+	}
+	had, err := j.Had()
+	for _, tenant := range had {
+		if _, exists := known.ByUniqueID(tenant); exists || err != nil {
+			continue
+		}
+		var m *mark
+		if m, err = readMark(d.dirs.markPath(tenant)); m != nil && m.path == d.Path {
+			if theirs, err := d.haveOtherIDs(m); theirs || err != nil {
+				return m, err
+			}
+		}
+	}
+	return nil, err
+}
+
+// haveOtherIDs says whether those who have the directory now may be those of a mark, with other ids: those are gone,
+// somebody has the path who was there when the mark was written, and the directory is at no other path.
+func (d *Dir) haveOtherIDs(m *mark) (bool, error) {
+	known := d.dirs.Tenants()
 	isGone := func(t string) bool { _, ok := known.ByUniqueID(t); return !ok }
 	now := known.At(d.Path)
 	if !slices.ContainsFunc(m.tenants, isGone) || len(now) > 0 && !slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) }) {
 		return false, nil
 	}
-	if m.identity == toCome {
-		return true, nil
-	}
-	moved := false // with another id
-	err = d.dirs.eachMark(func(_ string, other *mark) error {
+	moved := false
+	err := d.dirs.eachMark(func(other *mark) error {
 		same := fsutil.IsIdentity(other.identity, m.identity) || fsutil.IsIdentity(m.identity, other.identity)
 		moved = moved || same && other.path != m.path
 		return nil
@@ -130,23 +135,45 @@ func (d *Dir) isTheirs(m *mark, known *tenants.Snapshot) (bool, error) {
 	return err == nil && !moved, err
 }
 
-// concerns says whether any of those who have the directory now had it when the mark was written, as
-// far as it says who did.
-func (d *Dir) concerns(m *mark) bool {
-	known := d.dirs.Tenants()
-	if known == nil || len(m.tenants) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(d.ownersAt(known).Tenants, func(t string) bool { return slices.Contains(m.tenants, t) })
-}
-
-// markPath is where a directory's mark is, or "" if there are no marks.
-func (ds *Dirs) markPath(dir string) string {
-	if ds.MarkDir == "" {
+// alone is the tenant that has a directory for itself, by UniqueID; "" = there is none.
+func alone(owners journal.Owners) string {
+	if owners.Shared || len(owners.Tenants) != 1 {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join(ds.MarkDir, hex.EncodeToString(sum[:16]))
+	return owners.Tenants[0]
+}
+
+// markPath is where a mark is: that of a tenant, by UniqueID, or that of a path.
+func (ds *Dirs) markPath(of string) string { return filepath.Join(ds.MarkDir, hashOf(of)) }
+
+// markFiles are where the mark of those who have the directory now is, first of all. A directory that is shared has
+// others for the paths that lead to it through links: without the disk that has such a link, the path would be one
+// of a directory that nobody has seen.
+func (d *Dir) markFiles() []string {
+	known := d.dirs.Tenants()
+	if m := d.marks.Load(); m != nil && m.in == known {
+		return m.files
+	}
+	files := []string{d.pathsMark}
+	if known != nil {
+		if tenant := alone(d.ownersAt(known)); tenant != "" {
+			files = []string{d.dirs.markPath(tenant)}
+		} else {
+			for _, t := range known.At(d.Path) {
+				if t.Configured != d.Path {
+					files = append(files, d.dirs.markPath(t.Configured))
+				}
+			}
+		}
+	}
+	d.marks.Store(&marks{known, files})
+	return files
+}
+
+// marks are what markFiles has found.
+type marks struct {
+	in    *tenants.Snapshot
+	files []string
 }
 
 // MarkWritten marks the directory before a write of a phext in it is acknowledged. at is
@@ -155,14 +182,14 @@ func (ds *Dirs) markPath(dir string) string {
 // would cost too much.
 func (d *Dir) MarkWritten(at string) {
 	d.changed.Store(changedAt(at))
-	if d.mark == "" {
+	if d.dirs.MarkDir == "" {
 		return
 	}
 	if id := d.lastHere.Load(); id != nil && !fsutil.TellsApart(*id) && !hasPhexts(at) { // all were deleted
 		_ = d.forgetMark() // if it stays, the directory is taken for missing
 		return
 	}
-	if _, err := os.Lstat(d.mark); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(d.markFiles()[0]); errors.Is(err, fs.ErrNotExist) {
 		d.marked.Store(false)
 	}
 	if d.marked.Load() || d.marked.Swap(true) {
@@ -199,22 +226,30 @@ func (d *Dir) writeMark(at string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.replaceMarks(d.marks(), id); err != nil {
-		return err
+	before, _ := d.readMark() // one that cannot be read is put right
+	err = d.replaceMarks(&mark{identity: id, path: d.Path})
+	if err == nil && before != nil && !slices.Contains(d.markFiles(), before.file) && !d.isOfOthers(before) {
+		err = fsutil.IgnoreMissing(os.Remove(before.file))
 	}
-	d.toCome.Store(nil)
-	return nil
+	return err
 }
 
-// replaceMarks writes an identity into the marks that say something else.
-func (d *Dir) replaceMarks(marks []string, identity string) error {
-	m := mark{identity: identity, path: d.Path}
-	if known := d.dirs.Tenants(); known != nil {
-		m.tenants = d.ownersAt(known).Tenants
-	}
+// isOfOthers says whether a mark is also of tenants that are not here.
+func (d *Dir) isOfOthers(m *mark) bool {
+	known := d.dirs.Tenants()
+	here := d.ownersNow().Tenants
+	return known != nil && slices.ContainsFunc(m.tenants, func(t string) bool {
+		_, exists := known.ByUniqueID(t)
+		return exists && !slices.Contains(here, t)
+	})
+}
+
+// replaceMarks has the marks of those who have the directory now say something.
+func (d *Dir) replaceMarks(m *mark) error {
+	m.tenants = d.ownersNow().Tenants
 	text := m.text()
-	stale := slices.DeleteFunc(marks, func(mark string) bool {
-		now, err := fsutil.ReadFile(mark)
+	stale := slices.DeleteFunc(slices.Clone(d.markFiles()), func(file string) bool {
+		now, err := fsutil.ReadFile(file)
 		return err == nil && string(now) == text
 	})
 	if len(stale) == 0 {
@@ -224,77 +259,49 @@ func (d *Dir) replaceMarks(marks []string, identity string) error {
 	// make that again. The parent may be one that sqgate must not read.
 	_ = d.dirs.syncDir(filepath.Dir(d.Path))
 	err := os.MkdirAll(d.dirs.MarkDir, 0o700)
-	for _, mark := range stale {
-		err = errors.Join(err, fsutil.Replace(mark, text, 0o600, true))
+	for _, file := range stale {
+		err = errors.Join(err, fsutil.Replace(file, text, 0o600, true))
 	}
 	return err
-}
-
-// marks are that of the directory, and those of the paths that lead to it through links: without
-// the disk that has such a link, the path would be one of a directory that nobody has seen.
-func (d *Dir) marks() []string {
-	all := []string{d.mark}
-	if known := d.dirs.Tenants(); known != nil {
-		for _, t := range known.At(d.Path) {
-			if t.Configured != d.Path {
-				all = append(all, d.dirs.markPath(t.Configured))
-			}
-		}
-	}
-	return all
 }
 
 // Forget removes the mark of a directory that was emptied on purpose, unless it has phexts of
 // others.
 func (d *Dir) Forget() error {
-	if d.mark == "" {
-		return nil
-	}
 	if here, err := phextsIn(d.Path); len(here) > 0 || fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
 	return d.forgetMark()
 }
 
-// forgetOthersMark removes a mark that says nothing of those who have the directory now.
-func (d *Dir) forgetOthersMark() error {
-	m, err := d.readMark()
-	if err == nil && (m == nil || len(m.tenants) == 0) {
-		return d.forgetMark()
-	}
-	d.marked.Store(false)
-	d.lastHere.Store(nil)
-	return err
-}
-
-// forgetMark removes the mark, which says nothing of this directory any more.
+// forgetMark removes what marks say of the directory to those who have it.
 func (d *Dir) forgetMark() error {
 	d.marked.Store(false)
 	d.lastHere.Store(nil)
-	d.toCome.Store(nil)
-	if d.mark == "" {
-		return nil
-	}
-	for _, mark := range d.marks() {
-		if err := fsutil.IgnoreMissing(os.Remove(mark)); err != nil {
+	for _, file := range d.markFiles() {
+		if err := fsutil.IgnoreMissing(os.Remove(file)); err != nil || d.dirs.MarkDir == "" {
 			return err
 		}
 	}
-	return nil
+	m, err := d.readMark() // an earlier version has written one for the path
+	if m == nil || err != nil {
+		return err
+	}
+	return fsutil.IgnoreMissing(os.Remove(m.file))
 }
 
 // forgetMarks removes the marks of which something holds.
 func (ds *Dirs) forgetMarks(of func(*mark) bool) error {
-	return ds.eachMark(func(path string, m *mark) error {
+	return ds.eachMark(func(m *mark) error {
 		if !of(m) {
 			return nil
 		}
-		return fsutil.IgnoreMissing(os.Remove(path))
+		return fsutil.IgnoreMissing(os.Remove(m.file))
 	})
 }
 
-// eachMark has visit look at all marks, also at those of paths that nobody has any more.
-func (ds *Dirs) eachMark(visit func(path string, m *mark) error) error {
+// eachMark has visit look at all marks, also at those of paths and tenants that are gone.
+func (ds *Dirs) eachMark(visit func(*mark) error) error {
 	if ds.MarkDir == "" {
 		return nil
 	}
@@ -304,9 +311,8 @@ func (ds *Dirs) eachMark(visit func(path string, m *mark) error) error {
 		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") { // such as purgedFile
 			continue
 		}
-		path := filepath.Join(ds.MarkDir, e.Name())
-		if text, failed := fsutil.ReadFile(path); failed == nil {
-			err = errors.Join(err, visit(path, parseMark(text)))
+		if m, failed := readMark(filepath.Join(ds.MarkDir, e.Name())); m != nil && failed == nil {
+			err = errors.Join(err, visit(m))
 		}
 	}
 	return err

@@ -36,15 +36,15 @@ func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 	}
 	for tenant, dir := range dirs {
 		if moved[tenant] {
-			ds.Of(dir).markUnasked()
+			ds.Of(dir).lookUnasked()
 		}
 	}
 	ds.wake()
 }
 
-// markUnasked marks a directory for which nobody has asked since its tenants came to it.
-func (d *Dir) markUnasked() {
-	if d.mark == "" {
+// lookUnasked looks for the phexts in a directory for which nobody has asked since its tenants came to it.
+func (d *Dir) lookUnasked() {
+	if d.dirs.MarkDir == "" {
 		return
 	}
 	d.forgetSeen()
@@ -56,89 +56,75 @@ func (d *Dir) markUnasked() {
 	if hasPhexts(at) {
 		d.moved.Store(d.dirs.TakeOver == nil) // with a bucket, only requests do that
 		d.markOrWarn(at)
-		return
 	}
-	d.expect(d.ownersAt(d.dirs.Tenants()))
 }
 
-// expect marks a directory without phexts whose tenant has had some: at another path, or in another
-// directory at this one, as after a move to another host. They are on a disk that is not mounted, or
+// expect marks a tenant that has no mark, and of which a journal knows that it had phexts, if there are none here:
+// the marks stayed behind when its journal was moved to another host. They are on a disk that is not mounted, or
 // nobody has moved them. If somebody removes the mark, the tenant begins without them.
-func (d *Dir) expect(owners journal.Owners) {
-	if d.mark == "" || d.dirs.TakeOver != nil || owners.Shared || len(owners.Tenants) != 1 {
-		return // from a bucket, they come by themselves
+func (d *Dir) expect(owners journal.Owners) error {
+	tenant := alone(owners)
+	if d.dirs.MarkDir == "" || d.dirs.TakeOver != nil || tenant == "" {
+		return nil // from a bucket, they come by themselves
 	}
 	d.expecting.Lock()
 	defer d.expecting.Unlock()
-	tenant := owners.Tenants[0]
 	if d.expected == tenant {
-		return
+		return nil
 	}
-	here, err := phextsIn(d.Path)
-	had, failed := d.dirs.Journal.HadPhexts(tenant)
-	err = errors.Join(failed, fsutil.IgnoreMissing(err))
-	if err == nil && len(here) == 0 {
-		err = d.expectOf(tenant, had)
+	m, err := d.readMark()
+	here, failed := phextsIn(d.Path)
+	if err = errors.Join(err, fsutil.IgnoreMissing(failed)); err == nil && m == nil && len(here) == 0 {
+		var before string
+		if before, err = d.pathBefore(tenant); before != "" {
+			d.lastHere.Store(nil)
+			if err := d.replaceMarks(&mark{identity: toCome, path: before}); err != nil {
+				return err
+			}
+		}
 	}
 	if err == nil {
 		d.expected = tenant
 	} else {
 		d.dirs.Logger.Warn("whether a tenant had phexts in the data directory before cannot be told", logkey.DataDir, d.Path, logkey.Error, err)
 	}
+	return nil
 }
 
-// expectOf is expect, where nothing is here. A mark from when the tenant had the directory before says
-// nothing of what it has left since.
-func (d *Dir) expectOf(tenant string, had bool) error {
+// pathBefore is where a tenant had phexts before, in another directory, as far as a journal knows it; "" = nowhere.
+func (d *Dir) pathBefore(tenant string) (path string, err error) {
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
-		return err
+		return "", err
 	}
-	isNoted := j.IsNoted(journal.Owners{Tenants: []string{tenant}})
-	if m, err := d.readMark(); d.toCome.Load() == nil && (err != nil || m != nil && (isNoted || m.identity == toCome)) {
-		return err
-	}
-	phexts, err := d.phextsBefore(tenant)
-	if len(phexts) > 0 || had {
-		d.lastHere.Store(nil)
-		m := &mark{identity: toCome, path: d.Path, tenants: []string{tenant}, beside: d.isOfOthers(tenant)}
-		if d.toCome.Store(m); m.beside {
-			return nil
-		}
-		if err := d.replaceMarks([]string{d.mark}, toCome); err != nil {
-			return err
-		}
-		d.toCome.Store(nil)
-		return nil
-	}
-	return err
-}
-
-// phextsBefore are the names of the phexts that a tenant had in another directory.
-func (d *Dir) phextsBefore(tenant string) (names []string, err error) {
-	j, err := d.dirs.JournalOf(d)
-	if err != nil {
-		return nil, err
-	}
-	before := []string{d.Path}
 	if !j.IsNoted(journal.Owners{Tenants: []string{tenant}}) {
-		before, err = d.dirs.Journal.NotedElsewhere(tenant, d.Path)
-	} else if !j.IsOfAnother(d.Path) {
-		return nil, nil
+		path, _, err = d.phextsElsewhere(tenant)
+		return path, err
 	}
+	if j.IsOfAnother(d.Path) {
+		if names, err := j.PeekPhexts(); len(names) > 0 {
+			return d.Path, err
+		}
+	}
+	return "", nil
+}
+
+// phextsElsewhere are the names of the phexts that a tenant had in a directory at another path.
+func (d *Dir) phextsElsewhere(tenant string) (path string, names []string, err error) {
+	before, err := d.dirs.Journal.NotedElsewhere(tenant, d.Path)
 	for _, path := range before {
 		j, e := d.dirs.Journal.Of(path)
 		if e == nil {
 			names, e = j.PeekPhexts()
 		}
-		if len(names) == 0 && path != d.Path { // nobody has asked for them there
+		if len(names) == 0 { // nobody has asked for them there
 			here, failed := phextsIn(path)
 			names, e = slices.Collect(maps.Keys(here)), errors.Join(e, fsutil.IgnoreMissing(failed))
 		}
 		if len(names) > 0 {
-			return names, nil
+			return path, names, nil
 		}
 		err = errors.Join(err, e)
 	}
-	return nil, err
+	return "", nil, err
 }

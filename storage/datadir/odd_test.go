@@ -22,15 +22,15 @@ func TestAMarkThatIsNoFile(t *testing.T) {
 			w.keepMarks()
 			w.check(os.WriteFile(filepath.Join(w.dir.Path, "n.phext"), []byte("text"), 0o600))
 			w.check(os.Mkdir(w.MarkDir, 0o700))
-			w.check(put(w.dir.mark))
+			w.check(put(w.dir.markFiles()[0]))
 			for range 2 {
 				if err := w.dir.Recover(t.Context()); !errors.Is(err, fsutil.ErrNotRegular) {
 					t.Errorf("%v", err)
 				}
 			}
-			w.check(os.Remove(w.dir.mark))
+			w.check(os.Remove(w.dir.markFiles()[0]))
 			w.check(w.dir.Recover(t.Context()))
-			w.check(put(w.dir.mark))
+			w.check(put(w.dir.markFiles()[0]))
 			w.dir.MarkWritten(w.dir.Path) // which puts it right
 			w.check(w.dir.CheckPresent())
 		})

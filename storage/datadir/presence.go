@@ -21,10 +21,9 @@ import (
 )
 
 // A volume that is not mounted looks like a directory without phexts: reads would
-// be empty, and a write would make a second set of data underneath. So each
-// directory that has phexts gets a mark in the state directory, with its identity.
-// Later, such a directory must be there, or a missing file means nothing. A directory
-// without phexts to which a tenant with phexts has moved gets a mark, too.
+// be empty, and a write would make a second set of data underneath. So whoever has
+// phexts gets a mark in the state directory, with the identity of the directory that has
+// them. Later, that or one with most of them must be there, or a missing file means nothing.
 
 var errVolumeMissing = apierror.RetryIn(10*time.Second, apierror.Unavailable,
 	"this tenant's data directory is not there, as if its disk were not mounted: nothing was changed; the operator's log says more")
@@ -36,10 +35,10 @@ func (ds *Dirs) Absence(dataDir string) (reason, mark string, err error) {
 	d := ds.Of(dataDir)
 	m, err := d.readMark()
 	if m == nil || err != nil {
-		return "", d.mark, err
+		return "", "", err
 	}
 	_, reason, err = d.absence(d.Path, m)
-	return reason, d.mark, err
+	return reason, m.file, err
 }
 
 // Replaces is where the file at a path is to be replaced. If it lies behind a link, the child
@@ -117,7 +116,6 @@ func (d *Dir) Holds(at string) error {
 func (d *Dir) forgetSeen() {
 	d.place.Store(nil)
 	d.lastHere.Store(nil)
-	d.toCome.Store(nil)
 	d.marked.Store(false)
 	d.expecting.Lock()
 	defer d.expecting.Unlock()
@@ -140,7 +138,7 @@ func (d *Dir) CheckIs(at string) error {
 	if err := d.checkOwn(at); err != nil {
 		return err
 	}
-	if d.mark == "" {
+	if d.dirs.MarkDir == "" {
 		return nil
 	}
 	if last := d.lastHere.Load(); last != nil {
@@ -162,8 +160,8 @@ func (d *Dir) CheckIs(at string) error {
 		return d.noAccess(err)
 	}
 	if reason == "" {
-		if id != m.identity || !d.concerns(m) {
-			d.markOrWarn(at) // it was moved, and what it was may be another's now
+		if id != m.identity || m.path != d.Path || m.file != d.markFiles()[0] {
+			d.markOrWarn(at) // it was moved, or is another tenant's
 		}
 		d.lastHere.Store(&id)
 		d.missing.Store(false)
@@ -171,7 +169,7 @@ func (d *Dir) CheckIs(at string) error {
 	}
 	if !d.missing.Swap(true) {
 		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark. If this is all that there is of it, remove the mark while sqgate runs",
-			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", d.mark))
+			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", m.file))
 	}
 	return errVolumeMissing
 }
@@ -188,13 +186,20 @@ func (d *Dir) noAccess(err error) error {
 	return errNoAccess
 }
 
-// knownPhexts are the names of the files that the journal knows, as far as it is of those who have the directory now.
+// knownPhexts are the names of the files that those who have the directory now had, as far as a journal knows them:
+// that of the path, or that of the one that a tenant had before.
 func (d *Dir) knownPhexts() ([]string, error) {
+	owners := d.ownersNow()
 	j, err := d.dirs.JournalOf(d)
 	if err != nil {
 		return nil, err
 	}
-	if theirs, err := d.HasJournal(); !theirs {
+	if tenant := alone(owners); tenant != "" && !j.IsNoted(owners) {
+		if _, names, err := d.phextsElsewhere(tenant); len(names) > 0 || err != nil {
+			return names, err
+		}
+	}
+	if theirs, err := j.IsOf(owners); !theirs {
 		return nil, err
 	}
 	if d.dirs.onlyLooks {
@@ -206,30 +211,25 @@ func (d *Dir) knownPhexts() ([]string, error) {
 // absence says why the directory that at leads to is not the one that was marked; "" = it is. One
 // that was moved has most phexts that are known. Somebody may have removed some of them by hand.
 func (d *Dir) absence(at string, m *mark) (id, reason string, err error) {
-	was, known := m.identity, d.knownPhexts
-	switch {
-	case was == toCome && len(m.tenants) == 1: // what the journal knows is not theirs
-		known = func() ([]string, error) { return d.phextsBefore(m.tenants[0]) }
-	case was == toCome || !d.concerns(m):
-		known = func() ([]string, error) { return nil, nil }
-	}
 	id, err = d.dirs.identity(at)
-	if err == nil && was != toCome && fsutil.IsIdentity(id, was) && (fsutil.TellsApart(id) || hasPhexts(at)) && !(was == id && journal.SaysNothing(at)) {
+	if err == nil && fsutil.IsIdentity(id, m.identity) && (fsutil.TellsApart(id) || hasPhexts(at)) && !(m.identity == id && journal.SaysNothing(at)) {
 		return id, "", nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		reason, err = "it does not exist", nil
 	} else if err == nil {
-		reason, err = lacks(at, known)
+		reason, err = d.lacks(at, m)
 	}
 	switch {
 	case reason == "" || err != nil:
 		return id, "", err // it was moved
-	case was == toCome:
+	case m.path != "" && m.path != d.Path:
+		return "", reason + ", and its tenant had phexts in " + m.path, nil
+	case m.identity == toCome:
 		return "", reason + ", and its tenant had phexts in the directory before", nil
 	case id == "":
 		return "", reason, nil
-	case fileSystemOf(id) == fileSystemOf(was):
+	case fileSystemOf(id) == fileSystemOf(m.identity):
 		return id, reason + ", and another directory than before, on the same file system", nil
 	}
 	return id, reason + ", and on another file system than before", nil
@@ -241,20 +241,23 @@ func hasPhexts(at string) bool {
 	return err == nil && len(here) > 0
 }
 
-// lacks says what phexts a directory does not have; "" = it has most of them. What they hold
+// lacks says what the directory that at leads to does not have of what a mark is about; "" = it has most phexts that are known. What they hold
 // is not looked at: after a power cut, it may be anything.
-func lacks(path string, known func() ([]string, error)) (what string, err error) {
-	here, err := phextsIn(path)
+func (d *Dir) lacks(at string, m *mark) (what string, err error) {
+	here, err := phextsIn(at)
 	if err != nil {
 		return "", err
 	}
 	if len(here) == 0 {
 		return "it is empty", nil
 	}
-	all, err := known()
+	all, err := d.knownPhexts()
 	missing := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return here[name] })
 	if len(missing) > len(all)/2 {
 		return fmt.Sprintf("it lacks %d of %d phexts, such as %s", len(missing), len(all), missing[0]), err
+	}
+	if of := journal.TenantAt(at); len(all) == 0 && of != "" && !slices.Contains(slices.Concat(m.tenants, d.ownersNow().Tenants), of) {
+		return "it was another tenant's last", err
 	}
 	return "", err
 }

@@ -239,7 +239,8 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	mark := func(id string) {
 		w.dir.lastHere.Store(nil) // as after a start
 		w.check(os.MkdirAll(w.MarkDir, 0o700))
-		w.check(os.WriteFile(w.dir.mark, []byte(id+"\n"+w.dir.Path+"\n"), 0o600))
+		w.check(fsutil.IgnoreMissing(os.Remove(w.markPath("will")))) // this version's
+		w.check(os.WriteFile(w.markPath(w.dir.Path), []byte(id+"\n"+w.dir.Path+"\n"), 0o600))
 	}
 	for _, test := range []struct {
 		marked  string
@@ -255,8 +256,11 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	if _, err := w.dir.RecoveredView(t.Context(), call); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(w.dir.mark); err != nil || parseMark(text).identity != id {
-		t.Errorf("when it was seen again: %q, %v", text, err)
+	if m, err := w.dir.readMark(); err != nil || m.identity != id || m.file != w.markPath("will") {
+		t.Errorf("when it was seen again: %+v, %v", m, err)
+	}
+	if _, err := os.Stat(w.markPath(w.dir.Path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the one before: %v", err)
 	}
 }
 
@@ -431,7 +435,7 @@ func TestAMoveWithoutItsPhexts(t *testing.T) {
 						w.journalled("n.phext", "will's")
 						var entries []string
 						if others {
-							bill := strings.NewReplacer("will", "bill", "0011", "9911", path, other).Replace(w.entry(""))
+							bill := strings.NewReplacer("will", "bill", "v1-0011", "v1-9911", path, other).Replace(w.entry(""))
 							w.setTenants(w.entry(""), bill)
 							w.dir = w.Of(other)
 							w.check(os.Mkdir(other, 0o700))
@@ -463,10 +467,10 @@ func TestAMoveWithoutItsPhexts(t *testing.T) {
 								t.Errorf("without its phexts: %q, %v", text, err)
 							}
 						}
-						if !strings.Contains(w.log.String(), "its tenant had phexts in the directory before") {
+						if !strings.Contains(w.log.String(), "its tenant had phexts in "+path) {
 							t.Errorf("the log: %s", w.log)
 						}
-						mark := w.Of(other).mark
+						mark := w.Of(other).markFiles()[0]
 						if noted { // somebody says that there are none
 							w.check(os.Remove(mark))
 							if text, err := read(); err != nil || text != "" {
@@ -554,30 +558,17 @@ func TestTheDiskOfWhoeverIsLeft(t *testing.T) {
 	}
 }
 
-// TestMarksOfOneWhoIsPurged are gone, also at a path where nothing was ever written.
+// TestMarksOfOneWhoIsPurged are gone, also one that an earlier version has written for a path that it had.
 func TestMarksOfOneWhoIsPurged(t *testing.T) {
 	w := newWorld(t)
 	w.keepMarks()
-	other := filepath.Join(w.root, "other")
 	w.check(w.dir.Recover(t.Context()))
-	w.journalled("n.phext", "text")
-	for _, path := range []string{other, w.dir.Path} {
-		w.check(os.Rename(map[bool]string{true: w.dir.Path, false: other}[path == other], path))
-		w.setTenants(strings.Replace(w.entry(""), w.dir.Path, path, 1))
-		_, err := w.Of(path).RecoveredView(t.Context(), w.call("select", "p=n"))
-		w.check(err)
-	}
-	mark := w.Of(other).mark
-	if _, err := os.Stat(mark); err != nil {
-		t.Fatal(err)
-	}
+	w.put("n.phext", "text")
+	w.dir.MarkWritten(w.dir.Path)
+	earlier := mark{identity: "a disk/2", path: w.dir.Path + ".before", tenants: []string{w.tenant.UniqueID()}}
+	w.check(os.WriteFile(w.markPath(earlier.path), []byte(earlier.text()), 0o600))
 	w.check(w.PurgeLeft(t.Context(), w.tenant))
-	if _, err := os.Stat(mark); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the mark of a path that it had before: %v", err)
-	}
-	if _, err := os.Stat(w.dir.mark); err != nil {
-		t.Errorf("its own: %v", err)
-	}
+	w.check(w.eachMark(func(m *mark) error { return fmt.Errorf("there is %+v", m) }))
 }
 
 // TestAMoveIsOnTheDisk syncs the directories that lead to the one that a tenant has got, each once,
@@ -640,7 +631,7 @@ func TestWhatWasSeenOfAPath(t *testing.T) {
 				w.keepMarks()
 				path, other := w.dir.Path, filepath.Join(w.root, "other")
 				goTo := func(w *world, will, bill string) {
-					w.setTenants(strings.Replace(w.entry(""), path, will, 1), strings.NewReplacer("will", "bill", "0011", "9911", path, bill).Replace(w.entry("")))
+					w.setTenants(strings.Replace(w.entry(""), path, will, 1), strings.NewReplacer("will", "bill", "v1-0011", "v1-9911", path, bill).Replace(w.entry("")))
 					w.NoteMoved(w.current.Load().All())
 				}
 				w.check(os.Mkdir(other, 0o700))
@@ -698,32 +689,44 @@ func TestAPathThatHadNothingBefore(t *testing.T) {
 	}
 }
 
-// TestAMoveForWhoseMarkThereIsNoRoom is refused all the same until the phexts are there.
+// TestAMoveForWhoseMarkThereIsNoRoom is refused all the same until the phexts are there: the one before counts, or none
+// is served.
 func TestAMoveForWhoseMarkThereIsNoRoom(t *testing.T) {
-	w := newWorld(t)
-	w.keepMarks()
-	path, other := w.dir.Path, filepath.Join(w.root, "other")
-	w.check(w.dir.Recover(t.Context()))
-	w.journalled("n.phext", "text")
-	w.check(errors.Join(os.Mkdir(other, 0o700), os.Symlink("nothing", w.MarkDir)))
-	w.setTenants(strings.Replace(w.entry(""), path, other, 1))
-	refused := func() {
-		t.Helper()
-		for range 2 {
-			if _, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) {
-				t.Errorf("without its phexts: %v", err)
+	for _, marked := range []bool{false, true} {
+		w := newWorld(t)
+		w.keepMarks()
+		path, other := w.dir.Path, filepath.Join(w.root, "other")
+		w.check(w.dir.Recover(t.Context()))
+		w.journalled("n.phext", "text")
+		if marked {
+			w.dir.MarkWritten(path)
+		}
+		w.check(errors.Join(os.Mkdir(other, 0o700), os.MkdirAll(w.MarkDir, 0o700)))
+		if !marked {
+			w.check(errors.Join(os.Remove(w.MarkDir), os.Symlink("nothing", w.MarkDir)))
+		}
+		before, _ := os.ReadFile(w.markPath("will"))
+		w.setTenants(strings.Replace(w.entry(""), path, other, 1))
+		refused := func() {
+			t.Helper()
+			for range 2 {
+				if _, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); err == nil {
+					t.Error("a read without its phexts is answered")
+				}
 			}
 		}
-	}
-	refused()
-	w.check(os.Remove(w.MarkDir)) // there is room now
-	refused()
-	if _, err := os.Stat(w.Of(other).mark); err != nil {
-		t.Error(err)
-	}
-	w.moveFiles(path, other)
-	if v, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
-		t.Errorf("with its phexts: %v", err)
+		refused()
+		if now, _ := os.ReadFile(w.markPath("will")); string(now) != string(before) {
+			t.Errorf("the mark was %q, and is %q", before, now)
+		}
+		if !marked {
+			w.check(os.Remove(w.MarkDir)) // there is room now
+		}
+		refused()
+		w.moveFiles(path, other)
+		if v, err := w.Of(other).RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "text" {
+			t.Errorf("with its phexts: %v", err)
+		}
 	}
 }
 
@@ -737,7 +740,7 @@ func TestATenantThatComesBackToAPath(t *testing.T) {
 	w.journalled("n.phext", "text")
 	w.dir.MarkWritten(path)
 	w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
-	mary := strings.NewReplacer("will", "mary", "0011", "9911").Replace(w.entry(""))
+	mary := strings.NewReplacer("will", "mary", "v1-0011", "v1-9911").Replace(w.entry(""))
 	w.setTenants(strings.Replace(w.entry(""), path, other, 1), mary)
 	w.dir = w.Of(path)
 	w.check(w.dir.Recover(t.Context()))
@@ -753,6 +756,89 @@ func TestATenantThatComesBackToAPath(t *testing.T) {
 	}
 }
 
+// TestATenantThatWasElsewhereForAMoment while its disk was away: it is not served without its phexts, whatever others
+// have written below the mount point, and whoever it has shared a directory with.
+func TestATenantThatWasElsewhereForAMoment(t *testing.T) {
+	for name, test := range map[string]struct {
+		was, is string // where will was for a moment, and where it is then
+		anew    bool   // bill, who had will's path, has begun anew at another one
+	}{
+		"at another path":                       {"other", "data", false},
+		"and another one begins anew":           {"other", "data", true},
+		"in a directory that others have, too":  {"shared", "data", false},
+		"with others, and then at another path": {"shared", "other", false},
+	} {
+		for _, start := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", start ", start), func(t *testing.T) {
+				w := newWorld(t)
+				w.keepMarks()
+				path, disk := w.dir.Path, filepath.Join(w.root, "disk")
+				for _, dir := range []string{"other", "shared"} {
+					w.check(os.Mkdir(filepath.Join(w.root, dir), 0o700))
+				}
+				w.check(w.dir.Recover(t.Context()))
+				w.journalled("n.phext", "will's")
+				w.dir.MarkWritten(path)
+				goTo := func(will, bill string) {
+					entries := []string{strings.Replace(w.entry(""), path, filepath.Join(w.root, will), 1)}
+					for _, id := range []string{"bill", "mary"} {
+						dir := map[string]string{"bill": bill, "mary": "shared"}[id]
+						shared := ""
+						if dir == "shared" {
+							shared = `,"shared_data_dir":true`
+						}
+						entries = append(entries, fmt.Sprintf(`{"id":%q,"api_key":"pmb-v1-%s0112233445566778899aabbccddeeff","data_dir":%q%s}`, id, map[string]string{"bill": "8", "mary": "9"}[id], filepath.Join(w.root, dir), shared))
+					}
+					if will == "shared" {
+						entries[0] = strings.TrimSuffix(entries[0], "}") + `,"shared_data_dir":true}`
+					}
+					w.setTenants(entries...)
+					if start {
+						w.Dirs = New(w.Config)
+					}
+					w.NoteMoved(w.current.Load().All())
+				}
+				write := func(dir, file string) {
+					w.dir = w.Of(filepath.Join(w.root, dir))
+					w.check(errors.Join(os.MkdirAll(w.dir.Path, 0o700), w.dir.Recover(t.Context())))
+					w.journalled(file, "others'")
+					w.dir.MarkWritten(w.dir.Path)
+				}
+				w.check(errors.Join(os.Rename(path, disk), os.Mkdir(path, 0o700)))
+				goTo(test.was, "data")
+				write("data", "n.phext") // below the mount point
+				write("shared", "mary.n.phext")
+				if test.was == "shared" {
+					w.dir.MarkWritten(w.dir.Path)
+				}
+				goTo(test.is, "bills")
+				if test.anew {
+					if err := w.Of(filepath.Join(w.root, "bills")).Recover(t.Context()); !errors.Is(err, errVolumeMissing) {
+						t.Errorf("before it begins anew: %v", err)
+					}
+					w.check(os.Remove(w.markPath("bill")))
+					write("bills", "b.phext")
+				}
+				will, _ := w.current.Load().ByID("will")
+				w.dir = w.Of(will.DataDir)
+				for range 2 {
+					if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); !errors.Is(err, errVolumeMissing) && !errors.Is(err, errOthers) {
+						t.Fatalf("without the disk: %v, %v", v.Phext, err)
+					}
+				}
+				w.check(errors.Join(os.RemoveAll(will.DataDir), os.Rename(disk, will.DataDir)))
+				if v, err := w.dir.RecoveredView(t.Context(), w.call("select", "p=n")); err != nil || v.Phext.Text() != "will's" {
+					t.Errorf("with the disk: %v\n%s", err, w.log)
+				}
+				bill, _ := w.current.Load().ByID("bill") // its phexts are below the mount point
+				if _, err := w.Of(bill.DataDir).RecoveredView(t.Context(), w.call("select", "p=n")); errors.Is(err, errVolumeMissing) == test.anew {
+					t.Errorf("the other one: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // TestAPathThatIsAnothersForAMoment while its disk is away: that one has phexts elsewhere, and is not served there. The
 // first one is, once the disk is back.
 func TestAPathThatIsAnothersForAMoment(t *testing.T) {
@@ -760,7 +846,7 @@ func TestAPathThatIsAnothersForAMoment(t *testing.T) {
 		w := newWorld(t)
 		w.keepMarks()
 		path, marys, other, disk := w.dir.Path, filepath.Join(w.root, "marys"), filepath.Join(w.root, "other"), filepath.Join(w.root, "disk")
-		mary := strings.NewReplacer("will", "mary", "0011", "9911", path, marys).Replace(w.entry(""))
+		mary := strings.NewReplacer("will", "mary", "v1-0011", "v1-9911", path, marys).Replace(w.entry(""))
 		w.setTenants(w.entry(""), mary)
 		for _, dir := range []string{path, marys} {
 			w.check(os.MkdirAll(dir, 0o700))
@@ -873,14 +959,15 @@ func TestAMarkWithoutABirth(t *testing.T) {
 	w.keepMarks()
 	w.check(w.dir.Recover(t.Context()))
 	w.setTenants(strings.NewReplacer(`"will"`, `"mary"`).Replace(w.entry("")))
+	w.check(os.MkdirAll(w.MarkDir, 0o700))
+	put := func(file string, m *mark) { w.check(os.WriteFile(w.markPath(file), []byte(m.text()), 0o600)) }
+	put(w.dir.Path, &mark{identity: "a disk/2", path: w.dir.Path, tenants: []string{"will"}})
 	for _, moved := range []bool{false, true} {
 		if moved {
-			other := &mark{identity: "a disk/2/1.0", path: w.root + "/other", tenants: []string{"bill"}}
-			w.check(errors.Join(os.MkdirAll(w.MarkDir, 0o700), os.WriteFile(filepath.Join(w.MarkDir, "other"), []byte(other.text()), 0o600)))
+			put("bill", &mark{identity: "a disk/2/1.0", path: w.root + "/other", tenants: []string{"bill"}})
 		}
-		m := &mark{identity: "a disk/2", path: w.dir.Path, tenants: []string{"will"}, written: time.Now()}
-		if theirs, err := w.dir.isTheirs(m, w.current.Load()); err != nil || theirs == moved {
-			t.Errorf("moved %v: it is theirs: %v, %v", moved, theirs, err)
+		if m, err := w.dir.readMark(); err != nil || (m == nil) != moved {
+			t.Errorf("moved %v: %+v, %v", moved, m, err)
 		}
 	}
 }

@@ -22,7 +22,6 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 		return err
 	}
 	only, earlier, err := ds.Journal.LeftBy(t.UniqueID())
-	err = errors.Join(err, ds.Journal.ForgetPhexts(t.UniqueID()))
 	for _, path := range only {
 		if path != t.DataDir {
 			err = errors.Join(err, ds.purgeLeft(ctx, path, t.UniqueID()))
@@ -36,7 +35,7 @@ func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 		err = errors.Join(err, e)
 	}
 	only = []string{t.UniqueID()} // where it was never written to, there is no journal
-	return errors.Join(err, ds.forgetMarks(func(m *mark) bool { return m.path != t.DataDir && slices.Equal(m.tenants, only) }))
+	return errors.Join(err, ds.forgetMarks(func(m *mark) bool { return slices.Equal(m.tenants, only) }))
 }
 
 // purgedFile has hashes of the UniqueIDs of purged tenants, one a line: the disk of one may have been away.
@@ -85,5 +84,6 @@ func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {
 		return err
 	}
 	d.MarkUnrecovered()
-	return errors.Join(d.forgetMark(), ds.forgetMarks(func(m *mark) bool { return m.path == path })) // also of links to it
+	d.forgetSeen()
+	return ds.forgetMarks(func(m *mark) bool { return m.path == path }) // also of links to it
 }

@@ -172,15 +172,17 @@ func (d *Dir) claim() (others bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	d.expect(owners)
-	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Marked: d.markedFor(), Exists: func(tenant string) bool {
+	if err := d.expect(owners); err != nil {
+		return false, err
+	}
+	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Exists: func(tenant string) bool {
 		_, ok := now.ByUniqueID(tenant)
 		return ok
 	}})
 	if others {
 		d.waiting.Store(nil)
 		d.dirs.Cache.Forget(d.Path) // or what was read for them might be served again
-		err = errors.Join(err, d.forgetOthersMark())
+		d.lastHere.Store(nil)
 	}
 	if err == nil {
 		d.marked.Store(false) // the mark says whose it is

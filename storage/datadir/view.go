@@ -194,7 +194,7 @@ func (d *Dir) checkSeen(at, file string, id fsutil.FileID) error {
 
 // markSeen marks a directory that has phexts.
 func (d *Dir) markSeen() {
-	if d.mark == "" || d.marked.Load() && !d.missing.Load() {
+	if d.dirs.MarkDir == "" || d.marked.Load() && !d.missing.Load() {
 		return
 	}
 	at, letGo, err := d.Hold()

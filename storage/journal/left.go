@@ -9,51 +9,13 @@ import (
 	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
-// IsLeft says whether all who have had the data_dir have another one now, as far as that is
-// noted, and none of them is among those who have it now.
-func (j *Journal) IsLeft(now Owners) (bool, error) {
-	n, err := j.cfg.noteOf(j.dir)
-	return n != nil && len(n.Tenants) == 0 && !slices.ContainsFunc(now.Tenants, n.knows), err
-}
-
-// HadPhexts says whether a tenant, by its UniqueID, had phexts in a directory that others have now, and
-// nobody has seen them elsewhere since.
-func (s *Set) HadPhexts(tenant string) (bool, error) {
-	s.cfg.owners.mu.Lock()
-	defer s.cfg.owners.mu.Unlock()
-	err := s.cfg.readNotesLocked()
-	for _, n := range s.cfg.owners.of {
-		if slices.Contains(n.Left, tenant) {
-			return true, err
-		}
-	}
-	return false, err
-}
-
-// ForgetPhexts has HadPhexts say no of a tenant, by its UniqueID.
-func (s *Set) ForgetPhexts(tenant string) (err error) {
-	s.cfg.owners.mu.Lock()
-	defer s.cfg.owners.mu.Unlock()
-	if err := s.cfg.readNotesLocked(); err != nil {
-		return err
-	}
-	for dir, n := range s.cfg.owners.of {
-		if slices.Contains(n.Left, tenant) {
-			without := *n
-			without.Left = slices.DeleteFunc(slices.Clone(n.Left), func(t string) bool { return t == tenant })
-			err = errors.Join(err, s.cfg.setNoteLocked(dir, &without))
-		}
-	}
-	return err
-}
-
 // HaveMoved says which tenants, by UniqueID, are noted only at other data_dirs than theirs.
 func (s *Set) HaveMoved(dataDirs map[string]string) (moved map[string]bool, err error) {
 	s.cfg.owners.mu.Lock()
 	defer s.cfg.owners.mu.Unlock()
 	moved, err = map[string]bool{}, s.cfg.readNotesLocked()
 	for _, n := range s.cfg.owners.of {
-		for _, t := range slices.Concat(n.Tenants, n.Away, n.Left) {
+		for _, t := range slices.Concat(n.Tenants, n.Away) {
 			moved[t] = true
 		}
 	}

@@ -30,16 +30,13 @@ type Owners struct {
 	Tenants []string // their UniqueIDs, sorted
 	Shared  bool     // each has only the files that begin with its id and a dot
 
-	// Only Claim asks for these.
-	Exists func(tenant string) bool // whether a UniqueID is in the tenants file; nil = it is
-	Marked []string                 // the UniqueIDs of those who are known to have had phexts in it
+	Exists func(tenant string) bool // whether a UniqueID is in the tenants file; nil = it is. Only Claim asks
 }
 
 // ownerNote is what ownerFile holds, as JSON. A journal of an earlier version has none.
 type ownerNote struct {
 	Tenants   []string `json:"tenants"`
 	Away      []string `json:"away,omitempty"` // were among them, and may have changed their files since
-	Left      []string `json:"left,omitempty"` // had phexts here, and others have the data_dir now; nobody has seen them elsewhere yet
 	Shared    bool     `json:"shared,omitempty"`
 	Directory string   `json:"directory,omitempty"` // fsutil.BirthOf it; "" = it is not known
 	From      uint64   `json:"from,omitempty"`      // the segments before this one are of others
@@ -58,17 +55,17 @@ func (n *ownerNote) knowsOthers(tenant string) bool {
 
 func (n *ownerNote) equals(m *ownerNote) bool {
 	return m != nil && n.Shared == m.Shared && n.Directory == m.Directory && n.From == m.From && n.ID == m.ID &&
-		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away) && slices.Equal(n.Left, m.Left)
+		slices.Equal(n.Tenants, m.Tenants) && slices.Equal(n.Away, m.Away)
 }
 
 // without is the note when tenants have another data_dir.
 func (n *ownerNote) without(tenants []string) *ownerNote {
 	gone := func(t string) bool { return slices.Contains(tenants, t) }
-	if !slices.ContainsFunc(slices.Concat(n.Tenants, n.Left), gone) {
+	if !slices.ContainsFunc(n.Tenants, gone) {
 		return n
 	}
 	left := *n
-	left.Tenants, left.Away, left.Left = nil, slices.Clone(n.Away), slices.DeleteFunc(slices.Clone(n.Left), gone)
+	left.Tenants, left.Away = nil, slices.Clone(n.Away)
 	for _, t := range n.Tenants {
 		if gone(t) {
 			left.Away = append(left.Away, t)
@@ -295,7 +292,7 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	case len(now.Tenants) == 0:
 		c.idle = true
 	case before.isOf(now):
-		c.now.From, c.now.Left = before.From, before.Left
+		c.now.From = before.From
 		for _, t := range slices.Concat(before.Tenants, before.Away) {
 			if !slices.Contains(now.Tenants, t) && !slices.Contains(c.now.Away, t) {
 				c.now.Away = append(c.now.Away, t)
@@ -343,6 +340,15 @@ func (j *Journal) IsOnlyOf(tenant string) (bool, error) {
 	return !n.knowsOthers(tenant), nil
 }
 
+// Had are the UniqueIDs of those who were noted last to have the data_dir.
+func (j *Journal) Had() ([]string, error) {
+	n, err := j.cfg.noteOf(j.dir)
+	if n == nil || err != nil {
+		return nil, err
+	}
+	return n.Tenants, nil
+}
+
 // IsNoted says whether all of them are noted as those who have the data_dir.
 func (j *Journal) IsNoted(now Owners) bool {
 	n, err := j.cfg.noteOf(j.dir)
@@ -365,29 +371,8 @@ func (j *Journal) claimed() *claim {
 	return j.claim
 }
 
-// isElsewhere says whether a tenant was seen in another data_dir than that of a journal.
-func (s *settings) isElsewhere(tenant, dir string) bool {
-	s.owners.mu.Lock()
-	defer s.owners.mu.Unlock()
-	for other, n := range s.owners.of {
-		if other != dir && slices.Contains(n.Tenants, tenant) {
-			return true
-		}
-	}
-	return false
-}
-
 // beginAnew hides all that the journal has until now.
 func (j *Journal) beginAnew(c *claim) error {
-	c.now.Left = slices.DeleteFunc(slices.Concat(c.before.Left, c.asked.Marked), func(t string) bool { return j.cfg.isElsewhere(t, j.dir) })
-	if len(j.expected()) > 0 {
-		c.now.Left = append(c.now.Left, c.before.Tenants...)
-	}
-	c.now.Left = slices.DeleteFunc(c.now.Left, func(t string) bool {
-		return slices.Contains(c.now.Tenants, t) || c.asked.Exists == nil || !c.asked.Exists(t)
-	})
-	slices.Sort(c.now.Left)
-	c.now.Left = slices.Compact(c.now.Left)
 	return j.forgetChanges(func(p Position) error {
 		j.cfg.Logger.Warn("a data_dir was another tenant's before: its journal begins anew, and shows nothing of that",
 			"data_dir", j.dataDir, "tenants", c.now.Tenants, "before", c.before.Tenants)
