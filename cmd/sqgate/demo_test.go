@@ -96,8 +96,11 @@ func TestDemo(t *testing.T) {
 	if !strings.Contains(said, "\nThis is not SQ, but a stand-in for it that comes with sqgate: ") || strings.Contains(said, "earlier demo") {
 		t.Errorf("the demo says\n%s", said)
 	}
-	if log := d.log.String(); strings.Count(log, "this is not SQ, but the stand-in that comes with sqgate") != 1 {
-		t.Errorf("the log says\n%s", log)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	const standIn = "this is not SQ, but the stand-in that comes with sqgate"
+	if _, err := d.log.await(ctx, regexp.MustCompile(standIn)); err != nil || strings.Count(d.log.String(), standIn) != 1 {
+		t.Errorf("the log says\n%s", d.log)
 	}
 	if d.backend != "0.6.0+stand-in" {
 		t.Errorf("X-SQ-Backend: %s", d.backend)
@@ -113,8 +116,6 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%v %v", err, resp)
 	}
 	resp.Body.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
-	defer cancel()
 	if _, err := d.log.await(ctx, regexp.MustCompile(`will: this is not SQ, but the stand-in that comes with sqgate\n`)); err != nil {
 		t.Error(err)
 	}
