@@ -98,8 +98,8 @@ func TestDemo(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	const standIn = "this is not SQ, but the stand-in that comes with sqgate"
-	if _, err := d.log.await(ctx, regexp.MustCompile(standIn)); err != nil || strings.Count(d.log.String(), standIn) != 1 {
+	const notSQ = "this is not SQ, but the stand-in that comes with sqgate"
+	if _, err := d.log.await(ctx, regexp.MustCompile(notSQ)); err != nil || strings.Count(d.log.String(), notSQ) != 1 {
 		t.Errorf("the log says\n%s", d.log)
 	}
 	if d.backend != "0.6.0+stand-in" {
