@@ -25,6 +25,10 @@ const ReadsAtOnce = 16
 // processor busy. Further ones are refused at once.
 const searchesAtOnce = 2
 
+// compressionsAtOnce is how many answers of one directory are compressed at a time. They take turns anyway, and each
+// has a compressor until it is done.
+const compressionsAtOnce = 2
+
 // lockTimeout is the longest wait for a lock on a directory.
 const lockTimeout = time.Minute
 
@@ -43,6 +47,8 @@ type Dir struct {
 	Bodies *memlimit.Shares
 	// Searches are those of this directory that run at a time, and looks into its past.
 	Searches *memlimit.Budget
+	// Compressions are the answers of this directory that are compressed at a time.
+	Compressions *semaphore.Weighted
 
 	inUse *memlimit.Shared // versions of phexts that somebody uses, see Use
 

@@ -144,9 +144,9 @@ func (ds *Dirs) Of(path string) *Dir {
 		d = &Dir{
 			Path: path, pathsMark: ds.markPath(path), dirs: ds,
 			memory:   ds.Answers.Part(ds.mostOfOne),
-			Searches: memlimit.NewBudget(searchesAtOnce),
-			queue:    semaphore.NewWeighted(ReadsAtOnce),
-			inside:   memlimit.NewShares(mostInside, mostInside/2),
+			Searches: memlimit.NewBudget(searchesAtOnce), Compressions: semaphore.NewWeighted(compressionsAtOnce),
+			queue:  semaphore.NewWeighted(ReadsAtOnce),
+			inside: memlimit.NewShares(mostInside, mostInside/2),
 		}
 		d.memory.OnShortage(ds.Cache.Collect)
 		bodies, sending := ds.Bodies.Limit()/bodiesPart, ds.Answers.Limit()/sendingPart

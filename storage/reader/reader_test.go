@@ -139,6 +139,49 @@ func TestAnAnswerWithoutMemory(t *testing.T) {
 	}
 }
 
+// TestCompressors are few for one directory, and count as memory: each takes more than most answers.
+func TestCompressors(t *testing.T) {
+	w := newWorld(t, 1<<20)
+	w.put("large.phext", strings.Repeat("a text", worthCompressing))
+	for _, op := range []string{"get", "query"} { // kept, and made for one client alone
+		read := func(ctx context.Context, gzip bool) error {
+			a, err := w.Read(ctx, w.dir, w.call(op, "p=large&from=1.1.1/1.1.1/1.1.1&to=2.1.1/1.1.1/1.1.1"), gzip)
+			if err == nil {
+				if a.Release(); a.Gzip != gzip {
+					t.Errorf("%s: compressed %v", op, a.Gzip)
+				}
+			}
+			return err
+		}
+		w.check(read(t.Context(), false))
+		left := w.Dirs.Answers.Limit() - 4*compressorMemory // of which a directory gets an eighth
+		if !w.Dirs.Answers.Take(left) {
+			t.Fatal("somebody holds memory")
+		}
+		if err := read(t.Context(), true); err != datadir.ErrBusy {
+			t.Errorf("%s: compressed without memory: %v", op, err)
+		}
+		w.check(read(t.Context(), false))
+		w.Dirs.Answers.Give(left)
+
+		var busy int64
+		for w.dir.Compressions.TryAcquire(1) {
+			busy++
+		}
+		if busy == 0 || busy > 4 {
+			t.Errorf("%d at a time", busy)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := read(ctx, true); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: compressed while %d are: %v", op, busy, err)
+		}
+		w.dir.Compressions.Release(busy)
+		w.check(read(t.Context(), true))
+	}
+	w.wantUsed(0)
+}
+
 // TestStatusOfAFileThatCountsPastMax is what SQ 0.6.0 says of such files. Those that it
 // counts one by one take memory, which is charged.
 func TestStatusOfAFileThatCountsPastMax(t *testing.T) {
