@@ -8,6 +8,7 @@
 package fsutil
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -128,10 +130,20 @@ func write(path string, durable bool, move func(from, to string) error, fill fun
 	return SyncDir(filepath.Dir(path))
 }
 
+// gathering writers gather short pieces, such as those of a phext: a system call for each delimiter took most of
+// a batch's time.
+var gathering = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+
 // fill writes content and sets owner and mode for a file that is to replace path. If
 // keepMode, the mode of the file at path counts more than mode. size is in bytes.
 func fill(f *os.File, path string, content io.WriterTo, mode fs.FileMode, keepMode, durable bool) (size int64, err error) {
-	if size, err = content.WriteTo(f); err != nil {
+	out := gathering.Get().(*bufio.Writer)
+	defer gathering.Put(out)
+	out.Reset(f)
+	if size, err = content.WriteTo(out); err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
 		return size, err
 	}
 	return size, dress(f, path, mode, keepMode, durable)
