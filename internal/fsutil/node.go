@@ -76,8 +76,8 @@ func Place(path string) (Node, Birth) {
 }
 
 // IdentityOf identifies a directory by its file system and, behind slashes, its inode number and, as far
-// as that is known, its birth. It stays the same when a disk gets another device number. On XFS, the
-// device number says which file system it is, so only the birth tells a new disk from the one before.
+// as that is known, its birth. It stays the same when a disk gets another device number. On XFS, that
+// says which file system it is, so the birth alone tells a new disk from the one before.
 func IdentityOf(dir string) (string, error) {
 	var on unix.Statfs_t
 	var st unix.Stat_t
@@ -88,12 +88,14 @@ func IdentityOf(dir string) (string, error) {
 	if err != nil {
 		return "", &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	id := fmt.Sprintf("%x-%x/%d", FileSystemType(&on), on.Fsid.Val, st.Ino)
 	birth, err := BirthOf(dir)
-	if birth != (Birth{}) {
-		id += "/" + birth.String()
+	if birth == (Birth{}) {
+		return fmt.Sprintf("%x-%x/%d", FileSystemType(&on), on.Fsid.Val, st.Ino), err
 	}
-	return id, err
+	if on.Type == unix.XFS_SUPER_MAGIC {
+		on.Fsid = unix.Fsid{}
+	}
+	return fmt.Sprintf("%x-%x/%d/%s", FileSystemType(&on), on.Fsid.Val, st.Ino, birth), err
 }
 
 // IsIdentity says whether a directory is the one that it was, by their identities. Earlier versions

@@ -2,9 +2,7 @@ package datadir
 
 import (
 	"errors"
-	"maps"
 	"path/filepath"
-	"slices"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -116,10 +114,6 @@ func (d *Dir) phextsElsewhere(tenant string) (path string, names []string, err e
 		j, e := d.dirs.Journal.Of(path)
 		if e == nil {
 			names, e = j.PeekPhexts()
-		}
-		if len(names) == 0 { // nobody has asked for them there
-			here, failed := phextsIn(path)
-			names, e = slices.Collect(maps.Keys(here)), errors.Join(e, fsutil.IgnoreMissing(failed))
 		}
 		if len(names) > 0 {
 			return path, names, nil

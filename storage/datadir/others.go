@@ -3,7 +3,6 @@ package datadir
 import (
 	"log/slog"
 	"slices"
-	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
 	"mirrorborn.us/sqgate/internal/logkey"
@@ -119,8 +118,8 @@ func (ds *Dirs) taken(d *Dir, at string, owners journal.Owners, known *tenants.S
 }
 
 // displaced is the path to which the directory at another one belongs, or "": that of TenantOf, or
-// of the tenant whose journal has written it last. Whoever has it no more does not count, unless it
-// had the same id: its disk was away when it was purged.
+// of the tenant whose journal has written it last. Whoever has it no more does not count, unless it was purged:
+// its disk was away then.
 func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants.Snapshot) string {
 	if slices.Contains(owners.Tenants, journal.TenantAt(at)) {
 		return ""
@@ -131,7 +130,7 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 	if ds.Journal == nil {
 		return ""
 	}
-	if ds.TakeOver == nil && ds.isOfPurged(at, owners) { // from a bucket, it would be emptied
+	if ds.TakeOver == nil && ds.isOfPurged(at) { // from a bucket, it would be emptied
 		return at + " of a purged tenant"
 	}
 	other := ds.Journal.Displaced(at, path, owners)
@@ -141,13 +140,10 @@ func (ds *Dirs) displaced(at, path string, owners journal.Owners, known *tenants
 	return other
 }
 
-// isOfPurged says whether there are phexts in a directory that says to be that of a purged tenant, with the id of
-// the one that has it.
-func (ds *Dirs) isOfPurged(at string, owners journal.Owners) bool {
+// isOfPurged says whether there are phexts in a directory that says to be that of a purged tenant.
+func (ds *Dirs) isOfPurged(at string) bool {
 	of := journal.TenantAt(at)
-	id, _, _ := strings.Cut(of, "/")
-	hasID := func(t string) bool { return t == id || strings.HasPrefix(t, id+"/") }
-	return of != "" && slices.ContainsFunc(owners.Tenants, hasID) && slices.Contains(ds.purged(), hashOf(of)) && hasPhexts(at)
+	return of != "" && slices.Contains(ds.purged(), hashOf(of)) && hasPhexts(at)
 }
 
 // TenantOf is the tenant of whom the directory at a path says to be, or nil. Whoever is archived or

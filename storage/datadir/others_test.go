@@ -497,14 +497,20 @@ func TestATenantThatLeavesItsPlaceToAnother(t *testing.T) {
 	}
 }
 
-// TestADirectoryOfAPurgedTenant, whose disk was away when it was purged, is not served to the next one with its id.
+// TestADirectoryOfAPurgedTenant, whose disk was away when it was purged, is not served to the next one at its path.
 func TestADirectoryOfAPurgedTenant(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		phexts bool // are in the directory
 		purged bool // else the tenants file was edited
+		next   string
 		want   error
-	}{{"purged", true, true, errOthers}, {"purged, without phexts", false, true, nil}, {"removed by hand", true, false, nil}} {
+	}{
+		{"purged", true, true, "will", errOthers},
+		{"purged, and another id", true, true, "mary", errOthers},
+		{"purged, without phexts", false, true, "will", nil},
+		{"removed by hand", true, false, "will", nil},
+	} {
 		w := newWorld(t)
 		if unix.Setxattr(w.dir.Path, "user.sqgate.test", nil, 0) != nil {
 			t.Skip("the file system has no extended attributes")
@@ -525,7 +531,7 @@ func TestADirectoryOfAPurgedTenant(t *testing.T) {
 		set, err := journal.New(journal.Config{Dir: dir, Quarantine: filepath.Join(w.root, "quarantine"), Logger: w.Logger})
 		w.check(err)
 		w.Journal = set
-		w.setTenants(w.entry(`, "incarnation": "20260201T150405.000000000Z"`))
+		w.setTenants(strings.Replace(w.entry(`, "incarnation": "20260201T150405.000000000Z"`), `"will"`, `"`+c.next+`"`, 1))
 		w.Dirs = New(w.Config)
 		if err := w.Of(w.dir.Path).Recover(t.Context()); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", c.name, err)

@@ -569,6 +569,9 @@ func TestMarksOfOneWhoIsPurged(t *testing.T) {
 	w.check(os.WriteFile(w.markPath(earlier.path), []byte(earlier.text()), 0o600))
 	w.check(w.PurgeLeft(t.Context(), w.tenant))
 	w.check(w.eachMark(func(m *mark) error { return fmt.Errorf("there is %+v", m) }))
+	if of := journal.TenantAt(w.dir.Path); of != "" {
+		t.Errorf("the directory says that it is of %q", of)
+	}
 }
 
 // TestAMoveIsOnTheDisk syncs the directories that lead to the one that a tenant has got, each once,

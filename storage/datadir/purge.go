@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"mirrorborn.us/sqgate/internal/fsutil"
+	"mirrorborn.us/sqgate/storage/journal"
 	"mirrorborn.us/sqgate/tenants"
 )
 
@@ -20,6 +21,11 @@ import (
 func (ds *Dirs) PurgeLeft(ctx context.Context, t *tenants.Tenant) error {
 	if err := ds.notePurged(t.UniqueID()); err != nil {
 		return err
+	}
+	if journal.TenantAt(t.DataDir) == t.UniqueID() { // the next phexts there are not its own
+		if err := journal.Unstamp(t.DataDir); err != nil {
+			return err
+		}
 	}
 	only, earlier, err := ds.Journal.LeftBy(t.UniqueID())
 	for _, path := range only {

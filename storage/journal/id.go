@@ -139,6 +139,16 @@ func (j *Journal) stamp(at string) {
 	}
 }
 
+// Unstamp removes what the directory at a path says of its tenant and its journal.
+func Unstamp(at string) error {
+	for _, name := range []string{tenantAttribute, idAttribute} {
+		if err := unix.Removexattr(at, name); err != nil && err != unix.ENODATA {
+			return &os.PathError{Op: "removexattr", Path: at, Err: err}
+		}
+	}
+	return nil
+}
+
 // tenant is what the data_dir says of whose it is; "" = nothing.
 func (n *ownerNote) tenant() string {
 	switch {
