@@ -38,7 +38,7 @@ func (d *Dir) AdmitBeside(bytes int64, v View) (release func(), err error) {
 }
 
 // Use counts a view as memory while somebody uses it, once however many they are: the
-// cache may let go of it meanwhile. A part of a version is each user's own. The error is ErrBusy.
+// cache may let go of it meanwhile. A part of a version is kept by its users alone. The error is ErrBusy.
 func (d *Dir) Use(v View) (release func(), err error) {
 	release = nothing
 	for _, version := range [...]*cache.Version{v.Phext, v.Names} {
@@ -59,10 +59,11 @@ func (d *Dir) Use(v View) (release func(), err error) {
 }
 
 func (d *Dir) use(version *cache.Version) (release func(), err error) {
+	users := d.inUse
 	if version.Whole() != nil {
-		return d.Admit(version.Memory())
+		users = d.partsInUse
 	}
-	release, ok := d.inUse.Take(version, version.Memory())
+	release, ok := users.Take(version, version.Memory())
 	if !ok {
 		return nil, ErrBusy
 	}

@@ -50,7 +50,8 @@ type Dir struct {
 	// Compressions are the answers of this directory that are compressed at a time.
 	Compressions *semaphore.Weighted
 
-	inUse *memlimit.Shared // versions of phexts that somebody uses, see Use
+	inUse      *memlimit.Shared // versions of phexts that somebody uses, see Use
+	partsInUse *memlimit.Shared // the same for parts of them
 
 	dirs   *Dirs
 	memory *memlimit.Budget    // this directory's part of Dirs.Answers

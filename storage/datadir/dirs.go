@@ -153,7 +153,7 @@ func (ds *Dirs) Of(path string) *Dir {
 		d.Bodies = memlimit.NewShares(bodies, bodies*3/4) // in which the largest body has room
 		d.sending, d.sent = memlimit.NewSharedBy(memlimit.NewShares(sending, sending/2)), memlimit.NewShared(d.memory)
 		d.alone = d.newGroup("")
-		d.inUse = memlimit.NewSharedKept(d.memory)
+		d.inUse, d.partsInUse = memlimit.NewSharedKept(d.memory), memlimit.NewShared(d.memory)
 		ds.byPath[path] = d
 	}
 	return d

@@ -42,9 +42,20 @@ func TestAPartIsMadeOnce(t *testing.T) {
 			defer leave()
 			if !goes {
 				close(hold)
-				if one, other := <-made, <-made; one.Phext != other.Phext || one.Phext.Text() != "text" {
+				one, other := <-made, <-made
+				if one.Phext != other.Phext || one.Phext.Text() != "text" {
 					t.Errorf("two were made: %q and %q", one.Phext.Text(), other.Phext.Text())
 				}
+				release, err := w.dir.Use(one)
+				w.check(err)
+				once := w.dir.memory.Above(0)
+				again, err := w.dir.Use(other)
+				w.check(err)
+				if twice := w.dir.memory.Above(0); once == 0 || twice != once {
+					t.Errorf("one user counts %d bytes, and two %d", once, twice)
+				}
+				again()
+				release()
 				return
 			}
 			leave()
