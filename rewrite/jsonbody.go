@@ -268,6 +268,12 @@ func unquote(quoted []byte, pace phext.Pace) string {
 	}
 	one := make([]byte, 0, min(len(rest), pieceSize)+len(`""`)+utf8.UTFMax)
 	for len(rest) > 0 {
+		if n := plainCharacters(rest); n > 0 {
+			_, _ = text.Write(rest[:n])
+			pace.Did(n)
+			rest = rest[n:]
+			continue
+		}
 		n := firstCharacters(rest)
 		one = append(append(append(one[:0], '"'), rest[:n]...), '"')
 		var decoded string
@@ -277,6 +283,19 @@ func unquote(quoted []byte, pace phext.Pace) string {
 		rest = rest[n:]
 	}
 	return text.String()
+}
+
+// plainCharacters is the length of the same piece if it has only characters that stand for themselves, as most
+// have; else 0.
+func plainCharacters(s []byte) int {
+	n := min(len(s), pieceSize)
+	for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	if bytes.IndexByte(s[:n], '\\') >= 0 || !utf8.Valid(s[:n]) {
+		return 0
+	}
+	return n
 }
 
 // firstCharacters is the length of a piece of a JSON string that ends between two
