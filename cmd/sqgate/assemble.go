@@ -277,6 +277,9 @@ func (s *service) makeStorage() (err error) {
 		Tenants: s.store.Current, Journal: s.journal, TakeOver: s.takeOver(), Refuse: s.refuse(), Leased: s.host.Holds, Lag: s.o.bucket.allowedLag(), StopChild: s.children.Clear, Links: s.links, MarkDir: filepath.Join(s.o.stateDir, marksDir),
 		Turns: s.turns, ReadMemory: int64(s.o.readMemory), MaxBody: int64(s.o.maxBody), Logger: s.log,
 	})
+	if err := s.dirs.AssignMarks(); err != nil {
+		s.log.Warn("marks of data directories that an earlier version has written are not of tenants yet", logkey.Error, err)
+	}
 	s.dirs.NotePlaces(s.store.Current().All())
 	s.dirs.NoteMoved(s.store.Current().All())
 	s.metrics.RegisterGauges(s.ledger, s.children, s.dirs, s.isElsewhere)

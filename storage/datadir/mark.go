@@ -135,6 +135,37 @@ func (d *Dir) haveOtherIDs(m *mark) (bool, error) {
 	return err == nil && !moved, err
 }
 
+// AssignMarks gives each tenant the mark that an earlier version has written for its path, or for the last one that it
+// had. It is called at the start.
+func (ds *Dirs) AssignMarks() error {
+	known := ds.Tenants()
+	of := map[*tenants.Tenant][]*mark{}
+	err := ds.eachMark(func(m *mark) error {
+		if len(m.tenants) == 1 && m.file == ds.markPath(m.path) {
+			if t, ok := known.ByUniqueID(m.tenants[0]); ok && !t.SharedDataDir {
+				of[t] = append(of[t], m)
+			}
+		}
+		return nil
+	})
+	for t, marks := range of {
+		last := marks[0]
+		for _, m := range marks {
+			if m.path == t.DataDir || last.path != t.DataDir && m.written.After(last.written) {
+				last = m
+			}
+		}
+		own := ds.markPath(t.UniqueID())
+		if _, missing := os.Lstat(own); missing != nil {
+			err = errors.Join(err, os.Rename(last.file, own))
+		}
+		for _, m := range marks {
+			err = errors.Join(err, fsutil.IgnoreMissing(os.Remove(m.file)))
+		}
+	}
+	return err
+}
+
 // alone is the tenant that has a directory for itself, by UniqueID; "" = there is none.
 func alone(owners journal.Owners) string {
 	if owners.Shared || len(owners.Tenants) != 1 {
@@ -278,8 +309,11 @@ func (d *Dir) Forget() error {
 func (d *Dir) forgetMark() error {
 	d.marked.Store(false)
 	d.lastHere.Store(nil)
+	if d.dirs.MarkDir == "" {
+		return nil
+	}
 	for _, file := range d.markFiles() {
-		if err := fsutil.IgnoreMissing(os.Remove(file)); err != nil || d.dirs.MarkDir == "" {
+		if err := fsutil.IgnoreMissing(os.Remove(file)); err != nil {
 			return err
 		}
 	}

@@ -264,6 +264,43 @@ func TestAMarkOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
+// TestMarksOfAnEarlierVersion are for paths. Each tenant gets that of its own, or the last one that it had; if it is
+// removed then, no other one is there. Those who share a directory keep theirs.
+func TestMarksOfAnEarlierVersion(t *testing.T) {
+	w := newWorld(t)
+	w.keepMarks()
+	w.check(os.MkdirAll(w.MarkDir, 0o700))
+	other := filepath.Join(w.root, "other")
+	w.setTenants(w.entry(""), strings.NewReplacer(`"will"`, `"mary"`, "v1-0011", "v1-9911", w.dir.Path, other).Replace(w.entry(`,"shared_data_dir":true`)))
+	put := func(path string, age time.Duration, of ...string) {
+		m := mark{identity: "a disk" + path, path: path, tenants: of}
+		w.check(os.WriteFile(w.markPath(path), []byte(m.text()), 0o600))
+		w.check(os.Chtimes(w.markPath(path), time.Time{}, time.Now().Add(-age)))
+	}
+	for _, test := range []struct {
+		at, want string
+	}{{w.dir.Path, w.dir.Path}, {w.dir.Path + ".third", w.dir.Path + ".last"}} {
+		put(w.dir.Path+".first", 2*time.Hour, "will")
+		put(w.dir.Path+".last", time.Hour, "will")
+		put(test.at, 3*time.Hour, "will")
+		put(other, 0, "mary")
+		w.check(w.AssignMarks())
+		m, err := w.dir.readMark()
+		w.check(err)
+		if m.path != test.want || m.file != w.markPath("will") {
+			t.Errorf("will's mark: %+v", m)
+		}
+		if m, err := w.Of(other).readMark(); err != nil || m.path != other {
+			t.Errorf("mary's mark: %+v, %v", m, err)
+		}
+		w.check(os.Remove(m.file))
+		w.check(w.AssignMarks())
+		if m, err := w.dir.readMark(); m != nil || err != nil {
+			t.Errorf("without will's mark: %+v, %v", m, err)
+		}
+	}
+}
+
 // keepMarks is a start with a directory for marks.
 func (w *world) keepMarks() {
 	w.MarkDir = filepath.Join(w.root, "directories")
