@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -129,9 +130,22 @@ func (w *world) mutate(m Mutation) {
 
 func (w *world) recover() Report {
 	w.t.Helper()
-	r, err := w.j.Recover(context.Background())
+	at, release := w.held()
+	defer release()
+	r, err := w.j.RecoverAt(context.Background(), at)
 	w.must(err)
 	return r
+}
+
+// held is the path by which the gateway uses the data_dir.
+func (w *world) held() (at string, release func()) {
+	w.t.Helper()
+	at, release, err := fsutil.HoldDir(w.data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w.data, func() {}
+	}
+	w.must(err)
+	return at, release
 }
 
 // recoverFor recovers the directory once it belongs to a tenant, the only one that there is.

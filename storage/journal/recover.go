@@ -69,9 +69,6 @@ func (j *Journal) RecoverAt(ctx context.Context, at string) (report Report, err 
 
 // recoverBy recovers the files by what a claim says of them.
 func (j *Journal) recoverBy(ctx context.Context, at string, c *claim) (report Report, err error) {
-	if err := j.removeTemporary(at); err != nil {
-		return report, err
-	}
 	v, err := j.view(true)
 	if err != nil {
 		return report, j.orNoRoom(err, nil)
@@ -174,7 +171,10 @@ func (v *view) recoverAll(ctx context.Context, at string, c *claim) (report Repo
 			logs[file] = nil // recovered without the journal
 		}
 	}
-	if err := r.lookForLost(logs); err != nil {
+	if err := r.lookForLost(logs); err != nil { // before anything changes the directory
+		return report, err
+	}
+	if err := v.j.removeTemporary(at); err != nil {
 		return report, err
 	}
 	if c != nil && c.anew && c.ofOthers() == left {
@@ -294,6 +294,7 @@ type recovery struct {
 	now            time.Time       // nor after: it is now, with a margin
 	unsynced       map[string]bool // see unsyncedFile
 	diskWasAway    bool            // and has lost what it had not written
+	wentBack       map[string]bool // files that nobody has changed since they were seen in another state
 	cleanStop      bool            // the phexts were on the disk when it was stopped
 	journalDamaged bool            // the journal has lost records that it once held
 	recordsLost    bool            // the same, or a power cut has cut off its end

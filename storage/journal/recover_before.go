@@ -65,8 +65,9 @@ func (f *fileRecovery) resolveBefore() (done bool, err error) {
 		f.logUnreadable(err)
 		return false, nil
 	}
+	lost := len(f.log.pending) == 0 && old.Equals(f.want) // the record of the write: the journal's disk was away
 	switch {
-	case f.found.Equals(f.want), f.found.Equals(f.before), f.writtenByHand():
+	case f.found.Equals(f.want), f.found.Equals(f.before), f.writtenByHand() && !lost:
 		return false, f.removeBefore(true)
 	case old.Equals(f.before), old.Equals(f.want):
 		return false, f.putBack(old)

@@ -254,10 +254,15 @@ func (f *fileRecovery) afterPowerCut() (done bool, err error) {
 		return true, f.checkpointDamaged(err, false)
 	case older:
 		return true, f.repair("outdated", false)
-	case hasNewHoles(f.found, f.want), !f.sameBoot && !f.cleanStop && f.fromBeforeBoot():
+	case hasNewHoles(f.found, f.want), !f.cleanStop && f.isUnedited():
 		return true, f.repair("torn", true)
 	}
 	return false, nil
+}
+
+// isUnedited says whether nobody can have edited the file since SQ wrote it.
+func (f *fileRecovery) isUnedited() bool {
+	return !f.sameBoot && f.fromBeforeBoot() || f.wentBack[f.name]
 }
 
 // bootMargin is by how much the clock may have been behind when the kernel

@@ -76,7 +76,7 @@ func (f *fileRecovery) isDamaged(aside bool) (bool, error) {
 		return f.mayBeLost() && (f.isThere || f.sameBoot), nil
 	case !f.mayBeLost() || f.cleanStop:
 		return f.log.mustRollBack || pending && (f.interrupted() || f.madeFromNothing() || !f.found.isUTF8()), nil
-	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), !f.sameBoot && f.fromBeforeBoot():
+	case f.interrupted(), f.madeFromNothing(), !f.found.isUTF8(), hasNewHoles(f.found, f.want), f.isUnedited():
 		return true, nil
 	}
 	return f.older()

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mirrorborn.us/sqgate/internal/fsutil"
 )
 
 // TestAFileFromBeforeTheBoot has a file that is no state of the journal's. After
@@ -298,7 +300,7 @@ func TestWhatARecoveryWritesIsOnTheDisk(t *testing.T) {
 	w.tune = func(s *settings) {
 		replace := s.replace
 		s.replace = func(path string, content io.WriterTo, mode os.FileMode, durable bool) error {
-			onDisk = onDisk || durable && path == w.path("a.phext")
+			onDisk = onDisk || durable && fsutil.Resolve(path) == w.path("a.phext")
 			return replace(path, content, mode, durable)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,8 +13,7 @@ import (
 
 // A disk can be away for a moment, as if a cable was pulled, while sqgate and the machine go on. What it had not
 // written yet is lost, as after a cut of power. Its files are as they were before then, with the time of their last
-// change (ctime), which nobody can set. Even so, only what an interrupted write leaves, or an earlier state, is
-// repaired: the clock may have been ahead before.
+// change (ctime), which nobody can set.
 
 // ErrWentBack is a file to which that has happened. Recover repairs it.
 var ErrWentBack = errors.New("a phext is as it was some time ago: its disk was away, and has lost what it had not written")
@@ -47,6 +47,7 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 	if !r.sameBoot || r.cleanStop || !j.isHere() {
 		return nil
 	}
+	r.wentBack = map[string]bool{}
 	var missing []string
 	for file, log := range logs {
 		path := filepath.Join(r.dataDir, file)
@@ -54,7 +55,9 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 			continue
 		}
 		if id, err := j.cfg.Links.Identify(path); err == nil && wentBack(path, id, log.lastSeen) {
-			if r.diskWasAway = true; !id.Exists() {
+			r.diskWasAway = true
+			r.wentBack[file] = !j.cfg.clockWasPutBack()
+			if !id.Exists() {
 				missing = append(missing, file)
 			}
 		}
@@ -77,17 +80,26 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
 // last, or is another one though it was not changed since: its data have not reached the disk. One that is not there
-// was removed when its directory was changed last. A link may lead to another file by now, which says nothing.
+// was removed when its directory was changed last. A link in its place may lead to another file by now, which says
+// nothing; the directory's path may be one that holds it open.
 func wentBack(path string, id, last fsutil.FileID) bool {
 	if last.Dev = id.Dev; !last.Exists() || id == last {
 		return false
 	}
 	var now unix.Stat_t
+	look := unix.Lstat
 	if !id.Exists() {
-		path = filepath.Dir(path)
+		path, look = filepath.Dir(path), unix.Stat
 	}
-	if unix.Lstat(path, &now) != nil || now.Mode&unix.S_IFMT == unix.S_IFLNK || id.Exists() && now.Ino != id.Ino {
+	if look(path, &now) != nil || now.Mode&unix.S_IFMT == unix.S_IFLNK || id.Exists() && now.Ino != id.Ino {
 		return false
 	}
 	return now.Ctim.Nano() < last.Ctime || id.Exists() && now.Ctim.Nano() == last.Ctime
+}
+
+// clockWasPutBack says whether that happened since sqgate was started: what somebody edits then is older than what
+// was written before.
+func (s *settings) clockWasPutBack() bool {
+	passed := time.Since(s.since) // which no clock that is put back changes
+	return s.since.Round(0).Add(passed).Sub(s.fileNow()) > bootMargin
 }

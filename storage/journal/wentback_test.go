@@ -11,7 +11,7 @@ import (
 )
 
 // TestADiskThatWasAway has files that are older than they were seen last, in the same run of the kernel. What was
-// acknowledged is made again. An edit by hand is newer than that, and is kept.
+// acknowledged is made again. An edit by hand is newer than that, unless the clock was put back, and is kept.
 func TestADiskThatWasAway(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -19,20 +19,27 @@ func TestADiskThatWasAway(t *testing.T) {
 		by      time.Duration // how much older it is
 		changes func(w *world)
 		kept    bool
+		other   bool // it is not the file of which the journal knows
 	}{
-		{"an old state", text("first"), time.Hour, nil, false},
-		{"a beginning", text("fi"), time.Hour, nil, false},
-		{"nothing in it", text(""), time.Hour, nil, false},
-		{"no state of it", text("something else"), time.Hour, nil, true},
-		{"gone", State{}, time.Hour, nil, false},
-		{"as old, and nothing in it", text(""), 0, nil, false},
-		{"gone later", State{}, -time.Hour, nil, true},
-		{"an old state, made later", text("first"), -time.Hour, nil, true},
+		{"an old state", text("first"), time.Hour, nil, false, false},
+		{"a beginning", text("fi"), time.Hour, nil, false, false},
+		{"nothing in it", text(""), time.Hour, nil, false, false},
+		{"no state of it", text("blocks of others"), time.Hour, nil, false, false},
+		{"no state of it, and the clock was put back", text("an edit"), time.Hour, func(w *world) {
+			w.set.cfg.fileNow = func() time.Time { return time.Now().Add(-time.Hour) }
+		}, true, false},
+		{"gone", State{}, time.Hour, nil, false, false},
+		{"as old, and nothing in it", text(""), 0, nil, false, false},
+		{"gone later", State{}, -time.Hour, nil, true, false},
+		{"an old state, made later", text("first"), -time.Hour, nil, true, false},
+		{"gone, with a file that was not finished", State{}, time.Hour, func(w *world) {
+			w.must(os.WriteFile(w.path(fsutil.Temporary+"1"), nil, 0o600))
+		}, false, false},
 		{"a link", State{}, time.Hour, func(w *world) {
 			w.must(os.WriteFile(w.data+"/old", []byte("first"), 0o600))
 			w.must(os.Symlink(w.data+"/old", w.path("a.phext")))
-		}, true},
-		{"another directory", text("first"), time.Hour, (*world).movePhexts, true},
+		}, true, true},
+		{"another directory", text("first"), time.Hour, (*world).movePhexts, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
@@ -56,7 +63,9 @@ func TestADiskThatWasAway(t *testing.T) {
 			want, _ := os.ReadFile(w.path("a.phext"))
 			now, err := w.cfg.Links.Identify(w.path("a.phext"))
 			w.must(err)
-			if got := w.j.WentBack(w.data, "a.phext", now); got != (c.by >= 0 && c.changes == nil) {
+			at, release := w.held()
+			defer release()
+			if got := w.j.WentBack(at, "a.phext", now); got != (c.by >= 0 && !c.other) {
 				t.Errorf("it went back: %v", got)
 			}
 			if !c.kept {
