@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,6 +73,17 @@ func writeTestFile(t *testing.T, path, text string) {
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// writeScript has another process write a program: one that this process has open for writing cannot be executed, and
+// whatever it starts meanwhile has that open, too.
+func writeScript(t *testing.T, path, text string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; cat > "$0" && chmod 700 "$0"`, path)
+	cmd.Stdin = strings.NewReader("#!/bin/sh\n" + text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
 

@@ -155,9 +155,7 @@ func TestPrometheusSeesFaults(t *testing.T) {
 	// An SQ that fails at each start for one tenant, once there is a file.
 	loop := filepath.Join(g.dir, "loop")
 	g.sq = filepath.Join(g.dir, "sq")
-	if err := os.WriteFile(g.sq, fmt.Appendf(nil, "#!/bin/sh\ncase \"$SQGATE_DATA_DIR\" in */looping) [ ! -e %s ] || exit 1;; esac\nexec \"%s\" \"$@\"\n", loop, program), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeScript(t, g.sq, fmt.Sprintf("case \"$SQGATE_DATA_DIR\" in */looping) [ ! -e %s ] || exit 1;; esac\nexec \"%s\" \"$@\"\n", loop, program))
 	small := g.dataDir("small")
 	if err := os.MkdirAll(small, 0o700); err != nil {
 		t.Fatal(err)

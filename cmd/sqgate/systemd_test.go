@@ -87,9 +87,7 @@ func TestClientsLeaveTheWatchdogItsConnection(t *testing.T) {
 			env, await := manager(t)
 			g := newGate(t, builtin, "will")
 			few := filepath.Join(g.dir, "few-descriptors")
-			if err := os.WriteFile(few, []byte("#!/bin/sh\nulimit -n 256\nexec "+g.self+" \"$@\"\n"), 0o700); err != nil {
-				t.Fatal(err)
-			}
+			writeScript(t, few, "ulimit -n 256\nexec "+g.self+" \"$@\"\n")
 			g.self, g.env, g.args = few, []string{env, "WATCHDOG_USEC=300000"}, []string{"--private-network=" + private}
 			g.start()
 			await("WATCHDOG=1")
