@@ -488,11 +488,24 @@ func (j *Journal) syncAll(at string) error {
 		if !strings.HasSuffix(e.Name(), phext.Extension) {
 			continue
 		}
-		if _, err := j.syncPhext(at, e.Name()); err != nil {
+		there, err := j.syncPhext(at, e.Name())
+		if there && err != nil { // the disk has failed to write it, of which the kernel says nothing any more; see unsyncedFile
+			err = j.writeOnceMore(filepath.Join(at, e.Name()))
+		}
+		if err != nil {
 			j.cfg.Logger.Warn("a phext that was written elsewhere may not be on the disk", "path", filepath.Join(j.dataDir, e.Name()), "error", fsutil.Named(err, at, j.dataDir))
 		}
 	}
 	return j.cfg.syncDir(at)
+}
+
+// writeOnceMore writes a phext's file as it is.
+func (j *Journal) writeOnceMore(path string) error {
+	now, err := OpenState(j.cfg.Links, path)
+	if err == nil && now.Exists {
+		err = j.writeState(path, now)
+	}
+	return err
 }
 
 // SettleClaim notes whose the journal is, after a recovery that went by that, or where

@@ -322,15 +322,24 @@ func TestWhatOthersHaveWrittenIsOnTheDisk(t *testing.T) {
 	}
 }
 
-// TestAPhextThatCannotBeSynced keeps nobody from the others.
+// TestAPhextThatCannotBeSynced keeps nobody from the others. It is written once more: a second sync would succeed.
 func TestAPhextThatCannotBeSynced(t *testing.T) {
 	w := closing(t, newWorld(t, t.TempDir(), nil))
 	w.put("a.phext", text("a"))
+	written := false
+	replace := w.set.cfg.replace
+	w.set.cfg.replace = func(path string, content io.WriterTo, mode os.FileMode, durable bool) error {
+		written = written || durable && fsutil.Resolve(path) == w.path("a.phext")
+		return replace(path, content, mode, durable)
+	}
 	w.set.cfg.syncPhext = func(*os.File) error { return syscall.EIO }
 	_, err := w.j.Claim(Owners{Tenants: []string{"will"}})
 	w.must(err)
 	w.recover()
 	w.set.cfg.syncPhext = (*os.File).Sync
+	if got := w.read("a.phext"); !written || got != text("a") {
+		t.Errorf("written %v: %q", written, got.Text)
+	}
 }
 
 // cut takes the power: a.phext is torn, b.phext is gone, and c.phext is edited. The boot is a
