@@ -102,7 +102,7 @@ func (a *API) archiveFiles(r *http.Request, t *tenants.Tenant) (archive string, 
 	}
 	archive, err = a.archives.Create(t.ArchiveID(), at, names, func(gone []string) error {
 		files = len(gone)
-		if err := errors.Join(a.History.FilesReplaced(t, at, gone, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), dir.Forget()); err != nil {
+		if err := errors.Join(a.History.FilesReplaced(t, at, gone, a.keyFingerprint(), "the tenant was deleted"), a.Ledger.Recount(t), dir.Forget(t.UniqueID())); err != nil {
 			return err
 		}
 		return a.setArchived(t.ID, true)

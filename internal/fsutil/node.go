@@ -99,8 +99,19 @@ func IdentityOf(dir string) (string, error) {
 }
 
 // IsIdentity says whether a directory is the one that it was, by their identities. Earlier versions
-// have noted less of it.
-func IsIdentity(now, was string) bool { return now == was || strings.HasPrefix(now, was+"/") }
+// have noted less of it, or, on XFS, the device number.
+func IsIdentity(now, was string) bool {
+	if fileSystem, rest, _ := strings.Cut(now, "/"); fileSystem == xfs && strings.Contains(rest, "/") {
+		before, restBefore, _ := strings.Cut(was, "/")
+		return rest == restBefore && strings.HasPrefix(before, xfsType)
+	}
+	return now == was || strings.HasPrefix(now, was+"/")
+}
+
+const (
+	xfsType = "58465342-" // XFS_SUPER_MAGIC
+	xfs     = xfsType + "[0 0]"
+)
 
 // TellsApart says whether an identity is that of one directory alone. FUSE does not say which file system
 // it is, and all of them have a root with the same number.

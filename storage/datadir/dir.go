@@ -25,8 +25,8 @@ const ReadsAtOnce = 16
 // processor busy. Further ones are refused at once.
 const searchesAtOnce = 2
 
-// compressionsAtOnce is how many answers of one directory are compressed at a time. They take turns anyway, and each
-// has a compressor until it is done.
+// compressionsAtOnce is how many answers to one group of a directory are compressed at a time, of those that are made
+// for one client alone. They take turns anyway, and each has a compressor until it is done.
 const compressionsAtOnce = 2
 
 // lockTimeout is the longest wait for a lock on a directory.
@@ -47,8 +47,6 @@ type Dir struct {
 	Bodies *memlimit.Shares
 	// Searches are those of this directory that run at a time, and looks into its past.
 	Searches *memlimit.Budget
-	// Compressions are the answers of this directory that are compressed at a time.
-	Compressions *semaphore.Weighted
 
 	inUse      *memlimit.Shared // versions of phexts that somebody uses, see Use
 	partsInUse *memlimit.Shared // the same for parts of them
@@ -79,6 +77,7 @@ type Dir struct {
 	truncating  atomic.Bool
 	pathsMark   string                              // the file of a mark that stays with Path
 	marks       atomic.Pointer[marks]               // see markFiles
+	unmarkedIn  atomic.Pointer[tenants.Snapshot]    // for which there was no mark from before, see markFromBefore
 	marked      atomic.Bool                         // see MarkWritten
 	unmarked    atomic.Bool                         // see markOrWarn
 	changed     atomic.Int64                        // when the directory was changed last at the last write, in ns since 1970; 0 = not known
@@ -98,10 +97,11 @@ type Dir struct {
 // whose it is alone.
 type group struct {
 	inside, bodies *memlimit.Budget
+	compressions   *semaphore.Weighted
 }
 
 func (d *Dir) newGroup(name string) *group {
-	return &group{d.inside.Of(name), d.Bodies.Of(name)}
+	return &group{d.inside.Of(name), d.Bodies.Of(name), semaphore.NewWeighted(compressionsAtOnce)}
 }
 
 func (d *Dir) group(name string) *group {
@@ -124,6 +124,15 @@ func (d *Dir) Enter(group string) (leave func(), err error) {
 		return nil, errQueueFull
 	}
 	return func() { share.Give(1) }, nil
+}
+
+// EnterCompression returns when an answer to a group may be compressed. It waits only for the same group.
+func (d *Dir) EnterCompression(ctx context.Context, group string) (leave func(), err error) {
+	places := d.group(group).compressions
+	if err := places.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { places.Release(1) }, nil
 }
 
 // Send counts an answer, or what it keeps in memory, of so many bytes until it is sent. What

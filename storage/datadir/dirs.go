@@ -83,6 +83,10 @@ type Dirs struct {
 	deposed    atomic.Int64       // how many were lost to another host
 	sq         *sqMemory
 
+	indexOnce sync.Once
+	index     *markIndex // see Dirs.markIndex
+	purging   sync.Mutex // see notePurged
+
 	mu      sync.RWMutex
 	byPath  map[string]*Dir
 	callers map[string]*memlimit.Budget // of Bodies; as many as the tenants file ever named
@@ -144,9 +148,9 @@ func (ds *Dirs) Of(path string) *Dir {
 		d = &Dir{
 			Path: path, pathsMark: ds.markPath(path), dirs: ds,
 			memory:   ds.Answers.Part(ds.mostOfOne),
-			Searches: memlimit.NewBudget(searchesAtOnce), Compressions: semaphore.NewWeighted(compressionsAtOnce),
-			queue:  semaphore.NewWeighted(ReadsAtOnce),
-			inside: memlimit.NewShares(mostInside, mostInside/2),
+			Searches: memlimit.NewBudget(searchesAtOnce),
+			queue:    semaphore.NewWeighted(ReadsAtOnce),
+			inside:   memlimit.NewShares(mostInside, mostInside/2),
 		}
 		d.memory.OnShortage(ds.Cache.Collect)
 		bodies, sending := ds.Bodies.Limit()/bodiesPart, ds.Answers.Limit()/sendingPart

@@ -3,10 +3,12 @@ package datadir
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,15 +27,22 @@ type mark struct {
 	identity string   // of the directory; toCome = nobody has seen it
 	path     string   // of the directory, without links; "" = an earlier version has not noted it
 	tenants  []string // whose it is, by UniqueID; nil = an earlier version has not noted it
+	kind     string   // ofTenant or ofPath; "" = an earlier version has written it
+	at       []string // the paths where its tenants were last, also those that lead there through links
 	written  time.Time
 	file     string // where the mark is
 }
+
+const (
+	ofTenant = "tenant"
+	ofPath   = "path"
+)
 
 // toCome is in place of the identity of a directory of which only a journal knows.
 const toCome = "to come"
 
 func (m *mark) text() string {
-	return strings.Join([]string{m.identity, m.path, strings.Join(m.tenants, " ")}, "\n") + "\n"
+	return strings.Join(append([]string{m.identity, m.path, strings.Join(m.tenants, " "), m.kind}, m.at...), "\n") + "\n"
 }
 
 // readMark reads what text has made. Earlier versions wrote fewer lines. It is nil if there is no mark.
@@ -46,9 +55,13 @@ func readMark(file string) (*mark, error) {
 	if err != nil {
 		return nil, fsutil.IgnoreMissing(err)
 	}
-	lines := append(strings.Split(string(text), "\n"), "", "")
-	return &mark{lines[0], lines[1], strings.Fields(lines[2]), time.Unix(st.Mtim.Unix()), file}, nil
+	lines := append(strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"), "", "", "")
+	at := slices.DeleteFunc(lines[4:], func(path string) bool { return path == "" })
+	return &mark{lines[0], lines[1], strings.Fields(lines[2]), lines[3], at, time.Unix(st.Mtim.Unix()), file}, nil
 }
+
+// wasAt says whether the tenants of a mark had a path, as far as it says that.
+func (m *mark) wasAt(path string) bool { return m.path == path || slices.Contains(m.at, path) }
 
 // readMark is the mark that counts for those who have the directory now, or nil.
 func (d *Dir) readMark() (*mark, error) {
@@ -70,7 +83,7 @@ func (d *Dir) readMark() (*mark, error) {
 		m = nil
 	}
 	if m == nil && err == nil {
-		m, err = d.markWithOtherID()
+		m, err = d.markFromBefore()
 	}
 	return m, err
 }
@@ -89,50 +102,55 @@ func (d *Dir) isTheirs(m *mark) (bool, error) {
 	case m.path == d.Path && len(owners.Tenants) > 0 && j.IsNoted(owners): // they have come to share it since
 		return true, nil
 	}
-	return d.haveOtherIDs(m)
+	return d.haveOtherIDs(m), nil
 }
 
-// markWithOtherID is the mark of a tenant that had the directory when its journal was noted last, and whose id is gone.
-func (d *Dir) markWithOtherID() (*mark, error) {
+// markFromBefore is the mark of one of those who share the directory, from when it was alone there, or of a tenant that
+// had it, and whose id is gone. It takes a while where many share, so it looks once after each reload.
+func (d *Dir) markFromBefore() (*mark, error) {
 	known := d.dirs.Tenants()
-	if known == nil {
+	if known == nil || d.unmarkedIn.Load() == known {
 		return nil, nil
 	}
-	j, err := d.dirs.JournalOf(d)
-	if err != nil {
-		return nil, err
-	}
-	had, err := j.Had()
-	for _, tenant := range had {
-		if _, exists := known.ByUniqueID(tenant); exists || err != nil {
-			continue
-		}
-		var m *mark
-		if m, err = readMark(d.dirs.markPath(tenant)); m != nil && m.path == d.Path {
-			if theirs, err := d.haveOtherIDs(m); theirs || err != nil {
+	owners := d.ownersAt(known)
+	if alone(owners) == "" {
+		for _, tenant := range owners.Tenants {
+			if m, err := readMark(d.dirs.markPath(tenant)); err != nil || m != nil && m.wasAt(d.Path) {
 				return m, err
 			}
 		}
+	}
+	paths := []string{d.Path}
+	for _, t := range known.At(d.Path) {
+		paths = append(paths, t.Configured)
+	}
+	index, err := d.dirs.markIndex()
+	for _, path := range paths {
+		for _, file := range index.at(path) {
+			m, failed := readMark(file)
+			if err = errors.Join(err, failed); m != nil && m.wasAt(path) && m.kind == ofTenant && d.haveOtherIDs(m) {
+				return m, nil
+			}
+		}
+	}
+	if err == nil {
+		d.unmarkedIn.Store(known)
 	}
 	return nil, err
 }
 
 // haveOtherIDs says whether those who have the directory now may be those of a mark, with other ids: those are gone,
-// somebody has the path who was there when the mark was written, and the directory is at no other path.
-func (d *Dir) haveOtherIDs(m *mark) (bool, error) {
+// and somebody has the path who was there when the mark was written.
+func (d *Dir) haveOtherIDs(m *mark) bool {
 	known := d.dirs.Tenants()
-	isGone := func(t string) bool { _, ok := known.ByUniqueID(t); return !ok }
 	now := known.At(d.Path)
-	if !slices.ContainsFunc(m.tenants, isGone) || len(now) > 0 && !slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) }) {
-		return false, nil
-	}
-	moved := false
-	err := d.dirs.eachMark(func(other *mark) error {
-		same := fsutil.IsIdentity(other.identity, m.identity) || fsutil.IsIdentity(m.identity, other.identity)
-		moved = moved || same && other.path != m.path
-		return nil
-	})
-	return err == nil && !moved, err
+	return slices.ContainsFunc(m.tenants, func(t string) bool { return isGone(t, known) }) &&
+		(len(now) == 0 || slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) }))
+}
+
+func isGone(tenant string, known *tenants.Snapshot) bool {
+	_, exists := known.ByUniqueID(tenant)
+	return !exists
 }
 
 // AssignMarks gives each tenant the mark that an earlier version has written for its path, or for the last one that it
@@ -141,7 +159,7 @@ func (ds *Dirs) AssignMarks() error {
 	known := ds.Tenants()
 	of := map[*tenants.Tenant][]*mark{}
 	err := ds.eachMark(func(m *mark) error {
-		if len(m.tenants) == 1 && m.file == ds.markPath(m.path) {
+		if m.kind == "" && len(m.tenants) == 1 && m.file == ds.markPath(m.path) {
 			if t, ok := known.ByUniqueID(m.tenants[0]); ok && !t.SharedDataDir {
 				of[t] = append(of[t], m)
 			}
@@ -265,19 +283,38 @@ func (d *Dir) writeMark(at string) error {
 	return err
 }
 
+// keepMark has the mark of a tenant whose directory is missing say where the tenant is, and with what id.
+func (d *Dir) keepMark(m *mark) error {
+	if alone(d.ownersNow()) == "" || m.path == "" || d.isOfOthers(m) {
+		return nil
+	}
+	before := m.file
+	err := d.replaceMarks(&mark{identity: m.identity, path: m.path})
+	if m.file = d.markFiles()[0]; err == nil && before != m.file {
+		err = os.Remove(before)
+	}
+	if err == nil {
+		err = os.Chtimes(m.file, time.Time{}, m.written) // nobody has seen it since
+	}
+	return err
+}
+
 // isOfOthers says whether a mark is also of tenants that are not here.
 func (d *Dir) isOfOthers(m *mark) bool {
 	known := d.dirs.Tenants()
 	here := d.ownersNow().Tenants
-	return known != nil && slices.ContainsFunc(m.tenants, func(t string) bool {
-		_, exists := known.ByUniqueID(t)
-		return exists && !slices.Contains(here, t)
-	})
+	return known != nil && slices.ContainsFunc(m.tenants, func(t string) bool { return !isGone(t, known) && !slices.Contains(here, t) })
 }
 
-// replaceMarks has the marks of those who have the directory now say something.
+// replaceMarks has the marks of those who have the directory now say something. If the directory was that of tenants
+// whose ids are gone, it is not any more.
 func (d *Dir) replaceMarks(m *mark) error {
-	m.tenants = d.ownersNow().Tenants
+	known := d.dirs.Tenants()
+	m.tenants, m.kind, m.at = d.ownersNow().Tenants, ofPath, []string{d.Path}
+	if d.markFiles()[0] != d.pathsMark {
+		m.kind = ofTenant
+		m.at = append(m.at, known.At(d.Path)[0].Configured)
+	}
 	text := m.text()
 	stale := slices.DeleteFunc(slices.Clone(d.markFiles()), func(file string) bool {
 		now, err := fsutil.ReadFile(file)
@@ -293,12 +330,30 @@ func (d *Dir) replaceMarks(m *mark) error {
 	for _, file := range stale {
 		err = errors.Join(err, fsutil.Replace(file, text, 0o600, true))
 	}
-	return err
+	d.unmarkedIn.Store(nil)
+	index, failed := d.dirs.markIndex()
+	for _, file := range index.of(m.identity) {
+		other, _ := readMark(file)
+		if other != nil && known != nil && !slices.Contains(stale, file) && fsutil.IsIdentity(m.identity, other.identity) &&
+			len(other.tenants) > 0 && !slices.ContainsFunc(other.tenants, func(t string) bool { return !isGone(t, known) }) {
+			err = errors.Join(err, fsutil.IgnoreMissing(os.Remove(file)))
+		}
+	}
+	for _, file := range stale {
+		index.add(m, file)
+	}
+	return errors.Join(err, failed)
 }
 
-// Forget removes the mark of a directory that was emptied on purpose, unless it has phexts of
-// others.
-func (d *Dir) Forget() error {
+// Forget removes the mark of a tenant whose phexts were removed on purpose, and, if there are none of others, that of the
+// directory.
+func (d *Dir) Forget(tenant string) error {
+	if d.dirs.MarkDir == "" {
+		return nil
+	}
+	if err := fsutil.IgnoreMissing(os.Remove(d.dirs.markPath(tenant))); err != nil {
+		return err
+	}
 	if here, err := phextsIn(d.Path); len(here) > 0 || fsutil.IgnoreMissing(err) != nil {
 		return err
 	}
@@ -350,4 +405,55 @@ func (ds *Dirs) eachMark(visit func(*mark) error) error {
 		}
 	}
 	return err
+}
+
+// markIndex says which files may have marks of a path, or of a directory.
+type markIndex struct {
+	mu         sync.Mutex
+	byPath     map[string]map[string]bool
+	byIdentity map[string]map[string]bool // without the birth, which some marks do not have
+}
+
+// markIndex is made of what is there when it is asked for first.
+func (ds *Dirs) markIndex() (*markIndex, error) {
+	var err error
+	ds.indexOnce.Do(func() {
+		ds.index = &markIndex{byPath: map[string]map[string]bool{}, byIdentity: map[string]map[string]bool{}}
+		err = ds.eachMark(func(m *mark) error { ds.index.add(m, m.file); return nil })
+	})
+	return ds.index, err
+}
+
+func (x *markIndex) add(m *mark, file string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	put := func(all map[string]map[string]bool, key string) {
+		if all[key] == nil {
+			all[key] = map[string]bool{}
+		}
+		all[key][file] = true
+	}
+	for _, path := range append(m.at, m.path) {
+		put(x.byPath, path)
+	}
+	if m.identity != toCome {
+		put(x.byIdentity, withoutBirth(m.identity))
+	}
+}
+
+func (x *markIndex) at(path string) []string { return x.files(x.byPath, path) }
+
+func (x *markIndex) of(identity string) []string {
+	return x.files(x.byIdentity, withoutBirth(identity))
+}
+
+func (x *markIndex) files(all map[string]map[string]bool, key string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Collect(maps.Keys(all[key]))
+}
+
+func withoutBirth(identity string) string {
+	parts := strings.SplitN(identity, "/", 3)
+	return strings.Join(parts[:min(2, len(parts))], "/")
 }

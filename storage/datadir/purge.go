@@ -61,12 +61,27 @@ func (ds *Dirs) purged() []string {
 }
 
 func (ds *Dirs) notePurged(tenant string) error {
+	ds.purging.Lock()
+	defer ds.purging.Unlock()
 	all, hash := ds.purged(), hashOf(tenant)
 	if ds.MarkDir == "" || slices.Contains(all, hash) {
 		return nil
 	}
 	err := os.MkdirAll(ds.MarkDir, 0o700)
 	return errors.Join(err, fsutil.Replace(filepath.Join(ds.MarkDir, purgedFile), strings.Join(append(all, hash), "\n"), 0o600, true))
+}
+
+// forgetPurged takes note that there is a tenant again with the UniqueID of one that was purged, as entries without an
+// incarnation have.
+func (ds *Dirs) forgetPurged(tenant string) error {
+	ds.purging.Lock()
+	defer ds.purging.Unlock()
+	all := ds.purged()
+	left := slices.DeleteFunc(slices.Clone(all), func(hash string) bool { return hash == hashOf(tenant) })
+	if len(left) == len(all) {
+		return nil
+	}
+	return fsutil.Replace(filepath.Join(ds.MarkDir, purgedFile), strings.Join(left, "\n"), 0o600, true)
 }
 
 func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {

@@ -175,6 +175,11 @@ func (d *Dir) claim() (others bool, err error) {
 	if err := d.expect(owners); err != nil {
 		return false, err
 	}
+	if tenant := alone(owners); tenant != "" {
+		if err := d.dirs.forgetPurged(tenant); err != nil {
+			return false, err
+		}
+	}
 	others, err = j.Claim(journal.Owners{Tenants: owners.Tenants, Shared: owners.Shared, Exists: func(tenant string) bool {
 		_, ok := now.ByUniqueID(tenant)
 		return ok

@@ -43,7 +43,7 @@ func (m *movers) purge(id string, others map[string]string) {
 	}
 	unlock, err := m.Dirs.LockExclusive(m.Context(), m.tenant.DataDir)
 	m.check(err)
-	m.check(m.Dirs.Of(m.tenant.DataDir).Forget())
+	m.check(m.Dirs.Of(m.tenant.DataDir).Forget(m.tenant.UniqueID()))
 	m.check(m.Purge(m.Context(), m.tenant))
 	unlock()
 	m.place(others)

@@ -340,15 +340,6 @@ func (j *Journal) IsOnlyOf(tenant string) (bool, error) {
 	return !n.knowsOthers(tenant), nil
 }
 
-// Had are the UniqueIDs of those who were noted last to have the data_dir.
-func (j *Journal) Had() ([]string, error) {
-	n, err := j.cfg.noteOf(j.dir)
-	if n == nil || err != nil {
-		return nil, err
-	}
-	return n.Tenants, nil
-}
-
 // IsNoted says whether all of them are noted as those who have the data_dir.
 func (j *Journal) IsNoted(now Owners) bool {
 	n, err := j.cfg.noteOf(j.dir)

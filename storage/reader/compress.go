@@ -41,16 +41,21 @@ var compressors = sync.Pool{New: func() any {
 	return w
 }}
 
-// compress makes the compressed form of an answer, turn by turn.
-func (r *Reader) compress(ctx context.Context, d *datadir.Dir, a *cache.Rendered) (*cache.Rendered, error) {
-	turn := fairqueue.FromContext(ctx)
-	resume := turn.Suspend()
-	err := d.Compressions.Acquire(ctx, 1)
+// compressFor is compress for one client alone, who waits for others of its group, without the turn.
+func (r *Reader) compressFor(ctx context.Context, d *datadir.Dir, group string, a *cache.Rendered) (*cache.Rendered, error) {
+	resume := fairqueue.FromContext(ctx).Suspend()
+	leave, err := d.EnterCompression(ctx, group)
 	resume()
 	if err != nil {
 		return nil, err
 	}
-	defer d.Compressions.Release(1)
+	defer leave()
+	return r.compress(ctx, d, a)
+}
+
+// compress makes the compressed form of an answer, turn by turn.
+func (r *Reader) compress(ctx context.Context, d *datadir.Dir, a *cache.Rendered) (*cache.Rendered, error) {
+	turn := fairqueue.FromContext(ctx)
 	release, err := admit(ctx, d, compressorMemory+int64(len(a.Text)), datadir.View{})
 	if err != nil {
 		return nil, err

@@ -190,7 +190,7 @@ func (r *Reader) once(ctx context.Context, d *datadir.Dir, to rewrite.Recipient,
 	a := &cache.Rendered{Text: text, Tag: etag.Paced(text, fairqueue.FromContext(ctx).Pace())}
 	if gzip = gzip && len(text) >= worthCompressing && len(text) <= mostCompressed; gzip {
 		var err error
-		if a, err = r.compress(ctx, d, a); err != nil {
+		if a, err = r.compressFor(ctx, d, to.Group, a); err != nil {
 			return Answer{}, err
 		}
 	}

@@ -139,7 +139,7 @@ func TestAnAnswerWithoutMemory(t *testing.T) {
 	}
 }
 
-// TestCompressors are few for one directory, and count as memory: each takes more than most answers.
+// TestCompressors are few for one group, and count as memory: each takes more than most answers.
 func TestCompressors(t *testing.T) {
 	w := newWorld(t, 1<<20)
 	w.put("large.phext", strings.Repeat("a text", worthCompressing))
@@ -164,21 +164,25 @@ func TestCompressors(t *testing.T) {
 		w.check(read(t.Context(), false))
 		w.Dirs.Answers.Give(left)
 
-		var busy int64
-		for w.dir.Compressions.TryAcquire(1) {
-			busy++
-		}
-		if busy == 0 || busy > 4 {
-			t.Errorf("%d at a time", busy)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := read(ctx, true); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: compressed while %d are: %v", op, busy, err)
-		}
-		w.dir.Compressions.Release(busy)
 		w.check(read(t.Context(), true))
 	}
+	first, err := w.dir.EnterCompression(t.Context(), "")
+	w.check(err)
+	second, err := w.dir.EnterCompression(t.Context(), "")
+	w.check(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.dir.EnterCompression(ctx, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("a third one: %v", err)
+	}
+	others, err := w.dir.EnterCompression(t.Context(), "others")
+	w.check(err)
+	if _, err := w.Read(ctx, w.dir, w.call("query", "p=large&from=1.1.1/1.1.1/1.1.1&to=2.1.1/1.1.1/1.1.1"), true); !errors.Is(err, context.Canceled) {
+		t.Errorf("a compressed answer does not wait: %v", err)
+	}
+	first()
+	second()
+	others()
 	w.wantUsed(0)
 }
 
