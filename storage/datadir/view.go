@@ -281,9 +281,20 @@ func SizeOf(v *cache.Version) int64 {
 // Phexts are the names of the phexts of a call's tenant that its caller may know of,
 // sorted, without those that hold the names of coordinates.
 func (d *Dir) Phexts(ctx context.Context, call *rewrite.Call) ([]string, error) {
-	if err := d.Recover(ctx); err != nil {
-		return nil, err
+	for range attempts {
+		failures := d.failures.Load()
+		if err := d.Recover(ctx); err != nil {
+			return nil, err
+		}
+		names, err := d.phexts(call)
+		if d.failures.Load() == failures { // else it was found out meanwhile that some may be missing
+			return names, err
+		}
 	}
+	return nil, ErrNotRecovered
+}
+
+func (d *Dir) phexts(call *rewrite.Call) ([]string, error) {
 	fetching, coming := d.fetching(), []string(nil)
 	if fetching != nil {
 		coming = fetching.coming(call) // before the directory is read: a phext that comes in between is in both

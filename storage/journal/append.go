@@ -136,7 +136,7 @@ func (j *Journal) RecordEdit(file string, now State, id fsutil.FileID) error {
 		return err
 	}
 	defer j.mu.Unlock()
-	if wentBack(filepath.Join(j.dataDir, file), id, j.lastSeenLocked(file)) && j.isHere() {
+	if j.cfg.wentBack(filepath.Join(j.dataDir, file), id, j.lastSeenLocked(file)) && j.isHere() {
 		return ErrWentBack
 	}
 	return j.recordEditLocked(file, now, id)

@@ -145,7 +145,7 @@ func (j *Journal) syncPhextsLocked() (all bool, back []string, err error) {
 		path := filepath.Join(j.dataDir, name)
 		id, unknown := j.cfg.Links.Identify(path)
 		switch mayOpen := !errors.Is(err, fs.ErrPermission); {
-		case unknown == nil && j.claim == nil && wentBack(path, id, j.lastSeenLocked(name)) && j.isHere():
+		case unknown == nil && j.claim == nil && j.cfg.wentBack(path, id, j.lastSeenLocked(name)) && j.isHere():
 			all, back = false, append(back, name)
 			continue
 		case there && mayOpen && (err != nil || unsynced[name]):

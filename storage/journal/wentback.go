@@ -26,7 +26,7 @@ func (j *Journal) WentBack(at, file string, id fsutil.FileID) bool {
 	}
 	last := j.lastSeenLocked(file)
 	j.mu.Unlock()
-	return last.Exists() && wentBack(filepath.Join(at, file), id, last) && j.isHere()
+	return last.Exists() && j.cfg.wentBack(filepath.Join(at, file), id, last) && j.isHere()
 }
 
 // lastSeenLocked is LastSeen, or the zero FileID if it is not known, or was on the disk when the newest segment
@@ -54,9 +54,9 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 		if log == nil || !log.known {
 			continue
 		}
-		if id, err := j.cfg.Links.Identify(path); err == nil && wentBack(path, id, log.lastSeen) {
+		if id, err := j.cfg.Links.Identify(path); err == nil && j.cfg.wentBack(path, id, log.lastSeen) {
 			r.diskWasAway = true
-			r.wentBack[file] = !j.cfg.clockWasPutBack()
+			r.wentBack[file] = true
 			if !id.Exists() {
 				missing = append(missing, file)
 			}
@@ -81,9 +81,10 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
 // last, or is another one though it was not changed since: its data have not reached the disk. One that is not there
 // was removed when its directory was changed last. A link in its place may lead to another file by now, which says
-// nothing; the directory's path may be one that holds it open.
-func wentBack(path string, id, last fsutil.FileID) bool {
-	if last.Dev = id.Dev; !last.Exists() || id == last {
+// nothing; the directory's path may be one that holds it open. If the file was seen in a time to come, the clock was
+// put back since, and what is changed now is older.
+func (s *settings) wentBack(path string, id, last fsutil.FileID) bool {
+	if last.Dev = id.Dev; !last.Exists() || id == last || last.Ctime > s.fileNow().Add(time.Second).UnixNano() {
 		return false
 	}
 	var now unix.Stat_t
@@ -95,11 +96,4 @@ func wentBack(path string, id, last fsutil.FileID) bool {
 		return false
 	}
 	return now.Ctim.Nano() < last.Ctime || id.Exists() && now.Ctim.Nano() == last.Ctime
-}
-
-// clockWasPutBack says whether that happened since sqgate was started: what somebody edits then is older than what
-// was written before.
-func (s *settings) clockWasPutBack() bool {
-	passed := time.Since(s.since) // which no clock that is put back changes
-	return s.since.Round(0).Add(passed).Sub(s.fileNow()) > bootMargin
 }

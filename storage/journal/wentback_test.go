@@ -19,15 +19,16 @@ func TestADiskThatWasAway(t *testing.T) {
 		by      time.Duration // how much older it is
 		changes func(w *world)
 		kept    bool
-		other   bool // it is not the file of which the journal knows
+		other   bool // it is not the file of which the journal knows, or that is not known
 	}{
 		{"an old state", text("first"), time.Hour, nil, false, false},
 		{"a beginning", text("fi"), time.Hour, nil, false, false},
 		{"nothing in it", text(""), time.Hour, nil, false, false},
 		{"no state of it", text("blocks of others"), time.Hour, nil, false, false},
 		{"no state of it, and the clock was put back", text("an edit"), time.Hour, func(w *world) {
-			w.set.cfg.fileNow = func() time.Time { return time.Now().Add(-time.Hour) }
-		}, true, false},
+			w.set.cfg.fileNow = time.Now
+		}, true, true},
+		{"gone, and the clock was put back", State{}, time.Hour, func(w *world) { w.set.cfg.fileNow = time.Now }, true, true},
 		{"gone", State{}, time.Hour, nil, false, false},
 		{"as old, and nothing in it", text(""), 0, nil, false, false},
 		{"gone later", State{}, -time.Hour, nil, true, false},
@@ -44,6 +45,7 @@ func TestADiskThatWasAway(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := closing(t, newWorld(t, t.TempDir(), nil))
 			w.cfg.Links = func(string, string, fsutil.FileID) bool { return true }
+			w.tune = later
 			w.reopen()
 			w.recoverFor("will")
 			if n, err := w.set.cfg.noteOf(w.j.dir); err != nil || n.Directory == "" {
@@ -78,6 +80,9 @@ func TestADiskThatWasAway(t *testing.T) {
 		})
 	}
 }
+
+// later has files that are older than they were seen, since their times are not to come.
+func later(s *settings) { s.fileNow = func() time.Time { return time.Now().Add(2 * time.Hour) } }
 
 // TestNewPhextsOfADiskThatWasAway are all made again, though the first that is made changes the directory, and also
 // if the recovery is cut off after it.
