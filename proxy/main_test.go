@@ -52,6 +52,7 @@ type world struct {
 	dir   *datadir.Dir
 	sq    *fakeSQ
 	log   *lines
+	leave []func() // of requests that are inside
 
 	mu       sync.Mutex
 	observed []string

@@ -222,9 +222,11 @@ func TestErrors(t *testing.T) {
 		{"SQ fails", func(w *world) { w.sq.answers("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n") }, "POST", "/api/v2/update?p=notes", "x", 502, "backend_failed"},
 		{"too many inside", func(w *world) {
 			for {
-				if _, err := w.dir.Enter(""); err != nil {
+				leave, err := w.dir.Enter("")
+				if err != nil {
 					return
 				}
+				w.leave = append(w.leave, leave)
 			}
 		}, "GET", "/api/v2/toc?p=notes", "", 503, "unavailable"},
 		{"no memory for a body", func(w *world) { w.Dirs.Bodies.Of("").Take(w.Dirs.Bodies.Limit()) }, "POST", "/api/v2/update?p=notes", large[:500000], 503, "unavailable"},
@@ -241,6 +243,9 @@ func TestErrors(t *testing.T) {
 			}
 			if test.name == "no memory for a body" {
 				w.Dirs.Bodies.Of("").Give(w.Dirs.Bodies.Limit())
+			}
+			for _, leave := range w.leave {
+				leave()
 			}
 			w.wantAllFree()
 			if !strings.Contains(w.requestLine(), "code="+test.code) {

@@ -179,15 +179,15 @@ func (b *Budget) Give(n int64) {
 	}
 }
 
-// putBack is Give for what leaves no garbage, such as what was not used.
-func (b *Budget) putBack(n int64) {
+// PutBack is Give for what leaves no garbage, such as what was not used.
+func (b *Budget) PutBack(n int64) {
 	if b.shares != nil {
 		b.shares.give(b.owner, n, n)
 		return
 	}
 	b.used.Add(-n)
 	if b.whole != nil {
-		b.whole.putBack(n)
+		b.whole.PutBack(n)
 	}
 }
 
@@ -210,7 +210,7 @@ func giveAll(budgets []*Budget, amount func(*Budget) int64) {
 
 func putBackAll(budgets []*Budget, amount func(*Budget) int64) {
 	for _, b := range budgets {
-		b.putBack(amount(b))
+		b.PutBack(amount(b))
 	}
 }
 

@@ -55,7 +55,7 @@ func TestGarbage(t *testing.T) {
 	if !b.Take(Little) || *n != 1 {
 		t.Error("garbage was collected for a little")
 	}
-	b.putBack(Little)
+	b.PutBack(Little)
 	take(1, true)
 	kept = 0
 	b.Give(2 * unit)

@@ -130,6 +130,19 @@ func TestEnterHasALimit(t *testing.T) {
 	leave, err = w.dir.Enter("")
 	w.check(err)
 	leave()
+
+	if n := w.dir.memory.Above(0); n != (mostInside-1)*insideMemory {
+		t.Errorf("%d bytes are counted", n)
+	}
+	for _, leave := range leaves[1:] {
+		leave()
+	}
+	release, err := other.Admit(other.memory.Limit() - insideMemory/2)
+	w.check(err)
+	if _, err := other.Enter(""); err != ErrBusy {
+		t.Errorf("without memory: %v", err)
+	}
+	release()
 }
 
 // TestGroupsLeavePlaces: readers without a key, or those who share the directory, keep nobody
@@ -283,36 +296,4 @@ func TestFewDirectoriesLeaveOthersMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
-}
-
-// TestWhoWaitsCounts as memory, and is refused where there is none.
-func TestWhoWaitsCounts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		unlock, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
-		w.check(err)
-		waited := make(chan error)
-		go func() {
-			again, err := w.dir.LockForWrite(t.Context(), w.tenant, nil)
-			if err == nil {
-				again()
-			}
-			waited <- err
-		}()
-		synctest.Wait()
-		if n := w.dir.memory.Above(0); n != waitingMemory {
-			t.Errorf("%d bytes are counted", n)
-		}
-		release, err := w.dir.Admit(w.dir.memory.Limit() - waitingMemory)
-		w.check(err)
-		if _, err := w.dir.LockForWrite(t.Context(), w.tenant, nil); err != ErrBusy {
-			t.Errorf("without memory: %v", err)
-		}
-		release()
-		unlock()
-		w.check(<-waited)
-		if n := w.dir.memory.Above(0); n > 0 {
-			t.Errorf("%d bytes are still counted", n)
-		}
-	})
 }

@@ -233,7 +233,7 @@ func TestAnEarlierFileSystem(t *testing.T) {
 	w.check(err)
 	id, err := fsutil.Identify(w.path("n.phext"))
 	w.check(err)
-	id.Ctime, id.Ino = id.Ctime+int64(time.Minute), id.Ino+1 // a test cannot set the time of the file in the snapshot
+	id.Ctime, id.Ino = id.Ctime+int64(time.Second/2), id.Ino+1 // a test cannot set the time of the file in the snapshot
 	w.check(j.RecordEdit("n.phext", journal.State{Exists: true, Text: "written since"}, id))
 	if _, err := w.Restore(t.Context(), w.tenant, Target{At: time.Now()}); apierror.From(err) == nil || apierror.From(err).Kind != apierror.Unavailable {
 		t.Error(err)
