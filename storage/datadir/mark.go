@@ -60,8 +60,13 @@ func readMark(file string) (*mark, error) {
 	return &mark{lines[0], lines[1], strings.Fields(lines[2]), lines[3], at, time.Unix(st.Mtim.Unix()), file}, nil
 }
 
-// wasAt says whether the tenants of a mark had a path, as far as it says that.
-func (m *mark) wasAt(path string) bool { return m.path == path || slices.Contains(m.at, path) }
+// paths are where the tenants of a mark were last, as far as it says that.
+func (m *mark) paths() []string {
+	if len(m.at) == 0 {
+		return []string{m.path}
+	}
+	return m.at
+}
 
 // readMark is the mark that counts for those who have the directory now, or nil.
 func (d *Dir) readMark() (*mark, error) {
@@ -99,7 +104,7 @@ func (d *Dir) isTheirs(m *mark) (bool, error) {
 		return j.IsOf(owners)
 	case slices.ContainsFunc(owners.Tenants, func(t string) bool { return slices.Contains(m.tenants, t) }):
 		return true, nil
-	case m.path == d.Path && len(owners.Tenants) > 0 && j.IsNoted(owners): // they have come to share it since
+	case m.path == d.Path && j.IsNoted(owners) && d.hasEarlier(m): // they have come to share it since
 		return true, nil
 	}
 	return d.haveOtherIDs(m), nil
@@ -115,7 +120,7 @@ func (d *Dir) markFromBefore() (*mark, error) {
 	owners := d.ownersAt(known)
 	if alone(owners) == "" {
 		for _, tenant := range owners.Tenants {
-			if m, err := readMark(d.dirs.markPath(tenant)); err != nil || m != nil && m.wasAt(d.Path) {
+			if m, err := readMark(d.dirs.markPath(tenant)); err != nil || m != nil && slices.Contains(m.paths(), d.Path) {
 				return m, err
 			}
 		}
@@ -128,7 +133,7 @@ func (d *Dir) markFromBefore() (*mark, error) {
 	for _, path := range paths {
 		for _, file := range index.at(path) {
 			m, failed := readMark(file)
-			if err = errors.Join(err, failed); m != nil && m.wasAt(path) && m.kind == ofTenant && d.haveOtherIDs(m) {
+			if err = errors.Join(err, failed); m != nil && slices.Contains(m.paths(), path) && m.kind != ofPath && file != d.dirs.markPath(m.path) && d.haveOtherIDs(m) {
 				return m, nil
 			}
 		}
@@ -139,13 +144,15 @@ func (d *Dir) markFromBefore() (*mark, error) {
 	return nil, err
 }
 
-// haveOtherIDs says whether those who have the directory now may be those of a mark, with other ids: those are gone,
-// and somebody has the path who was there when the mark was written.
+// haveOtherIDs says whether those who have the directory now may be those of a mark, with other ids, which are gone.
 func (d *Dir) haveOtherIDs(m *mark) bool {
 	known := d.dirs.Tenants()
-	now := known.At(d.Path)
-	return slices.ContainsFunc(m.tenants, func(t string) bool { return isGone(t, known) }) &&
-		(len(now) == 0 || slices.ContainsFunc(now, func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) }))
+	return slices.ContainsFunc(m.tenants, func(t string) bool { return isGone(t, known) }) && (len(known.At(d.Path)) == 0 || d.hasEarlier(m))
+}
+
+// hasEarlier says whether somebody has the directory who was there when a mark was written.
+func (d *Dir) hasEarlier(m *mark) bool {
+	return slices.ContainsFunc(d.dirs.Tenants().At(d.Path), func(t *tenants.Tenant) bool { return !t.Incarnation.After(m.written) })
 }
 
 func isGone(tenant string, known *tenants.Snapshot) bool {
@@ -160,9 +167,11 @@ func (ds *Dirs) AssignMarks() error {
 	of := map[*tenants.Tenant][]*mark{}
 	err := ds.eachMark(func(m *mark) error {
 		if m.kind == "" && len(m.tenants) == 1 && m.file == ds.markPath(m.path) {
-			if t, ok := known.ByUniqueID(m.tenants[0]); ok && !t.SharedDataDir {
+			j, err := ds.Journal.Of(m.path)
+			if t, ok := known.ByUniqueID(m.tenants[0]); err == nil && ok && !t.SharedDataDir && !j.WasShared() {
 				of[t] = append(of[t], m)
 			}
+			return err
 		}
 		return nil
 	})
@@ -306,14 +315,12 @@ func (d *Dir) isOfOthers(m *mark) bool {
 	return known != nil && slices.ContainsFunc(m.tenants, func(t string) bool { return !isGone(t, known) && !slices.Contains(here, t) })
 }
 
-// replaceMarks has the marks of those who have the directory now say something. If the directory was that of tenants
-// whose ids are gone, it is not any more.
+// replaceMarks has the marks of those who have the directory now say something.
 func (d *Dir) replaceMarks(m *mark) error {
-	known := d.dirs.Tenants()
 	m.tenants, m.kind, m.at = d.ownersNow().Tenants, ofPath, []string{d.Path}
 	if d.markFiles()[0] != d.pathsMark {
 		m.kind = ofTenant
-		m.at = append(m.at, known.At(d.Path)[0].Configured)
+		m.at = append(m.at, d.dirs.Tenants().At(d.Path)[0].Configured)
 	}
 	text := m.text()
 	stale := slices.DeleteFunc(slices.Clone(d.markFiles()), func(file string) bool {
@@ -332,13 +339,6 @@ func (d *Dir) replaceMarks(m *mark) error {
 	}
 	d.unmarkedIn.Store(nil)
 	index, failed := d.dirs.markIndex()
-	for _, file := range index.of(m.identity) {
-		other, _ := readMark(file)
-		if other != nil && known != nil && !slices.Contains(stale, file) && fsutil.IsIdentity(m.identity, other.identity) &&
-			len(other.tenants) > 0 && !slices.ContainsFunc(other.tenants, func(t string) bool { return !isGone(t, known) }) {
-			err = errors.Join(err, fsutil.IgnoreMissing(os.Remove(file)))
-		}
-	}
 	for _, file := range stale {
 		index.add(m, file)
 	}
@@ -407,18 +407,17 @@ func (ds *Dirs) eachMark(visit func(*mark) error) error {
 	return err
 }
 
-// markIndex says which files may have marks of a path, or of a directory.
+// markIndex says which files may have marks of tenants that were at a path.
 type markIndex struct {
-	mu         sync.Mutex
-	byPath     map[string]map[string]bool
-	byIdentity map[string]map[string]bool // without the birth, which some marks do not have
+	mu     sync.Mutex
+	byPath map[string]map[string]bool
 }
 
 // markIndex is made of what is there when it is asked for first.
 func (ds *Dirs) markIndex() (*markIndex, error) {
 	var err error
 	ds.indexOnce.Do(func() {
-		ds.index = &markIndex{byPath: map[string]map[string]bool{}, byIdentity: map[string]map[string]bool{}}
+		ds.index = &markIndex{byPath: map[string]map[string]bool{}}
 		err = ds.eachMark(func(m *mark) error { ds.index.add(m, m.file); return nil })
 	})
 	return ds.index, err
@@ -427,33 +426,16 @@ func (ds *Dirs) markIndex() (*markIndex, error) {
 func (x *markIndex) add(m *mark, file string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	put := func(all map[string]map[string]bool, key string) {
-		if all[key] == nil {
-			all[key] = map[string]bool{}
+	for _, path := range m.paths() {
+		if x.byPath[path] == nil {
+			x.byPath[path] = map[string]bool{}
 		}
-		all[key][file] = true
-	}
-	for _, path := range append(m.at, m.path) {
-		put(x.byPath, path)
-	}
-	if m.identity != toCome {
-		put(x.byIdentity, withoutBirth(m.identity))
+		x.byPath[path][file] = true
 	}
 }
 
-func (x *markIndex) at(path string) []string { return x.files(x.byPath, path) }
-
-func (x *markIndex) of(identity string) []string {
-	return x.files(x.byIdentity, withoutBirth(identity))
-}
-
-func (x *markIndex) files(all map[string]map[string]bool, key string) []string {
+func (x *markIndex) at(path string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return slices.Collect(maps.Keys(all[key]))
-}
-
-func withoutBirth(identity string) string {
-	parts := strings.SplitN(identity, "/", 3)
-	return strings.Join(parts[:min(2, len(parts))], "/")
+	return slices.Collect(maps.Keys(x.byPath[path]))
 }

@@ -167,7 +167,9 @@ func (d *Dir) CheckIs(at string) error {
 		d.missing.Store(false)
 		return nil
 	}
-	_ = d.keepMark(m) // it counts all the same, until the tenant has another id or path
+	if err := d.keepMark(m); err != nil && !d.missing.Load() {
+		d.dirs.Logger.Warn("where a tenant without its data directory is could not be noted; do not change its id or path meanwhile", logkey.DataDir, d.Path, logkey.Error, err)
+	}
 	if !d.missing.Swap(true) {
 		d.dirs.Logger.Error("a data directory is missing; nothing of it is served until it is back. If it is gone for good, make an empty one and remove the mark. If this is all that there is of it, remove the mark while sqgate runs",
 			slog.String(logkey.DataDir, d.Path), slog.String("reason", reason), slog.String("mark", m.file))

@@ -301,6 +301,61 @@ func TestMarksOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
+// TestWhoseMarksCount for mary, who has the path now.
+func TestWhoseMarksCount(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		mark   func(path string) mark
+		newer  bool // mary was added after the mark was written
+		counts bool
+	}{
+		{"of a tenant whose id is gone", func(path string) mark {
+			return mark{path: path, tenants: []string{"will"}, kind: ofTenant, at: []string{path}}
+		}, false, true},
+		{"the same, before mary was added", func(path string) mark {
+			return mark{path: path, tenants: []string{"will"}, kind: ofTenant, at: []string{path}}
+		}, true, false},
+		{"of a tenant that has moved on, and whose id is gone", func(path string) mark {
+			return mark{path: path, tenants: []string{"will"}, kind: ofTenant, at: []string{path + ".next"}}
+		}, false, false},
+		{"of a tenant that was elsewhere, moved here, and whose id is gone", func(path string) mark {
+			return mark{path: path + ".before", tenants: []string{"will"}, kind: ofTenant, at: []string{path}}
+		}, false, true},
+		{"of a tenant that is elsewhere", func(path string) mark {
+			return mark{path: path, tenants: []string{"bill"}, kind: ofTenant, at: []string{path}}
+		}, false, false},
+		{"of a tenant, by an earlier version", func(path string) mark { return mark{path: path, tenants: []string{"will"}} }, false, true},
+		{"of those who shared it before mary was added", func(path string) mark {
+			return mark{path: path, tenants: []string{"will", "john"}, kind: ofPath, at: []string{path}}
+		}, true, false},
+	} {
+		w := newWorld(t)
+		w.keepMarks()
+		incarnation := ""
+		if test.newer {
+			incarnation = fmt.Sprintf(`,"incarnation":%q`, tenants.NewIncarnation(time.Now().Add(time.Hour)))
+		}
+		bill := strings.NewReplacer(`"will"`, `"bill"`, "v1-0011", "v1-9911", w.dir.Path, w.dir.Path+".bill").Replace(w.entry(""))
+		w.setTenants(strings.Replace(w.entry(incarnation), `"will"`, `"mary"`, 1), bill)
+		w.check(w.dir.Recover(t.Context())) // the journal notes mary
+		m := test.mark(w.dir.Path)
+		m.identity, m.file = "a disk/2/1.0", w.markPath(m.tenants[0])
+		if m.kind == ofPath {
+			m.file = w.markPath(m.path)
+		}
+		w.check(errors.Join(os.MkdirAll(w.MarkDir, 0o700), os.WriteFile(m.file, []byte(m.text()), 0o600)))
+		w.Dirs = New(w.Config)
+		if got, err := w.Of(w.dir.Path).readMark(); err != nil || (got != nil) != test.counts {
+			t.Errorf("%s: %+v, %v", test.name, got, err)
+		}
+		mary, _ := w.current.Load().ByID("mary")
+		w.check(w.PurgeLeft(t.Context(), mary))
+		if _, err := os.Stat(m.file); err != nil {
+			t.Errorf("%s: when mary was purged: %v", test.name, err)
+		}
+	}
+}
+
 // keepMarks is a start with a directory for marks.
 func (w *world) keepMarks() {
 	w.MarkDir = filepath.Join(w.root, "directories")
@@ -337,7 +392,7 @@ func TestAMarkOfThoseWhoHaveLeft(t *testing.T) {
 		{"nobody has left", "", "", true},
 		{"the id was changed", "", "bill", true},
 		{"another one was added later", "", "mary" + later, false},
-		{"the id and the path were changed", "bill", "", false},
+		{"the id and the path were changed", "bill", "", true},
 	} {
 		for _, start := range []string{"", ", after a start"} {
 			t.Run(test.name+start, func(t *testing.T) {

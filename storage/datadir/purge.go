@@ -106,5 +106,7 @@ func (ds *Dirs) purgeLeft(ctx context.Context, path, tenant string) error {
 	}
 	d.MarkUnrecovered()
 	d.forgetSeen()
-	return ds.forgetMarks(func(m *mark) bool { return m.path == path }) // also of links to it
+	return ds.forgetMarks(func(m *mark) bool { // also of links to it
+		return m.path == path && !slices.ContainsFunc(m.tenants, func(t string) bool { return t != tenant })
+	})
 }

@@ -340,6 +340,12 @@ func (j *Journal) IsOnlyOf(tenant string) (bool, error) {
 	return !n.knowsOthers(tenant), nil
 }
 
+// WasShared says whether those who were noted last shared the data_dir.
+func (j *Journal) WasShared() bool {
+	n, err := j.cfg.noteOf(j.dir)
+	return err == nil && n != nil && n.Shared
+}
+
 // IsNoted says whether all of them are noted as those who have the data_dir.
 func (j *Journal) IsNoted(now Owners) bool {
 	n, err := j.cfg.noteOf(j.dir)
