@@ -308,6 +308,26 @@ func (d *Dir) keepMark(m *mark) error {
 	return err
 }
 
+// forgetFormerID removes the mark of a tenant whose directory this is, as it says itself, and whose id is gone: it is
+// here with another id, at whatever path it was.
+func (d *Dir) forgetFormerID() error {
+	known, of := d.dirs.Tenants(), journal.TenantAt(d.Path)
+	if d.dirs.MarkDir == "" || of == "" || known == nil || !isGone(of, known) {
+		return nil
+	}
+	m, err := readMark(d.dirs.markPath(of))
+	if m == nil || err != nil {
+		return err
+	}
+	if id, err := d.dirs.identity(d.Path); err != nil || !fsutil.IsIdentity(id, m.identity) {
+		return err
+	}
+	if err := d.writeMark(d.Path); err != nil {
+		return err
+	}
+	return fsutil.IgnoreMissing(os.Remove(m.file))
+}
+
 // isOfOthers says whether a mark is also of tenants that are not here.
 func (d *Dir) isOfOthers(m *mark) bool {
 	known := d.dirs.Tenants()

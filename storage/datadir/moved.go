@@ -33,8 +33,10 @@ func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 		return // whoever asks for a directory is told
 	}
 	for tenant, dir := range dirs {
-		if moved[tenant] {
-			ds.Of(dir).lookUnasked()
+		d := ds.Of(dir)
+		m, err := d.readMark()
+		if moved[tenant] || err == nil && m != nil && m.file != d.markFiles()[0] { // or has another id
+			d.lookUnasked()
 		}
 	}
 	ds.wake()

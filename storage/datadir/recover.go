@@ -65,6 +65,9 @@ func (d *Dir) recoverLocked(ctx context.Context) error {
 	if err := d.CheckPresent(); err != nil {
 		return err // recovery would write the phexts to another disk
 	}
+	if err := d.forgetFormerID(); err != nil {
+		return d.notRecovered(ctx, err)
+	}
 	if d.dirs.TakeOver != nil && !d.dirs.Leased() {
 		return ErrMoved // and whoever asks again and again costs nothing
 	}
