@@ -35,15 +35,17 @@ func (ds *Dirs) NoteMoved(of []*tenants.Tenant) {
 	for tenant, dir := range dirs {
 		d := ds.Of(dir)
 		m, err := d.readMark()
-		if moved[tenant] || err == nil && m != nil && m.file != d.markFiles()[0] { // or has another id
-			d.lookUnasked()
+		hasNewID := err == nil && m != nil && m.file != d.markFiles()[0]
+		if moved[tenant] || hasNewID {
+			d.lookUnasked(moved[tenant])
 		}
 	}
 	ds.wake()
 }
 
-// lookUnasked looks for the phexts in a directory for which nobody has asked since its tenants came to it.
-func (d *Dir) lookUnasked() {
+// lookUnasked looks for the phexts in a directory for which nobody has asked since its tenants came to it, or got another
+// id. If they have moved, Run recovers it; a new id may be taken back.
+func (d *Dir) lookUnasked(moved bool) {
 	if d.dirs.MarkDir == "" {
 		return
 	}
@@ -54,7 +56,7 @@ func (d *Dir) lookUnasked() {
 	}
 	defer letGo()
 	if hasPhexts(at) {
-		d.moved.Store(d.dirs.TakeOver == nil) // with a bucket, only requests do that
+		d.moved.Store(moved && d.dirs.TakeOver == nil) // with a bucket, only requests do that
 		d.markOrWarn(at)
 	}
 }
