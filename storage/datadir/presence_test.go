@@ -301,7 +301,7 @@ func TestMarksOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
-// TestWhoseMarksCount for mary, who has the path now.
+// TestWhoseMarksCount looks which marks of other tenants count for mary. She has the path that they were at.
 func TestWhoseMarksCount(t *testing.T) {
 	for _, test := range []struct {
 		name   string

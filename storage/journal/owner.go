@@ -253,10 +253,9 @@ func (s *Set) NotedElsewhere(tenant, dataDir string) (dirs []string, err error) 
 type claim struct {
 	before *ownerNote
 	now    ownerNote
-	idle   bool   // nobody has the data_dir now: nothing is repaired until somebody has it
-	anew   bool   // nothing in the journal is of theirs
-	asked  Owners // as Claim got it
-	ids    bool   // they may be those who had the data_dir, with other ids: nobody but the operator knows
+	idle   bool // nobody has the data_dir now: nothing is repaired until somebody has it
+	anew   bool // nothing in the journal is of theirs
+	ids    bool // they may be those who had the data_dir, with other ids: nobody but the operator knows
 
 	replaced  bool     // the directory is another one than before, or was written with another journal since
 	written   bool     // it was written with another journal since
@@ -284,7 +283,7 @@ func (j *Journal) Claim(now Owners) (others bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c := &claim{before: before, now: ownerNote{Tenants: now.Tenants, Shared: now.Shared}, asked: now}
+	c := &claim{before: before, now: ownerNote{Tenants: now.Tenants, Shared: now.Shared}}
 	switch {
 	case before == nil && len(now.Tenants) == 0:
 		c = nil

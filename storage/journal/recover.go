@@ -293,8 +293,7 @@ type recovery struct {
 	bootTime       time.Time       // nobody has edited a phext before, in this run of the kernel
 	now            time.Time       // nor after: it is now, with a margin
 	unsynced       map[string]bool // see unsyncedFile
-	diskWasAway    bool            // and has lost what it had not written
-	wentBack       map[string]bool // files that nobody has changed since they were seen in another state
+	wentBack       map[string]bool // files that nobody has changed since they were seen in another state: their disk was away
 	cleanStop      bool            // the phexts were on the disk when it was stopped
 	journalDamaged bool            // the journal has lost records that it once held
 	recordsLost    bool            // the same, or a power cut has cut off its end

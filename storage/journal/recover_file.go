@@ -41,7 +41,7 @@ func (r *recovery) file(name string, log *fileLog, aside bool) error {
 	if err != nil {
 		return err
 	}
-	if log != nil && r.sameBoot && !r.unsynced[name] && !r.diskWasAway && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
+	if log != nil && r.sameBoot && !r.unsynced[name] && !r.diskWasAway() && len(log.pending) == 0 && log.known && log.lastSeen == f.id {
 		return f.removeBefore(aside)
 	}
 	f.found, err = OpenState(r.view.j.cfg.Links, f.place)
@@ -241,7 +241,7 @@ func (f *fileRecovery) recoverIdle() error {
 }
 
 // mayBeLost says whether a part of the file may not have reached its disk.
-func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.unsynced[f.name] || f.diskWasAway }
+func (f *fileRecovery) mayBeLost() bool { return !f.sameBoot || f.unsynced[f.name] || f.diskWasAway() }
 
 // afterPowerCut repairs what only a power cut leaves. done says whether it was that.
 func (f *fileRecovery) afterPowerCut() (done bool, err error) {

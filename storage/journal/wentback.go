@@ -55,7 +55,6 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 			continue
 		}
 		if id, err := j.cfg.Links.Identify(path); err == nil && j.cfg.wentBack(path, id, log.lastSeen) {
-			r.diskWasAway = true
 			r.wentBack[file] = true
 			if !id.Exists() {
 				missing = append(missing, file)
@@ -77,6 +76,9 @@ func (r *recovery) lookForLost(logs map[string]*fileLog) error {
 	r.unsynced = maps.Clone(all)
 	return j.saveUnsyncedLocked()
 }
+
+// diskWasAway says whether the disk has lost what it had not written.
+func (r *recovery) diskWasAway() bool { return len(r.wentBack) > 0 }
 
 // wentBack says whether the file at a path, which is now as id says, was changed last before it was seen
 // last, or is another one though it was not changed since: its data have not reached the disk. One that is not there
